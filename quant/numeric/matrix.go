@@ -1,0 +1,113 @@
+package numeric
+
+// Code is the number format of the stored integers or bytes of a weight.
+type Code uint8
+
+// The code formats. Int4 codes are two's complement in [-8, 7].
+const (
+	E4M3 Code = iota + 1 // FP8 E4M3FN, one byte
+	Int8                 // one byte, two's complement
+	Int4                 // a nibble
+)
+
+// Bits returns the width of one code.
+func (c Code) Bits() int {
+	if c == Int4 {
+		return 4
+	}
+	return 8
+}
+
+// Matrix is the one in-memory form of a quantised weight: layout readers
+// produce it, kernels and comparisons consume it. The weight is
+// [Rows, Cols] = [out_features, in_features].
+//
+// Codes are row-major. E4M3 and Int8 take one byte an element. Int4 packs two
+// elements of a row in a byte, the even column in the low nibble, two's
+// complement; a row takes (Cols+1)/2 bytes.
+//
+// Scales are row-major over the grid of scale blocks: element (r, c) has the
+// scale Scales[(r/BlockRows)*ScaleCols() + c/BlockCols], and its value is
+// code × scale. BlockRows 1 and BlockCols = Cols is a channel scale, (1, g) a
+// group scale, (128, 128) block FP8. Ragged edges belong to the last block.
+type Matrix struct {
+	Code       Code
+	Rows, Cols int
+	BlockRows  int
+	BlockCols  int
+	Codes      []byte
+	Scales     []float32
+}
+
+// ScaleRows returns the number of scale rows, ceil(Rows/BlockRows).
+func (m *Matrix) ScaleRows() int { return (m.Rows + m.BlockRows - 1) / m.BlockRows }
+
+// ScaleCols returns the number of scales in a scale row, ceil(Cols/BlockCols).
+func (m *Matrix) ScaleCols() int { return (m.Cols + m.BlockCols - 1) / m.BlockCols }
+
+// RowBytes returns the bytes of one row of Codes.
+func (m *Matrix) RowBytes() int {
+	if m.Code == Int4 {
+		return (m.Cols + 1) / 2
+	}
+	return m.Cols
+}
+
+// Arith chooses between the smaller error and the reference tool's bytes.
+type Arith uint8
+
+// Arithmetic modes, the values of --arith.
+const (
+	Best   Arith = iota // codes from FP32 against the stored scale; scale search for int4
+	Compat              // byte-identical to the layout's reference tool
+)
+
+// ScaleRule is the arithmetic by which a layout derives a scale from a block
+// of weights.
+type ScaleRule uint8
+
+// The scale rules.
+const (
+	// CompressedTensors: absmax/448, /127.5, /7.5, stored BF16; compat does
+	// every step in BF16 (layouts-nvidia.md 1.4, 1.5).
+	CompressedTensors ScaleRule = iota + 1
+	// DeepSeekBlock: a = max(absmax, 1e-4), s = a/448 in F32, q = e4m3(x·(448/a))
+	// (layouts-nvidia.md 2.3), stored F32.
+	DeepSeekBlock
+	// Ascend: absmax/127 or /7 with floor 2^-23. Int8 scales are BF16 values
+	// stored as F32, chosen before the codes; int4 scales stay F32
+	// (layouts-ascend.md 2.1-2.5). Compat is msmodelslim's BF16 arithmetic and
+	// its SSZ search for int4.
+	Ascend
+)
+
+// Spec says how a weight is quantised; it is all that the arithmetic needs.
+type Spec struct {
+	Code      Code
+	Rule      ScaleRule
+	Arith     Arith
+	BlockRows int  // 1, or 128 for block FP8
+	BlockCols int  // 0: the whole row
+	Signed    bool // negative scales are legal in the layout (best int4 search may use them)
+	// FP8Scales asks for group scales that survive vLLM's conversion of W4A8-FP8
+	// group scales to e4m3(s/c)/8 times a row scale (engine-vllm.md 5 item 2).
+	FP8Scales bool
+}
+
+// Stats sums a tile's quantisation error, in float64, so that tiles add up.
+type Stats struct {
+	SumSq    float64 // Σ w²
+	SumErrSq float64 // Σ (ŵ−w)²
+	MaxErr   float64 // max |ŵ−w|
+	PlainSq  float64 // Σ (ŵ−w)² of plain absmax rounding, where a search ran; else equal to SumErrSq
+	Elements int64
+}
+
+// Add accumulates o into s.
+func (s *Stats) Add(o Stats) {
+	s.SumSq += o.SumSq
+	s.SumErrSq += o.SumErrSq
+	s.PlainSq += o.PlainSq
+	s.Elements += o.Elements
+	s.MaxErr = max(s.MaxErr, o.MaxErr)
+}
