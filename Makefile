@@ -1,0 +1,20 @@
+# One line a target. Tools are pinned in tools.mod and built into .cache.
+GO ?= go
+LINT := .cache/golangci-lint
+
+.PHONY: build demo test race purego lint fmt vet fuzz-short cross bench-quantize clean ci
+build: ; $(GO) build -o bin/glmconv ./cmd/glmconv
+demo: build ; ./bin/glmconv demo
+test: ; $(GO) test ./...
+race: ; $(GO) test -race ./...
+purego: ; $(GO) test -tags purego ./...
+vet: ; $(GO) vet ./... && $(GO) vet -tags purego ./...
+lint: $(LINT) vet ; $(LINT) run ./...
+fmt: ; gofmt -l -w cmd internal mtp quant runtime safetensors verify
+fuzz-short: ; ./.ci/fuzz 10s
+cross: ; GOOS=linux GOARCH=arm64 $(GO) build ./... && GOOS=darwin GOARCH=arm64 $(GO) build ./... && GOOS=windows GOARCH=amd64 $(GO) vet ./safetensors ./internal/fsx
+bench-quantize: build ; $(GO) run ./internal/bench/quantize
+ci: ; ./.ci/run
+clean: ; rm -rf bin out .cache
+
+$(LINT): tools.mod tools.sum ; $(GO) build -modfile=tools.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
