@@ -1,0 +1,134 @@
+package stats
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+)
+
+// Summary condenses rows. KL figures are nats per token.
+type Summary struct {
+	Tokens, Sequences               int
+	MeanKL, Upper95                 float64
+	Upper999, Lower999              float64 // bounds of the sequential rule
+	StdErr                          float64
+	P50, P90, P99, P999, MaxKL      float64
+	MaxAt                           int // index into the rows
+	ReverseMean, JSMean             float64
+	NRMSE                           float64 // mean over rows
+	FlipRate, FlipRateConfident     float64 // confident: source entropy below 1 nat
+	Top5                            float64 // mean overlap, 0..1
+	Sigma                           float64 // mean standard deviation of the source's logits
+	NLLSource, NLLResult, DeltaNLL  float64 // NaN without known next tokens
+	PerplexitySource, PerplexityRes float64
+	NonFinite                       int
+}
+
+// bootstrapDraws is enough for a 95 % bound with about 1 % of noise.
+const bootstrapDraws = 2000
+
+// Summarize computes the summary of rows.
+func Summarize(rows []Row) Summary {
+	s := Summary{Tokens: len(rows)}
+	if len(rows) == 0 {
+		return s
+	}
+	kl := make([]float64, len(rows))
+	var flips, confident, confidentFlips, known int
+	for i, r := range rows {
+		kl[i] = r.KL
+		s.MeanKL += r.KL
+		s.ReverseMean += r.Reverse
+		s.JSMean += r.JS
+		s.NRMSE += r.NRMSE
+		s.Sigma += r.Sigma
+		s.Top5 += float64(r.Top5) / 5
+		if r.NonFinite {
+			s.NonFinite++
+		}
+		if r.KL > rows[s.MaxAt].KL {
+			s.MaxAt = i
+		}
+		if r.Flip() {
+			flips++
+		}
+		if r.Entropy < 1 {
+			confident++
+			if r.Flip() {
+				confidentFlips++
+			}
+		}
+		if !math.IsNaN(r.NLL) {
+			known++
+			s.NLLSource += r.NLL
+			s.NLLResult += r.OtherN
+		}
+	}
+	n := float64(len(rows))
+	for _, p := range []*float64{&s.MeanKL, &s.ReverseMean, &s.JSMean, &s.NRMSE, &s.Sigma, &s.Top5} {
+		*p /= n
+	}
+	s.FlipRate = float64(flips) / n
+	if confident > 0 {
+		s.FlipRateConfident = float64(confidentFlips) / float64(confident)
+	}
+	s.NLLSource /= float64(known)
+	s.NLLResult /= float64(known)
+	s.DeltaNLL = s.NLLResult - s.NLLSource
+	s.PerplexitySource, s.PerplexityRes = math.Exp(s.NLLSource), math.Exp(s.NLLResult)
+	s.MaxKL = rows[s.MaxAt].KL
+	slices.Sort(kl)
+	s.P50, s.P90, s.P99, s.P999 = quantile(kl, .5), quantile(kl, .9), quantile(kl, .99), quantile(kl, .999)
+	s.bounds(rows)
+	return s
+}
+
+// quantile interpolates linearly between order statistics of sorted values.
+func quantile(sorted []float64, q float64) float64 {
+	at := q * float64(len(sorted)-1)
+	i := int(at)
+	if i+1 >= len(sorted) {
+		return sorted[len(sorted)-1]
+	}
+	return sorted[i] + (sorted[i+1]-sorted[i])*(at-float64(i))
+}
+
+// bounds fills the confidence bounds: sequences are drawn with replacement,
+// the mean is that of all tokens drawn.
+func (s *Summary) bounds(rows []Row) {
+	type block struct {
+		sum float64
+		n   int
+	}
+	var blocks []block
+	index := map[int]int{}
+	for _, r := range rows {
+		i, ok := index[r.Seq]
+		if !ok {
+			i = len(blocks)
+			index[r.Seq] = i
+			blocks = append(blocks, block{})
+		}
+		blocks[i].sum += r.KL
+		blocks[i].n++
+	}
+	s.Sequences = len(blocks)
+	rng := rand.New(rand.NewPCG(0x676c6d, 0x636f6e76))
+	means := make([]float64, bootstrapDraws)
+	var sq float64
+	for d := range means {
+		var sum float64
+		var n int
+		for range blocks {
+			b := blocks[rng.IntN(len(blocks))]
+			sum += b.sum
+			n += b.n
+		}
+		means[d] = sum / float64(n)
+		sq += (means[d] - s.MeanKL) * (means[d] - s.MeanKL)
+	}
+	s.StdErr = math.Sqrt(sq / bootstrapDraws)
+	slices.Sort(means)
+	s.Upper95 = max(quantile(means, .95), s.MeanKL)
+	s.Upper999, s.Lower999 = quantile(means, .999), quantile(means, .001)
+}
