@@ -30,3 +30,6 @@ func Shared(tb testing.TB, name string) string {
 	}
 	return path
 }
+
+// Beside returns the absolute path of a folder next to the project's root.
+func Beside(name string) string { return filepath.Join(filepath.Dir(Root()), name) }

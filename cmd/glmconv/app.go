@@ -1,0 +1,140 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"github.com/glmconv/glmconv/internal/progress"
+)
+
+// newApp builds the command tree. Everything a command prints goes through the
+// two writers, so that tests can look at it.
+func newApp(stdout, stderr io.Writer) *cli.App {
+	app := &cli.App{
+		Name:            "glmconv",
+		Usage:           "quantise GLM checkpoints for vLLM, SGLang and vllm-ascend, and prove the result",
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		HideVersion:     true,
+		HideHelpCommand: false,
+		Suggest:         true,
+		Description: "glmconv SRC is a folder with config.json and *.safetensors. Start with:\n\n" +
+			"  glmconv inspect SRC\n  glmconv plan --scheme w8a8 SRC\n  glmconv quantize --scheme w8a8 SRC DST\n  glmconv check DST\n\n" +
+			"Exit codes: 0 done, 1 negative verdict, 2 wrong usage, 3 undecided, 65 bad input,\n" +
+			"74 I/O failed (what was complete is kept; --resume goes on), 75 temporary, 130 interrupted.",
+		Commands: []*cli.Command{
+			cmdVersion(),
+		},
+		CommandNotFound: nil,
+		ExitErrHandler:  func(*cli.Context, error) {}, // report does it, once
+		OnUsageError:    onUsageError,
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("unknown command %q%s", c.Args().First(), suggest(c))
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+	for _, c := range app.Commands {
+		c.OnUsageError = onUsageError
+		c.Flags = append(c.Flags, commonFlags()...)
+		c.Before = setUpLogging
+		c.CustomHelpTemplate = helpTemplate
+	}
+	return app
+}
+
+// helpTemplate is cli's command help without the "[command options]" noise.
+const helpTemplate = `NAME:
+   {{.HelpName}} - {{.Usage}}
+
+USAGE:
+   {{.HelpName}} {{.ArgsUsage}} [flags]{{if .Description}}
+
+DESCRIPTION:
+   {{.Description | nindent 3 | trim}}{{end}}{{if .VisibleFlags}}
+
+FLAGS:{{range .VisibleFlags}}
+   {{.}}{{end}}{{end}}
+`
+
+func onUsageError(_ *cli.Context, err error, _ bool) error {
+	return &exitError{code: exitUsage, err: err}
+}
+
+func suggest(c *cli.Context) string {
+	if s := cli.SuggestCommand(c.App.Commands, c.Args().First()); s != "" {
+		return fmt.Sprintf(" (did you mean %s?)", strings.TrimSpace(s))
+	}
+	return ""
+}
+
+// commonFlags are the flags that every command shares.
+func commonFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, bar, line, json or none"},
+		&cli.StringFlag{Name: "log-level", Value: "warn", Usage: "debug, info, warn or error"},
+		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "text or json"},
+	}
+}
+
+func setUpLogging(c *cli.Context) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
+		return usagef("--log-level: %w", err)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	switch c.String("log-format") {
+	case "text":
+		slog.SetDefault(slog.New(slog.NewTextHandler(c.App.ErrWriter, opts)))
+	case "json":
+		slog.SetDefault(slog.New(slog.NewJSONHandler(c.App.ErrWriter, opts)))
+	default:
+		return usagef("--log-format must be text or json, not %q", c.String("log-format"))
+	}
+	return nil
+}
+
+// newProgress returns the reporter that --progress asks for.
+func newProgress(c *cli.Context, verb string) (progress.Reporter, error) {
+	f, ok := c.App.ErrWriter.(*os.File)
+	r, err := progress.New(c.App.ErrWriter, progress.Mode(c.String("progress")), verb, ok && term.IsTerminal(int(f.Fd())))
+	if err != nil {
+		return nil, &exitError{code: exitUsage, err: err}
+	}
+	return r, nil
+}
+
+// paths returns the command's arguments, which must be exactly those named.
+func paths(c *cli.Context, names ...string) ([]string, error) {
+	args := c.Args().Slice()
+	if len(args) != len(names) {
+		return nil, usagef("%s needs %s, got %d argument(s); see glmconv %s --help",
+			c.Command.Name, strings.Join(names, " and "), len(args), c.Command.Name)
+	}
+	return args, nil
+}
+
+// writeJSON prints v as the command's result.
+func writeJSON(c *cli.Context, v any) error {
+	enc := json.NewEncoder(c.App.Writer)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// size reads a flag that holds a number of bytes.
+func size(c *cli.Context, flag string) (int64, error) {
+	n, err := progress.ParseBytes(c.String(flag))
+	if err != nil {
+		return 0, usagef("--%s: %w", flag, err)
+	}
+	return n, nil
+}

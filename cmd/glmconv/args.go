@@ -1,0 +1,80 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// permute moves the flags of a command before its arguments, because
+// urfave/cli stops looking for flags at the first argument and users write
+// "quantize SRC DST --scheme w4a8" as well. Everything after "--" stays.
+func permute(app *cli.App, args []string) []string {
+	if len(args) < 2 {
+		return args
+	}
+	cmdAt := -1
+	global := valueFlags(app.Flags)
+	for i := 1; i < len(args); i++ {
+		name, hasValue, isFlag := splitFlag(args[i])
+		if !isFlag {
+			cmdAt = i
+			break
+		}
+		if global[name] && !hasValue {
+			i++
+		}
+	}
+	if cmdAt < 0 {
+		return args
+	}
+	cmd := app.Command(args[cmdAt])
+	if cmd == nil {
+		return args
+	}
+	takesValue := valueFlags(append(append([]cli.Flag{}, cmd.Flags...), app.Flags...))
+	out := append([]string{}, args[:cmdAt+1]...)
+	var rest []string
+	for i := cmdAt + 1; i < len(args); i++ {
+		if args[i] == "--" {
+			rest = append(rest, args[i+1:]...)
+			break
+		}
+		name, hasValue, isFlag := splitFlag(args[i])
+		if !isFlag {
+			rest = append(rest, args[i])
+			continue
+		}
+		out = append(out, args[i])
+		if takesValue[name] && !hasValue && i+1 < len(args) {
+			i++
+			out = append(out, args[i])
+		}
+	}
+	return append(append(out, "--"), rest...)
+}
+
+// splitFlag takes "--name=value" apart. A lone "-" is an argument.
+func splitFlag(arg string) (name string, hasValue, isFlag bool) {
+	if len(arg) < 2 || arg[0] != '-' || arg == "--" {
+		return "", false, false
+	}
+	name = strings.TrimLeft(arg, "-")
+	if i := strings.IndexByte(name, '='); i >= 0 {
+		return name[:i], true, true
+	}
+	return name, false, true
+}
+
+// valueFlags returns the names of the flags that take a value.
+func valueFlags(flags []cli.Flag) map[string]bool {
+	names := map[string]bool{}
+	for _, f := range flags {
+		if d, ok := f.(cli.DocGenerationFlag); ok && d.TakesValue() {
+			for _, n := range f.Names() {
+				names[n] = true
+			}
+		}
+	}
+	return names
+}

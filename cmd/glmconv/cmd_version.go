@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/urfave/cli/v2"
+)
+
+// version is set by the linker for releases; otherwise the build's own
+// information is used.
+var version = ""
+
+// buildInfo is the result of glmconv version --json.
+type buildInfo struct {
+	Schema   string   `json:"schema"`
+	Version  string   `json:"version"`
+	Commit   string   `json:"commit"`
+	Modified bool     `json:"modified"`
+	Go       string   `json:"go"`
+	Platform string   `json:"platform"`
+	CPU      []string `json:"cpu"`
+}
+
+func cmdVersion() *cli.Command {
+	return &cli.Command{
+		Name:      "version",
+		Usage:     "print version, commit, Go version and the CPU features in use",
+		ArgsUsage: " ",
+		Flags:     []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
+		Action: func(c *cli.Context) error {
+			if _, err := paths(c); err != nil {
+				return err
+			}
+			b := currentBuild()
+			if c.Bool("json") {
+				return writeJSON(c, b)
+			}
+			commit := b.Commit
+			if b.Modified {
+				commit += " (modified)"
+			}
+			_, err := fmt.Fprintf(c.App.Writer, "glmconv %s\ncommit  %s\ngo      %s %s\ncpu     %s\n", b.Version, commit, b.Go, b.Platform, b.CPU[0])
+			return err
+		},
+	}
+}
+
+func currentBuild() buildInfo {
+	b := buildInfo{Schema: "glmconv.version/1", Version: version, Go: runtime.Version(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH, CPU: []string{"plain Go kernels"}, Commit: "unknown"}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if b.Version == "" {
+			b.Version = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				b.Commit = s.Value
+			case "vcs.modified":
+				b.Modified = s.Value == "true"
+			}
+		}
+	}
+	if b.Version == "" {
+		b.Version = "(devel)"
+	}
+	return b
+}

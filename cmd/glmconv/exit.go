@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+)
+
+// The exit codes of the command line contract.
+const (
+	exitOK          = 0
+	exitNegative    = 1
+	exitUsage       = 2
+	exitUndecided   = 3
+	exitBadInput    = 65
+	exitIO          = 74
+	exitTemporary   = 75
+	exitInterrupted = 130
+)
+
+// exitError carries an exit code; silent ones print nothing, because the
+// command has said what there is to say.
+type exitError struct {
+	code   int
+	err    error
+	silent bool
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// usagef is an error about the command line itself.
+func usagef(format string, args ...any) error {
+	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+// hinter is an error that knows what the user can do.
+type hinter interface{ Hint() string }
+
+// coder is an error that knows its exit code.
+type coder interface{ ExitCode() int }
+
+// report prints an error as "glmconv: …" with its hint and returns the code.
+func report(w io.Writer, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	code := codeOf(err)
+	var ee *exitError
+	if errors.As(err, &ee) && ee.silent {
+		return code
+	}
+	fmt.Fprintf(w, "glmconv: %s\n", oneLine(err.Error()))
+	var h hinter
+	if errors.As(err, &h) && h.Hint() != "" {
+		fmt.Fprintf(w, "hint: %s\n", oneLine(h.Hint()))
+	}
+	return code
+}
+
+// codeOf maps an error to its exit code: what it says itself, then
+// interruption, locks, the operating system, and else bad input.
+func codeOf(err error) int {
+	var ee *exitError
+	if errors.As(err, &ee) {
+		return ee.code
+	}
+	var c coder
+	if errors.As(err, &c) {
+		return c.ExitCode()
+	}
+	switch {
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.Is(err, fsx.ErrLocked):
+		return exitTemporary
+	case errors.Is(err, fs.ErrNotExist):
+		return exitBadInput
+	}
+	var errno syscall.Errno
+	var pathErr *fs.PathError
+	if errors.As(err, &errno) || errors.As(err, &pathErr) || errors.Is(err, io.ErrShortWrite) {
+		return exitIO
+	}
+	return exitBadInput
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(strings.ReplaceAll(s, "\n", " ")), " ") }
