@@ -1,0 +1,42 @@
+package numeric
+
+// Scale returns the scale of element (r, c).
+func (m *Matrix) Scale(r, c int) float32 {
+	return m.Scales[r/m.BlockRows*m.ScaleCols()+c/m.BlockCols]
+}
+
+// Value returns the code of element (r, c) as a number, before its scale.
+func (m *Matrix) Value(r, c int) float32 {
+	row := m.Codes[r*m.RowBytes():]
+	if m.Code == Int4 {
+		return float32(SignExtend4(row[c/2] >> (4 * (c & 1)) & 15))
+	}
+	return value(m.Code, row[c])
+}
+
+// Dequant writes rows lo..hi as float32, row-major, to dst
+// ((hi−lo)·Cols values): code × scale, rounded once.
+func (m *Matrix) Dequant(dst []float32, lo, hi int) {
+	sc, rb := m.ScaleCols(), m.RowBytes()
+	for r := lo; r < hi; r++ {
+		row, out := m.Codes[r*rb:][:rb], dst[(r-lo)*m.Cols:][:m.Cols]
+		scales := m.Scales[r/m.BlockRows*sc:][:sc]
+		for g, s := range scales {
+			c1 := min((g+1)*m.BlockCols, m.Cols)
+			switch m.Code {
+			case Int4:
+				for c := g * m.BlockCols; c < c1; c++ {
+					out[c] = float32(SignExtend4(row[c/2]>>(4*(c&1))&15)) * s
+				}
+			case E4M3:
+				for c := g * m.BlockCols; c < c1; c++ {
+					out[c] = e4m3[row[c]] * s
+				}
+			default:
+				for c := g * m.BlockCols; c < c1; c++ {
+					out[c] = float32(int8(row[c])) * s
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package numeric
+
+import (
+	"encoding/binary"
+	"math"
+	"sync"
+
+	"github.com/x448/float16"
+)
+
+// BF16ToF32 widens a bfloat16; exact.
+func BF16ToF32(b uint16) float32 { return math.Float32frombits(uint32(b) << 16) }
+
+// F32ToBF16 rounds to the nearest bfloat16, ties to even. NaN stays a quiet
+// NaN of the same sign; values beyond the largest bfloat16 become infinite.
+func F32ToBF16(f float32) uint16 {
+	u := math.Float32bits(f)
+	if u&0x7fffffff > 0x7f800000 {
+		return uint16(u>>16) | 0x0040
+	}
+	return uint16((u + 0x7fff + u>>16&1) >> 16)
+}
+
+// RoundBF16 rounds to the nearest bfloat16 value.
+func RoundBF16(f float32) float32 { return BF16ToF32(F32ToBF16(f)) }
+
+// IsBF16 reports whether f is exactly a bfloat16 value.
+func IsBF16(f float32) bool { return math.Float32bits(f)&0xffff == 0 }
+
+// DecodeBF16 widens little-endian bfloat16 data; len(src) = 2·len(dst).
+func DecodeBF16(dst []float32, src []byte) {
+	src = src[:2*len(dst)]
+	for i := range dst {
+		dst[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(src[2*i:])) << 16)
+	}
+}
+
+// half is the table of all 65,536 half-precision values.
+var half = sync.OnceValue(func() *[1 << 16]float32 {
+	var t [1 << 16]float32
+	for i := range t {
+		t[i] = float16.Frombits(uint16(i)).Float32()
+	}
+	return &t
+})
+
+// DecodeF16 widens little-endian IEEE half data; len(src) = 2·len(dst).
+func DecodeF16(dst []float32, src []byte) {
+	table := half()
+	src = src[:2*len(dst)]
+	for i := range dst {
+		dst[i] = table[binary.LittleEndian.Uint16(src[2*i:])]
+	}
+}
+
+// DecodeF32 reads little-endian single-precision data; len(src) = 4·len(dst).
+func DecodeF32(dst []float32, src []byte) {
+	src = src[:4*len(dst)]
+	for i := range dst {
+		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
+	}
+}
+
+// AppendBF16 appends values rounded to bfloat16, little-endian.
+func AppendBF16(dst []byte, src []float32) []byte {
+	for _, f := range src {
+		dst = binary.LittleEndian.AppendUint16(dst, F32ToBF16(f))
+	}
+	return dst
+}
+
+// AppendF32 appends values as little-endian single precision.
+func AppendF32(dst []byte, src []float32) []byte {
+	for _, f := range src {
+		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(f))
+	}
+	return dst
+}
+
+// FirstNonFinite returns the index of the first NaN or infinity, or -1.
+func FirstNonFinite(src []float32) int {
+	for i, f := range src {
+		if math.Float32bits(f)&0x7f800000 == 0x7f800000 {
+			return i
+		}
+	}
+	return -1
+}
+
+// roundEven rounds to the nearest integer, ties to even, for |f| < 2^22.
+func roundEven(f float32) float32 {
+	const magic = 3 << 22 // 1.5·2^23: adding it leaves no fraction bits
+	return (f + magic) - magic
+}

@@ -1,0 +1,144 @@
+package numeric
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// SignExtend4 returns the value of a two's complement nibble.
+func SignExtend4(n byte) int8 { return int8(n<<4) >> 4 }
+
+// PackNibbles packs int4 values (one per byte, two's complement) row by row
+// into Matrix form: even column in the low nibble. A last odd column is padded
+// with zero. len(q) = rows·cols; the result has rows·((cols+1)/2) bytes
+// appended to dst.
+func PackNibbles(dst []byte, q []byte, cols int) []byte {
+	for ; len(q) >= cols && cols > 0; q = q[cols:] {
+		row := q[:cols]
+		c := 0
+		for ; c+1 < cols; c += 2 {
+			dst = append(dst, row[c]&15|row[c+1]<<4)
+		}
+		if c < cols {
+			dst = append(dst, row[c]&15)
+		}
+	}
+	return dst
+}
+
+// UnpackNibbles appends the int4 values of Matrix rows as one two's complement
+// byte each.
+func UnpackNibbles(dst []byte, packed []byte, cols int) []byte {
+	rowBytes := (cols + 1) / 2
+	for ; len(packed) >= rowBytes && rowBytes > 0; packed = packed[rowBytes:] {
+		for c := range cols {
+			dst = append(dst, byte(SignExtend4(packed[c/2]>>(4*(c&1))&15)))
+		}
+	}
+	return dst
+}
+
+// AppendInt4Words appends Matrix rows of int4 codes in the compressed-tensors
+// pack-quantized form: unsigned codes q+8, eight to a little-endian 32-bit word
+// along the input, element 0 in the lowest nibble, a last partial word padded
+// with zero bits (compressed_tensors pack_quantized/helpers.py).
+func AppendInt4Words(dst []byte, packed []byte, cols int) []byte {
+	rowBytes := (cols + 1) / 2
+	for ; len(packed) >= rowBytes && rowBytes > 0; packed = packed[rowBytes:] {
+		for c := 0; c < cols; c += 8 {
+			var w uint32
+			for k := 0; k < 8 && c+k < cols; k++ {
+				n := packed[(c+k)/2] >> (4 * ((c + k) & 1)) & 15
+				w |= uint32(n^8) << (4 * k) // q+8 flips the sign bit of the nibble
+			}
+			dst = binary.LittleEndian.AppendUint32(dst, w)
+		}
+	}
+	return dst
+}
+
+// Int4FromWords is the inverse of AppendInt4Words: words has rows of
+// ceil(cols/8) little-endian 32-bit words; Matrix rows are appended to dst.
+func Int4FromWords(dst []byte, words []byte, cols int) ([]byte, error) {
+	rowWords := (cols + 7) / 8 * 4
+	if rowWords == 0 || len(words)%rowWords != 0 {
+		return nil, fmt.Errorf("numeric: %d bytes are not rows of %d packed columns", len(words), cols)
+	}
+	for ; len(words) > 0; words = words[rowWords:] {
+		for c := 0; c < cols; c += 2 {
+			w := binary.LittleEndian.Uint32(words[c/8*4:])
+			b := byte(w>>(4*(c%8))&15) ^ 8
+			if c+1 < cols {
+				b |= (byte(w>>(4*((c+1)%8))&15) ^ 8) << 4
+			}
+			dst = append(dst, b)
+		}
+	}
+	return dst, nil
+}
+
+// AppendInt4RowPairs appends Matrix rows of int4 codes in the Ascend form
+// [N/2, K]: byte k of pair j is q[2j+1,k]<<4 | q[2j,k]&15
+// (layouts-ascend.md 2.5, msmodelslim utils/pack.py). The number of rows must
+// be even.
+func AppendInt4RowPairs(dst []byte, packed []byte, cols int) ([]byte, error) {
+	rowBytes := (cols + 1) / 2
+	if rowBytes == 0 || len(packed)%(2*rowBytes) != 0 {
+		return nil, fmt.Errorf("numeric: an odd number of rows cannot be packed in pairs")
+	}
+	for ; len(packed) > 0; packed = packed[2*rowBytes:] {
+		lo, hi := packed[:rowBytes], packed[rowBytes:2*rowBytes]
+		for c := range cols {
+			shift := 4 * (c & 1)
+			dst = append(dst, lo[c/2]>>shift&15|hi[c/2]>>shift<<4)
+		}
+	}
+	return dst, nil
+}
+
+// Int4FromRowPairs is the inverse of AppendInt4RowPairs: pairs is [N/2, K];
+// Matrix rows are appended to dst.
+func Int4FromRowPairs(dst []byte, pairs []byte, cols int) ([]byte, error) {
+	if cols <= 0 || len(pairs)%cols != 0 {
+		return nil, fmt.Errorf("numeric: %d bytes are not row pairs of %d columns", len(pairs), cols)
+	}
+	for ; len(pairs) > 0; pairs = pairs[cols:] {
+		for shift := 0; shift <= 4; shift += 4 {
+			for c := 0; c < cols; c += 2 {
+				b := pairs[c] >> shift & 15
+				if c+1 < cols {
+					b |= pairs[c+1] >> shift << 4
+				}
+				dst = append(dst, b)
+			}
+		}
+	}
+	return dst, nil
+}
+
+// ScaleBias returns the correction 8·Σ q·s that the Ascend W4A8 kernel adds
+// for its split of activations into two halves: for every row, parts sums over
+// equal slices of the columns (1 for gate and up, 16 for down;
+// layouts-ascend.md 2.5). m is int4 with one scale a row; parts must divide
+// the columns. The result is [Rows, parts], row-major.
+func ScaleBias(m *Matrix, parts int) ([]float32, error) {
+	if m.Code != Int4 || m.ScaleCols() != 1 || m.BlockRows != 1 {
+		return nil, fmt.Errorf("numeric: scale bias needs int4 codes with one scale a row")
+	}
+	if parts <= 0 || m.Cols%parts != 0 {
+		return nil, fmt.Errorf("numeric: %d columns do not split into %d parts", m.Cols, parts)
+	}
+	out := make([]float32, 0, m.Rows*parts)
+	width := m.Cols / parts
+	for r := range m.Rows {
+		row := m.Codes[r*m.RowBytes():][:m.RowBytes()]
+		for p := range parts {
+			sum := 0
+			for c := p * width; c < (p+1)*width; c++ {
+				sum += int(SignExtend4(row[c/2] >> (4 * (c & 1)) & 15))
+			}
+			out = append(out, float32(8*float64(sum)*float64(m.Scales[r])))
+		}
+	}
+	return out, nil
+}
