@@ -88,7 +88,7 @@ func quantizeGroups(spec Spec, m *Matrix, src []float32, scratch *Scratch, st *S
 				st.PlainSq += squaredError4(x, s)
 				s = searchInt4(spec, x, s)
 			}
-			s = settle(spec, s, func(s float32) float64 {
+			s = settle(spec, s, x, func(s float32) float64 {
 				encode(spec, x, s, q)
 				return squaredError(spec.Code, x, q, s)
 			})
@@ -98,11 +98,12 @@ func quantizeGroups(spec Spec, m *Matrix, src []float32, scratch *Scratch, st *S
 	}
 }
 
-// settle decides the one case in which exact quotients gain nothing over the
-// reference's rounded ones: under a power-of-two scale both give the same
-// codes. Then other BF16 scales nearby are tried as well.
-func settle(spec Spec, s float32, sumErr func(s float32) float64) float32 {
-	if spec.Rule != CompressedTensors || spec.Arith != Best || spec.Code == Int4 || math.Float32bits(s)&0x7fffff != 0 {
+// settle decides the rare case in which exact quotients gain nothing over the
+// reference's rounded ones: under some scales (powers of two, 33/32, …) both
+// give the same codes, as a probe of the first elements tells. Then other BF16
+// scales nearby are tried as well.
+func settle(spec Spec, s float32, probe []float32, sumErr func(s float32) float64) float32 {
+	if spec.Rule != CompressedTensors || spec.Arith != Best || spec.Code == Int4 || !roundingIsHarmless(spec.Code, probe[:min(len(probe), 256)], s) {
 		return s
 	}
 	best, bestErr := s, sumErr(s)
@@ -118,6 +119,18 @@ func settle(spec Spec, s float32, sumErr func(s float32) float64) float32 {
 		}
 	}
 	return best
+}
+
+// roundingIsHarmless reports whether BF16 and F32 quotients give x the same
+// codes.
+func roundingIsHarmless(c Code, x []float32, s float32) bool {
+	for _, v := range x {
+		t := v / s
+		if c == E4M3 && F32ToE4M3(t) != F32ToE4M3(RoundBF16(t)) || c == Int8 && roundEven(t) != roundEven(RoundBF16(t)) {
+			return false
+		}
+	}
+	return true
 }
 
 // squaredError is Σ (w − s·code)² in float64, in index order.
@@ -140,7 +153,7 @@ func quantizeBlocks(spec Spec, m *Matrix, src []float32, scratch *Scratch, _ *St
 			for r := r0; r < r1; r++ {
 				amax = max(amax, absMax(src[r*m.Cols+c0:r*m.Cols+c1]))
 			}
-			s := settle(spec, plainScale(spec, amax), func(s float32) (sum float64) {
+			s := settle(spec, plainScale(spec, amax), src[r0*m.Cols+c0:r0*m.Cols+c1], func(s float32) (sum float64) {
 				for r := r0; r < r1; r++ {
 					x, q := src[r*m.Cols+c0:r*m.Cols+c1], scratch.codes[r*m.Cols+c0:]
 					encode(spec, x, s, q)
