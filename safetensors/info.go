@@ -60,3 +60,16 @@ func DataSize(d DType, shape []int64) int64 {
 	}
 	return n * bits / 8
 }
+
+// RowSize returns the bytes of one row, a slice along the first dimension: 0
+// if it is empty, -1 for a scalar or if a row of a sub-byte type does not fill
+// whole bytes.
+func (t Info) RowSize() int64 {
+	if len(t.Shape) == 0 {
+		return -1
+	}
+	if t.Size == 0 {
+		return 0
+	}
+	return DataSize(t.DType, t.Shape[1:])
+}

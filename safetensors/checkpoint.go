@@ -1,0 +1,177 @@
+package safetensors
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+)
+
+// maxOpenFiles bounds the descriptors of one Checkpoint.
+const maxOpenFiles = 48
+
+// Checkpoint is a directory of safetensors files opened as one set of
+// tensors. Only headers are held; data is read with pread, so that a file cut
+// short while in use is an error and not a signal. All methods may be called
+// concurrently.
+type Checkpoint struct {
+	dir       string
+	root      *os.Root
+	pool      *pool
+	indexName string
+	totalSize int64
+	hasTotal  bool
+
+	shards   map[string]*shard
+	files    []string // names of shards, sorted
+	tensors  []Info   // by file, then offset
+	byName   map[string]int32
+	problems []Problem
+
+	sorted func() []string // names, made on first use
+}
+
+// Options changes how a directory is opened.
+type Options struct {
+	// AllErrors collects what would stop OpenDir as Problems with Err set and
+	// goes on with what can be read. Only a directory that cannot be listed or
+	// has no safetensors file is still an error.
+	AllErrors bool
+}
+
+// OpenDir opens a checkpoint: the shards that its index lists, or without an
+// index model.safetensors, or without that every *.safetensors file. It reads
+// headers only. The error is an [*Error]; findings that need not stop anybody
+// are in Problems.
+//
+// With both index files of the world in one directory, the Hugging Face one is
+// used unless the files show that it is stale (see [ProblemSecondIndex]).
+func OpenDir(dir string) (*Checkpoint, error) { return OpenDirOptions(dir, Options{}) }
+
+// OpenDirOptions is OpenDir with options.
+func OpenDirOptions(dir string, o Options) (*Checkpoint, error) {
+	b := &builder{dir: dir, all: o.AllErrors}
+	c, err := b.build()
+	if err != nil && c != nil {
+		_ = c.Close()
+		c = nil
+	}
+	return c, err
+}
+
+// FileInfo is one file of a checkpoint.
+type FileInfo struct {
+	Name     string // base name
+	Size     int64  // bytes of the whole file
+	Metadata map[string]string
+}
+
+// Dir returns the directory as given to OpenDir.
+func (c *Checkpoint) Dir() string { return c.dir }
+
+// IndexName returns the base name of the index in use, "" if there is none.
+func (c *Checkpoint) IndexName() string { return c.indexName }
+
+// TotalSize returns total_size of the index; false if it has none.
+func (c *Checkpoint) TotalSize() (int64, bool) { return c.totalSize, c.hasTotal }
+
+// Problems returns the findings that did not stop OpenDir.
+func (c *Checkpoint) Problems() []Problem { return slices.Clone(c.problems) }
+
+// Names returns the names of all tensors, sorted.
+func (c *Checkpoint) Names() []string { return slices.Clone(c.sorted()) }
+
+func (c *Checkpoint) init() {
+	c.sorted = sync.OnceValue(func() []string {
+		names := make([]string, len(c.tensors))
+		for i, t := range c.tensors {
+			names[i] = t.Name
+		}
+		slices.Sort(names)
+		return names
+	})
+}
+
+// Info returns the tensor of that name. Its Shape must not be changed.
+func (c *Checkpoint) Info(name string) (Info, bool) {
+	i, ok := c.byName[name]
+	if !ok {
+		return Info{}, false
+	}
+	return c.tensors[i], true
+}
+
+// Tensors returns all tensors ordered by file name, then by offset: the order
+// in which reading them is sequential.
+func (c *Checkpoint) Tensors() []Info { return slices.Clone(c.tensors) }
+
+// Files returns the files in use, sorted by name.
+func (c *Checkpoint) Files() []FileInfo {
+	out := make([]FileInfo, len(c.files))
+	for i, name := range c.files {
+		s := c.shards[name]
+		out[i] = FileInfo{Name: name, Size: s.stat.Size(), Metadata: cloneMetadata(s.metadata)}
+	}
+	return out
+}
+
+// ReadAt fills p with a tensor's bytes from off on, which counts from the
+// start of its data. Fewer bytes than asked for are an error.
+func (c *Checkpoint) ReadAt(t Info, off int64, p []byte) error {
+	s, ok := c.shards[t.File]
+	if !ok {
+		return &Error{Kind: ErrNotFound, File: filepath.Join(c.dir, t.File), Tensor: t.Name, Offset: -1, Reason: "lies in a file that is not open"}
+	}
+	return s.readTensor(t, off, p)
+}
+
+// ReadRows reads rows lo to hi (exclusive) of a tensor, slices along its first
+// dimension, into dst, whose length must be (hi-lo) times RowSize. Errors:
+// ErrNotFound, ErrShape (scalar), ErrDType (rows of a sub-byte type that do
+// not fill bytes), ErrRange, and those of ReadAt.
+func (c *Checkpoint) ReadRows(name string, lo, hi int64, dst []byte) error {
+	t, ok := c.Info(name)
+	if !ok {
+		return &Error{Kind: ErrNotFound, File: c.dir, Tensor: name, Offset: -1, Reason: "is not in this checkpoint"}
+	}
+	s := c.shards[t.File]
+	off, err := rowRange(s.path, t, lo, hi, len(dst))
+	if err != nil {
+		return err
+	}
+	return s.readTensor(t, off, dst)
+}
+
+// Reader returns a reader of a tensor's data.
+func (c *Checkpoint) Reader(t Info) *io.SectionReader {
+	return io.NewSectionReader(tensorReader{c, t}, 0, t.Size)
+}
+
+type tensorReader struct {
+	c *Checkpoint
+	t Info
+}
+
+// ReadAt implements io.ReaderAt; the SectionReader keeps it inside the tensor.
+func (r tensorReader) ReadAt(p []byte, off int64) (int, error) {
+	n := max(0, min(int64(len(p)), r.t.Size-off))
+	if err := r.c.ReadAt(r.t, off, p[:n]); err != nil {
+		return 0, err
+	}
+	if n < int64(len(p)) {
+		return int(n), io.EOF
+	}
+	return int(n), nil
+}
+
+// Close closes all files. Reading afterwards fails.
+func (c *Checkpoint) Close() error {
+	if c.pool != nil {
+		c.pool.close()
+	}
+	if c.root == nil {
+		return nil
+	}
+	return c.root.Close()
+}

@@ -1,0 +1,211 @@
+package safetensors
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+)
+
+// The names of index files.
+const (
+	IndexName       = "model.safetensors.index.json"               // Hugging Face, read by every engine
+	AscendIndexName = "quant_model_weights.safetensors.index.json" // msmodelslim and the ascend layout
+	MTPName         = "mtp.safetensors"                            // MTP layer in a file of its own
+	SingleName      = "model.safetensors"                          // checkpoint in one file
+)
+
+// maxIndexSize bounds an index. 60,000 tensors take 6 MB.
+const maxIndexSize = 100_000_000
+
+// index is a decoded index file; names and files are in file order.
+type index struct {
+	entries   []indexEntry
+	totalSize int64
+	hasTotal  bool
+}
+
+type indexEntry struct{ tensor, file string }
+
+// parseIndex reads an index and refuses what encoding/json lets pass: keys
+// that occur twice on any of the levels that matter, and invalid UTF-8. Paths
+// are not judged here.
+func parseIndex(data []byte, path string) (*index, error) {
+	at := fault(path).at
+	if i := invalidUTF8(data); i >= 0 {
+		return nil, at(ErrInvalidUTF8, "", int64(i), "the index is not valid UTF-8")
+	}
+	if !json.Valid(data) {
+		e := at(ErrIndex, "", -1, "the index is not JSON")
+		e.Err = json.Unmarshal(data, new(json.RawMessage))
+		e.Hint = hintDownload
+		return nil, e
+	}
+	if i := loneSurrogate(data); i >= 0 {
+		return nil, at(ErrInvalidUTF8, "", int64(i), "the index has half of a surrogate pair")
+	}
+	idx := &index{}
+	found := false
+	top, err := object(data, path, "the index")
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range top {
+		switch m.key {
+		case "metadata":
+			if string(m.value) == "null" {
+				continue
+			}
+			meta, err := object(m.value, path, "metadata")
+			if err != nil {
+				return nil, err
+			}
+			for _, m := range meta {
+				if m.key == "total_size" {
+					if idx.totalSize, idx.hasTotal = wholeNumber(m.value); !idx.hasTotal {
+						return nil, at(ErrIndex, "", -1, "total_size is %s, not a number of bytes", clip(m.value))
+					}
+				}
+			}
+		case "weight_map":
+			found = true
+			entries, err := object(m.value, path, "weight_map")
+			if err != nil {
+				return nil, err
+			}
+			files := map[string]string{} // one string a file, not one an entry
+			for _, m := range entries {
+				name, ok := unquote(m.value)
+				if !ok {
+					return nil, at(ErrIndex, m.key, -1, "is mapped to %s, not to a file name", clip(m.value))
+				}
+				if _, ok := files[name]; !ok {
+					files[name] = name
+				}
+				idx.entries = append(idx.entries, indexEntry{m.key, files[name]})
+			}
+		}
+	}
+	if !found {
+		return nil, at(ErrIndex, "", -1, "the index has no weight_map")
+	}
+	return idx, nil
+}
+
+type member struct {
+	key   string
+	value []byte
+}
+
+// object splits a JSON object into its members and refuses duplicate keys.
+func object(data []byte, path, what string) ([]member, error) {
+	at := fault(path).at
+	dec := json.NewDecoder(bytes.NewReader(data))
+	tok, err := dec.Token()
+	if err != nil || tok != json.Delim('{') {
+		return nil, at(ErrIndex, "", -1, "%s is not a JSON object", what)
+	}
+	var out []member
+	seen := map[string]struct{}{}
+	for dec.More() {
+		tok, err := dec.Token()
+		key, ok := tok.(string)
+		if err != nil || !ok {
+			return nil, at(ErrIndex, "", -1, "%s is not a JSON object", what)
+		}
+		if _, dup := seen[key]; dup {
+			return nil, at(ErrDuplicate, "", -1, "%s has the key %s twice", what, clip([]byte(key)))
+		}
+		seen[key] = struct{}{}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			e := at(ErrIndex, "", -1, "%s is not a JSON object", what)
+			e.Err = err
+			return nil, e
+		}
+		out = append(out, member{key, value})
+	}
+	return out, nil
+}
+
+// wholeNumber reads total_size; some tools write it as 1.5e9 or 1500.0.
+func wholeNumber(value []byte) (int64, bool) {
+	if n, err := strconv.ParseInt(string(value), 10, 64); err == nil {
+		return n, n >= 0
+	}
+	f, err := strconv.ParseFloat(string(value), 64)
+	if err != nil || f < 0 || f >= 1<<62 || f != math.Trunc(f) {
+		return 0, false
+	}
+	return int64(f), true
+}
+
+// checkName judges the file name of an index entry: a plain name beside the
+// index, which every engine looks for there.
+func checkName(name, path, tensor string) error {
+	bad := func(why string) error {
+		e := fault(path).at(ErrPath, tensor, -1, "is mapped to %s, which %s", clip([]byte(strconv.Quote(name))), why)
+		e.Hint = "the shards must lie beside the index; do not use this checkpoint if you do not trust its source"
+		return e
+	}
+	switch {
+	case name == "" || name == ".":
+		return bad("is no file name")
+	case strings.ContainsAny(name, "\\:") || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return bad("has a character that file names of shards do not have")
+	case name == ".." || strings.HasPrefix(name, "/") || strings.HasPrefix(name, "../") || strings.Contains(name, "/../") || strings.HasSuffix(name, "/.."):
+		return bad("leaves the directory")
+	case strings.Contains(name, "/"):
+		return bad("lies in another directory")
+	case !strings.HasSuffix(name, ".safetensors") || strings.HasPrefix(name, ".") || fsx.IsTemp(name):
+		return bad("is not a safetensors file")
+	}
+	return nil
+}
+
+// EncodeIndex returns the text of an index: keys sorted, indented by two, and
+// no character escaped that JSON does not require to be. totalSize is the sum
+// of the tensors' bytes.
+func EncodeIndex(weightMap map[string]string, totalSize int64) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	type meta struct {
+		TotalSize int64 `json:"total_size"`
+	}
+	if weightMap == nil {
+		weightMap = map[string]string{}
+	}
+	for name, file := range weightMap {
+		if err := checkName(file, IndexName, name); err != nil {
+			return nil, err
+		}
+		if !utf8.ValidString(name) {
+			return nil, fault(IndexName).at(ErrInvalidUTF8, name, -1, "has a name that is not valid UTF-8")
+		}
+	}
+	err := enc.Encode(struct {
+		Metadata  meta              `json:"metadata"`
+		WeightMap map[string]string `json:"weight_map"`
+	}{meta{totalSize}, weightMap})
+	if err != nil {
+		return nil, fmt.Errorf("safetensors: encoding an index: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// WriteIndex writes an index file through fsx.WriteFile. It is written after
+// the shards it names: readers take its presence for completeness.
+func WriteIndex(fsys fsx.FS, dir, name string, weightMap map[string]string, totalSize int64) error {
+	data, err := EncodeIndex(weightMap, totalSize)
+	if err != nil {
+		return err
+	}
+	return writeFile(fsys, dir, name, data)
+}

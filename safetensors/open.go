@@ -1,0 +1,448 @@
+package safetensors
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+)
+
+// builder opens a directory step by step.
+type builder struct {
+	dir string
+	all bool // collect errors
+
+	c      *Checkpoint
+	names  []string // *.safetensors in the directory, sorted
+	has    map[string]bool
+	index  *index
+	listed map[string]bool // files the index lists, or all without one
+}
+
+// fail returns err, or notes it as a problem and returns nil.
+func (b *builder) fail(err error) error {
+	if err == nil || !b.all {
+		return err
+	}
+	p := Problem{Kind: ProblemError, Detail: err.Error(), Err: err}
+	var e *Error
+	if errors.As(err, &e) {
+		p.File, p.Tensor = filepath.Base(e.File), e.Tensor
+	}
+	b.c.problems = append(b.c.problems, p)
+	return nil
+}
+
+func (b *builder) note(kind ProblemKind, file, tensor, format string, args ...any) {
+	b.c.problems = append(b.c.problems, Problem{Kind: kind, File: file, Tensor: tensor, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (b *builder) path(name string) string { return filepath.Join(b.dir, name) }
+
+func (b *builder) build() (*Checkpoint, error) {
+	root, err := os.OpenRoot(b.dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, &Error{Kind: ErrNotFound, File: b.dir, Offset: -1, Reason: "does not exist", Err: fs.ErrNotExist}
+		}
+		if st, serr := os.Stat(b.dir); serr == nil && !st.IsDir() {
+			return nil, &Error{Kind: ErrNotFound, File: b.dir, Offset: -1, Reason: "is not a directory",
+				Hint: "give the directory that holds config.json and the shards"}
+		}
+		return nil, fault(b.dir).io(err)
+	}
+	b.c = &Checkpoint{dir: b.dir, root: root, shards: map[string]*shard{}, byName: map[string]int32{}}
+	b.c.pool = newPool(maxOpenFiles, b.open)
+	b.c.init()
+	for _, step := range []func() error{b.list, b.chooseIndex, b.chooseFiles, b.readHeaders, b.addMTP, b.merge, b.compareIndex} {
+		if err := step(); err != nil {
+			return b.c, err
+		}
+	}
+	b.compareTotal()
+	b.sortProblems()
+	b.index, b.names, b.has = nil, nil, nil // the pool keeps b
+	return b.c, nil
+}
+
+// open opens a file inside the directory. os.Root refuses every path and
+// symlink that leads out of it, without a race.
+func (b *builder) open(name string) (*os.File, error) {
+	st, err := b.c.root.Stat(name)
+	if err == nil && !st.Mode().IsRegular() {
+		return nil, &Error{Kind: ErrPath, File: b.path(name), Offset: -1, Reason: "is not a regular file"}
+	}
+	var f *os.File
+	if err == nil {
+		f, err = b.c.root.Open(name)
+	}
+	if err == nil {
+		return f, nil
+	}
+	if target, lerr := b.c.root.Readlink(name); lerr == nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, &Error{Kind: ErrNotFound, File: b.path(name), Offset: -1, Reason: "is a symlink to " + target + ", which does not exist", Err: fs.ErrNotExist}
+		}
+		return nil, &Error{Kind: ErrPath, File: b.path(name), Offset: -1, Reason: "is a symlink to " + target + ", which is not a relative path inside the directory",
+			Hint: "a Hugging Face cache keeps files elsewhere: use `hf download --local-dir DIR REPO`, or copy with `cp -rL`"}
+	}
+	return nil, err
+}
+
+// list finds out what is in the directory.
+func (b *builder) list() error {
+	d, err := b.c.root.Open(".")
+	if err != nil {
+		return fault(b.dir).io(err)
+	}
+	defer d.Close()
+	entries, err := d.ReadDir(-1)
+	if err != nil {
+		return fault(b.dir).io(err)
+	}
+	b.has = map[string]bool{}
+	for _, e := range entries {
+		name := e.Name()
+		if e.IsDir() {
+			continue
+		}
+		b.has[name] = true
+		switch {
+		case fsx.IsTemp(name):
+			b.note(ProblemLeftover, name, "", "left over from an interrupted run")
+		case strings.HasSuffix(name, ".safetensors") && !strings.HasPrefix(name, "."):
+			b.names = append(b.names, name)
+		}
+	}
+	slices.Sort(b.names)
+	return nil
+}
+
+// chooseIndex reads the index in use.
+func (b *builder) chooseIndex() error {
+	indexes := []string{}
+	for _, name := range []string{IndexName, AscendIndexName} {
+		if b.has[name] {
+			indexes = append(indexes, name)
+		}
+	}
+	if len(indexes) == 0 {
+		return nil
+	}
+	use := indexes[0]
+	if len(indexes) == 2 && b.isAscend() {
+		use = AscendIndexName
+	}
+	for _, other := range indexes {
+		if other != use {
+			b.note(ProblemSecondIndex, other, "", "is not the index in use, which is %s; engines that read it load other tensors", use)
+		}
+	}
+	idx, err := b.readIndex(use)
+	if err != nil {
+		return b.fail(err)
+	}
+	b.index = idx
+	b.c.indexName, b.c.totalSize, b.c.hasTotal = use, idx.totalSize, idx.hasTotal
+	return nil
+}
+
+// isAscend decides between two indexes: the Ascend one holds if its
+// description is there, or if shards of the other are gone.
+func (b *builder) isAscend() bool {
+	if b.has["quant_model_description.json"] {
+		return true
+	}
+	idx, err := b.readIndex(IndexName)
+	if err != nil {
+		return true
+	}
+	for _, e := range idx.entries {
+		if !b.has[e.file] {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *builder) readIndex(name string) (*index, error) {
+	f, err := b.open(name)
+	if err != nil {
+		return nil, (&shard{path: b.path(name)}).openError(err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxIndexSize+1))
+	if err != nil {
+		return nil, fault(b.path(name)).io(err)
+	}
+	if len(data) > maxIndexSize {
+		return nil, fault(b.path(name)).at(ErrIndex, "", -1, "the index has more than %s bytes", commas(maxIndexSize))
+	}
+	return parseIndex(data, b.path(name))
+}
+
+// chooseFiles decides which files belong to the checkpoint.
+func (b *builder) chooseFiles() error {
+	b.listed = map[string]bool{}
+	switch {
+	case b.index != nil:
+		return b.filesOfIndex()
+	case len(b.names) == 0:
+		e := fault(b.dir).at(ErrNotFound, "", -1, "has no *.safetensors file")
+		e.Hint = "give the directory that holds config.json and the shards"
+		return e
+	case b.has[SingleName]:
+		b.c.files = []string{SingleName}
+	default:
+		b.c.files = slices.Clone(b.names)
+	}
+	if b.c.indexName == "" && len(b.c.files) > 1 {
+		b.note(ProblemNoIndex, "", "", "%d shards without a %s", len(b.c.files), IndexName)
+	}
+	for _, name := range b.c.files {
+		b.listed[name] = true
+	}
+	return b.numbering()
+}
+
+func (b *builder) filesOfIndex() error {
+	path := b.path(b.c.indexName)
+	judged := map[string]bool{} // file name -> usable
+	kept := b.index.entries[:0]
+	for _, e := range b.index.entries {
+		ok, done := judged[e.file]
+		if !done {
+			err := checkName(e.file, path, e.tensor)
+			ok = err == nil
+			judged[e.file] = ok
+			if err := b.fail(err); err != nil {
+				return err
+			}
+		}
+		if !ok {
+			continue
+		}
+		kept = append(kept, e)
+		if !b.listed[e.file] {
+			b.listed[e.file] = true
+			b.c.files = append(b.c.files, e.file)
+		}
+	}
+	b.index.entries = kept
+	slices.Sort(b.c.files)
+	return nil
+}
+
+var numbered = regexp.MustCompile(`^(.+-)(\d{5})(-of-)(\d{5})(\.safetensors)$`)
+
+// numbering notices shards that are missing from a numbered set without an
+// index, as a killed download or converter leaves it.
+func (b *builder) numbering() error {
+	seen := map[string]bool{}
+	for _, name := range b.c.files {
+		m := numbered.FindStringSubmatch(name)
+		if m == nil || seen[m[1]+m[4]] {
+			continue
+		}
+		seen[m[1]+m[4]] = true
+		n, _ := strconv.Atoi(m[4])
+		for i := 1; i <= n; i++ {
+			want := fmt.Sprintf("%s%05d%s%s%s", m[1], i, m[3], m[4], m[5])
+			if b.has[want] {
+				continue
+			}
+			e := fault(b.path(want)).at(ErrNotFound, "", -1, "is missing from a set of %d shards", n)
+			e.Hint = "fetch or convert the missing shards"
+			if err := b.fail(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// readHeaders opens the chosen files, a few at a time. The error is that of
+// the first bad file in name order, whatever the timing.
+func (b *builder) readHeaders() error {
+	shards := make([]*shard, len(b.c.files))
+	errs := make([]error, len(b.c.files))
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range min(4, runtime.GOMAXPROCS(0), len(b.c.files)) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := range next {
+				shards[i], errs[i] = openShard(b.c.pool, b.path(b.c.files[i]), b.c.files[i])
+			}
+		}()
+	}
+	for i := range b.c.files {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	for i, s := range shards {
+		if err := b.fail(b.explainMissing(b.c.files[i], errs[i])); err != nil {
+			return err
+		}
+		if s != nil {
+			b.c.shards[s.name] = s
+		}
+	}
+	b.c.files = slices.DeleteFunc(b.c.files, func(name string) bool { return b.c.shards[name] == nil })
+	return nil
+}
+
+// explainMissing says that a missing shard is one the index lists.
+func (b *builder) explainMissing(name string, err error) error {
+	var e *Error
+	if b.index == nil || !errors.As(err, &e) || e.Kind != ErrNotFound {
+		return err
+	}
+	e.Hint = "the index lists this shard; fetch it again"
+	return err
+}
+
+// addMTP reads an mtp.safetensors that is not listed, so that its layer is
+// never lost, and reports all other unlisted files.
+func (b *builder) addMTP() error {
+	list := b.c.indexName
+	if list == "" {
+		list = "the checkpoint's " + SingleName
+	}
+	for _, name := range b.names {
+		if b.listed[name] {
+			continue
+		}
+		if name != MTPName {
+			b.note(ProblemUnlisted, name, "", "not part of %s and not read; engines that load every *.safetensors file load it", list)
+			continue
+		}
+		s, err := openShard(b.c.pool, b.path(name), name)
+		if err := b.fail(err); err != nil {
+			return err
+		}
+		if s == nil {
+			continue
+		}
+		if b.repeatsIndexed(s) {
+			b.note(ProblemUnlisted, name, "", "not part of %s and not read: its tensors are in other files as well", list)
+			continue
+		}
+		b.note(ProblemUnlisted, name, "", "not part of %s; its %s tensors are read here, but engines that follow the index do not load them", list, commas(len(s.tensors)))
+		b.c.shards[name] = s
+		b.c.files = append(b.c.files, name)
+		slices.Sort(b.c.files)
+	}
+	return nil
+}
+
+func (b *builder) repeatsIndexed(extra *shard) bool {
+	known := map[string]bool{}
+	for _, s := range b.c.shards {
+		for _, t := range s.tensors {
+			known[t.Name] = true
+		}
+	}
+	return !slices.ContainsFunc(extra.tensors, func(t Info) bool { return !known[t.Name] })
+}
+
+// merge joins the tensors of all files.
+func (b *builder) merge() error {
+	c := b.c
+	n := 0
+	for _, s := range c.shards {
+		n += len(s.tensors)
+	}
+	c.tensors = make([]Info, 0, n)
+	c.byName = make(map[string]int32, n)
+	for _, name := range c.files {
+		s := c.shards[name]
+		for _, t := range s.tensors {
+			if i, dup := c.byName[t.Name]; dup {
+				e := fault(s.path).at(ErrDuplicate, t.Name, t.Offset, "is also in %s", c.tensors[i].File)
+				e.Hint = "one of the two files is left over from another conversion"
+				if err := b.fail(e); err != nil {
+					return err
+				}
+				continue
+			}
+			c.byName[t.Name] = int32(len(c.tensors))
+			c.tensors = append(c.tensors, t)
+		}
+		s.tensors = nil // held once
+	}
+	return nil
+}
+
+// compareIndex compares the index with the headers, both ways.
+func (b *builder) compareIndex() error {
+	if b.index == nil {
+		return nil
+	}
+	c := b.c
+	path := b.path(c.indexName)
+	indexed := make(map[string]string, len(b.index.entries))
+	for _, e := range b.index.entries {
+		indexed[e.tensor] = e.file
+		if c.shards[e.file] == nil {
+			continue // reported already
+		}
+		t, ok := c.Info(e.tensor)
+		if ok && t.File == e.file {
+			continue
+		}
+		err := fault(path).at(ErrIndex, e.tensor, -1, "is listed in %s, whose header does not have it", e.file)
+		if ok {
+			err.Reason += "; it is in " + t.File
+		}
+		err.Hint = "index and shards are not of one version; fetch both again"
+		if err := b.fail(err); err != nil {
+			return err
+		}
+	}
+	for _, t := range c.tensors {
+		if _, ok := indexed[t.Name]; !ok && b.listed[t.File] {
+			b.note(ProblemUnindexed, t.File, t.Name, "in the shard but not in the index")
+		}
+	}
+	return nil
+}
+
+// compareTotal compares total_size with the tensors. Tools differ in whether
+// they count what the index does not list, so either sum is right.
+func (b *builder) compareTotal() {
+	c := b.c
+	if b.index == nil || !c.hasTotal || slices.ContainsFunc(c.problems, func(p Problem) bool { return p.Kind == ProblemError }) {
+		return
+	}
+	var all, inShards int64
+	for _, t := range c.tensors {
+		all += t.Size
+		if b.listed[t.File] {
+			inShards += t.Size
+		}
+	}
+	if c.totalSize != all && c.totalSize != inShards {
+		b.note(ProblemTotalSize, c.indexName, "", "total_size is %s, the tensors take %s bytes", commas(c.totalSize), commas(inShards))
+	}
+}
+
+// sortProblems makes the order independent of the file system's.
+func (b *builder) sortProblems() {
+	slices.SortStableFunc(b.c.problems, func(x, y Problem) int {
+		return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.File, y.File), cmp.Compare(x.Tensor, y.Tensor))
+	})
+}

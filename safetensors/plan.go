@@ -1,0 +1,165 @@
+package safetensors
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+)
+
+// FilePlan is a file that is fully decided before its first byte of data: its
+// header is final and every tensor has its place.
+type FilePlan struct {
+	Name    string // base name
+	Header  []byte // length field and JSON, padded with spaces to a multiple of 8
+	Tensors []Info // in the order of the specs, with absolute offsets
+	Size    int64  // bytes of the whole file
+}
+
+// PlanFile lays out a file with the given tensors in the given order. Nil
+// metadata means {"format": "pt"}, which older readers insist on; an empty map
+// means none. The same arguments give the same bytes.
+//
+// It refuses, with errors of kind ErrSpec: bad file names, names that are
+// empty, too long, not UTF-8 or "__metadata__"; shapes that are negative, of
+// more than MaxRank dimensions, too large or, with sub-byte types, do not fill
+// whole bytes; and a tensor that would not start at a multiple of its element
+// size, since readers that map the file need that: order the tensors by
+// falling element size to be safe. Duplicates are ErrDuplicate, a header that
+// no reader would take ErrHeaderTooLarge.
+func PlanFile(name string, specs []Spec, metadata map[string]string) (*FilePlan, error) {
+	at := fault(name).at
+	if name == "" || strings.ContainsAny(name, `/\`) || fsx.IsTemp(name) {
+		return nil, at(ErrSpec, "", -1, "%q is not a name for a file", name)
+	}
+	if len(specs) > MaxTensors {
+		return nil, at(ErrHeaderTooLarge, "", -1, "%s tensors are planned, at most %s fit", commas(len(specs)), commas(MaxTensors))
+	}
+	p := &FilePlan{Name: name, Tensors: make([]Info, len(specs))}
+	seen := make(map[string]struct{}, len(specs))
+	next := int64(0)
+	for i, s := range specs {
+		size, err := checkSpec(s, next, name)
+		if err != nil {
+			return nil, err
+		}
+		if _, dup := seen[s.Name]; dup {
+			return nil, at(ErrDuplicate, s.Name, -1, "is planned twice")
+		}
+		seen[s.Name] = struct{}{}
+		p.Tensors[i] = Info{Name: s.Name, DType: s.DType, Shape: slices.Clone(s.Shape), File: name, Offset: next, Size: size}
+		next += size
+	}
+	var err error
+	if p.Header, err = encodeHeader(p.Tensors, metadata, name); err != nil {
+		return nil, err
+	}
+	for i := range p.Tensors {
+		p.Tensors[i].Offset += int64(len(p.Header))
+	}
+	p.Size = int64(len(p.Header)) + next
+	return p, nil
+}
+
+// checkSpec returns the size of a tensor that is to start at data byte start.
+func checkSpec(s Spec, start int64, file string) (int64, error) {
+	bad := func(format string, args ...any) (int64, error) {
+		return 0, fault(file).at(ErrSpec, s.Name, -1, format, args...)
+	}
+	switch {
+	case s.Name == "" || s.Name == metadataKey:
+		return bad("has a name that tensors must not have")
+	case len(s.Name) > MaxNameLength:
+		return 0, fault(file).at(ErrSpec, s.Name[:64], -1, "… has a name of %s bytes, more than %s", commas(len(s.Name)), commas(MaxNameLength))
+	case !utf8.ValidString(s.Name):
+		return bad("has a name that is not valid UTF-8")
+	case s.DType.Bits() == 0:
+		return bad("has no dtype")
+	case len(s.Shape) > MaxRank:
+		return bad("has %d dimensions, more than %d", len(s.Shape), MaxRank)
+	}
+	// Readers multiply from the left in 64 bits, a zero behind does not help.
+	nonZero := slices.DeleteFunc(slices.Clone(s.Shape), func(d int64) bool { return d == 0 })
+	size := s.Bytes()
+	if size < 0 || len(nonZero) < len(s.Shape) && DataSize(U8, nonZero) < 0 {
+		return bad("has shape %v, impossible for type %s", s.Shape, s.DType)
+	}
+	const limit = 1 << 60
+	if start > limit-size {
+		return bad("makes the file larger than %s bytes", commas(int64(limit)))
+	}
+	if align := int64(s.DType.Bits() / 8); align > 1 && start%align != 0 {
+		return bad("would start at data byte %s, not a multiple of its element size %d", commas(start), align)
+	}
+	return size, nil
+}
+
+// encodeHeader writes the JSON by hand: encoding/json orders keys of a map by
+// name, while headers keep the order of the data, with __metadata__ first.
+func encodeHeader(tensors []Info, metadata map[string]string, file string) ([]byte, error) {
+	if metadata == nil {
+		metadata = map[string]string{"format": "pt"}
+	}
+	b := append(make([]byte, lengthSize, lengthSize+128*(len(tensors)+1)), '{')
+	if len(metadata) > 0 {
+		b = append(b, `"`+metadataKey+`":{`...)
+		for i, key := range slices.Sorted(maps.Keys(metadata)) {
+			if !utf8.ValidString(key) || !utf8.ValidString(metadata[key]) {
+				return nil, fault(file).at(ErrSpec, "", -1, "metadata %q is not valid UTF-8", key)
+			}
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(appendQuoted(b, key), ':')
+			b = appendQuoted(b, metadata[key])
+		}
+		b = append(b, '}')
+	}
+	for i, t := range tensors {
+		if i > 0 || len(metadata) > 0 {
+			b = append(b, ',')
+		}
+		b = appendQuoted(b, t.Name)
+		b = append(b, `:{"dtype":"`+t.DType.String()+`","shape":[`...)
+		for j, d := range t.Shape {
+			if j > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendInt(b, d, 10)
+		}
+		b = append(b, `],"data_offsets":[`...)
+		b = strconv.AppendInt(b, t.Offset, 10)
+		b = append(b, ',')
+		b = strconv.AppendInt(b, t.Offset+t.Size, 10)
+		b = append(b, "]}"...)
+	}
+	b = append(b, '}')
+	if pad := -len(b) & 7; pad > 0 {
+		b = append(b, "       "[:pad]...)
+	}
+	n := len(b) - lengthSize
+	if n > MaxHeaderSize {
+		return nil, fault(file).at(ErrHeaderTooLarge, "", -1, "the header would take %s bytes, the format allows %s", commas(n), commas(MaxHeaderSize))
+	}
+	binary.LittleEndian.PutUint64(b, uint64(n))
+	return b, nil
+}
+
+// appendQuoted appends a JSON string without the escapes that are for HTML.
+func appendQuoted(b []byte, s string) []byte {
+	plain := func(c rune) bool { return c >= ' ' && c < 0x7f && c != '"' && c != '\\' }
+	if !strings.ContainsFunc(s, func(c rune) bool { return !plain(c) }) {
+		return append(append(append(b, '"'), s...), '"')
+	}
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(s) // a string into memory cannot fail
+	return append(b, bytes.TrimSuffix(buf.Bytes(), []byte("\n"))...)
+}

@@ -1,0 +1,336 @@
+package safetensors
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+
+	upstream "github.com/nlpodyssey/safetensors"
+)
+
+// What a header may hold beside tensors, so that a hostile one of 100 MB
+// cannot fill the memory.
+const (
+	maxUnknownFields = 16
+	maxMetadata      = 100_000
+)
+
+// span is a part of the header's JSON.
+type span struct{ start, end int64 }
+
+func (s span) of(raw []byte) []byte { return raw[s.start:s.end] }
+
+// scannedTensor is a tensor whose keys are known to be right; the numbers are
+// not decoded yet but known to be arrays of natural numbers.
+type scannedTensor struct {
+	name                string
+	dtype               DType
+	key, shape, offsets span
+}
+
+type scannedHeader struct {
+	tensors  []scannedTensor
+	metadata span // empty if there is none
+}
+
+// scanHeader walks over a header that is valid JSON and valid UTF-8 and checks
+// what encoding/json, and with it upstream, lets pass: a key that occurs
+// twice, on either level, and a __metadata__ that is not string to string. It
+// also checks names and types of fields, so that errors can say which tensor.
+// Fields other than dtype, shape and data_offsets are ignored, as the
+// reference does.
+func scanHeader(raw []byte, path string) (*scannedHeader, error) {
+	s := &scanner{raw: raw, path: path, dec: json.NewDecoder(bytes.NewReader(raw))}
+	out := &scannedHeader{}
+	names := map[string]struct{}{}
+	if err := s.open("", "the header"); err != nil {
+		return nil, err
+	}
+	for s.dec.More() {
+		name, key, err := s.key()
+		if err != nil {
+			return nil, err
+		}
+		if _, dup := names[name]; dup {
+			return nil, s.bad(ErrDuplicate, name, key, "is declared twice")
+		}
+		names[name] = struct{}{}
+		if name == metadataKey {
+			if out.metadata, err = s.metadata(key); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if len(name) > MaxNameLength {
+			return nil, s.bad(ErrHeader, name[:64], key, "… has a name of %s bytes, more than %s", commas(len(name)), commas(MaxNameLength))
+		}
+		if len(out.tensors) == MaxTensors {
+			return nil, s.bad(ErrHeaderTooLarge, "", key, "the header lists more than %s tensors", commas(MaxTensors))
+		}
+		t, err := s.tensor(name, key)
+		if err != nil {
+			return nil, err
+		}
+		out.tensors = append(out.tensors, t)
+	}
+	return out, nil
+}
+
+// scanner reads tokens. The text is valid JSON, so most token errors cannot
+// happen; they are passed on nevertheless.
+type scanner struct {
+	raw   []byte
+	path  string
+	dec   *json.Decoder
+	value json.RawMessage // reused
+}
+
+func (s *scanner) bad(kind error, tensor string, where span, format string, args ...any) *Error {
+	return fault(s.path).at(kind, tensor, lengthSize+where.start, format, args...)
+}
+
+func (s *scanner) broken(err error) *Error {
+	e := fault(s.path).at(ErrHeader, "", lengthSize+s.dec.InputOffset(), "the header is not JSON")
+	e.Err = err
+	return e
+}
+
+// open reads the { of an object.
+func (s *scanner) open(tensor, what string) error {
+	tok, err := s.dec.Token()
+	if err != nil {
+		return s.broken(err)
+	}
+	if tok != json.Delim('{') {
+		end := s.dec.InputOffset()
+		return s.bad(ErrHeader, tensor, span{end, end}, "%s is not a JSON object", what)
+	}
+	return nil
+}
+
+// key reads a key and says where it stands, quotes included.
+func (s *scanner) key() (string, span, error) {
+	before := s.dec.InputOffset()
+	tok, err := s.dec.Token()
+	if err != nil {
+		return "", span{}, s.broken(err)
+	}
+	name, ok := tok.(string)
+	if !ok {
+		return "", span{}, s.broken(strconv.ErrSyntax)
+	}
+	end := s.dec.InputOffset()
+	// Between two tokens stand only white space and a comma.
+	start := before + int64(bytes.IndexByte(s.raw[before:end], '"'))
+	return name, span{start, end}, nil
+}
+
+// next reads any value into s.value and returns where it stands.
+func (s *scanner) next() (span, error) {
+	if err := s.dec.Decode(&s.value); err != nil {
+		return span{}, s.broken(err)
+	}
+	end := s.dec.InputOffset()
+	return span{end - int64(len(s.value)), end}, nil
+}
+
+func (s *scanner) tensor(name string, key span) (t scannedTensor, err error) {
+	t = scannedTensor{name: name, key: key}
+	if err := s.open(name, "has an entry that"); err != nil {
+		return t, err
+	}
+	var hasDType, hasShape, hasOffsets bool
+	var others map[string]bool
+	for s.dec.More() {
+		field, at, err := s.key()
+		if err != nil {
+			return t, err
+		}
+		value, err := s.next()
+		if err != nil {
+			return t, err
+		}
+		dup := false
+		switch field {
+		case "dtype":
+			dup, hasDType = hasDType, true
+			text, ok := unquote(s.value)
+			if t.dtype, _ = ParseDType(text); !ok || t.dtype == Invalid {
+				return t, s.bad(ErrDType, name, value, "has unknown dtype %s", clip(s.value))
+			}
+		case "shape":
+			dup, hasShape, t.shape = hasShape, true, value
+			n, ok := naturals(s.value)
+			if !ok {
+				return t, s.bad(ErrShape, name, value, "has shape %s, not a list of natural numbers", clip(s.value))
+			}
+			if n > MaxRank {
+				return t, s.bad(ErrShape, name, value, "has %s dimensions, more than %d", commas(n), MaxRank)
+			}
+		case "data_offsets":
+			dup, hasOffsets, t.offsets = hasOffsets, true, value
+			if n, ok := naturals(s.value); !ok || n != 2 {
+				return t, s.bad(ErrOffsets, name, value, "has data_offsets %s, not two natural numbers", clip(s.value))
+			}
+		default:
+			if dup = others[field]; others == nil {
+				others = map[string]bool{}
+			}
+			if others[field] = true; len(others) > maxUnknownFields {
+				return t, s.bad(ErrHeader, name, at, "has more than %d unknown fields", maxUnknownFields)
+			}
+		}
+		if dup {
+			return t, s.bad(ErrDuplicate, name, at, "has the key %s twice", clip([]byte(field)))
+		}
+	}
+	if _, err := s.dec.Token(); err != nil {
+		return t, s.broken(err)
+	}
+	for _, f := range []struct {
+		has  bool
+		name string
+	}{{hasDType, "dtype"}, {hasShape, "shape"}, {hasOffsets, "data_offsets"}} {
+		if !f.has {
+			return t, s.bad(ErrHeader, name, key, "has no %s", f.name)
+		}
+	}
+	return t, nil
+}
+
+// metadata checks __metadata__: null, or an object of strings.
+func (s *scanner) metadata(key span) (span, error) {
+	whole, err := s.next()
+	if err != nil {
+		return span{}, err
+	}
+	if string(s.value) == "null" {
+		return span{}, nil
+	}
+	if s.value[0] != '{' {
+		return span{}, s.bad(ErrHeader, "", key, "__metadata__ is not a JSON object")
+	}
+	inner := &scanner{raw: whole.of(s.raw), path: s.path}
+	inner.dec = json.NewDecoder(bytes.NewReader(inner.raw))
+	if err := inner.open("", metadataKey); err != nil {
+		return span{}, err
+	}
+	seen := map[string]bool{}
+	for inner.dec.More() {
+		name, at, err := inner.key()
+		if err != nil {
+			return span{}, err
+		}
+		at.start += whole.start
+		if seen[name] {
+			return span{}, s.bad(ErrDuplicate, "", at, "__metadata__ has the key %s twice", clip([]byte(name)))
+		}
+		if seen[name] = true; len(seen) > maxMetadata {
+			return span{}, s.bad(ErrHeaderTooLarge, "", at, "__metadata__ has more than %s entries", commas(maxMetadata))
+		}
+		if _, err := inner.next(); err != nil {
+			return span{}, err
+		}
+		if inner.value[0] != '"' {
+			return span{}, s.bad(ErrHeader, "", at, "__metadata__ entry %s is not a string", clip([]byte(name)))
+		}
+	}
+	return whole, nil
+}
+
+// decodeMetadata lets upstream decode the checked __metadata__.
+func (s *scannedHeader) decodeMetadata(raw []byte, path string) (map[string]string, error) {
+	if s.metadata == (span{}) {
+		return nil, nil
+	}
+	doc := append([]byte(`{"`+metadataKey+`":`), s.metadata.of(raw)...)
+	var m upstream.Metadata
+	if err := json.Unmarshal(append(doc, '}'), &m); err != nil {
+		e := fault(path).at(ErrHeader, "", lengthSize+s.metadata.start, "__metadata__ cannot be decoded")
+		e.Err = err
+		return nil, e
+	}
+	return m.Metadata(), nil
+}
+
+// unquote decodes a JSON string.
+func unquote(value []byte) (string, bool) {
+	var text string
+	if value[0] != '"' || json.Unmarshal(value, &text) != nil {
+		return "", false
+	}
+	return text, true
+}
+
+// naturals reports whether a valid JSON value is a flat list of natural
+// numbers without sign, fraction or exponent, and how many there are.
+func naturals(value []byte) (n int, ok bool) {
+	if value[0] != '[' {
+		return 0, false
+	}
+	for i, c := range value[1 : len(value)-1] {
+		switch {
+		case c >= '0' && c <= '9':
+			if prev := value[i]; prev < '0' || prev > '9' {
+				n++
+			}
+		case c == ',' || c == ' ' || c == '\t' || c == '\n' || c == '\r':
+		default:
+			return 0, false
+		}
+	}
+	return n, true
+}
+
+// loneSurrogate returns the place of a \u escape that is half of a surrogate
+// pair, or -1. encoding/json replaces such halves by U+FFFD, so that two names
+// could become one.
+func loneSurrogate(raw []byte) int {
+	high := -1 // place of a high half whose low half must follow directly
+	for i := 0; i < len(raw); {
+		if raw[i] != '\\' {
+			if high >= 0 {
+				return high
+			}
+			next := bytes.IndexByte(raw[i:], '\\')
+			if next < 0 {
+				return -1
+			}
+			i += next
+			continue
+		}
+		if raw[i+1] != 'u' {
+			if high >= 0 {
+				return high
+			}
+			i += 2
+			continue
+		}
+		code, _ := strconv.ParseUint(string(raw[i+2:i+6]), 16, 16)
+		isHigh, isLow := code>>10 == 0xd800>>10, code>>10 == 0xdc00>>10
+		switch {
+		case high >= 0 && !isLow:
+			return high
+		case high < 0 && isLow:
+			return i
+		case isHigh:
+			high = i
+		default:
+			high = -1
+		}
+		i += 6
+	}
+	return high
+}
+
+// clip shortens text of the file for a message.
+func clip(text []byte) string {
+	const limit = 60
+	if len(text) > limit {
+		return strconv.QuoteToGraphic(string(text[:limit])) + "…"
+	}
+	if q := strconv.QuoteToGraphic(string(text)); len(q) != len(text)+2 && len(text) > 0 && text[0] != '"' {
+		return q
+	}
+	return string(text)
+}
