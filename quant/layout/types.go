@@ -51,6 +51,8 @@ type Weight struct {
 	Source   safetensors.DType // dtype of the source
 	Encoding Encoding
 	Group    int // int4 group size, 0 = channel
+	// FP8Scales: the engine rounds the group scales to FP8 (w4a8-fp8).
+	FP8Scales bool
 }
 
 // Arith is re-exported so that callers need not import numeric.

@@ -1,0 +1,244 @@
+package layout
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/glmconv/glmconv/internal/glm"
+)
+
+// ctVersion is the compressed-tensors release whose rules are implemented.
+const ctVersion = "0.19.0"
+
+// args are the QuantizationArgs of compressed-tensors: all keys, sorted.
+type args struct {
+	ActOrder       *string        `json:"actorder"`
+	BlockStructure []int          `json:"block_structure"`
+	Dynamic        bool           `json:"dynamic"`
+	GroupSize      *int           `json:"group_size"`
+	NumBits        int            `json:"num_bits"`
+	Observer       *string        `json:"observer"`
+	ObserverKwargs map[string]any `json:"observer_kwargs"`
+	ScaleDType     *string        `json:"scale_dtype"`
+	Strategy       string         `json:"strategy"`
+	Symmetric      bool           `json:"symmetric"`
+	Type           string         `json:"type"`
+	ZPDType        *string        `json:"zp_dtype"`
+}
+
+type group struct {
+	Format            string   `json:"format"`
+	InputActivations  *args    `json:"input_activations"`
+	OutputActivations *args    `json:"output_activations"`
+	Targets           []string `json:"targets"`
+	Weights           args     `json:"weights"`
+}
+
+type ctConfig struct {
+	ConfigGroups map[string]group `json:"config_groups"`
+	Format       string           `json:"format"`
+	Ratio        *float64         `json:"global_compression_ratio"`
+	Ignore       []string         `json:"ignore"`
+	KVCache      *args            `json:"kv_cache_scheme"`
+	QuantMethod  string           `json:"quant_method"`
+	Status       string           `json:"quantization_status"`
+	Sparsity     struct{}         `json:"sparsity_config"`
+	Transform    struct{}         `json:"transform_config"`
+	Version      string           `json:"version"`
+}
+
+func arg(kind string, bits int, strategy string, dynamic bool, group int) args {
+	a := args{Type: kind, NumBits: bits, Strategy: strategy, Dynamic: dynamic, Symmetric: true, ObserverKwargs: map[string]any{}}
+	if group > 0 {
+		a.GroupSize = &group
+	}
+	if strategy == "block" {
+		a.BlockStructure = []int{128, 128}
+	}
+	return a
+}
+
+func groupOf(format string, weights args, acts *args, targets ...string) group {
+	return group{Format: format, Weights: weights, InputActivations: acts, Targets: targets}
+}
+
+// schemeGroups returns the config groups of a scheme. The mixed w4a8-fp8 file
+// has `Linear` in its int4 group and pack-quantized at the top, without which
+// SGLang cannot load it (engine-sglang.md 1.2).
+func schemeGroups(s Scheme, groupSize int) (map[string]group, string) {
+	fp8Token, int8Token := arg("float", 8, "token", true, 0), arg("int", 8, "token", true, 0)
+	fp8Group := arg("float", 8, "group", true, 128)
+	int4 := arg("int", 4, "group", false, groupSize)
+	one := func(format string, w args, a *args) (map[string]group, string) {
+		return map[string]group{"group_0": groupOf(format, w, a, "Linear")}, format
+	}
+	switch s {
+	case FP8:
+		return one("float-quantized", arg("float", 8, "channel", false, 0), &fp8Token)
+	case FP8Block:
+		return one("float-quantized", arg("float", 8, "block", false, 0), &fp8Group)
+	case W8A8:
+		return one("int-quantized", arg("int", 8, "channel", false, 0), &int8Token)
+	case W4A8:
+		return one("int-quantized", int4, &int8Token)
+	case W4A16:
+		return one("pack-quantized", int4, nil)
+	}
+	return map[string]group{
+		"group_0": groupOf("pack-quantized", int4, &fp8Token, `re:.*mlp\.experts\.\d+\.(gate|up|down)_proj$`, "Linear"),
+		"group_1": groupOf("float-quantized", arg("float", 8, "block", false, 0), &fp8Group,
+			`re:.*self_attn\.(?!indexer\.)[a-z_]+$`, `re:.*self_attn\.indexer\.wq_b$`,
+			`re:.*shared_experts\.[a-z_]+_proj$`, `re:.*layers\.\d+\.mlp\.(gate_up|gate|up|down)_proj$`,
+			`re:model\.decoder\.mlp\.(gate_up|gate|up|down)_proj$`),
+	}, "pack-quantized"
+}
+
+func (compressedTensors) Config(d Decisions) (map[string][]byte, error) {
+	groups, format := schemeGroups(d.Scheme, d.GroupSize)
+	return withQuantization(d, ctConfig{ConfigGroups: groups, Format: format, Ignore: ignoreList(d),
+		QuantMethod: "compressed-tensors", Status: "compressed", Version: ctVersion})
+}
+
+func (hfFP8) Config(d Decisions) (map[string][]byte, error) {
+	return withQuantization(d, struct {
+		ActivationScheme string   `json:"activation_scheme"`
+		Fmt              string   `json:"fmt"`
+		NotConverted     []string `json:"modules_to_not_convert"`
+		QuantMethod      string   `json:"quant_method"`
+		BlockSize        [2]int   `json:"weight_block_size"`
+	}{"dynamic", "e4m3", notConverted(d), "fp8", [2]int{128, 128}})
+}
+
+func withQuantization(d Decisions, q any) (map[string][]byte, error) {
+	value, err := marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := stripQuantization(d.Config.Raw)
+	if err != nil {
+		return nil, err
+	}
+	if raw, err = setKey(raw, "quantization_config", value); err != nil {
+		return nil, err
+	}
+	if raw, err = adjustMTP(raw, d); err != nil {
+		return nil, err
+	}
+	return map[string][]byte{"config.json": raw}, nil
+}
+
+// adjustMTP keeps num_nextn_predict_layers true when the MTP layer was dropped.
+func adjustMTP(raw []byte, d Decisions) ([]byte, error) {
+	if d.Config.MTPLayers == 0 || slices.ContainsFunc(d.Weights, func(w Weight) bool { return w.Tensor.MTP }) {
+		return raw, nil
+	}
+	return setKey(raw, "num_nextn_predict_layers", []byte("0"))
+}
+
+// entry is one line of a description, kept in order.
+type entry struct {
+	key   string
+	value any
+}
+
+// DescriptionName is the file that names the scheme of every tensor of an
+// Ascend checkpoint.
+const DescriptionName = "quant_model_description.json"
+
+func (l ascend) Config(d Decisions) (map[string][]byte, error) {
+	raw, err := stripQuantization(d.Config.Raw)
+	if err != nil {
+		return nil, err
+	}
+	if raw, err = adjustMTP(raw, d); err != nil {
+		return nil, err
+	}
+	return map[string][]byte{"config.json": raw, DescriptionName: encodeEntries(l.describe(d))}, nil
+}
+
+// describe lists every tensor with its scheme, the aliases that engines look
+// up without a tensor behind them, and the keys that ModelSlim always writes
+// (layouts-ascend.md 1.3, 4; engine-vllm-ascend.md 2, 5; engine-sglang.md 6).
+func (l ascend) describe(d Decisions) []entry {
+	var out []entry
+	seen := map[string]bool{}
+	add := func(key string, value any) {
+		if !seen[key] {
+			seen[key] = true
+			out = append(out, entry{key, value})
+		}
+	}
+	quantType := "FLOAT"
+	for _, w := range d.Weights {
+		scheme := ascendScheme(w.Encoding)
+		if scheme == "W8A8_DYNAMIC" {
+			quantType = scheme // ModelSlim's ranking leaves W4A8_DYNAMIC out
+		}
+		for _, o := range l.Outputs(w) {
+			add(o.Name, scheme)
+		}
+	}
+	for _, w := range d.Weights {
+		for _, alias := range aliases(w, d.Config) {
+			add(alias, ascendScheme(w.Encoding))
+		}
+	}
+	if n := d.Config.Layers; slices.ContainsFunc(d.Weights, func(w Weight) bool { return w.Tensor.MTP }) {
+		add(fmt.Sprintf("model.layers.%d.shared_head.head.weight", n), "FLOAT")
+	}
+	add("version", "1.0.0")
+	add("model_quant_type", quantType)
+	add("metadata", struct{}{})
+	add("group_size", 0)
+	add("optional", struct{}{})
+	return out
+}
+
+func ascendScheme(e Encoding) string {
+	switch e {
+	case Int8ChannelEnc:
+		return "W8A8_DYNAMIC"
+	case Int4ChannelAsc:
+		return "W4A8_DYNAMIC"
+	}
+	return "FLOAT"
+}
+
+// aliases are description keys without a tensor: newer vLLM names the vision
+// tower's fused projection qkv_proj and looks for its shards, and SGLang looks
+// 4.5V names up without the leading "model.".
+func aliases(w Weight, cfg *glm.Config) []string {
+	t := w.Tensor
+	if cfg.Family != glm.Glm4vMoe || t.Param != "weight" {
+		return nil
+	}
+	var out []string
+	if base, ok := strings.CutSuffix(t.Module, ".attn.qkv"); ok && t.Role.IsVision() {
+		for _, p := range []string{"q", "k", "v"} {
+			out = append(out, base+".attn."+p+"_proj.weight")
+		}
+	}
+	for _, name := range append([]string{t.Name}, out...) {
+		if short, ok := strings.CutPrefix(name, "model."); ok {
+			out = append(out, short)
+		}
+	}
+	return out
+}
+
+// encodeEntries renders ordered entries as a JSON object.
+func encodeEntries(list []entry) []byte {
+	b := []byte("{\n")
+	for i, e := range list {
+		k, _ := json.Marshal(e.key)
+		v, _ := json.Marshal(e.value) // strings, integers and empty objects: cannot fail
+		b = append(append(append(append(b, "  "...), k...), ": "...), v...)
+		if i+1 < len(list) {
+			b = append(b, ',')
+		}
+		b = append(b, '\n')
+	}
+	return append(b, "}\n"...)
+}

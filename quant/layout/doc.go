@@ -1,0 +1,41 @@
+// Package layout is the one place for facts about how quantised weights lie on
+// disk: which scheme exists in which format, what every weight becomes, under
+// which names, dtypes and shapes, how codes are packed, and what the
+// configuration files say.
+//
+// # Decisions
+//
+// [Decide] says what each tensor of a model becomes. A role first takes the
+// encoding of the scheme:
+//
+//	scheme     format              attention      dense, shared MLP   routed experts
+//	fp8        compressed-tensors  FP8 channel    FP8 channel         FP8 channel
+//	fp8-block  both                FP8 128x128    FP8 128x128         FP8 128x128
+//	w8a8       both                INT8 channel   INT8 channel        INT8 channel
+//	w4a8       compressed-tensors  INT4 group     INT4 group          INT4 group
+//	w4a8       ascend              INT8 channel   INT8 channel        INT4 channel
+//	w4a16      compressed-tensors  INT4 group     INT4 group (a)      INT4 group
+//	w4a8-fp8   compressed-tensors  FP8 128x128    FP8 128x128         INT4 g128
+//
+// (a) shared experts of the families without MLA stay BF16: SGLang cannot run
+// them in int4 beside expert parallelism, and with the flag that plan prints
+// (--disable-shared-experts-fusion) the mixed file loads everywhere.
+//
+// Router, router bias, norms, embeddings, heads, eh_proj, the indexer's
+// weights_proj and k_norm and the whole vision tower always keep the source's
+// bytes. kv_b_proj is quantised in block FP8 only, indexer.wk in hf-fp8 only:
+// everywhere else an engine would requantise it, assert, or read codes as
+// BF16. Then dimensions count: a weight that a layout or a kernel cannot take
+// keeps the source's precision, with everything it is fused with, and the
+// decision says so. Nothing is padded.
+//
+// # Writing and reading
+//
+// A [Layout] turns tiles of numeric.Matrix into the bytes of its tensors.
+// [Lookup] and [ReadRows] go the other way and know nothing of the writers: they
+// go by the tensors' names, dtypes and shapes, and read the files of other
+// tools as well.
+//
+// Sources: layouts of compressed-tensors 0.19, transformers FP8, ModelSlim V1,
+// as vLLM 0.32/0.33, SGLang 0.5.23 and vllm-ascend 0.18 read them.
+package layout

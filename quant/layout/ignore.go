@@ -1,0 +1,144 @@
+package layout
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/glmconv/glmconv/internal/glm"
+)
+
+// kind is a class of modules that one pattern covers: the suffix of its names
+// as a Python regular expression that matches the names of the checkpoint
+// (gate_proj) and those of the engines (gate_up_proj).
+type kind struct {
+	name    string
+	of      func(glm.Role) bool
+	pattern string
+}
+
+var kinds = []kind{
+	{"dense", glm.Role.IsDense, `\.mlp\.(gate_up|gate|up|down)_proj$`},
+	{"shared", glm.Role.IsShared, `\.mlp\.shared_experts\.(gate_up|gate|up|down)_proj$`},
+	{"experts", glm.Role.IsExpert, `\.mlp\.experts\.\d+\.(gate|up|down)_proj$`},
+	{"qkv", func(r glm.Role) bool { return r == glm.AttnQ || r == glm.AttnK || r == glm.AttnV }, `\.self_attn\.(qkv|q|k|v)_proj$`},
+	{"o", func(r glm.Role) bool { return r == glm.AttnO }, `\.self_attn\.o_proj$`},
+	{"qkv_a", func(r glm.Role) bool { return r == glm.AttnQA || r == glm.AttnKVA }, `\.self_attn\.(fused_qkv_a_proj(_with_mqa)?|q_a_proj|kv_a_proj_with_mqa)$`},
+	{"q_b", func(r glm.Role) bool { return r == glm.AttnQB }, `\.self_attn\.q_b_proj$`},
+	{"kv_b", func(r glm.Role) bool { return r == glm.AttnKVB }, `\.self_attn\.kv_b_proj$`},
+	{"wq_b", func(r glm.Role) bool { return r == glm.IndexerQB }, `\.self_attn\.indexer\.wq_b$`},
+}
+
+// ignoreList returns the entries of a compressed-tensors ignore list: patterns
+// that resolve alike in vLLM and SGLang, under the names of the checkpoint and
+// of both runtimes, trunk and draft (engine-vllm.md 2.4, engine-sglang.md 2.2).
+func ignoreList(d Decisions) []string {
+	list := []string{"lm_head", `re:.*\.lm_head$`, `re:.*embed_tokens$`, `re:.*mlp\.gate$`, `re:.*eh_proj$`, `re:.*shared_head\.head$`, `re:.*layers\.\d+\.head$`}
+	if d.Config.Vision != nil {
+		list = append(list, `re:.*visual\..*`)
+	}
+	if d.Config.Family == glm.GlmMoeDsa {
+		list = append(list, `re:.*indexer\.(wk|weights_proj|wk_weights_proj|k_norm)$`)
+	}
+	n := d.Config.Layers
+	mtpFloat := mtpStaysFloat(d)
+	if mtpFloat {
+		list = append(list, fmt.Sprintf(`re:.*layers\.%d\..*`, n), `re:model\.decoder\..*`)
+	}
+	for _, k := range kinds {
+		list = append(list, k.entries(d, n, mtpFloat)...)
+	}
+	return list
+}
+
+// mtpStaysFloat reports whether an MTP layer is there and none of it is
+// quantised.
+func mtpStaysFloat(d Decisions) bool {
+	there := false
+	for _, w := range d.Weights {
+		if w.Tensor.MTP && w.Tensor.Role.IsLinear() {
+			there = true
+			if w.Encoding.Quantized() {
+				return false
+			}
+		}
+	}
+	return there
+}
+
+// entries returns the patterns for the layers in which the kind stays
+// unquantised: one for all, or the layers by number.
+func (k kind) entries(d Decisions, mtpLayer int, mtpFloat bool) []string {
+	float, quantized := map[int]bool{}, false
+	for _, w := range d.Weights {
+		if !k.of(w.Tensor.Role) || w.Tensor.Param != "weight" || mtpFloat && w.Tensor.MTP {
+			continue
+		}
+		if w.Encoding.Quantized() {
+			quantized = true
+		} else {
+			float[w.Tensor.Layer] = true
+		}
+	}
+	switch {
+	case len(float) == 0:
+		return nil
+	case !quantized:
+		return []string{"re:.*" + k.pattern}
+	}
+	var numbers []int
+	for l := range float {
+		numbers = append(numbers, l)
+	}
+	slices.Sort(numbers)
+	parts := make([]string, len(numbers))
+	for i, l := range numbers {
+		parts[i] = strconv.Itoa(l)
+	}
+	out := "layers" + `\.` + parts[0]
+	if len(parts) > 1 {
+		out = `layers\.(` + strings.Join(parts, "|") + ")"
+	}
+	if float[mtpLayer] {
+		out = "(" + out + "|decoder)" // SGLang calls the draft layer model.decoder
+	}
+	return []string{"re:.*" + out + k.pattern}
+}
+
+// notConverted returns the entries of an hf-fp8 modules_to_not_convert list:
+// full checkpoint names of every linear that stays, which vLLM matches
+// exactly, and for SGLang the draft under its own name (engine-vllm.md 2.1,
+// engine-sglang.md 2.1).
+func notConverted(d Decisions) []string {
+	var list []string
+	seen := map[string]bool{}
+	add := func(name string) {
+		if !seen[name] {
+			seen[name] = true
+			list = append(list, name)
+		}
+	}
+	for _, w := range d.Weights {
+		t := w.Tensor
+		if t.Param != "weight" || w.Encoding.Quantized() || len(t.Shape) != 2 || t.Role == glm.Unknown {
+			continue
+		}
+		add(t.Module)
+	}
+	if mtpStaysFloat(d) {
+		add(fmt.Sprintf("model.layers.%d", d.Config.Layers))
+		add("model.decoder")
+	} else {
+		for _, name := range append([]string{}, list...) {
+			if rest, ok := strings.CutPrefix(name, fmt.Sprintf("model.layers.%d.", d.Config.Layers)); ok {
+				add("model.decoder." + rest)
+			}
+		}
+	}
+	if d.Config.Vision != nil {
+		add("model.visual")
+		add("visual")
+	}
+	return list
+}
