@@ -1,0 +1,242 @@
+package mtp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// Progress receives the bytes done so far and the bytes to do. It may be nil.
+type Progress func(done, total int64)
+
+// Apply does what was decided. It takes the lock of the directory it writes
+// (fsx.ErrLocked if another process has it), writes the new file under a
+// temporary name, makes it durable, and then replaces the index. Whatever
+// fails, the index names only what is there; running again completes.
+func (r *Remap) Apply(ctx context.Context, fsys fsx.FS, progress Progress) error {
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
+	dst := r.Dir
+	if r.Out != "" {
+		if err := r.prepareOut(fsys); err != nil {
+			return err
+		}
+		dst = r.Out
+	} else if r.Done {
+		return nil
+	}
+	unlock, err := fsx.Lock(dst)
+	if err != nil {
+		return fmt.Errorf("%s: %w", dst, err)
+	}
+	defer unlock()
+	if _, err := fsx.RemoveTemps(fsys, dst); err != nil {
+		return err
+	}
+	if r.Out != "" {
+		if err := r.link(ctx, fsys); err != nil {
+			return err
+		}
+	}
+	description, err := r.newDescription()
+	if err != nil {
+		return err
+	}
+	// Entries without a tensor are harmless, a tensor without an entry is
+	// not: the description goes first.
+	if description != nil {
+		if err := fsx.WriteFile(fsys, filepath.Join(dst, descriptionName), description); err != nil {
+			return err
+		}
+	}
+	if err := r.writeCopies(ctx, fsys, dst, progress); err != nil {
+		return err
+	}
+	text, err := r.newIndex()
+	if err != nil {
+		return err
+	}
+	return fsx.WriteFile(fsys, filepath.Join(dst, r.indexName), text)
+}
+
+// newDescription returns the description with a FLOAT entry for every copy,
+// or nil if there is none or it has them all.
+func (r *Remap) newDescription() ([]byte, error) {
+	if r.description == nil {
+		return nil, nil
+	}
+	return addEntries(r.description, r.Copies)
+}
+
+// newIndex returns the index that names the copies and what was not listed.
+// In place it carries what Undo needs.
+func (r *Remap) newIndex() ([]byte, error) {
+	x := &index{Metadata: map[string]json.RawMessage{}, WeightMap: map[string]string{}}
+	if r.index != nil {
+		var err error
+		if x, err = parseIndex(filepath.Join(r.Dir, r.indexName), r.index); err != nil {
+			return nil, err
+		}
+	}
+	total := r.Bytes
+	for _, t := range r.tensors {
+		x.WeightMap[t.Name] = t.File
+		total += t.Size
+	}
+	rec := &receipt{Former: map[string]*string{r.indexName: textOf(r.index)}}
+	for _, c := range r.Copies {
+		x.WeightMap[c.Name] = r.File
+	}
+	if len(r.Copies) > 0 {
+		rec.Created = []string{r.File}
+	}
+	if r.description != nil {
+		rec.Former[descriptionName] = textOf(r.description)
+	}
+	x.Metadata["total_size"] = json.RawMessage(strconv.FormatInt(total, 10))
+	delete(x.Metadata, undoKey)
+	if r.Out == "" {
+		packed, err := rec.pack()
+		if err != nil {
+			return nil, err
+		}
+		x.Metadata[undoKey] = packed
+	}
+	return x.encode()
+}
+
+func textOf(raw []byte) *string {
+	if raw == nil {
+		return nil
+	}
+	s := string(raw)
+	return &s
+}
+
+// Undo takes back what Apply did in place: the former index and description
+// return byte for byte, then the new file goes. It matches ErrNoUndo if
+// nothing was done in dir, ErrChanged if the index was changed since.
+func Undo(dir string, fsys fsx.FS) error {
+	for _, name := range []string{safetensors.IndexName, safetensors.AscendIndexName} {
+		raw, err := fsys.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		x, err := parseIndex(filepath.Join(dir, name), raw)
+		if err != nil {
+			return err
+		}
+		packed, ok := x.Metadata[undoKey]
+		if !ok {
+			continue
+		}
+		rec, err := unpackReceipt(packed)
+		if err != nil {
+			return fail(ErrChanged, filepath.Join(dir, name), "", "metadata.%s cannot be read: %v", undoKey, err)
+		}
+		return undo(dir, fsys, name, x, rec)
+	}
+	return undoOrphan(dir, fsys)
+}
+
+// undoOrphan removes a file of ours that no index names: an Apply or an Undo
+// was interrupted between file and index.
+func undoOrphan(dir string, fsys fsx.FS) error {
+	ckpt, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	defer ckpt.Close()
+	for _, p := range ckpt.Problems() {
+		if p.Kind != safetensors.ProblemUnlisted {
+			continue
+		}
+		path := filepath.Join(dir, p.File)
+		f, err := safetensors.OpenFile(path)
+		if err != nil {
+			continue
+		}
+		ours := f.Metadata()[marker] == fileMetadata[marker]
+		f.Close()
+		if !ours {
+			continue
+		}
+		if err := fsys.Remove(path); err != nil {
+			return err
+		}
+		return fsys.SyncDir(dir)
+	}
+	return fail(ErrNoUndo, dir, "", "no remapping in place was found")
+}
+
+func undo(dir string, fsys fsx.FS, name string, now *index, rec *receipt) error {
+	unlock, err := fsx.Lock(dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	defer unlock()
+	if err := unchanged(dir, name, now, rec); err != nil {
+		return err
+	}
+	if _, err := fsx.RemoveTemps(fsys, dir); err != nil {
+		return err
+	}
+	// The index goes back before the file goes away. After a crash in between
+	// the file is one that no index names: undoOrphan and NewRemap know it.
+	if text, ok := rec.Former[descriptionName]; ok && text != nil {
+		if err := fsx.WriteFile(fsys, filepath.Join(dir, descriptionName), []byte(*text)); err != nil {
+			return err
+		}
+	}
+	path := filepath.Join(dir, name)
+	if text := rec.Former[name]; text != nil {
+		err = fsx.WriteFile(fsys, path, []byte(*text))
+	} else if err = fsys.Remove(path); err == nil {
+		err = fsys.SyncDir(dir)
+	}
+	if err != nil {
+		return err
+	}
+	for _, f := range rec.Created {
+		if err := fsys.Remove(filepath.Join(dir, filepath.Base(f))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return fsys.SyncDir(dir)
+}
+
+// unchanged makes sure that no other tool added to the index since: its
+// entries would be lost.
+func unchanged(dir, name string, now *index, rec *receipt) error {
+	former := map[string]string{}
+	if text := rec.Former[name]; text != nil {
+		x, err := parseIndex(name, []byte(*text))
+		if err != nil {
+			return fail(ErrChanged, filepath.Join(dir, name), "", "the former index in it cannot be read: %v", err)
+		}
+		former = x.WeightMap
+	}
+	created := map[string]bool{safetensors.MTPName: true}
+	for _, f := range rec.Created {
+		created[f] = true
+	}
+	for tensor, file := range now.WeightMap {
+		if was, ok := former[tensor]; ok && was == file || created[file] || rec.Former[name] == nil {
+			continue
+		}
+		return fail(ErrChanged, filepath.Join(dir, name), "remove the copies from the index by hand, or keep them",
+			"it names %s in %s, which came after the remapping", tensor, file)
+	}
+	return nil
+}

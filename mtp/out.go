@@ -1,0 +1,117 @@
+package mtp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+)
+
+// prepareOut makes the new directory. One that holds anything else than an
+// interrupted run of the same remapping is refused.
+func (r *Remap) prepareOut(fsys fsx.FS) error {
+	src, err := filepath.Abs(r.Dir)
+	if err != nil {
+		return err
+	}
+	dst, err := filepath.Abs(r.Out)
+	if err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(src, dst); err == nil && (rel == "." || filepath.IsLocal(rel)) {
+		return fail(ErrConflict, r.Out, "choose a directory beside the checkpoint", "the new directory lies inside the checkpoint")
+	}
+	if err := fsys.MkdirAll(dst); err != nil {
+		return err
+	}
+	entries, err := fsys.ReadDir(dst)
+	if err != nil {
+		return err
+	}
+	own := []string{r.File, r.indexName, descriptionName}
+	for _, e := range entries {
+		if fsx.IsTemp(e.Name()) || slices.Contains(own, e.Name()) {
+			continue
+		}
+		if !r.sameAsSource(fsys, e.Name()) {
+			return fail(ErrConflict, filepath.Join(r.Out, e.Name()), "choose an empty or a new directory", "the file is not part of this checkpoint")
+		}
+	}
+	return nil
+}
+
+// sameAsSource tells whether a name in the new directory is what an earlier
+// run put there: a link to the source's file, a copy of its size, or a folder.
+func (r *Remap) sameAsSource(fsys fsx.FS, rel string) bool {
+	a, err := fsys.Stat(filepath.Join(r.Dir, rel))
+	if err != nil {
+		return false
+	}
+	b, err := fsys.Stat(filepath.Join(r.Out, rel))
+	return err == nil && (os.SameFile(a, b) || a.IsDir() && b.IsDir() || a.Mode().IsRegular() && b.Mode().IsRegular() && a.Size() == b.Size())
+}
+
+// link gives every file of the checkpoint a second name in the new directory,
+// except the ones that are written anew.
+func (r *Remap) link(ctx context.Context, fsys fsx.FS) error {
+	return filepath.WalkDir(r.Dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(r.Dir, path)
+		if err != nil || rel == "." {
+			return err
+		}
+		to := filepath.Join(r.Out, rel)
+		switch {
+		case e.IsDir():
+			return fsys.MkdirAll(to)
+		case fsx.IsTemp(rel), rel == r.indexName, rel == r.File && len(r.Copies) > 0:
+			return nil
+		case rel == descriptionName && len(r.Copies) > 0:
+			text, err := r.newDescription()
+			if err != nil || text != nil {
+				return err
+			}
+		}
+		if r.sameAsSource(fsys, rel) {
+			return nil
+		}
+		return linkOrCopy(fsys, path, to)
+	})
+}
+
+// linkOrCopy makes a hard link, or a copy where the file system or the device
+// does not allow one. A symbolic link is followed: caches of downloads consist
+// of them, and a link to a link would depend on the cache.
+func linkOrCopy(fsys fsx.FS, from, to string) error {
+	real, err := filepath.EvalSymlinks(from)
+	if err != nil {
+		return err
+	}
+	err = fsys.Link(real, to)
+	if err == nil || errors.Is(err, fs.ErrExist) || !linkUnsupported(err) {
+		return err
+	}
+	in, err := os.Open(real)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := fsx.CreateTemp(fsys, to)
+	if err != nil {
+		return err
+	}
+	if _, err := io.CopyBuffer(struct{ io.Writer }{out}, in, make([]byte, chunk)); err != nil {
+		return errors.Join(err, fsx.Discard(fsys, out))
+	}
+	return fsx.Commit(fsys, out, to)
+}

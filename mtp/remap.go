@@ -1,0 +1,253 @@
+package mtp
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// DefaultFile is the name of the new file, the one that the guide's script uses.
+const DefaultFile = "mtp-others.safetensors"
+
+// Options say how to remap.
+type Options struct {
+	Layer int    // index of the MTP layer; negative: the one that config.json implies
+	Out   string // "": in place; else a new directory
+	File  string // name of the new file; "": DefaultFile
+}
+
+// Copy is one tensor that the layer lacks and where it is taken from.
+type Copy struct {
+	Name string           // name under the MTP layer
+	From safetensors.Info // the model's own tensor
+}
+
+// Remap is a decided remapping. It holds nothing open.
+type Remap struct {
+	Dir, Out, File string
+	Family         glm.Family
+	Layer          int
+	Copies         []Copy   // what the new file will hold; empty: no new file
+	Listed         []string // tensors of an unlisted mtp.safetensors that the index will name
+	Done           bool     // nothing to do
+	Bytes          int64    // size of the copies
+
+	indexName   string
+	index       []byte // text of the index as found, nil if there is none
+	description []byte // text of the description as found, nil if there is none
+	tensors     []safetensors.Info
+}
+
+// NewRemap reads config, index and headers of the checkpoint in dir and
+// decides what to do. Errors are *Error, or those of packages glm and
+// safetensors for a checkpoint that cannot be read.
+func NewRemap(dir string, opts Options) (*Remap, error) {
+	r := &Remap{Dir: dir, Out: opts.Out, File: opts.File}
+	if r.File == "" {
+		r.File = DefaultFile
+	}
+	if r.File != filepath.Base(r.File) || !strings.HasSuffix(r.File, ".safetensors") || strings.HasPrefix(r.File, ".") {
+		return nil, fail(ErrConflict, r.File, "", "the new file needs a plain name that ends in .safetensors")
+	}
+	cfg, err := glm.LoadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	r.Family = cfg.Family
+	ckpt, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer ckpt.Close()
+	r.tensors = ckpt.Tensors()
+	if err := r.readTexts(ckpt.IndexName()); err != nil {
+		return nil, err
+	}
+	if err := r.refuseRotated(); err != nil {
+		return nil, err
+	}
+	if err := r.decide(cfg, opts.Layer); err != nil {
+		return nil, err
+	}
+	r.listUnlisted(ckpt)
+	return r, nil
+}
+
+// listUnlisted notes the tensors that the index should name and does not: an
+// mtp.safetensors beside the shards, or a tensor of a listed shard.
+func (r *Remap) listUnlisted(ckpt *safetensors.Checkpoint) {
+	for _, p := range ckpt.Problems() {
+		for _, t := range r.tensors {
+			switch {
+			case p.Kind == safetensors.ProblemUnlisted && p.File == safetensors.MTPName && t.File == safetensors.MTPName,
+				p.Kind == safetensors.ProblemUnindexed && t.Name == p.Tensor:
+				r.Listed = append(r.Listed, t.Name)
+			}
+		}
+	}
+	if r.index == nil && len(ckpt.Files()) > 1 && r.description == nil {
+		// One model.safetensors with an mtp.safetensors beside it.
+		for _, t := range r.tensors {
+			if t.File == safetensors.MTPName {
+				r.Listed = append(r.Listed, t.Name)
+			}
+		}
+		slices.Sort(r.Listed)
+		r.Listed = slices.Compact(r.Listed)
+	}
+	r.Done = r.Done && len(r.Listed) == 0
+}
+
+// readTexts reads the index and the description, where they exist.
+func (r *Remap) readTexts(index string) (err error) {
+	read := func(name string) ([]byte, error) {
+		raw, err := os.ReadFile(filepath.Join(r.Dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return raw, err
+	}
+	if r.description, err = read(descriptionName); err != nil {
+		return err
+	}
+	switch {
+	case index != "":
+		r.indexName = index
+	case r.description != nil:
+		r.indexName = safetensors.AscendIndexName
+	default:
+		r.indexName = safetensors.IndexName
+	}
+	r.index, err = read(r.indexName)
+	return err
+}
+
+func (r *Remap) has(name string) bool { _, ok := r.find(name); return ok }
+
+func (r *Remap) find(name string) (safetensors.Info, bool) {
+	i := slices.IndexFunc(r.tensors, func(t safetensors.Info) bool { return t.Name == name })
+	if i < 0 {
+		return safetensors.Info{}, false
+	}
+	return r.tensors[i], true
+}
+
+const hintRotated = "convert the unrotated source with glmconv quantize: its Ascend output holds both copies"
+
+// refuseRotated refuses checkpoints whose weights were multiplied by a
+// rotation: the model's embedding and head are then not what the MTP layer
+// must read, they would need the rotation and the norm of the layer folded in
+// (layouts-ascend.md 4.1).
+func (r *Remap) refuseRotated() error {
+	if _, ok := r.find("rot.weight"); ok {
+		return fail(ErrRotated, "rot.weight", hintRotated, "the checkpoint is rotated: copies of the model's embedding and head would be wrong for its MTP layer")
+	}
+	if r.description == nil {
+		return nil
+	}
+	var d struct {
+		Rot bool `json:"is_rot_used"`
+	}
+	if err := json.Unmarshal(r.description, &d); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(r.Dir, descriptionName), err)
+	}
+	if d.Rot {
+		return fail(ErrRotated, descriptionName, hintRotated, "is_rot_used is true: copies of the model's embedding and head would be wrong for the MTP layer")
+	}
+	return nil
+}
+
+// decide finds the layer and what it lacks.
+func (r *Remap) decide(cfg *glm.Config, layer int) error {
+	if cfg.Family == glm.Glm4vMoe {
+		return fail(ErrNoMTP, r.Dir, "", "%s has no MTP layer", cfg.Family)
+	}
+	// An undeclared layer counts if it is there: GLM-4.x configs may leave the
+	// key out.
+	c := *cfg
+	c.MTPLayers = max(c.MTPLayers, 1)
+	r.Layer = layer
+	if layer < 0 {
+		r.Layer = c.Layers
+	}
+	if r.Layer < c.Layers || r.Layer >= c.Layers+c.MTPLayers {
+		return fail(ErrLayer, fmt.Sprintf("layer %d", layer), "leave --layer out", "the MTP layer of this checkpoint is %d (num_hidden_layers)", c.Layers)
+	}
+	if proj := projName(&c, r.Layer); !r.has(proj) {
+		return fail(ErrNoMTP, proj, "fetch the file that holds the MTP layer (mtp.safetensors in some releases)",
+			"the files hold no MTP layer %d, there is nothing to complete", r.Layer)
+	}
+	embed, head := c.MTPNames(r.Layer)
+	for _, p := range []struct{ want, from string }{{embed, c.EmbeddingName()}, {head, c.HeadName()}} {
+		want := c.Lookup(p.want)
+		if have, ok := r.find(p.want); ok {
+			if err := fits(have, want); err != nil {
+				return err
+			}
+			continue
+		}
+		from, err := r.source(&c, p.from)
+		if err != nil {
+			return err
+		}
+		if err := fits(from, want); err != nil {
+			return err
+		}
+		r.Copies = append(r.Copies, Copy{p.want, from})
+		r.Bytes += from.Size
+	}
+	r.Done = len(r.Copies) == 0
+	return nil
+}
+
+func projName(c *glm.Config, layer int) string {
+	for _, t := range c.Table() {
+		if t.Role == glm.MTPProj && t.Layer == layer {
+			return t.Name
+		}
+	}
+	return ""
+}
+
+// source finds the tensor to copy. With tied embeddings the head is the
+// embedding.
+func (r *Remap) source(c *glm.Config, name string) (safetensors.Info, error) {
+	t, ok := r.find(name)
+	if !ok && c.TieEmbeddings {
+		name = c.EmbeddingName()
+		t, ok = r.find(name)
+	}
+	module, _ := glm.ModuleOf(name)
+	for _, x := range r.tensors {
+		if m, _ := glm.ModuleOf(x.Name); m == module && x.Name != name {
+			return t, fail(ErrQuantized, x.Name, hintQuantised, "%s is quantised; the copy must be full precision", module)
+		}
+	}
+	if !ok {
+		return t, fail(ErrMissing, name, "fetch the checkpoint's missing files", "the tensor to copy is not in the checkpoint")
+	}
+	return t, nil
+}
+
+const hintQuantised = "quantise from the BF16 source and leave embedding and head alone (glmconv does)"
+
+// fits compares a stored tensor with its table row.
+func fits(have safetensors.Info, want *glm.Tensor) error {
+	switch have.DType {
+	case safetensors.BF16, safetensors.F16, safetensors.F32:
+	default:
+		return fail(ErrQuantized, have.Name, hintQuantised, "the tensor is %s; embedding and head copies must be full precision", have.DType)
+	}
+	if !slices.Equal(have.Shape, want.Shape) {
+		return fail(ErrShape, have.File+": "+have.Name, "config.json belongs to another checkpoint, or the file does", "the shape is %v, config.json implies %v", have.Shape, want.Shape)
+	}
+	return nil
+}
