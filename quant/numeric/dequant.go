@@ -11,7 +11,23 @@ func (m *Matrix) Value(r, c int) float32 {
 	if m.Code == Int4 {
 		return float32(SignExtend4(row[c/2] >> (4 * (c & 1)) & 15))
 	}
-	return value(m.Code, row[c])
+	if m.Code == E4M3 {
+		return e4m3[row[c]]
+	}
+	return float32(int8(row[c]))
+}
+
+// CodeAt returns the stored code of element (r, c): the signed integer of Int8
+// and Int4, the byte of E4M3.
+func (m *Matrix) CodeAt(r, c int) int {
+	b := m.Codes[r*m.RowBytes()+c*m.Code.Bits()/8]
+	switch m.Code {
+	case Int4:
+		return int(SignExtend4(b >> (4 * (c & 1)) & 15))
+	case Int8:
+		return int(int8(b))
+	}
+	return int(b)
 }
 
 // Dequant writes rows lo..hi as float32, row-major, to dst

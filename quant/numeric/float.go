@@ -21,6 +21,12 @@ func F32ToBF16(f float32) uint16 {
 	return uint16((u + 0x7fff + u>>16&1) >> 16)
 }
 
+// F16ToF32 widens an IEEE half; exact.
+func F16ToF32(b uint16) float32 { return float16.Frombits(b).Float32() }
+
+// F32ToF16 rounds to the nearest IEEE half, ties to even.
+func F32ToF16(f float32) uint16 { return float16.Fromfloat32(f).Bits() }
+
 // RoundBF16 rounds to the nearest bfloat16 value.
 func RoundBF16(f float32) float32 { return BF16ToF32(F32ToBF16(f)) }
 
@@ -79,16 +85,33 @@ func AppendF32(dst []byte, src []float32) []byte {
 
 // FirstNonFinite returns the index of the first NaN or infinity, or -1.
 func FirstNonFinite(src []float32) int {
-	for i, f := range src {
-		if math.Float32bits(f)&0x7f800000 == 0x7f800000 {
-			return i
+	const piece = 1024
+	for lo := 0; lo < len(src); lo += piece {
+		part := src[lo:min(lo+piece, len(src))]
+		if absMaxBits(part) < infBits {
+			continue
+		}
+		for i, f := range part {
+			if math.Float32bits(f)&absMask >= infBits {
+				return lo + i
+			}
 		}
 	}
 	return -1
 }
 
-// roundEven rounds to the nearest integer, ties to even, for |f| < 2^22.
-func roundEven(f float32) float32 {
-	const magic = 3 << 22 // 1.5·2^23: adding it leaves no fraction bits
-	return (f + magic) - magic
+// RoundHalfEven rounds to the nearest integer, ties to even; NaN gives 0 and
+// values outside int32 saturate.
+func RoundHalfEven(f float32) int32 {
+	switch {
+	case f > -1<<22 && f < 1<<22:
+		return roundSmall(f)
+	case f != f:
+		return 0
+	case f >= math.MaxInt32:
+		return math.MaxInt32
+	case f <= math.MinInt32:
+		return math.MinInt32
+	}
+	return int32(math.RoundToEven(float64(f)))
 }

@@ -92,6 +92,14 @@ type Spec struct {
 	// FP8Scales asks for group scales that survive vLLM's conversion of W4A8-FP8
 	// group scales to e4m3(s/c)/8 times a row scale (engine-vllm.md 5 item 2).
 	FP8Scales bool
+	// SourceF32 tells Compat that the checkpoint holds F32 weights, so that the
+	// reference tool computes, and stores its scales, in F32 instead of BF16.
+	// Best ignores it.
+	SourceF32 bool
+	// SSZSteps sets the steps of msmodelslim's int4 search (Compat, Ascend) for
+	// every row, whatever the tile; -1 means none. 0 takes src for the whole
+	// weight: at most 50 steps, stopping where that tool does. See Stats.SSZStop.
+	SSZSteps int
 }
 
 // Stats sums a tile's quantisation error, in float64, so that tiles add up.
@@ -101,6 +109,12 @@ type Stats struct {
 	MaxErr   float64 // max |ŵ−w|
 	PlainSq  float64 // Σ (ŵ−w)² of plain absmax rounding, where a search ran; else equal to SumErrSq
 	Elements int64
+	// SSZ has bit i set if step i of msmodelslim's int4 search (Compat) brought
+	// a row further than its convergence bound, and SSZLast is one more than the
+	// last step at which a row took a new scale. That tool stops a whole tensor
+	// after the first step that helps no row, which a tile cannot see: SSZStop.
+	SSZ     uint64
+	SSZLast int
 }
 
 // Add accumulates o into s.
@@ -110,4 +124,6 @@ func (s *Stats) Add(o Stats) {
 	s.PlainSq += o.PlainSq
 	s.Elements += o.Elements
 	s.MaxErr = max(s.MaxErr, o.MaxErr)
+	s.SSZ |= o.SSZ
+	s.SSZLast = max(s.SSZLast, o.SSZLast)
 }

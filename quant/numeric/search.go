@@ -2,156 +2,191 @@ package numeric
 
 import "math"
 
-// clipSteps are the divisors that the int4 search tries: scale = absmax/d.
-// With d = 8 the largest magnitude falls on code -8 exactly, with 7 on code 7;
-// larger divisors clip the tail and spend the codes on the body.
-var clipSteps = [...]float32{7, 7.5, 8, 8.5, 9, 9.5, 10}
+// The int4 scale search of the best arithmetic.
+//
+// For any codes q the best scale is Σwq/Σq² and leaves the squared error
+// Σw² − (Σwq)²/Σq². So a candidate scale is judged by the error it could reach
+// with its codes, from two sums and without computing an error; the winner's
+// least-squares scale is rounded to its stored form, measured, and refined
+// while that helps. Plain absmax rounding is always measured too and kept where
+// it is not beaten.
 
-// searchInt4 returns the stored scale with the smallest squared error for one
-// group or channel: the divisors of clipSteps (both signs where the layout
-// takes negative scales), then least-squares steps s = Σwq/Σq² from the best
-// one while they improve (the idea of SSZ, layouts-ascend.md 3.3 d). plain is
-// always among the candidates, so the result is never worse than absmax
-// rounding.
-func searchInt4(spec Spec, x []float32, plain float32) float32 {
-	amax := absMax(x)
-	if amax == 0 {
-		return plain
+// maxGroup is the longest run of weights searched with fixed candidates. In
+// longer ones the largest weight says little about the best scale.
+const maxGroup = 256
+
+// The divisors of the largest weight that a group tries. A positive scale whose
+// largest weight is negative uses the code -8, as a negative scale does where
+// it is positive; the first list is for that side of the range, the second for
+// the side that ends at 7.
+var (
+	fullSide  = [...]float32{8, 8.5, 9, 10}
+	shortSide = [...]float32{7.5, 8.5, 9.5}
+	fullOnly  = [...]float32{7.6, 8, 8.4, 8.9, 9.5, 10.5}
+	shortOnly = [...]float32{7, 7.5, 8, 8.6, 9.4, 10.4}
+)
+
+// fit is a search in progress over one run of weights.
+type fit struct {
+	w       []float32
+	sumSq   float64
+	gain    float64 // largest (Σwq)²/Σq² so far
+	optimal float64 // and its Σwq/Σq²
+}
+
+// try judges a candidate scale and returns its own squared error.
+func (f *fit) try(s float32) float64 {
+	wq, qq := correlate(f.w, 1/s)
+	if g := wq * wq / qq; g > f.gain {
+		f.gain, f.optimal = g, wq/qq
 	}
-	best, bestErr := plain, squaredError4(x, plain)
-	try := func(s float32) bool {
-		s = storeInt4Scale(spec, s)
-		if s == 0 || s == best {
-			return false
-		}
-		if e := squaredError4(x, s); e < bestErr {
-			best, bestErr = s, e
-			return true
-		}
-		return false
-	}
-	for _, d := range clipSteps {
-		try(amax / d)
-	}
-	if spec.Signed {
-		for _, d := range clipSteps {
-			try(-amax / d)
-		}
-	}
-	for range 4 {
-		if s := leastSquares4(x, best); s == 0 || !spec.Signed && s < 0 || !try(s) {
+	return f.errSq(float64(s), wq, qq)
+}
+
+func (f *fit) errSq(s, wq, qq float64) float64 {
+	return f.sumSq - float64(2*s*wq) + float64(float64(s*s)*qq)
+}
+
+// refine rounds the optimal scale to its stored form, measures it and repeats
+// with the optimum of the codes found, at most steps times and while the error
+// falls. It returns 0 where no candidate is usable.
+func (f *fit) refine(round func(float32) float32, steps int) float32 {
+	var best float32
+	low := math.Inf(1)
+	for next := f.optimal; steps > 0; steps-- {
+		s := round(float32(next))
+		if a := math.Abs(float64(s)); !(a >= minNormal && a <= math.MaxFloat32) || s == best {
 			break
 		}
+		wq, qq := correlate(f.w, 1/s)
+		e := f.errSq(float64(s), wq, qq)
+		if !(e < low) {
+			break
+		}
+		best, low, next = s, e, wq/qq
 	}
 	return best
 }
 
-// storeInt4Scale rounds a scale to what the layout stores.
-func storeInt4Scale(spec Spec, s float32) float32 {
-	if spec.Rule == Ascend {
-		return max(s, 0x1p-23)
-	}
-	return RoundBF16(s)
-}
-
-// round4 is the int4 code of w/s as a float.
-func round4(t float32) float32 { return roundEven(min(max(t, -8), 7)) }
-
-// squaredError4 is Σ (w − s·q)² over a group with int4 codes.
-func squaredError4(x []float32, s float32) float64 {
-	var sum float64
-	for _, v := range x {
-		d := float64(v) - float64(s*round4(v/s))
-		sum += d * d
-	}
-	return sum
-}
-
-// leastSquares4 is the scale that fits the codes of scale s best.
-func leastSquares4(x []float32, s float32) float32 {
-	var wq, qq float64
-	for _, v := range x {
-		q := float64(round4(v / s))
-		wq += float64(v) * q
-		qq += q * q
-	}
-	if qq == 0 {
+// searchScale returns the stored scale for one run of weights whose largest
+// one is m, 0 where the plain scale has to do.
+func (s *Spec) searchScale(w []float32, sumSq float64, m float32) float32 {
+	if m == 0 {
 		return 0
 	}
-	return float32(wq / qq)
+	f := fit{w: w, sumSq: sumSq}
+	if len(w) > maxGroup {
+		f.scan(s, m)
+		return f.refine(s.round, 4)
+	}
+	f.sides(s, m)
+	return f.refine(s.round, 2)
 }
 
-// quantizeFP8Scaled chooses group scales that survive vLLM's conversion for
-// W4A8-FP8 (engine-vllm.md 5 item 2): a row's scales become e4m3(s/c) times
-// c = max(s)/448. The row's largest scale is found by the ordinary search;
-// every other group takes the better of the E4M3 multiples of c around its own
-// optimum, so that the engine's rounding changes nothing but the last BF16 bit.
-func quantizeFP8Scaled(spec Spec, m *Matrix, src []float32, scratch *Scratch) {
-	sc := m.ScaleCols()
-	for r := range m.Rows {
-		row := src[r*m.Cols:][:m.Cols]
-		first := len(m.Scales)
-		for g := range sc {
-			x := row[g*m.BlockCols : min((g+1)*m.BlockCols, m.Cols)]
-			m.Scales = append(m.Scales, searchInt4(spec, x, plainScale(spec, absMax(x))))
+// sides tries the fixed divisors of a group.
+func (f *fit) sides(s *Spec, m float32) {
+	if s.Signed {
+		for _, d := range fullSide {
+			f.try(-m / d)
 		}
-		scales := m.Scales[first:]
-		var hi float32
-		for g, s := range scales {
-			if x := row[g*m.BlockCols : min((g+1)*m.BlockCols, m.Cols)]; absMax(x) > 0 {
-				hi = max(hi, s)
-			}
+		for _, d := range shortSide {
+			f.try(m / d)
 		}
-		if hi == 0 {
-			hi = scales[0]
-		}
-		c := hi / E4M3Max
-		for g := range scales {
-			x := row[g*m.BlockCols : min((g+1)*m.BlockCols, m.Cols)]
-			if scales[g] != hi {
-				scales[g] = nearestFP8Scale(x, min(scales[g], hi), c)
-			}
-			encode(spec, x, scales[g], scratch.codes[r*m.Cols+g*m.BlockCols:])
-		}
+		return
+	}
+	list := &shortOnly
+	if m < 0 {
+		list = &fullOnly
+	}
+	for _, d := range list {
+		f.try(float32(math.Abs(float64(m))) / d)
 	}
 }
 
-// nearestFP8Scale returns the BF16 value of the E4M3 multiple of c, next to
-// the wanted scale on either side, that has the smaller squared error.
-func nearestFP8Scale(x []float32, want, c float32) float32 {
-	code := F32ToE4M3(want / c)
-	best, bestErr := float32(0), math.Inf(1)
-	for d := -1; d <= 1; d++ {
-		k := int(code) + d
-		if k < 1 || k > 0x7e {
-			continue
+// scan tries five scales in geometric steps from the absmax scale down to 0.3
+// of the root mean square (0.335 is optimal for Gaussian weights), then the
+// vertex of the parabola through the best and its neighbours.
+func (f *fit) scan(s *Spec, m float32) {
+	const steps = 4
+	top := float64(m)
+	switch {
+	case s.Signed:
+		top = -top
+	case top < 0:
+		top = -top
+	}
+	top /= float64(s.divisor())
+	rms := math.Sqrt(f.sumSq / float64(len(f.w)))
+	ratio := min(float64(0.3*rms)/math.Abs(top), 0.8)
+	step := math.Sqrt(math.Sqrt(ratio))
+	var at, e [steps + 1]float64
+	best := 0
+	at[0] = top
+	for i := range e {
+		if i > 0 {
+			at[i] = at[i-1] * step
 		}
-		s := RoundBF16(e4m3[k] * c)
-		if s == 0 {
-			continue
-		}
-		if e := squaredError4(x, s); e < bestErr {
-			best, bestErr = s, e
+		e[i] = f.try(float32(at[i]))
+		if e[i] < e[best] {
+			best = i
 		}
 	}
-	return best
+	if best == 0 || best == steps {
+		return
+	}
+	curve := e[best-1] - 2*e[best] + e[best+1]
+	x := float64(0.5*(e[best-1]-e[best+1])) / curve
+	if !(x > -1 && x < 1) {
+		return
+	}
+	// step^x by the parabola through x = -1, 0, 1: exact enough, and free of
+	// library functions whose last bits differ between machines.
+	inv := 1 / step
+	f.try(float32(at[best] * (1 + float64(x*float64(0.5*(step-inv))) + float64(float64(x*x)*float64(0.5*(step+inv-2))))))
 }
 
-// VLLMGroupScales returns the scales that vLLM computes with after it has
-// converted one row's group scales for its W4A8-FP8 kernels: e4m3(s/c)·c with
-// c = max(s)/448.
-func VLLMGroupScales(row []float32) []float32 {
-	var hi float32
-	for _, s := range row {
-		hi = max(hi, float32(math.Abs(float64(s))))
+// largest returns the weight of largest magnitude, the first of equals.
+func largest(w []float32) float32 {
+	top := absMaxBits(w)
+	for _, v := range w {
+		if math.Float32bits(v)&absMask == top {
+			return v
+		}
 	}
-	out := make([]float32, len(row))
-	if hi == 0 {
-		return out
+	return 0
+}
+
+// searchRow quantises a row of int4 groups with searched scales.
+func (x *Scratch) searchRow(s *Spec, m *Matrix, row []float32, r int, scales []float32, st *Stats) {
+	var sum runError
+	var plainSq float64
+	for b := range scales {
+		lo, hi := b*m.BlockCols, (b+1)*m.BlockCols
+		w, out := row[lo:hi], x.row[lo:hi]
+		top := largest(w)
+		plain := s.plainScale(float32(math.Abs(float64(top))))
+		e := encode(out, w, Int4, plain.by, plain.factor, plain.stored)
+		scales[b] = plain.stored
+		plainSq += e.errSq
+		e = x.improve(s, out, w, s.searchScale(w, e.sumSq, top), &scales[b], e)
+		sum.add(e)
 	}
-	c := hi / E4M3Max
-	for i, s := range row {
-		out[i] = e4m3[F32ToE4M3(s/c)] * c
+	x.store(m, r)
+	st.addRun(sum, plainSq)
+}
+
+// improve replaces the codes in out by those of a searched scale if their error
+// is smaller than that of the codes there, e.
+func (x *Scratch) improve(s *Spec, out []byte, w []float32, found float32, scale *float32, e runError) runError {
+	if found == 0 || found == *scale {
+		return e
 	}
-	return out
+	x.spare = resize(x.spare, len(w))
+	k := s.against(found)
+	if better := encode(x.spare, w, Int4, k.by, k.factor, k.stored); better.errSq < e.errSq {
+		copy(out, x.spare)
+		*scale = found
+		return better
+	}
+	return e
 }

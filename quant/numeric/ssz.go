@@ -1,67 +1,117 @@
 package numeric
 
-import "math"
+import (
+	"math"
+	"math/bits"
+)
 
-// sszSteps is msmodelslim's default number of refinements.
-const sszSteps = 50
+// defaultSSZSteps is msmodelslim's iteration count in the final quantiser.
+const defaultSSZSteps = 50
 
-// ssz is msmodelslim's int4 channel quantiser (quantizer/impl/ssz.py) in its
-// own BF16 arithmetic: from absmax/7, repeat codes ← round(w/s),
-// s ← Σwq/Σq², and keep per channel the scale with the lowest mean squared
-// error, until no channel of the whole weight improves by more than 1e-10.
-// The stopping rule looks at all channels, so src must hold the whole weight.
-func ssz(m *Matrix, src []float32, codes []byte) {
-	n, k := m.Rows, m.Cols
-	scale, best := make([]float32, n), make([]float32, n)
-	mse := make([]float32, n)
-	round := func(r int, s float32, q []byte) float32 {
-		var sum float64
-		for i, v := range src[r*k:][:k] {
-			c := round4(RoundBF16(v / s))
-			if c != c {
-				c = 0 // 0/0: a zero weight under a zero scale
-			}
-			q[r*k+i] = byte(int8(c))
-			d := v - RoundBF16(c*s) // the error is taken in F32
-			sum += float64(d * d)
-		}
-		return float32(sum / float64(k))
+// SSZStop returns the number of steps after which msmodelslim stops its int4
+// search, from the Stats of all tiles of a weight quantised with SSZSteps =
+// steps, and whether the codes already are those of that number. If not,
+// quantise the weight again with SSZSteps = stop; a stop of 0, the absmax
+// scales themselves, is SSZSteps = -1.
+func (s Stats) SSZStop(steps int) (stop int, exact bool) {
+	stop = min(bits.TrailingZeros64(^s.SSZ), max(steps, 0))
+	return stop, s.SSZLast <= stop
+}
+
+// ssz quantises rows to int4 as msmodelslim's SSZ does (layouts-ascend.md
+// 3.3 d): from s = absmax/7, repeat s ← Σwq/Σq² with q the codes under the
+// previous s, and keep the s of smallest mean squared error. Operations round
+// to the weights' dtype, errors are taken in F32, and sums are taken wide and
+// rounded once.
+func (x *Scratch) ssz(s *Spec, m *Matrix, src []float32, st *Stats) {
+	steps := s.SSZSteps
+	if steps == 0 {
+		steps = defaultSSZSteps
 	}
-	for r := range n {
-		best[r] = RoundBF16(max(RoundBF16(absMax(src[r*k:][:k])/7), 0x1p-23))
-		mse[r] = round(r, best[r], codes)
-	}
-	trial := append([]byte(nil), codes...)
-	now := make([]float32, n)
-	for range sszSteps {
-		moving := false
-		for r := range n {
-			row, q := src[r*k:][:k], trial[r*k:][:k]
-			var wq, qq float64
-			for i, v := range row {
-				c := float32(int8(q[i]))
-				wq += float64(RoundBF16(v * c))
-				qq += float64(c * c)
-			}
-			scale[r] = RoundBF16(RoundBF16(float32(wq)) / max(RoundBF16(float32(qq)), 1e-30))
-			now[r] = round(r, scale[r], trial)
-			gain := float64(mse[r]) - float64(now[r])
-			if gain/max(float64(mse[r]), 1e-4) >= 1e-10 && math.Abs(gain) >= 1e-10 {
-				moving = true
-			}
+	before := *st
+	for {
+		for r := range m.Rows {
+			x.sszRow(s, m, src[r*m.Cols:(r+1)*m.Cols], r, steps, st)
 		}
-		if !moving {
-			break
+		stop, exact := st.SSZStop(steps)
+		if s.SSZSteps != 0 || exact {
+			return
 		}
-		for r := range n {
-			if now[r] < mse[r] {
-				mse[r], best[r] = now[r], scale[r]
-				copy(codes[r*k:][:k], trial[r*k:][:k])
-			}
+		*st, steps = before, stop
+	}
+}
+
+func (x *Scratch) sszRow(s *Spec, m *Matrix, row []float32, r, steps int, st *Stats) {
+	k := s.plainScale(math.Float32frombits(absMaxBits(row)))
+	best, prev := k.stored, k.stored
+	low, next := sszPass(row, best, s.SourceF32)
+	for step := range min(max(steps, 0), 64) {
+		cur := next
+		if cur == prev {
+			break // a fixed point: later steps repeat it
+		}
+		prev = cur
+		var e float32
+		e, next = sszPass(row, cur, s.SourceF32)
+		gain := low - e
+		if gain/max(low, 1e-4) >= 1e-10 && (gain >= 1e-10 || gain <= -1e-10) {
+			st.SSZ |= 1 << step
+		}
+		if e < low {
+			best, low = cur, e
+			st.SSZLast = max(st.SSZLast, step+1)
 		}
 	}
-	m.Scales = append(m.Scales, best...)
-	for r := range n { // the codes of the kept scale
-		round(r, best[r], codes)
+	plain := encode(x.row, row, Int4, k.by, k.factor, k.stored)
+	chosen := s.against(best)
+	e := encode(x.row, row, Int4, chosen.by, chosen.factor, chosen.stored)
+	m.Scales[r] = best
+	x.store(m, r)
+	st.addRun(e, plain.errSq)
+}
+
+// sszPass rounds a row under the scale s and returns the mean squared error and
+// the least-squares scale of the codes. A zero s, which an all-zero row and
+// vanishing weights lead to, gives the codes -8, 0 and 7.
+func sszPass(w []float32, s float32, f32 bool) (mse, next float32) {
+	var value [16]float32 // code × s
+	for c := range value {
+		if value[c] = float32(c-8) * s; !f32 {
+			value[c] = roundFinite(value[c])
+		}
 	}
+	var errSq, wq float64
+	var qq int
+	for _, v := range w {
+		t := v / s
+		if t != t {
+			t = 0
+		}
+		if !f32 {
+			t = roundFinite(t)
+		}
+		if t < -8 {
+			t = -8
+		} else if t > 7 {
+			t = 7
+		}
+		c := int(roundSmall(t))
+		d := v - value[(c+8)&15]
+		errSq += float64(d * d)
+		p := v * float32(c)
+		if !f32 {
+			p = roundFinite(p)
+		}
+		wq += float64(p)
+		qq += c * c
+	}
+	num, den := float32(wq), float32(qq)
+	if !f32 {
+		num, den = roundFinite(num), roundFinite(den)
+	}
+	next = num / max(den, 1e-30)
+	if !f32 {
+		next = roundFinite(next)
+	}
+	return float32(errSq / float64(len(w))), next
 }

@@ -1,0 +1,49 @@
+package numeric
+
+// settle keeps the absmax scale k of an FP8 or INT8 block, except in the rare
+// case in which exact quotients gain nothing over the reference tool's rounded
+// ones: under some scales (powers of two, 33/32, …) both give the same codes, as
+// a probe of the first elements tells. Then nearby BF16 scales are tried too, so
+// that the best arithmetic stays the better one. The block is columns [lo, hi)
+// of the rows in band.
+func (x *Scratch) settle(s *Spec, k blockScale, band []float32, cols, lo, hi int) blockScale {
+	if s.Rule != CompressedTensors || s.Arith != Best || s.Code == Int4 ||
+		!roundingIsHarmless(s.Code, band[lo:min(hi, lo+chunkLen)], k.stored) {
+		return k
+	}
+	errSq := func(k blockScale) (sum float64) {
+		for o := 0; o < len(band); o += cols {
+			sum += encode(x.row[lo:hi], band[o+lo:o+hi], s.Code, k.by, k.factor, k.stored).errSq
+		}
+		return sum
+	}
+	steps := [...]int{-2, -1, 1, 2, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120}
+	tries := steps[:4]
+	if s.Code == E4M3 {
+		tries = steps[:] // a float grid repeats every octave: walk up one
+	}
+	best, low := k, errSq(k)
+	for _, d := range tries {
+		t := BF16ToF32(uint16(int(F32ToBF16(k.stored)) + d))
+		if !(t >= minNormal && t <= 0x1p126) {
+			continue
+		}
+		if c := s.against(t); errSq(c) < low {
+			best, low = c, errSq(c)
+		}
+	}
+	return best
+}
+
+// roundingIsHarmless reports whether BF16 and F32 quotients give w the same
+// codes.
+func roundingIsHarmless(c Code, w []float32, s float32) bool {
+	for _, v := range w {
+		t := v / s
+		r := RoundBF16(t)
+		if c == E4M3 && F32ToE4M3(t) != F32ToE4M3(r) || c == Int8 && RoundHalfEven(t) != RoundHalfEven(r) {
+			return false
+		}
+	}
+	return true
+}
