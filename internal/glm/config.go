@@ -1,5 +1,7 @@
 package glm
 
+import "encoding/json"
+
 // Config is config.json of either generation, normalised: one name for each
 // fact, defaults filled in (architectures.md section 1). Sizes are in
 // elements; zero means "not in this family".
@@ -51,7 +53,8 @@ type Config struct {
 	IndexerFull                         []bool
 	IndexShareForMTP                    bool
 
-	MTPLayers int // num_nextn_predict_layers
+	MTPLayers   int  // num_nextn_predict_layers, 0 when absent
+	MTPDeclared bool // the key is there (vLLM needs it: engine-vllm.md section 3)
 
 	Vision *VisionConfig // glm4v_moe only
 
@@ -61,8 +64,18 @@ type Config struct {
 	// compression_config), "" for a full-precision checkpoint.
 	Quantization string
 
+	// QuantizationConfig is the JSON object behind Quantization, nil for a
+	// full-precision checkpoint.
+	QuantizationConfig json.RawMessage
+
+	// Notes are oddities worth a line in a report; none of them stops a
+	// conversion.
+	Notes []string
+
 	// Raw is the file's bytes, kept so that writers change only what they must.
 	Raw []byte
+
+	cache *tableCache // see Table
 }
 
 // VisionConfig is the vision tower of glm4v_moe.

@@ -57,4 +57,8 @@ type Model struct {
 	Missing    []Tensor           // required and absent
 	Unexpected []safetensors.Info // there, but in no table
 	MTP        *MTP               // nil when the config declares none and none is stored
+	Auxiliary  []safetensors.Info // Survey only: further tensors of known modules (scales, packed weights)
+	Notes      []string           // oddities worth a line in a report
+
+	rows []Tensor // see Rows
 }

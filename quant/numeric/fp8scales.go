@@ -48,7 +48,8 @@ type groupFit struct {
 // the BF16 values nearest to c × level. The conversion then changes a scale by
 // no more than its own BF16 rounding, 2^-9. (Below c = 1/(448·512) the engine
 // takes that constant, and all groups are multiples of it.)
-func (x *Scratch) fp8Row(s *Spec, m *Matrix, row []float32, r int, scales []float32, st *Stats) {
+func (x *Scratch) fp8Row(row []float32, r int, scales []float32, st *Stats) {
+	s, m := &x.spec, &x.m
 	var sum runError
 	var plainSq float64
 	widest := 0
@@ -75,7 +76,7 @@ func (x *Scratch) fp8Row(s *Spec, m *Matrix, row []float32, r int, scales []floa
 		k := s.against(scales[b])
 		sum.add(encode(x.row[b*m.BlockCols:(b+1)*m.BlockCols], w, Int4, k.by, k.factor, k.stored))
 	}
-	x.store(m, r)
+	x.store(r)
 	st.addRun(sum, plainSq)
 }
 

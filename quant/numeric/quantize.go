@@ -8,6 +8,7 @@ import (
 // Scratch holds the buffers of Quantize, so that a worker allocates once and
 // not for every tile. The zero value is ready; it is not for concurrent use.
 type Scratch struct {
+	spec   Spec
 	m      Matrix
 	codes  []byte
 	scales []float32
@@ -39,24 +40,25 @@ func Quantize(spec Spec, src []float32, rows, cols int, scratch *Scratch) (*Matr
 	if i := FirstNonFinite(src); i >= 0 {
 		return nil, Stats{}, &NonFiniteError{Row: i / cols, Col: i % cols, Value: src[i]}
 	}
-	m := scratch.matrix(&spec, rows, cols)
+	scratch.spec = spec
+	m := scratch.matrix(rows, cols)
 	st := Stats{Elements: int64(rows) * int64(cols)}
 	if spec.Code == Int4 && spec.Rule == Ascend && spec.Arith == Compat {
-		scratch.ssz(&spec, m, src, &st)
+		scratch.ssz(src, &st)
 		return m, st, nil
-	}
-	quantise := scratch.plain
-	switch {
-	case spec.Code != Int4 || spec.Arith == Compat:
-	case spec.FP8Scales:
-		quantise = scratch.fp8Row
-	default:
-		quantise = scratch.searchRow
 	}
 	for r := 0; r < rows; r += m.BlockRows {
 		n := min(m.BlockRows, rows-r)
+		band := src[r*cols : (r+n)*cols]
 		scales := m.Scales[r/m.BlockRows*m.ScaleCols():][:m.ScaleCols()]
-		quantise(&spec, m, src[r*cols:(r+n)*cols], r, scales, &st)
+		switch {
+		case spec.Code != Int4 || spec.Arith == Compat:
+			scratch.plain(band, r, scales, &st)
+		case spec.FP8Scales:
+			scratch.fp8Row(band, r, scales, &st)
+		default:
+			scratch.searchRow(band, r, scales, &st)
+		}
 	}
 	return m, st, nil
 }
@@ -94,7 +96,8 @@ func (s *Spec) check(rows, cols, have int) error {
 }
 
 // matrix shapes the result in the scratch buffers.
-func (x *Scratch) matrix(s *Spec, rows, cols int) *Matrix {
+func (x *Scratch) matrix(rows, cols int) *Matrix {
+	s := &x.spec
 	x.m = Matrix{Code: s.Code, Rows: rows, Cols: cols, BlockRows: max(s.BlockRows, 1), BlockCols: s.BlockCols}
 	if s.BlockCols == 0 {
 		x.m.BlockCols = cols
@@ -117,15 +120,15 @@ func resize[T any](s []T, n int) []T {
 
 // plain quantises a band of rows that share a row of scales by the absmax
 // formula.
-func (x *Scratch) plain(s *Spec, m *Matrix, band []float32, r int, scales []float32, st *Stats) {
-	cols := m.Cols
+func (x *Scratch) plain(band []float32, r int, scales []float32, st *Stats) {
+	s, m, cols := &x.spec, &x.m, x.m.Cols
 	for b := range scales {
 		lo, hi := b*m.BlockCols, min((b+1)*m.BlockCols, cols)
 		var top uint32
 		for o := 0; o < len(band); o += cols {
 			top = max(top, absMaxBits(band[o+lo:o+hi]))
 		}
-		x.blocks[b] = x.settle(s, s.plainScale(math.Float32frombits(top)), band, cols, lo, hi)
+		x.blocks[b] = x.settle(s.plainScale(math.Float32frombits(top)), band, cols, lo, hi)
 		scales[b] = x.blocks[b].stored
 	}
 	for o := 0; o < len(band); o += cols {
@@ -135,13 +138,14 @@ func (x *Scratch) plain(s *Spec, m *Matrix, band []float32, r int, scales []floa
 			k := &x.blocks[b]
 			e.add(encode(x.row[lo:hi], band[o+lo:o+hi], s.Code, k.by, k.factor, k.stored))
 		}
-		x.store(m, r+o/cols)
+		x.store(r + o/cols)
 		st.addRun(e, e.errSq)
 	}
 }
 
 // store copies the row buffer into the matrix, two int4 codes to a byte.
-func (x *Scratch) store(m *Matrix, r int) {
+func (x *Scratch) store(r int) {
+	m := &x.m
 	dst := m.Codes[r*m.RowBytes():][:m.RowBytes()]
 	if m.Code == Int4 {
 		PackNibbles(dst[:0], x.row, m.Cols)

@@ -76,12 +76,14 @@ func (s *Spec) against(stored float32) blockScale {
 // computed.
 func (s *Spec) storesBF16() bool {
 	switch {
+	case s.Rule == DeepSeekBlock:
+		return false
 	case s.Arith == Compat:
 		return !s.SourceF32
 	case s.Rule == Ascend:
 		return s.Code == Int8
 	}
-	return s.Rule == CompressedTensors
+	return true
 }
 
 // round rounds a searched scale to what the layout stores.

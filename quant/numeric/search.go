@@ -50,11 +50,11 @@ func (f *fit) errSq(s, wq, qq float64) float64 {
 // refine rounds the optimal scale to its stored form, measures it and repeats
 // with the optimum of the codes found, at most steps times and while the error
 // falls. It returns 0 where no candidate is usable.
-func (f *fit) refine(round func(float32) float32, steps int) float32 {
+func (f *fit) refine(spec *Spec, steps int) float32 {
 	var best float32
 	low := math.Inf(1)
 	for next := f.optimal; steps > 0; steps-- {
-		s := round(float32(next))
+		s := spec.round(float32(next))
 		if a := math.Abs(float64(s)); !(a >= minNormal && a <= math.MaxFloat32) || s == best {
 			break
 		}
@@ -77,10 +77,10 @@ func (s *Spec) searchScale(w []float32, sumSq float64, m float32) float32 {
 	f := fit{w: w, sumSq: sumSq}
 	if len(w) > maxGroup {
 		f.scan(s, m)
-		return f.refine(s.round, 4)
+		return f.refine(s, 4)
 	}
 	f.sides(s, m)
-	return f.refine(s.round, 2)
+	return f.refine(s, 2)
 }
 
 // sides tries the fixed divisors of a group.
@@ -157,7 +157,8 @@ func largest(w []float32) float32 {
 }
 
 // searchRow quantises a row of int4 groups with searched scales.
-func (x *Scratch) searchRow(s *Spec, m *Matrix, row []float32, r int, scales []float32, st *Stats) {
+func (x *Scratch) searchRow(row []float32, r int, scales []float32, st *Stats) {
+	s, m := &x.spec, &x.m
 	var sum runError
 	var plainSq float64
 	for b := range scales {
@@ -168,21 +169,21 @@ func (x *Scratch) searchRow(s *Spec, m *Matrix, row []float32, r int, scales []f
 		e := encode(out, w, Int4, plain.by, plain.factor, plain.stored)
 		scales[b] = plain.stored
 		plainSq += e.errSq
-		e = x.improve(s, out, w, s.searchScale(w, e.sumSq, top), &scales[b], e)
+		e = x.improve(out, w, s.searchScale(w, e.sumSq, top), &scales[b], e)
 		sum.add(e)
 	}
-	x.store(m, r)
+	x.store(r)
 	st.addRun(sum, plainSq)
 }
 
 // improve replaces the codes in out by those of a searched scale if their error
 // is smaller than that of the codes there, e.
-func (x *Scratch) improve(s *Spec, out []byte, w []float32, found float32, scale *float32, e runError) runError {
+func (x *Scratch) improve(out []byte, w []float32, found float32, scale *float32, e runError) runError {
 	if found == 0 || found == *scale {
 		return e
 	}
 	x.spare = resize(x.spare, len(w))
-	k := s.against(found)
+	k := x.spec.against(found)
 	if better := encode(x.spare, w, Int4, k.by, k.factor, k.stored); better.errSq < e.errSq {
 		copy(out, x.spare)
 		*scale = found

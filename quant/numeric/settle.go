@@ -6,7 +6,8 @@ package numeric
 // a probe of the first elements tells. Then nearby BF16 scales are tried too, so
 // that the best arithmetic stays the better one. The block is columns [lo, hi)
 // of the rows in band.
-func (x *Scratch) settle(s *Spec, k blockScale, band []float32, cols, lo, hi int) blockScale {
+func (x *Scratch) settle(k blockScale, band []float32, cols, lo, hi int) blockScale {
+	s := &x.spec
 	if s.Rule != CompressedTensors || s.Arith != Best || s.Code == Int4 ||
 		!roundingIsHarmless(s.Code, band[lo:min(hi, lo+chunkLen)], k.stored) {
 		return k

@@ -23,7 +23,8 @@ func (s Stats) SSZStop(steps int) (stop int, exact bool) {
 // previous s, and keep the s of smallest mean squared error. Operations round
 // to the weights' dtype, errors are taken in F32, and sums are taken wide and
 // rounded once.
-func (x *Scratch) ssz(s *Spec, m *Matrix, src []float32, st *Stats) {
+func (x *Scratch) ssz(src []float32, st *Stats) {
+	s, m := &x.spec, &x.m
 	steps := s.SSZSteps
 	if steps == 0 {
 		steps = defaultSSZSteps
@@ -31,7 +32,7 @@ func (x *Scratch) ssz(s *Spec, m *Matrix, src []float32, st *Stats) {
 	before := *st
 	for {
 		for r := range m.Rows {
-			x.sszRow(s, m, src[r*m.Cols:(r+1)*m.Cols], r, steps, st)
+			x.sszRow(src[r*m.Cols:(r+1)*m.Cols], r, steps, st)
 		}
 		stop, exact := st.SSZStop(steps)
 		if s.SSZSteps != 0 || exact {
@@ -41,7 +42,8 @@ func (x *Scratch) ssz(s *Spec, m *Matrix, src []float32, st *Stats) {
 	}
 }
 
-func (x *Scratch) sszRow(s *Spec, m *Matrix, row []float32, r, steps int, st *Stats) {
+func (x *Scratch) sszRow(row []float32, r, steps int, st *Stats) {
+	s := &x.spec
 	k := s.plainScale(math.Float32frombits(absMaxBits(row)))
 	best, prev := k.stored, k.stored
 	low, next := sszPass(row, best, s.SourceF32)
@@ -65,8 +67,8 @@ func (x *Scratch) sszRow(s *Spec, m *Matrix, row []float32, r, steps int, st *St
 	plain := encode(x.row, row, Int4, k.by, k.factor, k.stored)
 	chosen := s.against(best)
 	e := encode(x.row, row, Int4, chosen.by, chosen.factor, chosen.stored)
-	m.Scales[r] = best
-	x.store(m, r)
+	x.m.Scales[r] = best
+	x.store(r)
 	st.addRun(e, plain.errSq)
 }
 

@@ -1,0 +1,100 @@
+package glm
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// whatIs says what a model_type without a table here is, and what to do.
+func whatIs(name string) (reason, hint string) {
+	const known = "supported model types are glm4_moe, glm4v_moe, glm_moe_dsa and glm4_moe_lite"
+	for _, k := range strangers {
+		if name == k.name || (k.prefix && strings.HasPrefix(name, k.name)) {
+			return k.what, known
+		}
+	}
+	return "not a model family this tool knows", known
+}
+
+var strangers = []struct {
+	name   string
+	prefix bool // every model_type that starts with name
+	what   string
+}{
+	{"glm4v_moe_text", false, "the text part of a glm4v_moe model on its own; the whole checkpoint's config.json is needed"},
+	{"glm4v", true, "a dense GLM-4V model (GLM-4.1V, GLM-4.6V-Flash): interleaved rope, sandwich norms, no experts"},
+	{"glm46v", true, "a dense GLM-4.6V-Flash model: interleaved rope, sandwich norms, no experts"},
+	{"glm5_next", true, "GLM-5.3-Flash, an architecture of its own"},
+	{"glm_ocr", true, "GLM-OCR, a dense vision model"},
+	{"glm4_moe_mtp", false, "an engine's draft view of glm4_moe, not a checkpoint of its own"},
+	{"glm4_moe_lite_mtp", false, "an engine's draft view of glm4_moe_lite, not a checkpoint of its own"},
+	{"glm4", false, "a dense GLM-4 (GLM-4-0414, GLM-Z1): interleaved rope, sandwich norms, no experts"},
+	{"glm", false, "a dense GLM-4-9B: no experts"},
+	{"chatglm", false, "a ChatGLM model: no experts, other tensor names"},
+	{"deepseek", true, "a DeepSeek model: near to glm_moe_dsa, but with other rope scaling, router groups and names"},
+	{"kimi", true, "a Kimi model"},
+	{"llama", true, "a Llama model"},
+	{"mistral", true, "a Mistral model"},
+	{"mixtral", true, "a Mixtral model"},
+	{"qwen", true, "a Qwen model"},
+	{"gemma", true, "a Gemma model"},
+	{"gpt_oss", true, "a gpt-oss model"},
+	{"minimax", true, "a MiniMax model"},
+}
+
+// RequireUnquantized returns nil for a full-precision checkpoint and a
+// *ConfigError of kind ErrQuantized for every other, naming what it is.
+func (c *Config) RequireUnquantized() error {
+	if c.Quantization == "" {
+		return nil
+	}
+	var q struct {
+		Method       string          `json:"quant_method"`
+		Format       string          `json:"format"`
+		WeightBlock  json.RawMessage `json:"weight_block_size"`
+		ConfigGroups map[string]struct {
+			Weights struct {
+				NumBits  json.RawMessage `json:"num_bits"`
+				Type     string          `json:"type"`
+				Strategy string          `json:"strategy"`
+			} `json:"weights"`
+		} `json:"config_groups"`
+	}
+	// A config too odd for this struct is still quantised: say what is known.
+	_ = json.Unmarshal(c.QuantizationConfig, &q)
+	what := fmt.Sprintf("the checkpoint is already quantised (%s)", c.Quantization)
+	hint := "convert from the BF16 release"
+	fp8 := func(kind string) {
+		what = "the checkpoint is an " + kind + " release"
+		hint = "reading FP8 sources comes later; use the BF16 release"
+	}
+	switch {
+	case c.Quantization == "fp8" && len(q.WeightBlock) > 0 && string(q.WeightBlock) != "null":
+		fp8("FP8 block")
+	case c.Quantization == "fp8":
+		fp8("FP8")
+	case c.Quantization == "compressed-tensors":
+		if q.Format != "" {
+			what = fmt.Sprintf("the checkpoint is already quantised (compressed-tensors, %s)", q.Format)
+		}
+		all, strategies := len(q.ConfigGroups) > 0, map[string]bool{}
+		for _, g := range q.ConfigGroups {
+			all = all && g.Weights.Type == "float" && string(g.Weights.NumBits) == "8"
+			strategies[g.Weights.Strategy] = true
+		}
+		switch {
+		case all && len(strategies) == 1:
+			fp8(strings.TrimSpace("FP8 " + slices.Collect(maps.Keys(strategies))[0]))
+		case all:
+			fp8("FP8")
+		}
+	}
+	return &ConfigError{Field: "quantization_config", Reason: what, Hint: hint, Kind: ErrQuantized}
+}
+
+func (c *Config) note(format string, args ...any) {
+	c.Notes = append(c.Notes, fmt.Sprintf(format, args...))
+}

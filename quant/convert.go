@@ -1,0 +1,304 @@
+package quant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// Progress is how far a conversion is. Bytes are those of the source.
+type Progress struct {
+	Done, Total int64
+	Detail      string // what is at work
+}
+
+// ConvertOptions say how a plan is carried out; none of them changes a byte of
+// the result.
+type ConvertOptions struct {
+	Workers   int   // goroutines that compute (0: one a core)
+	MaxMemory int64 // bytes of peak memory (0: 1 GiB)
+	Resume    bool  // go on with an unfinished directory
+	// Index and Count select part Index (from 1) of Count; zero means all.
+	Index, Count int
+	Version      string // recorded in the manifest
+	FS           fsx.FS // nil: the operating system's
+	Progress     func(Progress)
+}
+
+// Result is what a conversion did.
+type Result struct {
+	AlreadyDone bool
+	Pending     []string // shards of other parts that are still missing; the result is not finished
+	Stats       Summary  // weight errors, of the whole result once it is finished
+	BytesRead   int64
+	Seconds     float64
+}
+
+// Convert carries out a plan: src is the checkpoint it was made for, dst the
+// directory to fill. Shards are written first, each under a temporary name
+// until it is complete and on disk, then the other files, then the manifest,
+// whose presence means that the result is whole.
+//
+// The same plan gives the same bytes for any number of workers, for parts run
+// in any order or at the same time, and after any interruption. An error
+// leaves the finished shards in place for Resume, and nothing else under a
+// final name.
+func Convert(ctx context.Context, p *Plan, src *safetensors.Checkpoint, dst string, o ConvertOptions) (*Result, error) {
+	start := time.Now()
+	c := &converter{plan: p, src: src, dst: dst, o: o, fs: o.FS}
+	if err := c.defaults(); err != nil {
+		return nil, err
+	}
+	done, err := c.prepare()
+	if err != nil || done {
+		return &Result{AlreadyDone: done}, err
+	}
+	unlock, err := fsx.Lock(c.state(fmt.Sprintf("part-%d-of-%d.lock", c.o.Index, c.o.Count)))
+	if errors.Is(err, fsx.ErrLocked) {
+		return nil, &Error{Code: 75, Reason: "another process is writing this part of " + dst, Advice: "wait for it to end, or give this one another --index", Err: err}
+	} else if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unlock() }()
+	if err := c.clean(); err != nil {
+		return nil, err
+	}
+	todo, err := c.todo()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkSpace(todo); err != nil {
+		return nil, err
+	}
+	old := debug.SetMemoryLimit(o.memoryLimit())
+	defer debug.SetMemoryLimit(old)
+	if err := c.writeShards(ctx, todo); err != nil {
+		return nil, c.explain(err)
+	}
+	res := &Result{BytesRead: c.read.Load()}
+	if res.Pending, err = c.finish(ctx); err != nil {
+		return nil, c.explain(err)
+	}
+	res.Stats = c.summary
+	res.Seconds = time.Since(start).Seconds()
+	return res, nil
+}
+
+// converter is one run of Convert.
+type converter struct {
+	plan     *Plan
+	src      *safetensors.Checkpoint
+	dst      string
+	o        ConvertOptions
+	fs       fsx.FS
+	read     atomic.Int64
+	total    int64
+	progress chan struct{} // holds one token: serialises the callback
+	summary  Summary
+}
+
+func (o ConvertOptions) memoryLimit() int64 { return o.MaxMemory / 8 * 7 }
+
+func (c *converter) defaults() error {
+	if c.fs == nil {
+		c.fs = fsx.OS
+	}
+	if c.o.Workers <= 0 {
+		c.o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if c.o.MaxMemory <= 0 {
+		c.o.MaxMemory = 1 << 30
+	}
+	if c.o.Count == 0 && c.o.Index == 0 {
+		c.o.Index, c.o.Count = 1, 1
+	}
+	if c.o.Count < 1 || c.o.Index < 1 || c.o.Index > c.o.Count {
+		return usageError("parts are numbered from 1: --index 1 --count 4 is the first of four", "--index %d --count %d is no part", c.o.Index, c.o.Count)
+	}
+	if low := c.plan.minMemory(); c.o.MaxMemory < low {
+		return usageError("", "--max-memory %d MiB is too little: this plan needs %d MiB", c.o.MaxMemory>>20, (low+1<<20-1)>>20)
+	}
+	c.progress = make(chan struct{}, 1)
+	return nil
+}
+
+func (c *converter) state(name string) string { return filepath.Join(c.dst, stateDir, name) }
+
+// prepare checks dst and makes its folders; done means that the result is
+// there already.
+func (c *converter) prepare() (done bool, err error) {
+	if err := outside(c.src.Dir(), c.dst); err != nil {
+		return false, err
+	}
+	entries, err := c.fs.ReadDir(c.dst)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if len(entries) > 0 {
+		if m, err := ReadManifest(c.dst); err == nil {
+			if m.Fingerprint == c.plan.Fingerprint {
+				return true, nil
+			}
+			return false, usageError("choose another directory, or remove this one", "%s holds a finished result of another plan (%s, %s)", c.dst, m.Scheme, m.Format)
+		}
+		if err := c.mayContinue(); err != nil {
+			return false, err
+		}
+	}
+	if err := c.fs.MkdirAll(c.state("")); err != nil {
+		return false, err
+	}
+	if err := c.fs.SyncDir(c.dst); err != nil {
+		return false, err
+	}
+	return false, c.bindState()
+}
+
+// mayContinue decides whether a directory that is not empty may be used: with
+// Resume if it is one of ours, and by the other parts of the same job.
+func (c *converter) mayContinue() error {
+	b, err := c.fs.ReadFile(c.state(planFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return usageError("choose an empty directory", "%s is not empty and holds no unfinished conversion", c.dst)
+	} else if err != nil {
+		return err
+	}
+	if strings.TrimSpace(string(b)) != c.plan.Fingerprint {
+		return usageError("repeat the command with the options and the source it was begun with, or remove the directory",
+			"%s holds an unfinished conversion of another plan", c.dst)
+	}
+	if !c.o.Resume && c.o.Count == 1 {
+		return usageError("add --resume to go on with it", "%s holds an unfinished conversion of this plan", c.dst)
+	}
+	return nil
+}
+
+// bindState ties the directory to the plan.
+func (c *converter) bindState() error {
+	if _, err := c.fs.Stat(c.state(planFile)); err == nil {
+		return nil
+	}
+	return fsx.WriteFile(c.fs, c.state(planFile), []byte(c.plan.Fingerprint+"\n"))
+}
+
+// outside refuses a destination that is the source or lies inside it.
+func outside(src, dst string) error {
+	s, err := filepath.EvalSymlinks(src)
+	if err != nil {
+		return err
+	}
+	if s, err = filepath.Abs(s); err != nil {
+		return err
+	}
+	d, err := filepath.Abs(dst)
+	if err != nil {
+		return err
+	}
+	for probe := d; ; probe = filepath.Dir(probe) { // the part that exists may be a link
+		if real, err := filepath.EvalSymlinks(probe); err == nil {
+			d = real + strings.TrimPrefix(d, probe)
+			break
+		} else if probe == filepath.Dir(probe) {
+			break
+		}
+	}
+	if rel, err := filepath.Rel(s, d); err == nil && (rel == "." || rel != ".." && !strings.HasPrefix(rel, ".."+string(os.PathSeparator))) {
+		return usageError("choose a directory outside of the source", "the result cannot be written into the source (%s)", dst)
+	}
+	return nil
+}
+
+// clean removes what a killed run left under temporary names.
+func (c *converter) clean() error {
+	if c.o.Count > 1 {
+		return nil // they may be those of another part at work
+	}
+	_, err := fsx.RemoveTemps(c.fs, c.dst)
+	return err
+}
+
+// writeShards writes the shards that are still to do, a few at a time, with
+// one pool of computing goroutines for all.
+func (c *converter) writeShards(ctx context.Context, todo []int) error {
+	for _, f := range todo {
+		for _, i := range c.plan.Files[f].Items {
+			c.total += c.plan.Items[i].Bytes
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	pool := newPool(c.o.Workers)
+	defer pool.close()
+	lanes := min(c.o.Workers, maxLanes, max(len(todo), 1))
+	budget := c.plan.laneBudget(c.o, lanes)
+	next := atomic.Int64{}
+	for range lanes {
+		g.Go(func() error {
+			for {
+				at := int(next.Add(1)) - 1
+				if at >= len(todo) {
+					return nil
+				}
+				if err := c.writeShard(ctx, &c.plan.Files[todo[at]], pool, budget); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return g.Wait()
+}
+
+// tick reports progress; a callback at work is not waited for.
+func (c *converter) tick(n int64, detail string) {
+	done := c.read.Add(n)
+	if c.o.Progress == nil {
+		return
+	}
+	select {
+	case c.progress <- struct{}{}:
+		c.o.Progress(Progress{Done: done, Total: c.total, Detail: detail})
+		<-c.progress
+	default:
+	}
+}
+
+// explain adds what the user can do.
+func (c *converter) explain(err error) error {
+	var nf *NonFiniteError
+	var ours *Error
+	if errors.As(err, &nf) || errors.As(err, &ours) {
+		return err
+	}
+	if errors.Is(err, context.Canceled) {
+		percent := int64(0)
+		if c.total > 0 {
+			percent = c.read.Load() * 100 / c.total
+		}
+		return &Error{Code: 130, Reason: fmt.Sprintf("stopped: %d %% read; finished shards are kept", percent), Advice: "the same command with --resume goes on", Err: err}
+	}
+	var se *safetensors.Error
+	if errors.As(err, &se) && se.Kind != safetensors.ErrIO {
+		return err
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return inputError("fetch the shard again", "the source was cut short while it was read: %v", err)
+	}
+	return &Error{Code: 74, Reason: "conversion failed", Advice: "finished shards are kept; once the cause is gone, the same command with --resume goes on", Err: err}
+}
+
+// arith is shorthand for the plan's arithmetic.
+func (p *Plan) arith() numeric.Arith { return p.Options.Arith }

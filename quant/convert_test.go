@@ -1,0 +1,202 @@
+package quant
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/demo"
+	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// demoModel returns the folder of the built-in checkpoint.
+func demoModel(t testing.TB) string {
+	dir := filepath.Join(t.TempDir(), demo.Name)
+	require.NoError(t, demo.Extract(dir))
+	return dir
+}
+
+func open(t testing.TB, dir string) *safetensors.Checkpoint {
+	c, err := safetensors.OpenDir(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// hashes returns name → SHA-256 of every file below dir.
+func hashes(t testing.TB, dir string) map[string]string {
+	out := map[string]string{}
+	require.NoError(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		sum := sha256.Sum256(b)
+		rel, _ := filepath.Rel(dir, path)
+		out[rel] = hex.EncodeToString(sum[:])
+		return err
+	}))
+	return out
+}
+
+var models = []string{"nano-glm4moe", "tiny-glm4moe", "nano-glm5", "nano-glm52", "nano-glm45v"}
+
+// Every scheme × format of every reference model converts, or is refused with
+// a rule; the result is complete.
+func TestConvertEverything(t *testing.T) {
+	for _, model := range models {
+		src := open(t, testkit.Shared(t, "reference/"+model))
+		for _, s := range layout.Schemes {
+			for _, f := range layout.Formats {
+				if layout.Supported(s, f) != nil {
+					continue
+				}
+				t.Run(model+" "+string(s)+" "+string(f), func(t *testing.T) {
+					p, err := NewPlan(src, s, f, Options{})
+					if s == W4A8FP8 {
+						var impossible *layout.ImpossibleError
+						require.ErrorAs(t, err, &impossible)
+						assert.Contains(t, impossible.Rule, "% 256")
+						return
+					}
+					require.NoError(t, err)
+					dst := filepath.Join(t.TempDir(), "out")
+					res, err := Convert(context.Background(), p, src, dst, ConvertOptions{Workers: 2})
+					require.NoError(t, err)
+					require.Empty(t, res.Pending)
+					require.NotEmpty(t, res.Stats.Schemes)
+					m, err := ReadManifest(dst)
+					require.NoError(t, err)
+					got := hashes(t, dst)
+					assert.Len(t, got, len(m.Files)+1)
+					for _, file := range m.Files {
+						assert.Equal(t, file.SHA256, got[file.Name], file.Name)
+					}
+					_, err = os.Stat(filepath.Join(dst, stateDir))
+					assert.ErrorIs(t, err, os.ErrNotExist)
+				})
+			}
+		}
+	}
+}
+
+// With compat every quantised tensor has llm-compressor's bytes.
+func TestCompatBytes(t *testing.T) {
+	names := map[string]struct {
+		s Scheme
+		f Format
+	}{"FP8_DYNAMIC": {FP8, ""}, "FP8_BLOCK": {FP8Block, layout.CompressedTensors}, "W8A8": {W8A8, layout.CompressedTensors}, "W4A8": {W4A8, layout.CompressedTensors}}
+	for _, model := range models[:2] {
+		src := open(t, testkit.Shared(t, "reference/"+model))
+		raw, err := os.ReadFile(testkit.Shared(t, "reference/golden/"+model+"/quantized_tensors.json"))
+		require.NoError(t, err)
+		var golden map[string]map[string]struct {
+			SHA256 string
+			Shape  []int64
+		}
+		require.NoError(t, json.Unmarshal(raw, &golden))
+		for name, c := range names {
+			p, err := NewPlan(src, c.s, c.f, Options{Arith: numeric.Compat, MTP: layout.MTPQuantize})
+			require.NoError(t, err)
+			dst := filepath.Join(t.TempDir(), "out")
+			_, err = Convert(context.Background(), p, src, dst, ConvertOptions{})
+			require.NoError(t, err)
+			out := open(t, dst)
+			equal := 0
+			for _, info := range out.Tensors() {
+				want, ok := golden[name][info.Name]
+				require.True(t, ok, info.Name)
+				b := make([]byte, info.Size)
+				require.NoError(t, out.ReadAt(info, 0, b))
+				sum := sha256.Sum256(b)
+				if hex.EncodeToString(sum[:]) != want.SHA256 {
+					// kept by our rules, quantised by the reference run
+					assert.Equal(t, safetensors.BF16, info.DType, "%s %s", name, info.Name)
+					assert.Contains(t, info.Name, "layers.0.mlp.", "%s: only the 688-column MLP stays", info.Name)
+					continue
+				}
+				assert.Equal(t, want.Shape, info.Shape)
+				equal++
+			}
+			t.Logf("%s %s: %d of %d tensors equal", model, name, equal, len(golden[name]))
+			assert.GreaterOrEqual(t, equal, len(golden[name])-6)
+		}
+	}
+}
+
+func TestSameBytes(t *testing.T) {
+	dir := demoModel(t)
+	src := open(t, dir)
+	for _, f := range []Format{layout.Ascend, layout.CompressedTensors} {
+		p, err := NewPlan(src, W4A8, f, Options{ShardSize: 600_000})
+		require.NoError(t, err)
+		run := func(dst string, o ConvertOptions) *Result {
+			res, err := Convert(context.Background(), p, src, dst, o)
+			require.NoError(t, err)
+			return res
+		}
+		one := filepath.Join(t.TempDir(), "one")
+		run(one, ConvertOptions{Workers: 1})
+		want := hashes(t, one)
+		for _, w := range []int{2, 4, 7} {
+			dst := filepath.Join(t.TempDir(), "many")
+			run(dst, ConvertOptions{Workers: w})
+			assert.Equal(t, want, hashes(t, dst), "%d workers", w)
+		}
+		parts := filepath.Join(t.TempDir(), "parts")
+		assert.NotEmpty(t, run(parts, ConvertOptions{Index: 3, Count: 3}).Pending)
+		run(parts, ConvertOptions{Index: 1, Count: 3})
+		assert.Empty(t, run(parts, ConvertOptions{Index: 2, Count: 3}).Pending)
+		assert.Equal(t, want, hashes(t, parts))
+		assert.True(t, run(parts, ConvertOptions{}).AlreadyDone)
+	}
+}
+
+func TestInterruptedRunsResume(t *testing.T) {
+	src := open(t, demoModel(t))
+	p, err := NewPlan(src, W8A8, "", Options{ShardSize: 300_000})
+	require.NoError(t, err)
+	whole := filepath.Join(t.TempDir(), "whole")
+	_, err = Convert(context.Background(), p, src, whole, ConvertOptions{})
+	require.NoError(t, err)
+	want := hashes(t, whole)
+	for stop := int64(0); stop < p.SourceBytes; stop += p.SourceBytes / 7 {
+		dst := filepath.Join(t.TempDir(), "dst")
+		ctx, cancel := context.WithCancel(context.Background())
+		_, err := Convert(ctx, p, src, dst, ConvertOptions{Workers: 2, Progress: func(pr Progress) {
+			if pr.Done >= stop {
+				cancel()
+			}
+		}})
+		cancel()
+		if err != nil {
+			require.ErrorIs(t, err, context.Canceled)
+			for name := range hashes(t, dst) {
+				assert.NotEqual(t, ManifestName, name)
+				if strings.HasSuffix(name, ".safetensors") {
+					assert.Equal(t, want[name], hashes(t, dst)[name], "%s has its final name before it is complete", name)
+				}
+			}
+			_, err = Convert(context.Background(), p, src, dst, ConvertOptions{})
+			require.Error(t, err, "an unfinished directory needs --resume")
+			other, err2 := NewPlan(src, FP8, "", Options{})
+			require.NoError(t, err2)
+			_, err = Convert(context.Background(), other, src, dst, ConvertOptions{Resume: true})
+			require.ErrorContains(t, err, "another plan")
+		}
+		_, err = Convert(context.Background(), p, src, dst, ConvertOptions{Resume: true})
+		require.NoError(t, err)
+		assert.Equal(t, want, hashes(t, dst))
+	}
+}

@@ -1,0 +1,234 @@
+package quant
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// finish completes the result once every shard is there: the source's other
+// files, the configuration, the index, a look at what was written, and the
+// manifest. It returns the shards that are still missing.
+func (c *converter) finish(ctx context.Context) (pending []string, err error) {
+	var receipts []*receipt
+	for i := range c.plan.Files {
+		r, err := c.receipt(&c.plan.Files[i])
+		if err != nil {
+			return nil, err
+		}
+		if r == nil {
+			pending = append(pending, c.plan.Files[i].Plan.Name)
+			continue
+		}
+		receipts = append(receipts, r)
+	}
+	if len(pending) > 0 {
+		return pending, nil
+	}
+	unlock, err := fsx.Lock(c.state("finish.lock"))
+	if errors.Is(err, fsx.ErrLocked) {
+		return nil, &Error{Code: 75, Reason: "another part is finishing " + c.dst, Advice: "nothing to do: it will complete the result", Err: err}
+	} else if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unlock() }()
+	if _, err := ReadManifest(c.dst); err == nil {
+		return nil, nil // the other part was faster
+	}
+	m, err := c.manifest(receipts)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range c.plan.Sidecars {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		f, err := c.copySidecar(s)
+		if err != nil {
+			return nil, err
+		}
+		m.Files = append(m.Files, f)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.plan.Configs)) {
+		if err := c.putFile(m, name, c.plan.Configs[name]); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.putFile(m, c.plan.IndexName, c.plan.Index); err != nil {
+		return nil, err
+	}
+	if err := c.plan.VerifyOutput(c.dst); err != nil {
+		return nil, err
+	}
+	b, err := json.MarshalIndent(m, "", " ")
+	if err != nil {
+		return nil, err
+	}
+	if err := fsx.WriteFile(c.fs, filepath.Join(c.dst, ManifestName), append(b, '\n')); err != nil {
+		return nil, err
+	}
+	return nil, c.removeState()
+}
+
+// manifest collects what the shards' receipts say.
+func (c *converter) manifest(receipts []*receipt) (*Manifest, error) {
+	p := c.plan
+	m := &Manifest{Schema: manifestSchema, Version: c.o.Version, Scheme: p.Scheme, Format: p.Format, Arith: arithName(p.arith()),
+		GroupSize: p.Options.GroupSize, MTP: string(p.Options.MTP), Family: string(p.Config.Family), Fingerprint: p.Fingerprint, Dropped: map[string]string{}}
+	var stats []TensorStats
+	for _, r := range receipts {
+		m.Files = append(m.Files, ManifestFile{r.Name, r.Size, r.SHA256})
+		stats = append(stats, r.Tensors...)
+	}
+	for i := range p.Items {
+		if p.Items[i].Action == Drop {
+			m.Dropped[p.Items[i].Name()] = p.Items[i].Reason
+		}
+	}
+	m.Errors, m.Tensors = summarize(stats)
+	c.summary = m.Errors
+	return m, nil
+}
+
+func (c *converter) putFile(m *Manifest, name string, b []byte) error {
+	if err := fsx.WriteFile(c.fs, filepath.Join(c.dst, name), b); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(b)
+	m.Files = append(m.Files, ManifestFile{name, int64(len(b)), hex.EncodeToString(sum[:])})
+	return nil
+}
+
+// copySidecar copies a file of the source in pieces.
+func (c *converter) copySidecar(s Sidecar) (ManifestFile, error) {
+	var none ManifestFile
+	in, err := os.Open(filepath.Join(c.plan.dir, s.Name))
+	if err != nil {
+		return none, err
+	}
+	defer in.Close()
+	path := filepath.Join(c.dst, s.Name)
+	out, err := fsx.CreateTemp(c.fs, path)
+	if err != nil {
+		return none, err
+	}
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(out, h), in)
+	if err == nil && n != s.Size {
+		err = inputError("repeat the command when nothing writes to the source", "%s changed while it was copied", s.Name)
+	}
+	if err != nil {
+		return none, errors.Join(err, fsx.Discard(c.fs, out))
+	}
+	if err := fsx.Commit(c.fs, out, path); err != nil {
+		return none, err
+	}
+	return ManifestFile{s.Name, n, hex.EncodeToString(h.Sum(nil))}, nil
+}
+
+// removeState removes the folder that only an unfinished result needs.
+func (c *converter) removeState() error {
+	entries, err := c.fs.ReadDir(c.state(""))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := c.fs.Remove(c.state(e.Name())); err != nil {
+			return err
+		}
+	}
+	if err := c.fs.Remove(c.state("")); err != nil {
+		return err
+	}
+	return c.fs.SyncDir(c.dst)
+}
+
+// VerifyOutput reads the headers of what was written and compares them with
+// the set of tensors that the family's table and the layout call for, computed
+// without the plan's items: names, dtypes and exact shapes, experts and MTP
+// layer one by one. Engines notice half of such faults at best.
+func (p *Plan) VerifyOutput(dir string) error {
+	out, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return fmt.Errorf("the result cannot be read back: %w", err)
+	}
+	defer out.Close()
+	want, err := p.Expected()
+	if err != nil {
+		return err
+	}
+	for name, w := range want {
+		got, ok := out.Info(name)
+		if !ok {
+			return fmt.Errorf("the result lacks tensor %s", name)
+		}
+		if got.DType != w.DType || !slices.Equal(got.Shape, w.Shape) {
+			return fmt.Errorf("the result has tensor %s as %s %v, it must be %s %v", name, got.DType, got.Shape, w.DType, w.Shape)
+		}
+	}
+	for _, name := range out.Names() {
+		if _, ok := want[name]; !ok {
+			return fmt.Errorf("the result has tensor %s, which nothing calls for", name)
+		}
+	}
+	return nil
+}
+
+// Expected returns the tensors that a result of this plan must hold, by name.
+// It starts from the family's table, not from the items that are written.
+func (p *Plan) Expected() (map[string]safetensors.Spec, error) {
+	present := map[string]safetensors.DType{}
+	for _, e := range p.Model.Entries {
+		present[e.Name] = e.Source.DType
+	}
+	keep, err := newPatterns(p.Options.Ignore, p.Options.Target)
+	if err != nil {
+		return nil, err
+	}
+	var inputs []layout.Input
+	for _, t := range p.Model.Rows() {
+		d, ok := present[t.Name]
+		switch {
+		case ok:
+		case t.MTP && p.Model.MTP != nil && p.Format == layout.Ascend && t.Optional && p.Options.MTP != layout.MTPDrop:
+			d = t.DType
+			for _, e := range p.Model.Entries {
+				if e.Role == glmCopyOf(t.Role) {
+					d = e.Source.DType
+				}
+			}
+		default:
+			continue
+		}
+		inputs = append(inputs, layout.Input{Tensor: t, Source: d})
+	}
+	decisions, err := layout.Decide(p.Config, inputs, layout.Options{Scheme: p.Scheme, Format: p.Format, GroupSize: p.Options.GroupSize, MTP: p.Options.MTP, Keep: keep.keep})
+	if err != nil {
+		return nil, err
+	}
+	want := map[string]safetensors.Spec{}
+	for _, d := range decisions {
+		if d.Drop {
+			continue
+		}
+		for _, o := range p.lay.Outputs(d.Weight) {
+			want[o.Name] = o
+		}
+	}
+	for _, u := range p.Model.Unexpected {
+		want[u.Name] = safetensors.Spec{Name: u.Name, DType: u.DType, Shape: u.Shape}
+	}
+	return want, nil
+}

@@ -1,0 +1,130 @@
+package quant
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/glmconv/glmconv/quant/numeric"
+)
+
+// ManifestName is the file that is written last: a directory without it is
+// unfinished.
+const ManifestName = "glmconv-manifest.json"
+
+// Manifest says what a result is made of.
+type Manifest struct {
+	Schema      string            `json:"schema"`
+	Version     string            `json:"version"` // of glmconv
+	Scheme      Scheme            `json:"scheme"`
+	Format      Format            `json:"format"`
+	Arith       string            `json:"arith"`
+	GroupSize   int               `json:"group_size"`
+	MTP         string            `json:"mtp"`
+	Family      string            `json:"family"`
+	Fingerprint string            `json:"fingerprint"` // of the plan, the source's headers included
+	Files       []ManifestFile    `json:"files"`
+	Dropped     map[string]string `json:"dropped"` // tensor → rule
+	Errors      Summary           `json:"errors"`
+	Tensors     []TensorError     `json:"tensors"`
+}
+
+// ManifestFile is one file of the result.
+type ManifestFile struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// TensorError is the weight error of one tensor: root of Σ(ŵ−w)²/Σw².
+type TensorError struct {
+	Name     string  `json:"name"`
+	Scheme   string  `json:"scheme"`
+	Relative float64 `json:"relative"`
+	Max      float64 `json:"max"`
+}
+
+// Summary condenses weight errors by scheme.
+type Summary struct {
+	Schemes []SchemeError `json:"schemes"`
+	Worst   []TensorError `json:"worst"`
+}
+
+// SchemeError is the error over all weights of one scheme. Plain is what
+// absmax rounding would have given where a search ran.
+type SchemeError struct {
+	Scheme   string  `json:"scheme"`
+	Weights  int     `json:"weights"`
+	Relative float64 `json:"relative"`
+	Plain    float64 `json:"plain"`
+}
+
+func arithName(a numeric.Arith) string {
+	if a == numeric.Compat {
+		return "compat"
+	}
+	return "best"
+}
+
+// ReadManifest reads the manifest of a finished result.
+func ReadManifest(dir string) (*Manifest, error) {
+	b, err := os.ReadFile(filepath.Join(dir, ManifestName))
+	if err != nil {
+		return nil, err
+	}
+	var m Manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, fmt.Errorf("%s: %w", ManifestName, err)
+	}
+	if m.Schema != manifestSchema {
+		return nil, fmt.Errorf("%s: schema %q, this version reads %q", ManifestName, m.Schema, manifestSchema)
+	}
+	return &m, nil
+}
+
+const manifestSchema = "glmconv.manifest/1"
+
+func relative(s numeric.Stats) float64 {
+	if s.SumSq == 0 {
+		return 0
+	}
+	return math.Sqrt(s.SumErrSq / s.SumSq)
+}
+
+// summarize condenses the statistics of all tensors, in the plan's order.
+func summarize(list []TensorStats) (Summary, []TensorError) {
+	type sums struct {
+		numeric.Stats
+		n int
+	}
+	by := map[string]*sums{}
+	var order []string
+	out := make([]TensorError, 0, len(list))
+	for _, t := range list {
+		s := by[t.Scheme]
+		if s == nil {
+			s = &sums{}
+			by[t.Scheme] = s
+			order = append(order, t.Scheme)
+		}
+		s.Add(t.Stats)
+		s.n++
+		out = append(out, TensorError{Name: t.Name, Scheme: t.Scheme, Relative: relative(t.Stats), Max: t.Stats.MaxErr})
+	}
+	slices.Sort(order)
+	var sum Summary
+	for _, name := range order {
+		s := by[name]
+		plain := s.Stats
+		plain.SumErrSq = s.PlainSq
+		sum.Schemes = append(sum.Schemes, SchemeError{Scheme: name, Weights: s.n, Relative: relative(s.Stats), Plain: relative(plain)})
+	}
+	worst := slices.Clone(out)
+	slices.SortStableFunc(worst, func(a, b TensorError) int { return cmp.Compare(b.Relative, a.Relative) })
+	sum.Worst = worst[:min(len(worst), 20)]
+	return sum, out
+}

@@ -1,0 +1,256 @@
+package quant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// tile is a run of rows of one item (or a piece of a tensor that is copied) on
+// its way from reader to writer.
+type tile struct {
+	item  *Item
+	index int // in Plan.Items
+	row0  int
+	rows  int
+	last  bool
+	cost  int64
+	src   []byte
+	out   [][]byte // bytes for each output of the item
+	stats numeric.Stats
+	err   error
+	done  chan struct{}
+}
+
+// pool runs the computing goroutines of a conversion.
+type pool struct {
+	work chan func(*scratch)
+	wg   sync.WaitGroup
+}
+
+// scratch is what one computing goroutine reuses from tile to tile.
+type scratch struct {
+	floats []float32
+	num    numeric.Scratch
+}
+
+func newPool(workers int) *pool {
+	p := &pool{work: make(chan func(*scratch))}
+	for range workers {
+		p.wg.Add(1)
+		go func() {
+			defer p.wg.Done()
+			var s scratch
+			for f := range p.work {
+				f(&s)
+			}
+		}()
+	}
+	return p
+}
+
+func (p *pool) close() { close(p.work); p.wg.Wait() }
+
+// buffers recycles the source buffers of tiles.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, copyBytes); return &b }}
+
+func getBuffer(n int) []byte {
+	b := *buffers.Get().(*[]byte)
+	if cap(b) < n {
+		b = make([]byte, n)
+	}
+	return b[:n]
+}
+
+func putBuffer(b []byte) {
+	if cap(b) > 0 && cap(b) <= 8*copyBytes {
+		b = b[:0]
+		buffers.Put(&b)
+	}
+}
+
+// writeShard writes one shard: a goroutine reads tiles, the pool computes
+// them, and this one writes them in order with a running hash.
+func (c *converter) writeShard(ctx context.Context, f *File, pool *pool, budget int64) (err error) {
+	w, err := safetensors.Create(c.fs, c.dst, f.Plan)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.Abort())
+		}
+	}()
+	g, ctx := errgroup.WithContext(ctx)
+	order := make(chan *tile, 64)
+	sem := semaphore.NewWeighted(budget)
+	g.Go(func() error {
+		defer close(order)
+		return c.readTiles(ctx, f, pool, sem, budget, order)
+	})
+	receipt := &receipt{Name: f.Plan.Name, Size: f.Plan.Size}
+	g.Go(func() error { return c.writeTiles(ctx, f, w, sem, order, receipt) })
+	if err := g.Wait(); err != nil {
+		for t := range order { // what was read before the failure
+			<-t.done
+		}
+		return err
+	}
+	if receipt.SHA256, err = w.Commit(); err != nil {
+		return err
+	}
+	return c.keepReceipt(receipt)
+}
+
+// readTiles cuts the items of a file into tiles, reads them in order and hands
+// them to the pool.
+func (c *converter) readTiles(ctx context.Context, f *File, pool *pool, sem *semaphore.Weighted, budget int64, order chan<- *tile) error {
+	for _, i := range f.Items {
+		it := &c.plan.Items[i]
+		step, unit := c.cut(it)
+		cost, _ := c.plan.tileCost(it)
+		total := int(it.Bytes / max(unit, 1))
+		for at := 0; at == 0 || at < total; at += step {
+			t := &tile{item: it, index: i, row0: at, rows: min(step, total-at), cost: min(cost, budget), done: make(chan struct{})}
+			t.last = at+step >= total
+			if err := sem.Acquire(ctx, t.cost); err != nil {
+				return err
+			}
+			t.src = getBuffer(t.rows * int(unit))
+			if err := c.src.ReadAt(it.Source, it.Offset+int64(at)*unit, t.src); err != nil {
+				return err
+			}
+			select {
+			case order <- t:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			job := func(s *scratch) { c.compute(t, s); close(t.done) }
+			if it.Action == Copy || it.Action == Alias {
+				t.out = [][]byte{t.src}
+				close(t.done)
+				continue
+			}
+			select {
+			case pool.work <- job:
+			case <-ctx.Done():
+				t.err = ctx.Err()
+				close(t.done)
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}
+
+// cut returns the number of units in a tile and the bytes of a unit: rows for
+// weights that are quantised, elements for what moves as it is.
+func (c *converter) cut(it *Item) (step int, unit int64) {
+	size := int64(it.Source.DType.Bits() / 8)
+	if it.Action == Quantize {
+		_, k := it.Weight.Dims()
+		return c.plan.tileRows(it.Weight), int64(k) * size
+	}
+	return copyBytes / int(max(size, 1)), size
+}
+
+// compute turns a tile's source bytes into output bytes.
+func (c *converter) compute(t *tile, s *scratch) {
+	it := t.item
+	n := len(t.src) * 8 / it.Source.DType.Bits()
+	if cap(s.floats) < n {
+		s.floats = make([]float32, n)
+	}
+	x := s.floats[:n]
+	if t.err = layout.DecodeFloats(x, t.src, it.Source.DType); t.err != nil {
+		return
+	}
+	if it.Action == Widen {
+		t.out = [][]byte{numeric.AppendF32(nil, x)}
+		return
+	}
+	_, k := it.Weight.Dims()
+	m, stats, err := numeric.Quantize(c.plan.lay.Numeric(it.Weight, c.plan.arith()), x, t.rows, k, &s.num)
+	var nf *numeric.NonFiniteError
+	if errors.As(err, &nf) {
+		t.err = &NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: int64(t.row0 + nf.Row), Col: int64(nf.Col), Value: nf.Value}
+		return
+	} else if err != nil {
+		t.err = fmt.Errorf("%s: %w", it.Name(), err)
+		return
+	}
+	t.stats = stats
+	t.out = make([][]byte, len(it.Outputs))
+	t.out[0] = getBuffer(t.rows * k)[:0]
+	t.out, t.err = c.plan.lay.AppendTile(it.Weight, t.row0, m, t.out)
+}
+
+// writeTiles writes tiles in order: an item's first output as it comes, its
+// companions after it, odd-sized outputs at the end of the file.
+func (c *converter) writeTiles(ctx context.Context, f *File, w *safetensors.Writer, sem *semaphore.Weighted, order <-chan *tile, r *receipt) error {
+	late := map[output][]byte{}
+	for _, o := range f.tail {
+		late[o] = nil
+	}
+	var side [][]byte
+	var stats numeric.Stats
+	for t := range order {
+		select {
+		case <-t.done:
+		case <-ctx.Done():
+			<-t.done
+			return ctx.Err()
+		}
+		if t.err != nil {
+			return t.err
+		}
+		if t.row0 == 0 {
+			side, stats = make([][]byte, len(t.out)), numeric.Stats{}
+		}
+		stats.Add(t.stats)
+		for k, b := range t.out {
+			switch o := (output{t.index, k}); {
+			case isLate(late, o):
+				late[o] = append(late[o], b...)
+			case k == 0:
+				if _, err := w.Write(b); err != nil {
+					return err
+				}
+			default:
+				side[k] = append(side[k], b...)
+			}
+		}
+		if t.last {
+			for _, b := range side[1:] {
+				if _, err := w.Write(b); err != nil {
+					return err
+				}
+			}
+			if t.item.Action == Quantize {
+				r.Tensors = append(r.Tensors, TensorStats{Name: t.item.Name(), Scheme: t.item.Scheme, Stats: stats})
+			}
+		}
+		c.tick(int64(len(t.src)), shortName(t.item))
+		putBuffer(t.src)
+		if t.item.Action == Quantize {
+			putBuffer(t.out[0])
+		}
+		sem.Release(t.cost)
+	}
+	for _, o := range f.tail {
+		if _, err := w.Write(late[o]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isLate(late map[output][]byte, o output) bool { _, ok := late[o]; return ok }

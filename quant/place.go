@@ -1,0 +1,191 @@
+package quant
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// maxSpool bounds what the odd-sized outputs of one file may hold in memory
+// until they are written at its end.
+const maxSpool = 64 << 20
+
+// place gives every output its file and offset. Layouts that keep the source's
+// shards put an item where its source is; others fill shards up to the size
+// asked for. A stacked tensor and its parts stay in one shard either way.
+func (p *Plan) place() error {
+	var groups [][]int
+	var names []string
+	if p.Format == layout.Ascend {
+		groups = p.cut()
+		for i := range groups {
+			names = append(names, fmt.Sprintf("quant_model_weights-%05d-of-%05d.safetensors", i+1, len(groups)))
+		}
+	} else {
+		byFile := map[string][]int{}
+		for i, it := range p.Items {
+			if it.Action != Drop {
+				byFile[it.Source.File] = append(byFile[it.Source.File], i)
+			}
+		}
+		names = slices.Sorted(maps.Keys(byFile))
+		for _, n := range names {
+			g := byFile[n]
+			slices.SortStableFunc(g, func(a, b int) int {
+				return cmp.Compare(p.Items[a].Source.Offset+p.Items[a].Offset, p.Items[b].Source.Offset+p.Items[b].Offset)
+			})
+			groups = append(groups, g)
+		}
+	}
+	if len(groups) == 0 {
+		return inputError("", "nothing is left to write")
+	}
+	for i, g := range groups {
+		f, err := p.layFile(names[i], g)
+		if err != nil {
+			return err
+		}
+		p.Files = append(p.Files, f)
+	}
+	return nil
+}
+
+// cut fills shards in table order: a shard is closed before the item that
+// would take it past the size asked for.
+func (p *Plan) cut() (groups [][]int) {
+	var pending int64
+	var g []int
+	for i, it := range p.Items {
+		if it.Action == Drop {
+			continue
+		}
+		var size int64
+		for _, o := range p.lay.Outputs(it.Weight) {
+			size += o.Bytes()
+		}
+		if len(g) > 0 && pending+size >= p.Options.ShardSize {
+			groups, g, pending = append(groups, g), nil, 0
+		}
+		g, pending = append(g, i), pending+size
+	}
+	if len(g) > 0 {
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+// layFile orders the outputs of one file: a weight and its companions side by
+// side, odd-sized ones last, so that everything is aligned and the file can be
+// written front to back (docs/decisions/0002-file-order.md).
+func (p *Plan) layFile(name string, items []int) (File, error) {
+	f := File{Items: items}
+	var specs []safetensors.Spec
+	var order []output
+	var spool int64
+	for _, i := range items {
+		it := &p.Items[i]
+		outs := p.lay.Outputs(it.Weight)
+		it.Outputs = make([]safetensors.Info, len(outs))
+		for k, o := range outs {
+			if o.Bytes() < 0 {
+				return f, inputError("", "tensor %s would be %v of %s, which overflows", o.Name, o.Shape, o.DType)
+			}
+			if o.Bytes()%8 != 0 {
+				f.tail = append(f.tail, output{i, k})
+				spool += o.Bytes()
+				continue
+			}
+			order, specs = append(order, output{i, k}), append(specs, o)
+		}
+	}
+	if spool > maxSpool {
+		return f, inputError("", "%s: %d MB of tensors with sizes that are no multiple of 8 bytes cannot be aligned", name, spool>>20)
+	}
+	width := func(o output) int { return p.lay.Outputs(p.Items[o.item].Weight)[o.k].DType.Bits() }
+	slices.SortStableFunc(f.tail, func(a, b output) int { return cmp.Compare(width(b), width(a)) })
+	for _, o := range f.tail {
+		order, specs = append(order, o), append(specs, p.lay.Outputs(p.Items[o.item].Weight)[o.k])
+	}
+	var err error
+	if f.Plan, err = safetensors.PlanFile(name, specs, nil); err != nil {
+		return f, err
+	}
+	for n, o := range order {
+		p.Items[o.item].Outputs[o.k] = f.Plan.Tensors[n]
+	}
+	return f, nil
+}
+
+// sidecars lists the other regular files of the source: tokenizer, templates,
+// generation and preprocessor configs, licences.
+func sidecars(dir string, p *Plan) ([]Sidecar, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []Sidecar
+	for _, e := range entries {
+		name := e.Name()
+		_, ours := p.Configs[name]
+		switch {
+		case ours, strings.HasSuffix(name, ".safetensors"), strings.HasSuffix(name, ".safetensors.index.json"),
+			name == layout.DescriptionName, name == ManifestName, name == stateDir, fsx.IsTemp(name), strings.HasPrefix(name, ".git"):
+			continue
+		}
+		st, err := os.Stat(dir + string(os.PathSeparator) + name)
+		if err != nil {
+			return nil, err
+		}
+		if !st.Mode().IsRegular() {
+			p.Notes = append(p.Notes, fmt.Sprintf("%s is a folder of the source and is not copied", name))
+			continue
+		}
+		out = append(out, Sidecar{Name: name, Size: st.Size()})
+	}
+	return out, nil
+}
+
+// fingerprint hashes all that decides a byte of the result: the source's
+// headers and sizes, its config, the choices, and the output's headers.
+func (p *Plan) fingerprint(files []safetensors.FileInfo) string {
+	h := sha256.New()
+	put := func(v any) {
+		b, _ := json.Marshal(v) // strings and integers
+		h.Write(b)
+	}
+	put([]string{"glmconv plan 1", string(p.Scheme), string(p.Format), string(p.Options.MTP)})
+	put([]int{int(p.Options.Arith), p.Options.GroupSize})
+	for _, f := range files {
+		put([]any{f.Name, f.Size})
+	}
+	for i := range p.Items {
+		it := &p.Items[i]
+		put([]any{it.Name(), it.Action, it.Weight.Encoding, it.Weight.Group, it.Source.Name, it.Source.File, it.Source.Offset, it.Offset, it.Source.DType})
+	}
+	for _, f := range p.Files {
+		putBytes(h, f.Plan.Header)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Configs)) {
+		putBytes(h, p.Configs[name])
+	}
+	for _, s := range p.Sidecars {
+		put([]any{s.Name, s.Size})
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func putBytes(h hash.Hash, b []byte) {
+	fmt.Fprintf(h, "%d:", len(b))
+	h.Write(b)
+}

@@ -1,0 +1,303 @@
+package quant
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// Scheme, Format and their values are those of package layout.
+type (
+	Scheme = layout.Scheme
+	Format = layout.Format
+)
+
+// The schemes, re-exported for callers of NewPlan.
+const (
+	FP8      = layout.FP8
+	FP8Block = layout.FP8Block
+	W8A8     = layout.W8A8
+	W4A8     = layout.W4A8
+	W4A16    = layout.W4A16
+	W4A8FP8  = layout.W4A8FP8
+)
+
+// Options are the choices beside scheme and format. The zero value is the
+// command's default.
+type Options struct {
+	Arith     numeric.Arith
+	GroupSize int            // int4 group: 32, 64, 128 (0: 128)
+	MTP       layout.MTPMode // "" is auto
+	Ignore    []string       // modules to leave alone: names, or "re:" and a pattern
+	Target    []string       // if given, the only modules to quantise
+	ShardSize int64          // bytes of an output shard where the layout cuts anew (0: 4 GiB)
+}
+
+// Action is what happens to one tensor.
+type Action string
+
+// The actions.
+const (
+	Quantize Action = "quantize" // codes and scales
+	Copy     Action = "copy"     // the source's bytes
+	Widen    Action = "widen"    // the source's values in F32
+	Alias    Action = "alias"    // a second copy under the MTP layer's name
+	Drop     Action = "drop"     // left out, by a rule that Reason names
+)
+
+// Item is the fate of one source tensor (or of one expert's part of a stacked
+// one), or of a tensor that is made from another.
+type Item struct {
+	Weight  layout.Weight
+	Action  Action
+	Scheme  string // "FP8", "W8A8_DYNAMIC", "BF16" …
+	Reason  string
+	Source  safetensors.Info   // tensor on disk
+	Offset  int64              // where the item's data starts inside it
+	Bytes   int64              // bytes it takes there
+	Outputs []safetensors.Info // what is written: file and offset decided
+}
+
+// Name is the tensor's name in the family's table.
+func (it *Item) Name() string { return it.Weight.Tensor.Name }
+
+// File is one output shard.
+type File struct {
+	Plan  *safetensors.FilePlan
+	Items []int // indices into Plan.Items, in writing order
+	// tail lists the outputs that are written last: those whose size is not a
+	// multiple of eight, by falling element size.
+	tail []output
+}
+
+// output is output number k of item i.
+type output struct{ item, k int }
+
+// Sidecar is a file of the source that is copied as it is.
+type Sidecar struct {
+	Name string
+	Size int64
+}
+
+// Plan is every decision of a conversion. It is pure data: making it reads
+// config.json and headers, carrying it out decides nothing.
+type Plan struct {
+	Scheme      Scheme
+	Format      Format
+	Options     Options
+	Config      *glm.Config
+	Model       *glm.Model
+	Items       []Item
+	Files       []File
+	Configs     map[string][]byte // config.json and the layout's own files
+	IndexName   string
+	Index       []byte
+	Sidecars    []Sidecar
+	Notes       []string
+	Fingerprint string // SHA-256 of everything that decides a byte of the result
+	SourceBytes int64  // of the source's tensors
+	ResultBytes int64  // of all files of the result
+
+	lay layout.Layout
+	dir string
+}
+
+// NewPlan decides what becomes of every tensor of a checkpoint. An empty
+// format means the scheme's default for the family. It reads config.json,
+// headers and the names of the other files; no weights.
+func NewPlan(src *safetensors.Checkpoint, scheme Scheme, format Format, o Options) (*Plan, error) {
+	cfg, err := glm.LoadConfig(src.Dir())
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPlan(cfg, src.Tensors(), scheme, format, o)
+	if err != nil {
+		return nil, err
+	}
+	p.dir = src.Dir()
+	for _, pr := range src.Problems() {
+		p.Notes = append(p.Notes, "source: "+pr.Detail)
+	}
+	if p.Sidecars, err = sidecars(src.Dir(), p); err != nil {
+		return nil, err
+	}
+	for _, s := range p.Sidecars {
+		p.ResultBytes += s.Size
+	}
+	p.Fingerprint = p.fingerprint(src.Files())
+	return p, nil
+}
+
+// newPlan is the pure part of NewPlan.
+func newPlan(cfg *glm.Config, infos []safetensors.Info, scheme Scheme, format Format, o Options) (*Plan, error) {
+	if format == "" {
+		format = layout.DefaultFormat(scheme, cfg.Family)
+	}
+	if err := layout.Supported(scheme, format); err != nil {
+		return nil, err
+	}
+	if err := cfg.RequireUnquantized(); err != nil {
+		return nil, err
+	}
+	lay, err := layout.For(format)
+	if err != nil {
+		return nil, err
+	}
+	model, err := glm.Describe(cfg, infos)
+	if err != nil {
+		return nil, err
+	}
+	if o.GroupSize == 0 {
+		o.GroupSize = 128
+	}
+	if o.ShardSize <= 0 {
+		o.ShardSize = 4 << 30
+	}
+	if o.MTP == "" {
+		o.MTP = layout.MTPAuto
+	}
+	p := &Plan{Scheme: scheme, Format: format, Options: o, Config: cfg, Model: model, lay: lay, IndexName: lay.IndexName()}
+	p.Notes = append(p.Notes, model.Notes...)
+	if err := p.checkComplete(); err != nil {
+		return nil, err
+	}
+	if err := p.decide(); err != nil {
+		return nil, err
+	}
+	for i := range p.Items {
+		p.SourceBytes += p.Items[i].Bytes
+	}
+	if err := p.place(); err != nil {
+		return nil, err
+	}
+	return p, p.configure()
+}
+
+// checkComplete refuses a source that lacks tensors the model needs. A wholly
+// absent MTP layer is said, not refused: fine-tuned checkpoints often lost it.
+func (p *Plan) checkComplete() error {
+	var missing []glm.Tensor
+	mtpGone := p.Model.MTP == nil
+	for _, t := range p.Model.Missing {
+		if !(t.MTP && mtpGone) {
+			missing = append(missing, t)
+		}
+	}
+	if len(missing) > 0 {
+		return inputError("the download is incomplete, or config.json belongs to another model; glmconv inspect lists what is missing",
+			"%d tensors are missing, the first is %s", len(missing), missing[0].Name)
+	}
+	if mtpGone && p.Config.MTPLayers > 0 {
+		p.Notes = append(p.Notes, fmt.Sprintf("config.json declares an MTP layer and the source has none of it: the result cannot draft (num_nextn_predict_layers becomes 0)"))
+	}
+	return nil
+}
+
+// decide fills in Items: one per entry of the model, one per tensor that no
+// table knows, one per MTP copy that the layout must hold.
+func (p *Plan) decide() error {
+	keep, err := newPatterns(p.Options.Ignore, p.Options.Target)
+	if err != nil {
+		return err
+	}
+	inputs := make([]layout.Input, 0, len(p.Model.Entries))
+	p.Items = make([]Item, 0, len(p.Model.Entries)+len(p.Model.Unexpected)+2)
+	for _, e := range p.Model.Entries {
+		inputs = append(inputs, layout.Input{Tensor: e.Tensor, Source: e.Source.DType})
+		p.Items = append(p.Items, Item{Source: e.Source, Offset: e.Offset, Bytes: e.Size})
+	}
+	for _, u := range p.Model.Unexpected {
+		module, param := glm.ModuleOf(u.Name)
+		inputs = append(inputs, layout.Input{Source: u.DType, Tensor: glm.Tensor{Name: u.Name, Module: module, Param: param, DType: u.DType, Shape: u.Shape, Layer: -1, Expert: -1}})
+		p.Items = append(p.Items, Item{Source: u, Bytes: u.Size})
+		p.Notes = append(p.Notes, fmt.Sprintf("%s is in no table of %s and is copied as it is", u.Name, p.Config.Family))
+	}
+	for _, in := range inputs {
+		keep.see(in.Tensor)
+	}
+	if err := keep.unused(); err != nil {
+		return err
+	}
+	decisions, err := layout.Decide(p.Config, inputs, layout.Options{Scheme: p.Scheme, Format: p.Format, GroupSize: p.Options.GroupSize, MTP: p.Options.MTP, Keep: keep.keep})
+	if err != nil {
+		return err
+	}
+	for i, d := range decisions {
+		it := &p.Items[i]
+		it.Weight, it.Scheme, it.Reason = d.Weight, d.Scheme, d.Reason
+		switch {
+		case d.Drop:
+			it.Action = Drop
+		case d.Weight.Encoding == layout.Widen:
+			it.Action = Widen
+		case d.Weight.Encoding.Quantized():
+			it.Action = Quantize
+		default:
+			it.Action = Copy
+		}
+	}
+	return p.addCopies()
+}
+
+// addCopies gives an Ascend result the MTP layer's own embedding and head,
+// which its engine does not share with the model (layouts-ascend.md 4.1).
+func (p *Plan) addCopies() error {
+	if p.Format != layout.Ascend || p.Model.MTP == nil || p.Options.MTP == layout.MTPDrop {
+		return nil
+	}
+	for _, c := range []struct {
+		have bool
+		of   glm.Role
+		as   glm.Role
+	}{{p.Model.MTP.EmbedTokens, glm.Embedding, glm.MTPEmbedding}, {p.Model.MTP.SharedHead, glm.Head, glm.MTPHead}} {
+		if c.have {
+			continue
+		}
+		from := slices.IndexFunc(p.Items, func(it Item) bool { return it.Weight.Tensor.Role == c.of })
+		rows := p.Model.Rows()
+		to := slices.IndexFunc(rows, func(t glm.Tensor) bool { return t.Role == c.as && t.Layer == p.Model.MTP.Layer })
+		if from < 0 || to < 0 {
+			return inputError("", "the MTP layer needs a copy of a tensor that is not there (%s)", c.of)
+		}
+		it := p.Items[from]
+		it.Weight.Tensor, it.Action, it.Reason = rows[to], Alias, "copy of "+it.Source.Name+" that vllm-ascend loads for the draft"
+		p.Items = append(p.Items, it)
+	}
+	return nil
+}
+
+// configure writes the configuration files and the index.
+func (p *Plan) configure() error {
+	var weights []layout.Weight
+	for i := range p.Items {
+		if p.Items[i].Action != Drop {
+			weights = append(weights, p.Items[i].Weight)
+		}
+	}
+	var err error
+	p.Configs, err = p.lay.Config(layout.Decisions{Config: p.Config, Scheme: p.Scheme, GroupSize: p.Options.GroupSize, Weights: weights})
+	if err != nil {
+		return err
+	}
+	weightMap := map[string]string{}
+	var total int64
+	for _, f := range p.Files {
+		p.ResultBytes += f.Plan.Size
+		for _, t := range f.Plan.Tensors {
+			weightMap[t.Name] = f.Plan.Name
+			total += t.Size
+		}
+	}
+	if p.Index, err = safetensors.EncodeIndex(weightMap, total); err != nil {
+		return err
+	}
+	for _, b := range p.Configs {
+		p.ResultBytes += int64(len(b))
+	}
+	p.ResultBytes += int64(len(p.Index))
+	return nil
+}

@@ -1,0 +1,37 @@
+package quant
+
+import (
+	"fmt"
+
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/internal/progress"
+)
+
+// checkSpace refuses a conversion that the disk cannot hold before its first
+// byte is written.
+func (c *converter) checkSpace(todo []int) error {
+	var need int64
+	for _, i := range todo {
+		need += c.plan.Files[i].Plan.Size
+	}
+	for _, s := range c.plan.Sidecars {
+		need += s.Size
+	}
+	free := freeSpace(c.dst)
+	if free < 0 || need <= free {
+		return nil
+	}
+	return &Error{Code: 74, Reason: fmt.Sprintf("%s has %s free, the result needs %s more", c.dst, progress.Bytes(free), progress.Bytes(need)),
+		Advice: "free some space or choose another disk; nothing was written"}
+}
+
+// glmCopyOf is the role of the tensor that an MTP copy repeats.
+func glmCopyOf(r glm.Role) glm.Role {
+	switch r {
+	case glm.MTPEmbedding:
+		return glm.Embedding
+	case glm.MTPHead:
+		return glm.Head
+	}
+	return glm.Unknown
+}

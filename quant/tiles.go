@@ -1,0 +1,91 @@
+package quant
+
+import (
+	"runtime"
+
+	"github.com/glmconv/glmconv/quant/layout"
+)
+
+const (
+	// tileElements is how many weights are computed at once: large enough to
+	// make the pipeline's overhead vanish, small enough that a tile, its F32
+	// copy and its codes stay in a core's cache hierarchy.
+	tileElements = 512 << 10
+	// copyBytes is the piece in which tensors that stay as they are move.
+	copyBytes = 2 << 20
+	// maxLanes is how many shards are written side by side: enough that one
+	// lane's hashing and fsync overlap with another's reading.
+	maxLanes = 2
+	// baseMemory is what the process needs beside buffers: code, plan, headers.
+	baseMemory = 64 << 20
+	// itemMemory is what a plan holds for each tensor.
+	itemMemory = 2 << 10
+)
+
+// tileRows returns how many rows of a weight make a tile.
+func (p *Plan) tileRows(w layout.Weight) int {
+	n, k := w.Dims()
+	align := p.lay.RowAlign(w, p.arith())
+	if align == 0 {
+		return n
+	}
+	rows := max(tileElements/max(k, 1)/align, 1) * align
+	return min(rows, max(n, 1))
+}
+
+// tileCost estimates the bytes that a tile holds between reading and writing,
+// and those of a worker's scratch while it is computed.
+func (p *Plan) tileCost(it *Item) (flight, scratch int64) {
+	if it.Action != Quantize {
+		return copyBytes * 3, 0 // widening doubles
+	}
+	_, k := it.Weight.Dims()
+	elements := int64(p.tileRows(it.Weight)) * int64(k)
+	return elements*int64(it.Source.DType.Bits()/8) + elements*5/4 + 64<<10, elements * 7
+}
+
+// largest returns the highest costs over all items.
+func (p *Plan) largest() (flight, scratch, spool int64) {
+	for i := range p.Items {
+		f, s := p.tileCost(&p.Items[i])
+		flight, scratch = max(flight, f), max(scratch, s)
+		var side int64
+		for k, o := range p.Items[i].Outputs {
+			if k > 0 {
+				side += o.Size
+			}
+		}
+		spool = max(spool, side)
+	}
+	return flight, scratch, spool
+}
+
+// minMemory is the least --max-memory that the plan can keep.
+func (p *Plan) minMemory() int64 {
+	flight, scratch, spool := p.largest()
+	return p.fixedMemory() + 2*flight + scratch + 2*spool
+}
+
+func (p *Plan) fixedMemory() int64 { return baseMemory + int64(len(p.Items))*itemMemory }
+
+// laneBudget is the number of bytes that one lane may have in flight.
+func (p *Plan) laneBudget(o ConvertOptions, lanes int) int64 {
+	flight, scratch, spool := p.largest()
+	free := o.MaxMemory/10*7 - p.fixedMemory() - scratch*int64(o.Workers) - 2*spool*int64(lanes)
+	want := flight * int64(2*o.Workers+4) // every worker busy, one read ahead, one being written
+	return max(min(free/int64(lanes), want), 2*flight)
+}
+
+// PeakMemory estimates the bytes of memory a conversion takes at its peak.
+func (p *Plan) PeakMemory(o ConvertOptions) int64 {
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.MaxMemory <= 0 {
+		o.MaxMemory = 1 << 30
+	}
+	_, scratch, spool := p.largest()
+	lanes := min(o.Workers, maxLanes, max(len(p.Files), 1))
+	need := p.fixedMemory() + int64(lanes)*p.laneBudget(o, lanes) + scratch*int64(o.Workers) + 2*spool*int64(lanes)
+	return min(need*5/4, o.MaxMemory) // the collector's slack
+}
