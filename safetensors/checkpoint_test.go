@@ -1,0 +1,446 @@
+package safetensors
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+)
+
+// shardOf builds a file of U8 tensors with the given names, two bytes each.
+func shardOf(names ...string) []byte {
+	var head []string
+	var data []byte
+	for i, n := range names {
+		head = append(head, entry(`"`+n+`"`, "[2]", 2*i, 2*i+2))
+		data = append(data, n[0], byte(i))
+	}
+	return rawFile("{"+strings.Join(head, ",")+"}", data)
+}
+
+func indexOf(total int, pairs ...string) []byte {
+	var m []string
+	for i := 0; i < len(pairs); i += 2 {
+		m = append(m, fmt.Sprintf("%q: %q", pairs[i], pairs[i+1]))
+	}
+	return fmt.Appendf(nil, `{"metadata": {"total_size": %d}, "weight_map": {%s}}`, total, strings.Join(m, ", "))
+}
+
+const one, two = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+
+// goodDir writes a checkpoint of two shards, a and b in one, c in the other.
+func goodDir(t testing.TB) string {
+	dir := t.TempDir()
+	putFile(t, dir, one, shardOf("a", "b"))
+	putFile(t, dir, two, shardOf("c"))
+	putFile(t, dir, IndexName, indexOf(6, "a", one, "b", one, "c", two))
+	return dir
+}
+
+type dirCase struct {
+	name     string
+	change   func(t *testing.T, dir string)
+	kind     error // of the error, nil if it opens
+	tensor   string
+	reason   string
+	names    string   // tensors if it opens
+	problems []string // "kind file tensor"
+}
+
+func write(name string, data []byte) func(*testing.T, string) {
+	return func(t *testing.T, dir string) { putFile(t, dir, name, data) }
+}
+
+func remove(name string) func(*testing.T, string) {
+	return func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, name))) }
+}
+
+func all(steps ...func(*testing.T, string)) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		for _, s := range steps {
+			s(t, dir)
+		}
+	}
+}
+
+func symlink(target, name string) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		_ = os.Remove(filepath.Join(dir, name))
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Skipf("SKIPPED: no symlinks here: %v", err)
+		}
+	}
+}
+
+var dirCases = []dirCase{
+	{name: "good", change: func(*testing.T, string) {}, names: "a b c"},
+	{name: "other files do not matter", change: all(write("config.json", []byte("{")), write("sub/x.safetensors", nil), write(".hidden.safetensors", nil)), names: "a b c"},
+
+	// The index file.
+	{name: "index empty", change: write(IndexName, nil), kind: ErrIndex, reason: "not JSON"},
+	{name: "index cut", change: write(IndexName, []byte(`{"weight_map": {"a": "`)), kind: ErrIndex, reason: "not JSON"},
+	{name: "index list", change: write(IndexName, []byte(`[]`)), kind: ErrIndex, reason: "not a JSON object"},
+	{name: "index without map", change: write(IndexName, []byte(`{"metadata":{}}`)), kind: ErrIndex, reason: "no weight_map"},
+	{name: "map is a list", change: write(IndexName, []byte(`{"weight_map":[]}`)), kind: ErrIndex, reason: "weight_map is not"},
+	{name: "file is a number", change: write(IndexName, []byte(`{"weight_map":{"a":1}}`)), kind: ErrIndex, tensor: "a", reason: "mapped to 1"},
+	{name: "total is a string", change: write(IndexName, []byte(`{"metadata":{"total_size":"6"},"weight_map":{}}`)), kind: ErrIndex, reason: "total_size"},
+	{name: "index UTF-8", change: write(IndexName, []byte("{\"weight_map\":{\"a\xff\":\"x\"}}")), kind: ErrInvalidUTF8},
+	{name: "index surrogate", change: write(IndexName, []byte(`{"weight_map":{"\ud800":"x"}}`)), kind: ErrInvalidUTF8},
+	{name: "duplicate tensor in the index", change: write(IndexName, indexOf(6, "a", one, "b", one, "c", two, "a", two)), kind: ErrDuplicate, reason: "weight_map has the key a twice"},
+	{name: "duplicate weight_map", change: write(IndexName, []byte(`{"weight_map":{},"weight_map":{}}`)), kind: ErrDuplicate, reason: "weight_map twice"},
+	{name: "duplicate total", change: write(IndexName, []byte(`{"metadata":{"total_size":1,"total_size":2},"weight_map":{}}`)), kind: ErrDuplicate, reason: "total_size twice"},
+	{name: "total as float", change: write(IndexName, bytes.ReplaceAll(indexOf(6, "a", one, "b", one, "c", two), []byte("6}"), []byte("6.0}"))), names: "a b c"},
+	{name: "no metadata", change: write(IndexName, bytes.Replace(indexOf(6, "a", one, "b", one, "c", two), []byte("{\"total_size\": 6}"), []byte("null"), 1)), names: "a b c"},
+	{name: "total wrong", change: write(IndexName, indexOf(7, "a", one, "b", one, "c", two)), names: "a b c", problems: []string{"total-size " + IndexName + " "}},
+
+	// Paths.
+	{name: "path up", change: write(IndexName, indexOf(6, "a", "../"+one)), kind: ErrPath, tensor: "a", reason: "leaves the directory"},
+	{name: "path up behind", change: write(IndexName, indexOf(6, "a", "x/../../"+one)), kind: ErrPath, tensor: "a", reason: "leaves the directory"},
+	{name: "path two dots", change: write(IndexName, indexOf(6, "a", "..")), kind: ErrPath, tensor: "a", reason: "leaves the directory"},
+	{name: "path absolute", change: write(IndexName, indexOf(6, "a", "/etc/"+one)), kind: ErrPath, tensor: "a", reason: "leaves the directory"},
+	{name: "path backslash", change: write(IndexName, indexOf(6, "a", `..\`+one)), kind: ErrPath, tensor: "a", reason: "character"},
+	{name: "path drive", change: write(IndexName, indexOf(6, "a", `C:x.safetensors`)), kind: ErrPath, tensor: "a", reason: "character"},
+	{name: "path NUL", change: write(IndexName, []byte(`{"weight_map":{"a":"x\u0000.safetensors"}}`)), kind: ErrPath, tensor: "a", reason: "character"},
+	{name: "path empty", change: write(IndexName, indexOf(6, "a", "")), kind: ErrPath, tensor: "a", reason: "no file name"},
+	{name: "path below", change: write(IndexName, indexOf(6, "a", "sub/"+one)), kind: ErrPath, tensor: "a", reason: "another directory"},
+	{name: "path to a pickle", change: write(IndexName, indexOf(6, "a", "pytorch_model.bin")), kind: ErrPath, tensor: "a", reason: "not a safetensors file"},
+	{name: "path to a temporary", change: write(IndexName, indexOf(6, "a", ".x.safetensors")), kind: ErrPath, tensor: "a", reason: "not a safetensors file"},
+	{name: "symlink out, relative", change: all(write("../out-"+one, shardOf("a", "b")), symlink("../out-"+one, one)), kind: ErrPath, reason: "symlink to ../out-"},
+	{name: "symlink out, absolute", change: symlink("/etc/passwd", one), kind: ErrPath, reason: "symlink to /etc/passwd"},
+	{name: "symlink chain out", change: all(symlink("../blobs", "hop"), symlink("hop", two)), kind: ErrPath, reason: two},
+	{name: "symlink of the index out", change: all(write("../out-index", indexOf(0)), symlink("../out-index", IndexName)), kind: ErrPath, reason: "symlink"},
+	{name: "symlink dangling", change: symlink("gone", one), kind: ErrNotFound, reason: "symlink to gone, which does not exist"},
+	{name: "symlink inside", change: all(write("blobs/x", shardOf("a", "b")), symlink("blobs/x", one)), names: "a b c"},
+	{name: "directory as shard", change: all(remove(one), write(one+"/x", nil)), kind: ErrPath, reason: "not a regular file"},
+
+	// Index against headers.
+	{name: "shard missing", change: remove(two), kind: ErrNotFound, reason: two + ": does not exist"},
+	{name: "shard malformed", change: write(two, []byte("xxxxxxxxx")), kind: ErrHeaderTooLarge, reason: two},
+	{name: "entry without tensor", change: write(IndexName, indexOf(6, "a", one, "b", one, "c", two, "d", two)), kind: ErrIndex, tensor: "d", reason: "listed in " + two + ", whose header does not have it"},
+	{name: "entry in the wrong shard", change: write(IndexName, indexOf(6, "a", one, "b", two, "c", two)), kind: ErrIndex, tensor: "b", reason: "it is in " + one},
+	{name: "tensor in two shards", change: write(two, shardOf("c", "a")), kind: ErrDuplicate, tensor: "a", reason: "is also in " + one},
+	{name: "tensor without entry", change: all(write(two, shardOf("c", "d")), write(IndexName, indexOf(8, "a", one, "b", one, "c", two))), names: "a b c d", problems: []string{"unindexed " + two + " d"}},
+
+	// Files beside.
+	{name: "unlisted mtp", change: write(MTPName, shardOf("m")), names: "a b c m", problems: []string{"unlisted mtp.safetensors "}},
+	{name: "unlisted mtp, counted in the total", change: all(write(MTPName, shardOf("m")), write(IndexName, indexOf(8, "a", one, "b", one, "c", two))), names: "a b c m", problems: []string{"unlisted mtp.safetensors "}},
+	{name: "unlisted mtp that repeats", change: write(MTPName, shardOf("c", "a")), names: "a b c", problems: []string{"unlisted mtp.safetensors "}},
+	{name: "unlisted mtp that overlaps", change: write(MTPName, shardOf("m", "a")), kind: ErrDuplicate, tensor: "a", reason: "mtp.safetensors"},
+	{name: "unlisted mtp malformed", change: write(MTPName, nil), kind: ErrHeaderTooSmall, reason: "mtp.safetensors"},
+	{name: "listed mtp", change: all(write(MTPName, shardOf("m")), write(IndexName, indexOf(8, "a", one, "b", one, "c", two, "m", MTPName))), names: "a b c m"},
+	{name: "unlisted shard, even malformed", change: write("old.safetensors", nil), names: "a b c", problems: []string{"unlisted old.safetensors "}},
+	{name: "leftover", change: write(fsx.TempName(one), nil), names: "a b c", problems: []string{"leftover " + fsx.TempName(one) + " "}},
+
+	// Two indexes, none, one of the other kind.
+	{name: "second index", change: write(AscendIndexName, indexOf(0)), names: "a b c", problems: []string{"second-index " + AscendIndexName + " "}},
+	{name: "stale index in an ascend directory", change: all(write(AscendIndexName, indexOf(2, "q", "quant_model_weights-00001-of-00001.safetensors")),
+		write("quant_model_weights-00001-of-00001.safetensors", shardOf("q")), write("quant_model_description.json", nil)),
+		names: "q", problems: []string{"second-index " + IndexName + " ", "unlisted " + one + " ", "unlisted " + two + " "}},
+	{name: "stale index whose shards are gone", change: all(write(AscendIndexName, indexOf(2, "q", "q.safetensors")), write("q.safetensors", shardOf("q")), remove(one), remove(two)),
+		names: "q", problems: []string{"second-index " + IndexName + " "}},
+	{name: "stale index that is broken", change: all(write(AscendIndexName, indexOf(2, "q", "q.safetensors")), write("q.safetensors", shardOf("q")), write(IndexName, nil), remove(one), remove(two)),
+		names: "q", problems: []string{"second-index " + IndexName + " "}},
+	{name: "ascend only", change: all(remove(IndexName), remove(one), remove(two), write("q.safetensors", shardOf("q")), write(AscendIndexName, indexOf(2, "q", "q.safetensors"))), names: "q"},
+	{name: "shards without index", change: remove(IndexName), names: "a b c", problems: []string{"no-index  "}},
+	{name: "shards without index, one gone", change: all(remove(IndexName), remove(one)), kind: ErrNotFound, reason: one + ": is missing from a set of 2 shards"},
+	{name: "single file", change: all(remove(IndexName), remove(one), remove(two), write(SingleName, shardOf("s"))), names: "s"},
+	{name: "single file beside others", change: all(remove(IndexName), write(SingleName, shardOf("s"))), names: "s", problems: []string{"unlisted " + one + " ", "unlisted " + two + " "}},
+	{name: "single file beside mtp", change: all(remove(IndexName), remove(one), remove(two), write(SingleName, shardOf("s")), write(MTPName, shardOf("m"))), names: "m s", problems: []string{"unlisted mtp.safetensors "}},
+	{name: "any name", change: all(remove(IndexName), remove(one), remove(two), write("weights.safetensors", shardOf("s"))), names: "s"},
+	{name: "nothing", change: all(remove(IndexName), remove(one), remove(two)), kind: ErrNotFound, reason: "no *.safetensors file"},
+}
+
+func TestOpenDir(t *testing.T) {
+	for _, c := range dirCases {
+		t.Run(c.name, func(t *testing.T) {
+			dir := filepath.Join(goodDir(t))
+			c.change(t, dir)
+			ck, err := OpenDir(dir)
+			if c.kind != nil {
+				require.Nil(t, ck)
+				var e *Error
+				require.ErrorAs(t, err, &e)
+				assert.Equal(t, c.kind, e.Kind, err.Error())
+				assert.Equal(t, c.tensor, e.Tensor)
+				assert.Contains(t, err.Error(), c.reason)
+				assert.Contains(t, e.File, dir)
+				return
+			}
+			require.NoError(t, err)
+			defer ck.Close()
+			checkSet(t, ck, c)
+		})
+	}
+}
+
+// checkSet compares tensors, data and problems with what a case expects.
+func checkSet(t *testing.T, ck *Checkpoint, c dirCase) {
+	assert.Equal(t, c.names, strings.Join(ck.Names(), " "))
+	var got []string
+	for _, p := range ck.Problems() {
+		assert.NotEmpty(t, p.Detail)
+		got = append(got, fmt.Sprintf("%s %s %s", p.Kind, p.File, p.Tensor))
+	}
+	assert.Equal(t, c.problems, got)
+	last := ""
+	for _, i := range ck.Tensors() {
+		pos := fmt.Sprintf("%s %12d", i.File, i.Offset)
+		assert.Less(t, last, pos)
+		last = pos
+		data, err := io.ReadAll(ck.Reader(i))
+		require.NoError(t, err)
+		require.Len(t, data, 2)
+		assert.Equal(t, i.Name[0], data[0])
+	}
+}
+
+// TestOpenDirAllErrors: in lenient mode every case opens, unless there is
+// nothing to open, and tells the same error as a problem.
+func TestOpenDirAllErrors(t *testing.T) {
+	for _, c := range dirCases {
+		t.Run(c.name, func(t *testing.T) {
+			dir := goodDir(t)
+			c.change(t, dir)
+			ck, err := OpenDirOptions(dir, Options{AllErrors: true})
+			if c.name == "nothing" {
+				require.ErrorIs(t, err, ErrNotFound)
+				return
+			}
+			require.NoError(t, err)
+			defer ck.Close()
+			if c.kind == nil {
+				checkSet(t, ck, c)
+				return
+			}
+			found := false
+			for _, p := range ck.Problems() {
+				if p.Kind == ProblemError {
+					require.Error(t, p.Err)
+					assert.Equal(t, p.Err.Error(), p.Detail)
+					found = found || errors.Is(p.Err, c.kind) && p.Tensor == c.tensor && strings.Contains(p.Detail, c.reason)
+				} else {
+					require.NoError(t, p.Err)
+				}
+			}
+			assert.True(t, found, "%v", ck.Problems())
+		})
+	}
+}
+
+// TestAllErrorsCollects sees several faults of one directory at once.
+func TestAllErrorsCollects(t *testing.T) {
+	dir := goodDir(t)
+	putFile(t, dir, two, shardOf("c", "a"))
+	putFile(t, dir, "bad.safetensors", nil)
+	putFile(t, dir, IndexName, indexOf(1, "a", one, "b", one, "c", two, "d", one, "e", "../e.safetensors", "f", "gone.safetensors", "g", "bad.safetensors"))
+	ck, err := OpenDirOptions(dir, Options{AllErrors: true})
+	require.NoError(t, err)
+	defer ck.Close()
+	var kinds []error
+	for _, p := range ck.Problems() {
+		var e *Error
+		require.ErrorAs(t, p.Err, &e)
+		kinds = append(kinds, e.Kind)
+	}
+	assert.ElementsMatch(t, []error{ErrDuplicate, ErrIndex, ErrPath, ErrNotFound, ErrHeaderTooSmall}, kinds)
+	assert.Equal(t, []string{"a", "b", "c"}, ck.Names())
+}
+
+func TestOpenDirOddities(t *testing.T) {
+	dir := goodDir(t)
+	_, err := OpenDir(filepath.Join(dir, "absent"))
+	require.ErrorIs(t, err, ErrNotFound)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	_, err = OpenDir(filepath.Join(dir, one))
+	require.ErrorIs(t, err, ErrNotFound)
+	require.ErrorContains(t, err, "is not a directory")
+
+	// The directory itself may be reached by a symlink.
+	link := filepath.Join(t.TempDir(), "link")
+	if os.Symlink(dir, link) == nil {
+		c, err := OpenDir(link)
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+	}
+}
+
+// TestHuggingFaceCache is a snapshot directory of the hub's cache.
+func TestHuggingFaceCache(t *testing.T) {
+	root := t.TempDir()
+	snap := filepath.Join(root, "snapshots", "abc")
+	require.NoError(t, os.MkdirAll(snap, 0o755))
+	putFile(t, root, "blobs/sha", shardOf("a"))
+	symlink("../../blobs/sha", SingleName)(t, snap)
+	_, err := OpenDir(snap)
+	var e *Error
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, ErrPath, e.Kind)
+	assert.Contains(t, e.Hint, "hf download --local-dir")
+}
+
+func TestReading(t *testing.T) {
+	dir := t.TempDir()
+	data := make([]byte, 24)
+	for i := range data {
+		data[i] = byte(i)
+	}
+	head := `{"s":{"dtype":"I32","shape":[],"data_offsets":[0,4]},"m":{"dtype":"U16","shape":[4,2],"data_offsets":[4,20]},` +
+		`"e":{"dtype":"F32","shape":[3,0],"data_offsets":[20,20]},"n":{"dtype":"F4","shape":[2,3],"data_offsets":[20,23]},"v":{"dtype":"F4","shape":[1,2],"data_offsets":[23,24]}}`
+	putFile(t, dir, SingleName, rawFile(head, data))
+	c, err := OpenDir(dir)
+	require.NoError(t, err)
+	defer c.Close()
+	f, err := OpenFile(filepath.Join(dir, SingleName))
+	require.NoError(t, err)
+	defer f.Close()
+
+	assert.Equal(t, dir, c.Dir())
+	assert.Equal(t, filepath.Join(dir, SingleName), f.Path())
+	assert.Equal(t, c.Files()[0].Size, f.Size())
+	_, ok := c.TotalSize()
+	assert.False(t, ok)
+	assert.Empty(t, c.IndexName())
+
+	for _, rows := range []func(string, int64, int64, []byte) error{c.ReadRows, f.ReadRows} {
+		for _, r := range []struct {
+			name   string
+			lo, hi int64
+			n      int
+			want   []byte
+			kind   error
+		}{
+			{"m", 0, 4, 16, data[4:20], nil},
+			{"m", 1, 3, 8, data[8:16], nil},
+			{"m", 4, 4, 0, nil, nil},
+			{"e", 0, 3, 0, nil, nil},
+			{"v", 0, 1, 1, data[23:24], nil},
+			{"m", -1, 1, 8, nil, ErrRange},
+			{"m", 2, 1, 0, nil, ErrRange},
+			{"m", 3, 5, 8, nil, ErrRange},
+			{"m", 0, 1, 3, nil, ErrRange},
+			{"m", 0, 1, 5, nil, ErrRange},
+			{"s", 0, 1, 4, nil, ErrShape},
+			{"n", 0, 2, 3, nil, ErrDType},
+			{"x", 0, 1, 1, nil, ErrNotFound},
+		} {
+			dst := make([]byte, r.n)
+			err := rows(r.name, r.lo, r.hi, dst)
+			if r.kind != nil {
+				require.ErrorIs(t, err, r.kind, "%+v", r)
+				require.ErrorContains(t, err, "tensor "+r.name)
+				continue
+			}
+			require.NoError(t, err, "%+v", r)
+			assert.True(t, bytes.Equal(r.want, dst), "%+v", r)
+		}
+	}
+
+	m, ok := c.Info("m")
+	require.True(t, ok)
+	_, ok = c.Info("x")
+	require.False(t, ok)
+	p := make([]byte, 5)
+	require.NoError(t, c.ReadAt(m, 11, p))
+	assert.Equal(t, data[15:20], p)
+	require.NoError(t, f.ReadTensor(m, 11, p))
+	for _, off := range []int64{-1, 12, 16, 1 << 62, -1 << 63} {
+		require.ErrorIs(t, c.ReadAt(m, off, p), ErrRange, "%d", off)
+	}
+	for _, bad := range []Info{{File: SingleName, Offset: 0, Size: 8}, {File: SingleName, Offset: m.Offset, Size: 1 << 62}, {File: SingleName, Offset: 1 << 62, Size: 8}} {
+		require.ErrorIs(t, c.ReadAt(bad, 0, p), ErrRange)
+	}
+	require.ErrorIs(t, c.ReadAt(Info{File: "y", Size: 9}, 0, p), ErrNotFound)
+
+	all, err := io.ReadAll(c.Reader(m))
+	require.NoError(t, err)
+	assert.Equal(t, data[4:20], all)
+	n, err := c.Reader(m).ReadAt(p, 14)
+	assert.Equal(t, 2, n)
+	assert.Equal(t, io.EOF, err)
+
+	n, err = f.ReadAt(p, f.Size()-3)
+	assert.Equal(t, 3, n)
+	assert.Equal(t, io.EOF, err)
+	_, err = f.ReadAt(p, -1)
+	require.ErrorIs(t, err, ErrRange)
+
+	require.NoError(t, c.Close())
+	require.ErrorIs(t, c.ReadAt(m, 0, p), os.ErrClosed)
+	require.NoError(t, f.Close())
+	_, err = f.ReadAt(p, 0)
+	require.ErrorIs(t, err, os.ErrClosed)
+}
+
+// TestChangedWhileInUse: a shard that shrinks is an error and no signal, one
+// that is replaced is noticed when it is opened again.
+func TestChangedWhileInUse(t *testing.T) {
+	dir := goodDir(t)
+	c, err := OpenDir(dir)
+	require.NoError(t, err)
+	defer c.Close()
+	b, _ := c.Info("b")
+	path := filepath.Join(dir, one)
+	p := make([]byte, 2)
+	require.NoError(t, os.Truncate(path, b.Offset+1))
+	err = c.ReadAt(b, 0, p)
+	require.ErrorIs(t, err, ErrTruncated)
+	require.ErrorContains(t, err, "tensor b ")
+
+	cc, _ := c.Info("c")
+	c.pool.mu.Lock()
+	c.pool.drop(c.pool.m[two])
+	c.pool.mu.Unlock()
+	putFile(t, dir, "new", shardOf("x"))
+	require.NoError(t, os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, two)))
+	err = c.ReadAt(cc, 0, p)
+	require.ErrorIs(t, err, ErrChanged)
+	require.ErrorContains(t, err, "tensor c ")
+	require.NoError(t, os.Remove(filepath.Join(dir, two)))
+	require.ErrorIs(t, c.ReadAt(cc, 0, p), ErrNotFound)
+}
+
+// TestManyShards reads from more shards than may be open, concurrently.
+func TestManyShards(t *testing.T) {
+	dir := t.TempDir()
+	const n = 3 * maxOpenFiles
+	m := map[string]string{}
+	for i := range n {
+		name, file := fmt.Sprintf("%c%03d", 'a'+i%26, i), fmt.Sprintf("model-%05d-of-%05d.safetensors", i+1, n)
+		putFile(t, dir, file, shardOf(name))
+		m[name] = file
+	}
+	require.NoError(t, WriteIndex(fsx.OS, dir, IndexName, m, 2*n))
+	c, err := OpenDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, c.Problems())
+	assert.LessOrEqual(t, len(c.pool.m), maxOpenFiles)
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			p := make([]byte, 2)
+			for i := range 2 * n {
+				info := c.tensors[(i*7+w*31)%n]
+				if !assert.NoError(t, c.ReadRows(info.Name, 0, 2, p)) || !assert.Equal(t, info.Name[0], p[0]) {
+					return
+				}
+				_ = c.Names()
+			}
+		}()
+	}
+	wg.Wait()
+	assert.LessOrEqual(t, len(c.pool.m), maxOpenFiles+8)
+	require.NoError(t, c.Close())
+	assert.Empty(t, c.pool.m)
+}
