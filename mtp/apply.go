@@ -32,6 +32,8 @@ func (r *Remap) Apply(ctx context.Context, fsys fsx.FS, progress Progress) error
 		dst = r.Out
 	} else if r.Done {
 		return nil
+	} else if err := r.refuseFinished(fsys); err != nil {
+		return err
 	}
 	unlock, err := fsx.Lock(dst)
 	if err != nil {
@@ -65,6 +67,20 @@ func (r *Remap) Apply(ctx context.Context, fsys fsx.FS, progress Progress) error
 		return err
 	}
 	return fsx.WriteFile(fsys, filepath.Join(dst, r.indexName), text)
+}
+
+// refuseFinished refuses to change a directory whose manifest says what every
+// byte is: its check would fail for ever after.
+func (r *Remap) refuseFinished(fsys fsx.FS) error {
+	_, err := fsys.Stat(filepath.Join(r.Dir, manifestName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fail(ErrConflict, filepath.Join(r.Dir, manifestName), "remap the source and convert that, or use --out DIR, which makes a directory without a manifest",
+		"the directory is a finished conversion; changing it would belie its manifest")
 }
 
 // newDescription returns the description with a FLOAT entry for every copy,

@@ -12,6 +12,7 @@ import (
 const (
 	descriptionName = "quant_model_description.json"
 	undoKey         = "glmconv_undo" // in the index's metadata
+	manifestName    = "glmconv-manifest.json"
 )
 
 // index is an index file. Keys of metadata that this package does not know

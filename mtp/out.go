@@ -74,7 +74,7 @@ func (r *Remap) link(ctx context.Context, fsys fsx.FS) error {
 		switch {
 		case e.IsDir():
 			return fsys.MkdirAll(to)
-		case fsx.IsTemp(rel), rel == r.indexName, rel == r.File && len(r.Copies) > 0:
+		case fsx.IsTemp(rel), rel == r.indexName, rel == manifestName, rel == r.File && len(r.Copies) > 0:
 			return nil
 		case rel == descriptionName && len(r.Copies) > 0:
 			text, err := r.newDescription()

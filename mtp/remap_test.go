@@ -500,3 +500,18 @@ func TestUndoKeepsLaterChanges(t *testing.T) {
 	require.ErrorIs(t, Undo(dir, fsx.OS), ErrChanged)
 	require.Equal(t, files, snapshot(t, dir))
 }
+
+func TestFinishedConversion(t *testing.T) {
+	dir := clone(t, "nano-glm5")
+	before := weights(t, dir)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, manifestName), []byte("{}"), 0o644))
+	files := snapshot(t, dir)
+	r, err := NewRemap(dir, Options{Layer: -1})
+	require.NoError(t, err)
+	require.ErrorIs(t, r.Apply(context.Background(), fsx.OS, nil), ErrConflict)
+	require.Equal(t, files, snapshot(t, dir))
+	out := filepath.Join(t.TempDir(), "result")
+	apply(t, dir, Options{Layer: -1, Out: out})
+	checkResult(t, before, weights(t, out))
+	assert.NoFileExists(t, filepath.Join(out, manifestName))
+}
