@@ -90,7 +90,7 @@ func checkSpec(s Spec, start int64, file string) (int64, error) {
 	if size < 0 || len(nonZero) < len(s.Shape) && DataSize(U8, nonZero) < 0 {
 		return bad("has shape %v, impossible for type %s", s.Shape, s.DType)
 	}
-	const limit = 1 << 60
+	const limit = 1 << 57
 	if start > limit-size {
 		return bad("makes the file larger than %s bytes", commas(int64(limit)))
 	}
