@@ -6,7 +6,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/x448/float16"
 )
 
 // decodeE4M3 is the definition, written out apart from the table.
@@ -62,7 +61,9 @@ func TestE4M3EncodeAllBF16(t *testing.T) {
 			require.Equal(t, byte(0x7f), got&0x7f, "%#x", u)
 			continue
 		}
-		require.Equal(t, nearestE4M3(float64(f)), got, "BF16 %#x = %g", u, f)
+		if want := nearestE4M3(float64(f)); got != want {
+			t.Fatalf("BF16 %#x = %g: code %#x, want %#x", u, f, got, want)
+		}
 	}
 }
 
@@ -85,18 +86,21 @@ func TestBF16(t *testing.T) {
 			require.True(t, got&0x7fff > 0x7f80 && got&0x40 != 0 && got>>15 == uint16(u)>>15, "%#x gives %#x", u, got)
 			continue
 		}
-		require.Equal(t, uint16(u), F32ToBF16(f))
+		if got := F32ToBF16(f); got != uint16(u) {
+			t.Fatalf("%#x comes back as %#x", u, got)
+		}
 		if u&0x7fff >= 0x7f7f {
 			continue
 		}
 		// the point halfway to the next larger magnitude goes to the even one
 		bits := uint32(u)<<16 | 0x8000
 		even := uint16(u) + uint16(u)&1
-		require.Equal(t, even, F32ToBF16(math.Float32frombits(bits)), "%#x", bits)
-		require.Equal(t, uint16(u), F32ToBF16(math.Float32frombits(bits-1)), "%#x", bits-1)
-		require.Equal(t, uint16(u)+1, F32ToBF16(math.Float32frombits(bits+1)), "%#x", bits+1)
-		require.Equal(t, math.Float32bits(RoundBF16(math.Float32frombits(bits))), uint32(even)<<16)
-		require.Equal(t, math.Float32bits(roundFinite(math.Float32frombits(bits))), uint32(even)<<16)
+		for bits, want := range map[uint32]uint16{bits: even, bits - 1: uint16(u), bits + 1: uint16(u) + 1} {
+			f := math.Float32frombits(bits)
+			if got := F32ToBF16(f); got != want || RoundBF16(f) != BF16ToF32(want) || roundFinite(f) != BF16ToF32(want) {
+				t.Fatalf("%#x rounds to %#x, want %#x", bits, got, want)
+			}
+		}
 	}
 	assert.Equal(t, uint16(0x7f80), F32ToBF16(math.MaxFloat32), "past the largest finite value")
 }
@@ -124,10 +128,9 @@ func TestF16(t *testing.T) {
 		if u>>15 == 1 {
 			want = -want
 		}
-		require.Equal(t, math.Float64bits(want), math.Float64bits(float64(f)), "%#x", u)
-		require.Equal(t, f, F16ToF32(uint16(u)))
-		require.Equal(t, float16.Fromfloat32(f).Bits(), F32ToF16(f))
-		require.Equal(t, uint16(u), F32ToF16(f))
+		if math.Float64bits(want) != math.Float64bits(float64(f)) || F16ToF32(uint16(u)) != f || F32ToF16(f) != uint16(u) {
+			t.Fatalf("%#x decodes to %g, want %g; back to %#x", u, f, want, F32ToF16(f))
+		}
 	}
 }
 
@@ -178,7 +181,9 @@ func TestIntCodesAllBF16(t *testing.T) {
 			encode(out, w, c.code, by, 1, 1)
 			for i, f := range w {
 				want := math.RoundToEven(min(max(float64(f), c.lo), c.hi))
-				require.Equal(t, int8(want), int8(out[i]), "%v of %g", c.code, f)
+				if int8(want) != int8(out[i]) {
+					t.Fatalf("code %d of %g, want %g", int8(out[i]), f, want)
+				}
 			}
 		}
 	}

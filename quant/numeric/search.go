@@ -77,7 +77,7 @@ func (s *Spec) searchScale(w []float32, sumSq float64, m float32) float32 {
 	f := fit{w: w, sumSq: sumSq}
 	if len(w) > maxGroup {
 		f.scan(s, m)
-		return f.refine(s, 4)
+		return f.refine(s, 6)
 	}
 	f.sides(s, m)
 	return f.refine(s, 2)

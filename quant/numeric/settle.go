@@ -3,14 +3,21 @@ package numeric
 // settle keeps the absmax scale k of an FP8 or INT8 block, except in the rare
 // case in which exact quotients gain nothing over the reference tool's rounded
 // ones: under some scales (powers of two, 33/32, …) both give the same codes, as
-// a probe of the first elements tells. Then nearby BF16 scales are tried too, so
-// that the best arithmetic stays the better one. The block is columns [lo, hi)
-// of the rows in band.
+// a probe of the first elements tells. Then the first BF16 scale nearby that has
+// a smaller error is taken, so that the best arithmetic stays the better one.
+// The block is columns [lo, hi) of the rows in band.
 func (x *Scratch) settle(k blockScale, band []float32, cols, lo, hi int) blockScale {
 	s := &x.spec
-	if s.Rule != CompressedTensors || s.Arith != Best || s.Code == Int4 ||
-		!roundingIsHarmless(s.Code, band[lo:min(hi, lo+chunkLen)], k.stored) {
+	if s.Rule != CompressedTensors || s.Arith != Best || s.Code == Int4 {
 		return k
+	}
+	const probe = 2 * chunkLen
+	for o, seen := 0, 0; o < len(band) && seen < probe; o += cols {
+		w := band[o+lo : o+min(hi, lo+probe-seen)]
+		if !roundingIsHarmless(s.Code, w, k.stored) {
+			return k
+		}
+		seen += len(w)
 	}
 	errSq := func(k blockScale) (sum float64) {
 		for o := 0; o < len(band); o += cols {
@@ -18,22 +25,22 @@ func (x *Scratch) settle(k blockScale, band []float32, cols, lo, hi int) blockSc
 		}
 		return sum
 	}
-	steps := [...]int{-2, -1, 1, 2, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120}
+	steps := [...]int{1, -1, 2, -2, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120}
 	tries := steps[:4]
 	if s.Code == E4M3 {
 		tries = steps[:] // a float grid repeats every octave: walk up one
 	}
-	best, low := k, errSq(k)
+	plain := errSq(k)
 	for _, d := range tries {
 		t := BF16ToF32(uint16(int(F32ToBF16(k.stored)) + d))
 		if !(t >= minNormal && t <= 0x1p126) {
 			continue
 		}
-		if c := s.against(t); errSq(c) < low {
-			best, low = c, errSq(c)
+		if c := s.against(t); errSq(c) < plain {
+			return c
 		}
 	}
-	return best
+	return k
 }
 
 // roundingIsHarmless reports whether BF16 and F32 quotients give w the same
