@@ -89,8 +89,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 			Reason: "is planned with " + commas(w.plan.Size) + " bytes; " + commas(w.written+int64(len(p))) + " were given"}
 		return 0, w.err
 	}
-	n, err := w.f.Write(p)
-	w.sum.Write(p[:n])
+	n, err := w.writeAndHash(p)
 	w.written += int64(n)
 	if err == nil && n < len(p) {
 		err = io.ErrShortWrite
@@ -99,6 +98,28 @@ func (w *Writer) Write(p []byte) (int, error) {
 		return n, w.fail("cannot be written", err)
 	}
 	return n, nil
+}
+
+// overlapFrom is the size from which hashing beside writing pays.
+const overlapFrom = 128 << 10
+
+// writeAndHash does both at once for large chunks: either alone runs at about
+// the speed of a good disk. After a short write the hash is worthless, but
+// then the file is given up.
+func (w *Writer) writeAndHash(p []byte) (int, error) {
+	if len(p) < overlapFrom {
+		n, err := w.f.Write(p)
+		w.sum.Write(p[:n])
+		return n, err
+	}
+	hashed := make(chan struct{})
+	go func() {
+		defer close(hashed)
+		w.sum.Write(p)
+	}()
+	n, err := w.f.Write(p)
+	<-hashed
+	return n, err
 }
 
 // Commit checks that all planned bytes were written, makes them durable and

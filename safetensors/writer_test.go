@@ -432,6 +432,21 @@ func TestHashFile(t *testing.T) {
 	require.ErrorIs(t, err, ErrPath)
 }
 
+// TestLargeChunks takes the path on which hashing and writing overlap.
+func TestLargeChunks(t *testing.T) {
+	dir := t.TempDir()
+	plan, err := PlanFile("m.safetensors", []Spec{{"a", U8, []int64{3*overlapFrom + 5}}}, nil)
+	require.NoError(t, err)
+	data := bytes.Repeat([]byte("0123456"), overlapFrom)[:3*overlapFrom+5]
+	sum, err := writeAll(fsx.OS, dir, plan, data, overlapFrom+1)
+	require.NoError(t, err)
+	want := sha256.Sum256(append(bytes.Clone(plan.Header), data...))
+	assert.Equal(t, hex.EncodeToString(want[:]), sum)
+	fsys := &fsx.Faulty{FS: fsx.OS, FailAt: 4, Err: syscall.ENOSPC, Short: true}
+	_, err = writeAll(fsys, t.TempDir(), plan, data, overlapFrom+1)
+	require.ErrorIs(t, err, syscall.ENOSPC)
+}
+
 // TestWriterIsWriter keeps io.Copy working.
 func TestWriterIsWriter(t *testing.T) {
 	plan, data := testPlan(t)
