@@ -218,8 +218,9 @@ func TestChannelSearchBeatsSSZ(t *testing.T) {
 	}
 }
 
-// DeepGEMM's codes for every BF16 weight of ten octaves under every mantissa of
-// the largest one; the two roundings of 448/a and of its product matter at ties.
+// DeepGEMM's codes under every BF16 mantissa of the largest weight: all BF16
+// weights of ten octaves, and F32 weights next to the ties, where the last bit of
+// 448/a decides (for BF16 weights it never does).
 func TestDeepSeekReciprocal(t *testing.T) {
 	spec := Spec{Code: E4M3, Rule: DeepSeekBlock, Arith: Compat, BlockRows: 128}
 	for top := uint16(0x3f80); top < 0x4000; top++ {
@@ -227,9 +228,13 @@ func TestDeepSeekReciprocal(t *testing.T) {
 		for u := top - 10<<7; u <= top; u++ {
 			w = append(w, BF16ToF32(u), -BF16ToF32(u))
 		}
+		a := BF16ToF32(top)
+		for c := byte(0); c < 0x7d; c++ {
+			tie := float32((decodeE4M3(c) + decodeE4M3(c+1)) / 2 * float64(a) / 448)
+			w = append(w, tie, math.Nextafter32(tie, 0), math.Nextafter32(tie, a))
+		}
 		m, _, err := Quantize(spec, w, 1, len(w), nil)
 		require.NoError(t, err)
-		a := BF16ToF32(top)
 		require.Equal(t, a/448, m.Scales[0])
 		for i, v := range w {
 			if want := F32ToE4M3(v * (448 / a)); m.Codes[i] != want {
