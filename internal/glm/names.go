@@ -47,3 +47,29 @@ func (c *Config) StackedExperts(layer int) (gateUp, down string) {
 
 // Lookup returns the table row of a tensor name, nil for names of no row.
 func (c *Config) Lookup(name string) *Tensor { return c.Index()[name] }
+
+// Stack returns rows with the per-expert tensors of each layer replaced by the
+// two stacked ones that transformers v5 saves: the inverse of what Describe
+// does with them. Expert and Group are those of the whole set.
+func Stack(c *Config, rows []Tensor) []Tensor {
+	out := make([]Tensor, 0, len(rows))
+	e, m, h := int64(c.Experts), int64(c.MoEIntermediateSize), int64(c.HiddenSize)
+	for _, t := range rows {
+		if !t.Role.IsExpert() {
+			out = append(out, t)
+			continue
+		}
+		if t.Expert != 0 || t.Role == ExpertUp {
+			continue
+		}
+		gateUp, down := c.StackedExperts(t.Layer)
+		t.Name, t.Shape = gateUp, []int64{e, 2 * m, h}
+		if t.Role == ExpertDown {
+			t.Name, t.Shape = down, []int64{e, h, m}
+		}
+		t.Module, t.Param = ModuleOf(t.Name)
+		t.Expert = -1
+		out = append(out, t)
+	}
+	return out
+}
