@@ -174,7 +174,21 @@ func newPlan(cfg *glm.Config, infos []safetensors.Info, scheme Scheme, format Fo
 	if err := p.place(); err != nil {
 		return nil, err
 	}
-	return p, p.configure()
+	if err := p.configure(); err != nil {
+		return nil, err
+	}
+	return p, p.checkMatching()
+}
+
+// checkMatching refuses a plan whose configuration an engine would read as
+// something else than what is stored.
+func (p *Plan) checkMatching() error {
+	bad, err := p.VerifyMatching()
+	if err != nil || len(bad) == 0 {
+		return err
+	}
+	return inputError("without --ignore and --target this cannot happen; please report the command",
+		"the engines would not read the result as it is stored: %s (%d modules)", bad[0], len(bad))
 }
 
 // checkComplete refuses a source that lacks tensors the model needs. A wholly

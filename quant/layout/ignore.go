@@ -41,13 +41,15 @@ func ignoreList(d Decisions) []string {
 	if d.Config.Family == glm.GlmMoeDsa {
 		list = append(list, `re:.*indexer\.(wk|weights_proj|wk_weights_proj|k_norm)$`)
 	}
-	n := d.Config.Layers
 	mtpFloat := mtpStaysFloat(d)
 	if mtpFloat {
-		list = append(list, fmt.Sprintf(`re:.*layers\.%d\..*`, n), `re:model\.decoder\..*`)
+		for _, n := range mtpLayers(d) {
+			list = append(list, fmt.Sprintf(`re:.*layers\.%d\..*`, n))
+		}
+		list = append(list, `re:model\.decoder\..*`)
 	}
 	for _, k := range kinds {
-		list = append(list, k.entries(d, n, mtpFloat)...)
+		list = append(list, k.entries(d, mtpFloat)...)
 	}
 	return list
 }
@@ -69,8 +71,8 @@ func mtpStaysFloat(d Decisions) bool {
 
 // entries returns the patterns for the layers in which the kind stays
 // unquantised: one for all, or the layers by number.
-func (k kind) entries(d Decisions, mtpLayer int, mtpFloat bool) []string {
-	float, quantized := map[int]bool{}, false
+func (k kind) entries(d Decisions, mtpFloat bool) []string {
+	float, quantized, draft := map[int]bool{}, false, false
 	for _, w := range d.Weights {
 		if !k.of(w.Tensor.Role) || w.Tensor.Param != "weight" || mtpFloat && w.Tensor.MTP {
 			continue
@@ -79,6 +81,7 @@ func (k kind) entries(d Decisions, mtpLayer int, mtpFloat bool) []string {
 			quantized = true
 		} else {
 			float[w.Tensor.Layer] = true
+			draft = draft || w.Tensor.MTP
 		}
 	}
 	switch {
@@ -100,16 +103,18 @@ func (k kind) entries(d Decisions, mtpLayer int, mtpFloat bool) []string {
 	if len(parts) > 1 {
 		out = `layers\.(` + strings.Join(parts, "|") + ")"
 	}
-	if float[mtpLayer] {
+	if draft {
 		out = "(" + out + "|decoder)" // SGLang calls the draft layer model.decoder
 	}
 	return []string{"re:.*" + out + k.pattern}
 }
 
 // notConverted returns the entries of an hf-fp8 modules_to_not_convert list:
-// full checkpoint names of every linear that stays, which vLLM matches
-// exactly, and for SGLang the draft under its own name (engine-vllm.md 2.1,
-// engine-sglang.md 2.1).
+// the full checkpoint name of every linear that stays, which vLLM and
+// transformers match, and what SGLang needs besides: the runtime names of
+// fused modules (it expands fused_qkv_a_proj for glm_moe_dsa alone), the parent
+// of the experts, the draft layer under its own name, and the tower as a whole
+// (engine-vllm.md 2.1, engine-sglang.md 2).
 func notConverted(d Decisions) []string {
 	var list []string
 	seen := map[string]bool{}
@@ -119,19 +124,32 @@ func notConverted(d Decisions) []string {
 			list = append(list, name)
 		}
 	}
-	for _, w := range d.Weights {
-		t := w.Tensor
+	for i := range d.Weights {
+		w := &d.Weights[i]
+		t := &w.Tensor
 		if t.Param != "weight" || w.Encoding.Quantized() || len(t.Shape) != 2 || t.Role == glm.Unknown {
 			continue
 		}
 		add(t.Module)
+		if t.Group != "" {
+			add(t.Group)
+		}
+		if t.Role == glm.AttnQA || t.Role == glm.AttnKVA {
+			add(t.Group + "_with_mqa")
+		}
 	}
-	if mtpStaysFloat(d) {
-		add(fmt.Sprintf("model.layers.%d", d.Config.Layers))
+	whole := mtpStaysFloat(d)
+	if whole {
 		add("model.decoder")
-	} else {
-		for _, name := range append([]string{}, list...) {
-			if rest, ok := strings.CutPrefix(name, fmt.Sprintf("model.layers.%d.", d.Config.Layers)); ok {
+	}
+	for _, n := range mtpLayers(d) {
+		prefix := d.Config.LayerPrefix(n)
+		if whole {
+			add(strings.TrimSuffix(prefix, "."))
+			continue
+		}
+		for _, name := range slices.Clone(list) {
+			if rest, ok := strings.CutPrefix(name, prefix); ok {
 				add("model.decoder." + rest)
 			}
 		}

@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"strings"
+
+	"github.com/glmconv/glmconv/internal/glm"
+)
+
+// Engine is a serving engine.
+type Engine string
+
+// The engines, in the releases whose rules are written down here.
+const (
+	VLLM   Engine = "vllm"        // 0.32, 0.33
+	SGLang Engine = "sglang"      // 0.5.23
+	Ascend Engine = "vllm-ascend" // 0.18 on vLLM 0.18
+)
+
+// Engines lists them all.
+var Engines = []Engine{VLLM, SGLang, Ascend}
+
+// Kind is how an engine builds a module.
+type Kind uint8
+
+// The kinds that ask a quantisation config for a scheme.
+const (
+	Linear    Kind = iota + 1
+	Experts        // the routed experts of a layer
+	Head           // lm_head and the draft's head
+	Embedding      // asked by vllm-ascend for the MLA families
+)
+
+// Module is a module as an engine builds it.
+type Module struct {
+	Name   string // runtime name
+	Kind   Kind
+	Shards []string // runtime names of its parts when fused: q_proj, k_proj, …; empty otherwise
+	// Stored are the checkpoint's modules behind it, in the order of Shards;
+	// of experts all gate, up and down projections.
+	Stored []string
+	Draft  bool
+	Role   glm.Role // of the first stored module
+}
+
+// Modules lists what an engine builds for a config and asks its quantisation
+// config about: trunk, vision tower and draft. ct tells that the config is
+// compressed-tensors, which changes the name of one vision module in vLLM.
+func Modules(e Engine, cfg *glm.Config, ct bool) []Module {
+	var out []Module
+	at := map[string]int{}
+	for _, t := range cfg.Table() {
+		if t.Param != "weight" {
+			continue
+		}
+		m := Module{Name: runtimeName(e, cfg, t, t.Module, ct), Kind: kindOf(e, cfg, t), Draft: t.MTP, Role: t.Role}
+		if m.Kind == 0 {
+			continue
+		}
+		shard := ""
+		switch {
+		case t.Role.IsExpert():
+			name := t.Module[:strings.Index(t.Module, ".experts.")] + ".experts"
+			m.Name = runtimeName(e, cfg, t, name, ct)
+		case t.Group != "" || visionGateUp(t):
+			group := t.Group
+			if group == "" {
+				group = t.Module[:strings.LastIndexByte(t.Module, '.')] + ".gate_up_proj"
+			}
+			shard, m.Name = m.Name, runtimeName(e, cfg, t, group, ct)
+			if e == SGLang && strings.HasSuffix(m.Name, ".fused_qkv_a_proj") {
+				m.Name += "_with_mqa"
+			}
+		}
+		i, ok := at[m.Name]
+		if !ok {
+			i = len(out)
+			at[m.Name] = i
+			out = append(out, m)
+		}
+		out[i].Stored = append(out[i].Stored, t.Module)
+		if shard != "" {
+			out[i].Shards = append(out[i].Shards, shard)
+		}
+	}
+	return out
+}
+
+// visionGateUp: the tower's gate and up projections are one merged linear in
+// vLLM, which the family's table does not group because they are never
+// quantised.
+func visionGateUp(t glm.Tensor) bool {
+	return t.Role == glm.VisionLinear && (strings.HasSuffix(t.Module, ".gate_proj") || strings.HasSuffix(t.Module, ".up_proj"))
+}
+
+// kindOf tells which modules an engine builds with a quantisation config; the
+// router, eh_proj and the fused indexer projection never are
+// (engine-vllm.md 1.1, engine-vllm-ascend.md 2, 4).
+func kindOf(e Engine, cfg *glm.Config, t glm.Tensor) Kind {
+	switch {
+	case t.Role.IsExpert():
+		return Experts
+	case t.Role == glm.IndexerK:
+		if e == Ascend {
+			return Linear // a linear of its own in vLLM 0.18
+		}
+		return 0
+	case t.Role.IsLinear() || t.Role == glm.VisionLinear:
+		return Linear
+	case t.Role == glm.Head || t.Role == glm.MTPHead:
+		return Head
+	case t.Role == glm.Embedding && e == Ascend && cfg.IsMLA():
+		return Embedding
+	}
+	return 0
+}
+
+// runtimeName translates a checkpoint module name.
+func runtimeName(e Engine, cfg *glm.Config, t glm.Tensor, name string, ct bool) string {
+	if t.MTP {
+		prefix := cfg.LayerPrefix(t.Layer)
+		rest := strings.TrimPrefix(name, prefix)
+		switch {
+		case e == SGLang && strings.HasPrefix(rest, "shared_head"):
+			return "model." + rest
+		case e == SGLang:
+			return "model.decoder." + rest
+		}
+		return prefix + strings.Replace(rest, "shared_head.head", "head", 1)
+	}
+	if cfg.Family != glm.Glm4vMoe {
+		return name
+	}
+	name = mapName(e, name)
+	if e == VLLM && ct && strings.HasSuffix(name, ".attn.qkv") {
+		name += "_proj"
+	}
+	return name
+}
+
+// mapName is the engines' mapping of GLM-4.5V names.
+func mapName(e Engine, name string) string {
+	if rest, ok := strings.CutPrefix(name, "model.visual."); ok {
+		return "visual." + rest
+	}
+	if rest, ok := strings.CutPrefix(name, "model.language_model."); ok {
+		if e == SGLang {
+			return "language_model." + rest
+		}
+		return "language_model.model." + rest
+	}
+	if e != SGLang && (name == "lm_head" || strings.HasPrefix(name, "lm_head.")) {
+		return "language_model." + name
+	}
+	return name
+}

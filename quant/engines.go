@@ -1,0 +1,122 @@
+package quant
+
+import (
+	"fmt"
+
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/quant/engine"
+	"github.com/glmconv/glmconv/quant/layout"
+)
+
+// EngineJSON is one line of the engine table.
+type EngineJSON = engine.Row
+
+// Engines says which engines load the result at which parallel sizes.
+func (p *Plan) Engines() []engine.Row { return engine.Loads(p.subject()) }
+
+func (p *Plan) subject() engine.Subject {
+	s := engine.Subject{Config: p.Config, Scheme: string(p.Scheme), Format: string(p.Format), Group: p.Options.GroupSize,
+		DenseFloat: true, SharedFloat: true, AttnFloat: true}
+	for i := range p.Items {
+		it := &p.Items[i]
+		t := it.Weight.Tensor
+		if it.Action == Drop || t.Param != "weight" || !t.Role.IsLinear() {
+			continue
+		}
+		quantized := it.Action == Quantize
+		if t.MTP {
+			s.MTPFloat = !s.MTP || s.MTPFloat
+			s.MTP = true
+			s.MTPFloat = s.MTPFloat && !quantized
+			continue
+		}
+		switch {
+		case !quantized:
+		case t.Role.IsDense():
+			s.DenseFloat = false
+		case t.Role.IsShared():
+			s.SharedFloat = false
+		case t.Role == glm.AttnO:
+			s.AttnFloat = false
+		}
+	}
+	return s
+}
+
+// label is an encoding in the engines' words.
+func label(w layout.Weight) engine.Encoding {
+	switch w.Encoding {
+	case layout.FP8ChannelEnc:
+		return "fp8 channel"
+	case layout.FP8BlockEnc:
+		return "fp8 block"
+	case layout.Int8ChannelEnc:
+		return "int8 channel"
+	case layout.Int4ChannelAsc:
+		return "int4 channel"
+	case layout.Int4GroupEnc, layout.Int4PackedEnc:
+		return engine.Encoding(fmt.Sprintf("int4 group %d", w.Group))
+	}
+	return engine.Float
+}
+
+// VerifyMatching compares, module by module, what the written configuration
+// makes each engine build with what the plan stores: under the checkpoint's
+// names and the engines' runtime names, trunk and draft. It returns the
+// disagreements of engines that can read the layout at all.
+func (p *Plan) VerifyMatching() ([]string, error) {
+	stored := map[string]engine.Encoding{}
+	for i := range p.Items {
+		if it := &p.Items[i]; it.Action != Drop && it.Weight.Tensor.Param == "weight" {
+			stored[it.Weight.Tensor.Module] = label(it.Weight)
+		}
+	}
+	c, err := p.engineConfig()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range engine.Engines {
+		if !p.readable(e) {
+			continue
+		}
+		for _, m := range engine.Modules(e, p.Config, p.Format == layout.CompressedTensors) {
+			if m.Draft && (p.Model.MTP == nil || p.Options.MTP == layout.MTPDrop) {
+				continue
+			}
+			r := engine.Resolve(e, p.Config, c, m)
+			if r.Err != "" {
+				out = append(out, fmt.Sprintf("%s: %s: %s", e, m.Name, r.Err))
+				continue
+			}
+			for _, s := range m.Stored {
+				if have, ok := stored[s]; ok && have != r.Encoding {
+					out = append(out, fmt.Sprintf("%s builds %s as %s, stored is %s", e, m.Name, r.Encoding, have))
+					break
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// readable reports whether an engine reads the layout at any degree.
+func (p *Plan) readable(e engine.Engine) bool {
+	for _, r := range p.Engines() {
+		if r.Engine == e && r.Loads {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Plan) engineConfig() (*engine.Config, error) {
+	if b, ok := p.Configs[layout.DescriptionName]; ok {
+		return engine.ParseDescription(b)
+	}
+	cfg, err := glm.ParseConfig(p.Configs["config.json"])
+	if err != nil {
+		return nil, err
+	}
+	return engine.ParseConfig(cfg.QuantizationConfig)
+}

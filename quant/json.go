@@ -1,0 +1,57 @@
+package quant
+
+import "github.com/glmconv/glmconv/safetensors"
+
+// PlanJSON is the result of glmconv plan --json.
+type PlanJSON struct {
+	Schema     string       `json:"schema"`
+	Scheme     Scheme       `json:"scheme"`
+	Format     Format       `json:"format"`
+	Family     string       `json:"family"`
+	Tensors    []TensorJSON `json:"tensors"`
+	Bytes      BytesJSON    `json:"bytes"`
+	PeakMemory int64        `json:"peak_memory"`
+	Engines    []EngineJSON `json:"engines"`
+	Notes      []string     `json:"notes"`
+	Rows       []Row        `json:"summary"`
+}
+
+// TensorJSON is the fate of one source tensor.
+type TensorJSON struct {
+	Name    string       `json:"name"`
+	Action  Action       `json:"action"`
+	Scheme  string       `json:"scheme"`
+	Outputs []OutputJSON `json:"outputs"`
+	Reason  string       `json:"reason"`
+}
+
+// OutputJSON is one tensor of the result.
+type OutputJSON struct {
+	Name  string            `json:"name"`
+	DType safetensors.DType `json:"dtype"`
+	Shape []int64           `json:"shape"`
+	Bytes int64             `json:"bytes"`
+	File  string            `json:"file"`
+}
+
+// BytesJSON are sizes: of the source's tensors and of the result's files.
+type BytesJSON struct {
+	Source int64 `json:"source"`
+	Result int64 `json:"result"`
+}
+
+// JSON returns the plan in the form that scripts rely on.
+func (p *Plan) JSON(o ConvertOptions) PlanJSON {
+	j := PlanJSON{Schema: "glmconv.plan/1", Scheme: p.Scheme, Format: p.Format, Family: string(p.Config.Family), Notes: p.Notes, Rows: p.Rows(),
+		Bytes: BytesJSON{p.SourceBytes, p.ResultBytes}, PeakMemory: p.PeakMemory(o), Engines: p.Engines()}
+	j.Tensors = make([]TensorJSON, len(p.Items))
+	for i := range p.Items {
+		it := &p.Items[i]
+		t := TensorJSON{Name: it.Name(), Action: it.Action, Scheme: it.Scheme, Reason: it.Reason, Outputs: make([]OutputJSON, len(it.Outputs))}
+		for k, out := range it.Outputs {
+			t.Outputs[k] = OutputJSON{out.Name, out.DType, out.Shape, out.Size, out.File}
+		}
+		j.Tensors[i] = t
+	}
+	return j
+}
