@@ -1,0 +1,153 @@
+package diff
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// Schema names the JSON form of a Report.
+const Schema = "glmconv.diff/1"
+
+// Side is a tensor as one of the two checkpoints stores it.
+type Side struct {
+	DType string  `json:"dtype"`
+	Shape []int64 `json:"shape"`
+	File  string  `json:"file"`
+}
+
+// Tensor is a tensor that is not the same on both sides.
+type Tensor struct {
+	Name string `json:"name"`
+	A    *Side  `json:"a,omitempty"`
+	B    *Side  `json:"b,omitempty"`
+}
+
+// Module is a weight whose stored form differs, with the difference of its
+// values.
+type Module struct {
+	Name     string `json:"name"`
+	A        string `json:"a"` // how it is encoded there
+	B        string `json:"b"`
+	Relative Figure `json:"relative_rms"` // √(Σ(b−a)²/Σa²); +Inf if a is all zero and b is not
+	MaxAbs   Figure `json:"max_abs"`
+	Elements int64  `json:"elements"`
+	Why      string `json:"why,omitempty"` // why there are no figures
+}
+
+// Figure is a float64 that JSON can carry: NaN and infinities become null.
+type Figure float64
+
+// MarshalJSON writes the number, or null if it is none.
+func (f Figure) MarshalJSON() ([]byte, error) {
+	if v := float64(f); math.IsNaN(v) || math.IsInf(v, 0) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(f))
+}
+
+// Report is the result of Run.
+type Report struct {
+	Schema    string   `json:"schema"`
+	DirA      string   `json:"a"`
+	DirB      string   `json:"b"`
+	Different bool     `json:"different"`
+	Same      int      `json:"same"` // tensors with the same name, type, shape and bytes
+	Added     []Tensor `json:"added"`
+	Removed   []Tensor `json:"removed"`
+	Reshaped  []Tensor `json:"reshaped"`
+	Retyped   []Tensor `json:"retyped"`
+	Changed   []Tensor `json:"changed"`
+	Modules   []Module `json:"modules"` // worst first
+	Files     []File   `json:"files"`
+	Bytes     int64    `json:"bytes_read"`
+}
+
+// File is a file beside the weights that differs.
+type File struct {
+	Name   string `json:"name"`
+	Change string `json:"change"` // "added", "removed", "changed"
+}
+
+func (r *Report) finish() {
+	for _, list := range []*[]Tensor{&r.Added, &r.Removed, &r.Reshaped, &r.Retyped, &r.Changed} {
+		if *list == nil {
+			*list = []Tensor{}
+		}
+		slices.SortFunc(*list, func(a, b Tensor) int { return strings.Compare(a.Name, b.Name) })
+	}
+	if r.Modules == nil {
+		r.Modules = []Module{}
+	}
+	if r.Files == nil {
+		r.Files = []File{}
+	}
+	slices.SortFunc(r.Modules, func(a, b Module) int {
+		return cmp.Or(cmp.Compare(rank(b), rank(a)), strings.Compare(a.Name, b.Name))
+	})
+	r.Different = len(r.Added)+len(r.Removed)+len(r.Reshaped)+len(r.Retyped)+len(r.Changed)+len(r.Files) > 0
+}
+
+// rank orders modules: those without figures first, then by error.
+func rank(m Module) float64 {
+	if m.Why != "" || math.IsNaN(float64(m.Relative)) {
+		return math.Inf(1)
+	}
+	return float64(m.Relative)
+}
+
+// Text prints the report for a person.
+func (r *Report) Text() string {
+	var b strings.Builder
+	if !r.Different {
+		fmt.Fprintf(&b, "SAME  %d tensors, bit for bit\n", r.Same)
+		return b.String()
+	}
+	fmt.Fprintf(&b, "DIFFERENT  %d tensors same, %d changed, %d retyped, %d reshaped, %d added, %d removed\n",
+		r.Same, len(r.Changed), len(r.Retyped), len(r.Reshaped), len(r.Added), len(r.Removed))
+	for _, l := range []struct {
+		mark string
+		list []Tensor
+	}{{"-", r.Removed}, {"+", r.Added}, {"shape", r.Reshaped}, {"type", r.Retyped}, {"bytes", r.Changed}} {
+		listTensors(&b, l.mark, l.list)
+	}
+	if len(r.Modules) > 0 {
+		b.WriteString("\n  weights, worst first                                         relative RMS      max\n")
+		for i, m := range r.Modules {
+			if i == 20 {
+				fmt.Fprintf(&b, "  … and %d more\n", len(r.Modules)-i)
+				break
+			}
+			if m.Why != "" {
+				fmt.Fprintf(&b, "  %-58s  %s\n", m.Name, m.Why)
+				continue
+			}
+			fmt.Fprintf(&b, "  %-58s  %11.3g  %10.3g  %s → %s\n", m.Name, float64(m.Relative), float64(m.MaxAbs), m.A, m.B)
+		}
+	}
+	for _, f := range r.Files {
+		fmt.Fprintf(&b, "  file %s: %s\n", f.Name, f.Change)
+	}
+	return b.String()
+}
+
+func listTensors(b *strings.Builder, mark string, list []Tensor) {
+	const few = 8
+	for i, t := range list {
+		if i == few {
+			fmt.Fprintf(b, "  %-6s … and %d more\n", mark, len(list)-few)
+			return
+		}
+		switch {
+		case t.A == nil:
+			fmt.Fprintf(b, "  %-6s %s  %s %v\n", mark, t.Name, t.B.DType, t.B.Shape)
+		case t.B == nil:
+			fmt.Fprintf(b, "  %-6s %s  %s %v\n", mark, t.Name, t.A.DType, t.A.Shape)
+		default:
+			fmt.Fprintf(b, "  %-6s %s  %s %v → %s %v\n", mark, t.Name, t.A.DType, t.A.Shape, t.B.DType, t.B.Shape)
+		}
+	}
+}

@@ -1,0 +1,280 @@
+package diff
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// chunk is how many bytes of a tensor or file are compared at a time.
+const chunk = 1 << 20
+
+// Options say how to compare. The zero value is the default.
+type Options struct {
+	Workers  int  // goroutines that read; 0: one a core
+	NoValues bool // names, types, shapes and bytes only, no error figures
+	// Progress receives the bytes compared so far and the bytes to compare. It
+	// may be nil; it is called from several goroutines, one at a time.
+	Progress func(done, total int64)
+}
+
+// Run compares the checkpoints in dirA and dirB. The error says that one of
+// them cannot be read; being different is none.
+func Run(ctx context.Context, dirA, dirB string, opts Options) (*Report, error) {
+	if opts.Workers <= 0 {
+		opts.Workers = runtime.GOMAXPROCS(0)
+	}
+	a, err := open(dirA)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	b, err := open(dirB)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	d := &differ{a: a, b: b, opts: opts, r: &Report{Schema: Schema, DirA: dirA, DirB: dirB}, touched: map[string]bool{}}
+	if err := d.tensors(ctx); err != nil {
+		return nil, err
+	}
+	if err := d.weights(ctx); err != nil {
+		return nil, err
+	}
+	if err := d.files(); err != nil {
+		return nil, err
+	}
+	d.r.Bytes = d.done
+	d.r.finish()
+	return d.r, nil
+}
+
+type differ struct {
+	a, b    *checkpoint
+	opts    Options
+	r       *Report
+	touched map[string]bool // modules of which a tensor differs
+
+	mu          sync.Mutex
+	done, total int64
+}
+
+// progress counts bytes.
+func (d *differ) progress(n int64) {
+	d.mu.Lock()
+	d.done += n
+	if d.opts.Progress != nil {
+		d.opts.Progress(d.done, d.total)
+	}
+	d.mu.Unlock()
+}
+
+func side(t safetensors.Info) *Side { return &Side{t.DType.String(), t.Shape, t.File} }
+
+// tensors compares tensor by tensor.
+func (d *differ) tensors(ctx context.Context) error {
+	var equal []safetensors.Info // same name, type and shape: bytes decide
+	for _, t := range d.a.Tensors() {
+		u, ok := d.b.Info(t.Name)
+		switch {
+		case !ok:
+			d.r.Removed = append(d.r.Removed, Tensor{Name: t.Name, A: side(t)})
+		case !slices.Equal(t.Shape, u.Shape):
+			d.r.Reshaped = append(d.r.Reshaped, Tensor{t.Name, side(t), side(u)})
+		case t.DType != u.DType:
+			d.r.Retyped = append(d.r.Retyped, Tensor{t.Name, side(t), side(u)})
+		default:
+			equal = append(equal, t)
+			d.total += t.Size + u.Size
+			continue
+		}
+		d.touch(t.Name)
+	}
+	for _, u := range d.b.Tensors() {
+		if _, ok := d.a.Info(u.Name); !ok {
+			d.r.Added = append(d.r.Added, Tensor{Name: u.Name, B: side(u)})
+			d.touch(u.Name)
+		}
+	}
+	same := make([]bool, len(equal))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(d.opts.Workers)
+	for i, t := range equal {
+		g.Go(func() (err error) {
+			same[i], err = d.sameBytes(ctx, t)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for i, t := range equal {
+		if same[i] {
+			d.r.Same++
+			continue
+		}
+		u, _ := d.b.Info(t.Name)
+		d.r.Changed = append(d.r.Changed, Tensor{t.Name, side(t), side(u)})
+		d.touch(t.Name)
+	}
+	return nil
+}
+
+func (d *differ) touch(name string) {
+	mod, _ := glm.ModuleOf(name)
+	d.touched[mod] = true
+}
+
+// sameBytes compares a tensor that both sides store alike.
+func (d *differ) sameBytes(ctx context.Context, t safetensors.Info) (bool, error) {
+	u, _ := d.b.Info(t.Name)
+	n := min(chunk, t.Size)
+	p, q := make([]byte, n), make([]byte, n)
+	for off := int64(0); off < t.Size; off += n {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		n := min(n, t.Size-off)
+		if err := d.a.ReadAt(t, off, p[:n]); err != nil {
+			return false, err
+		}
+		if err := d.b.ReadAt(u, off, q[:n]); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(p[:n], q[:n]) {
+			d.progress(2 * (t.Size - off))
+			return false, nil
+		}
+		d.progress(2 * n)
+	}
+	return true, nil
+}
+
+// weights compares the values of every module that is not stored alike.
+func (d *differ) weights(ctx context.Context) error {
+	if d.opts.NoValues {
+		return nil
+	}
+	var names []string
+	for m := range d.a.modules {
+		_, as := d.a.stacked[m]
+		_, bs := d.b.stacked[m]
+		if d.b.modules[m] && (d.touched[m] || as != bs || as && d.stackTouched(m)) {
+			names = append(names, m)
+		}
+	}
+	sort.Strings(names)
+	type pair struct{ a, b *weight }
+	pairs := make([]pair, len(names))
+	out := make([]Module, len(names))
+	for i, m := range names {
+		a, errA := d.a.weight(m)
+		b, errB := d.b.weight(m)
+		if err := errors.Join(errA, errB); err != nil {
+			out[i] = Module{Name: m, Why: strings.ReplaceAll(err.Error(), "\n", "; ")}
+			continue
+		}
+		pairs[i] = pair{a, b}
+		d.total += a.bytes + b.bytes
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(d.opts.Workers)
+	for i, p := range pairs {
+		if p.a == nil {
+			continue
+		}
+		g.Go(func() (err error) {
+			out[i], err = compare(ctx, names[i], p.a, p.b, d.progress)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	d.r.Modules = out
+	return nil
+}
+
+// stackTouched tells whether the stacked tensor behind a module differs.
+func (d *differ) stackTouched(module string) bool {
+	source := d.a.stacked[module].Source.Name
+	return slices.ContainsFunc(d.r.Changed, func(t Tensor) bool { return t.Name == source }) ||
+		slices.ContainsFunc(d.r.Retyped, func(t Tensor) bool { return t.Name == source })
+}
+
+// files compares what lies beside the weights.
+func (d *differ) files() error {
+	a, err := sideFiles(d.a.Dir())
+	if err != nil {
+		return err
+	}
+	b, err := sideFiles(d.b.Dir())
+	if err != nil {
+		return err
+	}
+	for _, n := range a {
+		if !slices.Contains(b, n) {
+			d.r.Files = append(d.r.Files, File{n, "removed"})
+			continue
+		}
+		same, err := sameFile(filepath.Join(d.a.Dir(), n), filepath.Join(d.b.Dir(), n))
+		if err != nil {
+			return err
+		}
+		if !same {
+			d.r.Files = append(d.r.Files, File{n, "changed"})
+		}
+	}
+	for _, n := range b {
+		if !slices.Contains(a, n) {
+			d.r.Files = append(d.r.Files, File{n, "added"})
+		}
+	}
+	return nil
+}
+
+func sideFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		n := e.Name()
+		if e.IsDir() || fsx.IsTemp(n) || strings.HasSuffix(n, ".safetensors") || strings.HasSuffix(n, ".safetensors.index.json") || n == "glmconv-manifest.json" {
+			continue
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+func sameFile(a, b string) (bool, error) {
+	sa, err := os.Stat(a)
+	if err != nil {
+		return false, err
+	}
+	sb, err := os.Stat(b)
+	if err != nil || sa.Size() != sb.Size() {
+		return false, err
+	}
+	x, _, err := safetensors.HashFile(a)
+	if err != nil {
+		return false, err
+	}
+	y, _, err := safetensors.HashFile(b)
+	return x == y, err
+}

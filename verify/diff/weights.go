@@ -1,0 +1,203 @@
+package diff
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// tile is how many elements of a weight are compared at a time.
+const tile = 256 << 10
+
+// checkpoint is one side: its tensors, and how to read a module's weight.
+type checkpoint struct {
+	*safetensors.Checkpoint
+	cfg     *glm.Config // nil if config.json cannot be understood
+	hints   layout.Hints
+	stacked map[string]glm.Entry // modules that are part of a stacked expert tensor
+	modules map[string]bool      // modules with a weight
+}
+
+func open(dir string) (*checkpoint, error) {
+	st, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	c := &checkpoint{Checkpoint: st, stacked: map[string]glm.Entry{}, modules: map[string]bool{}}
+	for _, t := range st.Tensors() {
+		if mod, param := glm.ModuleOf(t.Name); param == "weight" || param == "weight_packed" {
+			c.modules[mod] = true
+		}
+	}
+	if c.cfg, err = glm.LoadConfig(dir); err != nil {
+		c.cfg = nil // another model's checkpoint can be compared too
+		return c, nil
+	}
+	model := glm.Survey(c.cfg, st.Tensors())
+	for _, e := range model.Entries {
+		if e.Source.Name != e.Name {
+			c.stacked[e.Module] = e
+			c.modules[e.Module] = true
+		}
+	}
+	four := onlyFourBits(c.cfg.QuantizationConfig)
+	c.hints.Bits = func(module string) int {
+		if s, ok := st.Info(module + ".weight_scale"); four || ok && len(s.Shape) == 2 && s.Shape[1] > 1 {
+			return 4
+		}
+		return 8
+	}
+	c.hints.Cols = func(module string) int {
+		if row := c.cfg.Lookup(module + ".weight"); row != nil && len(row.Shape) == 2 {
+			return int(row.Shape[1])
+		}
+		return 0
+	}
+	return c, nil
+}
+
+// onlyFourBits tells whether every group of a compressed-tensors config has
+// 4-bit weights: then I8 tensors with one scale a row hold int4.
+func onlyFourBits(raw json.RawMessage) bool {
+	var q struct {
+		Groups map[string]struct {
+			Weights struct {
+				Bits int `json:"num_bits"`
+			} `json:"weights"`
+		} `json:"config_groups"`
+	}
+	if len(raw) == 0 || json.Unmarshal(raw, &q) != nil || len(q.Groups) == 0 {
+		return false
+	}
+	for _, g := range q.Groups {
+		if g.Weights.Bits != 4 {
+			return false
+		}
+	}
+	return true
+}
+
+// weight is a module's weight as rows of float32, whatever its layout.
+type weight struct {
+	name       string // encoding, for the report
+	rows, cols int
+	align      int
+	read       func(lo, hi int, dst []float32) error
+	bytes      int64
+	parts      []safetensors.Info
+}
+
+// weight finds a module's weight.
+func (c *checkpoint) weight(module string) (*weight, error) {
+	if e, ok := c.stacked[module]; ok {
+		return c.floats(e.Source, e.Offset, e.Shape, "stacked "), nil
+	}
+	s, err := layout.Lookup(c, module, c.hints)
+	if err != nil {
+		return nil, err
+	}
+	if s.Encoding == layout.Float || s.Encoding == layout.Widen {
+		return c.floats(s.Codes, 0, s.Codes.Shape, ""), nil
+	}
+	w := &weight{name: s.Encoding.String(), rows: s.Rows, cols: s.Cols, align: s.RowAlign(), bytes: s.Codes.Size + s.Scale.Size, parts: []safetensors.Info{s.Codes, s.Scale}}
+	if s.Group > 0 {
+		w.name += fmt.Sprintf(" %d", s.Group)
+	}
+	w.read = func(lo, hi int, dst []float32) error {
+		m, err := layout.ReadRows(c, s, lo, hi)
+		if err != nil {
+			return err
+		}
+		m.Dequant(dst, 0, hi-lo)
+		return nil
+	}
+	return w, nil
+}
+
+// floats is a full-precision tensor, or a part of a stacked one.
+func (c *checkpoint) floats(t safetensors.Info, off int64, shape []int64, prefix string) *weight {
+	w := &weight{name: prefix + t.DType.String(), rows: 1, cols: 1, align: 1, parts: []safetensors.Info{t}}
+	if len(shape) > 0 {
+		w.rows = int(shape[0])
+	}
+	for _, d := range shape[min(1, len(shape)):] {
+		w.cols *= int(d)
+	}
+	width := int64(t.DType.Bits() / 8)
+	w.bytes = int64(w.rows) * int64(w.cols) * width
+	w.read = func(lo, hi int, dst []float32) error {
+		row := int64(w.cols) * width
+		raw := make([]byte, int64(hi-lo)*row)
+		if err := c.ReadAt(t, off+int64(lo)*row, raw); err != nil {
+			return err
+		}
+		return layout.DecodeFloats(dst, raw, t.DType)
+	}
+	return w
+}
+
+// compare sums up the difference of two weights.
+func compare(ctx context.Context, name string, a, b *weight, read func(int64)) (Module, error) {
+	m := Module{Name: name, A: a.name, B: b.name, Elements: int64(a.rows) * int64(a.cols)}
+	rest := a.bytes + b.bytes
+	defer func() { read(rest) }() // rounding, or all of it
+	if a.rows != b.rows || a.cols != b.cols {
+		m.Why = fmt.Sprintf("[%d %d] against [%d %d]: nothing to compare", a.rows, a.cols, b.rows, b.cols)
+		return m, nil
+	}
+	step := max(1, tile/max(1, a.cols))
+	for _, n := range []int{a.align, b.align} {
+		step = (step + n - 1) / n * n
+	}
+	// Steps are multiples of 1, 2 and 128: the larger is one of the smaller.
+	step = (step + max(a.align, b.align) - 1) / max(a.align, b.align) * max(a.align, b.align)
+	step = min(step, a.rows)
+	x, y := make([]float32, step*a.cols), make([]float32, step*a.cols)
+	var sum, diff, top float64
+	for lo := 0; lo < a.rows; lo += step {
+		if err := ctx.Err(); err != nil {
+			return m, err
+		}
+		hi := min(lo+step, a.rows)
+		n := (hi - lo) * a.cols
+		if err := a.read(lo, hi, x[:n]); err != nil {
+			return m, err
+		}
+		if err := b.read(lo, hi, y[:n]); err != nil {
+			return m, err
+		}
+		for i, v := range x[:n] {
+			p, q := float64(v), float64(y[i])
+			d := q - p
+			if p == q || p != p && q != q { // equal infinities, two NaNs
+				d = 0
+			}
+			sum += p * p
+			diff += d * d
+			top = max(top, math.Abs(d))
+		}
+		part := (a.bytes + b.bytes) * int64(hi-lo) / int64(a.rows)
+		rest -= part
+		read(part)
+	}
+	m.MaxAbs = Figure(top)
+	switch {
+	case diff == 0:
+		m.Relative = 0
+	case sum == 0:
+		m.Relative = Figure(math.Inf(1))
+	default:
+		m.Relative = Figure(math.Sqrt(diff / sum))
+	}
+	return m, nil
+}
+
+func sameSide(a, b safetensors.Info) bool {
+	return a.DType == b.DType && slices.Equal(a.Shape, b.Shape)
+}
