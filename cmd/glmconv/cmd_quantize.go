@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/glmconv/glmconv/internal/progress"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/layout"
+)
+
+func cmdQuantize() *cli.Command {
+	return &cli.Command{
+		Name:      "quantize",
+		Usage:     "write the quantised checkpoint",
+		ArgsUsage: "--scheme S SRC DST",
+		Description: "Reads the BF16, F16 or F32 checkpoint SRC and writes DST in the layout that the\n" +
+			"engines load, MTP layer included. A shard has its final name only when it is\n" +
+			"complete and on disk; DST is finished when glmconv-manifest.json is there. An\n" +
+			"interrupted run goes on with --resume. --index I --count N writes part I of N, so\n" +
+			"that several processes or machines can share the work; the part that finds all\n" +
+			"others done completes DST.\n\n" +
+			"Exit codes: 0 done or already done, 2 usage or an impossible combination, 65 bad\n" +
+			"source, 74 I/O failed (resumable), 75 another process holds DST, 130 interrupted.",
+		Flags: append(planFlags(),
+			&cli.BoolFlag{Name: "resume", Usage: "go on with an interrupted DST"},
+			&cli.IntFlag{Name: "index", Usage: "write only part `I`, counted from 1"},
+			&cli.IntFlag{Name: "count", Usage: "of `N` parts"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "the same as plan"},
+		),
+		Action: quantize,
+	}
+}
+
+// quantizeResult is the result of quantize --json.
+type quantizeResult struct {
+	Schema      string        `json:"schema"`
+	AlreadyDone bool          `json:"already_done"`
+	Pending     []string      `json:"pending"`
+	SourceBytes int64         `json:"source_bytes"`
+	ResultBytes int64         `json:"result_bytes"`
+	Seconds     float64       `json:"seconds"`
+	PeakRSS     int64         `json:"peak_rss"`
+	Errors      quant.Summary `json:"errors"`
+}
+
+func quantize(c *cli.Context) error {
+	want := []string{"SRC", "DST"}
+	if c.Bool("dry-run") && c.NArg() == 1 {
+		want = want[:1]
+	}
+	args, err := paths(c, want...)
+	if err != nil {
+		return err
+	}
+	src, p, err := makePlan(c, args[0])
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if c.Bool("dry-run") {
+		return showPlan(c, p)
+	}
+	o, err := convertOptions(c)
+	if err != nil {
+		return err
+	}
+	o.Resume, o.Index, o.Count = c.Bool("resume"), c.Int("index"), c.Int("count")
+	if c.IsSet("index") != c.IsSet("count") {
+		return usagef("--index and --count belong together: --index 1 --count 4 is the first of four parts")
+	}
+	bar, err := newProgress(c, "quantize")
+	if err != nil {
+		return err
+	}
+	o.Progress = func(pr quant.Progress) { bar.Update(pr.Done, pr.Total, pr.Detail) }
+	for _, n := range p.Notes {
+		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", n)
+	}
+	res, err := quant.Convert(c.Context, p, src, args[1], o)
+	bar.Close()
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return writeJSON(c, quantizeResult{"glmconv.quantize/1", res.AlreadyDone, res.Pending, p.SourceBytes, p.ResultBytes, res.Seconds, peakRSS(), res.Stats})
+	}
+	_, err = fmt.Fprint(c.App.Writer, describeResult(p, res, args[1]))
+	return err
+}
+
+// describeResult is what a person reads when the work is done.
+func describeResult(p *quant.Plan, res *quant.Result, dst string) string {
+	if res.AlreadyDone {
+		return fmt.Sprintf("already done: %s is finished and was made by this plan\n", dst)
+	}
+	var b strings.Builder
+	if n := len(res.Pending); n > 0 {
+		fmt.Fprintf(&b, "part done: %d of %d shards are still missing; the part that writes the last one completes %s\n", n, len(p.Files), dst)
+		return b.String()
+	}
+	rate := int64(float64(res.BytesRead) / max(res.Seconds, 1e-9))
+	fmt.Fprintf(&b, "done in %s · %s → %s · %s/s · peak %s\n", duration(res.Seconds), progress.Bytes(p.SourceBytes), progress.Bytes(p.ResultBytes), progress.Bytes(rate), progress.Bytes(peakRSS()))
+	for i, e := range res.Stats.Schemes {
+		head := ""
+		if i == 0 {
+			head = "weight error"
+		}
+		plain := ""
+		if e.Plain > e.Relative*1.001 {
+			plain = fmt.Sprintf(" (scale search; plain rounding %.2f %%)", 100*e.Plain)
+		}
+		fmt.Fprintf(&b, "%-13s %-14s %6.2f %%%s\n", head, e.Scheme, 100*e.Relative, plain)
+	}
+	if len(res.Stats.Worst) > 0 {
+		w := res.Stats.Worst[0]
+		fmt.Fprintf(&b, "%-13s %s %.2f %%\n", "worst", strings.TrimSuffix(w.Name, ".weight"), 100*w.Relative)
+	}
+	fmt.Fprintf(&b, "%-13s glmconv check %s\n", "next", dst)
+	if p.Format == layout.Ascend && p.Model.MTP != nil {
+		fmt.Fprintf(&b, "%-13s layer %d holds its own embed_tokens and shared_head.head\n", "MTP", p.Model.MTP.Layer)
+	}
+	return b.String()
+}
+
+func duration(s float64) string {
+	if s < 60 {
+		return fmt.Sprintf("%.1fs", s)
+	}
+	return fmt.Sprintf("%dm%02ds", int(s)/60, int(s)%60)
+}
