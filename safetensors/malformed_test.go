@@ -2,6 +2,7 @@ package safetensors
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -155,7 +156,7 @@ func TestMalformed(t *testing.T) {
 			var e *Error
 			require.ErrorAs(t, err, &e)
 			for _, k := range kinds {
-				assert.Equal(t, k == c.kind, errIs(err, k), "%v is %v", err, k)
+				assert.Equal(t, errors.Is(c.kind, k), errors.Is(err, k), "%v is %v", err, k)
 			}
 			assert.Equal(t, path, e.File)
 			assert.Equal(t, c.tensor, e.Tensor)
@@ -168,11 +169,6 @@ func TestMalformed(t *testing.T) {
 			assert.LessOrEqual(t, e.Offset, int64(len(c.file)), "offset inside of the file")
 		})
 	}
-}
-
-func errIs(err, kind error) bool {
-	e, ok := err.(*Error)
-	return ok && e.Kind == kind
 }
 
 // TestAccepted holds what looks odd and is legal.

@@ -1,0 +1,128 @@
+package safetensors
+
+import "slices"
+
+// addMTP reads an mtp.safetensors that is not listed, so that its layer is
+// never lost, and reports all other unlisted files.
+func (b *builder) addMTP() error {
+	list := b.c.indexName
+	if list == "" {
+		list = "the checkpoint's " + SingleName
+	}
+	for _, name := range b.names {
+		if b.listed[name] {
+			continue
+		}
+		if name != MTPName {
+			b.note(ProblemUnlisted, name, "", "not part of %s and not read; engines that load every *.safetensors file load it", list)
+			continue
+		}
+		s, err := openShard(b.c.pool, b.path(name), name)
+		if err := b.fail(err); err != nil {
+			return err
+		}
+		if s == nil {
+			continue
+		}
+		if b.repeatsIndexed(s) {
+			b.note(ProblemUnlisted, name, "", "not part of %s and not read: its tensors are in other files as well", list)
+			continue
+		}
+		b.note(ProblemUnlisted, name, "", "not part of %s; its %s tensors are read here, but engines that follow the index do not load them", list, commas(len(s.tensors)))
+		b.c.shards[name] = s
+		b.c.files = append(b.c.files, name)
+		slices.Sort(b.c.files)
+	}
+	return nil
+}
+
+func (b *builder) repeatsIndexed(extra *shard) bool {
+	known := map[string]bool{}
+	for _, s := range b.c.shards {
+		for _, t := range s.tensors {
+			known[t.Name] = true
+		}
+	}
+	return !slices.ContainsFunc(extra.tensors, func(t Info) bool { return !known[t.Name] })
+}
+
+// merge joins the tensors of all files.
+func (b *builder) merge() error {
+	c := b.c
+	n := 0
+	for _, s := range c.shards {
+		n += len(s.tensors)
+	}
+	c.tensors = make([]Info, 0, n)
+	c.byName = make(map[string]int32, n)
+	for _, name := range c.files {
+		s := c.shards[name]
+		for _, t := range s.tensors {
+			if i, dup := c.byName[t.Name]; dup {
+				e := fault(s.path).at(ErrDuplicate, t.Name, t.Offset, "is also in %s", c.tensors[i].File)
+				e.Hint = "one of the two files is left over from another conversion"
+				if err := b.fail(e); err != nil {
+					return err
+				}
+				continue
+			}
+			c.byName[t.Name] = int32(len(c.tensors))
+			c.tensors = append(c.tensors, t)
+		}
+		s.tensors = nil // held once
+	}
+	return nil
+}
+
+// compareIndex compares the index with the headers, both ways.
+func (b *builder) compareIndex() error {
+	if b.index == nil {
+		return nil
+	}
+	c := b.c
+	path := b.path(c.indexName)
+	indexed := make(map[string]string, len(b.index.entries))
+	for _, e := range b.index.entries {
+		indexed[e.tensor] = e.file
+		if c.shards[e.file] == nil {
+			continue // reported already
+		}
+		t, ok := c.Info(e.tensor)
+		if ok && t.File == e.file {
+			continue
+		}
+		err := fault(path).at(ErrIndex, e.tensor, -1, "is listed in %s, whose header does not have it", e.file)
+		if ok {
+			err.Reason += "; it is in " + t.File
+		}
+		err.Hint = "index and shards are not of one version; fetch both again"
+		if err := b.fail(err); err != nil {
+			return err
+		}
+	}
+	for _, t := range c.tensors {
+		if _, ok := indexed[t.Name]; !ok && b.listed[t.File] {
+			b.note(ProblemUnindexed, t.File, t.Name, "in the shard but not in the index")
+		}
+	}
+	return nil
+}
+
+// compareTotal compares total_size with the tensors. Tools differ in whether
+// they count what the index does not list, so either sum is right.
+func (b *builder) compareTotal() {
+	c := b.c
+	if b.index == nil || !c.hasTotal || slices.ContainsFunc(c.problems, func(p Problem) bool { return p.Kind == ProblemError }) {
+		return
+	}
+	var all, inShards int64
+	for _, t := range c.tensors {
+		all += t.Size
+		if b.listed[t.File] {
+			inShards += t.Size
+		}
+	}
+	if c.totalSize != all && c.totalSize != inShards {
+		b.note(ProblemTotalSize, c.indexName, "", "total_size is %s, the tensors take %s bytes", commas(c.totalSize), commas(inShards))
+	}
+}
