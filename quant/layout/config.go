@@ -2,7 +2,6 @@ package layout
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -129,12 +128,34 @@ func withQuantization(d Decisions, q any) (map[string][]byte, error) {
 	return map[string][]byte{"config.json": raw}, nil
 }
 
-// adjustMTP keeps num_nextn_predict_layers true when the MTP layer was dropped.
+// adjustMTP makes num_nextn_predict_layers say 0, wherever it stands, when the
+// result has no MTP layer: glm4_moe drafts of vLLM would run on uninitialised
+// weights (engine-vllm.md 3).
 func adjustMTP(raw []byte, d Decisions) ([]byte, error) {
-	if d.Config.MTPLayers == 0 || slices.ContainsFunc(d.Weights, func(w Weight) bool { return w.Tensor.MTP }) {
+	const key = "num_nextn_predict_layers"
+	if d.Config.MTPLayers == 0 || len(mtpLayers(d)) > 0 {
 		return raw, nil
 	}
-	return setKey(raw, "num_nextn_predict_layers", []byte("0"))
+	zero := func(b []byte) ([]byte, error) { return setKey(b, key, []byte("0")) }
+	if hasKey(raw, "text_config", key) {
+		var err error
+		if raw, err = inSub(raw, "text_config", zero); err != nil || !hasKey(raw, "", key) {
+			return raw, err
+		}
+	}
+	return zero(raw)
+}
+
+// mtpLayers returns the indices of the MTP layers in the result, ascending.
+func mtpLayers(d Decisions) []int {
+	var list []int
+	for i := range d.Weights {
+		if t := &d.Weights[i].Tensor; t.MTP && !slices.Contains(list, t.Layer) {
+			list = append(list, t.Layer)
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // entry is one line of a description, kept in order.
@@ -185,8 +206,10 @@ func (l ascend) describe(d Decisions) []entry {
 			add(alias, ascendScheme(w.Encoding))
 		}
 	}
-	if n := d.Config.Layers; slices.ContainsFunc(d.Weights, func(w Weight) bool { return w.Tensor.MTP }) {
-		add(fmt.Sprintf("model.layers.%d.shared_head.head.weight", n), "FLOAT")
+	for _, layer := range mtpLayers(d) { // looked up whether the tensor is there or not
+		embed, head := d.Config.MTPNames(layer)
+		add(embed, "FLOAT")
+		add(head, "FLOAT")
 	}
 	add("version", "1.0.0")
 	add("model_quant_type", quantType)

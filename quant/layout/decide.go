@@ -2,7 +2,6 @@ package layout
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/glmconv/glmconv/internal/glm"
@@ -65,6 +64,9 @@ func Decide(cfg *glm.Config, tensors []Input, o Options) ([]Decision, error) {
 		out[i] = first(cfg, in, o)
 	}
 	uniform(out)
+	if err := something(out, o); err != nil {
+		return nil, err
+	}
 	if o.Format == Ascend {
 		widenBiases(out)
 	}
@@ -130,13 +132,48 @@ func first(cfg *glm.Config, in Input, o Options) Decision {
 		d.Weight.Group = o.GroupSize
 		d.Weight.FP8Scales = o.Scheme == W4A8FP8
 	}
-	if rule := misfit(d.Weight, o); rule != "" {
-		d.Weight.Encoding, d.Weight.Group, d.Weight.FP8Scales = Float, 0, false
-		d.Reason = rule
+	if rule := misfit(d.Weight); rule != "" {
+		d.set(wider(enc), rule)
 		return d
 	}
 	d.Reason = "scheme " + string(o.Scheme)
 	return d
+}
+
+// set gives a tensor another encoding than its scheme's.
+func (d *Decision) set(e Encoding, reason string) {
+	d.Weight.Encoding, d.Weight.Group, d.Weight.FP8Scales = e, 0, false
+	d.Reason = reason
+}
+
+// wider is the encoding that a weight falls back to when it cannot take its
+// scheme's: int8 where the layout has it beside int4, else the source's own.
+func wider(e Encoding) Encoding {
+	if e == Int4ChannelAsc {
+		return Int8ChannelEnc
+	}
+	return Float
+}
+
+// something refuses a plan that would leave every linear as it is: the result
+// would declare a scheme that nothing in it has.
+func something(out []Decision, o Options) error {
+	var first *Decision
+	done := false
+	eachLinear(out, func(d *Decision) {
+		done = done || d.Weight.Encoding.Quantized()
+		if first == nil {
+			first = d
+		}
+	})
+	if first == nil || done {
+		return nil
+	}
+	nearest := "check --ignore, --target and --mtp; --scheme fp8 and --scheme w8a8 have no dimension rules"
+	if o.Scheme == W4A8 || o.Scheme == W4A16 {
+		nearest = "--group-size 32 divides more widths; " + nearest
+	}
+	return &ImpossibleError{What: string(o.Scheme) + " would quantise nothing of this model", Rule: first.Weight.Tensor.Name + ": " + first.Reason, Nearest: nearest}
 }
 
 func mode(o Options) MTPMode {
@@ -220,7 +257,7 @@ func encodingFor(cfg *glm.Config, t glm.Tensor, o Options) (Encoding, string) {
 }
 
 // misfit returns the dimension rule that a weight breaks, or "".
-func misfit(w Weight, o Options) string {
+func misfit(w Weight) string {
 	n, k := w.Dims()
 	role := w.Tensor.Role
 	switch w.Encoding {
@@ -246,53 +283,56 @@ func misfit(w Weight, o Options) string {
 			return fmt.Sprintf("[%d, %d] does not fit SGLang's Marlin kernel (rows %% 64, columns %% 128)", n, k)
 		}
 	case Int4ChannelAsc:
-		if n%2 != 0 || k%downParts != 0 {
-			return fmt.Sprintf("[%d, %d] cannot be packed (rows %% 2, columns %% %d)", n, k, downParts)
+		// The runtime views four packed bytes of the output dimension as an
+		// int32: gate and up are stacked first, down stands alone
+		// (layouts-ascend.md 2.5).
+		rows := 4
+		if role == glm.ExpertDown {
+			rows = 8
+		}
+		if n%rows != 0 || k%downParts != 0 {
+			return fmt.Sprintf("[%d, %d] cannot be packed as int4 (rows %% %d, columns %% %d)", n, k, rows, downParts)
 		}
 	}
 	return ""
 }
 
-var expertIndex = regexp.MustCompile(`\.experts\.\d+\..*$`)
-
-// unit is the set of weights that must share an encoding: the fused group,
+// unit names the set of weights that must share an encoding: the fused group,
 // all experts of a layer, and a whole MLP, whose halves no engine wants apart.
-func unit(t glm.Tensor) string {
+func unit(t *glm.Tensor) string {
 	switch {
-	case t.Role.IsExpert():
-		return expertIndex.ReplaceAllString(t.Module, ".experts")
 	case t.Role.IsDense() || t.Role.IsShared():
-		return t.Module[:strings.LastIndexByte(t.Module, '.')]
+		return t.Module[:max(strings.LastIndexByte(t.Module, '.'), 0)]
 	case t.Group != "":
-		return t.Group
+		return t.Group // for experts: ….mlp.experts
 	}
 	return t.Module
 }
 
-// uniform makes every unit agree: one member in the source's precision keeps
-// all there. Ascend int4 experts that do not fit fall back to int8 first.
-func uniform(out []Decision) {
-	type state struct {
-		float  bool
-		reason string
+// width orders encodings by what they keep.
+func width(e Encoding) int {
+	switch e {
+	case Float, Widen:
+		return 2
+	case Int8ChannelEnc:
+		return 1
 	}
-	units := map[string]*state{}
+	return 0
+}
+
+// uniform makes every unit agree on the widest encoding of its members: one in
+// the source's precision keeps all there, one in int8 lifts int4.
+func uniform(out []Decision) {
+	units := map[string]*Decision{}
 	eachLinear(out, func(d *Decision) {
-		u := unit(d.Weight.Tensor)
-		s := units[u]
-		if s == nil {
-			s = &state{}
-			units[u] = s
-		}
-		if d.Weight.Encoding == Float && !s.float {
-			s.float, s.reason = true, d.Reason
+		u := unit(&d.Weight.Tensor)
+		if w := units[u]; w == nil || width(d.Weight.Encoding) > width(w.Weight.Encoding) {
+			units[u] = d
 		}
 	})
 	eachLinear(out, func(d *Decision) {
-		s := units[unit(d.Weight.Tensor)]
-		if s.float && d.Weight.Encoding != Float {
-			d.Weight.Encoding, d.Weight.Group, d.Weight.FP8Scales = Float, 0, false
-			d.Reason = "shares its unit with a weight that stays: " + s.reason
+		if w := units[unit(&d.Weight.Tensor)]; d.Weight.Encoding != w.Weight.Encoding {
+			d.set(w.Weight.Encoding, "one with "+w.Weight.Tensor.Module+": "+w.Reason)
 		}
 	})
 }

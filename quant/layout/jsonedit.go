@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -61,25 +62,43 @@ func removeKey(raw []byte, key string) ([]byte, error) {
 	return raw, nil
 }
 
-// setKey puts a key at the end of an object, or replaces its value, leaving
-// every other byte alone. value is indented JSON of depth 0.
+// setKey replaces the value of a key where it stands, or puts the key at the
+// end of the object, leaving every other byte alone. value is indented JSON of
+// depth 0.
 func setKey(raw []byte, key string, value []byte) ([]byte, error) {
-	raw, err := removeKey(raw, key)
-	if err != nil {
-		return nil, err
-	}
 	ms, err := members(raw)
 	if err != nil {
 		return nil, err
 	}
 	indented := strings.ReplaceAll(strings.TrimSpace(string(value)), "\n", "\n  ")
-	line := fmt.Sprintf("\n  %q: %s\n", key, indented)
-	close := bytes.LastIndexByte(raw, '}')
-	body := raw[:close]
-	if len(ms) > 0 {
-		body = append(append([]byte{}, raw[:ms[len(ms)-1].end]...), ',')
+	for _, m := range ms {
+		if m.key == key {
+			return slices.Concat(raw[:m.value], []byte(indented), raw[m.end:]), nil
+		}
 	}
-	return append(append(append([]byte{}, body...), line...), raw[close:]...), nil
+	closing := bytes.LastIndexByte(raw, '}')
+	line := fmt.Sprintf("\n  %q: %s\n", key, indented)
+	if len(ms) == 0 {
+		return slices.Concat(raw[:closing], []byte(line), raw[closing:]), nil
+	}
+	return slices.Concat(raw[:ms[len(ms)-1].end], []byte{','}, []byte(line), raw[closing:]), nil
+}
+
+// hasKey reports whether the object under sub ("": the whole) has the key.
+func hasKey(raw []byte, sub, key string) bool {
+	ms, err := members(raw)
+	if err != nil {
+		return false
+	}
+	for _, m := range ms {
+		switch {
+		case sub == "" && m.key == key:
+			return true
+		case sub != "" && m.key == sub:
+			return hasKey(raw[m.value:m.end], "", key)
+		}
+	}
+	return false
 }
 
 // inSub edits the object under key in place.

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -18,13 +19,32 @@ type Stored struct {
 	Format     Format
 	Codes      safetensors.Info // .weight or .weight_packed
 	Scale      safetensors.Info // zero for Float
+	Offset     safetensors.Info // weight_offset of Ascend layouts: all zeros
+}
+
+// ErrForeign is wrapped by errors about weights that are stored in a way no
+// layout of this package has: asymmetric, activation-ordered, static, packed
+// with other widths.
+var ErrForeign = errors.New("not a layout glmconv reads")
+
+// ErrMalformed is wrapped by errors about tensors of a weight that do not fit
+// each other or hold codes outside of their range.
+var ErrMalformed = errors.New("malformed quantised weight")
+
+// foreignParams are tensors beside a weight that change what its codes mean.
+var foreignParams = []struct{ name, what string }{
+	{"weight_zero_point", "asymmetric codes"},
+	{"weight_g_idx", "activation order"},
+	{"weight_global_scale", "4-bit floating point"},
+	{"weight_scale_second", "two-level group scales of old ModelSlim"},
+	{"deq_scale", "static W8A8 of ModelSlim"},
 }
 
 // Hints are what the tensors alone cannot tell.
 type Hints struct {
 	// Bits is the number of bits of a module's integer codes, from the
 	// configuration: I8 tensors of compressed-tensors hold 8-bit or 4-bit
-	// values. nil means 8.
+	// values. nil and 0 mean unknown: 8 for I8, 4 for packed words.
 	Bits func(module string) int
 	// Cols is a module's number of input columns when it is known; a
 	// pack-quantized weight without weight_shape needs it.
@@ -34,6 +54,11 @@ type Hints struct {
 // Lookup finds out how a module's weight is stored.
 func Lookup(r TensorReader, module string, h Hints) (Stored, error) {
 	s := Stored{Module: module}
+	for _, p := range foreignParams {
+		if t, ok := r.Info(module + "." + p.name); ok {
+			return s, fmt.Errorf("layout: %s (%s): %w", t.Name, p.what, ErrForeign)
+		}
+	}
 	if c, ok := r.Info(module + ".weight_packed"); ok {
 		return s.packed(r, c, h)
 	}
@@ -48,7 +73,7 @@ func Lookup(r TensorReader, module string, h Hints) (Stored, error) {
 		return s, nil
 	}
 	if len(c.Shape) != 2 {
-		return s, fmt.Errorf("layout: %s has shape %v, a quantised weight has two dimensions", c.Name, c.Shape)
+		return s, fmt.Errorf("layout: %s has shape %v, a quantised weight has two dimensions: %w", c.Name, c.Shape, ErrMalformed)
 	}
 	s.setDims(c)
 	inv := false
@@ -58,10 +83,11 @@ func Lookup(r TensorReader, module string, h Hints) (Stored, error) {
 		inv = true
 	}
 	if !ok {
-		return s, fmt.Errorf("layout: %s is %s and has no scale", c.Name, c.DType)
+		return s, fmt.Errorf("layout: %s is %s and has no scale: %w", c.Name, c.DType, ErrMalformed)
 	}
 	s.Format = CompressedTensors
-	_, asc := r.Info(module + ".weight_offset")
+	var asc bool
+	s.Offset, asc = r.Info(module + ".weight_offset")
 	switch {
 	case c.DType == safetensors.F8E4M3 && inv:
 		s.Format, s.Encoding = HFFP8, FP8BlockEnc
@@ -82,7 +108,7 @@ func Lookup(r TensorReader, module string, h Hints) (Stored, error) {
 	case c.DType == safetensors.I8:
 		s.Encoding = Int8ChannelEnc
 	default:
-		return s, fmt.Errorf("layout: %s has dtype %s, which no layout stores codes in", c.Name, c.DType)
+		return s, fmt.Errorf("layout: %s has dtype %s, which no layout stores codes in: %w", c.Name, c.DType, ErrForeign)
 	}
 	return s, s.checkScale()
 }
@@ -98,10 +124,15 @@ func (s Stored) packed(r TensorReader, c safetensors.Info, h Hints) (Stored, err
 	s.Codes, s.Encoding, s.Format = c, Int4PackedEnc, CompressedTensors
 	var ok bool
 	if s.Scale, ok = r.Info(s.Module + ".weight_scale"); !ok {
-		return s, fmt.Errorf("layout: %s has no weight_scale", c.Name)
+		return s, fmt.Errorf("layout: %s has no weight_scale: %w", c.Name, ErrMalformed)
 	}
 	if c.DType != safetensors.I32 || len(c.Shape) != 2 {
-		return s, fmt.Errorf("layout: %s is %s %v, packed int4 is I32 with two dimensions", c.Name, c.DType, c.Shape)
+		return s, fmt.Errorf("layout: %s is %s %v, packed int4 is I32 with two dimensions: %w", c.Name, c.DType, c.Shape, ErrForeign)
+	}
+	if h.Bits != nil {
+		if b := h.Bits(s.Module); b != 0 && b != 4 {
+			return s, fmt.Errorf("layout: %s holds codes of %d bits, only packed int4 is known: %w", c.Name, b, ErrForeign)
+		}
 	}
 	s.Rows, s.Cols = dim(c, 0), 8*dim(c, 1)
 	if info, ok := r.Info(s.Module + ".weight_shape"); ok && info.Size == 16 && info.DType == safetensors.I64 {
@@ -111,11 +142,15 @@ func (s Stored) packed(r TensorReader, c safetensors.Info, h Hints) (Stored, err
 		}
 		n, k := int64(le64(b[:8])), int64(le64(b[8:]))
 		if n != int64(s.Rows) || k <= int64(s.Cols)-8 || k > int64(s.Cols) {
-			return s, fmt.Errorf("layout: %s says [%d, %d], the packed weight is [%d, ≤%d]", info.Name, n, k, s.Rows, s.Cols)
+			return s, fmt.Errorf("layout: %s says [%d, %d], the packed weight is [%d, ≤%d]: %w", info.Name, n, k, s.Rows, s.Cols, ErrMalformed)
 		}
 		s.Cols = int(k)
 	} else if h.Cols != nil {
-		s.Cols = h.Cols(s.Module)
+		k := h.Cols(s.Module)
+		if k <= s.Cols-8 || k > s.Cols {
+			return s, fmt.Errorf("layout: %s holds %d columns at most, %d are expected: %w", c.Name, s.Cols, k, ErrMalformed)
+		}
+		s.Cols = k
 	}
 	if n := dim(s.Scale, 1); n > 1 {
 		s.Group = s.Cols / n
@@ -140,16 +175,19 @@ func dim(t safetensors.Info, i int) int {
 // checkScale compares the scale's shape with what the encoding needs.
 func (s Stored) checkScale() error {
 	rows, cols := s.scaleDims()
+	if s.Rows == 0 || s.Cols == 0 {
+		return fmt.Errorf("layout: %s has shape %v: %w", s.Codes.Name, s.Codes.Shape, ErrMalformed)
+	}
 	got := s.Scale.Shape
 	want := []int64{int64(rows), int64(cols)}
 	if !slices.Equal(got, want) && !(cols == 1 && slices.Equal(got, want[:1])) {
-		return fmt.Errorf("layout: %s has shape %v, the weight [%d, %d] needs %v", s.Scale.Name, got, s.Rows, s.Cols, want)
+		return fmt.Errorf("layout: %s has shape %v, the weight [%d, %d] needs %v: %w", s.Scale.Name, got, s.Rows, s.Cols, want, ErrMalformed)
 	}
 	switch s.Scale.DType {
 	case safetensors.BF16, safetensors.F16, safetensors.F32:
 		return nil
 	}
-	return fmt.Errorf("layout: %s has dtype %s, scales are BF16, F16 or F32", s.Scale.Name, s.Scale.DType)
+	return fmt.Errorf("layout: %s has dtype %s, scales are BF16, F16 or F32: %w", s.Scale.Name, s.Scale.DType, ErrForeign)
 }
 
 func (s Stored) blocks() (rows, cols int) {
@@ -207,8 +245,31 @@ func ReadRows(r TensorReader, s Stored, lo, hi int) (*numeric.Matrix, error) {
 		return nil, err
 	}
 	_, sc := s.scaleDims()
-	m.Scales, err = readFloats(r, s.Scale, lo/br*sc, m.ScaleRows()*sc)
-	return m, err
+	if m.Scales, err = readFloats(r, s.Scale, lo/br*sc, m.ScaleRows()*sc); err != nil {
+		return nil, err
+	}
+	return m, s.checkOffsets(r, lo, hi)
+}
+
+// checkOffsets refuses Ascend weights with an offset: their codes would mean
+// something else. Runtimes drop the tensor after loading.
+func (s Stored) checkOffsets(r TensorReader, lo, hi int) error {
+	if s.Format != Ascend {
+		return nil
+	}
+	if got, want := s.Offset.Elements(), int64(s.Rows); got != want {
+		return fmt.Errorf("layout: %s has %d values, the weight %d rows: %w", s.Offset.Name, got, want, ErrMalformed)
+	}
+	v, err := readFloats(r, s.Offset, lo, hi-lo)
+	if err != nil {
+		return err
+	}
+	for i, x := range v {
+		if x != 0 {
+			return fmt.Errorf("layout: %s is %v at row %d, not zero: %w", s.Offset.Name, x, lo+i, ErrForeign)
+		}
+	}
+	return nil
 }
 
 // Read reads a whole quantised weight.
@@ -235,7 +296,7 @@ func (s Stored) readCodes(r TensorReader, lo, hi int) ([]byte, error) {
 	case Int4GroupEnc:
 		for i, b := range raw {
 			if v := int8(b); v < -8 || v > 7 {
-				return nil, fmt.Errorf("layout: %s: code %d at row %d, column %d is outside of int4", s.Codes.Name, v, lo+i/s.Cols, i%s.Cols)
+				return nil, fmt.Errorf("layout: %s: code %d at row %d, column %d is outside of int4: %w", s.Codes.Name, v, lo+i/s.Cols, i%s.Cols, ErrMalformed)
 			}
 		}
 		return numeric.PackNibbles(nil, raw, s.Cols), nil
@@ -246,6 +307,9 @@ func (s Stored) readCodes(r TensorReader, lo, hi int) ([]byte, error) {
 // readFloats reads n values of a floating-point tensor from element lo on.
 func readFloats(r TensorReader, t safetensors.Info, lo, n int) ([]float32, error) {
 	size := t.DType.Bits() / 8
+	if size == 0 {
+		return nil, fmt.Errorf("layout: %s has dtype %s, floating point is expected: %w", t.Name, t.DType, ErrForeign)
+	}
 	raw := make([]byte, n*size)
 	if err := r.ReadAt(t, int64(lo)*int64(size), raw); err != nil {
 		return nil, err

@@ -85,7 +85,7 @@ func TestRoundTrip(t *testing.T) {
 				a := Arith(rapid.IntRange(0, 1).Draw(t, "arith"))
 				ckpt, want := write(t, l, w, a, x, rapid.IntRange(1, 150).Draw(t, "tile"))
 				s, err := Lookup(ckpt, "m", Hints{Bits: func(string) int {
-					if c.e == Int4GroupEnc {
+					if c.e == Int4GroupEnc || c.e == Int4PackedEnc {
 						return 4
 					}
 					return 8
