@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -30,7 +29,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			"Exit codes: 0 done, 1 negative verdict, 2 wrong usage, 3 undecided, 65 bad input,\n" +
 			"74 I/O failed (what was complete is kept; --resume goes on), 75 temporary, 130 interrupted.",
 		Commands: []*cli.Command{
-			cmdPlan(), cmdQuantize(), cmdVersion(),
+			cmdInspect(), cmdPlan(), cmdQuantize(), cmdMTPRemap(), cmdCheck(), cmdDiff(), cmdVersion(),
 		},
 		CommandNotFound: nil,
 		ExitErrHandler:  func(*cli.Context, error) {}, // report does it, once
@@ -70,8 +69,8 @@ func onUsageError(_ *cli.Context, err error, _ bool) error {
 }
 
 func suggest(c *cli.Context) string {
-	if s := cli.SuggestCommand(c.App.Commands, c.Args().First()); s != "" {
-		return fmt.Sprintf(" (did you mean %s?)", strings.TrimSpace(s))
+	if s := strings.TrimSpace(cli.SuggestCommand(c.App.Commands, c.Args().First())); s != "" && s != "h" {
+		return " (" + strings.ToLower(s[:1]) + strings.TrimSuffix(s[1:], "?") + ")"
 	}
 	return ""
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 // The exit codes of the command line contract.
@@ -49,6 +50,9 @@ func usagef(format string, args ...any) error {
 // hinter is an error that knows what the user can do.
 type hinter interface{ Hint() string }
 
+// userHinter is the same for types whose advice is a field called Hint.
+type userHinter interface{ UserHint() string }
+
 // coder is an error that knows its exit code.
 type coder interface{ ExitCode() int }
 
@@ -63,11 +67,27 @@ func report(w io.Writer, err error) int {
 		return code
 	}
 	fmt.Fprintf(w, "glmconv: %s\n", oneLine(err.Error()))
-	var h hinter
-	if errors.As(err, &h) && h.Hint() != "" {
-		fmt.Fprintf(w, "hint: %s\n", oneLine(h.Hint()))
+	if h := hintOf(err); h != "" {
+		fmt.Fprintf(w, "hint: %s\n", oneLine(h))
 	}
 	return code
+}
+
+// hintOf finds the advice of the innermost error that has some.
+func hintOf(err error) string {
+	var h hinter
+	if errors.As(err, &h) && h.Hint() != "" {
+		return h.Hint()
+	}
+	var u userHinter
+	if errors.As(err, &u) && u.UserHint() != "" {
+		return u.UserHint()
+	}
+	var se *safetensors.Error
+	if errors.As(err, &se) {
+		return se.Hint
+	}
+	return ""
 }
 
 // codeOf maps an error to its exit code: what it says itself, then
@@ -87,6 +107,10 @@ func codeOf(err error) int {
 	case errors.Is(err, fsx.ErrLocked):
 		return exitTemporary
 	case errors.Is(err, fs.ErrNotExist):
+		return exitBadInput
+	}
+	var se *safetensors.Error
+	if errors.As(err, &se) && se.Kind != safetensors.ErrIO {
 		return exitBadInput
 	}
 	var errno syscall.Errno

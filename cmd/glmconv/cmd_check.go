@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/glmconv/glmconv/verify/check"
+)
+
+func cmdCheck() *cli.Command {
+	return &cli.Command{
+		Name:      "check",
+		Usage:     "judge a checkpoint without its source: integrity, and what each engine would make of it",
+		ArgsUsage: "DIR",
+		Description: "Manifest, hashes, header rules, configuration against tensors, scales, stale files.\n" +
+			"Works on the files of other tools too. For each engine it says what would be\n" +
+			"loaded, refused, or swallowed in silence.\n\nExit codes: 0 good, 1 not good, 65 not a checkpoint.",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "engine", Usage: "vllm, sglang or vllm-ascend (repeatable; default: all that know the layout)"},
+			&cli.BoolFlag{Name: "no-hashes", Usage: "do not compare SHA-256 sums with the manifest"},
+			&cli.BoolFlag{Name: "weights", Usage: "read every weight as well: NaN, infinities, codes out of range"},
+			&cli.IntFlag{Name: "workers", Usage: "reading threads (default: one a core)"},
+			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
+		},
+		Action: func(c *cli.Context) error {
+			args, err := paths(c, "DIR")
+			if err != nil {
+				return err
+			}
+			bar, err := newProgress(c, "check")
+			if err != nil {
+				return err
+			}
+			rep, err := check.Run(c.Context, args[0], check.Options{Engines: c.StringSlice("engine"), NoHashes: c.Bool("no-hashes"),
+				Weights: c.Bool("weights"), Workers: c.Int("workers"), Progress: func(done, total int64) { bar.Update(done, total, "") }})
+			bar.Close()
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				err = writeJSON(c, rep)
+			} else {
+				_, err = fmt.Fprint(c.App.Writer, rep.Text())
+			}
+			if err != nil {
+				return err
+			}
+			return verdict(rep.OK)
+		},
+	}
+}
+
+// verdict is the exit code of a judgement that has been printed.
+func verdict(good bool) error {
+	if good {
+		return nil
+	}
+	return &exitError{code: exitNegative, silent: true}
+}

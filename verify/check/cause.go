@@ -1,0 +1,138 @@
+package check
+
+import (
+	"fmt"
+
+	"github.com/glmconv/glmconv/internal/glm"
+)
+
+// layoutName says in a few words how the weights lie.
+func (s *subject) layoutName() string {
+	if s.model == nil {
+		return "unknown"
+	}
+	count := map[kind]int{}
+	for _, m := range s.modules {
+		if m.row.Role.IsLinear() {
+			count[m.form.kind]++
+		}
+	}
+	name := func(k kind) string {
+		switch k {
+		case fp8Channel, fp8Block:
+			return "compressed-tensors " + kindNames[k]
+		case fp8BlockInv:
+			return "HF FP8 block"
+		case int8Channel, int4Bytes, int4Packed:
+			return "compressed-tensors " + kindNames[k]
+		case ascendInt8, ascendInt4, ascendStatic:
+			return "Ascend " + kindNames[k]
+		}
+		return kindNames[k]
+	}
+	best := absent
+	for k := fp8Channel; k <= naked; k++ {
+		if count[k] > count[best] || best == absent && count[k] > 0 {
+			best = k
+		}
+	}
+	if best == absent {
+		if s.ascend {
+			return "Ascend, full precision"
+		}
+		return "full precision"
+	}
+	return name(best)
+}
+
+// diagnose names what the directory is, where the findings form a known
+// pattern. The order is that of certainty.
+func (s *subject) diagnose() {
+	r := s.report
+	has := r.Has
+	count := func(code string) int {
+		n := 0
+		for _, f := range r.Findings {
+			if f.Code == code {
+				n++
+			}
+		}
+		return n
+	}
+	say := func(format string, args ...any) { r.Cause = fmt.Sprintf(format, args...) }
+	switch {
+	case has("unfinished-conversion"):
+		say("an unfinished glmconv conversion: it was stopped before the manifest was written")
+	case has("config-not-quantized") && s.ascendShaped():
+		say("a msmodelslim or Ascend job that was stopped before it wrote quant_model_description.json: engines take the codes for weights")
+	case has("config-not-quantized") && has("shard-missing"):
+		say("a conversion that was stopped between two shards: config.json and index are still the source's")
+	case has("config-not-quantized"):
+		say("a conversion that was stopped between the last shard and config.json (the order of writes of llm-compressor): the shards are quantised, config.json and index are still the source's, and loaders that do not look use the codes without scales")
+	case has("eh-proj-quantized") && has("router-quantized") && (has("embedding-quantized") || has("mtp-copy-quantized") || has("head-quantized")):
+		say("the output of llm-compressor (model_free_ptq) without an ignore list: router, eh_proj and embeddings are quantised, which no engine builds; convert again with the ignore list that glmconv writes")
+	case has("eh-proj-quantized"):
+		say("the ignore list of the conversion lacked eh_proj: the model loads and drafts are noise")
+	case s.ascend && s.lostBiases():
+		say("the output of msmodelslim for a model whose router biases are buffers: all %d of them are lost, in file and description, and other experts are chosen than the model was trained with%s", count("router-bias-missing"), widened(has("mtp-widened")))
+	case has("stale-index"), has("leftover-shard"):
+		say("an Ascend directory with files of another state in it: the engine reads the wrong shards")
+	case has("mtp-file-unlisted"):
+		say("mtp.safetensors is there and the index does not name it: the model serves without its MTP layer")
+	case has("hash-mismatch"), has("file-size"):
+		say("bytes changed after the conversion: bad memory, a bad disk, or a copy that was cut")
+	case has("shard-truncated"), has("shard-missing"):
+		say("an incomplete download or copy")
+	case has("weight-not-quantized") && s.onlyMTP("weight-not-quantized"):
+		say("the MTP layer is full precision and the config does not say so: engines cast it to codes without scales and drafts are noise")
+	default:
+		for _, f := range r.Findings {
+			if f.Severity == Error {
+				say("%s: %s", f.Where, byName[f.Code].Means)
+				return
+			}
+		}
+	}
+}
+
+func widened(yes bool) string {
+	if yes {
+		return "; its MTP layer is stored in F32"
+	}
+	return ""
+}
+
+// lostBiases tells whether every router bias is missing.
+func (s *subject) lostBiases() bool {
+	missing, all := 0, 0
+	for _, row := range s.rows {
+		if row.Role == glm.RouterBias {
+			all++
+			if _, ok := s.tensors[row.Name]; !ok {
+				missing++
+			}
+		}
+	}
+	return all > 0 && missing == all
+}
+
+func (s *subject) ascendShaped() bool {
+	for _, m := range s.modules {
+		if m.form.kind == ascendInt8 || m.form.kind == ascendInt4 || m.form.kind == ascendStatic {
+			return true
+		}
+	}
+	return false
+}
+
+// onlyMTP tells whether all findings of a code concern the MTP layer.
+func (s *subject) onlyMTP(code string) bool {
+	for _, f := range s.report.Findings {
+		if f.Code == code {
+			if m := s.byName[f.Where]; m == nil || !m.row.MTP {
+				return false
+			}
+		}
+	}
+	return true
+}

@@ -1,0 +1,127 @@
+package check
+
+import "slices"
+
+// Code is a kind of finding: its stable name, its usual severity, what it
+// means and what to do about it.
+type Code struct {
+	Name     string
+	Severity Severity
+	Means    string
+	Hint     string
+}
+
+// codes is the registry. A finding whose code is not here is a programming
+// error that the tests catch.
+var codes = []Code{
+	// Files.
+	{"temp-file", Warning, "a temporary file of an interrupted run", "delete it; loaders that glob may read it"},
+	{"unfinished-conversion", Error, "the directory says itself that its conversion is not finished", "run glmconv quantize --resume with the same arguments"},
+	{"manifest-missing", Info, "there is no glmconv-manifest.json, so bytes cannot be compared with what was written", ""},
+	{"manifest-invalid", Error, "glmconv-manifest.json cannot be read", "convert again, or delete it and lose the hash check"},
+	{"manifest-file-missing", Error, "the manifest lists a file that is not there", "fetch or convert the file again"},
+	{"file-size", Error, "a file is longer or shorter than the manifest says", "fetch or convert the file again"},
+	{"hash-mismatch", Error, "a file's SHA-256 is not the manifest's: at least one bit changed after it was written", "fetch or convert the file again"},
+	{"file-not-in-manifest", Error, "a weight file that the conversion did not write; loaders that glob read it", "delete it"},
+	{"file-changed", Info, "a file beside the weights that the conversion did not write", ""},
+	{"shard-invalid", Error, "a weight file breaks a rule of the safetensors format", "fetch or convert the file again"},
+	{"shard-truncated", Error, "a weight file ends before its last tensor", "the download or the write was cut; fetch or convert the file again"},
+	{"shard-missing", Error, "the index names a file that is not there", "fetch it, or convert again"},
+	{"shard-unlisted", Error, "a weight file that the index does not name: vLLM and SGLang never read it", "list it in the index or delete it"},
+	{"mtp-file-unlisted", Error, "mtp.safetensors is not in the index: vLLM drops it, and speculative decoding runs on nothing", "glmconv mtp-remap lists it"},
+	{"index-missing", Warning, "several shards and no index; engines read every *.safetensors", ""},
+	{"index-invalid", Error, "the index cannot be read", "convert again"},
+	{"index-tensor-missing", Error, "the index names a tensor that its file does not hold", "the index belongs to another state of the directory"},
+	{"index-tensor-unlisted", Error, "a listed file holds a tensor the index does not name", "the index belongs to another state of the directory"},
+	{"index-total-size", Warning, "metadata.total_size is not the sum of the tensors' bytes", ""},
+	{"duplicate-tensor", Error, "two files hold the same tensor; which one counts depends on the loader", "delete the stale file"},
+	{"consolidated-file", Error, "a file named consolidated*.safetensors switches vLLM to another format", "rename or delete it"},
+	{"stale-index", Error, "model.safetensors.index.json in an Ascend directory hides the quantised shards", "delete it"},
+	{"leftover-shard", Error, "a weight file of another state in an Ascend directory: everything that ends in .safetensors is loaded", "delete it"},
+
+	// Config.
+	{"config-missing", Error, "there is no config.json", "copy it from the source"},
+	{"config-invalid", Error, "config.json cannot be understood", ""},
+	{"config-key-missing", Warning, "config.json lacks a key that an engine reads", "take it over from the source's config.json"},
+	{"config-mtp-absent", Error, "config.json declares an MTP layer that the files do not hold", "convert again with the MTP layer, or set num_nextn_predict_layers to 0"},
+	{"config-mtp-undeclared", Error, "the files hold an MTP layer that config.json does not declare", "set num_nextn_predict_layers to 1"},
+	{"config-not-quantized", Error, "the tensors are quantised and config.json says nothing of it", "the job ended before it wrote the config; convert again"},
+	{"config-ascend-quantization", Error, "an Ascend directory whose config.json has a quantization_config", "remove the key; the description file replaces it"},
+	{"quant-config-invalid", Error, "the quantization_config breaks a rule of the engines", ""},
+	{"quant-method-unknown", Info, "a quantisation that glmconv does not know: its tensors are not checked", ""},
+	{"pattern-unused", Warning, "an ignore or target pattern that matches no module of the checkpoint", ""},
+
+	// Tensors.
+	{"tensor-missing", Error, "a tensor that the family needs is not there; vLLM and SGLang do not notice in a quantised checkpoint", ""},
+	{"tensor-unexpected", Warning, "a tensor that no table knows", ""},
+	{"tensor-shape", Error, "a tensor's shape is not what config.json implies", ""},
+	{"tensor-dtype", Error, "a tensor's element type is not one the engines take here", ""},
+	{"companion-missing", Error, "a quantised weight lacks a tensor that belongs to it", ""},
+	{"companion-shape", Error, "a scale or its like has a shape the engine's parameter does not have", ""},
+	{"companion-dtype", Error, "a scale or its like has an element type the engines misread", ""},
+	{"companion-unexpected", Error, "a quantised weight carries a tensor the engines do not expect", ""},
+	{"packed-name", Error, "the weight is packed and the config's format is not, or the reverse", ""},
+	{"weight-not-quantized", Error, "the config says quantised, the tensor is not: its values are cast to codes and no scale is set", ""},
+	{"ignored-but-quantized", Error, "the config says the module is left alone, the tensor is quantised", ""},
+	{"weight-encoding", Error, "the tensor is quantised in another way than the config says", ""},
+	{"group-mixed", Error, "the members of a fused group are not encoded alike", ""},
+	{"experts-mixed", Error, "the experts of one layer are not encoded alike; engines ask the first only", ""},
+
+	// Special tensors.
+	{"router-bias-missing", Error, "a router bias (e_score_correction_bias) is lost: other experts are chosen", "convert again from the source with a tool that keeps buffers"},
+	{"router-bias-dtype", Error, "a router bias is not F32: its values lie close together and lose what tells them apart", "convert again from the source"},
+	{"router-bias-rounded", Warning, "every value of an F32 router bias is a BF16 number: it was probably cast on the way", "compare with the source"},
+	{"router-quantized", Error, "the router is quantised; no engine builds it so", ""},
+	{"eh-proj-quantized", Error, "eh_proj of the MTP layer is quantised: vLLM and SGLang read the codes as BF16 without a word", ""},
+	{"embedding-quantized", Error, "the embedding is quantised", ""},
+	{"head-quantized", Error, "lm_head is quantised", ""},
+	{"mtp-copy-quantized", Warning, "the MTP layer's copy of embedding or head is quantised", ""},
+	{"indexer-wk-int8", Error, "indexer.wk is INT8: vLLM and SGLang copy the codes as BF16 and drop the scale", ""},
+	{"indexer-quantized", Error, "a tensor of the indexer is quantised that the engines build in BF16", ""},
+	{"kv-b-quantized", Error, "kv_b_proj is quantised in a way an engine cannot take", ""},
+	{"vision-quantized", Error, "the vision tower is quantised", ""},
+	{"norm-quantized", Error, "a norm is quantised", ""},
+	{"mtp-incomplete", Error, "tensors of the MTP layer are missing; engines do not notice and drafts are noise", ""},
+	{"mtp-copy-missing", Warning, "the MTP layer lacks its copy of the embedding or head; some engines need it", "glmconv mtp-remap adds it"},
+	{"mtp-widened", Warning, "MTP weights are stored in F32: twice the bytes for the same values", ""},
+
+	// Values.
+	{"scale-nonfinite", Error, "a scale is NaN or infinite; engines do not look", "the source has a NaN or Inf weight there; check it with glmconv check"},
+	{"scale-zero", Error, "a scale is zero: its weights are lost", ""},
+	{"scale-negative", Error, "a scale is negative where the layout has none", ""},
+	{"scale-unset", Error, "a scale holds the smallest float, the mark of a value that was never set", ""},
+	{"scale-not-bf16", Warning, "an F32 scale is no BF16 number; vllm-ascend rounds it, so all weights of the row are off by up to 0.2 %", "convert with glmconv: its codes are computed for the rounded scale"},
+	{"scale-bias-wrong", Error, "scale_bias is not what the packed codes and scales give: every output is shifted, silently", ""},
+	{"offset-nonzero", Error, "weight_offset is not zero in a symmetric layout", ""},
+	{"weight-shape-wrong", Error, "weight_shape does not hold the weight's sizes", ""},
+	{"code-range", Error, "an int4 code in a byte is outside -8..7", ""},
+	{"weight-nonfinite", Error, "a weight is NaN or infinite", ""},
+	{"weight-padding", Error, "bits behind the end of a packed row are not zero", ""},
+
+	// Ascend description.
+	{"description-invalid", Error, "quant_model_description.json cannot be read", ""},
+	{"description-entry-missing", Error, "a tensor without an entry: vllm-ascend raises KeyError, SGLang silently takes it for BF16", ""},
+	{"description-entry-unused", Info, "entries without a tensor", ""},
+	{"description-mismatch", Error, "the description says another scheme than the tensor has", ""},
+	{"description-scheme", Error, "a scheme that the engines do not know for this kind of module", ""},
+	{"description-version", Error, "version is not \"1.0.0\": releases 0.18 to 0.25 expect unpacked int4", ""},
+	{"description-group-size", Error, "group_size is missing or not 0: releases 0.18 to 0.25 then expect 256 and second scales", ""},
+	{"description-prefix", Error, "an entry's name extends another module's and says FLOAT: the engine takes both for FLOAT", ""},
+	{"rot-missing", Error, "is_rot_used without rot.weight: drafts are rotated by noise", ""},
+
+	// Engines.
+	{"engine-refuses", Warning, "the engine does not load the directory", ""},
+	{"engine-misreads", Error, "the engine resolves a module otherwise than the tensors are", ""},
+	{"engine-flag", Info, "the serve command needs a flag", ""},
+}
+
+// Codes returns every code, in the order of the documentation.
+func Codes() []Code { return slices.Clone(codes) }
+
+var byName = func() map[string]*Code {
+	m := make(map[string]*Code, len(codes))
+	for i := range codes {
+		m[codes[i].Name] = &codes[i]
+	}
+	return m
+}()

@@ -1,0 +1,155 @@
+package check
+
+import (
+	"encoding/json"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/quant/layout"
+)
+
+// moeSchemes and linearSchemes are what vllm-ascend 0.18 and later register
+// and glmconv can judge (engine-vllm-ascend.md 1.1).
+var (
+	linearSchemes = []string{"FLOAT", "W8A8", "W8A8_DYNAMIC"}
+	moeSchemes    = []string{"FLOAT", "W8A8_DYNAMIC", "W4A8_DYNAMIC"}
+)
+
+// checkDescription compares quant_model_description.json with the tensors.
+func (s *subject) checkDescription() {
+	if !s.ascend || s.model == nil {
+		return
+	}
+	var version string
+	_ = json.Unmarshal(s.desc["version"], &version)
+	if version != "1.0.0" {
+		s.add("description-version", layout.DescriptionName+": version", "it is %s", orMissing(s.desc["version"]))
+	}
+	if string(s.desc["group_size"]) != "0" {
+		s.add("description-group-size", layout.DescriptionName+": group_size", "it is %s", orMissing(s.desc["group_size"]))
+	}
+	s.checkEntries()
+	s.checkSchemes()
+	s.checkPrefixes()
+	if string(s.desc["is_rot_used"]) == "true" {
+		if _, ok := s.tensors["rot.weight"]; !ok {
+			s.add("rot-missing", "rot.weight", "the description says is_rot_used")
+		}
+	}
+}
+
+func orMissing(v json.RawMessage) string {
+	if v == nil {
+		return "missing"
+	}
+	return string(v)
+}
+
+// checkEntries demands an entry for every tensor, and for the head of the MTP
+// layer even without one.
+func (s *subject) checkEntries() {
+	names := make([]string, 0, len(s.tensors))
+	for n := range s.tensors {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	for _, n := range names {
+		if _, ok := s.decl.scheme[n]; ok || n == "rot.weight" {
+			continue
+		}
+		module, param := glm.ModuleOf(n)
+		f := s.add("description-entry-missing", n, "the tensor has no entry")
+		m := s.byName[module]
+		if m == nil || param != "weight" || !s.lookedUp(m) {
+			f.as(Warning)
+			f.Detail += "; no engine asks for this one"
+		}
+	}
+	for _, row := range s.rows {
+		if row.Role != glm.MTPHead {
+			continue
+		}
+		if _, ok := s.tensors[row.Name]; ok {
+			continue // above
+		}
+		if m := s.model.MTP; m != nil && m.File != "" && s.decl.scheme[row.Name] == "" {
+			s.add("description-entry-missing", row.Name, "vllm-ascend asks for this entry even where the tensor is absent, and raises KeyError").on("vllm-ascend")
+		}
+	}
+}
+
+// lookedUp tells whether vllm-ascend asks for the module's entry
+// (engine-vllm-ascend.md 2).
+func (s *subject) lookedUp(m *module) bool {
+	r := m.row.Role
+	switch {
+	case r.IsExpert():
+		return m.row.Expert == 0
+	case r.IsLinear(), r == glm.Head, r == glm.MTPHead:
+		return true
+	case r == glm.Embedding:
+		return s.cfg.IsMLA()
+	}
+	return r.IsVision() && len(m.row.Shape) == 2
+}
+
+// checkSchemes compares the entries of a module's tensors with each other and
+// with what engines register for its kind.
+func (s *subject) checkSchemes() {
+	for _, m := range s.modules {
+		scheme, ok := s.decl.scheme[m.row.Name]
+		if !ok {
+			continue
+		}
+		r := m.row.Role
+		known := linearSchemes
+		if r.IsExpert() {
+			known = moeSchemes
+		}
+		switch {
+		case !slices.Contains(known, scheme):
+			s.add("description-scheme", m.row.Name, "%s is not registered for a %s", scheme, r)
+			continue
+		case !r.IsLinear() && scheme != "FLOAT" && !r.IsVision():
+			s.add("description-mismatch", m.row.Name, "a %s is said to be %s", r, scheme)
+			continue
+		case m.form.kind == absent:
+			continue
+		case !quantisable(r) && (scheme == "FLOAT") == m.form.quantised():
+			s.add("description-mismatch", m.row.Name, "the entry says %s, the tensor is %s", scheme, m.form)
+		}
+		for param, t := range m.params {
+			if param == "weight" || s.isRow(t.Name) {
+				continue
+			}
+			if got, ok := s.decl.scheme[t.Name]; ok && got != scheme {
+				s.add("description-mismatch", t.Name, "the entry says %s, that of the weight %s", got, scheme)
+			}
+		}
+	}
+}
+
+// checkPrefixes looks for a key that extends another module's name: the
+// engine takes a module for FLOAT if any key that starts with its name and
+// ends in .weight is FLOAT.
+func (s *subject) checkPrefixes() {
+	var keys []string
+	for k := range s.decl.scheme {
+		if strings.HasSuffix(k, ".weight") {
+			keys = append(keys, k)
+		}
+	}
+	sort.Strings(keys)
+	for _, m := range s.modules {
+		if !m.form.quantised() || !s.lookedUp(m) || m.row.Group != "" {
+			continue
+		}
+		for i, _ := slices.BinarySearch(keys, m.row.Module); i < len(keys) && strings.HasPrefix(keys[i], m.row.Module); i++ {
+			if keys[i] != m.row.Name && s.decl.scheme[keys[i]] == "FLOAT" {
+				s.add("description-prefix", keys[i], "it starts with %s, which is %s", m.row.Module, m.form)
+			}
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package check
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"slices"
+
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// InspectSchema names the JSON form of an Inspection.
+const InspectSchema = "glmconv.inspect/1"
+
+// Inspection is what a checkpoint is, read off its config and headers. Nothing
+// is judged beyond what is missing, unexpected or unreadable; Run does that.
+type Inspection struct {
+	Schema       string           `json:"schema"`
+	Dir          string           `json:"dir"`
+	Family       string           `json:"family"`
+	Architecture string           `json:"architecture"`
+	Parameters   int64            `json:"parameters"` // of the model, MTP layer included; packed weights count unpacked
+	Tensors      int              `json:"tensors"`
+	Bytes        int64            `json:"bytes"` // of all tensors
+	Layers       int              `json:"layers"`
+	Dense        int              `json:"dense_layers"`
+	Experts      int              `json:"experts"`
+	Active       int              `json:"experts_per_token"`
+	Shared       int              `json:"shared_experts"`
+	Hidden       int              `json:"hidden_size"`
+	Vocab        int              `json:"vocab_size"`
+	VocabUsed    int              `json:"vocab_used"` // entries of tokenizer.json, 0 if it cannot be told
+	MTP          *MTPState        `json:"mtp"`
+	Quantization string           `json:"quantization"` // quant_method, "ascend", or "" for full precision
+	Scheme       string           `json:"scheme"`       // how most linears are encoded
+	Tool         string           `json:"tool"`         // who wrote it, where that shows
+	DTypes       map[string]int64 `json:"dtypes"`       // bytes by element type
+	Shards       int              `json:"shards"`
+	Files        []string         `json:"files"` // beside the weights
+	Missing      []string         `json:"missing"`
+	Unexpected   []string         `json:"unexpected"`
+	Problems     []string         `json:"problems"`
+	List         []TensorLine     `json:"-"`
+
+	cfg *glm.Config
+}
+
+// MTPState is the multi-token-prediction layer of an Inspection.
+type MTPState struct {
+	Layer       int    `json:"layer"`
+	EmbedTokens bool   `json:"embed_tokens"` // it stores its own copy
+	SharedHead  bool   `json:"shared_head"`  // it stores its own copy
+	File        string `json:"file"`
+	Complete    bool   `json:"complete"`
+}
+
+// TensorLine is one tensor, for inspect --tensors.
+type TensorLine struct {
+	Name  string  `json:"name"`
+	DType string  `json:"dtype"`
+	Shape []int64 `json:"shape"`
+	Bytes int64   `json:"bytes"`
+	File  string  `json:"file"`
+	Role  string  `json:"role"`
+}
+
+// Inspect reads config.json and headers. The error is that of package glm for
+// a config.json that is missing or of no known family, or of package
+// safetensors for a directory without weights; damage to single files is
+// listed in Problems.
+func Inspect(dir string) (*Inspection, error) {
+	cfg, err := glm.LoadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	ckpt, err := safetensors.OpenDirOptions(dir, safetensors.Options{AllErrors: true})
+	if err != nil {
+		return nil, err
+	}
+	_ = ckpt.Close()
+	s, err := load(dir, Options{})
+	if s != nil {
+		defer s.close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	in := &Inspection{
+		Schema: InspectSchema, Dir: dir, Family: string(cfg.Family), Architecture: cfg.Architecture,
+		Tensors: len(s.tensors), Bytes: s.report.Bytes, Layers: cfg.Layers,
+		Experts: cfg.Experts, Active: cfg.ExpertsPerToken, Shared: cfg.SharedExperts, Hidden: cfg.HiddenSize, Vocab: cfg.VocabSize,
+		DTypes: map[string]int64{}, Shards: s.report.Files, Missing: []string{}, Unexpected: []string{}, Problems: []string{}, Files: []string{}, cfg: cfg,
+	}
+	for _, dense := range cfg.Dense {
+		if dense {
+			in.Dense++
+		}
+	}
+	in.fill(s)
+	return in, nil
+}
+
+// fill takes over what the subject knows.
+func (in *Inspection) fill(s *subject) {
+	for _, p := range s.ckpt.Problems() {
+		where := p.File
+		if where != "" {
+			where += ": "
+		}
+		in.Problems = append(in.Problems, where+p.Detail)
+	}
+	for _, n := range s.cfg.Notes {
+		in.Problems = append(in.Problems, n)
+	}
+	for _, t := range s.ckpt.Tensors() {
+		in.DTypes[t.DType.String()] += t.Size
+		line := TensorLine{Name: t.Name, DType: t.DType.String(), Shape: t.Shape, Bytes: t.Size, File: t.File}
+		if row := s.cfg.Lookup(t.Name); row != nil {
+			line.Role = row.Role.String()
+		} else if mod, _ := glm.ModuleOf(t.Name); s.byName[mod] != nil {
+			line.Role = s.byName[mod].row.Role.String()
+		}
+		in.List = append(in.List, line)
+	}
+	for i := range s.rows {
+		row := &s.rows[i]
+		if m := s.byName[row.Module]; row.Param == "weight" && m.form.kind != absent {
+			in.Parameters += row.Elements()
+		} else if _, ok := s.tensors[row.Name]; ok && row.Param != "weight" {
+			in.Parameters += row.Elements()
+		}
+	}
+	for _, row := range s.model.Missing {
+		if m := s.byName[row.Module]; m == nil || row.Param != "weight" || m.form.kind == absent {
+			in.Missing = append(in.Missing, row.Name)
+		}
+	}
+	for _, t := range s.model.Unexpected {
+		in.Unexpected = append(in.Unexpected, t.Name)
+	}
+	if m := s.model.MTP; m != nil {
+		in.MTP = &MTPState{Layer: m.Layer, EmbedTokens: m.EmbedTokens, SharedHead: m.SharedHead, File: m.File, Complete: m.MissingCount == 0}
+	}
+	in.Quantization = s.cfg.Quantization
+	if s.ascend {
+		in.Quantization = "ascend"
+	}
+	in.Scheme = s.layoutName()
+	in.Tool = s.tool()
+	for n := range s.files {
+		if filepath.Ext(n) != ".safetensors" && n != safetensors.IndexName && n != safetensors.AscendIndexName {
+			in.Files = append(in.Files, n)
+		}
+	}
+	slices.Sort(in.Files)
+	in.VocabUsed = s.vocabulary()
+}
+
+// tool guesses who wrote the checkpoint from what only one of them leaves.
+func (s *subject) tool() string {
+	if s.has("glmconv-manifest.json") {
+		return "glmconv"
+	}
+	for n := range s.files {
+		if ok, _ := filepath.Match("*_best_practice.yaml", n); ok {
+			return "msmodelslim"
+		}
+	}
+	var q struct {
+		Method  string                     `json:"quant_method"`
+		Groups  map[string]json.RawMessage `json:"config_groups"`
+		Version string                     `json:"version"`
+	}
+	if s.cfg != nil && s.cfg.QuantizationConfig != nil {
+		_ = json.Unmarshal(s.cfg.QuantizationConfig, &q)
+	}
+	switch q.Method {
+	case "compressed-tensors":
+		for name := range q.Groups {
+			if name != "group_0" && name != "group_1" {
+				return "llm-compressor (model_free_ptq)" // names the group after the scheme
+			}
+		}
+	case "auto-round", "gptq", "awq", "modelopt", "quark":
+		return q.Method
+	}
+	return ""
+}
+
+// vocabulary counts the entries of tokenizer.json, added tokens included.
+func (s *subject) vocabulary() int {
+	const limit = 256 << 20
+	if size, ok := s.files["tokenizer.json"]; !ok || size > limit {
+		return 0
+	}
+	raw, err := s.read("tokenizer.json")
+	if err != nil {
+		return 0
+	}
+	var t struct {
+		Model struct {
+			Vocab map[string]int `json:"vocab"`
+		} `json:"model"`
+		Added []struct {
+			ID int `json:"id"`
+		} `json:"added_tokens"`
+	}
+	if json.Unmarshal(raw, &t) != nil {
+		return 0
+	}
+	last := -1
+	for _, id := range t.Model.Vocab {
+		last = max(last, id)
+	}
+	for _, a := range t.Added {
+		last = max(last, a.ID)
+	}
+	return last + 1
+}

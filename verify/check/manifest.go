@@ -1,0 +1,118 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// stateFolder is the folder that an unfinished conversion keeps its receipts in.
+const stateFolder = ".glmconv"
+
+// checkManifest compares the files with the manifest, byte for byte unless
+// Options.NoHashes is set.
+func (s *subject) checkManifest(ctx context.Context, meter *meter) error {
+	_, err := os.Stat(filepath.Join(s.dir, stateFolder))
+	unfinished := err == nil
+	if !s.has(quant.ManifestName) {
+		if unfinished {
+			s.add("unfinished-conversion", stateFolder, "receipts of a conversion are there and the manifest, which is written last, is not")
+		} else {
+			s.add("manifest-missing", quant.ManifestName, "written by another tool, or copied without it")
+		}
+		return nil
+	}
+	if unfinished {
+		s.add("temp-file", stateFolder, "left over from a conversion that was finished")
+	}
+	m, err := quant.ReadManifest(s.dir)
+	if err != nil {
+		s.add("manifest-invalid", quant.ManifestName, "%v", err)
+		return nil
+	}
+	s.report.Manifest = true
+	listed := map[string]bool{quant.ManifestName: true}
+	var sound []quant.ManifestFile
+	for _, f := range m.Files {
+		listed[f.Name] = true
+		size, ok := s.files[f.Name]
+		switch {
+		case f.Name != filepath.Base(f.Name):
+			s.add("manifest-invalid", f.Name, "the name leaves the directory")
+		case !ok || size < 0:
+			s.add("manifest-file-missing", f.Name, "the manifest lists it with %d bytes", f.Size)
+		case size != f.Size:
+			s.add("file-size", f.Name, "it has %d bytes, the manifest says %d", size, f.Size)
+		default:
+			sound = append(sound, f)
+		}
+	}
+	names := make([]string, 0, len(s.files))
+	for n := range s.files {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	for _, n := range names {
+		switch {
+		case listed[n] || fsx.IsTemp(n):
+		case strings.HasSuffix(n, ".safetensors") && !strings.HasPrefix(n, "."), strings.HasSuffix(n, ".safetensors.index.json"):
+			s.add("file-not-in-manifest", n, "the conversion did not write it (%d bytes)", s.files[n])
+		default:
+			s.add("file-changed", n, "the conversion did not write it")
+		}
+	}
+	if s.opts.NoHashes {
+		return nil
+	}
+	return s.compareHashes(ctx, meter, sound)
+}
+
+func (s *subject) compareHashes(ctx context.Context, meter *meter, files []quant.ManifestFile) error {
+	for _, f := range files {
+		meter.expect(f.Size)
+	}
+	sums := make([]string, len(files))
+	order := make([]int, len(files))
+	for i := range order {
+		order[i] = i
+	}
+	// Largest first, so that no core idles at the end.
+	slices.SortStableFunc(order, func(a, b int) int { return int(min(1, max(-1, files[b].Size-files[a].Size))) })
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(s.opts.Workers)
+	for _, i := range order {
+		g.Go(func() (err error) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			sums[i], _, err = safetensors.HashFile(filepath.Join(s.dir, files[i].Name))
+			if errors.Is(err, fs.ErrNotExist) {
+				err = nil // removed meanwhile: an empty sum differs
+			}
+			meter.add(files[i].Size)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for i, f := range files {
+		if sums[i] != strings.ToLower(f.SHA256) {
+			s.add("hash-mismatch", f.Name, "SHA-256 is %.12s…, the manifest says %.12s…", sums[i], f.SHA256)
+			continue
+		}
+		s.report.Hashed += f.Size
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+package check
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Severity says what a finding means for the verdict.
+type Severity string
+
+// The severities. Only errors make a report negative.
+const (
+	Error   Severity = "error"   // the checkpoint is damaged, incomplete or would be served wrong
+	Warning Severity = "warning" // it works, but not as one would wish
+	Info    Severity = "info"    // worth knowing
+)
+
+// Schema names the JSON form of a Report.
+const Schema = "glmconv.check/1"
+
+// Finding is one thing that was found. Where names a file, a tensor or a
+// config key; Count is the number of places a collapsed finding stands for.
+type Finding struct {
+	Severity Severity `json:"severity"`
+	Code     string   `json:"code"`
+	Where    string   `json:"where"`
+	Detail   string   `json:"detail"`
+	Engine   string   `json:"engine,omitempty"`
+	Hint     string   `json:"hint,omitempty"`
+	Count    int      `json:"count,omitempty"`
+}
+
+// EngineVerdict is what one engine would do with the directory as it is.
+type EngineVerdict struct {
+	Engine string   `json:"engine"`
+	Loads  string   `json:"loads"` // "yes", "no", "wrong" (loads without an error and computes something else)
+	Why    string   `json:"why,omitempty"`
+	Flags  []string `json:"flags,omitempty"` // what the serve command must carry
+}
+
+// Report is the result of Run.
+type Report struct {
+	Schema   string          `json:"schema"`
+	Dir      string          `json:"dir"`
+	OK       bool            `json:"ok"`
+	Cause    string          `json:"cause"` // one sentence naming what the directory is, "" when nothing is wrong
+	Layout   string          `json:"layout"`
+	Findings []Finding       `json:"findings"`
+	Engines  []EngineVerdict `json:"engines"`
+	Files    int             `json:"files"`
+	Tensors  int             `json:"tensors"`
+	Bytes    int64           `json:"bytes"`
+	Hashed   int64           `json:"hashed_bytes"` // bytes compared with a manifest
+	Manifest bool            `json:"manifest"`
+}
+
+// keepAlike is how many findings of one kind are listed, keepCode how many of
+// one code; the last of them sums up the rest.
+const (
+	keepAlike = 3
+	keepCode  = 10
+)
+
+var digits = regexp.MustCompile(`\d+`)
+
+// kind is what makes two findings alike: the same code and engine, and places
+// that differ in numbers only.
+func (f *Finding) kind() string {
+	return f.Code + "\x00" + f.Engine + "\x00" + string(f.Severity) + "\x00" + digits.ReplaceAllString(f.Where, "#")
+}
+
+// finish sorts the findings (errors first, then in the order they were
+// found), sums up those that are alike and sets OK.
+func (r *Report) finish() {
+	kept := fold(r.Findings, keepAlike, (*Finding).kind)
+	kept = fold(kept, keepCode, func(f *Finding) string { return f.Code + "\x00" + f.Engine + "\x00" + string(f.Severity) })
+	for i := range kept {
+		if f := &kept[i]; f.Count > 1 {
+			f.Detail = fmt.Sprintf("%s (and %d more like it)", f.Detail, f.Count-1)
+		}
+	}
+	rank := map[Severity]int{Error: 0, Warning: 1, Info: 2}
+	slices.SortStableFunc(kept, func(a, b Finding) int { return cmp.Compare(rank[a.Severity], rank[b.Severity]) })
+	r.Findings = kept
+	if r.Engines == nil {
+		r.Engines = []EngineVerdict{}
+	}
+	r.OK = !slices.ContainsFunc(kept, func(f Finding) bool { return f.Severity == Error })
+}
+
+// fold keeps the first n findings of each kind; the last of them stands for
+// the rest.
+func fold(list []Finding, n int, kind func(*Finding) string) []Finding {
+	last, seen := map[string]int{}, map[string]int{}
+	kept := make([]Finding, 0, len(list))
+	for _, f := range list {
+		k := kind(&f)
+		if seen[k]++; seen[k] <= n {
+			last[k] = len(kept)
+			kept = append(kept, f)
+			continue
+		}
+		k2 := &kept[last[k]]
+		k2.Count = max(k2.Count, 1) + max(f.Count, 1)
+	}
+	return kept
+}
+
+// Has reports whether a finding with the code is there.
+func (r *Report) Has(code string) bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Code == code })
+}
+
+// Text prints the report for a person.
+func (r *Report) Text() string {
+	var b strings.Builder
+	errs, warns := 0, 0
+	for _, f := range r.Findings {
+		switch f.Severity {
+		case Error:
+			errs++
+		case Warning:
+			warns++
+		}
+	}
+	if r.OK {
+		fmt.Fprintf(&b, "OK  %s · %d tensors in %d files", r.Layout, r.Tensors, r.Files)
+		if r.Hashed > 0 {
+			b.WriteString(" · every hash agrees with the manifest")
+		} else if !r.Manifest {
+			b.WriteString(" · no manifest: bytes cannot be compared with what was written")
+		}
+		if warns > 0 {
+			fmt.Fprintf(&b, " · %s", plural(warns, "warning"))
+		}
+	} else {
+		fmt.Fprintf(&b, "BAD  %s", plural(errs, "error"))
+		if warns > 0 {
+			fmt.Fprintf(&b, ", %s", plural(warns, "warning"))
+		}
+	}
+	b.WriteByte('\n')
+	if r.Cause != "" {
+		fmt.Fprintf(&b, "  cause  %s\n", r.Cause)
+	}
+	if len(r.Findings) > 0 {
+		b.WriteByte('\n')
+	}
+	mark := map[Severity]string{Error: "✗", Warning: "!", Info: "·"}
+	for _, f := range r.Findings {
+		fmt.Fprintf(&b, "  %s %s  %s: %s", mark[f.Severity], f.Code, f.Where, f.Detail)
+		if f.Engine != "" {
+			fmt.Fprintf(&b, " [%s]", f.Engine)
+		}
+		b.WriteByte('\n')
+		if f.Hint != "" {
+			fmt.Fprintf(&b, "      hint: %s\n", f.Hint)
+		}
+	}
+	if len(r.Engines) > 0 {
+		b.WriteByte('\n')
+	}
+	for _, e := range r.Engines {
+		say := map[string]string{"yes": "loads", "no": "refuses it", "wrong": "loads it and computes something else"}[e.Loads]
+		fmt.Fprintf(&b, "  %-12s %s", e.Engine, say)
+		if e.Why != "" {
+			fmt.Fprintf(&b, ": %s", e.Why)
+		}
+		if len(e.Flags) > 0 {
+			fmt.Fprintf(&b, " · serve with %s", strings.Join(e.Flags, " "))
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}

@@ -1,0 +1,51 @@
+package check
+
+import (
+	"context"
+	"runtime"
+)
+
+// Options say how thorough to be. The zero value is the default.
+type Options struct {
+	Engines  []string // engines to ask: "vllm", "sglang", "vllm-ascend"; empty: all that know the layout
+	NoHashes bool     // do not compare SHA-256 sums with the manifest
+	Weights  bool     // read every weight as well: NaN, Inf, int4 codes out of range
+	Workers  int      // goroutines that read; 0: one a core
+	// Progress receives the bytes read so far and the bytes to read. It may be
+	// nil; it is called from several goroutines, one at a time.
+	Progress func(done, total int64)
+}
+
+// Run examines the checkpoint in dir. The error says that the directory
+// could not be examined (it does not exist, a read failed, ctx ended); a bad
+// checkpoint is no error but a report with OK false.
+func Run(ctx context.Context, dir string, opts Options) (*Report, error) {
+	if opts.Workers <= 0 {
+		opts.Workers = runtime.GOMAXPROCS(0)
+	}
+	s, err := load(dir, opts)
+	if s != nil {
+		defer s.close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, check := range []func(){
+		s.checkFiles, s.checkConfig, s.checkTensors, s.checkSpecial, s.checkDescription,
+	} {
+		check()
+	}
+	bytes := newMeter(opts.Progress)
+	for _, check := range []func(context.Context, *meter) error{s.checkManifest, s.checkValues} {
+		if err := check(ctx, bytes); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.checkEngines(); err != nil {
+		return nil, err
+	}
+	s.report.Layout = s.layoutName()
+	s.diagnose()
+	s.report.finish()
+	return s.report, nil
+}

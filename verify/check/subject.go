@@ -1,0 +1,263 @@
+package check
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// subject is the checkpoint under examination: everything the checks need,
+// read once. A check that lacks what it needs (no config, no tensors) does
+// nothing; the check that notices the lack has said so.
+type subject struct {
+	dir     string
+	opts    Options
+	report  *Report
+	files   map[string]int64 // regular files at the top, with their sizes
+	raw     []byte           // config.json
+	keys    map[string]json.RawMessage
+	cfg     *glm.Config // nil if config.json is missing or not understood
+	ckpt    *safetensors.Checkpoint
+	tensors map[string]safetensors.Info
+	model   *glm.Model
+	rows    []glm.Tensor // the table, MTP layer included if it is stored
+	modules []*module    // every module with a weight, in table order
+	byName  map[string]*module
+	decl    *declared // nil for a checkpoint that declares no quantisation
+	declErr error
+	desc    map[string]json.RawMessage // quant_model_description.json
+	ascend  bool
+	names   map[string]struct{} // of the table, see tableNames
+}
+
+// module is a module of the table with what is stored of it.
+type module struct {
+	row    glm.Tensor // the row of its weight
+	o, i   int64      // logical shape, out and in
+	params params
+	stack  *safetensors.Info // the stacked expert tensor it is part of
+	form   form              // what the tensors say
+	want   form              // what the config says
+	ignore bool              // the config names it as left alone
+	group  string            // the config group
+	known  bool              // the config's word is known (a quantisation glmconv can judge)
+}
+
+func (m *module) file() string {
+	for _, n := range []string{"weight", "weight_packed"} {
+		if t, ok := m.params[n]; ok {
+			return t.File
+		}
+	}
+	return ""
+}
+
+// add notes a finding with its code's severity and hint.
+func (s *subject) add(code, where, format string, args ...any) *Finding {
+	c := byName[code]
+	if c == nil {
+		panic("check: unregistered code " + code)
+	}
+	s.report.Findings = append(s.report.Findings, Finding{
+		Severity: c.Severity, Code: code, Where: where, Detail: fmt.Sprintf(format, args...), Hint: c.Hint,
+	})
+	return &s.report.Findings[len(s.report.Findings)-1]
+}
+
+func (f *Finding) as(s Severity) *Finding      { f.Severity = s; return f }
+func (f *Finding) on(engine string) *Finding   { f.Engine = engine; return f }
+func (f *Finding) hint(format string) *Finding { f.Hint = format; return f }
+
+// load reads everything. Its error means that the directory cannot be looked
+// at, not that it is bad.
+func load(dir string, opts Options) (*subject, error) {
+	s := &subject{dir: dir, opts: opts, report: &Report{Schema: Schema, Dir: dir}, files: map[string]int64{}, tensors: map[string]safetensors.Info{}, byName: map[string]*module{}}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		st, err := os.Stat(filepath.Join(dir, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			s.files[e.Name()] = -1 // a symlink to nowhere
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if st.Mode().IsRegular() {
+			s.files[e.Name()] = st.Size()
+		}
+	}
+	if err := s.loadTensors(); err != nil {
+		return s, err
+	}
+	return s, s.loadConfig()
+}
+
+func (s *subject) close() {
+	if s.ckpt != nil {
+		_ = s.ckpt.Close()
+	}
+}
+
+func (s *subject) has(name string) bool { _, ok := s.files[name]; return ok }
+
+func (s *subject) loadTensors() error {
+	ckpt, err := safetensors.OpenDirOptions(s.dir, safetensors.Options{AllErrors: true})
+	var bad *safetensors.Error
+	if errors.As(err, &bad) && bad.Kind == safetensors.ErrNotFound {
+		s.add("shard-missing", s.dir, "%s", bad.Reason)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.ckpt = ckpt
+	for _, t := range ckpt.Tensors() {
+		s.tensors[t.Name] = t
+		s.report.Bytes += t.Size
+	}
+	s.report.Tensors = len(s.tensors)
+	s.report.Files = len(ckpt.Files())
+	return nil
+}
+
+func (s *subject) read(name string) ([]byte, error) {
+	raw, err := os.ReadFile(filepath.Join(s.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return raw, err
+}
+
+func (s *subject) loadConfig() (err error) {
+	if s.raw, err = s.read("config.json"); err != nil {
+		return err
+	}
+	if err := s.loadDescription(); err != nil {
+		return err
+	}
+	if s.raw == nil {
+		s.add("config-missing", "config.json", "the directory has none")
+		return nil
+	}
+	_ = json.Unmarshal(s.raw, &s.keys)
+	cfg, err := glm.ParseConfig(s.raw)
+	if err != nil {
+		f := s.add("config-invalid", "config.json", "%v", err)
+		if ce := glm.AsConfigError(err); ce != nil {
+			f.hint(ce.UserHint())
+		}
+		return nil
+	}
+	s.cfg = cfg
+	switch {
+	case s.ascend:
+		s.decl = &declared{method: "ascend", scheme: schemes(s.desc)}
+	case cfg.QuantizationConfig != nil:
+		s.decl, s.declErr = parseDeclared(cfg.QuantizationConfig)
+	}
+	s.survey()
+	return nil
+}
+
+func (s *subject) loadDescription() error {
+	raw, err := s.read(layout.DescriptionName)
+	if err != nil || raw == nil {
+		return err
+	}
+	s.ascend = true
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if err := dec.Decode(&s.desc); err != nil {
+		s.add("description-invalid", layout.DescriptionName, "%v", err)
+		s.desc = map[string]json.RawMessage{}
+	}
+	return nil
+}
+
+// schemes keeps the entries of tensors: strings under a dotted name.
+func schemes(desc map[string]json.RawMessage) map[string]string {
+	out := make(map[string]string, len(desc))
+	for k, v := range desc {
+		var scheme string
+		if _, param := glm.ModuleOf(k); param != k && json.Unmarshal(v, &scheme) == nil {
+			out[k] = scheme
+		}
+	}
+	return out
+}
+
+// survey matches the tensors with the family's table.
+func (s *subject) survey() {
+	if s.ckpt == nil {
+		return
+	}
+	infos := s.ckpt.Tensors()
+	s.model = glm.Survey(s.cfg, infos)
+	cfg := s.cfg
+	if s.model.MTP != nil && cfg.MTPLayers == 0 {
+		c := *cfg
+		c.MTPLayers = 1
+		cfg = &c
+	}
+	s.rows = cfg.Table()
+	for _, row := range s.rows {
+		if row.Param != "weight" {
+			continue
+		}
+		m := &module{row: row, params: params{}, o: 1, i: 1}
+		if len(row.Shape) > 0 {
+			m.o = row.Shape[0]
+		}
+		for _, d := range row.Shape[min(1, len(row.Shape)):] {
+			m.i *= d
+		}
+		s.modules = append(s.modules, m)
+		s.byName[row.Module] = m
+	}
+	for _, t := range infos {
+		mod, param := glm.ModuleOf(t.Name)
+		if m := s.byName[mod]; m != nil {
+			m.params[param] = t
+		}
+	}
+	for i := range s.model.Entries {
+		if e := &s.model.Entries[i]; e.Source.Name != e.Name {
+			if m := s.byName[e.Module]; m != nil {
+				m.stack = &e.Source
+			}
+		}
+	}
+	for _, m := range s.modules {
+		s.judge(m)
+	}
+}
+
+// judge finds out what a module is and what the config says it should be.
+func (s *subject) judge(m *module) {
+	four := false
+	if s.decl != nil && s.decl.method != "" && (m.row.Role.IsLinear() || m.row.Role.IsVision() && len(m.row.Shape) == 2) {
+		m.want, m.ignore, m.group = s.decl.want(m.row.Module)
+		m.known = slices.Contains([]string{"compressed-tensors", "fp8", "ascend"}, s.decl.method)
+		four = m.want.kind == int4Bytes
+	}
+	if m.stack != nil {
+		m.form = form{kind: plain}
+		return
+	}
+	m.form = detect(m.params, m.o, m.i, four)
+	// One scale a row is a channel scale, or a group as wide as the row.
+	if m.form.kind == m.want.kind && m.form.group == 0 && int64(m.want.group) == m.i {
+		m.form.group = m.want.group
+	}
+}

@@ -1,0 +1,219 @@
+package check
+
+import (
+	"slices"
+
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// checkTensors compares every tensor with what the family's table, the
+// config's words and the layouts' rules demand.
+func (s *subject) checkTensors() {
+	if s.model == nil {
+		return
+	}
+	s.checkMissing()
+	for _, m := range s.modules {
+		s.checkModule(m)
+	}
+	for _, row := range s.rows {
+		if row.Param == "weight" {
+			continue
+		}
+		if t, ok := s.tensors[row.Name]; ok {
+			s.checkPlain(t, row)
+		}
+	}
+	for _, t := range s.model.Unexpected {
+		if s.ascend && t.File == "rot.safetensors" {
+			continue
+		}
+		s.add("tensor-unexpected", t.Name, "%s %v in %s is in no table of %s", t.DType, t.Shape, t.File, s.cfg.Family)
+	}
+	s.checkGroups()
+}
+
+// checkMissing names the rows that nothing stands for.
+func (s *subject) checkMissing() {
+	mtpThere := slices.ContainsFunc(s.modules, func(m *module) bool { return m.row.MTP && (len(m.params) > 0 || m.stack != nil) })
+	for _, row := range s.model.Missing {
+		if m := s.byName[row.Module]; m != nil && row.Param == "weight" && m.form.kind != absent {
+			continue
+		}
+		switch {
+		case row.MTP && !mtpThere: // config-mtp-absent says it once
+		case row.Role == glm.RouterBias:
+			s.add("router-bias-missing", row.Name, "the router of layer %d has lost its bias [%d]", row.Layer, row.Shape[0])
+		case row.MTP:
+			s.add("mtp-incomplete", row.Name, "the MTP layer lacks this tensor %v", row.Shape)
+		default:
+			s.add("tensor-missing", row.Name, "%s %v is required by config.json", row.Role, row.Shape)
+		}
+	}
+}
+
+// checkPlain checks a full-precision tensor.
+func (s *subject) checkPlain(t safetensors.Info, row glm.Tensor) {
+	if !slices.Equal(t.Shape, row.Shape) {
+		s.add("tensor-shape", t.Name, "it is %v, config.json implies %v", t.Shape, row.Shape)
+	}
+	switch {
+	case row.Role == glm.RouterBias:
+		if t.DType != safetensors.F32 {
+			s.add("router-bias-dtype", t.Name, "it is %s; the values differ by less than %s can tell apart", t.DType, t.DType)
+		}
+	case t.DType == safetensors.F64 || !isFloat(t.DType):
+		s.add("tensor-dtype", t.Name, "it is %s; BF16, F16 or F32 is needed here", t.DType)
+	}
+}
+
+// quantisable tells whether a module's encoding is the config's affair. The
+// engines build all others in full precision whatever the config says.
+func quantisable(r glm.Role) bool { return r.IsLinear() && r != glm.IndexerK }
+
+// checkModule compares what a module is with what it should be.
+func (s *subject) checkModule(m *module) {
+	f := m.form
+	if m.stack != nil || f.kind == absent && len(m.params) == 0 {
+		return
+	}
+	if f.kind == foreign {
+		return // engines.go and config.go speak of other tools' formats
+	}
+	if f.kind == naked {
+		s.add("companion-missing", m.row.Module, "the weight is %s and has no scale", m.params["weight"].DType)
+		return
+	}
+	if m.known && m.want.kind != foreign && (quantisable(m.row.Role) || m.row.Role.IsVision()) && f.kind != absent {
+		s.compareWithConfig(m)
+	}
+	if !f.quantised() {
+		if t, ok := m.params["weight"]; ok {
+			s.checkPlain(t, m.row)
+		}
+	} else if m.known && m.want.kind == f.kind {
+		f = m.want // the declared group decides the shapes
+	}
+	s.checkParts(m, f)
+}
+
+// compareWithConfig finds disagreement between config and tensors, which no
+// engine notices in all its forms.
+func (s *subject) compareWithConfig(m *module) {
+	f, w := m.form, m.want
+	where := m.row.Module
+	switch {
+	case f == w:
+	case w.quantised() && !f.quantised():
+		detail := "the config (%s) says %s, the tensor is %s"
+		code := "weight-not-quantized"
+		s.add(code, where, detail, m.group, w, m.params["weight"].DType)
+	case !w.quantised() && f.quantised() && m.ignore:
+		s.add("ignored-but-quantized", where, "the config leaves it alone, the tensor is %s", f)
+	case !w.quantised() && f.quantised():
+		s.add("ignored-but-quantized", where, "no target of the config matches it, the tensor is %s", f)
+	case f.kind == int4Packed && w.kind == int4Bytes, f.kind == int4Bytes && w.kind == int4Packed:
+		s.add("packed-name", where, "the config says %s, the tensor is %s", w, f)
+	case f.kind == w.kind: // group sizes differ
+		s.add("weight-encoding", where, "the config says %s, the tensor is %s", w, f)
+	default:
+		s.add("weight-encoding", where, "the config (%s) says %s, the tensor is %s", m.group, w, f)
+	}
+}
+
+// floatParams are further parameters of a module that the table lists as rows
+// of their own.
+func (s *subject) isRow(name string) bool {
+	_, ok := s.tableNames()[name]
+	return ok
+}
+
+func (s *subject) tableNames() map[string]struct{} {
+	if s.names == nil {
+		s.names = make(map[string]struct{}, len(s.rows))
+		for i := range s.rows {
+			s.names[s.rows[i].Name] = struct{}{}
+		}
+	}
+	return s.names
+}
+
+// checkParts compares the tensors of a module with the parts of its form:
+// each there, with the right type and the exact shape, and nothing else.
+func (s *subject) checkParts(m *module, f form) {
+	down := m.row.Role == glm.ExpertDown || m.row.Role == glm.AttnO || m.row.Role == glm.DenseDown || m.row.Role == glm.SharedDown
+	parts := f.parts(m.o, m.i, down)
+	if f.group > 0 && m.i%int64(f.group) != 0 {
+		s.add("companion-shape", m.row.Module, "%d input columns do not divide into groups of %d", m.i, f.group)
+		return
+	}
+	allowed := map[string]bool{}
+	for _, p := range parts {
+		allowed[p.param] = true
+		t, ok := m.params[p.param]
+		switch {
+		case !ok && p.param == "weight_shape":
+			s.add("companion-missing", m.row.Module+"."+p.param, "packed weights carry their shape; engines register it").as(Warning)
+			continue
+		case !ok:
+			s.add("companion-missing", m.row.Module+"."+p.param, "a %s weight needs it", f)
+			continue
+		}
+		isWeight := p.param == "weight" || p.param == "weight_packed"
+		if !slices.Equal(t.Shape, p.shape) {
+			code := "companion-shape"
+			if isWeight {
+				code = "tensor-shape"
+			}
+			s.add(code, t.Name, "it is %v, a %s weight [%d %d] needs %v", t.Shape, f, m.o, m.i, p.shape)
+		}
+		if !slices.Contains(p.dtypes, t.DType) {
+			code := "companion-dtype"
+			if isWeight {
+				code = "tensor-dtype"
+			}
+			s.add(code, t.Name, "it is %s, a %s weight needs %v", t.DType, f, p.dtypes)
+		} else if (f.kind == int4Packed || f.kind == int4Bytes && f.group > 0) && p.param == "weight_scale" && t.DType == safetensors.F32 {
+			s.add("companion-dtype", t.Name, "group scales in F32 are rounded to BF16 when loaded").as(Warning)
+		}
+	}
+	for name, t := range m.params {
+		if allowed[name] || s.isRow(t.Name) && (name != "weight" || !f.quantised()) {
+			continue
+		}
+		switch {
+		case f.kind == plain:
+			s.add("companion-unexpected", t.Name, "the weight is not quantised, and a %s %v lies beside it", t.DType, t.Shape)
+		default:
+			s.add("companion-unexpected", t.Name, "a %s weight has no such tensor", f)
+		}
+	}
+}
+
+// checkGroups demands that the members of a fused group, and all experts of a
+// layer, are encoded alike: engines ask the first.
+func (s *subject) checkGroups() {
+	first := map[string]*module{}
+	told := map[string]bool{}
+	for _, m := range s.modules {
+		g := m.row.Group
+		if g == "" || m.form.kind == absent || m.form.kind == foreign {
+			continue
+		}
+		a, ok := first[g]
+		if !ok {
+			first[g] = m
+			continue
+		}
+		if a.form == m.form {
+			continue
+		}
+		if m.row.Role.IsExpert() {
+			s.add("experts-mixed", m.row.Module, "it is %s, %s is %s", m.form, a.row.Module, a.form)
+		} else if !told[g] {
+			told[g] = true
+			s.add("group-mixed", g, "%s is %s, %s is %s", a.row.Module, a.form, m.row.Module, m.form)
+		}
+	}
+}

@@ -1,0 +1,324 @@
+package check
+
+import (
+	"context"
+	"encoding/binary"
+	"math"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// chunk is how much of a tensor is in memory at a time.
+const chunk = 1 << 20
+
+// meter counts bytes for Options.Progress.
+type meter struct {
+	mu          sync.Mutex
+	done, total int64
+	fn          func(done, total int64)
+}
+
+func newMeter(fn func(done, total int64)) *meter {
+	if fn == nil {
+		fn = func(int64, int64) {}
+	}
+	return &meter{fn: fn}
+}
+
+func (m *meter) expect(n int64) { m.mu.Lock(); m.total += n; m.mu.Unlock() }
+
+func (m *meter) add(n int64) {
+	m.mu.Lock()
+	m.done += n
+	m.fn(m.done, m.total)
+	m.mu.Unlock()
+}
+
+// job is one tensor, or one module, whose values are read.
+type job struct {
+	bytes int64
+	run   func(ctx context.Context) ([]Finding, error)
+}
+
+// checkValues streams the scales of every quantised weight, the router
+// biases, the codes behind every scale_bias and, on request, all weights.
+func (s *subject) checkValues(ctx context.Context, meter *meter) error {
+	if s.model == nil {
+		return nil
+	}
+	var jobs []job
+	for _, m := range s.modules {
+		jobs = append(jobs, s.valueJobs(m)...)
+	}
+	for _, row := range s.rows {
+		if t, ok := s.tensors[row.Name]; ok && row.Role == glm.RouterBias && t.DType == safetensors.F32 {
+			jobs = append(jobs, job{t.Size, func(ctx context.Context) ([]Finding, error) { return s.routerBias(ctx, t) }})
+		}
+	}
+	for _, j := range jobs {
+		meter.expect(j.bytes)
+	}
+	results := make([][]Finding, len(jobs)) // in order, so that reports do not depend on timing
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(s.opts.Workers)
+	for i, j := range jobs {
+		g.Go(func() (err error) {
+			results[i], err = j.run(ctx)
+			meter.add(j.bytes)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, fs := range results {
+		s.report.Findings = append(s.report.Findings, fs...)
+	}
+	return nil
+}
+
+func found(code, where, detail string) Finding {
+	sub := subject{report: &Report{}}
+	return *sub.add(code, where, "%s", detail)
+}
+
+func (s *subject) valueJobs(m *module) []job {
+	var jobs []job
+	add := func(t safetensors.Info, fn func(ctx context.Context, t safetensors.Info) ([]Finding, error)) {
+		jobs = append(jobs, job{t.Size, func(ctx context.Context) ([]Finding, error) { return fn(ctx, t) }})
+	}
+	if m.form.quantised() && m.form.kind != foreign {
+		for _, name := range []string{"weight_scale", "weight_scale_inv", "deq_scale", "input_scale"} {
+			if t, ok := m.params[name]; ok && isFloat(t.DType) {
+				add(t, func(ctx context.Context, t safetensors.Info) ([]Finding, error) { return s.scales(ctx, m, t) })
+			}
+		}
+		if t, ok := m.params["weight_offset"]; ok && isFloat(t.DType) {
+			add(t, s.offsets)
+		}
+		if t, ok := m.params["weight_shape"]; ok {
+			add(t, func(_ context.Context, t safetensors.Info) ([]Finding, error) { return s.weightShape(m, t) })
+		}
+		if b, ok := m.params["scale_bias"]; ok && s.wellFormed(m) {
+			jobs = append(jobs, job{b.Size + m.params["weight"].Size, func(ctx context.Context) ([]Finding, error) { return s.scaleBias(ctx, m) }})
+		}
+	}
+	if w, ok := m.params["weight"]; ok && s.opts.Weights {
+		add(w, func(ctx context.Context, t safetensors.Info) ([]Finding, error) { return s.weights(ctx, m, t) })
+	}
+	return jobs
+}
+
+// wellFormed tells whether every part of the module has its dtype and shape.
+func (s *subject) wellFormed(m *module) bool {
+	for _, p := range m.form.parts(m.o, m.i, m.row.Role == glm.ExpertDown) {
+		t, ok := m.params[p.param]
+		if !ok || safetensors.DataSize(p.dtypes[0], p.shape) != t.Size || t.DType != p.dtypes[0] {
+			return false
+		}
+	}
+	return true
+}
+
+// each calls fn with pieces of a tensor's bytes; off counts from its start.
+func (s *subject) each(ctx context.Context, t safetensors.Info, fn func(p []byte, off int64)) error {
+	buf := make([]byte, min(chunk, t.Size))
+	for off := int64(0); off < t.Size; off += int64(len(buf)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		buf = buf[:min(int64(len(buf)), t.Size-off)]
+		if err := s.ckpt.ReadAt(t, off, buf); err != nil {
+			return err
+		}
+		fn(buf, off)
+	}
+	return nil
+}
+
+// eachFloat calls fn for every element of a float tensor.
+func (s *subject) eachFloat(ctx context.Context, t safetensors.Info, fn func(i int64, v float32)) error {
+	width := int64(t.DType.Bits() / 8)
+	vals := make([]float32, chunk/width)
+	var derr error
+	err := s.each(ctx, t, func(p []byte, off int64) {
+		v := vals[:int64(len(p))/width]
+		if err := layout.DecodeFloats(v, p, t.DType); err != nil {
+			derr = err
+			return
+		}
+		for i, x := range v {
+			fn(off/width+int64(i), x)
+		}
+	})
+	if err == nil {
+		err = derr
+	}
+	return err
+}
+
+// tally counts one kind of bad value and remembers the first.
+type tally struct {
+	n, first int64
+	value    float32
+}
+
+func (t *tally) note(i int64, v float32) {
+	if t.n == 0 {
+		t.first, t.value = i, v
+	}
+	t.n++
+}
+
+func isBF16(v float32) bool { return math.Float32bits(v)&0xffff == 0 }
+
+// scales judges the values of a scale tensor.
+func (s *subject) scales(ctx context.Context, m *module, t safetensors.Info) ([]Finding, error) {
+	var bad, zero, neg, unset, odd tally
+	err := s.eachFloat(ctx, t, func(i int64, v float32) {
+		switch {
+		case v != v || math.IsInf(float64(v), 0):
+			bad.note(i, v)
+		case v == -math.MaxFloat32:
+			unset.note(i, v)
+		case v == 0:
+			zero.note(i, v)
+		case v < 0:
+			neg.note(i, v)
+		case t.DType == safetensors.F32 && !isBF16(v):
+			odd.note(i, v)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []Finding
+	add := func(code string, n tally, what string) *Finding {
+		f := found(code, t.Name, what+": "+describe(n, t))
+		out = append(out, f)
+		return &out[len(out)-1]
+	}
+	if bad.n > 0 {
+		add("scale-nonfinite", bad, "NaN or infinite")
+	}
+	if unset.n > 0 {
+		add("scale-unset", unset, "never set")
+	}
+	if zero.n > 0 {
+		add("scale-zero", zero, "zero")
+	}
+	if neg.n > 0 {
+		f := add("scale-negative", neg, "negative")
+		if m.form.kind == int4Packed || m.form.kind == int4Bytes {
+			f.as(Warning)
+			f.Detail += "; Marlin takes it, kernels that turn group scales into FP8 are not known to"
+		}
+	}
+	if odd.n > 0 && m.form.kind == ascendInt8 {
+		add("scale-not-bf16", odd, "not a BF16 number")
+	}
+	return out, nil
+}
+
+func describe(n tally, t safetensors.Info) string {
+	return sprintf("%d of %d, the first at index %d (%g)", n.n, t.Elements(), n.first, n.value)
+}
+
+func (s *subject) offsets(ctx context.Context, t safetensors.Info) ([]Finding, error) {
+	var bad tally
+	err := s.eachFloat(ctx, t, func(i int64, v float32) {
+		if v != 0 {
+			bad.note(i, v)
+		}
+	})
+	if err != nil || bad.n == 0 {
+		return nil, err
+	}
+	return []Finding{found("offset-nonzero", t.Name, describe(bad, t))}, nil
+}
+
+// routerBias notices an F32 bias whose values all fit BF16.
+func (s *subject) routerBias(ctx context.Context, t safetensors.Info) ([]Finding, error) {
+	var bad, odd, zero tally
+	err := s.eachFloat(ctx, t, func(i int64, v float32) {
+		switch {
+		case v != v || math.IsInf(float64(v), 0):
+			bad.note(i, v)
+		case !isBF16(v):
+			odd.note(i, v)
+		case v == 0:
+			zero.note(i, v)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if bad.n > 0 {
+		return []Finding{found("weight-nonfinite", t.Name, describe(bad, t))}, nil
+	}
+	if n := t.Elements(); n >= 4 && odd.n == 0 && zero.n < n {
+		return []Finding{found("router-bias-rounded", t.Name, sprintf("all %d values are BF16 numbers", n))}, nil
+	}
+	return nil, nil
+}
+
+func (s *subject) weightShape(m *module, t safetensors.Info) ([]Finding, error) {
+	raw := make([]byte, t.Size)
+	if err := s.ckpt.ReadAt(t, 0, raw); err != nil {
+		return nil, err
+	}
+	var got []int64
+	switch {
+	case t.DType == safetensors.I64 && len(raw) == 16:
+		got = []int64{int64(binary.LittleEndian.Uint64(raw)), int64(binary.LittleEndian.Uint64(raw[8:]))}
+	case t.DType == safetensors.I32 && len(raw) == 8:
+		got = []int64{int64(int32(binary.LittleEndian.Uint32(raw))), int64(int32(binary.LittleEndian.Uint32(raw[4:])))}
+	default:
+		return nil, nil // companion-dtype or companion-shape
+	}
+	if got[0] == m.o && got[1] == m.i {
+		return nil, nil
+	}
+	return []Finding{found("weight-shape-wrong", t.Name, sprintf("it says %v, the weight is [%d %d]", got, m.o, m.i))}, nil
+}
+
+// weights reads a whole weight: NaN, Inf, int4 codes outside their range.
+func (s *subject) weights(ctx context.Context, m *module, t safetensors.Info) ([]Finding, error) {
+	var bad tally
+	code := "weight-nonfinite"
+	var err error
+	switch {
+	case t.DType == safetensors.BF16 || t.DType == safetensors.F16 || t.DType == safetensors.F32:
+		err = s.eachFloat(ctx, t, func(i int64, v float32) {
+			if v != v || math.IsInf(float64(v), 0) {
+				bad.note(i, v)
+			}
+		})
+	case t.DType == safetensors.F8E4M3:
+		err = s.each(ctx, t, func(p []byte, off int64) {
+			for i, c := range p {
+				if c&0x7f == 0x7f {
+					bad.note(off+int64(i), float32(math.NaN()))
+				}
+			}
+		})
+	case m.form.kind == int4Bytes:
+		code = "code-range"
+		err = s.each(ctx, t, func(p []byte, off int64) {
+			for i, c := range p {
+				if v := int8(c); v < -8 || v > 7 {
+					bad.note(off+int64(i), float32(v))
+				}
+			}
+		})
+	}
+	if err != nil || bad.n == 0 {
+		return nil, err
+	}
+	return []Finding{found(code, t.Name, describe(bad, t))}, nil
+}
