@@ -212,11 +212,12 @@ func (s *subject) scales(ctx context.Context, m *module, t safetensors.Info) ([]
 	if zero.n > 0 {
 		add("scale-zero", zero, "zero")
 	}
-	if neg.n > 0 {
+	weightOnly := m.form.kind == int4Packed && s.activations(m.group) == ""
+	if neg.n > 0 && !weightOnly { // weight-only kernels take the sign as it is
 		f := add("scale-negative", neg, "negative")
 		if m.form.kind == int4Packed || m.form.kind == int4Bytes {
 			f.as(Warning)
-			f.Detail += "; Marlin takes it, kernels that turn group scales into FP8 are not known to"
+			f.Detail += "; kernels with quantised activations are not known to take it"
 		}
 	}
 	if odd.n > 0 && m.form.kind == ascendInt8 {
