@@ -104,13 +104,15 @@ func codeOf(err error) int {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, fsx.ErrLocked):
+	case errors.Is(err, fsx.ErrLocked), errors.Is(err, safetensors.ErrChanged):
 		return exitTemporary
+	case errors.Is(err, safetensors.ErrIO):
+		return exitIO
 	case errors.Is(err, fs.ErrNotExist):
 		return exitBadInput
 	}
 	var se *safetensors.Error
-	if errors.As(err, &se) && se.Kind != safetensors.ErrIO {
+	if errors.As(err, &se) {
 		return exitBadInput
 	}
 	var errno syscall.Errno

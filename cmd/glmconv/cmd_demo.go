@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/glmconv/glmconv/internal/demo"
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/progress"
+	"github.com/glmconv/glmconv/mtp"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/verify/check"
+)
+
+func cmdDemo() *cli.Command {
+	return &cli.Command{
+		Name:      "demo",
+		Usage:     "the whole story on a small built-in model: remap, quantise, check",
+		ArgsUsage: " ",
+		Description: "Extracts a trained 2-million-parameter GLM-5-like checkpoint, gives its MTP layer the\n" +
+			"missing tensors, quantises it in every scheme its shapes allow, checks each result,\n" +
+			"and prints sizes and weight errors. Needs no file and no network.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "out", Usage: "keep the files in this directory (default: a temporary one, removed)"},
+			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
+		},
+		Action: runDemo,
+	}
+}
+
+// demoResult is the result of demo --json.
+type demoResult struct {
+	Schema string    `json:"schema"`
+	Rows   []demoRow `json:"rows"`
+}
+
+type demoRow struct {
+	Scheme  layout.Scheme       `json:"scheme"`
+	Format  layout.Format       `json:"format"`
+	Bytes   int64               `json:"bytes"`
+	Errors  []quant.SchemeError `json:"errors"`
+	Check   bool                `json:"check"`
+	Refused string              `json:"refused"`
+}
+
+func runDemo(c *cli.Context) error {
+	if _, err := paths(c); err != nil {
+		return err
+	}
+	dir := c.String("out")
+	if dir == "" {
+		tmp, err := os.MkdirTemp("", "glmconv-demo-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(tmp)
+		dir = tmp
+	}
+	say := func(format string, args ...any) {
+		if !c.Bool("json") {
+			text := fmt.Sprintf(format, args...)
+			if c.String("out") == "" { // the folder is gone afterwards
+				text = strings.ReplaceAll(strings.ReplaceAll(text, dir+string(os.PathSeparator), ""), " in "+dir, "")
+			}
+			fmt.Fprint(c.App.Writer, text)
+		}
+	}
+	model := filepath.Join(dir, demo.Name)
+	if err := demo.Extract(model); err != nil {
+		return err
+	}
+	in, err := check.Inspect(model)
+	if err != nil {
+		return err
+	}
+	say("%s\n", in.Text())
+	r, err := mtp.NewRemap(model, mtp.Options{Layer: -1})
+	if err != nil {
+		return err
+	}
+	say("$ glmconv mtp-remap %s\n%s\n", demo.Name, r.Text())
+	if err := r.Apply(c.Context, fsx.OS, nil); err != nil {
+		return err
+	}
+	src, err := safetensors.OpenDir(model)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	say("$ glmconv quantize --scheme … --format … %s …\n\n  %-10s %-19s %10s %8s  %-44s %s\n", demo.Name, "scheme", "format", "size", "source", "weight error", "check")
+	res := demoResult{Schema: "glmconv.demo/1"}
+	good := true
+	for _, s := range layout.Schemes {
+		for _, f := range layout.Formats {
+			if layout.Supported(s, f) != nil {
+				continue
+			}
+			row, source, err := demoConvert(c.Context, src, dir, s, f)
+			if err != nil {
+				return err
+			}
+			res.Rows = append(res.Rows, row)
+			if row.Refused != "" {
+				say("  %-10s %-19s %10s %8s  %s\n", s, f, "-", "-", row.Refused)
+				continue
+			}
+			good = good && row.Check
+			verdict := map[bool]string{true: "ok", false: "FAILED"}[row.Check]
+			say("  %-10s %-19s %10s %7.0f%%  %-44s %s\n", s, f, progress.Bytes(row.Bytes), 100*float64(row.Bytes)/float64(source), errorsText(row.Errors), verdict)
+		}
+	}
+	if c.Bool("json") {
+		if err := writeJSON(c, res); err != nil {
+			return err
+		}
+	} else if c.String("out") != "" {
+		say("\nthe files are in %s\n", dir)
+	}
+	return verdict(good)
+}
+
+// demoConvert quantises the demo model one way and checks the result.
+func demoConvert(ctx context.Context, src *safetensors.Checkpoint, dir string, s layout.Scheme, f layout.Format) (demoRow, int64, error) {
+	row := demoRow{Scheme: s, Format: f}
+	p, err := quant.NewPlan(src, s, f, quant.Options{})
+	if impossible, ok := err.(*layout.ImpossibleError); ok {
+		row.Refused = "not for these shapes: " + impossible.Rule
+		return row, 0, nil
+	} else if err != nil {
+		return row, 0, err
+	}
+	dst := filepath.Join(dir, fmt.Sprintf("%s-%s-%s", demo.Name, s, f))
+	out, err := quant.Convert(ctx, p, src, dst, quant.ConvertOptions{Version: currentBuild().Version})
+	if err != nil {
+		return row, 0, err
+	}
+	row.Bytes, row.Errors = p.ResultBytes, out.Stats.Schemes
+	rep, err := check.Run(ctx, dst, check.Options{})
+	if err != nil {
+		return row, 0, err
+	}
+	row.Check = rep.OK
+	return row, p.SourceBytes, nil
+}
+
+func errorsText(list []quant.SchemeError) string {
+	text := ""
+	for i, e := range list {
+		if i > 0 {
+			text += ", "
+		}
+		text += fmt.Sprintf("%s %.2f %%", e.Scheme, 100*e.Relative)
+	}
+	return text
+}
