@@ -1,0 +1,36 @@
+// Package kernel holds the arithmetic of the runtime on slices: products of
+// activations with stored weights, norms, softmax, rope, routing, and the
+// quantisation of activations. It knows neither files nor models.
+//
+// # One order of summation
+//
+// Every output element is a function of its own inputs alone, and the order of
+// its sum is fixed: it does not depend on how many rows are computed together,
+// on the number of threads or on how the work is cut into tiles. The order of
+// a floating-point dot product over k = 0 … n−1 is
+//
+//	lane[j] = ((p[j] + p[j+8]) + p[j+16]) + …     j = 0 … 7, p[k] = x[k]·w[k]
+//	sum     = ((lane0+lane4) + (lane2+lane6)) + ((lane1+lane5) + (lane3+lane7))
+//
+// with every product and every sum rounded to float32 and a lane that no
+// element falls on being 0. That is eight lanes of one vector register, folded
+// in halves. A twin with vector instructions keeps the lanes; it may fuse the
+// multiplication with the addition, and then agrees to a stated bound rather
+// than to the bit. Integer products are exact in int32 and so agree in any
+// order: |code|·|code|·K ≤ 2^14·K, hence K may be up to 131,071.
+//
+// Weights and activations are row-major: y[M,N] = x[M,K] · w[N,K]ᵀ, and row i
+// of y starts at y[i·ldy].
+//
+// # Quantised products
+//
+// They compute what the serving engines compute (layouts-ascend.md 2.2-2.5,
+// engine-vllm.md 5), with s the weight's scale and t the token's:
+//
+//	W8A8     y = float(Σ q·a) · s · t                       exact int32 sum
+//	W4A8     y = (Σ_g float(Σ_{k∈g} q·a) · s_g) · t         groups in order
+//	FP8      y = (Σ q·a) · s · t                            q, a E4M3 values
+//	FP8 128  y = Σ_g (Σ_{k∈g} q·a) · (s_g · t_g)
+//	W4A8-FP8 y = (Σ_g (Σ_{k∈g} q·a) · s_g) · t              a E4M3 values
+//	W4A16    y = Σ (q·s)·x                                  weight only
+package kernel

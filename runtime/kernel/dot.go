@@ -1,0 +1,80 @@
+package kernel
+
+// Dot returns Σ a[k]·b[k] over k < len(a) in the order of the package comment;
+// len(b) >= len(a).
+func Dot(a, b []float32) float32 {
+	n := len(a)
+	b = b[:n]
+	var l0, l1, l2, l3, l4, l5, l6, l7 float32
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		x, w := a[i:i+8:i+8], b[i:i+8:i+8]
+		// The conversions forbid fusing: the same bits on every machine.
+		l0 += float32(x[0] * w[0])
+		l1 += float32(x[1] * w[1])
+		l2 += float32(x[2] * w[2])
+		l3 += float32(x[3] * w[3])
+		l4 += float32(x[4] * w[4])
+		l5 += float32(x[5] * w[5])
+		l6 += float32(x[6] * w[6])
+		l7 += float32(x[7] * w[7])
+	}
+	if i < n {
+		lanes := [8]float32{l0, l1, l2, l3, l4, l5, l6, l7}
+		for j := 0; i+j < n; j++ {
+			lanes[j] += float32(a[i+j] * b[i+j])
+		}
+		return fold(&lanes)
+	}
+	return ((l0 + l4) + (l2 + l6)) + ((l1 + l5) + (l3 + l7))
+}
+
+// Sum returns Σ a[k] in the order of the package comment.
+func Sum(a []float32) float32 {
+	var lanes [8]float32
+	for i, x := range a {
+		lanes[i&7] += x
+	}
+	return fold(&lanes)
+}
+
+func fold(l *[8]float32) float32 {
+	return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
+}
+
+// DotInt8 returns the exact Σ a[k]·b[k] of int8 codes over k < len(a), which is
+// at most 131,071; b holds the codes as two's complement bytes.
+func DotInt8(a []int8, b []byte) int32 {
+	n := len(a)
+	b = b[:n]
+	var s0, s1, s2, s3 int32
+	i := 0
+	for ; i+4 <= n; i += 4 {
+		x, w := a[i:i+4:i+4], b[i:i+4:i+4]
+		s0 += int32(x[0]) * int32(int8(w[0]))
+		s1 += int32(x[1]) * int32(int8(w[1]))
+		s2 += int32(x[2]) * int32(int8(w[2]))
+		s3 += int32(x[3]) * int32(int8(w[3]))
+	}
+	for ; i < n; i++ {
+		s0 += int32(a[i]) * int32(int8(b[i]))
+	}
+	return s0 + s1 + s2 + s3
+}
+
+// Axpy adds p·v to dst, each element rounded after the product and after the
+// sum.
+func Axpy(dst []float32, p float32, v []float32) {
+	v = v[:len(dst)]
+	for i := range dst {
+		dst[i] += float32(p * v[i])
+	}
+}
+
+// Add adds v to dst.
+func Add(dst, v []float32) {
+	v = v[:len(dst)]
+	for i := range dst {
+		dst[i] += v[i]
+	}
+}

@@ -1,0 +1,78 @@
+package kernel
+
+import (
+	"sync"
+
+	"github.com/glmconv/glmconv/quant/numeric"
+)
+
+// FloatType is the stored form of an unquantised weight.
+type FloatType uint8
+
+// The stored forms, little-endian.
+const (
+	BF16 FloatType = iota
+	F16
+	F32
+)
+
+// Size returns the bytes of an element.
+func (t FloatType) Size() int {
+	if t == F32 {
+		return 4
+	}
+	return 2
+}
+
+// Decode widens len(dst) elements; exact.
+func (t FloatType) Decode(dst []float32, src []byte) {
+	switch t {
+	case BF16:
+		numeric.DecodeBF16(dst, src)
+	case F16:
+		numeric.DecodeF16(dst, src)
+	default:
+		numeric.DecodeF32(dst, src)
+	}
+}
+
+// rowBlock is how many weight rows are decoded at a time: enough for a tile
+// kernel to block over, few enough to stay in the cache.
+const rowBlock = 8
+
+// Float computes y[M,N] = x[M,K]·w[N,K]ᵀ for an unquantised weight, in float32.
+func Float(y []float32, ldy int, x []float32, m int, t FloatType, w []byte, n, k int, workers *Workers) {
+	size := t.Size()
+	workers.Each(n, rowBlock, m*k+k, func(lo, hi int) {
+		buf := floats(rowBlock * k)
+		defer buf.free()
+		for j := lo; j < hi; j += rowBlock {
+			r := min(rowBlock, hi-j)
+			t.Decode(buf.s[:r*k], w[j*k*size:])
+			tileF32(y[j:], ldy, x, k, buf.s, k, m, r, k)
+		}
+	})
+}
+
+// scratch is a slice from a pool.
+type scratch[T any] struct {
+	s    []T
+	pool *sync.Pool
+}
+
+func (b *scratch[T]) free() { b.pool.Put(b) }
+
+var floatPool, intPool, bytePool sync.Pool
+
+func take[T any](p *sync.Pool, n int) *scratch[T] {
+	b, _ := p.Get().(*scratch[T])
+	if b == nil || cap(b.s) < n {
+		b = &scratch[T]{s: make([]T, n), pool: p}
+	}
+	b.s = b.s[:n]
+	return b
+}
+
+func floats(n int) *scratch[float32] { return take[float32](&floatPool, n) }
+func ints(n int) *scratch[int32]     { return take[int32](&intPool, n) }
+func codes(n int) *scratch[byte]     { return take[byte](&bytePool, n) }

@@ -1,0 +1,50 @@
+package kernel
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Workers runs loops over independent outputs on a number of goroutines. The
+// zero value and nil run everything on the caller's goroutine. What a loop
+// computes never depends on the number.
+type Workers struct{ N int }
+
+// minWork is the number of multiplications below which a second goroutine
+// costs more than it brings.
+const minWork = 1 << 16
+
+// Each calls fn for blocks [lo, hi) that cover 0 … n−1, in any order and at the
+// same time. Blocks start at multiples of align. work is the cost of one index
+// in multiplications.
+func (w *Workers) Each(n, align, work int, fn func(lo, hi int)) {
+	workers := 1
+	if w != nil {
+		workers = max(1, min(w.N, n*max(work, 1)/minWork))
+	}
+	if workers == 1 || n <= align {
+		if n > 0 {
+			fn(0, n)
+		}
+		return
+	}
+	// A few blocks per worker even out cores of different speed.
+	step := (n + 4*workers - 1) / (4 * workers)
+	step = (step + align - 1) / align * align
+	var next atomic.Int64
+	run := func() {
+		for {
+			lo := int(next.Add(int64(step))) - step
+			if lo >= n {
+				return
+			}
+			fn(lo, min(lo+step, n))
+		}
+	}
+	var wg sync.WaitGroup
+	for range workers - 1 {
+		wg.Go(run)
+	}
+	run()
+	wg.Wait()
+}
