@@ -39,7 +39,7 @@ func (r *Remap) Apply(ctx context.Context, fsys fsx.FS, progress Progress) error
 	if err != nil {
 		return fmt.Errorf("%s: %w", dst, err)
 	}
-	defer unlock()
+	defer func() { _ = unlock() }()
 	if _, err := fsx.RemoveTemps(fsys, dst); err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func undo(dir string, fsys fsx.FS, name string, now *index, rec *receipt) error 
 	if err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
-	defer unlock()
+	defer func() { _ = unlock() }()
 	if err := unchanged(dir, name, now, rec); err != nil {
 		return err
 	}

@@ -129,7 +129,7 @@ func TestLocked(t *testing.T) {
 	dir := clone(t, "nano-glm5")
 	unlock, err := fsx.Lock(dir)
 	require.NoError(t, err)
-	defer unlock()
+	defer func() { _ = unlock() }()
 	r, err := NewRemap(dir, Options{Layer: -1})
 	require.NoError(t, err)
 	require.ErrorIs(t, r.Apply(context.Background(), fsx.OS, nil), fsx.ErrLocked)

@@ -206,7 +206,7 @@ func (p *Plan) checkComplete() error {
 			"%d tensors are missing, the first is %s", len(missing), missing[0].Name)
 	}
 	if mtpGone && p.Config.MTPLayers > 0 {
-		p.Notes = append(p.Notes, fmt.Sprintf("config.json declares an MTP layer and the source has none of it: the result cannot draft (num_nextn_predict_layers becomes 0)"))
+		p.Notes = append(p.Notes, "config.json declares an MTP layer and the source has none of it: the result cannot draft (num_nextn_predict_layers becomes 0)")
 	}
 	return nil
 }

@@ -53,11 +53,12 @@ func (w *Writer) Written() int64 { return w.written }
 
 // fail notes the first failure.
 func (w *Writer) fail(reason string, err error) error {
-	w.err = &Error{Kind: ErrIO, File: w.path, Tensor: w.current(), Offset: -1, Reason: reason, Err: err}
+	e := &Error{Kind: ErrIO, File: w.path, Tensor: w.current(), Offset: -1, Reason: reason, Err: err}
 	if w.f != nil {
-		w.err.(*Error).Offset = w.written
+		e.Offset = w.written
 	}
-	return w.err
+	w.err = e
+	return e
 }
 
 // current names the tensor at the present position.

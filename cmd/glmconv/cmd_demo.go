@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -130,7 +131,8 @@ func runDemo(c *cli.Context) error {
 func demoConvert(ctx context.Context, src *safetensors.Checkpoint, dir string, s layout.Scheme, f layout.Format) (demoRow, int64, error) {
 	row := demoRow{Scheme: s, Format: f}
 	p, err := quant.NewPlan(src, s, f, quant.Options{})
-	if impossible, ok := err.(*layout.ImpossibleError); ok {
+	var impossible *layout.ImpossibleError
+	if errors.As(err, &impossible) {
 		row.Refused = "not for these shapes: " + impossible.Rule
 		return row, 0, nil
 	} else if err != nil {

@@ -72,9 +72,9 @@ func TestExitCodes(t *testing.T) {
 
 func TestUnknownCommand(t *testing.T) {
 	var out, errOut bytes.Buffer
-	code := run(context.Background(), []string{"glmconv", "verison"}, &out, &errOut)
+	code := run(context.Background(), []string{"glmconv", "inspekt"}, &out, &errOut)
 	assert.Equal(t, exitUsage, code)
-	assert.Contains(t, errOut.String(), `unknown command "verison"`)
-	assert.Contains(t, errOut.String(), "version")
+	assert.Contains(t, errOut.String(), `unknown command "inspekt"`)
+	assert.Contains(t, errOut.String(), "inspect")
 	assert.NotContains(t, errOut.String(), "panic")
 }

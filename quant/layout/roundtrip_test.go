@@ -159,7 +159,9 @@ func TestTable(t *testing.T) {
 			if err := Supported(s, f); err == nil {
 				possible++
 			} else {
-				assert.NotEmpty(t, err.(*ImpossibleError).Hint())
+				var e *ImpossibleError
+				require.ErrorAs(t, err, &e)
+				assert.NotEmpty(t, e.Hint())
 			}
 		}
 	}

@@ -186,15 +186,3 @@ func correlate(w []float32, r float32) (wq, qq float64) {
 	}
 	return wq, float64(squares)
 }
-
-// sumSquares returns Σ w².
-func sumSquares(w []float32) (total float64) {
-	for lo := 0; lo < len(w); lo += chunkLen {
-		var sum laneSum
-		for i, v := range w[lo:min(lo+chunkLen, len(w))] {
-			sum[i&(lanes-1)] += float32(v * v)
-		}
-		total += sum.fold()
-	}
-	return total
-}

@@ -109,9 +109,7 @@ func (in *Inspection) fill(s *subject) {
 		}
 		in.Problems = append(in.Problems, where+p.Detail)
 	}
-	for _, n := range s.cfg.Notes {
-		in.Problems = append(in.Problems, n)
-	}
+	in.Problems = append(in.Problems, s.cfg.Notes...)
 	for _, t := range s.ckpt.Tensors() {
 		in.DTypes[t.DType.String()] += t.Size
 		line := TensorLine{Name: t.Name, DType: t.DType.String(), Shape: t.Shape, Bytes: t.Size, File: t.File}

@@ -52,15 +52,6 @@ type module struct {
 	known  bool              // the config's word is known (a quantisation glmconv can judge)
 }
 
-func (m *module) file() string {
-	for _, n := range []string{"weight", "weight_packed"} {
-		if t, ok := m.params[n]; ok {
-			return t.File
-		}
-	}
-	return ""
-}
-
 // add notes a finding with its code's severity and hint.
 func (s *subject) add(code, where, format string, args ...any) *Finding {
 	c := byName[code]

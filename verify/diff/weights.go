@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -196,8 +195,4 @@ func compare(ctx context.Context, name string, a, b *weight, read func(int64)) (
 		m.Relative = Figure(math.Sqrt(diff / sum))
 	}
 	return m, nil
-}
-
-func sameSide(a, b safetensors.Info) bool {
-	return a.DType == b.DType && slices.Equal(a.Shape, b.Shape)
 }
