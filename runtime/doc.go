@@ -1,0 +1,42 @@
+// Package runtime runs GLM checkpoints on a CPU: from BF16 and from every
+// quantised layout that glmconv writes, with the arithmetic that the serving
+// engines use for it.
+//
+//	m, err := runtime.Load("GLM-4.5-Air-W8A8", runtime.Options{})
+//	s := m.NewSession()
+//	h, err := s.Forward(ctx, ids)             // states after model.norm [T, H]
+//	z, err := m.Logits(ctx, h[len(h)-H:])     // logits of the last token [1, V]
+//
+// Package runtime/spec generates text from it, runtime/tokenizer makes the ids.
+//
+// # One token, one answer
+//
+// The logits of a token depend on the tokens before it and on nothing else: not
+// on the batch it is computed in, the number of threads, the chunks of a long
+// prompt, the tiles of a streamed weight, or on whether it is a draft that is
+// being verified. Every sum has one order (runtime/kernel), activations are
+// quantised for each token, and a token's experts are added up in the order of
+// their numbers. Tests compare with ==.
+//
+// # One forward pass, two ways to hold weights
+//
+// Blocks ask a Provider for weights, a run of rows at a time. Resident keeps
+// what it has read; Streaming reads each tile and forgets it, so that a model
+// larger than memory goes through layer by layer:
+//
+//	p, _ := runtime.NewStreaming(cfg, ckpt, 16<<20)
+//	m, _ := runtime.New(cfg, p, runtime.Options{})
+//	x, _ := m.Embed(ids)
+//	for l := range m.Layers() {
+//		err := m.Layer(ctx, l, x, []runtime.Span{{Cache: new(runtime.LayerCache), N: len(ids)}}, nil)
+//	}
+//	h, _ := m.FinalNorm(x)
+//	err = m.LogitTiles(ctx, h, func(lo, n int, z []float32) error { … })
+//
+// # Precision
+//
+// Activations outside of quantised modules, the residual stream, norms, router,
+// softmax and all accumulation are float32 (architectures.md 12). Quantised
+// modules: see runtime/kernel; scales are rounded as the engines round them
+// when they load a file.
+package runtime

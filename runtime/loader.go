@@ -1,0 +1,160 @@
+package runtime
+
+import (
+	"sync"
+
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/runtime/kernel"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// Source is the part of a checkpoint that the runtime reads;
+// *safetensors.Checkpoint is one. It must be safe for concurrent use.
+type Source interface {
+	layout.TensorReader
+	Tensors() []safetensors.Info
+}
+
+// loader turns stored tensors into weights.
+type loader struct {
+	cfg     *glm.Config
+	src     Source
+	scheme  *scheme
+	entries map[string]*glm.Entry
+	missing []glm.Tensor
+
+	mu     sync.Mutex
+	stored map[string]layout.Stored // by module
+}
+
+func newLoader(cfg *glm.Config, src Source) (*loader, error) {
+	s, err := parseScheme(cfg)
+	if err != nil {
+		return nil, err
+	}
+	l := &loader{cfg: cfg, src: src, scheme: s, entries: map[string]*glm.Entry{}, stored: map[string]layout.Stored{}}
+	found := glm.Survey(cfg, src.Tensors())
+	for i := range found.Entries {
+		l.entries[found.Entries[i].Name] = &found.Entries[i]
+	}
+	l.missing = found.Missing
+	return l, nil
+}
+
+// has reports whether the tensor, in whatever form, is stored.
+func (l *loader) has(t *glm.Tensor) bool {
+	if t == nil {
+		return false
+	}
+	if l.entries[t.Name] != nil {
+		return true
+	}
+	_, err := l.lookup(t)
+	return err == nil
+}
+
+func (l *loader) lookup(t *glm.Tensor) (layout.Stored, error) {
+	l.mu.Lock()
+	s, ok := l.stored[t.Module]
+	l.mu.Unlock()
+	if ok {
+		return s, nil
+	}
+	s, err := layout.Lookup(l.src, t.Module, layout.Hints{Bits: l.scheme.bits, Cols: func(string) int { return int(t.Shape[1]) }})
+	if err != nil {
+		return s, err
+	}
+	l.mu.Lock()
+	l.stored[t.Module] = s
+	l.mu.Unlock()
+	return s, nil
+}
+
+// rows reads rows lo..hi of a 2-D weight; hi is rounded up to what the layout
+// can read.
+func (l *loader) rows(t *glm.Tensor, lo, hi int) (*Weight, error) {
+	rows, cols := int(t.Shape[0]), int(t.Shape[1])
+	if e := l.entries[t.Name]; e != nil && isFloat(e.Source.DType) {
+		return l.floatRows(e, lo, min(hi, rows), cols)
+	}
+	s, err := l.lookup(t)
+	if err != nil {
+		return nil, err
+	}
+	if s.Rows != rows || s.Cols != cols {
+		return nil, &Error{Where: t.Name, Reason: shapeReason(s.Rows, s.Cols, rows, cols), Kind: ErrIncomplete}
+	}
+	if s.Encoding == layout.Float {
+		return l.floatRows(&glm.Entry{Source: s.Codes}, lo, min(hi, rows), cols)
+	}
+	act, err := l.scheme.activation(s)
+	if err != nil {
+		return nil, err
+	}
+	align := s.RowAlign()
+	hi = min((hi+align-1)/align*align, rows)
+	m, err := layout.ReadRows(l.src, s, lo, hi)
+	if err != nil {
+		return nil, err
+	}
+	engineScales(m, s, act)
+	return &Weight{Rows: m.Rows, Cols: cols, Quant: m, Act: act}, nil
+}
+
+// engineScales rounds stored scales as the engines do when they load them:
+// Ascend's int8 scales and the group scales of vLLM's int4 kernels to BF16
+// (layouts-ascend.md 2.2, engine-vllm.md 4), W4A8-FP8 group scales to FP8 under
+// a row scale (engine-vllm.md 5 item 2).
+func engineScales(m *numeric.Matrix, s layout.Stored, act Activation) {
+	if s.Format == layout.Ascend && s.Encoding == layout.Int8ChannelEnc || m.Code == numeric.Int4 && s.Group > 0 {
+		for i, v := range m.Scales {
+			m.Scales[i] = numeric.RoundBF16(v)
+		}
+	}
+	if m.Code == numeric.Int4 && act == FP8Token {
+		n := m.ScaleCols()
+		for r := range m.Rows {
+			copy(m.Scales[r*n:][:n], numeric.VLLMGroupScales(m.Scales[r*n:][:n]))
+		}
+	}
+}
+
+func isFloat(d safetensors.DType) bool {
+	return d == safetensors.BF16 || d == safetensors.F16 || d == safetensors.F32
+}
+
+func floatType(d safetensors.DType) kernel.FloatType {
+	switch d {
+	case safetensors.F16:
+		return kernel.F16
+	case safetensors.F32:
+		return kernel.F32
+	}
+	return kernel.BF16
+}
+
+func (l *loader) floatRows(e *glm.Entry, lo, hi, cols int) (*Weight, error) {
+	w := &Weight{Rows: hi - lo, Cols: cols, Type: floatType(e.Source.DType)}
+	w.Data = make([]byte, w.Rows*cols*w.Type.Size())
+	return w, l.src.ReadAt(e.Source, e.Offset+int64(lo)*int64(cols*w.Type.Size()), w.Data)
+}
+
+// vector reads a whole tensor of one dimension as float32.
+func (l *loader) vector(t *glm.Tensor) ([]float32, error) {
+	info, ok := l.src.Info(t.Name)
+	if !ok || !isFloat(info.DType) {
+		return nil, &Error{Where: t.Name, Reason: "is missing or has no floating-point dtype", Kind: ErrIncomplete}
+	}
+	if info.Elements() != t.Elements() {
+		return nil, &Error{Where: t.Name, Reason: shapeReason(int(info.Elements()), 1, int(t.Elements()), 1), Kind: ErrIncomplete}
+	}
+	raw := make([]byte, info.Size)
+	if err := l.src.ReadAt(info, 0, raw); err != nil {
+		return nil, err
+	}
+	out := make([]float32, info.Elements())
+	floatType(info.DType).Decode(out, raw)
+	return out, nil
+}

@@ -1,0 +1,194 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	goruntime "runtime"
+
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/runtime/kernel"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// Options change how a model computes; the zero value is the default.
+type Options struct {
+	Threads int // goroutines; 0: one for each CPU that Go may use
+	// ActDivisor is what the absmax of a token is divided by for int8
+	// activations; 0: 127, as the engines do. compressed-tensors' own
+	// arithmetic has 127.5.
+	ActDivisor float32
+	// Chunk is how many rows of a sequence Session.Forward computes together;
+	// 0: 512. It changes memory and speed, no result.
+	Chunk int
+}
+
+// Model is a checkpoint ready to compute. It is safe for concurrent use, the
+// sessions it makes are not.
+type Model struct {
+	cfg     *glm.Config
+	p       Provider
+	opt     Options
+	refs    *modelRefs
+	att     attention
+	workers *kernel.Workers
+	mtp     *MTP
+
+	close func() error
+}
+
+// Load opens a checkpoint directory with its weights in memory (read when they
+// are first needed). Errors are those of glm, safetensors and layout, or match
+// ErrUnsupported or ErrIncomplete.
+func Load(dir string, o Options) (*Model, error) {
+	cfg, err := glm.LoadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	ckpt, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	p, err := NewResident(cfg, ckpt)
+	if err == nil {
+		var m *Model
+		if m, err = New(cfg, p, o); err == nil {
+			m.close = ckpt.Close
+			return m, nil
+		}
+	}
+	_ = ckpt.Close()
+	return nil, err
+}
+
+// New makes a model of a config and a provider of its weights.
+func New(cfg *glm.Config, p Provider, o Options) (*Model, error) {
+	if o.Threads <= 0 {
+		o.Threads = goruntime.GOMAXPROCS(0)
+	}
+	if o.ActDivisor == 0 {
+		o.ActDivisor = kernel.EngineDivisor
+	}
+	if o.Chunk <= 0 {
+		o.Chunk = 512
+	}
+	m := &Model{cfg: cfg, p: p, opt: o, refs: collectRefs(cfg), workers: &kernel.Workers{N: o.Threads}}
+	switch cfg.Family {
+	case glm.Glm4Moe:
+		m.att = newGQA(cfg)
+	default:
+		return nil, unsupported(string(cfg.Family), "no forward pass for this family yet")
+	}
+	var lost []glm.Tensor
+	mtpLost := 0
+	for _, t := range p.Missing() {
+		switch {
+		case t.Role.IsVision():
+		case t.MTP:
+			mtpLost++
+		default:
+			lost = append(lost, t)
+		}
+	}
+	if len(lost) > 0 {
+		return nil, &Error{Where: lost[0].Name, Reason: fmt.Sprintf("is missing, and %d more tensors", len(lost)-1), Kind: ErrIncomplete}
+	}
+	if !p.Has(m.refs.head) {
+		m.refs.head = m.refs.embedding // tied
+	}
+	if cfg.MTPLayers > 0 {
+		m.mtp = newMTP(m, m.refs.layers[cfg.Layers], mtpLost)
+	}
+	return m, nil
+}
+
+// Close releases the checkpoint of a model that Load opened.
+func (m *Model) Close() error {
+	if m.close == nil {
+		return nil
+	}
+	return m.close()
+}
+
+// Config returns the model's config: read only.
+func (m *Model) Config() *glm.Config { return m.cfg }
+
+// Layers returns the number of decoder layers without the MTP layer.
+func (m *Model) Layers() int { return m.cfg.Layers }
+
+// Embed returns the embedding rows [len(ids), H]. An id outside of the
+// vocabulary is an error that matches ErrToken.
+func (m *Model) Embed(ids []int) ([]float32, error) { return m.embed(m.refs.embedding, ids) }
+
+func (m *Model) embed(table *glm.Tensor, ids []int) ([]float32, error) {
+	for i, id := range ids {
+		if id < 0 || id >= m.cfg.VocabSize {
+			return nil, &Error{Where: fmt.Sprintf("token %d", i), Reason: fmt.Sprintf("id %d, the vocabulary has %d", id, m.cfg.VocabSize), Kind: ErrToken}
+		}
+	}
+	x := make([]float32, len(ids)*m.cfg.HiddenSize)
+	return x, m.p.Gather(x, table, ids)
+}
+
+// Layer runs decoder layer i in place on the residual stream x [R, H]. Spans
+// say which rows belong to which sequence, in order; their caches are those of
+// this layer. This is the step of a layer-major pass: all rows of all sequences
+// go through a layer while its weights are there.
+func (m *Model) Layer(ctx context.Context, i int, x []float32, spans []Span, tr *Trace) error {
+	return m.layer(ctx, m.refs.layers[i], x, spans, tr)
+}
+
+func (m *Model) layer(ctx context.Context, l *refs, x []float32, spans []Span, tr *Trace) error {
+	h, err := m.norm(x, l.inNorm)
+	if err != nil {
+		return err
+	}
+	if h, err = m.att.forward(ctx, m, l, h, spans); err != nil {
+		return err
+	}
+	kernel.Add(x, h)
+	if h, err = m.norm(x, l.mlpNorm); err != nil {
+		return err
+	}
+	if h, err = m.mlp(ctx, l, h, tr); err != nil {
+		return err
+	}
+	kernel.Add(x, h)
+	return nil
+}
+
+// FinalNorm returns the state after model.norm [R, H]: what the head and the
+// MTP layer read.
+func (m *Model) FinalNorm(x []float32) ([]float32, error) { return m.norm(x, m.refs.norm) }
+
+// Logits returns the logits [R, V] of normed states h [R, H].
+func (m *Model) Logits(ctx context.Context, h []float32) ([]float32, error) {
+	return m.linear(ctx, m.input(h, m.cfg.HiddenSize), m.refs.head, nil)
+}
+
+// LogitTiles computes logits for a run of vocabulary rows at a time: fn gets
+// vocabulary rows lo … lo+n−1 as z [R, n], valid until it returns. This is how
+// a whole corpus can be compared without holding its logits.
+func (m *Model) LogitTiles(ctx context.Context, h []float32, fn func(lo, n int, z []float32) error) error {
+	return m.logitTiles(ctx, m.refs.head, h, fn)
+}
+
+func (m *Model) logitTiles(ctx context.Context, head *glm.Tensor, h []float32, fn func(lo, n int, z []float32) error) error {
+	in := m.input(h, m.cfg.HiddenSize)
+	var buf []float32
+	var failed error
+	err := m.tiles(ctx, in, head, func(lo int, t *Weight) {
+		if failed != nil {
+			return
+		}
+		if need := in.rows * t.Rows; cap(buf) < need {
+			buf = make([]float32, need)
+		}
+		z := buf[:in.rows*t.Rows]
+		t.product(z, t.Rows, in, m.workers)
+		failed = fn(lo, t.Rows, z)
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}

@@ -1,0 +1,80 @@
+package runtime
+
+import (
+	"context"
+
+	"github.com/glmconv/glmconv/runtime/kernel"
+)
+
+// Trace receives what happens inside a forward pass. Fields may be nil.
+type Trace struct {
+	// Router gets the experts of one row by falling weight. The slices are the
+	// callee's to keep. Rows come in order.
+	Router func(layer, row int, experts []int32, weights []float32)
+}
+
+// choice is a token's place among those of an expert.
+type choice struct {
+	row    int32
+	weight float32
+}
+
+// route computes the experts of every row: choices[e] are the tokens of expert
+// e in row order. Router logits are float32 products with the stored weight,
+// whatever the rest of the model is quantised to.
+func (m *Model) route(ctx context.Context, l *refs, in *input, tr *Trace) ([][]choice, error) {
+	logits, err := m.linear(ctx, in, l.router, nil)
+	if err != nil {
+		return nil, err
+	}
+	r := kernel.Routing{TopK: m.cfg.ExpertsPerToken, Groups: m.cfg.NGroup, TopGroups: m.cfg.TopKGroup,
+		Normalize: m.cfg.NormTopK, Scale: float32(m.cfg.RoutedScaling)}
+	if l.routerBias != nil {
+		if r.SelectionBias, err = m.p.Vector(l.routerBias); err != nil {
+			return nil, err
+		}
+	}
+	experts := int(l.router.Shape[0])
+	choices := make([][]choice, experts)
+	for i := range in.rows {
+		ids, weights := r.Route(nil, nil, logits[i*experts:][:experts])
+		for k, e := range ids {
+			choices[e] = append(choices[e], choice{int32(i), weights[k]})
+		}
+		if tr != nil && tr.Router != nil {
+			tr.Router(l.layer, i, ids, weights)
+		}
+	}
+	return choices, nil
+}
+
+// routed computes the weighted sum of the routed experts. Tokens are grouped
+// by expert, so that each expert's weights are passed over once; a token's sum
+// runs over its experts in order of their number, whatever else is in the
+// batch.
+func (m *Model) routed(ctx context.Context, l *refs, in *input, tr *Trace) ([]float32, error) {
+	choices, err := m.route(ctx, l, in, tr)
+	if err != nil {
+		return nil, err
+	}
+	h := m.cfg.HiddenSize
+	y := make([]float32, in.rows*h)
+	for e, tokens := range choices {
+		if len(tokens) == 0 {
+			continue
+		}
+		rows := make([]int32, len(tokens))
+		for i, t := range tokens {
+			rows[i] = t.row
+		}
+		x := l.experts[e]
+		out, err := m.swiglu(ctx, in.gather(rows), x.gate, x.up, x.down)
+		if err != nil {
+			return nil, err
+		}
+		for i, t := range tokens {
+			kernel.Axpy(y[int(t.row)*h:][:h], t.weight, out[i*h:][:h])
+		}
+	}
+	return y, nil
+}

@@ -1,0 +1,114 @@
+package runtime
+
+import (
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/runtime/kernel"
+)
+
+// Activation says how the serving engines quantise a module's input.
+type Activation uint8
+
+// The activation forms.
+const (
+	NoActivation Activation = iota // unquantised weight, or weight only (W4A16)
+	Int8Token                      // int8, one scale per token
+	FP8Token                       // E4M3, one scale per token
+	FP8Group                       // E4M3, one scale per token and 128 columns
+)
+
+// String returns the form as reports show it.
+func (a Activation) String() string {
+	return [...]string{"none", "int8 per token", "fp8 per token", "fp8 per token and group of 128"}[a]
+}
+
+// Weight is a run of rows of a 2-D weight, ready for a kernel: either stored
+// floating-point data or codes with scales.
+type Weight struct {
+	Rows, Cols int
+	Type       kernel.FloatType // of Data
+	Data       []byte           // [Rows, Cols], little-endian; nil when quantised
+	Quant      *numeric.Matrix  // nil when not quantised
+	Act        Activation       // of the input of a quantised weight
+}
+
+// Bytes returns the memory that the weight takes.
+func (w *Weight) Bytes() int64 {
+	if w.Quant != nil {
+		return int64(len(w.Quant.Codes)) + 4*int64(len(w.Quant.Scales))
+	}
+	return int64(len(w.Data))
+}
+
+// product computes y[M,Rows] = in[M,Cols] · wᵀ with the engines' arithmetic;
+// row i of y starts at y[i·ldy].
+func (w *Weight) product(y []float32, ldy int, in *input, workers *kernel.Workers) {
+	switch {
+	case w.Quant == nil:
+		kernel.Float(y, ldy, in.x, in.rows, w.Type, w.Data, w.Rows, w.Cols, workers)
+	case w.Act == Int8Token:
+		kernel.Int8(y, ldy, in.asInt8(), w.Quant, workers)
+	case w.Act == FP8Token:
+		kernel.E4M3(y, ldy, in.asE4M3(0), w.Quant, workers)
+	case w.Act == FP8Group:
+		kernel.E4M3(y, ldy, in.asE4M3(w.Quant.BlockCols), w.Quant, workers)
+	default:
+		kernel.WeightOnly(y, ldy, in.x, in.rows, w.Quant, workers)
+	}
+}
+
+// input is the input [rows, cols] of one or several linear modules. Its
+// quantised forms are made when the first module asks for them; a token's form
+// depends on nothing but the token.
+type input struct {
+	x          []float32
+	rows, cols int
+	divisor    float32 // of int8 activations
+
+	int8 *kernel.Int8Rows
+	e4m3 map[int]*kernel.E4M3Rows // by group, 0 for the whole row
+
+	parent *input // of rows that were picked from another input
+	picked []int32
+}
+
+func (m *Model) input(x []float32, cols int) *input {
+	return &input{x: x, rows: len(x) / cols, cols: cols, divisor: m.opt.ActDivisor}
+}
+
+// gather returns the given rows. Quantised forms are made of the parent and
+// picked from it: a token that goes to several experts is quantised once.
+func (in *input) gather(rows []int32) *input {
+	out := &input{x: make([]float32, len(rows)*in.cols), rows: len(rows), cols: in.cols, divisor: in.divisor, parent: in, picked: rows}
+	for i, r := range rows {
+		copy(out.x[i*in.cols:][:in.cols], in.x[int(r)*in.cols:])
+	}
+	return out
+}
+
+func (in *input) asInt8() *kernel.Int8Rows {
+	switch {
+	case in.int8 != nil:
+	case in.parent != nil:
+		in.int8 = in.parent.asInt8().Gather(in.picked)
+	default:
+		in.int8 = kernel.QuantizeInt8(in.x, in.rows, in.cols, in.divisor)
+	}
+	return in.int8
+}
+
+func (in *input) asE4M3(group int) *kernel.E4M3Rows {
+	a := in.e4m3[group]
+	switch {
+	case a != nil:
+		return a
+	case in.parent != nil:
+		a = in.parent.asE4M3(group).Gather(in.picked)
+	default:
+		a = kernel.QuantizeE4M3(in.x, in.rows, in.cols, group)
+	}
+	if in.e4m3 == nil {
+		in.e4m3 = map[int]*kernel.E4M3Rows{}
+	}
+	in.e4m3[group] = a
+	return a
+}
