@@ -26,7 +26,8 @@ type Config struct {
 	NotConvert  []string       // fp8
 	Description map[string]any // ascend
 
-	keys map[Engine]map[string]string // of Description, by runtime name
+	keys   map[keyView]map[string]string // of Description, by runtime name
+	floats map[Engine][]string           // FLOAT weights among them, sorted
 }
 
 // Group is one config group of compressed-tensors, in file order.
@@ -35,6 +36,17 @@ type Group struct {
 	Targets  []Entry
 	Format   string
 	Encoding Encoding
+	Weights  Args
+	Acts     *Args // nil: activations are not quantised
+}
+
+// Args are the quantisation arguments that engines choose their classes by.
+type Args struct {
+	Bits     int
+	Type     string // "int", "float"
+	Strategy string // "tensor", "channel", "group", "block", "token", "tensor_group"
+	Group    int    // 0: none
+	Dynamic  bool
 }
 
 // Entry is a name or a "re:" pattern that matches from the start.
@@ -53,6 +65,18 @@ func newEntry(text string) (Entry, error) {
 		e.re = re
 	}
 	return e, nil
+}
+
+func newEntries(texts []string) ([]Entry, error) {
+	var list []Entry
+	for _, text := range texts {
+		e, err := newEntry(text)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, e)
+	}
+	return list, nil
 }
 
 // matches applies Python's re.match, or equality for plain names.
@@ -81,19 +105,56 @@ func ParseConfig(raw []byte) (*Config, error) {
 	if len(c.NotConvert) == 0 {
 		c.NotConvert = q.NotConvert
 	}
-	for _, text := range q.Ignore {
-		e, err := newEntry(text)
-		if err != nil {
-			return nil, err
-		}
-		c.Ignore = append(c.Ignore, e)
+	var err error
+	if c.Ignore, err = newEntries(q.Ignore); err != nil {
+		return nil, err
 	}
 	return c, c.parseGroups(q.Groups)
 }
 
+// rawArgs are the arguments as they stand in the file.
+type rawArgs struct {
+	Bits     int             `json:"num_bits"`
+	Type     string          `json:"type"`
+	Strategy string          `json:"strategy"`
+	Group    *int            `json:"group_size"`
+	Dynamic  json.RawMessage `json:"dynamic"` // true, false or "local"
+}
+
+// args fills in what may be left out: the strategy, where there is a group
+// size (engine-vllm.md 1.3).
+func (r *rawArgs) args() *Args {
+	if r == nil {
+		return nil
+	}
+	a := &Args{Bits: r.Bits, Type: r.Type, Strategy: r.Strategy, Dynamic: len(r.Dynamic) > 0 && string(r.Dynamic) != "false"}
+	if r.Group != nil && *r.Group > 0 {
+		a.Group = *r.Group
+	}
+	switch {
+	case a.Strategy != "":
+	case a.Group > 0:
+		a.Strategy = "group"
+	case r.Group != nil:
+		a.Strategy = "channel" // -1
+	default:
+		a.Strategy = "tensor"
+	}
+	return a
+}
+
+func (a Args) encoding() Encoding {
+	kind := map[string]string{"int": "int", "float": "fp"}[a.Type]
+	enc := fmt.Sprintf("%s%d %s", kind, a.Bits, a.Strategy)
+	if a.Strategy == "group" && a.Group > 0 {
+		enc += fmt.Sprintf(" %d", a.Group)
+	}
+	return Encoding(enc)
+}
+
 // parseGroups keeps the groups in the order of the file, which decides.
 func (c *Config) parseGroups(raw json.RawMessage) error {
-	if len(raw) == 0 {
+	if len(raw) == 0 || string(raw) == "null" {
 		return nil
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
@@ -108,35 +169,48 @@ func (c *Config) parseGroups(raw json.RawMessage) error {
 		var g struct {
 			Targets []string `json:"targets"`
 			Format  string   `json:"format"`
-			Weights *struct {
-				Bits      int    `json:"num_bits"`
-				Type      string `json:"type"`
-				Strategy  string `json:"strategy"`
-				GroupSize *int   `json:"group_size"`
-			} `json:"weights"`
+			Weights *rawArgs `json:"weights"`
+			Acts    *rawArgs `json:"input_activations"`
 		}
 		if err := dec.Decode(&g); err != nil {
 			return fmt.Errorf("engine: config_groups: %w", err)
 		}
 		name, _ := t.(string)
-		out := Group{Name: name, Format: g.Format, Encoding: Float}
-		if w := g.Weights; w != nil {
-			kind := map[string]string{"int": "int", "float": "fp"}[w.Type]
-			out.Encoding = Encoding(fmt.Sprintf("%s%d %s", kind, w.Bits, w.Strategy))
-			if w.Strategy == "group" && w.GroupSize != nil {
-				out.Encoding += Encoding(fmt.Sprintf(" %d", *w.GroupSize))
-			}
+		out := Group{Name: name, Format: g.Format, Encoding: Float, Acts: g.Acts.args()}
+		if w := g.Weights.args(); w != nil {
+			out.Weights, out.Encoding = *w, w.encoding()
 		}
-		for _, text := range g.Targets {
-			e, err := newEntry(text)
-			if err != nil {
-				return err
-			}
-			out.Targets = append(out.Targets, e)
+		if out.Targets, err = newEntries(g.Targets); err != nil {
+			return err
 		}
 		c.Groups = append(c.Groups, out)
 	}
 	return nil
+}
+
+// target is one entry of the groups' targets with its group.
+type target struct {
+	Entry
+	group *Group
+}
+
+// targets lists the targets of all groups in file order. A string that stands
+// in two groups belongs to the last (engine-vllm.md 1.3).
+func (c *Config) targets() []target {
+	var list []target
+	at := map[string]int{}
+	for i := range c.Groups {
+		g := &c.Groups[i]
+		for _, t := range g.Targets {
+			if k, ok := at[t.Text]; ok {
+				list[k].group = g
+				continue
+			}
+			at[t.Text] = len(list)
+			list = append(list, target{t, g})
+		}
+	}
+	return list
 }
 
 // ParseDescription reads quant_model_description.json.

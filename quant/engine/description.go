@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/glmconv/glmconv/internal/glm"
@@ -48,10 +49,8 @@ func resolveDescription(e Engine, cfg *glm.Config, c *Config, m Module) Resoluti
 		names = expertNames(m)
 	case len(names) == 0:
 		names = []string{m.Name}
-		for k, v := range keys { // any key that begins like the module makes it FLOAT
-			if v == "FLOAT" && strings.HasPrefix(k, m.Name) && strings.HasSuffix(k, ".weight") && e == Ascend {
-				return Resolution{Encoding: Float}
-			}
+		if e == Ascend && c.floatBelow(e, m.Name) {
+			return Resolution{Encoding: Float}
 		}
 	}
 	var first Encoding
@@ -70,6 +69,14 @@ func resolveDescription(e Engine, cfg *glm.Config, c *Config, m Module) Resoluti
 		return Resolution{Err: "ValueError: routed experts cannot be FLOAT"}
 	}
 	return Resolution{Encoding: first}
+}
+
+// floatBelow reports whether any FLOAT key begins like the module: that makes
+// the module FLOAT.
+func (c *Config) floatBelow(e Engine, module string) bool {
+	floats := c.floats[e]
+	i, _ := slices.BinarySearch(floats, module)
+	return i < len(floats) && strings.HasPrefix(floats[i], module)
 }
 
 // runtimeKeys maps the description's keys to runtime names and adds the alias
@@ -94,8 +101,14 @@ func runtimeKeys(e Engine, cfg *glm.Config, c *Config) map[string]string {
 		}
 	}
 	if c.keys == nil {
-		c.keys = map[Engine]map[string]string{}
+		c.keys, c.floats = map[Engine]map[string]string{}, map[Engine][]string{}
 	}
 	c.keys[e] = keys
+	for k, v := range keys {
+		if v == "FLOAT" && strings.HasSuffix(k, ".weight") {
+			c.floats[e] = append(c.floats[e], k)
+		}
+	}
+	slices.Sort(c.floats[e])
 	return keys
 }
