@@ -1,6 +1,7 @@
 package synth
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -139,11 +140,17 @@ func readAll(t testing.TB, cp *safetensors.Checkpoint, m *glm.Model) map[string]
 func TestBytesDependOnSeedAlone(t *testing.T) {
 	for _, preset := range []string{"glm-4.5-air", "glm-4.5v", "glm-5.2", "glm-4.7-flash"} {
 		base := Options{Config: narrow(t, preset), Layers: 3, Experts: 5, Seed: 7, Workers: 1}
-		if preset == "glm-5.2" {
+		switch preset {
+		case "glm-5.2":
 			base.Layers = 5
+		case "glm-4.5-air": // tensors of several chunks
+			base.Config = bytes.Replace(base.Config, []byte(`"vocab_size": 512`), []byte(`"vocab_size": 40000`), 1)
 		}
 		_, cp, m := write(t, base)
 		want := readAll(t, cp, m)
+		if preset == "glm-4.5-air" {
+			require.Greater(t, len(want[m.Config.HeadName()]), 2*2*chunkElements)
+		}
 
 		for name, change := range map[string]func(*Options){
 			"workers": func(o *Options) { o.Workers = 4 },
@@ -162,10 +169,8 @@ func TestBytesDependOnSeedAlone(t *testing.T) {
 				assert.Less(t, len(cp.Tensors()), len(m.Entries))
 			}
 			if name == "v5" {
-				a, b := *m.Config, *got.Config
-				a.Raw, b.Raw = nil, nil
-				a.Index() // computes both tables, so that the configs compare
-				assert.Equal(t, m.Config.Dense, got.Config.Dense)
+				a, b := m.Config, got.Config
+				assert.Equal(t, a.Dense, b.Dense)
 				assert.Equal(t, a.RopeTheta, b.RopeTheta)
 				assert.Equal(t, a.RopeWidth, b.RopeWidth)
 				assert.Equal(t, a.MRopeSections, b.MRopeSections)
@@ -203,7 +208,7 @@ func TestValues(t *testing.T) {
 	levels := map[float64]bool{}
 	for name, parts := range plan.parts {
 		p := parts[0]
-		n := min(p.elements, 1<<16)
+		n := min(p.elements, 1<<12)
 		data := make([]byte, n*int64(p.dtype.Bits()/8))
 		newStream(0, p).fill(data, 0)
 		sum, square := 0.0, 0.0
