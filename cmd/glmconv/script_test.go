@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/glmconv/glmconv/internal/demo"
 )
 
 // cmdCode runs "code N prog args…" and wants exactly that exit code.
@@ -59,4 +61,12 @@ func cmdTruncate(ts *testscript.TestScript, neg bool, args []string) {
 	n, err := strconv.ParseInt(args[1], 10, 64)
 	ts.Check(err)
 	ts.Check(os.Truncate(path, st.Size()-n))
+}
+
+// cmdExtract puts the built-in model into a folder.
+func cmdExtract(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: extract dir")
+	}
+	ts.Check(demo.Extract(ts.MkAbs(args[0])))
 }
