@@ -143,9 +143,8 @@ func moveTokens(vocab int, files ...map[string]any) {
 // toV5 renames the fields that transformers 5 calls otherwise
 // (architectures.md 1.1). A config that is v5 already stays as it is.
 func toV5(file, text map[string]any, full *glm.Config) {
-	rope, ok := text["rope_parameters"].(map[string]any)
-	if !ok {
-		rope = map[string]any{"rope_type": "default"}
+	if _, ok := text["rope_parameters"].(map[string]any); !ok {
+		rope := map[string]any{"rope_type": "default"}
 		if old, ok := text["rope_scaling"].(map[string]any); ok {
 			maps.Copy(rope, old)
 		}
