@@ -84,24 +84,18 @@ func NewRemap(dir string, opts Options) (*Remap, error) {
 // listUnlisted notes the tensors that the index should name and does not: an
 // mtp.safetensors beside the shards, or a tensor of a listed shard.
 func (r *Remap) listUnlisted(ckpt *safetensors.Checkpoint) {
+	beside := r.index == nil && len(ckpt.Files()) > 1 && r.description == nil // model.safetensors and mtp.safetensors
+	single := map[string]bool{}
 	for _, p := range ckpt.Problems() {
-		for _, t := range r.tensors {
-			switch {
-			case p.Kind == safetensors.ProblemUnlisted && p.File == safetensors.MTPName && t.File == safetensors.MTPName,
-				p.Kind == safetensors.ProblemUnindexed && t.Name == p.Tensor:
-				r.Listed = append(r.Listed, t.Name)
-			}
+		beside = beside || p.Kind == safetensors.ProblemUnlisted && p.File == safetensors.MTPName
+		if p.Kind == safetensors.ProblemUnindexed {
+			single[p.Tensor] = true
 		}
 	}
-	if r.index == nil && len(ckpt.Files()) > 1 && r.description == nil {
-		// One model.safetensors with an mtp.safetensors beside it.
-		for _, t := range r.tensors {
-			if t.File == safetensors.MTPName {
-				r.Listed = append(r.Listed, t.Name)
-			}
+	for _, t := range r.tensors {
+		if beside && t.File == safetensors.MTPName || single[t.Name] {
+			r.Listed = append(r.Listed, t.Name)
 		}
-		slices.Sort(r.Listed)
-		r.Listed = slices.Compact(r.Listed)
 	}
 	r.Done = r.Done && len(r.Listed) == 0
 }
