@@ -1,0 +1,156 @@
+package verify
+
+import "github.com/glmconv/glmconv/verify/stats"
+
+// Schema of Result as JSON.
+const Schema = "glmconv.verify/1"
+
+// Verdict is the outcome of a comparison.
+type Verdict string
+
+// The verdicts. Undecided: too few tokens, flat logits, or the confidence
+// interval straddles the tolerance.
+const (
+	Pass      Verdict = "pass"
+	Fail      Verdict = "fail"
+	Undecided Verdict = "undecided"
+)
+
+// Result is everything a comparison found: the JSON of verify --json, and what
+// the reports are made of. KL figures are nats per token.
+type Result struct {
+	Schema  string   `json:"schema"`
+	Verdict Verdict  `json:"verdict"`
+	Tol     float64  `json:"tol"`
+	Profile Profile  `json:"profile"`
+	Failed  []Failed `json:"failed"` // in the order of the checks; empty on a pass
+	Cause   string   `json:"cause"`  // the most likely cause in one sentence, or ""
+	Reason  string   `json:"reason"` // why it is undecided, or ""
+
+	KL       KL      `json:"kl"`
+	NRMSE    float64 `json:"nrmse"`
+	FlipRate float64 `json:"flip_rate"`
+	Tokens   int     `json:"tokens"`
+
+	Exact   Exact    `json:"exact"`
+	Oracle  Oracle   `json:"oracle"`
+	Logits  Logits   `json:"logits"`
+	Layers  []Layer  `json:"layers"`
+	Tensors []Tensor `json:"tensors"` // worst first
+	MTP     *MTP     `json:"mtp"`
+
+	Identity Identity `json:"identity"`
+	PeakRSS  int64    `json:"peak_rss"` // bytes
+	Seconds  float64  `json:"seconds"`
+	Bytes    int64    `json:"bytes_read"`
+}
+
+// Profile holds the guard rails that go with a scheme.
+type Profile struct {
+	Name     string  `json:"name"` // "8-bit", "4-bit", "copy"
+	Tol      float64 `json:"tol"`
+	P999     float64 `json:"p999"`
+	NRMSE    float64 `json:"nrmse"`
+	FlipRate float64 `json:"flip_rate"`
+}
+
+// Failed is one predicate that did not hold.
+type Failed struct {
+	Check  string `json:"check"` // exact, oracle, logits, mtp, …
+	Where  string `json:"where"`
+	Detail string `json:"detail"`
+}
+
+// KL is the distribution of the forward divergence KL(source‖result).
+type KL struct {
+	Mean        float64 `json:"mean"`
+	Upper95     float64 `json:"upper95"`
+	P50         float64 `json:"p50"`
+	P99         float64 `json:"p99"`
+	P999        float64 `json:"p999"`
+	Max         float64 `json:"max"`
+	ReverseMean float64 `json:"reverse_mean"`
+	JSMean      float64 `json:"js_mean"`
+	Noise       float64 `json:"noise_floor"` // mean KL of the source against itself at BF16 activations' rounding, 0 if not measured
+}
+
+// Exact is the zero-tolerance section.
+type Exact struct {
+	SourceTensors int  `json:"source_tensors"`
+	Copied        int  `json:"copied"`
+	Quantized     int  `json:"quantized"`
+	Dropped       int  `json:"dropped"`
+	Lost          int  `json:"lost"`
+	Differing     int  `json:"differing"` // copied tensors whose bytes or values differ
+	ConfigAgrees  bool `json:"config_agrees"`
+	MTPComplete   bool `json:"mtp_complete"`
+	CheckOK       bool `json:"check_ok"` // glmconv check finds no error
+}
+
+// Oracle compares the result with our own rounding of the source.
+type Oracle struct {
+	Modules int     `json:"modules"`
+	MaxDiff float64 `json:"max_diff"` // largest ‖result − own‖/‖own‖ of a module
+	Worst   string  `json:"worst"`
+	Exact   bool    `json:"exact"` // the arithmetic is known (manifest): result and own must be equal
+}
+
+// Logits holds the statistics beside the KL.
+type Logits struct {
+	stats.Summary
+	Histogram []Bin     `json:"histogram"` // of log10 KL per token
+	PerToken  []float64 `json:"per_token"` // KL by position, sequences one after the other
+}
+
+// Bin is one bar of a histogram.
+type Bin struct {
+	Lo    float64 `json:"lo"`
+	Hi    float64 `json:"hi"`
+	Count int     `json:"count"`
+}
+
+// Layer is the error after one decoder layer: relative Frobenius norms
+// ‖h' − h‖/‖h‖ of the residual stream.
+type Layer struct {
+	Layer      int     `json:"layer"`
+	Error      float64 `json:"error"`       // both models on their own states
+	Own        float64 `json:"own"`         // the result's layer on the source's state: its own share
+	RouterSame float64 `json:"router_same"` // mean Jaccard overlap of the experts chosen; 1 for dense layers
+	RouterFlip float64 `json:"router_flip"` // share of tokens whose set of experts changed
+}
+
+// Tensor is the weight error of one module.
+type Tensor struct {
+	Name     string  `json:"name"`
+	Encoding string  `json:"encoding"`
+	Relative float64 `json:"relative"` // ‖ŵ−w‖/‖w‖
+	Own      float64 `json:"own"`      // the same of our own rounding
+	Max      float64 `json:"max"`      // max |ŵ−w|
+}
+
+// MTP compares the draft heads. Agreement[k−1] is the share of positions whose
+// k-th teacher-forced draft equals the source trunk's own choice.
+type MTP struct {
+	Source  MTPSide `json:"source"`
+	Result  MTPSide `json:"result"`
+	Control float64 `json:"control"` // step-1 agreement of the source when fed the states of other positions
+}
+
+// MTPSide is one model's draft head.
+type MTPSide struct {
+	Agreement []float64 `json:"agreement"`
+	Length    float64   `json:"acceptance_length"` // expected tokens per verification with that many drafts
+}
+
+// Identity says what was compared with what.
+type Identity struct {
+	Source    string `json:"source"`
+	Result    string `json:"result"`
+	Version   string `json:"version"`
+	Scheme    string `json:"scheme"`
+	Format    string `json:"format"`
+	Corpus    string `json:"corpus"`
+	Sequences int    `json:"sequences"`
+	IDsSHA256 string `json:"ids_sha256"`
+	Threads   int    `json:"threads"`
+}
