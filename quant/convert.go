@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -64,28 +63,19 @@ func Convert(ctx context.Context, p *Plan, src *safetensors.Checkpoint, dst stri
 	if err := c.defaults(); err != nil {
 		return nil, err
 	}
-	done, err := c.prepare()
+	unlock, done, err := c.claim(ctx)
 	if err != nil || done {
-		return &Result{AlreadyDone: done}, err
+		return &Result{AlreadyDone: done}, c.explain(err)
 	}
-	unlock, err := fsx.Lock(c.state(fmt.Sprintf("part-%d-of-%d.lock", c.o.Index, c.o.Count)))
-	if errors.Is(err, fsx.ErrLocked) {
-		return nil, &Error{Code: 75, Reason: "another process is writing this part of " + dst, Advice: "wait for it to end, or give this one another --index", Err: err}
-	} else if err != nil {
-		return nil, err
-	}
-	defer func() { _ = unlock() }()
-	if err := c.clean(); err != nil {
-		return nil, err
-	}
-	todo, err := c.todo()
+	defer unlock()
+	todo, err := c.todo(ctx)
 	if err != nil {
-		return nil, err
+		return nil, c.explain(err)
 	}
 	if err := c.checkSpace(todo); err != nil {
 		return nil, err
 	}
-	old := debug.SetMemoryLimit(o.memoryLimit())
+	old := debug.SetMemoryLimit(c.o.memoryLimit())
 	defer debug.SetMemoryLimit(old)
 	if err := c.writeShards(ctx, todo); err != nil {
 		return nil, c.explain(err)
@@ -133,68 +123,12 @@ func (c *converter) defaults() error {
 	if low := c.plan.minMemory(); c.o.MaxMemory < low {
 		return usageError("", "--max-memory %d MiB is too little: this plan needs %d MiB", c.o.MaxMemory>>20, (low+1<<20-1)>>20)
 	}
+	c.dst = filepath.Clean(c.dst)
 	c.progress = make(chan struct{}, 1)
 	return nil
 }
 
 func (c *converter) state(name string) string { return filepath.Join(c.dst, stateDir, name) }
-
-// prepare checks dst and makes its folders; done means that the result is
-// there already.
-func (c *converter) prepare() (done bool, err error) {
-	if err := outside(c.src.Dir(), c.dst); err != nil {
-		return false, err
-	}
-	entries, err := c.fs.ReadDir(c.dst)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	if len(entries) > 0 {
-		if m, err := ReadManifest(c.dst); err == nil {
-			if m.Fingerprint == c.plan.Fingerprint {
-				return true, nil
-			}
-			return false, usageError("choose another directory, or remove this one", "%s holds a finished result of another plan (%s, %s)", c.dst, m.Scheme, m.Format)
-		}
-		if err := c.mayContinue(); err != nil {
-			return false, err
-		}
-	}
-	if err := c.fs.MkdirAll(c.state("")); err != nil {
-		return false, err
-	}
-	if err := c.fs.SyncDir(c.dst); err != nil {
-		return false, err
-	}
-	return false, c.bindState()
-}
-
-// mayContinue decides whether a directory that is not empty may be used: with
-// Resume if it is one of ours, and by the other parts of the same job.
-func (c *converter) mayContinue() error {
-	b, err := c.fs.ReadFile(c.state(planFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return usageError("choose an empty directory", "%s is not empty and holds no unfinished conversion", c.dst)
-	} else if err != nil {
-		return err
-	}
-	if strings.TrimSpace(string(b)) != c.plan.Fingerprint {
-		return usageError("repeat the command with the options and the source it was begun with, or remove the directory",
-			"%s holds an unfinished conversion of another plan", c.dst)
-	}
-	if !c.o.Resume && c.o.Count == 1 {
-		return usageError("add --resume to go on with it", "%s holds an unfinished conversion of this plan", c.dst)
-	}
-	return nil
-}
-
-// bindState ties the directory to the plan.
-func (c *converter) bindState() error {
-	if _, err := c.fs.Stat(c.state(planFile)); err == nil {
-		return nil
-	}
-	return fsx.WriteFile(c.fs, c.state(planFile), []byte(c.plan.Fingerprint+"\n"))
-}
 
 // outside refuses a destination that is the source or lies inside it.
 func outside(src, dst string) error {
@@ -223,23 +157,9 @@ func outside(src, dst string) error {
 	return nil
 }
 
-// clean removes what a killed run left under temporary names.
-func (c *converter) clean() error {
-	if c.o.Count > 1 {
-		return nil // they may be those of another part at work
-	}
-	_, err := fsx.RemoveTemps(c.fs, c.dst)
-	return err
-}
-
 // writeShards writes the shards that are still to do, a few at a time, with
 // one pool of computing goroutines for all.
 func (c *converter) writeShards(ctx context.Context, todo []int) error {
-	for _, f := range todo {
-		for _, i := range c.plan.Files[f].Items {
-			c.total += c.plan.Items[i].Bytes
-		}
-	}
 	g, ctx := errgroup.WithContext(ctx)
 	pool := newPool(c.o.Workers)
 	defer pool.close()
@@ -262,9 +182,10 @@ func (c *converter) writeShards(ctx context.Context, todo []int) error {
 	return g.Wait()
 }
 
-// tick reports progress; a callback at work is not waited for.
-func (c *converter) tick(n int64, detail string) {
-	done := c.read.Add(n)
+// tick counts bytes and reports progress; a callback at work is not waited for.
+func (c *converter) tick(n int64, detail string) { c.report(c.read.Add(n), detail) }
+
+func (c *converter) report(done int64, detail string) {
 	if c.o.Progress == nil {
 		return
 	}
@@ -278,12 +199,15 @@ func (c *converter) tick(n int64, detail string) {
 
 // explain adds what the user can do.
 func (c *converter) explain(err error) error {
+	if err == nil {
+		return nil
+	}
 	var nf *NonFiniteError
 	var ours *Error
 	if errors.As(err, &nf) || errors.As(err, &ours) {
 		return err
 	}
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		percent := int64(0)
 		if c.total > 0 {
 			percent = c.read.Load() * 100 / c.total

@@ -22,30 +22,20 @@ import (
 // files, the configuration, the index, a look at what was written, and the
 // manifest. It returns the shards that are still missing.
 func (c *converter) finish(ctx context.Context) (pending []string, err error) {
-	var receipts []*receipt
-	for i := range c.plan.Files {
-		r, err := c.receipt(&c.plan.Files[i])
-		if err != nil {
-			return nil, err
-		}
-		if r == nil {
-			pending = append(pending, c.plan.Files[i].Plan.Name)
-			continue
-		}
-		receipts = append(receipts, r)
+	unlock, err := c.waitLock(ctx, "finish.lock") // so that one of several parts does it
+	if err != nil {
+		return nil, c.unlessFinished(err)
 	}
-	if len(pending) > 0 {
-		return pending, nil
+	defer unlock()
+	receipts, pending, err := c.receipts()
+	if c.finished() { // the other part was faster
+		return nil, c.removeState()
 	}
-	unlock, err := fsx.Lock(c.state("finish.lock"))
-	if errors.Is(err, fsx.ErrLocked) {
-		return nil, &Error{Code: 75, Reason: "another part is finishing " + c.dst, Advice: "nothing to do: it will complete the result", Err: err}
-	} else if err != nil {
+	if err != nil || len(pending) > 0 {
+		return pending, err
+	}
+	if _, err := fsx.RemoveTemps(c.fs, c.dst); err != nil { // of killed runs
 		return nil, err
-	}
-	defer func() { _ = unlock() }()
-	if _, err := ReadManifest(c.dst); err == nil {
-		return nil, nil // the other part was faster
 	}
 	m, err := c.manifest(receipts)
 	if err != nil {
@@ -127,7 +117,8 @@ func (c *converter) copySidecar(s Sidecar) (ManifestFile, error) {
 	h := sha256.New()
 	n, err := io.Copy(io.MultiWriter(out, h), in)
 	if err == nil && n != s.Size {
-		err = inputError("repeat the command when nothing writes to the source", "%s changed while it was copied", s.Name)
+		err = &Error{Code: 75, Reason: fmt.Sprintf("%s of the source changed: it had %d bytes, now %d", s.Name, s.Size, n),
+			Advice: "put the file back as it was and go on with --resume, or begin anew"}
 	}
 	if err != nil {
 		return none, errors.Join(err, fsx.Discard(c.fs, out))
@@ -136,23 +127,6 @@ func (c *converter) copySidecar(s Sidecar) (ManifestFile, error) {
 		return none, err
 	}
 	return ManifestFile{s.Name, n, hex.EncodeToString(h.Sum(nil))}, nil
-}
-
-// removeState removes the folder that only an unfinished result needs.
-func (c *converter) removeState() error {
-	entries, err := c.fs.ReadDir(c.state(""))
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := c.fs.Remove(c.state(e.Name())); err != nil {
-			return err
-		}
-	}
-	if err := c.fs.Remove(c.state("")); err != nil {
-		return err
-	}
-	return c.fs.SyncDir(c.dst)
 }
 
 // VerifyOutput reads the headers of what was written and compares them with

@@ -1,12 +1,19 @@
 package quant
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -41,8 +48,8 @@ func (c *converter) keepReceipt(r *receipt) error {
 	return fsx.WriteFile(c.fs, c.state(r.Name+".json"), b)
 }
 
-// receipt returns the receipt of a shard, or nil if it is still to do: none,
-// or the shard is not there in full.
+// receipt returns the receipt of a shard, or nil if it is still to do: none, an
+// unreadable one, or the shard is not there in full.
 func (c *converter) receipt(f *File) (*receipt, error) {
 	b, err := c.fs.ReadFile(c.state(f.Plan.Name + ".json"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -51,32 +58,115 @@ func (c *converter) receipt(f *File) (*receipt, error) {
 		return nil, err
 	}
 	var r receipt
-	if err := json.Unmarshal(b, &r); err != nil {
+	if err := json.Unmarshal(b, &r); err != nil || !c.describes(&r, f) {
 		return nil, nil // written by a rename: only a damaged disk gets here, redo the shard
 	}
 	st, err := c.fs.Stat(filepath.Join(c.dst, f.Plan.Name))
-	if err != nil || st.Size() != f.Plan.Size || r.Size != f.Plan.Size {
+	if err != nil || st.Size() != f.Plan.Size {
 		return nil, nil
 	}
 	return &r, nil
 }
 
-// todo lists the shards of this part that are not complete yet.
-func (c *converter) todo() ([]int, error) {
-	var out []int
+// describes reports whether a receipt fits the shard as it is planned.
+func (c *converter) describes(r *receipt, f *File) bool {
+	if r.Name != f.Plan.Name || r.Size != f.Plan.Size || len(r.SHA256) != 2*sha256.Size {
+		return false
+	}
+	n := 0
+	for _, i := range f.Items {
+		it := &c.plan.Items[i]
+		if it.Action != Quantize {
+			continue
+		}
+		if n >= len(r.Tensors) || r.Tensors[n].Name != it.Name() || r.Tensors[n].Scheme != it.Scheme {
+			return false
+		}
+		n++
+	}
+	return n == len(r.Tensors)
+}
+
+// receipts returns the receipts of all shards, or the names of those that are
+// still to do, in whatever part.
+func (c *converter) receipts() (list []*receipt, pending []string, err error) {
 	for i := range c.plan.Files {
+		r, err := c.receipt(&c.plan.Files[i])
+		if err != nil {
+			return nil, nil, err
+		}
+		if r == nil {
+			pending = append(pending, c.plan.Files[i].Plan.Name)
+			continue
+		}
+		list = append(list, r)
+	}
+	return list, pending, nil
+}
+
+// todo lists the shards of this part that are not complete yet. On Resume it
+// reads the finished ones again: what a disk or a person changed since is
+// written anew.
+func (c *converter) todo(ctx context.Context) ([]int, error) {
+	todo := make([]bool, len(c.plan.Files))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(c.o.Workers)
+	for i := range c.plan.Files {
+		f := &c.plan.Files[i]
 		if c.plan.part(i, c.o.Count) != c.o.Index {
 			continue
 		}
-		r, err := c.receipt(&c.plan.Files[i])
-		if err != nil {
-			return nil, err
+		g.Go(func() error {
+			r, err := c.receipt(f)
+			if err == nil && r != nil && c.o.Resume {
+				r, err = c.rehash(ctx, r)
+			}
+			todo[i] = r == nil
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var out []int
+	for i, do := range todo {
+		if !do {
+			continue
 		}
-		if r == nil {
-			out = append(out, i)
+		out = append(out, i)
+		for _, k := range c.plan.Files[i].Items {
+			c.total += c.plan.Items[k].Bytes
 		}
 	}
 	return out, nil
+}
+
+// rehash returns r if the shard still has its hash, nil if not. The receipt of
+// a shard that has changed is removed, so that no other part trusts it.
+func (c *converter) rehash(ctx context.Context, r *receipt) (*receipt, error) {
+	in, err := os.Open(filepath.Join(c.dst, r.Name))
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	h, buf := sha256.New(), make([]byte, copyBytes)
+	c.report(0, "checking "+r.Name)
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		n, err := in.Read(buf)
+		h.Write(buf[:n])
+		if err == io.EOF {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	if hex.EncodeToString(h.Sum(nil)) == r.SHA256 {
+		return r, nil
+	}
+	return nil, c.fs.Remove(c.state(r.Name + ".json"))
 }
 
 // part returns which of count parts (from 1) writes file i: consecutive runs

@@ -80,6 +80,16 @@ func putBuffer(b []byte) {
 // writeShard writes one shard: a goroutine reads tiles, the pool computes
 // them, and this one writes them in order with a running hash.
 func (c *converter) writeShard(ctx context.Context, f *File, pool *pool, budget int64) (err error) {
+	unlock, err := c.shardLock(f)
+	if err != nil {
+		return c.unlessFinished(err)
+	}
+	defer unlock()
+	if r, err := c.receipt(f); err != nil || r != nil {
+		return err // another process wrote it since we looked
+	} else if c.finished() {
+		return nil
+	}
 	w, err := safetensors.Create(c.fs, c.dst, f.Plan)
 	if err != nil {
 		return err

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/dlclark/regexp2"
+
+	"github.com/glmconv/glmconv/internal/glm"
 )
 
 // Encoding says how an engine would take a module's weight, in words that do
@@ -26,8 +29,10 @@ type Config struct {
 	NotConvert  []string       // fp8
 	Description map[string]any // ascend
 
-	keys   map[keyView]map[string]string // of Description, by runtime name
-	floats map[Engine][]string           // FLOAT weights among them, sorted
+	mu    sync.Mutex                     // guards the views below, made when first asked for
+	keys  map[keyView]map[string]string  // of Description, by runtime name
+	names map[glm.Family]map[string]bool // NotConvert under vLLM's names
+	words map[string]bool                // NotConvert as SGLang finds it
 }
 
 // Group is one config group of compressed-tensors, in file order.

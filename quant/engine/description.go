@@ -1,89 +1,160 @@
 package engine
 
 import (
-	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/glmconv/glmconv/internal/glm"
 )
 
-// asEncoding translates the scheme strings of an Ascend description.
-func asEncoding(s string) (Encoding, bool) {
-	switch s {
-	case "FLOAT":
-		return Float, true
-	case "W8A8_DYNAMIC", "W8A8", "W8A8_MIX":
-		return "int8 channel", true
-	case "W4A8_DYNAMIC":
-		return "int4 channel", true
-	}
-	return "", false
+// scheme is a value of an Ascend description as the engines take it
+// (engine-vllm-ascend.md 1.1, engine-sglang.md 6).
+type scheme struct {
+	encoding Encoding
+	// Which engine registers it for linears and for routed experts.
+	linear, experts map[Engine]bool
 }
 
-// resolveDescription looks a module up in quant_model_description.json the way
-// vllm-ascend does (engine-vllm-ascend.md 2, 5) and SGLang on an NPU
-// (engine-sglang.md 6).
+var (
+	both       = map[Engine]bool{Ascend: true, SGLang: true}
+	ascendOnly = map[Engine]bool{Ascend: true}
+)
+
+var schemes = map[string]scheme{
+	"FLOAT":                  {Float, both, ascendOnly},
+	"W8A8":                   {"int8 channel", both, nil},
+	"W8A8_DYNAMIC":           {"int8 channel", both, both},
+	"W8A8_MIX":               {"int8 channel", ascendOnly, ascendOnly},
+	"W8A16":                  {"int8 channel", ascendOnly, nil},
+	"W4A8_DYNAMIC":           {"int4 channel", ascendOnly, both},
+	"W4A16":                  {"int4 group 32", nil, ascendOnly},
+	"W4A4_DYNAMIC":           {"int4 channel", both, map[Engine]bool{SGLang: true}},
+	"W4A4_FLATQUANT_DYNAMIC": {"int4 channel", ascendOnly, nil},
+	"W8A8_MXFP8":             {"fp8 mx", both, both},
+}
+
+// asEncoding translates the scheme strings of an Ascend description.
+func asEncoding(s string) (Encoding, bool) {
+	v, ok := schemes[s]
+	return v.encoding, ok
+}
+
+// resolveDescription looks a module up in quant_model_description.json.
 func resolveDescription(e Engine, cfg *glm.Config, c *Config, m Module) Resolution {
-	keys := runtimeKeys(e, cfg, c)
-	if e == SGLang && m.Draft {
-		return Resolution{Encoding: Float} // without a flag of its own the draft is built unquantised
+	keys := c.runtimeKeys(e, cfg)
+	if e == SGLang {
+		return describedSGLang(cfg, c, keys, m)
 	}
-	one := func(name string) (Encoding, string) {
-		v, ok := keys[name+".weight"]
-		if !ok {
-			if e == SGLang && m.Kind != Experts {
-				return Float, ""
-			}
-			return "", "KeyError: '" + name + ".weight'"
-		}
-		enc, ok := asEncoding(v)
-		if !ok || m.Kind == Experts && v == "W8A8" || m.Kind != Experts && enc == "int4 channel" {
-			return "", fmt.Sprintf("NotImplementedError: quant_type=%s for %s", v, name)
-		}
-		return enc, ""
-	}
+	return describedAscend(keys, m)
+}
+
+// describedAscend is vllm-ascend's way (engine-vllm-ascend.md 2): a fused
+// module is FLOAT or not by all its shards and has their common scheme; any
+// key that begins like a single module's name and says FLOAT makes it FLOAT;
+// experts go by expert 0.
+func describedAscend(keys map[string]string, m Module) Resolution {
 	names := m.Shards
 	switch {
 	case m.Kind == Experts:
 		names = expertNames(m)
 	case len(names) == 0:
+		for k, v := range keys {
+			if v == "FLOAT" && strings.HasPrefix(k, m.Name) && strings.HasSuffix(k, ".weight") {
+				return float()
+			}
+		}
 		names = []string{m.Name}
-		if e == Ascend && c.floatBelow(e, m.Name) {
-			return Resolution{Encoding: Float}
+	}
+	for _, n := range names {
+		if _, ok := keys[n+".weight"]; !ok {
+			return refused("KeyError: '%s.weight'", n)
 		}
 	}
-	var first Encoding
-	for i, n := range names {
-		enc, complaint := one(n)
-		switch {
-		case complaint != "":
-			return Resolution{Err: complaint}
-		case i == 0:
-			first = enc
-		case enc != first:
-			return Resolution{Err: "Detected some but not all shards of " + m.Name + " are quantized"}
-		}
+	value := func(n string) string { return keys[n+".weight"] }
+	switch floats := count(names, func(n string) bool { return value(n) == "FLOAT" }); {
+	case floats == len(names):
+		return float()
+	case floats > 0:
+		return refused("ValueError: Detected some but not all shards of %s are quantized", m.Name)
 	}
-	if e == SGLang && m.Kind == Experts && first == Float {
-		return Resolution{Err: "ValueError: routed experts cannot be FLOAT"}
+	first := value(names[0])
+	if count(names, func(n string) bool { return value(n) == first }) < len(names) {
+		return refused("ValueError: Not all shards of %s have one scheme", m.Name)
 	}
-	return Resolution{Encoding: first}
+	s := schemes[first]
+	if m.Kind == Experts && !s.experts[Ascend] || m.Kind != Experts && !s.linear[Ascend] {
+		return refused("NotImplementedError: %s has no scheme %s", m.Name, first)
+	}
+	return Resolution{Encoding: s.encoding, Class: first}
 }
 
-// floatBelow reports whether any FLOAT key begins like the module: that makes
-// the module FLOAT.
-func (c *Config) floatBelow(e Engine, module string) bool {
-	floats := c.floats[e]
-	i, _ := slices.BinarySearch(floats, module)
-	return i < len(floats) && strings.HasPrefix(floats[i], module)
+// describedSGLang is SGLang's way on NPUs (engine-sglang.md 6): linears without
+// an entry or with an unknown scheme are built in BF16, with a warning;
+// routed experts are never FLOAT, and w13 and w2 are looked up apart. Started
+// without a flag the draft is unquantised. With --quantization modelslim it
+// reads the description too, under model.layers.N for glm_moe_dsa and under
+// model.decoder, where there is never an entry, for the others; so only a
+// quantised draft of glm_moe_dsa is started with the flag.
+func describedSGLang(cfg *glm.Config, c *Config, keys map[string]string, m Module) Resolution {
+	if m.Draft {
+		prefix := cfg.LayerPrefix(cfg.Layers)
+		if v := keys[prefix+"mlp.experts.0.gate_proj.weight"]; cfg.Family != glm.GlmMoeDsa || v == "" || v == "FLOAT" {
+			return float()
+		}
+		rename := func(n string) string { return strings.Replace(n, "model.decoder.", prefix, 1) }
+		m.Name = rename(m.Name)
+		shards := make([]string, len(m.Shards))
+		for i, s := range m.Shards {
+			shards[i] = rename(s)
+		}
+		m.Shards = shards
+	}
+	value := func(n string) string { return keys[n+".weight"] }
+	if m.Kind == Experts {
+		names := expertNames(m)
+		up, down := schemes[value(names[0])], schemes[value(names[2])]
+		if value(names[0]) != value(names[1]) {
+			return refused("ValueError: gate and up of %s differ", m.Name)
+		}
+		if !up.experts[SGLang] || !down.experts[SGLang] {
+			return refused("ValueError: routed experts %s are FLOAT, missing or of an unknown scheme", m.Name)
+		}
+		r := Resolution{Encoding: up.encoding, Class: value(names[0])}
+		if down.encoding != up.encoding {
+			r.down = down.encoding
+		}
+		return r
+	}
+	names := m.Shards
+	if len(names) == 0 {
+		names = []string{m.Name}
+	}
+	switch floats := count(names, func(n string) bool { return value(n) == "FLOAT" }); {
+	case floats > 0 && floats < len(names):
+		return refused("ValueError: %s is FLOAT in part", m.Name)
+	case floats > 0:
+		return float()
+	}
+	if s := schemes[value(names[0])]; s.linear[SGLang] {
+		return Resolution{Encoding: s.encoding, Class: value(names[0])}
+	}
+	return float()
+}
+
+// keyView says for whom description keys were renamed.
+type keyView struct {
+	engine Engine
+	family glm.Family
 }
 
 // runtimeKeys maps the description's keys to runtime names and adds the alias
-// without ".shared_head".
-func runtimeKeys(e Engine, cfg *glm.Config, c *Config) map[string]string {
-	if c.keys[e] != nil {
-		return c.keys[e]
+// without ".shared_head" and that of packed weights. SGLang takes the keys as
+// they are.
+func (c *Config) runtimeKeys(e Engine, cfg *glm.Config) map[string]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	view := keyView{e, cfg.Family}
+	if c.keys[view] != nil {
+		return c.keys[view]
 	}
 	keys := make(map[string]string, len(c.Description))
 	for k, v := range c.Description {
@@ -92,23 +163,20 @@ func runtimeKeys(e Engine, cfg *glm.Config, c *Config) map[string]string {
 			continue
 		}
 		name := k
-		if cfg.Family == glm.Glm4vMoe && e == Ascend {
-			name = mapName(e, k)
+		if e == Ascend {
+			name = mapName(e, cfg, k)
 		}
 		keys[name] = s
 		if strings.Contains(name, ".shared_head.") {
 			keys[strings.Replace(name, ".shared_head.", ".", 1)] = s
 		}
-	}
-	if c.keys == nil {
-		c.keys, c.floats = map[Engine]map[string]string{}, map[Engine][]string{}
-	}
-	c.keys[e] = keys
-	for k, v := range keys {
-		if v == "FLOAT" && strings.HasSuffix(k, ".weight") {
-			c.floats[e] = append(c.floats[e], k)
+		if base, ok := strings.CutSuffix(name, ".weight_packed"); ok {
+			keys[base+".weight"] = s
 		}
 	}
-	slices.Sort(c.floats[e])
+	if c.keys == nil {
+		c.keys = map[keyView]map[string]string{}
+	}
+	c.keys[view] = keys
 	return keys
 }

@@ -27,7 +27,7 @@ const (
 	Linear    Kind = iota + 1
 	Experts        // the routed experts of a layer
 	Head           // lm_head and the draft's head
-	Embedding      // asked by vllm-ascend for the MLA families
+	Embedding      // of the trunk, for the MLA families
 )
 
 // Module is a module as an engine builds it.
@@ -35,11 +35,34 @@ type Module struct {
 	Name   string // runtime name
 	Kind   Kind
 	Shards []string // runtime names of its parts when fused: q_proj, k_proj, …; empty otherwise
-	// Stored are the checkpoint's modules behind it, in the order of Shards;
-	// of experts all gate, up and down projections.
+	// Stored are the checkpoint's modules behind it: those of the shards, in
+	// their order; of experts all gate, up and down projections. The vision
+	// tower's qkv_proj has three shards and is stored as one.
 	Stored []string
 	Draft  bool
 	Role   glm.Role // of the first stored module
+}
+
+// class is the engines' class of the module, as far as targets can name it.
+// Experts are looked up as if they were linears (engine-vllm.md 2.3).
+func (m Module) class() string {
+	switch m.Kind {
+	case Head:
+		return "ParallelLMHead"
+	case Embedding:
+		return "VocabParallelEmbedding"
+	case Experts:
+		return "Linear"
+	}
+	switch {
+	case strings.HasSuffix(m.Name, ".qkv_proj"):
+		return "QKVParallelLinear"
+	case len(m.Shards) > 0:
+		return "MergedColumnParallelLinear"
+	case strings.HasSuffix(m.Name, ".o_proj") || strings.HasSuffix(m.Name, ".down_proj"):
+		return "RowParallelLinear"
+	}
+	return "Linear"
 }
 
 // Modules lists what an engine builds for a config and asks its quantisation
@@ -69,6 +92,11 @@ func Modules(e Engine, cfg *glm.Config, ct bool) []Module {
 			shard, m.Name = m.Name, runtimeName(e, cfg, t, group, ct)
 			if e == SGLang && strings.HasSuffix(m.Name, ".fused_qkv_a_proj") {
 				m.Name += "_with_mqa"
+			}
+		}
+		if t.Role == glm.VisionLinear && strings.HasSuffix(m.Name, ".qkv_proj") {
+			for _, p := range []string{"q", "k", "v"} {
+				m.Shards = append(m.Shards, strings.TrimSuffix(m.Name, "qkv_proj")+p+"_proj")
 			}
 		}
 		i, ok := at[m.Name]
@@ -108,7 +136,7 @@ func kindOf(e Engine, cfg *glm.Config, t glm.Tensor) Kind {
 		return Linear
 	case t.Role == glm.Head || t.Role == glm.MTPHead:
 		return Head
-	case t.Role == glm.Embedding && e == Ascend && cfg.IsMLA():
+	case t.Role == glm.Embedding && e != SGLang && cfg.IsMLA():
 		return Embedding
 	}
 	return 0
@@ -127,18 +155,18 @@ func runtimeName(e Engine, cfg *glm.Config, t glm.Tensor, name string, ct bool) 
 		}
 		return prefix + strings.Replace(rest, "shared_head.head", "head", 1)
 	}
-	if cfg.Family != glm.Glm4vMoe {
-		return name
-	}
-	name = mapName(e, name)
-	if e == VLLM && ct && strings.HasSuffix(name, ".attn.qkv") {
+	name = mapName(e, cfg, name)
+	if (e == SGLang || e == VLLM && ct) && strings.HasSuffix(name, ".attn.qkv") {
 		name += "_proj"
 	}
 	return name
 }
 
 // mapName is the engines' mapping of GLM-4.5V names.
-func mapName(e Engine, name string) string {
+func mapName(e Engine, cfg *glm.Config, name string) string {
+	if cfg.Family != glm.Glm4vMoe {
+		return name
+	}
 	if rest, ok := strings.CutPrefix(name, "model.visual."); ok {
 		return "visual." + rest
 	}

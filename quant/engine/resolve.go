@@ -11,25 +11,56 @@ import (
 type Resolution struct {
 	Encoding Encoding
 	Err      string // the engine's complaint; "" when it builds the module
+	Class    string // the engine's class for it, see Load; "" when unquantised
+
+	down  Encoding // of the experts' down projections where it differs
+	group *Group   // compressed-tensors: the group that decided
 }
 
-// Resolve applies the engine's matching rules to one module.
+// Of returns the encoding of one stored module behind the resolved one. It
+// differs from Encoding only for the down projections of routed experts on
+// SGLang's NPU path, which decides on them alone (engine-sglang.md 6).
+func (r Resolution) Of(stored string) Encoding {
+	if r.down != "" && strings.HasSuffix(stored, ".down_proj") {
+		return r.down
+	}
+	return r.Encoding
+}
+
+func float() Resolution { return Resolution{Encoding: Float} }
+
+func refused(format string, args ...any) Resolution {
+	return Resolution{Err: fmt.Sprintf(format, args...)}
+}
+
+func by(g *Group) Resolution {
+	if g == nil {
+		return float()
+	}
+	return Resolution{Encoding: g.Encoding, group: g}
+}
+
+// Resolve applies the engine's matching rules to one module: which encoding
+// its config declares for it. Whether the engine has a class for that encoding
+// is Load's question.
 func Resolve(e Engine, cfg *glm.Config, c *Config, m Module) Resolution {
 	switch {
 	case c.Method == "ascend" && e == VLLM:
-		return Resolution{Err: "plain vLLM does not read this layout"}
+		return refused("plain vLLM does not read this layout")
 	case c.Method == "ascend":
 		return resolveDescription(e, cfg, c, m)
 	case c.Method == "fp8" && e == Ascend:
-		return Resolution{Err: "vllm-ascend 0.18 has no class for fp8"}
+		return refused("vllm-ascend 0.18 has no class for fp8")
+	case c.Method == "fp8" && e == SGLang:
+		return resolveFP8SGLang(cfg, c, m)
 	case c.Method == "fp8":
-		return resolveFP8(e, c, m)
+		return resolveFP8VLLM(cfg, c, m)
 	case c.Method == "compressed-tensors" && e == SGLang:
 		return resolveSGLang(cfg, c, m)
 	case c.Method == "compressed-tensors":
-		return resolveVLLM(e, c, m)
+		return resolveVLLM(cfg, c, m)
 	}
-	return Resolution{Err: fmt.Sprintf("quant_method %q is not known", c.Method)}
+	return refused("quant_method %q is not known", c.Method)
 }
 
 // expertNames are the names that stand for all experts of a layer.
@@ -38,208 +69,75 @@ func expertNames(m Module) []string {
 }
 
 // same folds the answers for several names into one.
-func same(names []string, answer func(string) Encoding, complaint string) Resolution {
+func same(names []string, answer func(string) Resolution, complaint string) Resolution {
 	first := answer(names[0])
 	for _, n := range names[1:] {
-		if answer(n) != first {
-			return Resolution{Err: complaint}
+		if r := answer(n); r.Encoding != first.Encoding || r.Err != first.Err {
+			return refused("%s", complaint)
 		}
 	}
-	return Resolution{Encoding: first}
+	return first
 }
 
-// resolveVLLM: compressed-tensors in vLLM (engine-vllm.md 2.1). Plain names of
-// the ignore list go through the model's name mapping, patterns do not. A
-// fused module is ignored by its own name or by all its shards; targets match
-// its name, then its class, then its shards, of which the first decides.
-func resolveVLLM(e Engine, c *Config, m Module) Resolution {
-	ignored := func(name string) bool {
-		for _, en := range c.Ignore {
-			if en.re == nil && mapName(e, en.Text) == name || en.re != nil && en.matches(name) {
-				return true
-			}
-		}
-		return false
-	}
-	byName := func(name string) (Encoding, bool) {
-		for _, g := range c.Groups {
-			for _, t := range g.Targets {
-				if t.Text != "Linear" && t.matches(name) {
-					return g.Encoding, true
-				}
-			}
-		}
-		return Float, false
-	}
-	byClass := func() (Encoding, bool) {
-		for _, g := range c.Groups {
-			for _, t := range g.Targets {
-				if t.Text == "Linear" && m.Kind != Head && m.Kind != Embedding {
-					return g.Encoding, true
-				}
-			}
-		}
-		return Float, false
-	}
-	single := func(name string) Encoding {
-		if ignored(name) {
-			return Float
-		}
-		if enc, ok := byName(name); ok {
-			return enc
-		}
-		enc, _ := byClass()
-		return enc
-	}
-	if m.Kind == Experts {
-		return same(expertNames(m), single, "All MoE projections need to have same quantization scheme")
-	}
-	if len(m.Shards) == 0 || ignored(m.Name) {
-		return Resolution{Encoding: single(m.Name)}
-	}
-	n := 0
-	for _, s := range m.Shards {
-		if ignored(s) {
+// count returns how many names a predicate holds for.
+func count(names []string, holds func(string) bool) (n int) {
+	for _, name := range names {
+		if holds(name) {
 			n++
 		}
 	}
-	switch {
-	case n == len(m.Shards):
-		return Resolution{Encoding: Float}
-	case n > 0:
-		return Resolution{Err: "Found different quantization schemes for the shards of " + m.Name}
-	}
-	if enc, ok := byName(m.Name); ok {
-		return Resolution{Encoding: enc}
-	}
-	if enc, ok := byClass(); ok {
-		return Resolution{Encoding: enc}
-	}
-	first, all := Float, true
-	for i, s := range m.Shards {
-		enc, ok := byName(s)
-		if i == 0 {
-			first = enc
-		}
-		all = all && ok
-	}
-	if !all {
-		return Resolution{Encoding: Float} // half targeted: unquantised, without a word
-	}
-	return Resolution{Encoding: first}
+	return n
 }
 
-// resolveSGLang: compressed-tensors in SGLang (engine-sglang.md 2.1). Plain
-// entries match a name or its end; only the sparse-attention family expands
-// its fused names.
-func resolveSGLang(cfg *glm.Config, c *Config, m Module) Resolution {
-	ignored := func(name string) bool {
-		for _, en := range c.Ignore {
-			if en.matches(name) || en.re == nil && strings.HasSuffix(name, "."+en.Text) {
-				return true
-			}
-		}
-		return false
-	}
-	target := func(name string) (Encoding, bool) {
-		for _, g := range c.Groups {
-			for _, t := range g.Targets {
-				if t.Text != "Linear" && t.matches(name) {
-					return g.Encoding, true
-				}
-			}
-		}
-		for _, g := range c.Groups {
-			for _, t := range g.Targets {
-				if t.Text == "Linear" && m.Kind != Head {
-					return g.Encoding, true
-				}
-			}
-		}
-		return Float, false
-	}
-	single := func(name string) Encoding {
-		if ignored(name) {
-			return Float
-		}
-		enc, _ := target(name)
-		return enc
-	}
-	if m.Kind == Experts {
-		return same(expertNames(m), single, "projections of the experts differ")
-	}
-	expands := cfg.Family == glm.GlmMoeDsa && strings.HasSuffix(m.Name, ".fused_qkv_a_proj_with_mqa")
-	if expands && !ignored(m.Name) {
-		n := 0
-		for _, s := range m.Shards {
-			if ignored(s) {
-				n++
-			}
-		}
-		if n == len(m.Shards) {
-			return Resolution{Encoding: Float}
-		}
-		if n > 0 {
-			return Resolution{Err: "shards of " + m.Name + " are ignored in part"}
+// byClass returns the group that names the module's class: the part of a
+// target that is neither a pattern nor the whole name, upper and lower case
+// alike.
+func byClass(targets []target, m Module) *Group {
+	class := strings.ToLower(m.class())
+	for _, t := range targets {
+		if t.re == nil && strings.Contains(class, strings.ToLower(t.Text)) {
+			return t.group
 		}
 	}
-	if ignored(m.Name) || m.Kind == Head {
-		return Resolution{Encoding: single(m.Name)}
-	}
-	enc, ok := target(m.Name)
-	if !ok && expands {
-		enc, ok = target(m.Shards[0])
-	}
-	if !ok {
-		return Resolution{Err: "Unable to find matching target for " + m.Name}
-	}
-	return Resolution{Encoding: enc}
+	return nil
 }
 
-// resolveFP8: quant_method fp8 (engine-vllm.md 2.1, engine-sglang.md 2.1).
-func resolveFP8(e Engine, c *Config, m Module) Resolution {
-	const block = Encoding("fp8 block")
-	if m.Kind == Head || m.Kind == Embedding {
-		return Resolution{Encoding: Float}
+func byName(targets []target, same func(t target) bool) *Group {
+	for _, t := range targets {
+		if same(t) {
+			return t.group
+		}
 	}
-	skipped := func(name string) bool {
+	return nil
+}
+
+// Declared is what a config says of a module under the name that the
+// checkpoint gives it: the reading of tools that build no engine's modules
+// (compressed-tensors itself, transformers, msmodelslim). A literal of an fp8
+// list stands for its children too, as in transformers. ok is false when a
+// description has no entry.
+func Declared(c *Config, module string) (enc Encoding, ok bool) {
+	switch c.Method {
+	case "ascend":
+		s, _ := c.Description[module+".weight"].(string)
+		return asEncoding(s)
+	case "fp8":
 		for _, en := range c.NotConvert {
-			if e == VLLM && mapName(e, en) == name || e == SGLang && dotted(name, en) {
-				return true
+			if en == module || strings.HasPrefix(module, en+".") {
+				return Float, true
 			}
 		}
-		return false
+		return "fp8 block", true
 	}
-	if m.Kind == Experts {
-		for _, en := range c.NotConvert {
-			if e == VLLM && strings.Contains(mapName(e, en), m.Name) {
-				return Resolution{Encoding: Float}
-			}
-		}
-		if skipped(m.Name) {
-			return Resolution{Encoding: Float}
-		}
-		return Resolution{Encoding: block}
-	}
-	names := m.Shards
-	if len(names) == 0 || skipped(m.Name) && e == SGLang {
-		names = []string{m.Name}
-	}
-	return same(names, func(n string) Encoding {
-		if skipped(n) {
-			return Float
-		}
-		return block
-	}, "Detected some but not all shards of "+m.Name+" are quantized")
-}
-
-// dotted reports whether entry equals name, is a prefix of it or a path inside
-// it, on borders of dots, with or without "model." in front.
-func dotted(name, entry string) bool {
-	for _, en := range []string{entry, strings.TrimPrefix(entry, "model.")} {
-		if en != "" && strings.Contains("."+name+".", "."+en+".") {
-			return true
+	for _, en := range c.Ignore {
+		if en.matches(module) {
+			return Float, true
 		}
 	}
-	return false
+	targets := c.targets()
+	g := byName(targets, func(t target) bool { return t.matches(module) })
+	if g == nil {
+		g = byClass(targets, Module{Name: module, Kind: Linear})
+	}
+	return by(g).Encoding, true
 }

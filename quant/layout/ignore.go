@@ -156,7 +156,6 @@ func notConverted(d Decisions) []string {
 	}
 	if d.Config.Vision != nil {
 		add("model.visual")
-		add("visual")
 	}
 	return list
 }

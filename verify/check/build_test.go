@@ -57,11 +57,38 @@ func good(t *testing.T, what string) string {
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	for _, e := range entries {
-		raw, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		from, to := filepath.Join(dir, e.Name()), filepath.Join(out, e.Name())
+		if os.Link(from, to) == nil {
+			continue
+		}
+		raw, err := os.ReadFile(from)
 		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(out, e.Name()), raw, 0o644))
+		require.NoError(t, os.WriteFile(to, raw, 0o644))
 	}
 	return out
+}
+
+// write replaces a file; never in place, the good ones are linked.
+func write(t *testing.T, path string, raw []byte) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		require.ErrorIs(t, err, os.ErrNotExist)
+	}
+	require.NoError(t, os.WriteFile(path, raw, 0o644))
+}
+
+// quick is the file system without waiting for the disk.
+type quick struct{ fsx.FS }
+
+type quickFile struct{ fsx.File }
+
+func (quickFile) Sync() error             { return nil }
+func (quickFile) Preallocate(int64) error { return nil }
+func (quick) SyncDir(string) error        { return nil }
+
+func (q quick) Create(path string) (fsx.File, error) {
+	f, err := q.FS.Create(path)
+	return quickFile{f}, err
 }
 
 // tensor is one tensor in the hands of a mutation.
@@ -110,7 +137,7 @@ func rewriteTensors(t *testing.T, dir string, reindex bool, fn func(x tensor) []
 		plan, err := safetensors.PlanFile(name, specs, nil)
 		require.NoError(t, err)
 		require.NoError(t, os.Remove(filepath.Join(dir, name)))
-		w, err := safetensors.Create(fsx.OS, dir, plan)
+		w, err := safetensors.Create(quick{fsx.OS}, dir, plan)
 		require.NoError(t, err)
 		for _, x := range list {
 			_, err := w.Write(x.data)
@@ -121,7 +148,7 @@ func rewriteTensors(t *testing.T, dir string, reindex bool, fn func(x tensor) []
 	}
 	_ = os.Remove(filepath.Join(dir, quant.ManifestName))
 	if reindex && index != "" {
-		require.NoError(t, safetensors.WriteIndex(fsx.OS, dir, index, weightMap, total))
+		require.NoError(t, safetensors.WriteIndex(quick{fsx.OS}, dir, index, weightMap, total))
 	}
 }
 
@@ -231,13 +258,13 @@ func edit(t *testing.T, dir, name string, fn func(m map[string]any)) {
 	fn(m)
 	raw, err = json.MarshalIndent(m, "", "  ")
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(path, raw, 0o644))
+	write(t, path, raw)
 	_ = os.Remove(filepath.Join(dir, quant.ManifestName))
 }
 
-func put2(t *testing.T, dir, name, text string) {
+func replace(t *testing.T, dir, name, text string) {
 	t.Helper()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+	write(t, filepath.Join(dir, name), []byte(text))
 }
 
 // shard returns the name of the first weight file.

@@ -96,12 +96,11 @@ var codes = []Code{
 	{"weight-shape-wrong", Error, "weight_shape does not hold the weight's sizes", ""},
 	{"code-range", Error, "an int4 code in a byte is outside -8..7", ""},
 	{"weight-nonfinite", Error, "a weight is NaN or infinite", ""},
-	{"weight-padding", Error, "bits behind the end of a packed row are not zero", ""},
 
 	// Ascend description.
 	{"description-invalid", Error, "quant_model_description.json cannot be read", ""},
 	{"description-entry-missing", Error, "a tensor without an entry: vllm-ascend raises KeyError, SGLang silently takes it for BF16", ""},
-	{"description-entry-unused", Info, "entries without a tensor", ""},
+	{"description-entry-unused", Warning, "an entry says that a tensor is quantised, and there is no such tensor", ""},
 	{"description-mismatch", Error, "the description says another scheme than the tensor has", ""},
 	{"description-scheme", Error, "a scheme that the engines do not know for this kind of module", ""},
 	{"description-version", Error, "version is not \"1.0.0\": releases 0.18 to 0.25 expect unpacked int4", ""},
@@ -112,7 +111,6 @@ var codes = []Code{
 	// Engines.
 	{"engine-refuses", Warning, "the engine does not load the directory", ""},
 	{"engine-misreads", Error, "the engine resolves a module otherwise than the tensors are", ""},
-	{"engine-flag", Info, "the serve command needs a flag", ""},
 }
 
 // Codes returns every code, in the order of the documentation.

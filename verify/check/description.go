@@ -67,6 +67,16 @@ func (s *subject) checkEntries() {
 			f.Detail += "; no engine asks for this one"
 		}
 	}
+	entries := make([]string, 0, len(s.decl.scheme))
+	for n := range s.decl.scheme {
+		entries = append(entries, n)
+	}
+	sort.Strings(entries)
+	for _, n := range entries {
+		if _, ok := s.tensors[n]; !ok && s.decl.scheme[n] != "FLOAT" && s.isRow(n) {
+			s.add("description-entry-unused", n, "it says %s and there is no such tensor", s.decl.scheme[n])
+		}
+	}
 	for _, row := range s.rows {
 		if row.Role != glm.MTPHead {
 			continue

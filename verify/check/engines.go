@@ -23,12 +23,22 @@ func (s *subject) checkEngines() error {
 	}
 	for _, e := range engines {
 		v := EngineVerdict{Engine: string(e), Loads: "yes"}
+		if s.decl != nil && !judged(s.decl.method) {
+			v.Loads, v.Why = "unknown", fmt.Sprintf("quant_method %q is not one of glmconv's", s.decl.method)
+			s.report.Engines = append(s.report.Engines, v)
+			continue
+		}
 		s.askLoads(e, &v, asked)
 		s.askMatching(e, &v)
 		s.askFaults(e, &v)
 		s.report.Engines = append(s.report.Engines, v)
 	}
 	return nil
+}
+
+// judged tells whether a quant_method is one whose rules are known here.
+func judged(method string) bool {
+	return method == "compressed-tensors" || method == "fp8" || method == "ascend"
 }
 
 // engines returns those that the options name, or all that know the layout.
@@ -306,8 +316,8 @@ func (s *subject) engineConfig() (*engine.Config, error) {
 
 // verdict worsens an engine's verdict: what is refused is not computed wrong.
 func (s *subject) verdict(v *EngineVerdict, loads, why string) {
-	rank := map[string]int{"yes": 0, "wrong": 1, "no": 2}
+	rank := map[string]int{"yes": 0, "unknown": 1, "wrong": 2, "no": 3}
 	if rank[loads] > rank[v.Loads] {
-		v.Loads, v.Why = loads, why
+		v.Loads, v.Why, v.Flags = loads, why, nil
 	}
 }

@@ -125,7 +125,10 @@ func detect(p params, o, i int64, four bool) form {
 	case w.DType == safetensors.F8E4M3 || w.DType == safetensors.I8:
 		return form{kind: naked}
 	}
-	return form{kind: foreign}
+	if hasScale || hasInv {
+		return form{kind: foreign}
+	}
+	return form{kind: plain} // of a type that no layout stores: tensor-dtype says so
 }
 
 // part is one tensor that a form demands.

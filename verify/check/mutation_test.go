@@ -1,7 +1,6 @@
 package check
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math"
 	"os"
@@ -56,7 +55,7 @@ func patch(t *testing.T, path string, fn func(raw []byte) []byte) {
 	t.Helper()
 	raw, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(path, fn(raw), 0o644))
+	write(t, path, fn(raw))
 }
 
 var silentAll = map[string]string{"vllm": "wrong", "sglang": "wrong"}
@@ -80,17 +79,17 @@ var mutations = []mutation{
 	{"extra shard", fp8CT, func(t *testing.T, dir string) {
 		raw, err := os.ReadFile(shard(t, dir))
 		require.NoError(t, err)
-		put2(t, dir, "model-00009-of-00009.safetensors", string(raw))
+		replace(t, dir, "model-00009-of-00009.safetensors", string(raw))
 	}, "file-not-in-manifest", "model-00009", true, nil},
 	{"extra shard, other tool", "nano-glm5", func(t *testing.T, dir string) {
 		raw, err := os.ReadFile(shard(t, dir))
 		require.NoError(t, err)
-		put2(t, dir, "model-00009-of-00009.safetensors", string(raw))
+		replace(t, dir, "model-00009-of-00009.safetensors", string(raw))
 	}, "shard-unlisted", "model-00009", true, nil},
-	{"note beside it", fp8CT, func(t *testing.T, dir string) { put2(t, dir, "notes.txt", "x") }, "file-changed", "notes.txt", false, nil},
-	{"temporary file", fp8CT, func(t *testing.T, dir string) { put2(t, dir, ".model.safetensors.glmconv-tmp", "x") }, "temp-file", "glmconv-tmp", false, nil},
-	{"temporary file of another tool", "nano-glm5", func(t *testing.T, dir string) { put2(t, dir, ".tmp8w0BT1", "x") }, "temp-file", ".tmp8w0BT1", false, nil},
-	{"manifest is no JSON", fp8CT, func(t *testing.T, dir string) { put2(t, dir, quant.ManifestName, "{") }, "manifest-invalid", "", true, nil},
+	{"note beside it", fp8CT, func(t *testing.T, dir string) { replace(t, dir, "notes.txt", "x") }, "file-changed", "notes.txt", false, nil},
+	{"temporary file", fp8CT, func(t *testing.T, dir string) { replace(t, dir, ".model.safetensors.glmconv-tmp", "x") }, "temp-file", "glmconv-tmp", false, nil},
+	{"temporary file of another tool", "nano-glm5", func(t *testing.T, dir string) { replace(t, dir, ".tmp8w0BT1", "x") }, "temp-file", ".tmp8w0BT1", false, nil},
+	{"manifest is no JSON", fp8CT, func(t *testing.T, dir string) { replace(t, dir, quant.ManifestName, "{") }, "manifest-invalid", "", true, nil},
 	{"unfinished", fp8CT, func(t *testing.T, dir string) {
 		require.NoError(t, os.Remove(filepath.Join(dir, quant.ManifestName)))
 		require.NoError(t, os.Mkdir(filepath.Join(dir, ".glmconv"), 0o755))
@@ -99,7 +98,7 @@ var mutations = []mutation{
 		patch(t, shard(t, dir), func(b []byte) []byte { b[9] = '!'; return b })
 	}, "shard-invalid", "model-00001", true, map[string]string{"vllm": "no"}},
 	{"consolidated file", "nano-glm5", func(t *testing.T, dir string) {
-		put2(t, dir, "consolidated.safetensors", "\x02\x00\x00\x00\x00\x00\x00\x00{}")
+		replace(t, dir, "consolidated.safetensors", "\x02\x00\x00\x00\x00\x00\x00\x00{}")
 	}, "consolidated-file", "", true, map[string]string{"vllm": "no", "sglang": "yes"}},
 
 	// Index.
@@ -124,7 +123,7 @@ var mutations = []mutation{
 	{"total_size", "nano-glm5", func(t *testing.T, dir string) {
 		edit(t, dir, safetensors.IndexName, func(m map[string]any) { m["metadata"] = map[string]any{"total_size": 12} })
 	}, "index-total-size", "", false, nil},
-	{"index is no JSON", "nano-glm5", func(t *testing.T, dir string) { put2(t, dir, safetensors.IndexName, "[") }, "index-invalid", "", true, nil},
+	{"index is no JSON", "nano-glm5", func(t *testing.T, dir string) { replace(t, dir, safetensors.IndexName, "[") }, "index-invalid", "", true, nil},
 	{"no index", "nano-glm5", func(t *testing.T, dir string) {
 		require.NoError(t, os.Remove(filepath.Join(dir, safetensors.IndexName)))
 	}, "index-missing", "", false, nil},
@@ -132,17 +131,17 @@ var mutations = []mutation{
 		require.NoError(t, os.Remove(filepath.Join(dir, safetensors.IndexName)))
 		raw, err := os.ReadFile(shard(t, dir))
 		require.NoError(t, err)
-		put2(t, dir, "other.safetensors", string(raw))
+		replace(t, dir, "other.safetensors", string(raw))
 	}, "duplicate-tensor", "", true, nil},
 	{"stale index in an Ascend directory", int8Asc, func(t *testing.T, dir string) {
-		put2(t, dir, safetensors.IndexName, `{"metadata":{},"weight_map":{"lm_head.weight":"model-00001-of-00001.safetensors"}}`)
+		replace(t, dir, safetensors.IndexName, `{"metadata":{},"weight_map":{"lm_head.weight":"model-00001-of-00001.safetensors"}}`)
 	}, "stale-index", safetensors.IndexName, true, map[string]string{"vllm-ascend": "wrong"}},
 	{"left-over shard in an Ascend directory", int8Asc, func(t *testing.T, dir string) {
 		raw, err := os.ReadFile(shard(t, dir))
 		require.NoError(t, err)
-		put2(t, dir, "model-00001-of-00001.safetensors", string(raw))
+		replace(t, dir, "model-00001-of-00001.safetensors", string(raw))
 	}, "leftover-shard", "model-00001", true, map[string]string{"vllm-ascend": "wrong"}},
-	{"temporary Ascend shard", int8Asc, func(t *testing.T, dir string) { put2(t, dir, "quant_model_weights-00002-of-00000.safetensors", "x") }, "temp-file", "-of-00000", true, nil},
+	{"temporary Ascend shard", int8Asc, func(t *testing.T, dir string) { replace(t, dir, "quant_model_weights-00002-of-00000.safetensors", "x") }, "temp-file", "-of-00000", true, nil},
 
 	// Config.
 	{"no config", "nano-glm5", func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "config.json"))) }, "config-missing", "", true, nil},
@@ -290,7 +289,7 @@ var mutations = []mutation{
 	{"NaN code", fp8CT, tensors(one(named("model.layers.1.self_attn.o_proj.weight"), func(x tensor) []tensor { x.data[0] = 0x7f; return []tensor{x} })), "weight-nonfinite", "o_proj", true, nil},
 
 	// Ascend description.
-	{"description is no JSON", int8Asc, func(t *testing.T, dir string) { put2(t, dir, "quant_model_description.json", "{") }, "description-invalid", "", true, map[string]string{"vllm-ascend": "no"}},
+	{"description is no JSON", int8Asc, func(t *testing.T, dir string) { replace(t, dir, "quant_model_description.json", "{") }, "description-invalid", "", true, map[string]string{"vllm-ascend": "no"}},
 	{"entry missing", int8Asc, description(func(m map[string]any) { delete(m, "model.layers.1.self_attn.o_proj.weight") }), "description-entry-missing", "o_proj", true, map[string]string{"vllm-ascend": "no", "sglang": "wrong"}},
 	{"entry of the draft's head missing", int4Asc, func(t *testing.T, dir string) {
 		retensor(t, dir, one(ending("shared_head.head.weight"), drop))
@@ -302,10 +301,15 @@ var mutations = []mutation{
 	{"int4 linears", int8Asc, description(func(m map[string]any) { m["model.layers.1.self_attn.o_proj.weight"] = "W4A8_DYNAMIC" }), "description-scheme", "o_proj", true, nil},
 	{"version missing", int4Asc, description(func(m map[string]any) { delete(m, "version") }), "description-version", "", true, map[string]string{"vllm-ascend": "no"}},
 	{"group_size missing", int4Asc, description(func(m map[string]any) { delete(m, "group_size") }), "description-group-size", "", true, map[string]string{"vllm-ascend": "wrong"}},
+	{"entry without a tensor", int8Asc, description(func(m map[string]any) { m["model.layers.3.embed_tokens.weight"] = "W8A8_DYNAMIC" }), "description-mismatch", "embed_tokens", true, nil},
+	{"entry of a lost weight", int4Asc, func(t *testing.T, dir string) {
+		retensor(t, dir, one(named("model.layers.1.mlp.experts.5.up_proj.weight"), drop))
+	}, "description-entry-unused", "experts.5.up_proj", true, map[string]string{"vllm-ascend": "wrong"}},
 	{"prefix", int8Asc, description(func(m map[string]any) { m["model.layers.1.self_attn.o_proj_x.weight"] = "FLOAT" }), "description-prefix", "o_proj_x", true, nil},
 	{"rotated without rot", int4Asc, description(func(m map[string]any) { m["is_rot_used"] = true }), "rot-missing", "", true, nil},
 
 	// Engines.
+	{"misspelt pattern", fp8CT, quantConfig(func(q map[string]any) { q["ignore"] = append(q["ignore"].([]any), `re:.*mlp\.exprets\..*`) }), "pattern-unused", "exprets", false, nil},
 	{"MTP in BF16, ignored under vLLM's name only", "nano-glm4moe w4a16 compressed-tensors", quantConfig(func(q map[string]any) {
 		q["ignore"] = dropString(q["ignore"].([]any), `re:model\.decoder\..*`)
 	}), "engine-misreads", "model.decoder", true, map[string]string{"vllm": "yes", "sglang": "no"}},
@@ -364,5 +368,4 @@ func TestMutations(t *testing.T) {
 		}
 		assert.NotEmpty(t, c.Means)
 	}
-	_ = bytes.MinRead
 }

@@ -36,7 +36,7 @@ type Finding struct {
 // EngineVerdict is what one engine would do with the directory as it is.
 type EngineVerdict struct {
 	Engine string   `json:"engine"`
-	Loads  string   `json:"loads"` // "yes", "no", "wrong" (loads without an error and computes something else)
+	Loads  string   `json:"loads"` // "yes", "no", "wrong" (loads without an error and computes something else), "unknown"
 	Why    string   `json:"why,omitempty"`
 	Flags  []string `json:"flags,omitempty"` // what the serve command must carry
 }
@@ -164,7 +164,7 @@ func (r *Report) Text() string {
 		b.WriteByte('\n')
 	}
 	for _, e := range r.Engines {
-		say := map[string]string{"yes": "loads", "no": "refuses it", "wrong": "loads it and computes something else"}[e.Loads]
+		say := map[string]string{"yes": "loads", "no": "refuses it", "wrong": "loads it and computes something else", "unknown": "not judged"}[e.Loads]
 		fmt.Fprintf(&b, "  %-12s %s", e.Engine, say)
 		if e.Why != "" {
 			fmt.Fprintf(&b, ": %s", e.Why)

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -239,7 +238,7 @@ func (s *subject) judge(m *module) {
 	four := false
 	if s.decl != nil && s.decl.method != "" && (m.row.Role.IsLinear() || m.row.Role.IsVision() && len(m.row.Shape) == 2) {
 		m.want, m.ignore, m.group = s.decl.want(m.row.Module)
-		m.known = slices.Contains([]string{"compressed-tensors", "fp8", "ascend"}, s.decl.method)
+		m.known = judged(s.decl.method)
 		four = m.want.kind == int4Bytes
 	}
 	if m.stack != nil {

@@ -75,8 +75,8 @@ func quantisable(r glm.Role) bool { return r.IsLinear() && r != glm.IndexerK }
 // checkModule compares what a module is with what it should be.
 func (s *subject) checkModule(m *module) {
 	f := m.form
-	if m.stack != nil || f.kind == absent && len(m.params) == 0 {
-		return
+	if m.stack != nil || f.kind == absent {
+		return // checkMissing
 	}
 	if f.kind == foreign {
 		return // engines.go and config.go speak of other tools' formats
@@ -85,7 +85,7 @@ func (s *subject) checkModule(m *module) {
 		s.add("companion-missing", m.row.Module, "the weight is %s and has no scale", m.params["weight"].DType)
 		return
 	}
-	if m.known && m.want.kind != foreign && (quantisable(m.row.Role) || m.row.Role.IsVision()) && f.kind != absent {
+	if m.known && m.want.kind != foreign && (quantisable(m.row.Role) || m.row.Role.IsVision()) {
 		s.compareWithConfig(m)
 	}
 	if !f.quantised() {

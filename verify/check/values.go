@@ -144,7 +144,7 @@ func (s *subject) each(ctx context.Context, t safetensors.Info, fn func(p []byte
 // eachFloat calls fn for every element of a float tensor.
 func (s *subject) eachFloat(ctx context.Context, t safetensors.Info, fn func(i int64, v float32)) error {
 	width := int64(t.DType.Bits() / 8)
-	vals := make([]float32, chunk/width)
+	vals := make([]float32, min(chunk, t.Size)/width)
 	var derr error
 	err := s.each(ctx, t, func(p []byte, off int64) {
 		v := vals[:int64(len(p))/width]
