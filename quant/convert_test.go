@@ -71,6 +71,11 @@ func TestConvertEverything(t *testing.T) {
 						return
 					}
 					require.NoError(t, err)
+					var bytes int64
+					for _, info := range src.Tensors() {
+						bytes += info.Size
+					}
+					assert.Equal(t, bytes, p.SourceBytes)
 					dst := filepath.Join(t.TempDir(), "out")
 					res, err := Convert(context.Background(), p, src, dst, ConvertOptions{Workers: 2})
 					require.NoError(t, err)

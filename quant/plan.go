@@ -169,7 +169,9 @@ func newPlan(cfg *glm.Config, infos []safetensors.Info, scheme Scheme, format Fo
 		return nil, err
 	}
 	for i := range p.Items {
-		p.SourceBytes += p.Items[i].Bytes
+		if p.Items[i].Action != Alias { // counted where it stands
+			p.SourceBytes += p.Items[i].Bytes
+		}
 	}
 	if err := p.place(); err != nil {
 		return nil, err
