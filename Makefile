@@ -2,7 +2,7 @@
 GO ?= go
 LINT := .cache/golangci-lint
 
-.PHONY: build demo test race purego lint fmt vet fuzz-short cross bench-quantize clean ci
+.PHONY: build demo interop test race purego lint fmt vet fuzz-short cross bench-quantize clean ci
 build: ; $(GO) build -o bin/glmconv ./cmd/glmconv
 demo: build ; ./bin/glmconv demo
 test: ; $(GO) test ./...
@@ -14,7 +14,8 @@ fmt: ; gofmt -l -w cmd internal mtp quant runtime safetensors verify
 fuzz-short: ; ./.ci/fuzz 10s
 cross: ; GOOS=linux GOARCH=arm64 $(GO) build ./... && GOOS=darwin GOARCH=arm64 $(GO) build ./... && GOOS=windows GOARCH=amd64 $(GO) vet ./safetensors ./internal/fsx
 bench-quantize: build ; $(GO) run ./internal/bench/quantize
+interop: ; ./interop/run
 ci: ; ./.ci/run
-clean: ; rm -rf bin out .cache
+clean: ; rm -rf bin out .cache interop/.cache interop/.venv-*
 
 $(LINT): tools.mod tools.sum ; $(GO) build -modfile=tools.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -29,7 +29,7 @@ func layer(pkg string) int {
 		{"runtime/kernel"},
 		{"runtime"},
 		{"verify"},
-		{"cmd", "internal/bench"},
+		{"cmd", "internal/bench", "internal/interop"},
 	} {
 		for _, p := range prefixes {
 			if pkg == p || strings.HasPrefix(pkg, p+"/") {

@@ -1,0 +1,102 @@
+"""The checkpoints under test: reference models, converted by the glmconv built from this tree."""
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = ROOT / "bin" / "glmconv"
+DUMP = ROOT / "bin" / "interop-dump"
+SYNTH = ROOT / "bin" / "glmsynth"
+REFERENCE = pathlib.Path(os.environ.get("GLMCONV_SHARED", ROOT.parent / "shared")) / "reference"
+CACHE = ROOT / "interop" / ".cache"
+
+MODELS = ["nano-glm4moe", "tiny-glm4moe", "nano-glm5", "nano-glm52", "nano-glm45v"]
+LAYOUTS = [
+    ("fp8", "compressed-tensors"), ("fp8-block", "hf-fp8"), ("fp8-block", "compressed-tensors"),
+    ("w8a8", "compressed-tensors"), ("w8a8", "ascend"), ("w4a8", "ascend"), ("w4a8", "compressed-tensors"),
+    ("w4a16", "compressed-tensors"), ("w4a8-fp8", "compressed-tensors"),
+]
+# The W4A8-FP8 kernel needs widths that are multiples of 256; the reference
+# models have smaller ones, so this scheme runs on a synthetic checkpoint.
+WIDE = {"w4a8-fp8": ["wide-glm4moe", "wide-glm5"]}
+WIDE_OF = {"wide-glm4moe": "tiny-glm4moe", "wide-glm5": "nano-glm5"}
+
+
+def models_for(scheme):
+    return WIDE.get(scheme, MODELS)
+
+
+def matrix(*formats):
+    """(model, scheme, format) for every pair of the table whose format is asked for."""
+    return [(m, s, f) for s, f in LAYOUTS if not formats or f in formats for m in models_for(s)]
+
+
+def ids(rows):
+    return ["-".join(map(str, r)) for r in rows]
+
+
+@functools.cache
+def fingerprint():
+    return hashlib.sha256(BIN.read_bytes()).hexdigest()[:16]
+
+
+@functools.cache
+def source(model):
+    if (REFERENCE / model).is_dir():
+        return REFERENCE / model
+    if model not in WIDE_OF:
+        raise FileNotFoundError(f"{REFERENCE / model} is missing")
+    dst = CACHE / "synthetic" / fingerprint() / model
+    if not (dst / "config.json").exists():
+        shutil.rmtree(dst, ignore_errors=True)
+        dst.parent.mkdir(parents=True, exist_ok=True)
+        cfg = config(REFERENCE / WIDE_OF[model])
+        cfg.update(hidden_size=256, moe_intermediate_size=256, intermediate_size=512)
+        (dst.parent / (model + ".json")).write_text(json.dumps(cfg))
+        run(SYNTH, "-config", dst.parent / (model + ".json"), "-mtp", "plain", "-seed", "5", dst)
+    return dst
+
+
+def run(*args, check=True):
+    p = subprocess.run([str(a) for a in args], capture_output=True, text=True)
+    if check and p.returncode:
+        raise AssertionError(f"{' '.join(map(str, args))}: exit {p.returncode}\n{p.stdout}\n{p.stderr}")
+    return p
+
+
+@functools.cache
+def converted(model, scheme, fmt, arith="best", *extra):
+    """The directory of a conversion; made once per build of glmconv."""
+    name = "-".join([scheme, fmt, arith, *extra]).replace("/", "_").replace("*", "+")
+    dst = CACHE / "converted" / fingerprint() / model / name
+    if not (dst / "glmconv-manifest.json").exists():
+        shutil.rmtree(dst, ignore_errors=True)
+        dst.parent.mkdir(parents=True, exist_ok=True)
+        run(BIN, "quantize", "--scheme", scheme, "--format", fmt, "--arith", arith, "--progress", "none", *extra, source(model), dst)
+    return dst
+
+
+def config(d):
+    return json.loads((pathlib.Path(d) / "config.json").read_text())
+
+
+@functools.cache
+def ours(d):
+    """What glmconv's reader sees: name -> (dtype, shape, sha256)."""
+    out = run(DUMP, d).stdout
+    rows = map(json.loads, out.splitlines())
+    return {r["name"]: (r["dtype"], tuple(r["shape"] or ()), r["sha256"]) for r in rows}
+
+
+def dequantised(d, out):
+    """glmconv's own dequantisation: writes F32 <module>.weight of every quantised module to `out`."""
+    run(DUMP, "-dequant", out, d)
+    return out
+
+
+def shards(d):
+    return sorted(p for p in pathlib.Path(d).glob("*.safetensors"))
