@@ -69,8 +69,8 @@ func list(c *safetensors.Checkpoint, w io.Writer) error {
 	return nil
 }
 
-// four tells whether config.json declares only 4-bit groups, or experts of
-// four bits: what I8 codes of compressed-tensors mean is not in the tensors.
+// four tells whether config.json declares only 4-bit groups: what I8 codes of
+// compressed-tensors mean is not in the tensors.
 func four(cfg *glm.Config) bool {
 	var q struct {
 		Groups map[string]struct {
@@ -100,7 +100,7 @@ func dequant(c *safetensors.Checkpoint, dir, out string) error {
 		if int4 {
 			return 4
 		}
-		return 8
+		return 0 // as the tensors show
 	}}
 	var specs []safetensors.Spec
 	var stored []layout.Stored
