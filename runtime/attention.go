@@ -15,6 +15,9 @@ type Span struct {
 	Cache *LayerCache
 	N     int // rows
 	Pos   int // rope position of the first row
+	// At gives every row its own position on each axis (temporal, height,
+	// width) instead of Pos, Pos+1, …: prompts with media (glm4v_moe).
+	At [][3]int
 }
 
 // attention is a kind of attention block. x [R, H] is normed; the result
@@ -29,10 +32,11 @@ type attention interface {
 type gqa struct {
 	heads, kvHeads, dim int
 	rope                *kernel.Rope
+	sections            []int // frequencies of each axis, nil without M-RoPE
 }
 
 func newGQA(cfg *glm.Config) *gqa {
-	return &gqa{cfg.Heads, cfg.KVHeads, cfg.HeadDim, kernel.NewRope(cfg.RopeTheta, cfg.RopeWidth)}
+	return &gqa{cfg.Heads, cfg.KVHeads, cfg.HeadDim, kernel.NewRope(cfg.RopeTheta, cfg.RopeWidth), cfg.MRopeSections}
 }
 
 func (a *gqa) forward(ctx context.Context, m *Model, l *refs, x []float32, spans []Span) ([]float32, error) {
@@ -77,7 +81,11 @@ func (a *gqa) rotate(q, k []float32, spans []Span) {
 	row := 0
 	for _, s := range spans {
 		for i := range s.N {
-			a.rope.Angles(cos, sin, s.Pos+i)
+			if s.At != nil && a.sections != nil {
+				a.rope.AnglesAxes(cos, sin, s.At[i], a.sections)
+			} else {
+				a.rope.Angles(cos, sin, s.Pos+i)
+			}
 			for h := range a.heads {
 				kernel.RotateHalf(q[(row*a.heads+h)*a.dim:][:a.dim], cos, sin)
 			}

@@ -8,10 +8,11 @@ import (
 
 // EvalOptions say what Evaluate keeps.
 type EvalOptions struct {
-	Logits bool // logits of every position
-	Hidden bool // residual stream after every layer
-	Router bool // experts of every token
-	MTP    int  // teacher-forced draft steps
+	Logits bool     // logits of every position
+	Hidden bool     // residual stream after every layer
+	Router bool     // experts of every token
+	MTP    int      // teacher-forced draft steps
+	Media  []*Media // of each sequence, nil entries for text; nil when all are text
 }
 
 // Evaluation is what Evaluate found for one sequence of T tokens.
@@ -39,6 +40,9 @@ func (m *Model) Evaluate(ctx context.Context, seqs [][]int, o EvalOptions) ([]Ev
 	steps := make([]Step, len(seqs))
 	for i, s := range seqs {
 		steps[i] = Step{m.NewSession(), s}
+		if o.Media != nil {
+			steps[i].Session.media = o.Media[i]
+		}
 		if o.Router {
 			out[i].Router = map[int][]Selection{}
 		}

@@ -32,6 +32,7 @@ type Model struct {
 	att     attention
 	workers *kernel.Workers
 	mtp     *MTP
+	tower   *tower // glm4v_moe
 
 	close func() error
 }
@@ -73,16 +74,17 @@ func New(cfg *glm.Config, p Provider, o Options) (*Model, error) {
 	}
 	m := &Model{cfg: cfg, p: p, opt: o, refs: collectRefs(cfg), workers: &kernel.Workers{N: o.Threads}}
 	switch cfg.Family {
-	case glm.Glm4Moe:
+	case glm.Glm4Moe, glm.Glm4vMoe:
 		m.att = newGQA(cfg)
 	default:
 		return nil, unsupported(string(cfg.Family), "no forward pass for this family yet")
 	}
 	var lost []glm.Tensor
-	mtpLost := 0
+	mtpLost, visionLost := 0, 0
 	for _, t := range p.Missing() {
 		switch {
 		case t.Role.IsVision():
+			visionLost++
 		case t.MTP:
 			mtpLost++
 		default:
@@ -94,6 +96,9 @@ func New(cfg *glm.Config, p Provider, o Options) (*Model, error) {
 	}
 	if !p.Has(m.refs.head) {
 		m.refs.head = m.refs.embedding // tied
+	}
+	if cfg.Vision != nil {
+		m.tower = newTower(cfg, visionLost)
 	}
 	if cfg.MTPLayers > 0 {
 		m.mtp = newMTP(m, m.refs.layers[cfg.Layers], mtpLost)

@@ -7,6 +7,7 @@ import "context"
 type Session struct {
 	m      *Model
 	caches []*LayerCache
+	media  *Media // nil for text
 }
 
 // NewSession returns an empty sequence.
@@ -82,13 +83,14 @@ func (m *Model) forward(ctx context.Context, steps []Step, tr *Trace, each func(
 	if x, err = m.Embed(ids); err != nil {
 		return nil, err
 	}
+	at := m.inject(x, steps, start)
 	if each != nil {
 		each(0, x)
 	}
 	spans := make([]Span, len(steps))
 	for l := range m.cfg.Layers {
 		for i, s := range steps {
-			spans[i] = Span{Cache: s.Session.caches[l], N: len(s.IDs), Pos: start[i]}
+			spans[i] = Span{Cache: s.Session.caches[l], N: len(s.IDs), Pos: start[i], At: at[i]}
 		}
 		if err = m.Layer(ctx, l, x, spans, tr); err != nil {
 			return nil, err

@@ -25,6 +25,21 @@ func (r *Rope) Angles(cos, sin []float32, pos int) {
 	}
 }
 
+// AnglesAxes is Angles with a position for each axis (temporal, height, width):
+// the first sections[0] frequencies turn with pos[0], the next sections[1] with
+// pos[1], the rest with pos[2] (M-RoPE, architectures.md 2.2).
+func (r *Rope) AnglesAxes(cos, sin []float32, pos [3]int, sections []int) {
+	axis, end := 0, sections[0]
+	for j, f := range r.Inv {
+		for j >= end && axis < 2 {
+			axis++
+			end += sections[axis]
+		}
+		s, c := math.Sincos(float64(float32(pos[axis]) * f))
+		cos[j], sin[j] = float32(c), float32(s)
+	}
+}
+
 // RotateHalf rotates the pairs (x[i], x[i+n]) by angle i, n = len(cos); further
 // dimensions stay (glm4_moe, architectures.md 2.2).
 func RotateHalf(x, cos, sin []float32) {

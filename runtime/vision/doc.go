@@ -7,7 +7,7 @@
 //
 //	Processor  the checkpoint's preprocessor_config.json and video_preprocessor_config.json
 //	Still      size rule, antialiased bicubic resize, normalisation, patches of a picture
-//	Video      the same for sampled frames of a clip, with a timestamp per temporal patch
+//	Clip       the same for sampled frames of a clip, with a timestamp per temporal patch
 //	Prepare    placeholders of a prompt replaced, positions and rope delta: Inputs
 //
 // Package runtime runs the vision tower over Inputs and puts its rows in the
