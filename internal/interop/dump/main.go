@@ -3,23 +3,21 @@
 //
 //	dump DIR                 one JSON object a line: name, dtype, shape, sha256 of every tensor
 //	dump -dequant OUT DIR    writes OUT (safetensors) with F32 <module>.weight [N,K] of every quantised module
+//	dump -logits OUT -ids FILE DIR   writes OUT with F32 logits.<i> [T,V] of every sequence of FILE
+//	dump -tokenize DIR       reads JSON strings, one a line, and writes for each
+//	                         {"ids": Encode, "ordinary": EncodeOrdinary, "text": Decode of ids}
 package main
 
 import (
-	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
-	"math"
 	"os"
-	"path/filepath"
 	"strings"
 
-	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
@@ -27,18 +25,28 @@ import (
 
 func main() {
 	out := flag.String("dequant", "", "write the dequantised weights to this file")
+	tokens := flag.Bool("tokenize", false, "encode the JSON strings of standard input")
+	lg := flag.String("logits", "", "write the logits of the sequences of -ids to this file")
+	ids := flag.String("ids", "", "JSON array of arrays of token ids")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := run(context.Background(), flag.Arg(0), *out); err != nil {
+	do := func() error { return run(flag.Arg(0), *out) }
+	if *lg != "" {
+		do = func() error { return logits(flag.Arg(0), *ids, *lg) }
+	}
+	if *tokens {
+		do = func() error { return tokenize(flag.Arg(0), os.Stdin, os.Stdout) }
+	}
+	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, "dump:", err)
 		os.Exit(1)
 	}
 }
 
-func run(_ context.Context, dir, out string) (err error) {
+func run(dir, out string) (err error) {
 	c, err := safetensors.OpenDir(dir)
 	if err != nil {
 		return err
@@ -49,12 +57,12 @@ func run(_ context.Context, dir, out string) (err error) {
 		}
 	}()
 	if out == "" {
-		return list(c, os.Stdout)
+		return tensors(c, os.Stdout)
 	}
 	return dequant(c, dir, out)
 }
 
-func list(c *safetensors.Checkpoint, w io.Writer) error {
+func tensors(c *safetensors.Checkpoint, w io.Writer) error {
 	enc := json.NewEncoder(w)
 	for _, t := range c.Tensors() {
 		h := sha256.New()
@@ -119,29 +127,13 @@ func dequant(c *safetensors.Checkpoint, dir, out string) error {
 		specs = append(specs, safetensors.Spec{Name: module + ".weight", DType: safetensors.F32, Shape: []int64{int64(s.Rows), int64(s.Cols)}})
 		stored = append(stored, s)
 	}
-	plan, err := safetensors.PlanFile(filepath.Base(out), specs, nil)
-	if err != nil {
-		return err
-	}
-	w, err := safetensors.Create(fsx.OS, filepath.Dir(out), plan)
-	if err != nil {
-		return err
-	}
-	for _, s := range stored {
-		m, err := layout.ReadRows(c, s, 0, s.Rows)
+	return writeFloats(out, specs, func(i int) ([]float32, error) {
+		m, err := layout.ReadRows(c, stored[i], 0, stored[i].Rows)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		values := make([]float32, s.Rows*s.Cols)
-		m.Dequant(values, 0, s.Rows)
-		raw := make([]byte, 0, 4*len(values))
-		for _, v := range values {
-			raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(v))
-		}
-		if _, err := w.Write(raw); err != nil {
-			return err
-		}
-	}
-	_, err = w.Commit()
-	return err
+		values := make([]float32, stored[i].Rows*stored[i].Cols)
+		m.Dequant(values, 0, stored[i].Rows)
+		return values, nil
+	})
 }
