@@ -6,7 +6,7 @@ import sys
 HEAD = """# Interop
 
 What the programs that read these files make of them: their own code, run on glmconv's output. Written by `make interop`; do not edit.
-The suite is in [interop/](../interop/README.md); the continuous integration runs its environment "core" without the tests marked `full`.
+The suite is in [interop/](../interop/README.md); the continuous integration runs its environments "core" and "ascend" without the tests marked `full`.
 
 | peer | version | what was run | result |
 |---|---|---|---|
