@@ -8,20 +8,32 @@ import (
 
 // Summary condenses rows. KL figures are nats per token.
 type Summary struct {
-	Tokens, Sequences               int
-	MeanKL, Upper95                 float64
-	Upper999, Lower999              float64 // bounds of the sequential rule
-	StdErr                          float64
-	P50, P90, P99, P999, MaxKL      float64
-	MaxAt                           int // index into the rows
-	ReverseMean, JSMean             float64
-	NRMSE                           float64 // mean over rows
-	FlipRate, FlipRateConfident     float64 // confident: source entropy below 1 nat
-	Top5                            float64 // mean overlap, 0..1
-	Sigma                           float64 // mean standard deviation of the source's logits
-	NLLSource, NLLResult, DeltaNLL  float64 // NaN without known next tokens
-	PerplexitySource, PerplexityRes float64
-	NonFinite                       int
+	Tokens            int     `json:"tokens"`
+	Sequences         int     `json:"sequences"`
+	MeanKL            float64 `json:"mean_kl"`
+	Upper95           float64 `json:"upper95"`  // one-sided bound of the mean
+	Upper999          float64 `json:"upper999"` // bounds of the sequential rule
+	Lower999          float64 `json:"lower999"`
+	StdErr            float64 `json:"std_err"`
+	P50               float64 `json:"p50"`
+	P90               float64 `json:"p90"`
+	P99               float64 `json:"p99"`
+	P999              float64 `json:"p999"`
+	MaxKL             float64 `json:"max_kl"`
+	MaxAt             int     `json:"max_at"` // index into the rows
+	ReverseMean       float64 `json:"reverse_mean"`
+	JSMean            float64 `json:"js_mean"`
+	NRMSE             float64 `json:"nrmse"` // mean over rows
+	FlipRate          float64 `json:"flip_rate"`
+	FlipRateConfident float64 `json:"flip_rate_confident"` // where the source's entropy is below 1 nat
+	Top5              float64 `json:"top5_overlap"`        // mean overlap, 0..1
+	Sigma             float64 `json:"sigma"`               // mean standard deviation of the source's logits
+	NLLSource         float64 `json:"nll_source"`          // NaN without known next tokens
+	NLLResult         float64 `json:"nll_result"`
+	DeltaNLL          float64 `json:"delta_nll"`
+	PerplexitySource  float64 `json:"perplexity_source"`
+	PerplexityRes     float64 `json:"perplexity_result"`
+	NonFinite         int     `json:"non_finite"`
 }
 
 // bootstrapDraws is enough for a 95 % bound with about 1 % of noise.
