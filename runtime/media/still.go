@@ -63,19 +63,10 @@ func DecodeImage(data []byte, l Limits) (*Image, error) {
 	if len(data) == 0 {
 		return nil, errors.New("the file is empty")
 	}
-	if a, err := openAnimation(data, l); a != nil || err != nil {
-		if err != nil {
-			return nil, err
+	if !bytes.HasPrefix(data, pngSignature) { // of an APNG the default picture counts
+		if a, err := openAnimation(data, l); a != nil || err != nil {
+			return firstFrame(a, err)
 		}
-		var first *Image
-		err = a.each(func(_ int, im *Image) error { first = im; return errStop })
-		if err != nil && !errors.Is(err, errStop) {
-			return nil, err
-		}
-		if first == nil {
-			return nil, errors.New("the animation has no frames")
-		}
-		return first, nil
 	}
 	src, kind, err := decodeStd(data, l)
 	if err != nil {
@@ -106,6 +97,13 @@ func decodeStd(data []byte, l Limits) (src image.Image, kind string, err error) 
 	if err := l.size(c.Width, c.Height); err != nil {
 		return nil, kind, err
 	}
+	if kind == "webp" {
+		if w, h := webpInner(data); w*h > 0 { // need not be what the container says
+			if err := l.size(w, h); err != nil {
+				return nil, kind, err
+			}
+		}
+	}
 	src, _, err = image.Decode(bytes.NewReader(data))
 	if err != nil {
 		return nil, kind, broken(kind, err)
@@ -118,4 +116,15 @@ func broken(kind string, err error) error {
 		return fmt.Errorf("the %s data ends too early: the file is truncated", kind)
 	}
 	return fmt.Errorf("the %s data is damaged: %w", kind, err)
+}
+
+func firstFrame(a *animation, err error) (first *Image, _ error) {
+	if err != nil {
+		return nil, err
+	}
+	err = a.each(func(int) bool { return true }, func(_ int, im *Image) error { first = im; return errStop })
+	if !errors.Is(err, errStop) {
+		return nil, err
+	}
+	return first, nil
 }
