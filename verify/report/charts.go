@@ -92,6 +92,14 @@ func histogram(r *verify.Result) *chart {
 	for i := range c.Marks {
 		c.Marks[i].Row = 10 + 15*float64(i)
 	}
+	// Labels point away from each other, and away from the edges.
+	if len(c.Marks) == 2 {
+		left, right := &c.Marks[0], &c.Marks[1]
+		if left.X > right.X {
+			left, right = right, left
+		}
+		left.End, right.End = left.X > 30, right.X > 70
+	}
 	c.Y = []tick{{Y: plotHeight, Label: "0"}, {Y: 34, Label: count(most)}}
 	return c
 }

@@ -156,6 +156,11 @@ func rails(r *verify.Result) check {
 		return c
 	}
 	c.Line = fmt.Sprintf("NRMSE %s · top-1 same %s · p99.9 KL %s · max %s", num(r.NRMSE), percent(1-r.FlipRate), num(r.KL.P999), num(r.KL.Max))
+	p := r.Profile
+	over := p.P999 > 0 && !(r.KL.P999 <= p.P999) || p.NRMSE > 0 && !(r.NRMSE <= p.NRMSE) || p.FlipRate > 0 && !(r.FlipRate <= p.FlipRate)
+	if over && r.Verdict == verify.Fail {
+		c.State = failed
+	}
 	return c
 }
 

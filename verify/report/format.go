@@ -48,6 +48,14 @@ func percent(v float64) string {
 	return strings.TrimSuffix(strconv.FormatFloat(100*v, 'f', 1, 64), ".0") + " %"
 }
 
+// fine prints a share of 1 with three significant digits, for small errors.
+func fine(v float64) string {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return "n/a"
+	}
+	return num(100*v) + " %"
+}
+
 // count prints an integer with thousands separated.
 func count(n int) string {
 	s := strconv.Itoa(n)

@@ -138,7 +138,7 @@ func rows(r *verify.Result) (out []row) {
 		}
 	}
 	for _, t := range list {
-		x := row{Name: clean(t.Name), Encoding: clean(t.Encoding), Relative: percent(t.Relative), Own: percent(t.Own), Max: num(t.Max), OwnAt: -1,
+		x := row{Name: clean(t.Name), Encoding: clean(t.Encoding), Relative: fine(t.Relative), Own: fine(t.Own), Max: num(t.Max), OwnAt: -1,
 			Bad: math.IsNaN(t.Relative) || t.Relative > 1.5*t.Own+1e-6}
 		switch {
 		case math.IsNaN(t.Relative) || math.IsInf(t.Relative, 0):
