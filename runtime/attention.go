@@ -18,6 +18,12 @@ type Span struct {
 	// At gives every row its own position on each axis (temporal, height,
 	// width) instead of Pos, Pos+1, …: prompts with media (glm4v_moe).
 	At [][3]int
+	// Keys are the slots that each row attends to, rising (glm_moe_dsa). A layer
+	// with an indexer sets them, a layer without one reads them: keep them from
+	// layer to layer. With Reuse a layer with an indexer reads them too: drafts
+	// that share the choice of their first step (MTP.Next).
+	Keys  [][]int32
+	Reuse bool
 }
 
 // attention is a kind of attention block. x [R, H] is normed; the result

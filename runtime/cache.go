@@ -1,7 +1,8 @@
 package runtime
 
 // LayerCache holds what a layer's attention remembers of the tokens of one
-// sequence: for grouped-query attention keys and values. Slot i belongs to the
+// sequence: keys and values of grouped-query attention, latents and index keys
+// of latent attention. Slot i belongs to the
 // i-th token. A fork shares the slots before it with its parent.
 type LayerCache struct {
 	parent  *LayerCache

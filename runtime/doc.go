@@ -27,11 +27,23 @@
 //	p, _ := runtime.NewStreaming(cfg, ckpt, 16<<20)
 //	m, _ := runtime.New(cfg, p, runtime.Options{})
 //	x, _ := m.Embed(ids)
+//	spans := []runtime.Span{{N: len(ids)}}
 //	for l := range m.Layers() {
-//		err := m.Layer(ctx, l, x, []runtime.Span{{Cache: new(runtime.LayerCache), N: len(ids)}}, nil)
+//		spans[0].Cache = new(runtime.LayerCache)
+//		err := m.Layer(ctx, l, x, spans, nil)
 //	}
 //	h, _ := m.FinalNorm(x)
 //	err = m.LogitTiles(ctx, h, func(lo, n int, z []float32) error { … })
+//
+// # Latent and sparse attention
+//
+// glm_moe_dsa and glm4_moe_lite keep a latent vector and one rotated key for
+// each token. Every row is computed in the absorbed form, drafts and prompts
+// alike: two forms would round differently, and a token's logits would depend
+// on how a prompt was cut. The expanded form is Options.ExpandKV. An indexer
+// chooses at most index_topk tokens for each row, the lowest slot among equals;
+// Evaluation.Keys and Trace.Keys show them. Compare them, not logits alone: a
+// wrong indexer costs little on short texts.
 //
 // # Precision
 //

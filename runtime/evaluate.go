@@ -8,11 +8,15 @@ import (
 
 // EvalOptions say what Evaluate keeps.
 type EvalOptions struct {
-	Logits bool     // logits of every position
-	Hidden bool     // residual stream after every layer
-	Router bool     // experts of every token
-	MTP    int      // teacher-forced draft steps
-	Media  []*Media // of each sequence, nil entries for text; nil when all are text
+	Logits bool // logits of every position
+	Hidden bool // residual stream after every layer
+	Router bool // experts of every token
+	Keys   bool // tokens that each indexer chose
+	MTP    int  // teacher-forced draft steps
+	// Rescore makes every draft step choose its own tokens where the config
+	// says to share (index_share_for_mtp_iteration).
+	Rescore bool
+	Media   []*Media // of each sequence, nil entries for text; nil when all are text
 }
 
 // Evaluation is what Evaluate found for one sequence of T tokens.
@@ -25,6 +29,10 @@ type Evaluation struct {
 	// reads token t[p+k] and predicts t[p+k+1].
 	MTP       [][]float32
 	MTPRouter []Selection // experts of the MTP layer at step 1, T−1
+	// Keys are the slots that every row attends to, rising, by layer with an
+	// indexer (glm_moe_dsa); T each. MTPKeys: the MTP layer at step 1, T−1.
+	Keys    map[int][][]int32
+	MTPKeys [][]int32
 }
 
 // Selection is the experts of one token by falling weight.
@@ -46,6 +54,9 @@ func (m *Model) Evaluate(ctx context.Context, seqs [][]int, o EvalOptions) ([]Ev
 		if o.Router {
 			out[i].Router = map[int][]Selection{}
 		}
+		if o.Keys {
+			out[i].Keys = map[int][][]int32{}
+		}
 	}
 	split := rowSplitter(seqs)
 	h := m.cfg.HiddenSize
@@ -54,6 +65,12 @@ func (m *Model) Evaluate(ctx context.Context, seqs [][]int, o EvalOptions) ([]Ev
 		tr.Router = func(layer, row int, e []int32, w []float32) {
 			x := &out[split(row)]
 			x.Router[layer] = append(x.Router[layer], Selection{e, w})
+		}
+	}
+	if o.Keys {
+		tr.Keys = func(layer, row int, k []int32) {
+			x := &out[split(row)]
+			x.Keys[layer] = append(x.Keys[layer], k)
 		}
 	}
 	x, err := m.forward(ctx, steps, tr, func(l int, x []float32) {
@@ -124,14 +141,24 @@ func (m *Model) evaluateMTP(ctx context.Context, seqs [][]int, out []Evaluation,
 		states[i] = out[i].Final
 	}
 	d := NewDraftEval(mtp, seqs, states)
+	d.ShareKeys = d.ShareKeys && !o.Rescore
 	for k := 1; k <= o.MTP; k++ {
 		var tr *Trace
-		if o.Router && k == 1 {
+		if k == 1 {
 			split := rowSplitter(d.seqs1())
-			tr = &Trace{Router: func(_, row int, e []int32, w []float32) {
-				x := &out[split(row)]
-				x.MTPRouter = append(x.MTPRouter, Selection{e, w})
-			}}
+			tr = &Trace{}
+			if o.Router {
+				tr.Router = func(_, row int, e []int32, w []float32) {
+					x := &out[split(row)]
+					x.MTPRouter = append(x.MTPRouter, Selection{e, w})
+				}
+			}
+			if o.Keys {
+				tr.Keys = func(_, row int, k []int32) {
+					x := &out[split(row)]
+					x.MTPKeys = append(x.MTPKeys, k)
+				}
+			}
 		}
 		g, err := d.Next(ctx, tr)
 		if err != nil {
@@ -152,6 +179,9 @@ func (m *Model) evaluateMTP(ctx context.Context, seqs [][]int, out []Evaluation,
 // step after the other, all slots of all sequences in one pass each.
 type DraftEval struct {
 	PreNorm bool // carry the state before shared_head.norm (vLLM's glm4_moe)
+	// ShareKeys makes later steps attend to what the first step of their slot
+	// attended to; NewDraftEval sets it as the config says.
+	ShareKeys bool
 
 	mtp    *MTP
 	seqs   [][]int
@@ -159,12 +189,13 @@ type DraftEval struct {
 	k      int
 	first  []*LayerCache   // step 1, by sequence
 	forks  [][]*LayerCache // later steps, by sequence and slot
+	keys   [][][]int32     // of step 1, by sequence and slot
 }
 
 // NewDraftEval starts at step 1. states are the trunk's after model.norm,
 // [T, H] for each sequence.
 func NewDraftEval(mtp *MTP, seqs [][]int, states [][]float32) *DraftEval {
-	d := &DraftEval{mtp: mtp, seqs: seqs, states: states}
+	d := &DraftEval{mtp: mtp, seqs: seqs, states: states, ShareKeys: mtp.m.cfg.IndexShareForMTP}
 	for range seqs {
 		d.first = append(d.first, &LayerCache{})
 	}
@@ -202,12 +233,21 @@ func (d *DraftEval) Next(ctx context.Context, tr *Trace) ([][]float32, error) {
 			if d.k == 2 {
 				d.forks[i] = append(d.forks[i], d.first[i].Fork(p+1))
 			}
-			spans = append(spans, Span{Cache: d.forks[i][p], N: 1, Pos: p + d.k - 1})
+			s := Span{Cache: d.forks[i][p], N: 1, Pos: p + d.k - 1}
+			if d.ShareKeys && len(d.keys[i]) > p {
+				s.Keys, s.Reuse = d.keys[i][p:p+1], true
+			}
+			spans = append(spans, s)
 		}
 	}
 	z, g, err := d.mtp.Step(ctx, ids, x, spans, tr)
 	if err != nil {
 		return nil, err
+	}
+	if d.k == 1 {
+		for _, s := range spans {
+			d.keys = append(d.keys, s.Keys)
+		}
 	}
 	carry := g
 	if d.PreNorm {

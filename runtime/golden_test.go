@@ -94,18 +94,21 @@ func sameTop(t *testing.T, what string, want, got []float32, vocab int, tol floa
 
 const tolerance = 1e-4 // of the array's standard deviation
 
-var models = []string{"nano-glm4moe", "tiny-glm4moe", "nano-glm45v"}
+var models = []string{"nano-glm4moe", "tiny-glm4moe", "nano-glm45v", "nano-glm5", "nano-glm52"}
+
+// asReference has the reference's eps of latent norms.
+var asReference = Options{LatentEps: 1e-6}
 
 func TestGoldenForward(t *testing.T) {
 	for _, name := range models {
 		t.Run(name, func(t *testing.T) {
-			g, m := goldens(t, name+"/golden.safetensors"), load(t, name, Options{})
+			g, m := goldens(t, name+"/golden.safetensors"), load(t, name, asReference)
 			v := m.cfg.VocabSize
 			var seqs [][]int
 			for i := range 6 {
 				seqs = append(seqs, g.ints(fmt.Sprintf("seq%d.ids", i)))
 			}
-			out, err := m.Evaluate(context.Background(), seqs, EvalOptions{Logits: true, Hidden: true, Router: true})
+			out, err := m.Evaluate(context.Background(), seqs, EvalOptions{Logits: true, Hidden: true, Router: true, Keys: true})
 			require.NoError(t, err)
 			worst := 0.0
 			for i, e := range out {
@@ -128,6 +131,8 @@ func TestGoldenForward(t *testing.T) {
 			d := compare(t, "final", g.floats("seq2.hidden.final"), out[2].Final)
 			assert.Less(t, d, tolerance, "final")
 			t.Logf("hidden states: max |Δ| = %.2g σ", max(worst, d))
+			sameKeys(t, g, "seq2", m, out[2])
+			sameKeys(t, g, "seq5", m, out[5])
 			for l := range m.Layers() {
 				if m.cfg.Dense[l] {
 					assert.NotContains(t, out[2].Router, l)
@@ -156,9 +161,9 @@ func TestGoldenMTP(t *testing.T) {
 			continue // no MTP layer
 		}
 		t.Run(name, func(t *testing.T) {
-			g, m := goldens(t, name+"/golden.safetensors"), load(t, name, Options{})
+			g, m := goldens(t, name+"/golden.safetensors"), load(t, name, asReference)
 			v := m.cfg.VocabSize
-			out, err := m.Evaluate(context.Background(), [][]int{g.ints("seq2.ids"), g.ints("seq3.ids")}, EvalOptions{Router: true, MTP: 3})
+			out, err := m.Evaluate(context.Background(), [][]int{g.ints("seq2.ids"), g.ints("seq3.ids")}, EvalOptions{Router: true, Keys: true, MTP: 3, Rescore: true})
 			require.NoError(t, err)
 			worst := 0.0
 			for k := 1; k <= 3; k++ {
@@ -174,13 +179,18 @@ func TestGoldenMTP(t *testing.T) {
 			}
 			t.Logf("MTP logits, steps 1-3: max |Δ| = %.2g σ", worst)
 			sameRouter(t, g, "seq2.mtp.router", out[0].MTPRouter)
+			for i, e := range out {
+				if name := fmt.Sprintf("seq%d.mtp.1.keys", i+2); g.has(name) {
+					assert.Equal(t, keySets(g, name, len(e.MTPKeys)), e.MTPKeys, name)
+				}
+			}
 		})
 	}
 }
 
 func TestGoldenGreedy(t *testing.T) {
 	for _, name := range models {
-		g, m := goldens(t, name+"/golden.safetensors"), load(t, name, Options{})
+		g, m := goldens(t, name+"/golden.safetensors"), load(t, name, asReference)
 		for i := range 3 {
 			s := m.NewSession()
 			next := g.ints(fmt.Sprintf("greedy%d.prompt", i))

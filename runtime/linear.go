@@ -53,11 +53,15 @@ func (m *Model) tiles(ctx context.Context, in *input, w *glm.Tensor, fn func(lo 
 
 // norm returns RMSNorm of each row of x with the given weight.
 func (m *Model) norm(x []float32, w *glm.Tensor) ([]float32, error) {
+	return m.normEps(x, w, m.cfg.RMSNormEps)
+}
+
+func (m *Model) normEps(x []float32, w *glm.Tensor, eps float64) ([]float32, error) {
 	g, err := m.p.Vector(w)
 	if err != nil {
 		return nil, err
 	}
 	y := make([]float32, len(x))
-	kernel.RMSNormRows(y, x, g, m.cfg.RMSNormEps)
+	kernel.RMSNormRows(y, x, g, eps)
 	return y, nil
 }

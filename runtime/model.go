@@ -20,6 +20,14 @@ type Options struct {
 	// Chunk is how many rows of a sequence Session.Forward computes together;
 	// 0: 512. It changes memory and speed, no result.
 	Chunk int
+	// LatentEps is the eps of q_a_layernorm and kv_a_layernorm; 0: rms_norm_eps
+	// of the config, as the engines do. transformers has 1e-6.
+	LatentEps float64
+	// ExpandKV makes latent attention expand keys and values from the cache,
+	// as the reference computes it, instead of absorbing kv_b_proj into the
+	// queries. It changes results by rounding alone, but by the chunks of a
+	// long prompt too.
+	ExpandKV bool
 }
 
 // Model is a checkpoint ready to compute. It is safe for concurrent use, the
@@ -76,6 +84,8 @@ func New(cfg *glm.Config, p Provider, o Options) (*Model, error) {
 	switch cfg.Family {
 	case glm.Glm4Moe, glm.Glm4vMoe:
 		m.att = newGQA(cfg)
+	case glm.GlmMoeDsa, glm.Glm4MoeLite:
+		m.att = newMLA(cfg, o)
 	default:
 		return nil, unsupported(string(cfg.Family), "no forward pass for this family yet")
 	}
@@ -137,7 +147,9 @@ func (m *Model) embed(table *glm.Tensor, ids []int) ([]float32, error) {
 // Layer runs decoder layer i in place on the residual stream x [R, H]. Spans
 // say which rows belong to which sequence, in order; their caches are those of
 // this layer. This is the step of a layer-major pass: all rows of all sequences
-// go through a layer while its weights are there.
+// go through a layer while its weights are there. Layers that share an
+// indexer's choice read Span.Keys, which the layer before them left there: keep
+// it from layer to layer, with another Cache.
 func (m *Model) Layer(ctx context.Context, i int, x []float32, spans []Span, tr *Trace) error {
 	return m.layer(ctx, m.refs.layers[i], x, spans, tr)
 }
@@ -150,6 +162,7 @@ func (m *Model) layer(ctx context.Context, l *refs, x []float32, spans []Span, t
 	if h, err = m.att.forward(ctx, m, l, h, spans); err != nil {
 		return err
 	}
+	tr.keys(l, spans)
 	kernel.Add(x, h)
 	if h, err = m.norm(x, l.mlpNorm); err != nil {
 		return err

@@ -11,6 +11,24 @@ type Trace struct {
 	// Router gets the experts of one row by falling weight. The slices are the
 	// callee's to keep. Rows come in order.
 	Router func(layer, row int, experts []int32, weights []float32)
+	// Keys gets the tokens that one row of a layer with an indexer attends to,
+	// by slot in rising order. Rows come in order. The slice is shared: read
+	// only.
+	Keys func(layer, row int, keys []int32)
+}
+
+// keys reports what a layer's indexer chose.
+func (tr *Trace) keys(l *refs, spans []Span) {
+	if tr == nil || tr.Keys == nil || l.ixK == nil {
+		return
+	}
+	row := 0
+	for _, s := range spans {
+		for _, k := range s.Keys {
+			tr.Keys(l.layer, row, k)
+			row++
+		}
+	}
 }
 
 // choice is a token's place among those of an expert.

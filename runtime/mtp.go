@@ -74,6 +74,17 @@ func (t *MTP) Step(ctx context.Context, ids []int, h []float32, spans []Span, tr
 	return z, g, err
 }
 
+// Next returns the span of the draft step after s, one token further. Where the
+// config asks for it (index_share_for_mtp_iteration), the step attends to the
+// tokens that the last row of s attended to.
+func (t *MTP) Next(s Span) Span {
+	n := Span{Cache: s.Cache, N: 1, Pos: s.Pos + s.N}
+	if len(s.Keys) > 0 && t.m.cfg.IndexShareForMTP {
+		n.Keys, n.Reuse = s.Keys[len(s.Keys)-1:], true
+	}
+	return n
+}
+
 // Logits returns the draft's logits [R, V] of states after shared_head.norm.
 func (t *MTP) Logits(ctx context.Context, g []float32) ([]float32, error) {
 	return t.m.linear(ctx, t.m.input(g, t.m.cfg.HiddenSize), t.head, nil)

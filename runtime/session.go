@@ -90,7 +90,7 @@ func (m *Model) forward(ctx context.Context, steps []Step, tr *Trace, each func(
 	spans := make([]Span, len(steps))
 	for l := range m.cfg.Layers {
 		for i, s := range steps {
-			spans[i] = Span{Cache: s.Session.caches[l], N: len(s.IDs), Pos: start[i], At: at[i]}
+			spans[i] = Span{Cache: s.Session.caches[l], N: len(s.IDs), Pos: start[i], At: at[i], Keys: spans[i].Keys}
 		}
 		if err = m.Layer(ctx, l, x, spans, tr); err != nil {
 			return nil, err
