@@ -45,6 +45,18 @@
 // Evaluation.Keys and Trace.Keys show them. Compare them, not logits alone: a
 // wrong indexer costs little on short texts.
 //
+// # Pictures and clips
+//
+// glm4v_moe reads media through package runtime/vision. Their embeddings and
+// three-axis positions are attached to a session; the forward pass is the same:
+//
+//	p, _ := vision.Load(dir, m.Config())
+//	items, err := p.Open(ctx, vision.Files{Images: []string{"a.png"}})
+//	in, err := p.Prepare(m.Config(), ids, items, tok.EncodeOrdinary)
+//	media, err := m.Media(ctx, in)            // runs the vision tower
+//	err = s.Attach(media)
+//	h, err := s.Forward(ctx, in.IDs)
+//
 // # Precision
 //
 // Activations outside of quantised modules, the residual stream, norms, router,

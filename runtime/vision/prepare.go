@@ -20,11 +20,16 @@ type Inputs struct {
 // (architectures.md 6.3, 6.4). Each image_token_id takes the next picture of
 // items, each video_token_id the next clip; encode gives the ids of a
 // timestamp. A placeholder or an item without its counterpart is an error.
+// Prompts whose placeholders are expanded already, as the reference processors
+// return them, are recognised and kept.
 func (p *Processor) Prepare(cfg *glm.Config, ids []int, items []*Patches, encode func(string) []int) (*Inputs, error) {
 	if cfg.Vision == nil {
 		return nil, fmt.Errorf("the checkpoint has no vision tower: it cannot look at pictures")
 	}
 	w := &walk{v: cfg.Vision, in: &Inputs{}}
+	if w.expanded(ids, items) {
+		return w.place(ids, items)
+	}
 	var stills, clips []*Patches
 	for _, it := range items {
 		if it.Times == nil {

@@ -210,3 +210,31 @@ func TestProbes(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, in, again)
 }
+
+func TestPrepareExpanded(t *testing.T) {
+	cfg, p := nano(t)
+	still, err := p.Still(Scene(120, 90, 0))
+	require.NoError(t, err)
+	film, err := p.Clip(clip{90, 120, 6})
+	require.NoError(t, err)
+	v := cfg.Vision
+	encode := func(s string) []int { return []int{700 + len(s)} }
+	items := []*Patches{still, film}
+	short := []int{1, v.ImageStartID, v.ImageTokenID, v.ImageEndID, 2, v.VideoStartID, v.VideoTokenID, v.VideoEndID, 3}
+	want, err := p.Prepare(cfg, short, items, encode)
+	require.NoError(t, err)
+	got, err := p.Prepare(cfg, want.IDs, items, nil)
+	require.NoError(t, err)
+	assert.Equal(t, want, got, "what a processor returns is taken as it is")
+
+	n := len(want.Slots)
+	for what, ids := range map[string][]int{
+		"another size":        slices.Delete(slices.Clone(want.IDs), want.Slots[0], want.Slots[0]+1),
+		"no video is left":    append(slices.Clone(want.IDs), v.VideoStartID, v.ImageTokenID),
+		"after 2 of 3 slices": slices.Delete(slices.Clone(want.IDs), want.Slots[n-1]-film.Grid.H*film.Grid.W/4, want.Slots[n-1]+1),
+		"1 of 2 pictures and": append([]int{1}, want.IDs[want.Slots[still.Grid.H*still.Grid.W/4]-2:]...),
+	} {
+		_, err := p.Prepare(cfg, ids, items, nil)
+		assert.ErrorContains(t, err, what)
+	}
+}
