@@ -1,0 +1,194 @@
+package mutate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/synth"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/verify/check"
+	"github.com/glmconv/glmconv/verify/diff"
+)
+
+const config = `{"architectures": ["Glm4MoeForCausalLM"], "attention_bias": true, "eos_token_id": [2], "first_k_dense_replace": 1, "head_dim": 64,
+ "hidden_act": "silu", "hidden_size": 256, "intermediate_size": 256, "max_position_embeddings": 512, "model_type": "glm4_moe", "moe_intermediate_size": 256,
+ "n_group": 1, "n_routed_experts": 2, "n_shared_experts": 1, "norm_topk_prob": true, "num_attention_heads": 4, "num_experts_per_tok": 1, "num_hidden_layers": 2,
+ "num_key_value_heads": 2, "num_nextn_predict_layers": 1, "pad_token_id": 0, "partial_rotary_factor": 0.5, "rms_norm_eps": 1e-05, "rope_theta": 10000,
+ "routed_scaling_factor": 1.0, "tie_word_embeddings": false, "topk_group": 1, "topk_method": "noaux_tc", "torch_dtype": "bfloat16", "use_qk_norm": false, "vocab_size": 64}`
+
+// source writes the BF16 checkpoint that everything here is made from.
+func source(t *testing.T) string {
+	t.Helper()
+	plan, err := synth.NewPlan(synth.Options{Config: []byte(config), Seed: 7})
+	require.NoError(t, err)
+	dir := filepath.Join(t.TempDir(), "source")
+	require.NoError(t, plan.Write(t.Context(), dir))
+	return dir
+}
+
+// result converts src, or returns "" where the pair cannot be.
+func result(t *testing.T, src string, scheme quant.Scheme, format quant.Format) string {
+	t.Helper()
+	c, err := safetensors.OpenDir(src)
+	require.NoError(t, err)
+	defer c.Close()
+	plan, err := quant.NewPlan(c, scheme, format, quant.Options{})
+	var impossible *layout.ImpossibleError
+	if errors.As(err, &impossible) {
+		return ""
+	}
+	require.NoError(t, err)
+	dst := filepath.Join(t.TempDir(), "result")
+	_, err = quant.Convert(t.Context(), plan, c, dst, quant.ConvertOptions{Workers: 2, Version: "test"})
+	require.NoError(t, err)
+	return dst
+}
+
+// clone links the files of dir into a new directory.
+func clone(t *testing.T, dir string) string {
+	t.Helper()
+	out := t.TempDir()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			require.NoError(t, os.Link(filepath.Join(dir, e.Name()), filepath.Join(out, e.Name())))
+		}
+	}
+	return out
+}
+
+// complaints is what check and diff have against a result: what a converter's
+// faults look like without a forward pass.
+func complaints(ctx context.Context, src, dst string, limit func(encoding string) float64) (out []string, err error) {
+	r, err := check.Run(ctx, dst, check.Options{Weights: true})
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range r.Findings {
+		if f.Severity != check.Info && f.Code != "engine-refuses" { // that is no damage: no engine has the kernel
+			out = append(out, fmt.Sprintf("%s %s: %s", f.Code, f.Where, f.Detail))
+		}
+	}
+	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: 2})
+	if err != nil {
+		return append(out, err.Error()), nil
+	}
+	weights := map[string]bool{}
+	for _, m := range d.Modules {
+		weights[m.Name] = true
+		// !(a <= b) holds for NaN too.
+		if !(float64(m.Relative) <= limit(m.B)) {
+			out = append(out, fmt.Sprintf("weight %s differs by %g as %s", m.Name, m.Relative, m.B))
+		}
+	}
+	for kind, list := range map[string][]diff.Tensor{"removed": d.Removed, "changed": d.Changed, "retyped": d.Retyped} {
+		for _, x := range list {
+			if module, part := splitName(x.Name); (kind != "retyped" || x.A.DType != "BF16" || x.B.DType != "F32") && (!weights[module] || !strings.HasPrefix(part, "weight") && part != "scale_bias") {
+				out = append(out, fmt.Sprintf("%s %s", kind, x.Name))
+			}
+		}
+	}
+	return out, nil
+}
+
+func splitName(name string) (module, part string) {
+	i := strings.LastIndexByte(name, '.')
+	return name[:max(i, 0)], name[i+1:]
+}
+
+// rounding bounds the relative error that rounding normal weights can cause.
+func rounding(encoding string) float64 {
+	switch e := strings.ToLower(encoding); {
+	case strings.Contains(e, "bf16"), strings.Contains(e, "f32"):
+		return 0
+	case strings.Contains(e, "int4"):
+		return 0.17
+	case strings.Contains(e, "int8"):
+		return 0.013
+	}
+	return 0.029 // FP8
+}
+
+// unseen are mutations that need more than check and diff: see verify.
+var unseen = map[string]string{
+	"config rotates all of a head": "the config is compared by verify",
+}
+
+func TestEveryMutationIsSeen(t *testing.T) {
+	src := source(t)
+	applied := map[string]int{}
+	for _, scheme := range layout.Schemes {
+		for _, format := range layout.Formats {
+			good := result(t, src, scheme, format)
+			if good == "" {
+				continue
+			}
+			name := string(scheme) + " " + string(format)
+			list, err := complaints(t.Context(), src, good, rounding)
+			require.NoError(t, err)
+			require.Empty(t, list, "%s: an untouched result passes", name)
+			for _, m := range All() {
+				dir := clone(t, good)
+				applies, err := m.Apply(dir)
+				require.NoError(t, err, "%s: %s", name, m.Name)
+				if !applies {
+					continue
+				}
+				applied[m.Name]++
+				t.Run(name+" "+m.Name, func(t *testing.T) {
+					t.Parallel()
+					list, err := complaints(t.Context(), src, dir, rounding)
+					require.NoError(t, err)
+					if unseen[m.Name] != "" {
+						return
+					}
+					require.NotEmpty(t, list, "not seen")
+					text := strings.Join(list, "\n")
+					hit := len(m.Says) == 0
+					for _, word := range m.Says {
+						hit = hit || strings.Contains(text, word)
+					}
+					assert.True(t, hit, "none of %q in:\n%.1500s", m.Says, text)
+				})
+			}
+		}
+	}
+	for _, m := range All() {
+		assert.Positive(t, applied[m.Name], "%s applies to no layout", m.Name)
+	}
+}
+
+// A mutation leaves the good checkpoint it was linked from alone.
+func TestLinksAreSafe(t *testing.T) {
+	src := source(t)
+	before := sums(t, src)
+	for _, m := range All() {
+		_, err := m.Apply(clone(t, src))
+		require.NoError(t, err, m.Name)
+	}
+	assert.Equal(t, before, sums(t, src))
+}
+
+func sums(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		raw, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		require.NoError(t, err)
+		out[e.Name()] = string(raw)
+	}
+	return out
+}
