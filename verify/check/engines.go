@@ -149,8 +149,8 @@ func (s *subject) askLoads(e engine.Engine, v *EngineVerdict, asked bool) {
 			sub.Group = m.form.group
 		}
 		if m.row.MTP && r.IsExpert() && m.form.kind != absent {
-			sub.MTP = true
-			sub.MTPFloat = sub.MTPFloat && !quantised
+			sub.MTP = true // built as the config says, whatever the tensors are
+			sub.MTPFloat = sub.MTPFloat && !quantised && !(m.known && m.want.quantised())
 		}
 		if m.row.MTP || !quantised {
 			continue
