@@ -142,8 +142,10 @@ def decisions(d, models):
             q.apply_vllm_mapper(mapper.get_rename_mapper())
         decide = decide_ct if raw["quant_method"] == "compressed-tensors" else decide_fp8
         for prefix, layer in seen.items():
+            # glm4_1v.py names the fused projection of the vision tower by the kind of quantisation config
+            name = prefix if raw["quant_method"] == "compressed-tensors" else prefix.replace(".attn.qkv_proj", ".attn.qkv")
             try:
-                out[prefix] = decide(q, layer, prefix)
+                out[prefix] = decide(q, layer, name if ".blocks." in name else prefix)
             except Exception as e:  # noqa: BLE001 what the engine would say
                 out[prefix] = f"error: {type(e).__name__}: {e}"
     return out
