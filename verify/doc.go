@@ -19,6 +19,11 @@
 // figures do not suffice (too few tokens, flat logits, an interval that
 // straddles Tol) the verdict is Undecided.
 //
+// # Without a forward pass
+//
+// [Static] does what needs no runtime: check's findings, tensors accounted for,
+// copies and config compared, weight errors read back from the files.
+//
 // # One pass, whatever the size
 //
 // Both models go through layer by layer in lock-step, all tokens together,

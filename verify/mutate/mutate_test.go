@@ -1,9 +1,7 @@
 package mutate
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,8 +14,8 @@ import (
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
-	"github.com/glmconv/glmconv/verify/check"
-	"github.com/glmconv/glmconv/verify/diff"
+	"github.com/glmconv/glmconv/verify"
+	"github.com/glmconv/glmconv/verify/report"
 )
 
 const config = `{"architectures": ["Glm4MoeForCausalLM"], "attention_bias": true, "eos_token_id": [2], "first_k_dense_replace": 1, "head_dim": 64,
@@ -68,63 +66,6 @@ func clone(t *testing.T, dir string) string {
 	return out
 }
 
-// complaints is what check and diff have against a result: what a converter's
-// faults look like without a forward pass.
-func complaints(ctx context.Context, src, dst string, limit func(encoding string) float64) (out []string, err error) {
-	r, err := check.Run(ctx, dst, check.Options{Weights: true})
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range r.Findings {
-		if f.Severity != check.Info && f.Code != "engine-refuses" { // that is no damage: no engine has the kernel
-			out = append(out, fmt.Sprintf("%s %s: %s", f.Code, f.Where, f.Detail))
-		}
-	}
-	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: 2})
-	if err != nil {
-		return append(out, err.Error()), nil
-	}
-	weights := map[string]bool{}
-	for _, m := range d.Modules {
-		weights[m.Name] = true
-		// !(a <= b) holds for NaN too.
-		if !(float64(m.Relative) <= limit(m.B)) {
-			out = append(out, fmt.Sprintf("weight %s differs by %g as %s", m.Name, m.Relative, m.B))
-		}
-	}
-	for kind, list := range map[string][]diff.Tensor{"removed": d.Removed, "changed": d.Changed, "retyped": d.Retyped} {
-		for _, x := range list {
-			if module, part := splitName(x.Name); (kind != "retyped" || x.A.DType != "BF16" || x.B.DType != "F32") && (!weights[module] || !strings.HasPrefix(part, "weight") && part != "scale_bias") {
-				out = append(out, fmt.Sprintf("%s %s", kind, x.Name))
-			}
-		}
-	}
-	return out, nil
-}
-
-func splitName(name string) (module, part string) {
-	i := strings.LastIndexByte(name, '.')
-	return name[:max(i, 0)], name[i+1:]
-}
-
-// rounding bounds the relative error that rounding normal weights can cause.
-func rounding(encoding string) float64 {
-	switch e := strings.ToLower(encoding); {
-	case strings.Contains(e, "bf16"), strings.Contains(e, "f32"):
-		return 0
-	case strings.Contains(e, "int4"):
-		return 0.17
-	case strings.Contains(e, "int8"):
-		return 0.013
-	}
-	return 0.029 // FP8
-}
-
-// unseen are mutations that need more than check and diff: see verify.
-var unseen = map[string]string{
-	"config rotates all of a head": "the config is compared by verify",
-}
-
 func TestEveryMutationIsSeen(t *testing.T) {
 	src := source(t)
 	applied := map[string]int{}
@@ -135,9 +76,10 @@ func TestEveryMutationIsSeen(t *testing.T) {
 				continue
 			}
 			name := string(scheme) + " " + string(format)
-			list, err := complaints(t.Context(), src, good, rounding)
+			r, err := verify.Static(t.Context(), src, good, verify.StaticOptions{})
 			require.NoError(t, err)
-			require.Empty(t, list, "%s: an untouched result passes", name)
+			require.Equal(t, verify.Pass, r.Verdict, "%s: an untouched result passes:\n%s", name, report.Text(r))
+			require.NotZero(t, r.Exact.Quantized)
 			for _, m := range All() {
 				dir := clone(t, good)
 				applies, err := m.Apply(dir)
@@ -148,13 +90,11 @@ func TestEveryMutationIsSeen(t *testing.T) {
 				applied[m.Name]++
 				t.Run(name+" "+m.Name, func(t *testing.T) {
 					t.Parallel()
-					list, err := complaints(t.Context(), src, dir, rounding)
+					r, err := verify.Static(t.Context(), src, dir, verify.StaticOptions{})
 					require.NoError(t, err)
-					if unseen[m.Name] != "" {
-						return
-					}
-					require.NotEmpty(t, list, "not seen")
-					text := strings.Join(list, "\n")
+					text := report.Text(r)
+					require.Equal(t, verify.Fail, r.Verdict, text)
+					require.NotEmpty(t, r.Cause)
 					hit := len(m.Says) == 0
 					for _, word := range m.Says {
 						hit = hit || strings.Contains(text, word)

@@ -1,0 +1,278 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/verify/check"
+	"github.com/glmconv/glmconv/verify/diff"
+)
+
+// StaticOptions say how Static works. The zero value is the default.
+type StaticOptions struct {
+	Workers  int // goroutines that read; 0: one a core
+	Progress func(done, total int64)
+}
+
+// Static compares the result in dst with the source in src without a forward
+// pass: check's findings, every tensor accounted for, copies equal in value,
+// the config's model keys unchanged, and the error of every weight as read back
+// from the files against the one the converter recorded (without a manifest:
+// against what the encoding can cost at worst). Tokens is 0 in the Result.
+//
+// The error says that a directory could not be read at all; a bad result is
+// none, but a Fail.
+func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, error) {
+	start := time.Now()
+	r := &Result{Schema: Schema, Verdict: Pass, Failed: []Failed{}, Layers: []Layer{}, Tensors: []Tensor{}, Logits: Logits{Histogram: []Bin{}, PerToken: []float64{}}, Identity: Identity{Source: src, Result: dst}}
+	c, err := check.Run(ctx, dst, check.Options{Weights: true, Workers: o.Workers})
+	if err != nil {
+		return nil, err
+	}
+	r.Exact.CheckOK, r.Exact.ConfigAgrees, r.Exact.MTPComplete = c.OK, true, true
+	for _, f := range c.Findings {
+		if f.Severity != check.Error && !serious[f.Code] {
+			continue
+		}
+		r.fail("exact", f.Where, f.Detail)
+		if strings.Contains(f.Code, "mtp") {
+			r.Exact.MTPComplete = false
+		}
+		if strings.Contains(f.Code, "config") || strings.Contains(f.Code, "description") || f.Code == "engine-misreads" {
+			r.Exact.ConfigAgrees = false
+		}
+	}
+	if !c.OK {
+		r.Cause = c.Cause
+	}
+	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: o.Workers, Progress: o.Progress})
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil && c.OK:
+		return nil, err
+	case err == nil:
+		r.Bytes = d.Bytes
+		if err := r.compareTensors(src, dst, d); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.compareConfigs(src, dst); err != nil {
+		return nil, err
+	}
+	if len(r.Failed) > 0 {
+		r.Verdict = Fail
+		if r.Cause == "" {
+			f := r.Failed[0]
+			r.Cause = strings.TrimSpace(f.Where + " " + f.Detail)
+		}
+	}
+	r.Seconds = time.Since(start).Seconds()
+	return r, nil
+}
+
+// serious are warnings of check that a result of quantize cannot have.
+var serious = map[string]bool{"scale-not-bf16": true, "router-bias-dtype": true}
+
+func (r *Result) fail(check, where, detail string) {
+	r.Failed = append(r.Failed, Failed{check, where, detail})
+}
+
+func (r *Result) compareTensors(src, dst string, d *diff.Report) error {
+	recorded, dropped := map[string]float64{}, map[string]string{}
+	if m, err := quant.ReadManifest(dst); err == nil {
+		for _, t := range m.Tensors {
+			recorded[strings.TrimSuffix(t.Name, ".weight")] = t.Relative
+		}
+		dropped = m.Dropped
+		r.Identity.Scheme, r.Identity.Format = string(m.Scheme), string(m.Format)
+	}
+	r.Oracle.Exact = len(recorded) > 0
+	quantized := map[string]bool{}
+	for _, m := range d.Modules {
+		own, limit := 0.0, 0.0
+		if coded(m.B) {
+			quantized[m.Name] = true
+			r.Exact.Quantized++
+			r.Oracle.Modules++
+			var known bool
+			if own, known = recorded[m.Name]; known {
+				limit = own*1.005 + 1e-6
+			} else {
+				own, limit = math.NaN(), worstCase(m.B)
+			}
+		}
+		t := Tensor{Name: m.Name, Encoding: m.B, Relative: float64(m.Relative), Own: own, Max: float64(m.MaxAbs)}
+		r.Tensors = append(r.Tensors, t)
+		if t.Relative <= limit { // false for NaN
+			continue
+		}
+		if !coded(m.B) {
+			r.Exact.Differing++
+			r.fail("exact", m.Name, fmt.Sprintf("copied, and its values differ by %.3g of the source's", t.Relative))
+			continue
+		}
+		if off := math.Abs(t.Relative - own); off > r.Oracle.MaxDiff || r.Oracle.Worst == "" {
+			r.Oracle.MaxDiff, r.Oracle.Worst = off, m.Name
+		}
+		r.fail("oracle", m.Name, fmt.Sprintf("as %s it is %.3g away from the source, rounding alone costs %.3g", m.B, t.Relative, min(limit, max(own, 0))))
+	}
+	r.Exact.Copied = d.Same
+	r.Exact.SourceTensors = d.Same + len(d.Changed) + len(d.Retyped) + len(d.Reshaped) + len(d.Removed)
+	part := func(name string) bool { // belongs to a quantised module
+		i := strings.LastIndexByte(name, '.')
+		return i > 0 && quantized[name[:i]] && strings.HasPrefix(name[i+1:], "weight")
+	}
+	for _, x := range d.Removed {
+		switch {
+		case part(x.Name):
+		case dropped[x.Name] != "":
+			r.Exact.Dropped++
+		default:
+			r.Exact.Lost++
+			r.fail("exact", x.Name, "is in the source and not in the result")
+		}
+	}
+	for _, x := range slices.Concat(d.Changed, d.Retyped) {
+		if part(x.Name) {
+			continue
+		}
+		same, err := equalValues(src, dst, x.Name)
+		if err != nil {
+			return err
+		}
+		if same {
+			r.Exact.Copied++
+			continue
+		}
+		r.Exact.Differing++
+		r.fail("exact", x.Name, fmt.Sprintf("is %s, source is %s, and the values differ", x.B.DType, x.A.DType))
+	}
+	return nil
+}
+
+// coded reports whether an encoding, as diff names it, is a quantised one.
+func coded(encoding string) bool {
+	e := strings.ToLower(encoding)
+	return strings.Contains(e, "fp8") || strings.Contains(e, "int") || strings.Contains(e, "fp4")
+}
+
+// worstCase bounds the relative error that rounding can cost heavy-tailed
+// weights (Student-t with 5 degrees of freedom, rows of 4096), with some room.
+func worstCase(encoding string) float64 {
+	switch e := strings.ToLower(encoding); {
+	case strings.Contains(e, "4"):
+		return 0.4
+	default:
+		return 0.05
+	}
+}
+
+// equalValues reports whether two BF16 or F32 tensors hold
+// the same numbers; a widening copy does.
+func equalValues(src, dst, name string) (bool, error) {
+	a, err := floats(src, name)
+	if err != nil {
+		return false, err
+	}
+	b, err := floats(dst, name)
+	if err != nil {
+		return false, err
+	}
+	return a != nil && slices.Equal(a, b), nil
+}
+
+// floats reads a BF16 or F32 tensor as F32 bit patterns; nil for other types.
+func floats(dir, name string) ([]uint32, error) {
+	c, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	for _, x := range c.Tensors() {
+		if x.Name != name || x.DType != safetensors.BF16 && x.DType != safetensors.F32 || x.Size > 64<<20 {
+			continue
+		}
+		raw, err := io.ReadAll(c.Reader(x))
+		if err != nil {
+			return nil, err
+		}
+		out := make([]uint32, 0, len(raw)/2)
+		for i := 0; i < len(raw); {
+			if x.DType == safetensors.BF16 {
+				out = append(out, uint32(binary.LittleEndian.Uint16(raw[i:]))<<16)
+				i += 2
+			} else {
+				out = append(out, binary.LittleEndian.Uint32(raw[i:]))
+				i += 4
+			}
+		}
+		return out, nil
+	}
+	return nil, nil
+}
+
+// compareConfigs finds keys of config.json that changed, the quantisation's own
+// aside.
+func (r *Result) compareConfigs(src, dst string) error {
+	a, err := configKeys(src)
+	if err != nil {
+		return err
+	}
+	b, err := configKeys(dst)
+	if err != nil {
+		return nil //nolint:nilerr // check has said so
+	}
+	for _, key := range slices.Sorted(maps.Keys(a)) {
+		if !bytes.Equal(a[key], b[key]) {
+			r.Exact.ConfigAgrees = false
+			r.fail("exact", "config.json: "+key, fmt.Sprintf("is %.80s, source says %.80s", orNothing(b[key]), a[key]))
+		}
+	}
+	return nil
+}
+
+func orNothing(raw json.RawMessage) string {
+	if raw == nil {
+		return "absent"
+	}
+	return string(raw)
+}
+
+func configKeys(dir string) (map[string]json.RawMessage, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	if err != nil {
+		return nil, err
+	}
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "config.json"), err)
+	}
+	for _, key := range []string{"quantization_config", "compression_config", "torch_dtype", "dtype", "transformers_version", "num_nextn_predict_layers"} {
+		delete(m, key)
+	}
+	for key, raw := range m {
+		var v any // canonical: keys sorted, no spaces
+		if err := json.Unmarshal(raw, &v); err != nil {
+			return nil, err
+		}
+		if t, ok := v.(map[string]any); ok {
+			delete(t, "quantization_config")
+		}
+		m[key], _ = json.Marshal(v)
+	}
+	return m, nil
+}
