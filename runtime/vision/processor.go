@@ -23,6 +23,9 @@ type Settings struct {
 	MaxDuration            float64 // video: seconds looked at
 }
 
+// maxVolume bounds frames × height × width; the published limits are below 2^26.
+const maxVolume = 1 << 27
+
 // Processor prepares media for a checkpoint.
 type Processor struct {
 	Image, Video Settings
@@ -118,7 +121,7 @@ func (s *Settings) apply(r *raw, v *glm.VisionConfig) error {
 	if x := r.Size.Longest; x != nil {
 		s.MaxPixels = int64(*x)
 	}
-	if s.MinPixels < 1 || s.MaxPixels < s.MinPixels || s.MaxPixels > 1<<32 {
+	if s.MinPixels < 1 || s.MaxPixels < s.MinPixels || s.MaxPixels > maxVolume {
 		return fmt.Errorf("size %d … %d pixels is no usable range", s.MinPixels, s.MaxPixels)
 	}
 	if r.Mean != nil && copy(s.Mean[:], r.Mean) != 3 || r.Std != nil && copy(s.Std[:], r.Std) != 3 {
@@ -149,6 +152,9 @@ func (s *Settings) apply(r *raw, v *glm.VisionConfig) error {
 	}
 	if r.Max != nil && *r.Max > 0 {
 		s.MaxDuration = *r.Max
+	}
+	if s.FPS > 1000 || s.MaxDuration > 1e5 {
+		return fmt.Errorf("fps %g for %g seconds is no usable sampling of a clip", s.FPS, s.MaxDuration)
 	}
 	return nil
 }

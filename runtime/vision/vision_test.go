@@ -164,7 +164,7 @@ func TestSettings(t *testing.T) {
 	assert.Equal(t, []int64{100, 5000}, []int64{p.Image.MinPixels, p.Image.MaxPixels})
 	for what, bad := range map[string]map[string]any{
 		"patch_size": {"patch_size": 16}, "resample": {"resample": 2}, "image_std": {"image_std": []float64{1, 0, 1}},
-		"range": {"size": map[string]any{"shortest_edge": 10, "longest_edge": 1}}, "three numbers": {"image_mean": []float64{1}},
+		"range": {"size": map[string]any{"shortest_edge": 10, "longest_edge": 1}}, "sampling": {"fps": 1e9}, "usable range": {"size": map[string]any{"shortest_edge": 1 << 40, "longest_edge": 1 << 41}}, "three numbers": {"image_mean": []float64{1}},
 	} {
 		_, err := load(bad)
 		assert.ErrorContains(t, err, what, fmt.Sprint(bad))
