@@ -8,6 +8,7 @@
 //	glmconv check DIR                                would the engines load it, and rightly?
 //	glmconv mtp-remap DIR                            the adjust_weight step
 //	glmconv diff A B                                 what changed?
+//	glmconv run DIR --prompt TEXT                    what does it answer?
 //	glmconv demo                                     the whole story on a small built-in model
 //
 // Flags may stand before or after the paths. Results go to standard output,
