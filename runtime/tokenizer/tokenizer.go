@@ -74,6 +74,15 @@ func (t *Tokenizer) VocabSize() int { return len(t.texts) }
 // MaxID returns the largest id that stands for something.
 func (t *Tokenizer) MaxID() int { return t.maxID }
 
+// AddedTokens returns the texts of the added tokens, longest first.
+func (t *Tokenizer) AddedTokens() []string {
+	out := make([]string, len(t.added))
+	for i, a := range t.added {
+		out[i] = a.content
+	}
+	return out
+}
+
 // AddedID returns the id of an added token such as "<|user|>".
 func (t *Tokenizer) AddedID(content string) (int, bool) {
 	id, ok := t.addedIDs[content]

@@ -1,0 +1,149 @@
+package chat
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Template is a chat template. It is safe for concurrent use.
+type Template struct {
+	source string
+	name   string
+}
+
+// Thinking says whether the model should reason before it answers.
+type Thinking int
+
+const (
+	ThinkingDefault Thinking = iota // whatever the template does when it is not told
+	ThinkingOn
+	ThinkingOff
+)
+
+// Request is what one prompt is made of.
+type Request struct {
+	Messages []*Object
+	Tools    []*Object // OpenAI form
+	Thinking Thinking
+	// NoGeneration leaves out the opening of the assistant's turn.
+	NoGeneration bool
+	// Extra are further variables, such as clear_thinking or reasoning_effort.
+	Extra map[string]any
+}
+
+// Load reads the template of a checkpoint: chat_template.jinja, or chat_template
+// in tokenizer_config.json (a text, or a list with one named "default").
+func Load(dir string) (*Template, error) {
+	path := filepath.Join(dir, "chat_template.jinja")
+	data, err := readBounded(path, maxTemplate)
+	if err == nil {
+		return New(path, string(data))
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	path = filepath.Join(dir, "tokenizer_config.json")
+	data, err = readBounded(path, maxInput)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w in %s: neither chat_template.jinja nor tokenizer_config.json", ErrNoTemplate, dir)
+	} else if err != nil {
+		return nil, err
+	}
+	v, err := ParseJSON(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	o, _ := v.(*Object)
+	if o == nil {
+		return nil, fmt.Errorf("%s: %w: not an object", path, ErrInvalid)
+	}
+	switch t := o.Get("chat_template").(type) {
+	case string:
+		return New(path, t)
+	case []any:
+		for _, e := range t {
+			if named, ok := e.(*Object); ok && named.Text("name") == "default" {
+				return New(path, named.Text("template"))
+			}
+		}
+	}
+	return nil, fmt.Errorf("%w in %s: no chat_template.jinja, and tokenizer_config.json has no chat_template", ErrNoTemplate, dir)
+}
+
+func readBounded(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > limit {
+		return nil, fmt.Errorf("%s: %w: %d bytes, more than %d", path, ErrLimit, info.Size(), limit)
+	}
+	return os.ReadFile(path)
+}
+
+// New checks a template's text; name is used in errors.
+func New(name, source string) (*Template, error) {
+	if len(source) > maxTemplate {
+		return nil, fmt.Errorf("%s: %w: %d bytes, more than %d", name, ErrLimit, len(source), maxTemplate)
+	}
+	if _, err := newRendering().compile(source); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return &Template{source: source, name: name}, nil
+}
+
+// Render makes the prompt of a conversation.
+func (t *Template) Render(req Request) (Prompt, error) {
+	mark, err := pickMark(t.source, req)
+	if err != nil {
+		return Prompt{}, err
+	}
+	r := newRendering()
+	r.mark = mark
+	compiled, err := r.compile(t.source)
+	if err != nil {
+		return Prompt{}, fmt.Errorf("%s: %w", t.name, err)
+	}
+	vars := maps.Clone(req.Extra)
+	if vars == nil {
+		vars = map[string]any{}
+	}
+	for k, v := range vars {
+		vars[k] = r.native(v)
+	}
+	messages := make([]any, len(req.Messages))
+	for i, m := range req.Messages {
+		messages[i] = r.native(markMessage(m, mark))
+	}
+	vars["messages"] = messages
+	if len(req.Tools) > 0 {
+		tools := make([]any, len(req.Tools))
+		for i, tool := range req.Tools {
+			tools[i] = r.native(markAll(tool, mark))
+		}
+		vars["tools"] = tools
+	}
+	vars["add_generation_prompt"] = !req.NoGeneration
+	if req.Thinking != ThinkingDefault {
+		vars["enable_thinking"] = req.Thinking == ThinkingOn
+	}
+	text, err := r.run(compiled, vars)
+	if err != nil {
+		return Prompt{}, fmt.Errorf("%s: %w", t.name, err)
+	}
+	return Prompt{raw: text, mark: string(mark)}, nil
+}
+
+// Prompt is a rendered conversation.
+type Prompt struct {
+	raw  string
+	mark string
+}
+
+// Text is the prompt as transformers would print it.
+func (p Prompt) Text() string { return strings.ReplaceAll(p.raw, p.mark, "") }
