@@ -1,9 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -14,6 +19,7 @@ import (
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
 	"github.com/glmconv/glmconv/runtime/vision"
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 func TestMediaFlags(t *testing.T) {
@@ -73,4 +79,48 @@ func TestLook(t *testing.T) {
 	defer text.Close()
 	_, _, err = look(ctx, dir, text, tok, []int{1, 2}, f)
 	assert.Equal(t, exitUsage, codeOf(err))
+}
+
+// TestRunGoldens: run --image and --video give the reference's greedy tokens.
+func TestRunGoldens(t *testing.T) {
+	dir, golden := testkit.Shared(t, "reference/nano-glm45v"), testkit.Shared(t, "reference/golden/nano-glm45v")
+	f, err := safetensors.OpenFile(filepath.Join(golden, "golden.safetensors"))
+	require.NoError(t, err)
+	defer f.Close()
+	ints := func(name string) (out []int) {
+		info, ok := f.Tensor(name)
+		require.True(t, ok, name)
+		b := make([]byte, info.Size)
+		require.NoError(t, f.ReadTensor(info, 0, b))
+		for ; len(b) > 0; b = b[4:] {
+			out = append(out, int(binary.LittleEndian.Uint32(b)))
+		}
+		return out
+	}
+	frames := t.TempDir()
+	for _, n := range []string{"frame0.png", "frame1.png", "frame2.png", "frame3.png"} {
+		b, err := os.ReadFile(filepath.Join(golden, n))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(frames, n), b, 0o600))
+	}
+	image, video := []string{"--image", filepath.Join(golden, "image.png")}, []string{"--video", frames, "--video-fps", "2"}
+	const imageText = "[gMASK]<sop><|user|>\n<|begin_of_image|><|image|><|end_of_image|>What is in the picture?<|assistant|>\n"
+	const videoText = "[gMASK]<sop><|user|>\nLook: <|begin_of_video|><|video|><|end_of_video|> then answer.<|assistant|>\n"
+	for _, c := range []struct {
+		name string
+		args []string
+	}{
+		{"image", append(image, "--prompt", imageText)},
+		{"image", append(image, "--prompt-ids", strings.Trim(fmt.Sprint(ints("image.ids")), "[]"))}, // as a processor expanded it
+		{"video", append(video, "--prompt", videoText)},
+	} {
+		var stdout, stderr bytes.Buffer
+		app := newApp(&stdout, &stderr)
+		args := append([]string{"glmconv", "run", "--json", "--ignore-eos", "--max-tokens", "24"}, c.args...)
+		require.NoError(t, app.Run(append(args, dir)), stderr.String())
+		var r runJSON
+		require.NoError(t, json.Unmarshal(stdout.Bytes(), &r))
+		assert.Equal(t, ints(c.name+".ids"), r.PromptIDs, c.name)
+		assert.Equal(t, ints(c.name+".greedy"), r.Tokens, c.name)
+	}
 }
