@@ -107,6 +107,9 @@ func words(r *verify.Result) (word, title, lead string) {
 		word, title = "Undecided", "Not enough to judge "+result+" by."
 	}
 	if r.Tokens == 0 {
+		if r.Verdict == verify.Pass {
+			title = result + " holds what its source says."
+		}
 		return word, title, "Exact checks and weight errors only: the forward pass was skipped."
 	}
 	lead = fmt.Sprintf("On %s tokens the mean KL divergence is %s nats per token; with 95 %% confidence it is below %s, and the budget is %s.",

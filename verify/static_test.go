@@ -1,0 +1,77 @@
+package verify_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/verify"
+	"github.com/glmconv/glmconv/verify/report"
+)
+
+func convertTo(t *testing.T, src string, scheme quant.Scheme, format quant.Format) string {
+	t.Helper()
+	c, err := safetensors.OpenDir(src)
+	require.NoError(t, err)
+	defer c.Close()
+	plan, err := quant.NewPlan(c, scheme, format, quant.Options{})
+	require.NoError(t, err)
+	dst := filepath.Join(t.TempDir(), "result")
+	_, err = quant.Convert(t.Context(), plan, c, dst, quant.ConvertOptions{Workers: 2, Version: "test"})
+	require.NoError(t, err)
+	return dst
+}
+
+func static(t *testing.T, src, dst string) (*verify.Result, string) {
+	t.Helper()
+	r, err := verify.Static(t.Context(), src, dst, verify.StaticOptions{Workers: 2})
+	require.NoError(t, err)
+	return r, report.Text(r)
+}
+
+func TestStaticOfTrainedModels(t *testing.T) {
+	for model, format := range map[string]quant.Format{"nano-glm4moe": layout.CompressedTensors, "nano-glm5": layout.Ascend} {
+		src := testkit.Shared(t, "reference/"+model)
+		dst := convertTo(t, src, quant.W8A8, format)
+		r, text := static(t, src, dst)
+		require.Equal(t, verify.Pass, r.Verdict, text)
+		assert.True(t, r.Oracle.Exact)
+		assert.Zero(t, r.Exact.Lost+r.Exact.Differing)
+		assert.Positive(t, r.Exact.Copied)
+		assert.Len(t, r.Tensors, r.Exact.Quantized, text)
+		if dir := os.Getenv("GLMCONV_REPORT_DIR"); dir != "" {
+			f, err := os.Create(filepath.Join(dir, "static-"+model+".html"))
+			require.NoError(t, err)
+			require.NoError(t, report.HTML(f, r))
+			require.NoError(t, f.Close())
+		}
+
+		// Without a manifest the worst that rounding can cost is the limit.
+		require.NoError(t, os.Remove(filepath.Join(dst, quant.ManifestName)))
+		r, text = static(t, src, dst)
+		require.Equal(t, verify.Pass, r.Verdict, text)
+		assert.False(t, r.Oracle.Exact)
+	}
+}
+
+func TestStaticOfAnotherSource(t *testing.T) {
+	dst := convertTo(t, testkit.Shared(t, "reference/nano-glm4moe"), quant.W8A8, layout.CompressedTensors)
+	r, text := static(t, testkit.Shared(t, "reference/tiny-glm4moe"), dst)
+	require.Equal(t, verify.Fail, r.Verdict)
+	assert.Contains(t, text, "FAIL")
+	assert.NotEmpty(t, r.Cause)
+}
+
+func TestStaticOfNothing(t *testing.T) {
+	_, err := verify.Static(t.Context(), t.TempDir(), filepath.Join(t.TempDir(), "absent"), verify.StaticOptions{})
+	require.Error(t, err)
+	assert.False(t, strings.Contains(err.Error(), "panic"))
+}
