@@ -17,13 +17,14 @@ type indexer struct {
 	heads, dim, top int
 	rope            *kernel.Rope
 	turn            func(x, cos, sin []float32)
+	norm            func(x, w, b []float32) // of keys
 }
 
 // indexEps is the eps of the indexer's LayerNorm, in no config.
 const indexEps = 1e-6
 
 func newIndexer(cfg *glm.Config, rope *kernel.Rope) *indexer {
-	return &indexer{cfg.IndexHeads, cfg.IndexHeadDim, cfg.IndexTopK, rope, pairing(cfg.IndexerInterleaved)}
+	return &indexer{cfg.IndexHeads, cfg.IndexHeadDim, cfg.IndexTopK, rope, pairing(cfg.IndexerInterleaved), layerNorm}
 }
 
 // choose caches the index keys of the rows and sets Span.Keys, unless the layer
@@ -83,7 +84,7 @@ func (x *indexer) remember(ctx context.Context, m *Model, l *refs, in *input, pl
 	if err != nil {
 		return err
 	}
-	x.rotate(k, 1, spans, func(row []float32) { layerNorm(row, w, b, indexEps) })
+	x.rotate(k, 1, spans, func(row []float32) { x.norm(row, w, b) })
 	for i, p := range places {
 		copy(p.cache.row(indexKeys, p.slot), k[i*x.dim:][:x.dim])
 	}
@@ -111,12 +112,12 @@ func (x *indexer) rotate(rows []float32, heads int, spans []Span, prepare func(r
 }
 
 // layerNorm replaces x by LayerNorm(x)·w + b.
-func layerNorm(x, w, b []float32, eps float64) {
+func layerNorm(x, w, b []float32) {
 	mean := kernel.Sum(x) / float32(len(x))
 	for i := range x {
 		x[i] -= mean
 	}
-	inv := float32(1 / math.Sqrt(float64(kernel.Dot(x, x)/float32(len(x)))+eps))
+	inv := float32(1 / math.Sqrt(float64(kernel.Dot(x, x)/float32(len(x)))+indexEps))
 	for i, v := range x {
 		x[i] = float32(float32(v*inv)*w[i]) + b[i]
 	}
