@@ -13,6 +13,9 @@ type EvalOptions struct {
 	Router bool // experts of every token
 	Keys   bool // tokens that each indexer chose
 	MTP    int  // teacher-forced draft steps
+	// MTPPreNorm carries the state before shared_head.norm from draft step to
+	// draft step (vLLM's glm4_moe).
+	MTPPreNorm bool
 	// Rescore makes every draft step choose its own tokens where the config
 	// says to share (index_share_for_mtp_iteration).
 	Rescore bool
@@ -141,6 +144,7 @@ func (m *Model) evaluateMTP(ctx context.Context, seqs [][]int, out []Evaluation,
 		states[i] = out[i].Final
 	}
 	d := NewDraftEval(mtp, seqs, states)
+	d.PreNorm = o.MTPPreNorm
 	d.ShareKeys = d.ShareKeys && !o.Rescore
 	for k := 1; k <= o.MTP; k++ {
 		var tr *Trace

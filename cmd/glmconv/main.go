@@ -9,6 +9,7 @@
 //	glmconv mtp-remap DIR                            the adjust_weight step
 //	glmconv diff A B                                 what changed?
 //	glmconv run DIR --prompt TEXT                    what does it answer?
+//	glmconv logits DIR --token-ids FILE --out FILE   its logits, for other engines' sake
 //	glmconv demo                                     the whole story on a small built-in model
 //
 // Flags may stand before or after the paths. Results go to standard output,
