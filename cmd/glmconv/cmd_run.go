@@ -32,7 +32,7 @@ func cmdRun() *cli.Command {
 			&cli.IntFlag{Name: "speculative", Usage: "drafts of the MTP layer in each pass, 0 to 16"},
 			&cli.BoolFlag{Name: "mtp-pre-norm", Usage: "carry the draft state before shared_head.norm, as vLLM does for GLM-4.x"},
 			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
-		}, append(mediaFlags(), runtimeFlags()...)...),
+		}, append(append(mediaFlags(), chatFlags()...), runtimeFlags()...)...),
 		Action: runRun,
 	}
 }

@@ -35,9 +35,15 @@ func readPrompt(c *cli.Context, dir string, m *runtime.Model) (prompt, error) {
 	if byText == byIDs {
 		return p, usagef("give --prompt or --prompt-ids, one of the two")
 	}
+	if err := checkChatFlags(c); err != nil {
+		return p, err
+	}
 	files, err := mediaFiles(c)
 	if err != nil {
 		return p, err
+	}
+	if c.Bool("chat") && !files.Empty() {
+		return p, usagef("--chat does not take pictures or clips yet: write the markers into --prompt")
 	}
 	p.tok, err = tokenizer.Load(dir)
 	if err != nil {
@@ -49,6 +55,8 @@ func readPrompt(c *cli.Context, dir string, m *runtime.Model) (prompt, error) {
 	}
 	if byIDs {
 		p.ids, err = parseIDs(c.String("prompt-ids"))
+	} else if c.Bool("chat") {
+		p.ids, err = chatIDs(c, dir, p.tok)
 	} else {
 		p.ids = p.tok.Encode(withPlaceholders(c.String("prompt"), files))
 	}
