@@ -2,7 +2,7 @@
 GO ?= go
 LINT := .cache/golangci-lint
 
-.PHONY: build demo interop test race purego lint fmt vet fuzz-short cross bench-quantize clean ci
+.PHONY: build demo interop test race purego lint fmt vet fuzz-short cross bench-quantize generate generated clean ci
 build: ; $(GO) build -o bin/glmconv ./cmd/glmconv
 demo: build ; ./bin/glmconv demo
 test: ; $(GO) test ./...
@@ -15,6 +15,8 @@ fuzz-short: ; ./.ci/fuzz 10s
 cross: ; GOOS=linux GOARCH=arm64 $(GO) build ./... && GOOS=darwin GOARCH=arm64 $(GO) build ./... && GOOS=windows GOARCH=amd64 $(GO) vet ./safetensors ./internal/fsx
 bench-quantize: build ; $(GO) run ./internal/bench/quantize
 interop: ; ./interop/run
+generate: ; cd internal/asm && $(GO) run ./tile -out ../../runtime/kernel/tile_amd64.s -stubs ../../runtime/kernel/tile_asm_amd64.go -pkg kernel
+generated: generate ; git diff --exit-code -- '*_amd64.s' '*_asm_amd64.go'
 ci: ; ./.ci/run
 clean: ; rm -rf bin out .cache interop/.cache interop/.venv-*
 

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/glmconv/glmconv/internal/cpu"
 	"github.com/glmconv/glmconv/internal/progress"
 )
 
@@ -44,7 +45,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	for _, c := range app.Commands {
 		c.OnUsageError = onUsageError
 		c.Flags = append(c.Flags, commonFlags()...)
-		c.Before = setUpLogging
+		c.Before = setUp
 		c.CustomHelpTemplate = helpTemplate
 	}
 	return app
@@ -82,6 +83,13 @@ func commonFlags() []cli.Flag {
 		&cli.StringFlag{Name: "log-level", Value: "warn", Usage: "debug, info, warn or error"},
 		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "text or json"},
 	}
+}
+
+func setUp(c *cli.Context) error {
+	if err := cpu.Problem(); err != nil {
+		return &exitError{code: exitUsage, err: err}
+	}
+	return setUpLogging(c)
 }
 
 func setUpLogging(c *cli.Context) error {

@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/glmconv/glmconv/internal/cpu"
 )
 
 // version is set by the linker for releases; otherwise the build's own
@@ -49,7 +51,7 @@ func cmdVersion() *cli.Command {
 
 func currentBuild() buildInfo {
 	b := buildInfo{Schema: "glmconv.version/1", Version: version, Go: runtime.Version(),
-		Platform: runtime.GOOS + "/" + runtime.GOARCH, CPU: []string{"plain Go kernels"}, Commit: "unknown"}
+		Platform: runtime.GOOS + "/" + runtime.GOARCH, CPU: []string{kernels()}, Commit: "unknown"}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if b.Version == "" {
 			b.Version = info.Main.Version
@@ -67,4 +69,12 @@ func currentBuild() buildInfo {
 		b.Version = "(devel)"
 	}
 	return b
+}
+
+// kernels says which kernels this process runs.
+func kernels() string {
+	if l := cpu.Current(); l != cpu.PureGo {
+		return l.String() + " kernels (GLMCONV_CPU=purego, avx2 or avx512 chooses)"
+	}
+	return "plain Go kernels"
 }

@@ -14,9 +14,10 @@
 //
 // with every product and every sum rounded to float32 and a lane that no
 // element falls on being 0. That is eight lanes of one vector register, folded
-// in halves. A twin with vector instructions keeps the lanes; it may fuse the
-// multiplication with the addition, and then agrees to a stated bound rather
-// than to the bit. Integer products are exact in int32 and so agree in any
+// in halves. The twins with vector instructions (internal/asm, chosen by
+// internal/cpu) have 8 or 16 lanes, fuse the multiplication with the addition
+// and begin a new sum every 1024 elements: they agree to K·2^-24·Σ|p| with the
+// plain kernels, and among themselves to the bit whatever the tile. Integer products are exact in int32 and so agree in any
 // order: |code|·|code|·K ≤ 2^14·K, hence K may be up to 131,071.
 //
 // Weights and activations are row-major: y[M,N] = x[M,K] · w[N,K]ᵀ, and row i

@@ -1,0 +1,51 @@
+// Package cpu chooses which kernels a process runs: plain Go, or twins with the
+// vector instructions of the processor. The choice is made once, at start-up.
+//
+// GLMCONV_CPU=purego|avx2|avx512 asks for a path, the purego build tag takes
+// the others out of the program. A path that the processor does not have is an
+// error (Problem), never a crash in the middle of the work.
+package cpu
+
+import (
+	"fmt"
+	"os"
+)
+
+// Level is a set of kernels. A processor that has a level has those below it.
+type Level int
+
+// The levels.
+const (
+	PureGo Level = iota // plain Go on every architecture
+	AVX2                // amd64: AVX2, FMA, F16C, BMI2
+	AVX512              // amd64: AVX-512 F, BW, DQ, VL and VNNI besides
+)
+
+// String returns the level as GLMCONV_CPU names it.
+func (l Level) String() string { return [...]string{"purego", "avx2", "avx512"}[l] }
+
+var current, problem = choose(os.Getenv("GLMCONV_CPU"), best())
+
+// Current returns the level in use.
+func Current() Level { return current }
+
+// Problem reports a GLMCONV_CPU that cannot be had; Current is then the best
+// level that can.
+func Problem() error { return problem }
+
+// choose returns the level for what the environment asks and the machine has.
+func choose(want string, have Level) (Level, error) {
+	if want == "" {
+		return have, nil
+	}
+	for l := PureGo; l <= AVX512; l++ {
+		if l.String() != want {
+			continue
+		}
+		if l > have {
+			return have, fmt.Errorf("GLMCONV_CPU=%s: this program on this processor has %s at most", want, have)
+		}
+		return l, nil
+	}
+	return have, fmt.Errorf("GLMCONV_CPU=%s: the choices are purego, avx2, avx512", want)
+}
