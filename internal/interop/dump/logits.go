@@ -15,7 +15,7 @@ import (
 )
 
 // logits writes logits.<i> F32 [T, V] for the i-th sequence of a JSON array of
-// arrays of token ids.
+// arrays of token ids, with the latent norms' eps of transformers.
 func logits(dir, ids, out string) error {
 	raw, err := os.ReadFile(ids)
 	if err != nil {
@@ -25,7 +25,7 @@ func logits(dir, ids, out string) error {
 	if err := json.Unmarshal(raw, &seqs); err != nil {
 		return err
 	}
-	m, err := runtime.Load(dir, runtime.Options{})
+	m, err := runtime.Load(dir, runtime.Options{LatentEps: 1e-6})
 	if err != nil {
 		return err
 	}
