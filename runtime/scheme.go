@@ -3,8 +3,10 @@ package runtime
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strings"
+	"time"
+
+	"github.com/dlclark/regexp2"
 
 	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -17,7 +19,7 @@ type scheme struct{ groups []group }
 // group is a config group of compressed-tensors (layouts-nvidia.md 1.1).
 type group struct {
 	exact    map[string]bool
-	patterns []*regexp.Regexp
+	patterns []*regexp2.Regexp
 	linear   bool // the class target "Linear"
 	bits     int
 	act      Activation
@@ -78,10 +80,11 @@ func (g groupJSON) parse() (group, error) {
 		p, isPattern := strings.CutPrefix(t, "re:")
 		switch {
 		case isPattern:
-			re, err := regexp.Compile("^(?:" + p + ")") // Python's re.match
+			re, err := regexp2.Compile(`\A(?:`+p+`)`, regexp2.None) // Python's re.match; look-aheads occur
 			if err != nil {
 				return out, fmt.Errorf("target %q: %w", t, err)
 			}
+			re.MatchTimeout = time.Second // an expression that backtracks without end matches nothing
 			out.patterns = append(out.patterns, re)
 		case t == "Linear":
 			out.linear = true
@@ -118,7 +121,7 @@ func (s *scheme) find(module string) *group {
 			return g
 		}
 		for _, re := range g.patterns {
-			if re.MatchString(module) {
+			if ok, err := re.MatchString(module); ok && err == nil {
 				return g
 			}
 		}
