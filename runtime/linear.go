@@ -7,11 +7,19 @@ import (
 	"github.com/glmconv/glmconv/runtime/kernel"
 )
 
+var errNoProjection = &Error{Reason: "a projection that the forward pass needs is not in the family's table", Kind: ErrUnsupported}
+
 // linear computes y[rows, out] = in · wᵀ (+ bias), tile by tile. Row i of y
 // starts at y[i·out].
 func (m *Model) linear(ctx context.Context, in *input, w, bias *glm.Tensor) ([]float32, error) {
+	if w == nil {
+		return nil, errNoProjection
+	}
 	out := int(w.Shape[0])
 	y := make([]float32, in.rows*out)
+	if in.rows == 0 { // a sequence too short for a draft step
+		return y, nil
+	}
 	if err := m.tiles(ctx, in, w, func(lo int, t *Weight) { t.product(y[lo:], out, in, m.workers) }); err != nil {
 		return nil, err
 	}
@@ -30,7 +38,7 @@ func (m *Model) linear(ctx context.Context, in *input, w, bias *glm.Tensor) ([]f
 // tiles calls fn for the tiles of a weight in order.
 func (m *Model) tiles(ctx context.Context, in *input, w *glm.Tensor, fn func(lo int, t *Weight)) error {
 	if w == nil {
-		return &Error{Reason: "a projection that the forward pass needs is not in the family's table", Kind: ErrUnsupported}
+		return errNoProjection
 	}
 	rows, cols := int(w.Shape[0]), int(w.Shape[1])
 	if in.cols != cols {

@@ -43,7 +43,7 @@ func (w *Weight) Bytes() int64 {
 // row i of y starts at y[i·ldy].
 func (w *Weight) product(y []float32, ldy int, in *input, workers *kernel.Workers) {
 	switch {
-	case in.rows == 0: // a sequence too short for a draft step, an empty batch
+	case in.rows == 0: // nothing to compute
 	case w.Quant == nil:
 		kernel.Float(y, ldy, in.x, in.rows, w.Type, w.Data, w.Rows, w.Cols, workers)
 	case w.Act == Int8Token:

@@ -77,7 +77,7 @@ func runLogits(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	defer m.Close()
+	defer func() { _ = m.Close() }()
 	for i, s := range seqs {
 		for j, id := range s {
 			if id < 0 || id >= m.Config().VocabSize {

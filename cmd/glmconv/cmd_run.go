@@ -66,7 +66,7 @@ func runRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	defer m.Close()
+	defer func() { _ = m.Close() }()
 	p, err := readPrompt(c, args[0], m)
 	if err != nil {
 		return err

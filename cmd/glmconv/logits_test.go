@@ -60,7 +60,7 @@ func TestLogits(t *testing.T) {
 
 	m, err := runtime.Load(dir, runtime.Options{})
 	require.NoError(t, err)
-	defer m.Close()
+	defer func() { _ = m.Close() }()
 	e, err := m.Evaluate(context.Background(), [][]int{{990, 992, 17, 4, 300, 301}}, runtime.EvalOptions{Logits: true, MTP: 2})
 	require.NoError(t, err)
 	for name, x := range map[string][]float32{"logits.0": e[0].Logits, "mtp.1.0": e[0].MTP[0], "mtp.2.0": e[0].MTP[1]} {
