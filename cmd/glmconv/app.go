@@ -26,11 +26,11 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		HideHelpCommand: false,
 		Suggest:         true,
 		Description: "glmconv SRC is a folder with config.json and *.safetensors. Start with:\n\n" +
-			"  glmconv inspect SRC\n  glmconv plan --scheme w8a8 SRC\n  glmconv quantize --scheme w8a8 SRC DST\n  glmconv check DST\n\n" +
+			"  glmconv inspect SRC\n  glmconv plan --scheme w8a8 SRC\n  glmconv quantize --scheme w8a8 SRC DST\n  glmconv check DST\n  glmconv verify SRC DST\n\n" +
 			"Exit codes: 0 done, 1 negative verdict, 2 wrong usage, 3 undecided, 65 bad input,\n" +
 			"74 I/O failed (what was complete is kept; --resume goes on), 75 temporary, 130 interrupted.",
 		Commands: []*cli.Command{
-			cmdInspect(), cmdPlan(), cmdQuantize(), cmdMTPRemap(), cmdCheck(), cmdDiff(), cmdRun(), cmdLogits(), cmdDemo(), cmdVersion(),
+			cmdInspect(), cmdPlan(), cmdQuantize(), cmdMTPRemap(), cmdCheck(), cmdDiff(), cmdVerify(), cmdRun(), cmdLogits(), cmdDemo(), cmdVersion(),
 		},
 		CommandNotFound: nil,
 		ExitErrHandler:  func(*cli.Context, error) {}, // report does it, once

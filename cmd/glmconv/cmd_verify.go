@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/glmconv/glmconv/verify"
+	reports "github.com/glmconv/glmconv/verify/report"
+)
+
+func cmdVerify() *cli.Command {
+	return &cli.Command{
+		Name:      "verify",
+		Usage:     "run source and result side by side and gate on the difference",
+		ArgsUsage: "SRC DST",
+		Description: "The verdict is a conjunction: every tensor accounted for and copies equal, weights as far\n" +
+			"from the source as rounding alone explains, mean KL(source||result) of the logits at most\n" +
+			"--tol (its one-sided 95 % bound), guard rails for tail, NRMSE and flips, and an MTP layer\n" +
+			"that agrees with the trunk as often as the source's.\n\n" +
+			"Exit codes: 0 pass, 1 fail, 3 undecided (flat logits, too few tokens, an interval that\nstraddles --tol), 65 the two cannot be compared.",
+		Flags: []cli.Flag{
+			&cli.Float64Flag{Name: "tol", Usage: "ceiling of the mean KL in nats per token (default: 1e-2, with 4-bit weights 5e-2)"},
+			&cli.StringFlag{Name: "text", Usage: "`FILE` to read: plain text, or JSON lines with a \"text\" field (default: the built-in corpus)"},
+			&cli.StringFlag{Name: "token-ids", Usage: "`FILE` with a JSON array of arrays of token ids"},
+			&cli.IntFlag{Name: "tokens", Value: 2048, Usage: "how many tokens to read"},
+			&cli.IntFlag{Name: "seq-len", Value: 128, Usage: "tokens of a sequence"},
+			&cli.StringFlag{Name: "report", Usage: "`FILE`.html: the report as one self-contained page"},
+			&cli.StringFlag{Name: "json", Usage: "`FILE`: the result as JSON"},
+			&cli.StringFlag{Name: "junit", Usage: "`FILE`: a JUnit test case per check"},
+			&cli.StringFlag{Name: "max-memory", Value: "1GiB", Usage: "memory ceiling; weights are streamed in tiles"},
+			&cli.IntFlag{Name: "workers", Usage: "threads (default: one for each core)"},
+			&cli.BoolFlag{Name: "skip-forward", Usage: "exact checks and weight errors only"},
+		},
+		Action: runVerify,
+	}
+}
+
+func runVerify(c *cli.Context) error {
+	args, err := paths(c, "SRC", "DST")
+	if err != nil {
+		return err
+	}
+	o := verify.Options{Tol: c.Float64("tol"), Tokens: c.Int("tokens"), SeqLen: c.Int("seq-len"), Workers: c.Int("workers"), SkipForward: c.Bool("skip-forward")}
+	switch {
+	case c.IsSet("tol") && !(o.Tol > 0):
+		return usagef("--tol must be above 0")
+	case o.Tokens < 1 || o.SeqLen < 1:
+		return usagef("--tokens and --seq-len must be at least 1")
+	case o.Workers < 0:
+		return usagef("--workers cannot be negative")
+	case c.IsSet("text") && c.IsSet("token-ids"):
+		return usagef("give --text or --token-ids, not both")
+	}
+	if o.MaxMemory, err = size(c, "max-memory"); err != nil {
+		return err
+	}
+	if name := c.String("token-ids"); name != "" {
+		if o.TokenIDs, err = readTokenIDs(name); err != nil {
+			return err
+		}
+	}
+	if name := c.String("text"); name != "" {
+		if o.Text, err = readText(name); err != nil {
+			return err
+		}
+	}
+	bar, err := newProgress(c, "verify")
+	if err != nil {
+		return err
+	}
+	o.Progress = func(stage string, done, total int64) {
+		if stage == "weights" {
+			bar.Update(done, total, "")
+		}
+	}
+	r, err := verify.Compare(c.Context, args[0], args[1], o)
+	bar.Close()
+	if err != nil {
+		return err
+	}
+	r.Identity.Version, r.PeakRSS = currentBuild().Version, peakRSS()
+	for _, f := range []struct {
+		flag  string
+		write func(io.Writer, *verify.Result) error
+	}{{"report", reports.HTML}, {"json", reports.JSON}, {"junit", reports.JUnit}} {
+		if name := c.String(f.flag); name != "" {
+			var b bytes.Buffer
+			if err := f.write(&b, r); err != nil {
+				return err
+			}
+			if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil { //nolint:gosec // a report is for others to read
+				return err
+			}
+		}
+	}
+	if _, err := fmt.Fprint(c.App.Writer, reports.Text(r)); err != nil {
+		return err
+	}
+	if r.Verdict == verify.Undecided {
+		return &exitError{code: exitUndecided, silent: true}
+	}
+	return verdict(r.Verdict == verify.Pass)
+}
+
+// readText reads documents: a line with a JSON object each, or one plain text.
+func readText(name string) ([]string, error) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(strings.TrimSpace(string(data)), "{\"") {
+		return []string{string(data)}, nil
+	}
+	var out []string
+	s := bufio.NewScanner(bytes.NewReader(data))
+	s.Buffer(nil, 64<<20)
+	for n := 1; s.Scan(); n++ {
+		if len(bytes.TrimSpace(s.Bytes())) == 0 {
+			continue
+		}
+		var d struct{ Text *string }
+		if err := json.Unmarshal(s.Bytes(), &d); err != nil || d.Text == nil {
+			return nil, fmt.Errorf("%s: line %d is no JSON object with a \"text\" field", name, n)
+		}
+		out = append(out, *d.Text)
+	}
+	return out, s.Err()
+}

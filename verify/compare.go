@@ -1,0 +1,206 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/glmconv/glmconv/runtime"
+	"github.com/glmconv/glmconv/verify/stats"
+)
+
+// Profiles are the guard rails of verification.md 1.6: the mean KL hides rare
+// catastrophes (P999) and depends on the scale of the logits (NRMSE does not).
+var (
+	profileCopy = Profile{Name: "copy", Tol: 1e-2}
+	profile8    = Profile{Name: "8-bit", Tol: 1e-2, P999: 0.5, NRMSE: 0.10, FlipRate: 0.09}
+	profile4    = Profile{Name: "4-bit", Tol: 5e-2, P999: 2, NRMSE: 0.30, FlipRate: 0.20}
+)
+
+const (
+	minTokens = 128 // below, the interval of the mean says nothing
+	minSigma  = 0.5 // flatter logits cannot show a fault: KL grows with sigma²
+)
+
+// Compare compares the result in dst with the source in src: everything that
+// Static does, then both models run in lock-step over the same tokens. The
+// error says that the two cannot be compared or read; a bad result is none, but
+// a Fail.
+func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
+	start := time.Now()
+	o.setDefaults()
+	so := StaticOptions{Workers: o.Workers}
+	if o.Progress != nil {
+		so.Progress = func(done, total int64) { o.Progress("weights", done, total) }
+	}
+	r, err := Static(ctx, src, dst, so)
+	if err != nil {
+		return nil, err
+	}
+	r.chooseProfile(o.Tol)
+	if !o.SkipForward {
+		if err := r.forward(ctx, src, dst, &o); err != nil {
+			return nil, err
+		}
+	}
+	if len(r.Failed) > 0 {
+		r.Verdict, r.Reason = Fail, ""
+		if r.Cause == "" {
+			r.Cause = r.likelyCause()
+		}
+	}
+	r.Seconds = time.Since(start).Seconds()
+	return r, nil
+}
+
+// chooseProfile takes the guard rails of the widest rounding in the result.
+func (r *Result) chooseProfile(tol float64) {
+	r.Profile = profileCopy
+	for _, t := range r.Tensors {
+		e := strings.ToLower(t.Encoding)
+		switch {
+		case strings.Contains(e, "int4") || strings.Contains(e, "fp4"):
+			r.Profile = profile4
+		case coded(e) && r.Profile.Name == profileCopy.Name:
+			r.Profile = profile8
+		}
+	}
+	if r.Tol = tol; tol <= 0 {
+		r.Tol = r.Profile.Tol
+	}
+}
+
+// forward fills everything that needs both models to run.
+func (r *Result) forward(ctx context.Context, srcDir, dstDir string, o *Options) error {
+	src, err := openSide(srcDir, o)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = src.close() }()
+	res, err := openSide(dstDir, o)
+	if err != nil {
+		return r.broken(ctx, err)
+	}
+	defer func() { _ = res.close() }()
+	if err := sameShape(src, res); err != nil {
+		return err
+	}
+	seqs, origin, vocab, err := o.sequences(srcDir, src.m.Config().VocabSize)
+	if err != nil {
+		return err
+	}
+	for _, s := range seqs {
+		vocab = max(vocab, slices.Max(s)+1)
+	}
+	r.Identity.Corpus, r.Identity.Sequences, r.Identity.IDsSHA256, r.Identity.Threads = origin, len(seqs), fingerprint(seqs), o.Workers
+	if len(seqs) == 0 {
+		r.undecided("there is no token to read")
+		return nil
+	}
+	if err := r.lockstep(ctx, src, res, seqs, o); err != nil {
+		return r.broken(ctx, err)
+	}
+	rows, err := logitRows(ctx, src, res, seqs, vocab, o)
+	if err != nil {
+		return r.broken(ctx, err)
+	}
+	counted := slices.DeleteFunc(slices.Clone(rows), func(x stats.Row) bool { return x.Pos < skip })
+	r.judgeLogits(counted)
+	if err := r.compareDrafts(ctx, src, res, seqs, rows, vocab); err != nil {
+		return r.broken(ctx, err)
+	}
+	tower, err := CompareTowers(ctx, Looker{srcDir, src.m}, Looker{dstDir, res.m})
+	if err != nil {
+		return r.broken(ctx, err)
+	}
+	r.Failed = append(r.Failed, tower.Failed()...)
+	return nil
+}
+
+// broken turns an error of the pass into a failed predicate where the result
+// is known to be bad or incomplete.
+func (r *Result) broken(ctx context.Context, err error) error {
+	if ctx.Err() == nil && (len(r.Failed) > 0 || errors.Is(err, runtime.ErrIncomplete)) {
+		r.fail("logits", "forward pass", err.Error())
+		return nil
+	}
+	return err
+}
+
+func (r *Result) undecided(reason string) {
+	r.Verdict = Undecided
+	if r.Reason == "" {
+		r.Reason = reason
+	}
+}
+
+// judgeLogits fills the figures of the logits and applies the budget and the
+// guard rails.
+func (r *Result) judgeLogits(rows []stats.Row) {
+	s := stats.Summarize(rows)
+	r.Logits.Summary = s
+	for _, x := range rows {
+		r.Logits.PerToken = append(r.Logits.PerToken, x.KL)
+	}
+	r.Tokens, r.NRMSE, r.FlipRate = s.Tokens, s.NRMSE, s.FlipRate
+	r.KL = KL{Mean: s.MeanKL, Upper95: s.Upper95, P50: s.P50, P99: s.P99, P999: s.P999, Max: s.MaxKL, ReverseMean: s.ReverseMean, JSMean: s.JSMean}
+	switch {
+	case s.NonFinite > 0:
+		r.fail("logits", "logits", fmt.Sprintf("the result's are not finite at %d of %d positions", s.NonFinite, s.Tokens))
+		return
+	case math.IsNaN(s.MeanKL) || math.IsNaN(s.Sigma):
+		r.undecided("the source's own logits are not finite")
+		return
+	case s.Tokens < minTokens:
+		r.undecided(fmt.Sprintf("%d tokens are too few, %d are the least", s.Tokens, minTokens))
+		return
+	case s.Sigma < minSigma:
+		r.undecided(fmt.Sprintf("the source's logits are flat (standard deviation %.2g, at least %.2g is needed): they cannot show a fault", s.Sigma, minSigma))
+		return
+	}
+	lower := s.MeanKL - 1.645*s.StdErr
+	switch {
+	case s.Upper95 <= r.Tol:
+	case lower > r.Tol || s.Sequences < 2:
+		r.fail("kl", "logits", fmt.Sprintf("mean KL %.3g nats per token, at most %.3g is allowed", s.MeanKL, r.Tol))
+	default:
+		r.undecided(fmt.Sprintf("mean KL is %.3g, with 95 %% confidence between %.3g and %.3g: the tolerance %.3g lies within; read more tokens", s.MeanKL, lower, s.Upper95, r.Tol))
+	}
+	for _, x := range []struct {
+		name       string
+		got, limit float64
+	}{{"p99.9 of the KL", s.P999, r.Profile.P999}, {"NRMSE", s.NRMSE, r.Profile.NRMSE}, {"top-1 flip rate", s.FlipRate, r.Profile.FlipRate}} {
+		if !(x.got <= x.limit) {
+			r.fail("rails", "logits", fmt.Sprintf("%s is %.3g, the %s profile allows %.3g", x.name, x.got, r.Profile.Name, x.limit))
+		}
+	}
+}
+
+// likelyCause is one sentence on why the verdict is negative.
+func (r *Result) likelyCause() string {
+	f := r.Failed[0]
+	if f.Check != "kl" && f.Check != "rails" || len(r.Layers) == 0 {
+		return strings.TrimSpace(f.Where + " " + f.Detail)
+	}
+	if r.Profile.Name == profile4.Name && r.Tol < r.Profile.Tol && r.KL.Upper95 <= r.Profile.Tol {
+		return fmt.Sprintf("4-bit weights seldom stay under %.2g; their own budget is %.2g", r.Tol, r.Profile.Tol)
+	}
+	worst := r.Layers[0]
+	for _, l := range r.Layers {
+		if !(l.Own <= worst.Own) {
+			worst = l
+		}
+	}
+	out := fmt.Sprintf("layer %d adds the largest error of its own (%.3g of its output)", worst.Layer, worst.Own)
+	prefix := fmt.Sprintf(".layers.%d.", worst.Layer)
+	for _, t := range r.Tensors {
+		if strings.Contains(t.Name, prefix) {
+			return out + fmt.Sprintf(", its worst weight is %s (%.3g)", t.Name, t.Relative)
+		}
+	}
+	return out
+}

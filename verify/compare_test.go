@@ -1,0 +1,104 @@
+package verify_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/verify"
+	"github.com/glmconv/glmconv/verify/report"
+)
+
+func compare(t *testing.T, src, dst string, o verify.Options) (*verify.Result, string) {
+	t.Helper()
+	if o.Tokens == 0 {
+		o.Tokens, o.SeqLen = 512, 32
+	}
+	r, err := verify.Compare(t.Context(), src, dst, o)
+	require.NoError(t, err)
+	return r, report.Text(r)
+}
+
+func TestGoodConversionsPass(t *testing.T) {
+	for _, c := range []struct {
+		model  string
+		scheme quant.Scheme
+		format quant.Format
+	}{
+		{"nano-glm4moe", layout.W8A8, layout.CompressedTensors},
+		{"nano-glm4moe", layout.FP8, layout.CompressedTensors},
+		{"nano-glm4moe", layout.W4A8, layout.Ascend},
+		{"nano-glm5", layout.W8A8, layout.Ascend},
+	} {
+		t.Run(c.model+"/"+string(c.scheme), func(t *testing.T) {
+			src := testkit.Shared(t, "reference/"+c.model)
+			r, text := compare(t, src, convertTo(t, src, c.scheme, c.format), verify.Options{})
+			require.Equal(t, verify.Pass, r.Verdict, text)
+			assert.Positive(t, r.KL.Mean)
+			assert.NotEmpty(t, r.Layers)
+			require.NotNil(t, r.MTP, text)
+			t.Logf("KL %.3g ≤ %.3g, NRMSE %.3g, flips %.3g, p99.9 %.3g, sigma %.3g, MTP %v %v control %.3g", r.KL.Mean, r.KL.Upper95, r.NRMSE, r.FlipRate, r.KL.P999, r.Logits.Sigma, r.MTP.Source.Agreement, r.MTP.Result.Agreement, r.MTP.Control)
+		})
+	}
+}
+
+// The figures depend neither on the threads nor on the size of the tiles.
+func TestWorkersChangeNoFigure(t *testing.T) {
+	src := testkit.Shared(t, "reference/nano-glm4moe")
+	dst := convertTo(t, src, layout.W8A8, layout.CompressedTensors)
+	o := verify.Options{Tokens: 160, SeqLen: 16, Workers: 1}
+	a, _ := compare(t, src, dst, o)
+	o.Workers, o.MaxMemory = 2, 1<<20
+	b, _ := compare(t, src, dst, o)
+	b.Seconds, b.Identity.Threads, b.Bytes = a.Seconds, a.Identity.Threads, a.Bytes
+	assert.Equal(t, a, b)
+}
+
+// Codes of experts that were damaged in place fail in the weights and in the
+// logits.
+func TestDamagedExpertsFail(t *testing.T) {
+	src := testkit.Shared(t, "reference/nano-glm4moe")
+	dst := convertTo(t, src, layout.W8A8, layout.CompressedTensors)
+	c, err := safetensors.OpenDir(dst)
+	require.NoError(t, err)
+	damaged := 0
+	for _, x := range c.Tensors() {
+		if x.DType != safetensors.I8 || !strings.Contains(x.Name, ".experts.") {
+			continue
+		}
+		raw := make([]byte, x.Size)
+		require.NoError(t, c.ReadAt(x, 0, raw))
+		name := filepath.Join(dst, x.File)
+		file, err := os.ReadFile(name)
+		require.NoError(t, err)
+		at := bytes.Index(file, raw)
+		slices.Reverse(raw)
+		copy(file[at:], raw)
+		require.NoError(t, os.WriteFile(name, file, 0o600))
+		damaged++
+	}
+	require.NoError(t, c.Close())
+	require.Positive(t, damaged)
+	r, text := compare(t, src, dst, verify.Options{})
+	require.Equal(t, verify.Fail, r.Verdict, text)
+	assert.True(t, slices.ContainsFunc(r.Failed, func(f verify.Failed) bool { return f.Check == "kl" }), text)
+	assert.NotEmpty(t, r.Cause)
+}
+
+func TestTooFewTokens(t *testing.T) {
+	src := testkit.Shared(t, "reference/nano-glm4moe")
+	dst := convertTo(t, src, layout.W8A8, layout.CompressedTensors)
+	r, text := compare(t, src, dst, verify.Options{Tokens: 32, SeqLen: 16})
+	assert.Equal(t, verify.Undecided, r.Verdict, text)
+	assert.Contains(t, r.Reason, "too few")
+}

@@ -1,0 +1,149 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/runtime"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// side is one of the two models.
+type side struct {
+	dir   string
+	m     *runtime.Model
+	final []float32 // [R, H] after model.norm
+	close func() error
+}
+
+// openSide opens a checkpoint whose weights are streamed.
+func openSide(dir string, o *Options) (*side, error) {
+	cfg, err := glm.LoadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	ckpt, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &side{dir: dir, close: ckpt.Close}
+	p, err := runtime.NewStreaming(cfg, ckpt, o.tile())
+	if err == nil {
+		s.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers})
+	}
+	if err != nil {
+		_ = ckpt.Close()
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return s, nil
+}
+
+// sameShape says why two models cannot be compared.
+func sameShape(a, b *side) error {
+	x, y := a.m.Config(), b.m.Config()
+	for _, c := range []struct {
+		what string
+		a, b any
+	}{
+		{"model_type", x.Family, y.Family}, {"vocab_size", x.VocabSize, y.VocabSize},
+		{"hidden_size", x.HiddenSize, y.HiddenSize}, {"num_hidden_layers", x.Layers, y.Layers},
+	} {
+		if c.a != c.b {
+			return &Error{b.dir, fmt.Sprintf("is no result of %s: %s is %v, the source's is %v", a.dir, c.what, c.b, c.a), "give the checkpoint that the result was made of"}
+		}
+	}
+	return nil
+}
+
+// lockstep runs both models layer by layer over all sequences. The result's
+// layer reads its own states and the source's in one pass, stacked: each weight
+// is read once.
+func (r *Result) lockstep(ctx context.Context, src, res *side, seqs [][]int, o *Options) error {
+	var ids []int
+	var a, b []runtime.Span
+	for _, s := range seqs {
+		ids = append(ids, s...)
+		a = append(a, runtime.Span{N: len(s)})
+	}
+	b = append(slices.Clone(a), a...)
+	rows := len(ids)
+	x, err := src.m.Embed(ids)
+	if err != nil {
+		return err
+	}
+	y, err := res.m.Embed(ids)
+	if err != nil {
+		return err
+	}
+	n := len(x)
+	y = append(y, x...)
+	for l := range src.m.Layers() {
+		for i := range a {
+			a[i].Cache = new(runtime.LayerCache)
+		}
+		for i := range b {
+			b[i].Cache = new(runtime.LayerCache)
+		}
+		var own, other [][]int32
+		if err := src.m.Layer(ctx, l, x, a, &runtime.Trace{Router: func(_, _ int, e []int32, _ []float32) { own = append(own, e) }}); err != nil {
+			return fmt.Errorf("%s: %w", src.dir, err)
+		}
+		if err := res.m.Layer(ctx, l, y, b, &runtime.Trace{Router: func(_, row int, e []int32, _ []float32) {
+			if row < rows {
+				other = append(other, e)
+			}
+		}}); err != nil {
+			return fmt.Errorf("%s: %w", res.dir, err)
+		}
+		same, flips := overlap(own, other)
+		r.Layers = append(r.Layers, Layer{Layer: l, Error: relative(x, y[:n]), Own: relative(x, y[n:]), RouterSame: same, RouterFlip: flips})
+		copy(y[n:], x)
+		if o.Progress != nil {
+			o.Progress("layers", int64(l+1), int64(src.m.Layers()))
+		}
+	}
+	if src.final, err = src.m.FinalNorm(x); err != nil {
+		return err
+	}
+	res.final, err = res.m.FinalNorm(y[:n])
+	return err
+}
+
+// relative is ‖y−x‖/‖x‖, NaN and infinities as they come.
+func relative(x, y []float32) float64 {
+	var d, n float64
+	for i, v := range x {
+		e := float64(y[i]) - float64(v)
+		d += e * e
+		n += float64(v) * float64(v)
+	}
+	if d == 0 {
+		return 0
+	}
+	return math.Sqrt(d / n)
+}
+
+// overlap returns the mean Jaccard overlap of sets of experts and the share of
+// rows whose set differs.
+func overlap(a, b [][]int32) (same, flips float64) {
+	if len(a) == 0 || len(a) != len(b) {
+		return 1, 0
+	}
+	for i, e := range a {
+		common := 0
+		for _, x := range e {
+			if slices.Contains(b[i], x) {
+				common++
+			}
+		}
+		same += float64(common) / float64(len(e)+len(b[i])-common)
+		if common != len(e) || common != len(b[i]) {
+			flips++
+		}
+	}
+	n := float64(len(a))
+	return same / n, flips / n
+}

@@ -1,0 +1,152 @@
+package verify
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+
+	"github.com/glmconv/glmconv/runtime/tokenizer"
+	"github.com/glmconv/glmconv/verify/corpus"
+)
+
+// Options say what Compare reads and how. The zero value is the default.
+type Options struct {
+	Tol       float64  // ceiling of the mean KL in nats per token; 0: 1e-2, with 4-bit weights 5e-2
+	Tokens    int      // how many to read; 0: 2048
+	SeqLen    int      // tokens of a sequence; 0: 128. TokenIDs keep their own lengths
+	TokenIDs  [][]int  // sequences to read
+	Text      []string // or documents to read; without either the built-in corpus
+	MaxMemory int64    // bytes; 0: 1 GiB. Sets the size of the tiles that weights are read in
+	Workers   int      // threads; 0: one a core. Changes no figure
+	// SkipForward leaves out everything that needs a forward pass.
+	SkipForward bool
+	Progress    func(stage string, done, total int64)
+}
+
+// Error says why two directories cannot be compared.
+type Error struct {
+	Where, Reason, Advice string
+}
+
+func (e *Error) Error() string { return e.Where + ": " + e.Reason }
+
+// Hint is what the user can do, or "".
+func (e *Error) Hint() string { return e.Advice }
+
+// skip is how many positions at the start of a sequence no statistic counts:
+// without context they say little (verification.md 1.6).
+const skip = 4
+
+func (o *Options) setDefaults() {
+	if o.Tokens <= 0 {
+		o.Tokens = 2048
+	}
+	if o.SeqLen <= 0 {
+		o.SeqLen = 128
+	}
+	o.SeqLen = max(o.SeqLen, skip+2)
+	if o.MaxMemory <= 0 {
+		o.MaxMemory = 1 << 30
+	}
+}
+
+// tile is how many bytes of a weight are read together. A tile is decoded to
+// float32 and multiplied with all tokens, so that several times its size is in
+// use.
+func (o *Options) tile() int64 { return min(max(o.MaxMemory/64, 64<<10), 16<<20) }
+
+// sequences returns the token ids to read, the name of their origin, and the
+// size of the real vocabulary (the config's where there is no tokenizer).
+func (o *Options) sequences(dir string, vocab int) (seqs [][]int, origin string, real int, err error) {
+	tok, err := tokenizer.Load(dir)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing && len(o.TokenIDs) == 0 {
+		return nil, "", 0, err
+	}
+	real = vocab
+	if err == nil {
+		real = min(vocab, max(tok.VocabSize(), 1))
+	}
+	switch {
+	case len(o.TokenIDs) > 0:
+		left := o.Tokens
+		for i, s := range o.TokenIDs {
+			for j, id := range s {
+				if id < 0 || id >= vocab {
+					return nil, "", 0, &Error{fmt.Sprintf("sequence %d, token %d", i, j), fmt.Sprintf("id %d, the vocabulary has %d", id, vocab), ""}
+				}
+			}
+			if s = s[:min(len(s), left)]; len(s) > 0 {
+				seqs = append(seqs, s)
+			}
+			left -= len(s)
+		}
+		return seqs, "token ids", real, nil
+	case missing && len(o.Text) > 0:
+		return nil, "", 0, &Error{dir, "has no tokenizer.json: text cannot be turned into tokens", "copy tokenizer.json from the model's release, or give token ids instead"}
+	case missing:
+		return o.random(real), "pseudo-random ids", real, nil
+	}
+	docs, origin := o.Text, "text"
+	if len(docs) == 0 {
+		docs, origin = corpus.Documents(), corpus.Name
+	}
+	var ids []int
+	for _, d := range docs {
+		for _, id := range tok.Encode(d) {
+			if id < 0 || id >= vocab {
+				return nil, "", 0, &Error{dir, fmt.Sprintf("tokenizer.json has token %d, config.json a vocabulary of %d", id, vocab), "tokenizer.json belongs to another model"}
+			}
+			ids = append(ids, id)
+		}
+	}
+	return cut(ids, o.Tokens, o.SeqLen), origin, real, nil
+}
+
+// cut takes pieces of n tokens spread evenly over ids, so that few tokens see
+// every kind of text too.
+func cut(ids []int, tokens, n int) (seqs [][]int) {
+	pieces := len(ids) / n
+	want := min(max(1, tokens/n), pieces)
+	if pieces == 0 {
+		if len(ids) > 0 {
+			return [][]int{ids[:min(len(ids), tokens)]}
+		}
+		return nil
+	}
+	for i := range want {
+		at := i * pieces / want * n
+		seqs = append(seqs, ids[at:at+n])
+	}
+	return seqs
+}
+
+// random makes the ids for a checkpoint without a tokenizer.
+func (o *Options) random(vocab int) (seqs [][]int) {
+	rng := rand.New(rand.NewPCG(0x766572, 0x696679))
+	for range max(1, o.Tokens/o.SeqLen) {
+		s := make([]int, o.SeqLen)
+		for i := range s {
+			s[i] = rng.IntN(vocab)
+		}
+		seqs = append(seqs, s)
+	}
+	return seqs
+}
+
+// fingerprint is the SHA-256 of the ids, each as 4 bytes, -1 after a sequence.
+func fingerprint(seqs [][]int) string {
+	h := sha256.New()
+	for _, s := range seqs {
+		for _, id := range append(append([]int(nil), s...), -1) {
+			var b [4]byte
+			binary.LittleEndian.PutUint32(b[:], uint32(id))
+			h.Write(b[:])
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
