@@ -18,7 +18,7 @@ import (
 func eval(t *testing.T, dir string) runtime.Evaluation {
 	m, err := runtime.Load(dir, runtime.Options{})
 	require.NoError(t, err)
-	defer m.Close()
+	defer func() { _ = m.Close() }()
 	ids := make([]int, 48)
 	for i := range ids {
 		ids[i] = (i*i*7 + 31*i + 5) % 900

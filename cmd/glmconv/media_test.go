@@ -48,7 +48,7 @@ func TestLook(t *testing.T) {
 	golden := testkit.Shared(t, "reference/golden/nano-glm45v")
 	m, err := runtime.Load(dir, runtime.Options{})
 	require.NoError(t, err)
-	defer m.Close()
+	defer func() { _ = m.Close() }()
 	tok, err := tokenizer.Load(dir)
 	require.NoError(t, err)
 	folder := t.TempDir()
@@ -76,7 +76,7 @@ func TestLook(t *testing.T) {
 	assert.ErrorContains(t, err, "config.json: is no picture")
 	text, err := runtime.Load(testkit.Shared(t, "reference/nano-glm4moe"), runtime.Options{})
 	require.NoError(t, err)
-	defer text.Close()
+	defer func() { _ = text.Close() }()
 	_, _, err = look(ctx, dir, text, tok, []int{1, 2}, f)
 	assert.Equal(t, exitUsage, codeOf(err))
 }

@@ -185,21 +185,22 @@ func transposeScale(s Set) bool {
 // nibbles swaps the halves of every byte of one packed weight, and leaves its
 // scale_bias to the sums of the old order, which are the same.
 func nibbles(s Set) bool {
-	for _, m := range s.modules(expert0 + `down_proj$`) {
-		parts := s.Module(m)
-		t := parts["weight_packed"]
-		if t == nil && parts["scale_bias"] != nil {
-			t = parts["weight"]
-		}
-		if t == nil {
-			return false
-		}
-		for i, b := range t.Data {
-			t.Data[i] = b<<4 | b>>4
-		}
-		return true
+	modules := s.modules(expert0 + `down_proj$`)
+	if len(modules) == 0 {
+		return false
 	}
-	return false
+	parts := s.Module(modules[0])
+	t := parts["weight_packed"]
+	if t == nil && parts["scale_bias"] != nil {
+		t = parts["weight"]
+	}
+	if t == nil {
+		return false
+	}
+	for i, b := range t.Data {
+		t.Data[i] = b<<4 | b>>4
+	}
+	return true
 }
 
 // negate changes the sign of every 8-bit code of one weight.
