@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"time"
@@ -97,6 +98,9 @@ func (r *Result) forward(ctx context.Context, srcDir, dstDir string, o *Options)
 		vocab = max(vocab, slices.Max(s)+1)
 	}
 	r.Identity.Corpus, r.Identity.Sequences, r.Identity.IDsSHA256, r.Identity.Threads = origin, len(seqs), fingerprint(seqs), o.Workers
+	if o.Workers <= 0 {
+		r.Identity.Threads = goruntime.GOMAXPROCS(0)
+	}
 	if len(seqs) == 0 {
 		r.undecided("there is no token to read")
 		return nil

@@ -63,7 +63,9 @@ func (o *Options) tile() int64 { return min(max(o.MaxMemory/64, 64<<10), 16<<20)
 // size of the real vocabulary (the config's where there is no tokenizer).
 func (o *Options) sequences(dir string, vocab int) (seqs [][]int, origin string, real int, err error) {
 	tok, err := tokenizer.Load(dir)
-	missing := errors.Is(err, fs.ErrNotExist)
+	// Ids of the built-in corpus are a convenience: where they cannot be made,
+	// random ones serve. Text that the user gave needs its tokenizer.
+	missing := errors.Is(err, fs.ErrNotExist) || errors.Is(err, tokenizer.ErrUnsupported) && len(o.Text) == 0
 	if err != nil && !missing && len(o.TokenIDs) == 0 {
 		return nil, "", 0, err
 	}
