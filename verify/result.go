@@ -93,6 +93,11 @@ type Oracle struct {
 	MaxDiff float64 `json:"max_diff"` // largest ‖result − own‖/‖own‖ of a module
 	Worst   string  `json:"worst"`
 	Exact   bool    `json:"exact"` // the arithmetic is known (manifest): result and own must be equal
+	// Computed tells that the source was rounded again and compared. Otherwise
+	// errors read back from the files were held against those the converter
+	// recorded, or against what the encoding can cost, and MaxDiff is 0 unless
+	// that failed.
+	Computed bool `json:"computed"`
 }
 
 // Logits holds the statistics beside the KL.

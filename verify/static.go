@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/check"
 	"github.com/glmconv/glmconv/verify/diff"
@@ -29,9 +31,11 @@ type StaticOptions struct {
 
 // Static compares the result in dst with the source in src without a forward
 // pass: check's findings, every tensor accounted for, copies equal in value,
-// the config's model keys unchanged, and the error of every weight as read back
-// from the files against the one the converter recorded (without a manifest:
-// against what the encoding can cost at worst). Tokens is 0 in the Result.
+// the config's model keys unchanged, and every quantised weight as read back
+// from the files against our own rounding of the source, made for the purpose
+// with the manifest's scheme and arithmetic. Without a manifest the arithmetic
+// is not known, and the limit is what the encoding can cost at worst. Tokens is
+// 0 in the Result.
 //
 // The error says that a directory could not be read at all; a bad result is
 // none, but a Fail.
@@ -58,7 +62,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	if !c.OK {
 		r.Cause = c.Cause
 	}
-	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: o.Workers, Progress: o.Progress})
+	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: rounders(src, dst)})
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -109,9 +113,14 @@ func (r *Result) compareTensors(src, dst string, d *diff.Report) error {
 			r.Exact.Quantized++
 			r.Oracle.Modules++
 			var known bool
-			if own, known = recorded[m.Name]; known {
+			switch own, known = recorded[m.Name]; {
+			case m.Own != nil:
+				r.Oracle.Computed = true
+				own, limit = float64(m.Own.Relative), math.Inf(1)
+				r.compareOwn(m)
+			case known:
 				limit = own*1.005 + 1e-6
-			} else {
+			default:
 				own, limit = math.NaN(), worstCase(m.B)
 			}
 		}
@@ -162,6 +171,51 @@ func (r *Result) compareTensors(src, dst string, d *diff.Report) error {
 		r.fail("exact", x.Name, fmt.Sprintf("is %s, source is %s, and the values differ", x.B.DType, x.A.DType))
 	}
 	return nil
+}
+
+// ownLimit is how far a weight may be from our own rounding of it: both are the
+// same values, up to a last bit of a scale.
+const ownLimit = 1e-5
+
+// compareOwn judges a weight by our own rounding of the source.
+func (r *Result) compareOwn(m diff.Module) {
+	off := float64(m.Own.Off)
+	if r.Oracle.Worst == "" || off > r.Oracle.MaxDiff {
+		r.Oracle.MaxDiff, r.Oracle.Worst = off, m.Name
+	}
+	if !(off <= ownLimit) {
+		r.fail("oracle", m.Name, fmt.Sprintf("as %s it is %.3g away from our own rounding of the source (its error is %.3g, ours %.3g)", m.B, off, float64(m.Relative), float64(m.Own.Relative)))
+	}
+}
+
+// rounders returns how the result's weights should have been rounded, by the
+// scheme and arithmetic of its manifest; nil if there is no manifest or the
+// source cannot be converted so.
+func rounders(src, dst string) func(module string) diff.Rounder {
+	m, err := quant.ReadManifest(dst)
+	if err != nil {
+		return nil
+	}
+	c, err := safetensors.OpenDir(src)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = c.Close() }()
+	o := quant.Options{GroupSize: m.GroupSize, MTP: layout.MTPMode(m.MTP)}
+	if m.Arith == "compat" {
+		o.Arith = numeric.Compat
+	}
+	p, err := quant.NewPlan(c, m.Scheme, m.Format, o)
+	if err != nil {
+		return nil
+	}
+	all := p.Rounders()
+	return func(module string) diff.Rounder {
+		if r, ok := all[module]; ok {
+			return r
+		}
+		return nil
+	}
 }
 
 // coded reports whether an encoding, as diff names it, is a quantised one.

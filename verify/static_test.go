@@ -12,17 +12,24 @@ import (
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify"
+	"github.com/glmconv/glmconv/verify/mutate"
 	"github.com/glmconv/glmconv/verify/report"
 )
 
 func convertTo(t *testing.T, src string, scheme quant.Scheme, format quant.Format) string {
 	t.Helper()
+	return convertAs(t, src, scheme, format, quant.Options{})
+}
+
+func convertAs(t *testing.T, src string, scheme quant.Scheme, format quant.Format, o quant.Options) string {
+	t.Helper()
 	c, err := safetensors.OpenDir(src)
 	require.NoError(t, err)
 	defer c.Close()
-	plan, err := quant.NewPlan(c, scheme, format, quant.Options{})
+	plan, err := quant.NewPlan(c, scheme, format, o)
 	require.NoError(t, err)
 	dst := filepath.Join(t.TempDir(), "result")
 	_, err = quant.Convert(t.Context(), plan, c, dst, quant.ConvertOptions{Workers: 2, Version: "test"})
@@ -60,6 +67,43 @@ func TestStaticOfTrainedModels(t *testing.T) {
 		require.Equal(t, verify.Pass, r.Verdict, text)
 		assert.False(t, r.Oracle.Exact)
 	}
+}
+
+// TestOracle: results of either arithmetic equal our own rounding of the source,
+// and one code in a hundred off by one is seen, whatever the manifest says.
+func TestOracle(t *testing.T) {
+	src := testkit.Shared(t, "reference/nano-glm4moe")
+	for _, c := range []struct {
+		scheme quant.Scheme
+		format quant.Format
+	}{{quant.FP8, layout.CompressedTensors}, {quant.FP8Block, layout.HFFP8}, {quant.W8A8, layout.CompressedTensors}, {quant.W8A8, layout.Ascend}, {quant.W4A8, layout.Ascend}, {quant.W4A8, layout.CompressedTensors}, {quant.W4A16, layout.CompressedTensors}} {
+		for _, arith := range []numeric.Arith{numeric.Best, numeric.Compat} {
+			dst := convertAs(t, src, c.scheme, c.format, quant.Options{Arith: arith})
+			r, text := static(t, src, dst)
+			require.Equal(t, verify.Pass, r.Verdict, text)
+			assert.True(t, r.Oracle.Computed)
+			assert.Zero(t, r.Oracle.MaxDiff, "%s %s: %s", c.scheme, c.format, r.Oracle.Worst)
+			assert.Equal(t, r.Exact.Quantized, r.Oracle.Modules)
+		}
+	}
+
+	dst := convertTo(t, src, quant.W8A8, layout.CompressedTensors)
+	const module = "model.layers.1.self_attn.o_proj"
+	_, err := mutate.Edit(dst, func(s mutate.Set) (bool, error) {
+		w := s.Module(module)["weight"]
+		for i := 0; i < len(w.Data); i += 100 {
+			if int8(w.Data[i]) < 100 {
+				w.Data[i]++
+			}
+		}
+		return true, nil
+	})
+	require.NoError(t, err)
+	r, text := static(t, src, dst)
+	require.Equal(t, verify.Fail, r.Verdict, text)
+	assert.Contains(t, text, module)
+	assert.Equal(t, module, r.Oracle.Worst)
+	assert.Greater(t, r.Oracle.MaxDiff, 1e-4)
 }
 
 func TestStaticOfAnotherSource(t *testing.T) {

@@ -35,7 +35,14 @@ type Module struct {
 	Relative Figure `json:"relative_rms"` // √(Σ(b−a)²/Σa²); +Inf if a is all zero and b is not
 	MaxAbs   Figure `json:"max_abs"`
 	Elements int64  `json:"elements"`
+	Own      *Own   `json:"own,omitempty"`
 	Why      string `json:"why,omitempty"` // why there are no figures
+}
+
+// Own compares with a rounding of A that was made for the purpose.
+type Own struct {
+	Relative Figure `json:"relative_rms"` // its error √(Σ(own−a)²/Σa²)
+	Off      Figure `json:"off_rms"`      // √(Σ(b−own)²/Σown²): 0 if B is that rounding
 }
 
 // Figure is a float64 that JSON can carry: NaN and infinities become null.

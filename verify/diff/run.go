@@ -26,6 +26,9 @@ const chunk = 1 << 20
 type Options struct {
 	Workers  int  // goroutines that read; 0: one a core
 	NoValues bool // names, types, shapes and bytes only, no error figures
+	// Rounder, if given, returns how a module's weight of A should have been
+	// rounded, or nil: modules then tell how far B is from that.
+	Rounder func(module string) Rounder
 	// Progress receives the bytes compared so far and the bytes to compare. It
 	// may be nil; it is called from several goroutines, one at a time.
 	Progress func(done, total int64)
@@ -60,6 +63,12 @@ func Run(ctx context.Context, dirA, dirB string, opts Options) (*Report, error) 
 	d.r.Bytes = d.done
 	d.r.finish()
 	return d.r, nil
+}
+
+// Rounder rounds weights; *quant.Rounder is one.
+type Rounder interface {
+	Align() int // rows that pieces start at a multiple of; 0: one piece
+	Round(dst, src []float32, rows int) error
 }
 
 type differ struct {
@@ -197,7 +206,11 @@ func (d *differ) weights(ctx context.Context) error {
 			continue
 		}
 		g.Go(func() (err error) {
-			out[i], err = compare(ctx, names[i], p.a, p.b, d.progress)
+			var own Rounder
+			if d.opts.Rounder != nil {
+				own = d.opts.Rounder(names[i])
+			}
+			out[i], err = compare(ctx, names[i], p.a, p.b, own, d.progress)
 			return err
 		})
 	}

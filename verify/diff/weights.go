@@ -141,8 +141,9 @@ func (c *checkpoint) floats(t safetensors.Info, off int64, shape []int64, prefix
 	return w
 }
 
-// compare sums up the difference of two weights.
-func compare(ctx context.Context, name string, a, b *weight, read func(int64)) (Module, error) {
+// compare sums up the difference of two weights, and that of b from own, if
+// there is one.
+func compare(ctx context.Context, name string, a, b *weight, own Rounder, read func(int64)) (Module, error) {
 	m := Module{Name: name, A: a.name, B: b.name, Elements: int64(a.rows) * int64(a.cols)}
 	rest := a.bytes + b.bytes
 	defer func() { read(rest) }() // rounding, or all of it
@@ -156,9 +157,21 @@ func compare(ctx context.Context, name string, a, b *weight, read func(int64)) (
 	}
 	// Steps are multiples of 1, 2 and 128: the larger is one of the smaller.
 	step = (step + max(a.align, b.align) - 1) / max(a.align, b.align) * max(a.align, b.align)
+	var z []float32
+	if own != nil {
+		if n := own.Align(); n == 0 {
+			step = a.rows
+		} else {
+			step = (step + n - 1) / n * n
+		}
+	}
 	step = min(step, a.rows)
 	x, y := make([]float32, step*a.cols), make([]float32, step*a.cols)
+	if own != nil {
+		z = make([]float32, step*a.cols)
+	}
 	var sum, diff, top float64
+	var ownErr, ownSum, off sums
 	for lo := 0; lo < a.rows; lo += step {
 		if err := ctx.Err(); err != nil {
 			return m, err
@@ -181,18 +194,49 @@ func compare(ctx context.Context, name string, a, b *weight, read func(int64)) (
 			diff += d * d
 			top = max(top, math.Abs(d))
 		}
+		if own != nil {
+			if err := own.Round(z[:n], x[:n], hi-lo); err != nil {
+				m.Why = err.Error()
+				return m, nil
+			}
+			ownErr.difference(z[:n], x[:n])
+			off.difference(y[:n], z[:n])
+			ownSum.squares(z[:n])
+		}
 		part := (a.bytes + b.bytes) * int64(hi-lo) / int64(a.rows)
 		rest -= part
 		read(part)
 	}
-	m.MaxAbs = Figure(top)
-	switch {
-	case diff == 0:
-		m.Relative = 0
-	case sum == 0:
-		m.Relative = Figure(math.Inf(1))
-	default:
-		m.Relative = Figure(math.Sqrt(diff / sum))
+	m.MaxAbs, m.Relative = Figure(top), root(diff, sum)
+	if own != nil {
+		m.Own = &Own{root(float64(ownErr), sum), root(float64(off), float64(ownSum))}
 	}
 	return m, nil
+}
+
+// root is √(part/whole), 0 for no part and infinite for a part of nothing.
+func root(part, whole float64) Figure {
+	switch {
+	case part == 0:
+		return 0
+	case whole == 0:
+		return Figure(math.Inf(1))
+	}
+	return Figure(math.Sqrt(part / whole))
+}
+
+// sums adds up squares.
+type sums float64
+
+func (s *sums) squares(x []float32) {
+	for _, v := range x {
+		*s += sums(float64(v) * float64(v))
+	}
+}
+
+func (s *sums) difference(x, y []float32) {
+	for i, v := range x {
+		d := float64(v) - float64(y[i])
+		*s += sums(d * d)
+	}
 }

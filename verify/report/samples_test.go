@@ -24,7 +24,7 @@ func passing() *verify.Result {
 		KL:      verify.KL{Mean: 0.0024, Upper95: 0.0028, P50: 0.0009, P99: 0.019, P999: 0.11, Max: 0.42, ReverseMean: 0.0025, JSMean: 0.0006, Noise: 2.5e-5},
 		NRMSE:   0.021, FlipRate: 0.014, Tokens: 2048,
 		Exact:   verify.Exact{SourceTensors: 18329, Copied: 1288, Quantized: 17041, ConfigAgrees: true, MTPComplete: true, CheckOK: true},
-		Oracle:  verify.Oracle{Modules: 17041, MaxDiff: 3e-7, Worst: "model.layers.3.mlp.experts.17.down_proj", Exact: true},
+		Oracle:  verify.Oracle{Modules: 17041, MaxDiff: 3e-7, Worst: "model.layers.3.mlp.experts.17.down_proj", Exact: true, Computed: true},
 		Layers:  []verify.Layer{},
 		Tensors: []verify.Tensor{},
 		MTP: &verify.MTP{Source: verify.MTPSide{Agreement: []float64{0.82, 0.64, 0.51}, Length: 2.79},

@@ -1,0 +1,45 @@
+package quant
+
+import (
+	"strings"
+
+	"github.com/glmconv/glmconv/quant/numeric"
+)
+
+// Rounder rounds the weight of one module as a plan has it, without files: what
+// a result's codes are compared with. It is safe for concurrent use.
+type Rounder struct {
+	spec  numeric.Spec
+	align int
+	cols  int
+}
+
+// Rounders returns a Rounder for every module that the plan quantises, by
+// module name.
+func (p *Plan) Rounders() map[string]*Rounder {
+	out := map[string]*Rounder{}
+	for i := range p.Items {
+		it := &p.Items[i]
+		if it.Action != Quantize {
+			continue
+		}
+		_, k := it.Weight.Dims()
+		out[strings.TrimSuffix(it.Name(), ".weight")] = &Rounder{p.lay.Numeric(it.Weight, p.arith()), p.lay.RowAlign(it.Weight, p.arith()), k}
+	}
+	return out
+}
+
+// Align is the number of rows that pieces must start at a multiple of; 0 means
+// that the weight must be rounded in one piece.
+func (r *Rounder) Align() int { return r.align }
+
+// Round quantises rows of the weight, src [rows, cols], and writes what their
+// codes stand for to dst. Errors are those of numeric.Quantize.
+func (r *Rounder) Round(dst, src []float32, rows int) error {
+	m, _, err := numeric.Quantize(r.spec, src, rows, r.cols, nil)
+	if err != nil {
+		return err
+	}
+	m.Dequant(dst, 0, rows)
+	return nil
+}
