@@ -28,7 +28,7 @@ func TestGQADeterminism(t *testing.T) {
 		want, err := resident(t, cfg, w, Options{Threads: 1}).Evaluate(ctx, [][]int{ids}, o)
 		require.NoError(t, err)
 
-		m := resident(t, cfg, w, Options{Threads: 3, Chunk: rapid.IntRange(1, 9).Draw(t, "chunk")})
+		m := resident(t, cfg, w, Options{Threads: 3, Chunk: rapid.IntRange(1, 9).Draw(t, "chunk"), Block: rapid.IntRange(0, 12).Draw(t, "block")})
 		got, err := m.Evaluate(ctx, [][]int{other, ids, other}, o)
 		require.NoError(t, err)
 		require.Equal(t, want[0], got[1], "threads and batch")

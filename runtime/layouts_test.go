@@ -102,7 +102,7 @@ func sameBits(t *testing.T, dir string, seed uint64) {
 		require.Equal(t, want.Logits, got.Logits, what)
 		require.Equal(t, want.MTP, got.MTP, what)
 	}
-	m := open(runtime.Options{Threads: 3, Chunk: 1 + r.IntN(5)})
+	m := open(runtime.Options{Threads: 3, Chunk: 1 + r.IntN(5), Block: r.IntN(9)})
 	same("threads", eval(m, ids))
 	same("batch", eval(m, other, ids))
 

@@ -29,7 +29,7 @@ func TestMLADeterminism(t *testing.T) {
 			want, err := resident(t, cfg, w, Options{Threads: 1}).NewSession().Forward(ctx, ids)
 			require.NoError(t, err)
 
-			m := resident(t, cfg, w, Options{Threads: 3, Chunk: rapid.IntRange(1, 16).Draw(t, "chunk")})
+			m := resident(t, cfg, w, Options{Threads: 3, Chunk: rapid.IntRange(1, 16).Draw(t, "chunk"), Block: rapid.IntRange(0, 20).Draw(t, "block")})
 			got, err := m.NewSession().Forward(ctx, ids)
 			require.NoError(t, err)
 			require.Equal(t, want, got, "chunks and threads")

@@ -20,6 +20,10 @@ type Options struct {
 	// Chunk is how many rows of a sequence Session.Forward computes together;
 	// 0: 512. It changes memory and speed, no result.
 	Chunk int
+	// Block is how many rows' attention and dense MLP are computed together
+	// (whole sequences, at least one; 0: all). The weights are read once for each
+	// block. It changes memory and speed, no result.
+	Block int
 	// LatentEps is the eps of q_a_layernorm and kv_a_layernorm; 0: rms_norm_eps
 	// of the config, as the engines do. transformers has 1e-6.
 	LatentEps float64
@@ -155,23 +159,58 @@ func (m *Model) Layer(ctx context.Context, i int, x []float32, spans []Span, tr 
 }
 
 func (m *Model) layer(ctx context.Context, l *refs, x []float32, spans []Span, tr *Trace) error {
-	h, err := m.norm(x, l.inNorm)
-	if err != nil {
+	add := func(x []float32, w *glm.Tensor, f func(h []float32) ([]float32, error)) error {
+		h, err := m.norm(x, w)
+		if err == nil {
+			h, err = f(h)
+		}
+		if err == nil {
+			kernel.Add(x, h)
+		}
 		return err
 	}
-	if h, err = m.att.forward(ctx, m, l, h, spans); err != nil {
-		return err
+	blocks := m.blocks(x, spans)
+	for _, b := range blocks {
+		err := add(b.x, l.inNorm, func(h []float32) ([]float32, error) { return m.att.forward(ctx, m, l, h, b.spans) })
+		if err != nil {
+			return err
+		}
 	}
 	tr.keys(l, spans)
-	kernel.Add(x, h)
-	if h, err = m.norm(x, l.mlpNorm); err != nil {
-		return err
+	if l.router != nil { // experts see their own tokens only: one pass over their weights
+		blocks = []block{{x, spans}}
 	}
-	if h, err = m.mlp(ctx, l, h, tr); err != nil {
-		return err
+	for _, b := range blocks {
+		if err := add(b.x, l.mlpNorm, func(h []float32) ([]float32, error) { return m.mlp(ctx, l, h, tr) }); err != nil {
+			return err
+		}
 	}
-	kernel.Add(x, h)
 	return nil
+}
+
+// block is a part of a pass: some sequences and their rows of the stream.
+type block struct {
+	x     []float32
+	spans []Span
+}
+
+// blocks cuts a pass into runs of sequences of about Options.Block rows.
+func (m *Model) blocks(x []float32, spans []Span) []block {
+	if m.opt.Block <= 0 {
+		return []block{{x, spans}}
+	}
+	var out []block
+	for len(spans) > 0 {
+		i, rows := 1, spans[0].N
+		for i < len(spans) && rows+spans[i].N <= m.opt.Block {
+			rows += spans[i].N
+			i++
+		}
+		n := rows * m.cfg.HiddenSize
+		out = append(out, block{x[:n], spans[:i:i]})
+		x, spans = x[n:], spans[i:]
+	}
+	return out
 }
 
 // FinalNorm returns the state after model.norm [R, H]: what the head and the

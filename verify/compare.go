@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	goruntime "runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +35,8 @@ const (
 func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
 	start := time.Now()
 	o.setDefaults()
+	old := debug.SetMemoryLimit(o.MaxMemory / 10 * 8) // the rest is not the collector's to see
+	defer debug.SetMemoryLimit(old)
 	so := StaticOptions{Workers: o.Workers}
 	if o.Progress != nil {
 		so.Progress = func(done, total int64) { o.Progress("weights", done, total) }
@@ -105,16 +108,7 @@ func (r *Result) forward(ctx context.Context, srcDir, dstDir string, o *Options)
 		r.undecided("there is no token to read")
 		return nil
 	}
-	if err := r.lockstep(ctx, src, res, seqs, o); err != nil {
-		return r.broken(ctx, err)
-	}
-	rows, err := logitRows(ctx, src, res, seqs, vocab, o)
-	if err != nil {
-		return r.broken(ctx, err)
-	}
-	counted := slices.DeleteFunc(slices.Clone(rows), func(x stats.Row) bool { return x.Pos < skip })
-	r.judgeLogits(counted)
-	if err := r.compareDrafts(ctx, src, res, seqs, rows, vocab); err != nil {
+	if err := r.passes(ctx, src, res, seqs, vocab, o); err != nil {
 		return r.broken(ctx, err)
 	}
 	tower, err := CompareTowers(ctx, Looker{srcDir, src.m}, Looker{dstDir, res.m})
@@ -122,6 +116,41 @@ func (r *Result) forward(ctx context.Context, srcDir, dstDir string, o *Options)
 		return r.broken(ctx, err)
 	}
 	r.Failed = append(r.Failed, tower.Failed()...)
+	return nil
+}
+
+// passes runs both models over as many sequences at a time as memory allows,
+// most often over all of them.
+func (r *Result) passes(ctx context.Context, src, res *side, seqs [][]int, vocab int, o *Options) error {
+	sums := make([]layerSums, src.m.Layers())
+	var all []stats.Row
+	var d drafts
+	drafting := r.canDraft(src, res)
+	o.layersToDo(seqs, len(sums))
+	for first := 0; first < len(seqs); {
+		batch := o.batch(seqs[first:], src.m.Config())
+		if err := lockstep(ctx, src, res, batch, sums, o); err != nil {
+			return err
+		}
+		rows, err := logitRows(ctx, src, res, batch, first, vocab, o)
+		if err != nil {
+			return err
+		}
+		all = append(all, rows...)
+		if drafting {
+			if err := d.compare(ctx, src, res, batch, rows, vocab); err != nil {
+				return err
+			}
+		}
+		first += len(batch)
+	}
+	for l := range sums {
+		r.Layers = append(r.Layers, sums[l].layer(l))
+	}
+	r.judgeLogits(slices.DeleteFunc(all, func(x stats.Row) bool { return x.Pos < skip }))
+	if drafting {
+		r.judgeDrafts(&d)
+	}
 	return nil
 }
 

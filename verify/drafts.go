@@ -13,33 +13,61 @@ import (
 // told to draft.
 const draftSteps = 3
 
-// compareDrafts fills r.MTP; it stays nil where the source has no MTP layer or
-// the result was asked to drop it. rows are those of the trunks.
-func (r *Result) compareDrafts(ctx context.Context, src, res *side, seqs [][]int, rows []stats.Row, vocab int) error {
+// draftCount counts what the drafts of one model agree with.
+type draftCount struct {
+	hits, streaks, slots [draftSteps]int // by step; streaks: all steps so far agree
+}
+
+func (c *draftCount) side() MTPSide {
+	out := MTPSide{Length: 1}
+	for k := range draftSteps {
+		n := float64(max(c.slots[k], 1))
+		out.Agreement = append(out.Agreement, float64(c.hits[k])/n)
+		out.Length += float64(c.streaks[k]) / n
+	}
+	return out
+}
+
+// drafts are the counts of a comparison, over its batches.
+type drafts struct{ source, result, control draftCount }
+
+// canDraft tells whether MTP layers are to be compared: not where the source
+// has none or the result was asked to drop it.
+func (r *Result) canDraft(src, res *side) bool {
+	if _, err := src.m.MTP(); err != nil {
+		return false
+	}
+	_, err := res.m.MTP()
+	if err != nil && r.Exact.Dropped == 0 {
+		r.fail("mtp", "MTP layer", err.Error())
+	}
+	return err == nil
+}
+
+// compare runs the MTP layers over some sequences. rows are those of the
+// trunks; the control feeds the source's layer the states of other positions.
+func (d *drafts) compare(ctx context.Context, src, res *side, seqs [][]int, rows []stats.Row, vocab int) error {
 	a, err := src.m.MTP()
 	if err != nil {
-		return nil //nolint:nilerr // the source cannot draft: nothing to compare
+		return err
 	}
 	b, err := res.m.MTP()
 	if err != nil {
-		if r.Exact.Dropped == 0 {
-			r.fail("mtp", "MTP layer", err.Error())
-		}
-		return nil
-	}
-	var top [][]int // the source trunk's choice after each position
-	for i := range seqs {
-		top = append(top, make([]int, len(seqs[i])))
-	}
-	for _, x := range rows {
-		top[x.Seq][x.Pos] = x.Top1
-	}
-	h := src.m.Config().HiddenSize
-	out := &MTP{}
-	if out.Source, err = draft(ctx, a, seqs, split(src.final, seqs, h), top, vocab, draftSteps); err != nil {
 		return err
 	}
-	if out.Result, err = draft(ctx, b, seqs, split(res.final, seqs, h), top, vocab, draftSteps); err != nil {
+	var top [][]int // the source trunk's choice after each position
+	for _, s := range seqs {
+		own := make([]int, len(s))
+		for i := range own {
+			own[i] = rows[i].Top1
+		}
+		top, rows = append(top, own), rows[len(s):]
+	}
+	h := src.m.Config().HiddenSize
+	if err := d.source.run(ctx, a, seqs, split(src.final, seqs, h), top, vocab, draftSteps); err != nil {
+		return err
+	}
+	if err := d.result.run(ctx, b, seqs, split(res.final, seqs, h), top, vocab, draftSteps); err != nil {
 		return err
 	}
 	turned := split(src.final, seqs, h)
@@ -47,69 +75,60 @@ func (r *Result) compareDrafts(ctx context.Context, src, res *side, seqs [][]int
 		half := len(seqs[i]) / 2 * h
 		turned[i] = append(append(make([]float32, 0, len(x)), x[half:]...), x[:half]...)
 	}
-	control, err := draft(ctx, a, seqs, turned, top, vocab, 1)
-	if err != nil {
-		return err
-	}
-	out.Control = control.Agreement[0]
-	r.MTP = out
-	n := 0
-	for _, s := range seqs {
-		n += max(0, len(s)-1)
-	}
+	return d.control.run(ctx, a, seqs, turned, top, vocab, 1)
+}
+
+// judgeDrafts fills r.MTP and compares first drafts.
+func (r *Result) judgeDrafts(d *drafts) {
+	r.MTP = &MTP{Source: d.source.side(), Result: d.result.side(), Control: d.control.side().Agreement[0]}
 	// Allowed: five points, or two standard errors of the share where few
 	// positions make it uncertain; twice that with 4-bit weights.
-	p, q := out.Source.Agreement[0], out.Result.Agreement[0]
-	allowed := max(0.05, 2*math.Sqrt(p*(1-p)/float64(max(n, 1))))
-	if r.Profile.Name == "4-bit" {
+	p, q := r.MTP.Source.Agreement[0], r.MTP.Result.Agreement[0]
+	allowed := max(0.05, 2*math.Sqrt(p*(1-p)/float64(max(d.source.slots[0], 1))))
+	if r.Profile.Name == profile4.Name {
 		allowed *= 2
 	}
 	if q < p-allowed {
-		r.fail("mtp", "MTP layer", fmt.Sprintf("its first draft agrees with the trunk at %.1f %% of the positions, the source's at %.1f %% (%.1f %% with wrong states)", 100*q, 100*p, 100*out.Control))
+		r.fail("mtp", "MTP layer", fmt.Sprintf("its first draft agrees with the trunk at %.1f %% of the positions, the source's at %.1f %% (%.1f %% with wrong states)", 100*q, 100*p, 100*r.MTP.Control))
 	}
-	return nil
 }
 
-// draft runs teacher-forced draft steps and counts the positions where step k
+// run takes teacher-forced draft steps and counts the positions where step k
 // chooses what the trunk chooses.
-func draft(ctx context.Context, t *runtime.MTP, seqs [][]int, states [][]float32, top [][]int, vocab, steps int) (MTPSide, error) {
+func (c *draftCount) run(ctx context.Context, t *runtime.MTP, seqs [][]int, states [][]float32, top [][]int, vocab, steps int) error {
 	d := runtime.NewDraftEval(t, seqs, states)
-	side := MTPSide{Length: 1}
-	var run [][]bool // every step so far agrees, by sequence and slot
-	for k := 1; k <= steps; k++ {
+	run := make([][]bool, len(seqs)) // every step so far agrees, by slot
+	for k := range steps {
 		g, err := d.Next(ctx, nil)
 		if err != nil {
-			return side, err
+			return err
 		}
-		hits, streaks, n := 0, 0, 0
 		for i := range seqs {
-			slots := max(0, len(seqs[i])-k)
-			if k == 1 {
-				run = append(run, make([]bool, slots))
+			slots := max(0, len(seqs[i])-k-1)
+			if k == 0 {
+				run[i] = make([]bool, slots)
 			}
 			if slots == 0 {
 				continue
 			}
 			choice, err := choices(ctx, t, g[i], slots, vocab)
 			if err != nil {
-				return side, err
+				return err
 			}
-			for p, c := range choice {
-				hit := c == top[i][p+k]
-				run[i][p] = hit && (k == 1 || run[i][p])
-				n++
+			for p, id := range choice {
+				hit := id == top[i][p+k+1]
+				run[i][p] = hit && (k == 0 || run[i][p])
+				c.slots[k]++
 				if hit {
-					hits++
+					c.hits[k]++
 				}
 				if run[i][p] {
-					streaks++
+					c.streaks[k]++
 				}
 			}
 		}
-		side.Agreement = append(side.Agreement, float64(hits)/float64(max(n, 1)))
-		side.Length += float64(streaks) / float64(max(n, 1))
 	}
-	return side, nil
+	return nil
 }
 
 // choices returns the index of the largest logit of each of n rows.

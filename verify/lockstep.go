@@ -32,7 +32,7 @@ func openSide(dir string, o *Options) (*side, error) {
 	s := &side{dir: dir, close: ckpt.Close}
 	p, err := runtime.NewStreaming(cfg, ckpt, o.tile())
 	if err == nil {
-		s.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers})
+		s.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: o.block(cfg)})
 	}
 	if err != nil {
 		_ = ckpt.Close()
@@ -58,10 +58,17 @@ func sameShape(a, b *side) error {
 	return nil
 }
 
-// lockstep runs both models layer by layer over all sequences. The result's
-// layer reads its own states and the source's in one pass, stacked: each weight
-// is read once.
-func (r *Result) lockstep(ctx context.Context, src, res *side, seqs [][]int, o *Options) error {
+// layerSums adds up what is said of a layer, over the batches of a comparison.
+type layerSums struct {
+	inherited, own, size float64 // squares: y−x on own states, on the source's, x
+	same, flips          float64 // of the routers, by row
+	routed               int
+}
+
+// lockstep runs both models layer by layer over some sequences and leaves the
+// states after model.norm in the sides. The result's layer reads its own states
+// and the source's in one pass, stacked: each weight is read once.
+func lockstep(ctx context.Context, src, res *side, seqs [][]int, sums []layerSums, o *Options) error {
 	var ids []int
 	var a, b []runtime.Span
 	for _, s := range seqs {
@@ -98,12 +105,9 @@ func (r *Result) lockstep(ctx context.Context, src, res *side, seqs [][]int, o *
 		}}); err != nil {
 			return fmt.Errorf("%s: %w", res.dir, err)
 		}
-		same, flips := overlap(own, other)
-		r.Layers = append(r.Layers, Layer{Layer: l, Error: relative(x, y[:n]), Own: relative(x, y[n:]), RouterSame: same, RouterFlip: flips})
+		sums[l].add(x, y[:n], y[n:], own, other)
 		copy(y[n:], x)
-		if o.Progress != nil {
-			o.Progress("layers", int64(l+1), int64(src.m.Layers()))
-		}
+		o.layerDone(rows)
 	}
 	if src.final, err = src.m.FinalNorm(x); err != nil {
 		return err
@@ -112,25 +116,17 @@ func (r *Result) lockstep(ctx context.Context, src, res *side, seqs [][]int, o *
 	return err
 }
 
-// relative is ‖y−x‖/‖x‖, NaN and infinities as they come.
-func relative(x, y []float32) float64 {
-	var d, n float64
+// add takes the states after a layer: the source's, the result's, and the
+// result's layer on the source's state.
+func (s *layerSums) add(x, inherited, own []float32, a, b [][]int32) {
 	for i, v := range x {
-		e := float64(y[i]) - float64(v)
-		d += e * e
-		n += float64(v) * float64(v)
+		d, e, w := float64(inherited[i])-float64(v), float64(own[i])-float64(v), float64(v)
+		s.inherited += d * d
+		s.own += e * e
+		s.size += w * w
 	}
-	if d == 0 {
-		return 0
-	}
-	return math.Sqrt(d / n)
-}
-
-// overlap returns the mean Jaccard overlap of sets of experts and the share of
-// rows whose set differs.
-func overlap(a, b [][]int32) (same, flips float64) {
-	if len(a) == 0 || len(a) != len(b) {
-		return 1, 0
+	if len(a) != len(b) {
+		return
 	}
 	for i, e := range a {
 		common := 0
@@ -139,11 +135,27 @@ func overlap(a, b [][]int32) (same, flips float64) {
 				common++
 			}
 		}
-		same += float64(common) / float64(len(e)+len(b[i])-common)
+		s.same += float64(common) / float64(len(e)+len(b[i])-common)
 		if common != len(e) || common != len(b[i]) {
-			flips++
+			s.flips++
 		}
 	}
-	n := float64(len(a))
-	return same / n, flips / n
+	s.routed += len(a)
+}
+
+// layer condenses the sums.
+func (s *layerSums) layer(l int) Layer {
+	out := Layer{Layer: l, Error: root(s.inherited, s.size), Own: root(s.own, s.size), RouterSame: 1}
+	if s.routed > 0 {
+		out.RouterSame, out.RouterFlip = s.same/float64(s.routed), s.flips/float64(s.routed)
+	}
+	return out
+}
+
+// root is √(part/whole); NaN and infinities as they come.
+func root(part, whole float64) float64 {
+	if part == 0 {
+		return 0
+	}
+	return math.Sqrt(part / whole)
 }

@@ -10,8 +10,9 @@ import (
 )
 
 // logitRows compares the logits of both models over the first vocab entries, a
-// few positions at a time; one row for each position of each sequence.
-func logitRows(ctx context.Context, src, res *side, seqs [][]int, vocab int, o *Options) ([]stats.Row, error) {
+// few positions at a time; one row for each position of each sequence, which
+// are numbered from first on.
+func logitRows(ctx context.Context, src, res *side, seqs [][]int, first, vocab int, o *Options) ([]stats.Row, error) {
 	type place struct{ seq, pos, next int }
 	var at []place
 	for i, s := range seqs {
@@ -38,12 +39,9 @@ func logitRows(ctx context.Context, src, res *side, seqs [][]int, vocab int, o *
 		parallel(o.Workers, hi-lo, func(i int) {
 			p := at[lo+i]
 			row := stats.Compare(z[i*vocab:][:vocab], y[i*vocab:][:vocab], p.next)
-			row.Seq, row.Pos = p.seq, p.pos
+			row.Seq, row.Pos = first+p.seq, p.pos
 			rows[lo+i] = row
 		})
-		if o.Progress != nil {
-			o.Progress("logits", int64(hi), int64(len(at)))
-		}
 	}
 	return rows, nil
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 
+	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
 	"github.com/glmconv/glmconv/verify/corpus"
 )
@@ -20,11 +21,13 @@ type Options struct {
 	SeqLen    int      // tokens of a sequence; 0: 128. TokenIDs keep their own lengths
 	TokenIDs  [][]int  // sequences to read
 	Text      []string // or documents to read; without either the built-in corpus
-	MaxMemory int64    // bytes; 0: 1 GiB. Sets the size of the tiles that weights are read in
+	MaxMemory int64    // bytes; 0: 1 GiB. The less, the more often weights are read
 	Workers   int      // threads; 0: one a core. Changes no figure
 	// SkipForward leaves out everything that needs a forward pass.
 	SkipForward bool
 	Progress    func(stage string, done, total int64)
+
+	done, todo int64 // rows through a layer
 }
 
 // Error says why two directories cannot be compared.
@@ -58,6 +61,40 @@ func (o *Options) setDefaults() {
 // float32 and multiplied with all tokens, so that several times its size is in
 // use.
 func (o *Options) tile() int64 { return min(max(o.MaxMemory/64, 64<<10), 16<<20) }
+
+// A quarter of the memory goes to the states between layers, a quarter to what
+// one block of rows needs inside a layer.
+
+// block is how many rows go through attention and a dense MLP together.
+func (o *Options) block(c *glm.Config) int {
+	inside := 3*c.Heads*max(c.HeadDim, c.QKNopeHeadDim+c.QKRopeHeadDim+c.VHeadDim) + 2*c.IntermediateSize + 6*c.HiddenSize
+	return int(max(1, o.MaxMemory/4/int64(4*inside)))
+}
+
+// batch returns the first sequences, at least one, that go through all layers
+// together. A row of both models and of the result on the source's state takes
+// the stream, a normed copy, its quantised form and what is added to it; drafts
+// have two streams at their input.
+func (o *Options) batch(seqs [][]int, c *glm.Config) [][]int {
+	rows := o.MaxMemory / 4 / int64(4*c.HiddenSize*10)
+	n := 1
+	for left := rows - int64(len(seqs[0])); n < len(seqs) && left >= int64(len(seqs[n])); n++ {
+		left -= int64(len(seqs[n]))
+	}
+	return seqs[:n]
+}
+
+func (o *Options) layersToDo(seqs [][]int, layers int) {
+	for _, s := range seqs {
+		o.todo += int64(len(s) * layers)
+	}
+}
+
+func (o *Options) layerDone(rows int) {
+	if o.done += int64(rows); o.Progress != nil {
+		o.Progress("layers", o.done, o.todo)
+	}
+}
 
 // sequences returns the token ids to read, the name of their origin, and the
 // size of the real vocabulary (the config's where there is no tokenizer).

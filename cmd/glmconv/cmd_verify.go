@@ -75,10 +75,14 @@ func runVerify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	var read int64
 	o.Progress = func(stage string, done, total int64) {
-		if stage == "weights" {
-			bar.Update(done, total, "")
+		if stage == "weights" { // bytes: the bar's unit; a stage of the forward pass moves its label
+			read = done
+			bar.Update(done, total, "weights")
+			return
 		}
+		bar.Update(read, read, fmt.Sprintf("%s %d %%", stage, 100*done/max(total, 1)))
 	}
 	r, err := verify.Compare(c.Context, args[0], args[1], o)
 	bar.Close()
