@@ -37,10 +37,16 @@ func TestGoodConversionsPass(t *testing.T) {
 	}{
 		{"nano-glm4moe", layout.W8A8, layout.CompressedTensors},
 		{"nano-glm4moe", layout.FP8, layout.CompressedTensors},
+		{"nano-glm4moe", layout.FP8Block, layout.HFFP8},
+		{"nano-glm4moe", layout.FP8Block, layout.CompressedTensors},
+		{"nano-glm4moe", layout.W8A8, layout.Ascend},
 		{"nano-glm4moe", layout.W4A8, layout.Ascend},
+		{"nano-glm4moe", layout.W4A8, layout.CompressedTensors},
+		{"nano-glm4moe", layout.W4A16, layout.CompressedTensors},
+		{"nano-glm52", layout.W4A8, layout.Ascend},
 		{"nano-glm5", layout.W8A8, layout.Ascend},
 	} {
-		t.Run(c.model+"/"+string(c.scheme), func(t *testing.T) {
+		t.Run(c.model+"/"+string(c.scheme)+"/"+string(c.format), func(t *testing.T) {
 			src := testkit.Shared(t, "reference/"+c.model)
 			r, text := compare(t, src, convertTo(t, src, c.scheme, c.format), verify.Options{})
 			require.Equal(t, verify.Pass, r.Verdict, text)
