@@ -4,7 +4,7 @@ LINT := .cache/golangci-lint
 
 .PHONY: build demo interop test race purego lint fmt vet fuzz-short cross bench-quantize generate generated clean ci
 build: ; $(GO) build -o bin/glmconv ./cmd/glmconv
-demo: build ; ./bin/glmconv demo
+demo: build ; mkdir -p out && ./bin/glmconv demo --report out/demo.html
 test: ; $(GO) test ./...
 # The goldens of runtime take very long under the race detector; its tests of threads are what it is for.
 race: ; $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v '/runtime$$') && $(GO) test -race -timeout 30m -run 'Determin|Thread|Stream' ./runtime

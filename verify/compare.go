@@ -138,7 +138,7 @@ func (r *Result) passes(ctx context.Context, src, res *side, seqs [][]int, vocab
 		}
 		all = append(all, rows...)
 		if drafting {
-			if err := d.compare(ctx, src, res, batch, rows, vocab); err != nil {
+			if err := d.compare(ctx, src, res, batch, rows, vocab, o); err != nil {
 				return err
 			}
 		}

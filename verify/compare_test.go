@@ -16,6 +16,7 @@ import (
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify"
+	"github.com/glmconv/glmconv/verify/mutate"
 	"github.com/glmconv/glmconv/verify/report"
 )
 
@@ -53,7 +54,8 @@ func TestGoodConversionsPass(t *testing.T) {
 			assert.Positive(t, r.KL.Mean)
 			assert.NotEmpty(t, r.Layers)
 			require.NotNil(t, r.MTP, text)
-			t.Logf("KL %.3g ≤ %.3g, NRMSE %.3g, flips %.3g, p99.9 %.3g, sigma %.3g, MTP %v %v control %.3g", r.KL.Mean, r.KL.Upper95, r.NRMSE, r.FlipRate, r.KL.P999, r.Logits.Sigma, r.MTP.Source.Agreement, r.MTP.Result.Agreement, r.MTP.Control)
+			assert.Less(t, r.MTP.Error, 0.08)
+			t.Logf("KL %.3g ≤ %.3g, NRMSE %.3g, flips %.3g, p99.9 %.3g, sigma %.3g, MTP %v %v control %.3g, error %.3g", r.KL.Mean, r.KL.Upper95, r.NRMSE, r.FlipRate, r.KL.P999, r.Logits.Sigma, r.MTP.Source.Agreement, r.MTP.Result.Agreement, r.MTP.Control, r.MTP.Error)
 		})
 	}
 }
@@ -99,6 +101,35 @@ func TestDamagedExpertsFail(t *testing.T) {
 	require.Equal(t, verify.Fail, r.Verdict, text)
 	assert.True(t, slices.ContainsFunc(r.Failed, func(f verify.Failed) bool { return f.Check == "kl" }), text)
 	assert.NotEmpty(t, r.Cause)
+}
+
+// A head whose inputs are exchanged drafts nearly as often what the trunk
+// chooses (nano-glm5: wrong states cost six points): its logits tell.
+func TestDamagedMTPFails(t *testing.T) {
+	for _, model := range []string{"nano-glm4moe", "nano-glm5"} {
+		src := testkit.Shared(t, "reference/"+model)
+		dst := convertTo(t, src, layout.W8A8, layout.CompressedTensors)
+		changed, err := mutate.Edit(dst, func(s mutate.Set) (bool, error) {
+			for name, x := range s {
+				if !strings.HasSuffix(name, ".eh_proj.weight") {
+					continue
+				}
+				row := len(x.Data) / int(x.Shape[0])
+				for at := 0; at < len(x.Data); at += row { // embedding and state change places
+					r := x.Data[at : at+row]
+					copy(r, append(slices.Clone(r[row/2:]), r[:row/2]...))
+				}
+				return true, nil
+			}
+			return false, nil
+		})
+		require.NoError(t, err)
+		require.True(t, changed)
+		r, text := compare(t, src, dst, verify.Options{})
+		require.Equal(t, verify.Fail, r.Verdict, text)
+		assert.True(t, slices.ContainsFunc(r.Failed, func(f verify.Failed) bool { return f.Check == "mtp" }), text)
+		assert.Greater(t, r.MTP.Error, 0.2, model)
+	}
 }
 
 func TestTooFewTokens(t *testing.T) {

@@ -29,7 +29,11 @@ func (c *draftCount) side() MTPSide {
 }
 
 // drafts are the counts of a comparison, over its batches.
-type drafts struct{ source, result, control draftCount }
+type drafts struct {
+	source, result, control draftCount
+
+	diff, size float64 // squares: logits of first drafts on the source's states, result − source and source
+}
 
 // canDraft tells whether MTP layers are to be compared: not where the source
 // has none or the result was asked to drop it.
@@ -46,7 +50,7 @@ func (r *Result) canDraft(src, res *side) bool {
 
 // compare runs the MTP layers over some sequences. rows are those of the
 // trunks; the control feeds the source's layer the states of other positions.
-func (d *drafts) compare(ctx context.Context, src, res *side, seqs [][]int, rows []stats.Row, vocab int) error {
+func (d *drafts) compare(ctx context.Context, src, res *side, seqs [][]int, rows []stats.Row, vocab int, o *Options) error {
 	a, err := src.m.MTP()
 	if err != nil {
 		return err
@@ -75,18 +79,61 @@ func (d *drafts) compare(ctx context.Context, src, res *side, seqs [][]int, rows
 		half := len(seqs[i]) / 2 * h
 		turned[i] = append(append(make([]float32, 0, len(x)), x[half:]...), x[:half]...)
 	}
-	return d.control.run(ctx, a, seqs, turned, top, vocab, 1)
+	if err := d.control.run(ctx, a, seqs, turned, top, vocab, 1); err != nil {
+		return err
+	}
+	return d.differ(ctx, a, b, seqs, split(src.final, seqs, h), vocab, o)
+}
+
+// differ compares the logits of the first drafts, both layers reading the same
+// states: agreement with the trunk says little where wrong states draft nearly
+// as well.
+func (d *drafts) differ(ctx context.Context, a, b *runtime.MTP, seqs [][]int, states [][]float32, vocab int, o *Options) error {
+	x, err := runtime.NewDraftEval(a, seqs, states).Next(ctx, nil)
+	if err != nil {
+		return err
+	}
+	y, err := runtime.NewDraftEval(b, seqs, states).Next(ctx, nil)
+	if err != nil {
+		return err
+	}
+	for i, s := range seqs {
+		n := len(s) - 1
+		if n <= 0 {
+			continue
+		}
+		h, batch := len(x[i])/n, o.logitBatch(n, vocab)
+		p, q := make([]float32, batch*vocab), make([]float32, batch*vocab)
+		for lo := 0; lo < n; lo += batch {
+			hi := min(lo+batch, n)
+			if err := gatherLogits(ctx, a, x[i][lo*h:hi*h], vocab, p); err != nil {
+				return err
+			}
+			if err := gatherLogits(ctx, b, y[i][lo*h:hi*h], vocab, q); err != nil {
+				return err
+			}
+			for j, v := range p[:(hi-lo)*vocab] {
+				e := float64(q[j]) - float64(v)
+				d.diff += e * e
+				d.size += float64(v) * float64(v)
+			}
+		}
+	}
+	return nil
 }
 
 // judgeDrafts fills r.MTP and compares first drafts.
 func (r *Result) judgeDrafts(d *drafts) {
-	r.MTP = &MTP{Source: d.source.side(), Result: d.result.side(), Control: d.control.side().Agreement[0]}
+	r.MTP = &MTP{Source: d.source.side(), Result: d.result.side(), Control: d.control.side().Agreement[0], Error: root(d.diff, d.size)}
 	// Allowed: five points, or two standard errors of the share where few
 	// positions make it uncertain; twice that with 4-bit weights.
 	p, q := r.MTP.Source.Agreement[0], r.MTP.Result.Agreement[0]
 	allowed := max(0.05, 2*math.Sqrt(p*(1-p)/float64(max(d.source.slots[0], 1))))
 	if r.Profile.Name == profile4.Name {
 		allowed *= 2
+	}
+	if !(r.MTP.Error <= r.Profile.NRMSE) {
+		r.fail("mtp", "MTP layer", fmt.Sprintf("reading the source's states, its first drafts' logits are %.3g away from the source's (relative), the %s profile allows %.3g", r.MTP.Error, r.Profile.Name, r.Profile.NRMSE))
 	}
 	if q < p-allowed {
 		r.fail("mtp", "MTP layer", fmt.Sprintf("its first draft agrees with the trunk at %.1f %% of the positions, the source's at %.1f %% (%.1f %% with wrong states)", 100*q, 100*p, 100*r.MTP.Control))

@@ -5,7 +5,6 @@ import (
 	goruntime "runtime"
 	"sync"
 
-	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/verify/stats"
 )
 
@@ -25,7 +24,7 @@ func logitRows(ctx context.Context, src, res *side, seqs [][]int, first, vocab i
 		}
 	}
 	h := src.m.Config().HiddenSize
-	batch := int(max(1, min(o.MaxMemory/16/int64(8*vocab), int64(len(at)))))
+	batch := o.logitBatch(len(at), vocab)
 	z, y := make([]float32, batch*vocab), make([]float32, batch*vocab)
 	rows := make([]stats.Row, len(at))
 	for lo := 0; lo < len(at); lo += batch {
@@ -46,8 +45,13 @@ func logitRows(ctx context.Context, src, res *side, seqs [][]int, first, vocab i
 	return rows, nil
 }
 
+// head is what has logits: a model or its MTP layer.
+type head interface {
+	LogitTiles(ctx context.Context, h []float32, fn func(lo, n int, z []float32) error) error
+}
+
 // gatherLogits writes the first vocab logits of each row of h to z.
-func gatherLogits(ctx context.Context, m *runtime.Model, h []float32, vocab int, z []float32) error {
+func gatherLogits(ctx context.Context, m head, h []float32, vocab int, z []float32) error {
 	return m.LogitTiles(ctx, h, func(lo, n int, t []float32) error {
 		if k := min(n, vocab-lo); k > 0 {
 			for i := range len(t) / n {
@@ -56,6 +60,12 @@ func gatherLogits(ctx context.Context, m *runtime.Model, h []float32, vocab int,
 		}
 		return ctx.Err()
 	})
+}
+
+// logitBatch is how many of n positions have their logits, of both models, in
+// memory together.
+func (o *Options) logitBatch(n, vocab int) int {
+	return int(max(1, min(o.MaxMemory/16/int64(8*vocab), int64(n))))
 }
 
 // parallel calls fn for 0 … n−1 on some goroutines.

@@ -138,6 +138,7 @@ type Tensor struct {
 type MTP struct {
 	Source  MTPSide `json:"source"`
 	Result  MTPSide `json:"result"`
+	Error   float64 `json:"error"`   // ‖z'−z‖/‖z‖ of first drafts' logits, both layers on the source's states
 	Control float64 `json:"control"` // step-1 agreement of the source when fed the states of other positions
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,24 +13,29 @@ import (
 
 	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/verify"
 	"github.com/glmconv/glmconv/verify/check"
+	reports "github.com/glmconv/glmconv/verify/report"
 )
 
 func cmdDemo() *cli.Command {
 	return &cli.Command{
 		Name:      "demo",
-		Usage:     "the whole story on a small built-in model: remap, quantise, check",
+		Usage:     "the whole story on a small built-in model: remap, quantise, check, verify",
 		ArgsUsage: " ",
 		Description: "Extracts a trained 2-million-parameter GLM-5-like checkpoint, gives its MTP layer the\n" +
-			"missing tensors, quantises it in every scheme its shapes allow, checks each result,\n" +
-			"and prints sizes and weight errors. Needs no file and no network.",
+			"missing tensors, quantises it in every scheme its shapes allow, checks each result, runs it\n" +
+			"beside the source, and prints sizes, weight errors and the divergence of the logits. The\n" +
+			"report of the default w4a8 conversion is kept. Needs no file and no network.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "out", Usage: "keep the files in this directory (default: a temporary one, removed)"},
+			&cli.StringFlag{Name: "report", Value: "glmconv-demo.html", Usage: "where the HTML report goes; empty for nowhere"},
 			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
 		},
 		Action: runDemo,
@@ -48,7 +54,12 @@ type demoRow struct {
 	Bytes   int64               `json:"bytes"`
 	Errors  []quant.SchemeError `json:"errors"`
 	Check   bool                `json:"check"`
+	Verdict verify.Verdict      `json:"verdict"`
+	KL      float64             `json:"kl"`      // mean, nats per token
+	Upper95 float64             `json:"upper95"` // its bound
 	Refused string              `json:"refused"`
+
+	result *verify.Result
 }
 
 func runDemo(c *cli.Context) error {
@@ -95,9 +106,10 @@ func runDemo(c *cli.Context) error {
 		return err
 	}
 	defer src.Close()
-	say("$ glmconv quantize --scheme … --format … %s …\n\n  %-10s %-19s %10s %8s  %-44s %s\n", demo.Name, "scheme", "format", "size", "source", "weight error", "check")
+	say("$ glmconv quantize --scheme … --format … %s …\n\n  %-10s %-19s %10s %8s  %-44s %-6s %-9s %s\n", demo.Name, "scheme", "format", "size", "source", "weight error", "check", "mean KL", "verify")
 	res := demoResult{Schema: "glmconv.demo/1"}
 	good := true
+	var shown *verify.Result
 	for _, s := range layout.Schemes {
 		for _, f := range layout.Formats {
 			if layout.Supported(s, f) != nil {
@@ -112,10 +124,23 @@ func runDemo(c *cli.Context) error {
 				say("  %-10s %-19s %10s %8s  %s\n", s, f, "-", "-", row.Refused)
 				continue
 			}
-			good = good && row.Check
-			verdict := map[bool]string{true: "ok", false: "FAILED"}[row.Check]
-			say("  %-10s %-19s %10s %7.0f%%  %-44s %s\n", s, f, progress.Bytes(row.Bytes), 100*float64(row.Bytes)/float64(source), errorsText(row.Errors), verdict)
+			good = good && row.Check && row.Verdict == verify.Pass
+			checked := map[bool]string{true: "ok", false: "FAILED"}[row.Check]
+			say("  %-10s %-19s %10s %7.0f%%  %-44s %-6s %-9.4f %s\n", s, f, progress.Bytes(row.Bytes), 100*float64(row.Bytes)/float64(source), errorsText(row.Errors), checked, row.KL, row.Verdict)
+			if s == layout.W4A8 && f == layout.DefaultFormat(s, glm.GlmMoeDsa) {
+				shown = row.result
+			}
 		}
+	}
+	if name := c.String("report"); name != "" && shown != nil {
+		var b bytes.Buffer
+		if err := reports.HTML(&b, shown); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil { //nolint:gosec // a report is for others to read
+			return err
+		}
+		say("\nthe report of w4a8 is in %s\n", name)
 	}
 	if c.Bool("json") {
 		if err := writeJSON(c, res); err != nil {
@@ -149,8 +174,16 @@ func demoConvert(ctx context.Context, src *safetensors.Checkpoint, dir string, s
 		return row, 0, err
 	}
 	row.Check = rep.OK
+	if row.result, err = verify.Compare(ctx, src.Dir(), dst, verify.Options{Tokens: demoTokens, SeqLen: 64}); err != nil {
+		return row, 0, err
+	}
+	row.result.Identity.Version = currentBuild().Version
+	row.Verdict, row.KL, row.Upper95 = row.result.Verdict, row.result.KL.Mean, row.result.KL.Upper95
 	return row, p.SourceBytes, nil
 }
+
+// demoTokens are enough for a verdict on the small model.
+const demoTokens = 512
 
 func errorsText(list []quant.SchemeError) string {
 	text := ""
