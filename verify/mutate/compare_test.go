@@ -1,0 +1,53 @@
+package mutate
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/verify"
+	"github.com/glmconv/glmconv/verify/report"
+)
+
+// TestMutationsOfTrainedModels: with trained weights and the forward pass every
+// mutation is negative too, and named; the untouched results pass.
+func TestMutationsOfTrainedModels(t *testing.T) {
+	for _, c := range []struct {
+		model  string
+		scheme quant.Scheme
+		format quant.Format
+	}{{"nano-glm4moe", layout.W8A8, layout.CompressedTensors}, {"nano-glm4moe", layout.FP8Block, layout.HFFP8}, {"nano-glm5", layout.W4A8, layout.Ascend}} {
+		src := testkit.Shared(t, "reference/"+c.model)
+		good := result(t, src, c.scheme, c.format)
+		o := verify.Options{Tokens: 256, SeqLen: 32}
+		r, err := verify.Compare(t.Context(), src, good, o)
+		require.NoError(t, err)
+		require.Equal(t, verify.Pass, r.Verdict, report.Text(r))
+		for _, m := range All() {
+			dir := clone(t, good)
+			applies, err := m.Apply(dir)
+			require.NoError(t, err, m.Name)
+			if !applies {
+				continue
+			}
+			t.Run(c.model+" "+string(c.scheme)+" "+m.Name, func(t *testing.T) {
+				t.Parallel()
+				r, err := verify.Compare(t.Context(), src, dir, o)
+				require.NoError(t, err)
+				text := report.Text(r)
+				require.Equal(t, verify.Fail, r.Verdict, text)
+				require.NotEmpty(t, r.Cause)
+				hit := len(m.Says) == 0
+				for _, word := range m.Says {
+					hit = hit || strings.Contains(text, word)
+				}
+				assert.True(t, hit, "none of %q in:\n%.1500s", m.Says, text)
+			})
+		}
+	}
+}
