@@ -169,9 +169,11 @@ func (p *Plan) fingerprint(files []safetensors.FileInfo) string {
 	for _, f := range files {
 		put([]any{f.Name, f.Size})
 	}
+	var line []byte
 	for i := range p.Items {
 		it := &p.Items[i]
-		put([]any{it.Name(), it.Action, it.Weight.Encoding, it.Weight.Group, it.Source.Name, it.Source.File, it.Source.Offset, it.Offset, it.Source.DType})
+		line = fmt.Appendf(line[:0], "%q %s %d %d %q %q %d %d %s\n", it.Name(), it.Action, int(it.Weight.Encoding), it.Weight.Group, it.Source.Name, it.Source.File, it.Source.Offset, it.Offset, it.Source.DType)
+		h.Write(line)
 	}
 	for _, f := range p.Files {
 		putBytes(h, f.Plan.Header)

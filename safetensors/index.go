@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -172,32 +174,29 @@ func checkName(name, path, tensor string) error {
 // no character escaped that JSON does not require to be. totalSize is the sum
 // of the tensors' bytes.
 func EncodeIndex(weightMap map[string]string, totalSize int64) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	type meta struct {
-		TotalSize int64 `json:"total_size"`
-	}
-	if weightMap == nil {
-		weightMap = map[string]string{}
-	}
-	for name, file := range weightMap {
+	names := slices.Sorted(maps.Keys(weightMap))
+	b := make([]byte, 0, 64+128*len(names))
+	b = fmt.Appendf(b, "{\n  \"metadata\": {\n    \"total_size\": %d\n  },\n  \"weight_map\": {", totalSize)
+	for i, name := range names {
+		file := weightMap[name]
 		if err := checkName(file, IndexName, name); err != nil {
 			return nil, err
 		}
 		if !utf8.ValidString(name) {
 			return nil, fault(IndexName).at(ErrInvalidUTF8, name, -1, "has a name that is not valid UTF-8")
 		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, "\n    "...)
+		b = appendQuoted(b, name)
+		b = append(b, ": "...)
+		b = appendQuoted(b, file)
 	}
-	err := enc.Encode(struct {
-		Metadata  meta              `json:"metadata"`
-		WeightMap map[string]string `json:"weight_map"`
-	}{meta{totalSize}, weightMap})
-	if err != nil {
-		return nil, fmt.Errorf("safetensors: encoding an index: %w", err)
+	if len(names) > 0 {
+		b = append(b, "\n  "...)
 	}
-	return b.Bytes(), nil
+	return append(b, "}\n}\n"...), nil
 }
 
 // WriteIndex writes an index file through fsx.WriteFile. It is written after

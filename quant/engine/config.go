@@ -29,10 +29,11 @@ type Config struct {
 	NotConvert  []string       // fp8
 	Description map[string]any // ascend
 
-	mu    sync.Mutex                     // guards the views below, made when first asked for
-	keys  map[keyView]map[string]string  // of Description, by runtime name
-	names map[glm.Family]map[string]bool // NotConvert under vLLM's names
-	words map[string]bool                // NotConvert as SGLang finds it
+	mu     sync.Mutex                     // guards the views below, made when first asked for
+	keys   map[keyView]map[string]string  // of Description, by runtime name
+	floats map[keyView][]string           // FLOAT weights among them, sorted
+	names  map[glm.Family]map[string]bool // NotConvert under vLLM's names
+	words  map[string]bool                // NotConvert as SGLang finds it
 }
 
 // Group is one config group of compressed-tensors, in file order.

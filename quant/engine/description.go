@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/glmconv/glmconv/internal/glm"
@@ -40,27 +41,25 @@ func asEncoding(s string) (Encoding, bool) {
 
 // resolveDescription looks a module up in quant_model_description.json.
 func resolveDescription(e Engine, cfg *glm.Config, c *Config, m Module) Resolution {
-	keys := c.runtimeKeys(e, cfg)
+	keys, floats := c.runtimeKeys(e, cfg)
 	if e == SGLang {
 		return describedSGLang(cfg, c, keys, m)
 	}
-	return describedAscend(keys, m)
+	return describedAscend(keys, floats, m)
 }
 
 // describedAscend is vllm-ascend's way (engine-vllm-ascend.md 2): a fused
 // module is FLOAT or not by all its shards and has their common scheme; any
 // key that begins like a single module's name and says FLOAT makes it FLOAT;
 // experts go by expert 0.
-func describedAscend(keys map[string]string, m Module) Resolution {
+func describedAscend(keys map[string]string, floats []string, m Module) Resolution {
 	names := m.Shards
 	switch {
 	case m.Kind == Experts:
 		names = expertNames(m)
 	case len(names) == 0:
-		for k, v := range keys {
-			if v == "FLOAT" && strings.HasPrefix(k, m.Name) && strings.HasSuffix(k, ".weight") {
-				return float()
-			}
+		if i, _ := slices.BinarySearch(floats, m.Name); i < len(floats) && strings.HasPrefix(floats[i], m.Name) {
+			return float()
 		}
 		names = []string{m.Name}
 	}
@@ -148,15 +147,15 @@ type keyView struct {
 
 // runtimeKeys maps the description's keys to runtime names and adds the alias
 // without ".shared_head" and that of packed weights. SGLang takes the keys as
-// they are.
-func (c *Config) runtimeKeys(e Engine, cfg *glm.Config) map[string]string {
+// they are. floats are the keys of FLOAT weights, sorted.
+func (c *Config) runtimeKeys(e Engine, cfg *glm.Config) (keys map[string]string, floats []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	view := keyView{e, cfg.Family}
 	if c.keys[view] != nil {
-		return c.keys[view]
+		return c.keys[view], c.floats[view]
 	}
-	keys := make(map[string]string, len(c.Description))
+	keys = make(map[string]string, len(c.Description))
 	for k, v := range c.Description {
 		s, ok := v.(string)
 		if !ok {
@@ -174,9 +173,15 @@ func (c *Config) runtimeKeys(e Engine, cfg *glm.Config) map[string]string {
 			keys[base+".weight"] = s
 		}
 	}
-	if c.keys == nil {
-		c.keys = map[keyView]map[string]string{}
+	for k, v := range keys {
+		if v == "FLOAT" && strings.HasSuffix(k, ".weight") {
+			floats = append(floats, k)
+		}
 	}
-	c.keys[view] = keys
-	return keys
+	slices.Sort(floats)
+	if c.keys == nil {
+		c.keys, c.floats = map[keyView]map[string]string{}, map[keyView][]string{}
+	}
+	c.keys[view], c.floats[view] = keys, floats
+	return keys, floats
 }
