@@ -1,0 +1,100 @@
+//go:build linux
+
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/synth"
+)
+
+// bigSource writes about 180 MB with the shapes of GLM-4.5-Air at a quarter of
+// its hidden size.
+func bigSource(t *testing.T) string {
+	t.Helper()
+	const config = `{"architectures": ["Glm4MoeForCausalLM"], "attention_bias": true, "eos_token_id": [2], "first_k_dense_replace": 1, "head_dim": 128,
+ "hidden_act": "silu", "hidden_size": 1024, "intermediate_size": 10944, "max_position_embeddings": 512, "model_type": "glm4_moe", "moe_intermediate_size": 1408,
+ "n_group": 1, "n_routed_experts": 6, "n_shared_experts": 1, "norm_topk_prob": true, "num_attention_heads": 8, "num_experts_per_tok": 2, "num_hidden_layers": 2,
+ "num_key_value_heads": 2, "num_nextn_predict_layers": 1, "pad_token_id": 0, "partial_rotary_factor": 0.5, "rms_norm_eps": 1e-05, "rope_theta": 10000,
+ "routed_scaling_factor": 1.0, "tie_word_embeddings": false, "topk_group": 1, "topk_method": "noaux_tc", "torch_dtype": "bfloat16", "use_qk_norm": false, "vocab_size": 2048}`
+	plan, err := synth.NewPlan(synth.Options{Config: []byte(config), Seed: 11, ShardBytes: 24 << 20})
+	require.NoError(t, err)
+	dir := filepath.Join(t.TempDir(), "source")
+	require.NoError(t, plan.Write(t.Context(), dir))
+	return dir
+}
+
+func fileSums(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		sum := sha256.Sum256(raw)
+		rel, _ := filepath.Rel(dir, path)
+		out[rel] = hex.EncodeToString(sum[:])
+		return err
+	}))
+	return out
+}
+
+// TestKilledAndResumed kills conversions with SIGKILL at random moments. What
+// is left has no manifest; resumed, it ends in the very bytes of a conversion
+// that nobody killed, and no process takes more memory than it was given.
+func TestKilledAndResumed(t *testing.T) {
+	const limit = 160 << 20
+	src := bigSource(t)
+	for _, args := range [][]string{{"--scheme", "w8a8"}, {"--scheme", "w4a8", "--format", "ascend"}} {
+		run := func(dst string, extra ...string) *exec.Cmd {
+			all := append([]string{"quantize", "--progress", "none", "--max-memory", "160MiB"}, args...)
+			return exec.Command("glmconv", append(append(all, extra...), src, dst)...)
+		}
+		whole := filepath.Join(t.TempDir(), "whole")
+		cmd := run(whole)
+		start := time.Now()
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		took := time.Since(start)
+		rss := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
+		t.Logf("%v: %v, peak %d MiB of %d", args, took.Round(time.Millisecond), rss>>20, limit>>20)
+		assert.Less(t, rss, int64(limit))
+		want := fileSums(t, whole)
+
+		dst, r, killed := filepath.Join(t.TempDir(), "killed"), rand.New(rand.NewPCG(1, 2)), 0
+		for tries := 0; ; tries++ {
+			cmd := run(dst, "--resume")
+			require.NoError(t, cmd.Start())
+			timer := time.AfterFunc(time.Duration(r.Int64N(int64(took)*6/10)), func() { _ = cmd.Process.Kill() })
+			err := cmd.Wait()
+			timer.Stop()
+			if err == nil {
+				break
+			}
+			status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+			require.True(t, ok && status.Signaled(), "it ended by itself: %v", err)
+			killed++
+			if tries == 12 { // enough; let it end
+				out, err := run(dst, "--resume").CombinedOutput()
+				require.NoError(t, err, "%s", out)
+				break
+			}
+		}
+		t.Logf("killed %d times", killed)
+		assert.Positive(t, killed)
+		assert.Equal(t, want, fileSums(t, dst))
+	}
+}
