@@ -35,21 +35,28 @@ const (
 func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
 	start := time.Now()
 	o.setDefaults()
-	old := debug.SetMemoryLimit(o.MaxMemory / 10 * 8) // the rest is not the collector's to see
+	old := debug.SetMemoryLimit(max(o.MaxMemory/10*8, 64<<20)) // the rest is not the collector's to see; below, it would never rest
 	defer debug.SetMemoryLimit(old)
-	so := StaticOptions{Workers: o.Workers}
-	if o.Progress != nil {
-		so.Progress = func(done, total int64) { o.Progress("weights", done, total) }
-	}
-	r, err := Static(ctx, src, dst, so)
-	if err != nil {
-		return nil, err
-	}
-	r.chooseProfile(o.Tol)
-	if !o.SkipForward {
-		if err := r.forward(ctx, src, dst, &o); err != nil {
+	state, at := o.resume(src, dst)
+	var r *Result
+	if at != nil {
+		r = at.Result
+	} else {
+		so := StaticOptions{Workers: o.Workers}
+		if o.Progress != nil {
+			so.Progress = func(done, total int64) { o.Progress("weights", done, total) }
+		}
+		var err error
+		if r, err = Static(ctx, src, dst, so); err != nil {
 			return nil, err
 		}
+		r.chooseProfile(o.Tol)
+	}
+	if !o.SkipForward {
+		if err := r.forward(ctx, src, dst, state, at, &o); err != nil {
+			return nil, err
+		}
+		state.remove()
 	}
 	if len(r.Failed) > 0 {
 		r.Verdict, r.Reason = Fail, ""
@@ -79,7 +86,7 @@ func (r *Result) chooseProfile(tol float64) {
 }
 
 // forward fills everything that needs both models to run.
-func (r *Result) forward(ctx context.Context, srcDir, dstDir string, o *Options) error {
+func (r *Result) forward(ctx context.Context, srcDir, dstDir string, state *stateFile, at *resumed, o *Options) error {
 	src, err := openSide(srcDir, o)
 	if err != nil {
 		return err
@@ -108,7 +115,7 @@ func (r *Result) forward(ctx context.Context, srcDir, dstDir string, o *Options)
 		r.undecided("there is no token to read")
 		return nil
 	}
-	if err := r.passes(ctx, src, res, seqs, vocab, o); err != nil {
+	if err := r.passes(ctx, src, res, seqs, vocab, state, at, o); err != nil {
 		return r.broken(ctx, err)
 	}
 	tower, err := CompareTowers(ctx, Looker{srcDir, src.m}, Looker{dstDir, res.m})
@@ -120,36 +127,55 @@ func (r *Result) forward(ctx context.Context, srcDir, dstDir string, o *Options)
 }
 
 // passes runs both models over as many sequences at a time as memory allows,
-// most often over all of them.
-func (r *Result) passes(ctx context.Context, src, res *side, seqs [][]int, vocab int, o *Options) error {
-	sums := make([]layerSums, src.m.Layers())
-	var all []stats.Row
-	var d drafts
+// most often over all of them, from where an earlier run was stopped.
+func (r *Result) passes(ctx context.Context, src, res *side, seqs [][]int, vocab int, state *stateFile, at *resumed, o *Options) error {
 	drafting := r.canDraft(src, res)
-	o.layersToDo(seqs, len(sums))
-	for first := 0; first < len(seqs); {
-		batch := o.batch(seqs[first:], src.m.Config())
-		if err := lockstep(ctx, src, res, batch, sums, o); err != nil {
+	p := point{Result: r, Sums: make([]layerSums, src.m.Layers())}
+	if at != nil && len(at.Sums) == len(p.Sums) {
+		p = at.point
+	}
+	o.layersToDo(seqs, len(p.Sums))
+	o.layersDone(seqs[:p.First], len(p.Sums))
+	if at != nil && p.First < len(seqs) {
+		o.layersDone(o.batch(seqs[p.First:], src.m.Config()), p.Layer)
+	}
+	for p.First < len(seqs) {
+		batch := o.batch(seqs[p.First:], src.m.Config())
+		save := func(layer int, x, y []float32, a, b []runtime.Span) error {
+			if !state.due() {
+				return nil
+			}
+			p.Layer, p.KeysA, p.KeysB = layer, keysOf(a), keysOf(b)
+			return state.save(&p, x, y)
+		}
+		if err := lockstep(ctx, src, res, batch, p.Sums, at, save, o); err != nil {
 			return err
 		}
-		rows, err := logitRows(ctx, src, res, batch, first, vocab, o)
+		at = nil
+		rows, err := logitRows(ctx, src, res, batch, p.First, vocab, o)
 		if err != nil {
 			return err
 		}
-		all = append(all, rows...)
+		p.Rows = append(p.Rows, rows...)
 		if drafting {
-			if err := d.compare(ctx, src, res, batch, rows, vocab, o); err != nil {
+			if err := p.Drafts.compare(ctx, src, res, batch, rows, vocab, o); err != nil {
 				return err
 			}
 		}
-		first += len(batch)
+		p.First += len(batch)
+		p.Layer = 0
+		if state.due() {
+			if err := state.save(&p, nil, nil); err != nil {
+				return err
+			}
+		}
 	}
-	for l := range sums {
-		r.Layers = append(r.Layers, sums[l].layer(l))
+	for l := range p.Sums {
+		r.Layers = append(r.Layers, p.Sums[l].layer(l))
 	}
-	r.judgeLogits(slices.DeleteFunc(all, func(x stats.Row) bool { return x.Pos < skip }))
+	r.judgeLogits(slices.DeleteFunc(p.Rows, func(x stats.Row) bool { return x.Pos < skip }))
 	if drafting {
-		r.judgeDrafts(&d)
+		r.judgeDrafts(&p.Drafts)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/verify/stats"
@@ -15,24 +16,24 @@ const draftSteps = 3
 
 // draftCount counts what the drafts of one model agree with.
 type draftCount struct {
-	hits, streaks, slots [draftSteps]int // by step; streaks: all steps so far agree
+	Hits, Streaks, Slots [draftSteps]int // by step; streaks: all steps so far agree
 }
 
 func (c *draftCount) side() MTPSide {
 	out := MTPSide{Length: 1}
 	for k := range draftSteps {
-		n := float64(max(c.slots[k], 1))
-		out.Agreement = append(out.Agreement, float64(c.hits[k])/n)
-		out.Length += float64(c.streaks[k]) / n
+		n := float64(max(c.Slots[k], 1))
+		out.Agreement = append(out.Agreement, float64(c.Hits[k])/n)
+		out.Length += float64(c.Streaks[k]) / n
 	}
 	return out
 }
 
 // drafts are the counts of a comparison, over its batches.
 type drafts struct {
-	source, result, control draftCount
+	Source, Result, Control draftCount
 
-	diff, size float64 // squares: logits of first drafts on the source's states, result − source and source
+	Diff, Size float64 // squares: logits of first drafts on the source's states, result − source and source
 }
 
 // canDraft tells whether MTP layers are to be compared: not where the source
@@ -42,7 +43,9 @@ func (r *Result) canDraft(src, res *side) bool {
 		return false
 	}
 	_, err := res.m.MTP()
-	if err != nil && r.Exact.Dropped == 0 {
+	asked := r.Exact.Dropped > 0 && res.m.Config().MTPLayers == 0
+	said := slices.ContainsFunc(r.Failed, func(f Failed) bool { return f.Check == "mtp" }) // by the run that this one goes on with
+	if err != nil && !asked && !said {
 		r.fail("mtp", "MTP layer", err.Error())
 	}
 	return err == nil
@@ -68,10 +71,10 @@ func (d *drafts) compare(ctx context.Context, src, res *side, seqs [][]int, rows
 		top, rows = append(top, own), rows[len(s):]
 	}
 	h := src.m.Config().HiddenSize
-	if err := d.source.run(ctx, a, seqs, split(src.final, seqs, h), top, vocab, draftSteps); err != nil {
+	if err := d.Source.run(ctx, a, seqs, split(src.final, seqs, h), top, vocab, draftSteps); err != nil {
 		return err
 	}
-	if err := d.result.run(ctx, b, seqs, split(res.final, seqs, h), top, vocab, draftSteps); err != nil {
+	if err := d.Result.run(ctx, b, seqs, split(res.final, seqs, h), top, vocab, draftSteps); err != nil {
 		return err
 	}
 	turned := split(src.final, seqs, h)
@@ -79,7 +82,7 @@ func (d *drafts) compare(ctx context.Context, src, res *side, seqs [][]int, rows
 		half := len(seqs[i]) / 2 * h
 		turned[i] = append(append(make([]float32, 0, len(x)), x[half:]...), x[:half]...)
 	}
-	if err := d.control.run(ctx, a, seqs, turned, top, vocab, 1); err != nil {
+	if err := d.Control.run(ctx, a, seqs, turned, top, vocab, 1); err != nil {
 		return err
 	}
 	return d.differ(ctx, a, b, seqs, split(src.final, seqs, h), vocab, o)
@@ -114,8 +117,8 @@ func (d *drafts) differ(ctx context.Context, a, b *runtime.MTP, seqs [][]int, st
 			}
 			for j, v := range p[:(hi-lo)*vocab] {
 				e := float64(q[j]) - float64(v)
-				d.diff += e * e
-				d.size += float64(v) * float64(v)
+				d.Diff += e * e
+				d.Size += float64(v) * float64(v)
 			}
 		}
 	}
@@ -124,11 +127,11 @@ func (d *drafts) differ(ctx context.Context, a, b *runtime.MTP, seqs [][]int, st
 
 // judgeDrafts fills r.MTP and compares first drafts.
 func (r *Result) judgeDrafts(d *drafts) {
-	r.MTP = &MTP{Source: d.source.side(), Result: d.result.side(), Control: d.control.side().Agreement[0], Error: root(d.diff, d.size)}
+	r.MTP = &MTP{Source: d.Source.side(), Result: d.Result.side(), Control: d.Control.side().Agreement[0], Error: root(d.Diff, d.Size)}
 	// Allowed: five points, or two standard errors of the share where few
 	// positions make it uncertain; twice that with 4-bit weights.
 	p, q := r.MTP.Source.Agreement[0], r.MTP.Result.Agreement[0]
-	allowed := max(0.05, 2*math.Sqrt(p*(1-p)/float64(max(d.source.slots[0], 1))))
+	allowed := max(0.05, 2*math.Sqrt(p*(1-p)/float64(max(d.Source.Slots[0], 1))))
 	if r.Profile.Name == profile4.Name {
 		allowed *= 2
 	}
@@ -165,12 +168,12 @@ func (c *draftCount) run(ctx context.Context, t *runtime.MTP, seqs [][]int, stat
 			for p, id := range choice {
 				hit := id == top[i][p+k+1]
 				run[i][p] = hit && (k == 0 || run[i][p])
-				c.slots[k]++
+				c.Slots[k]++
 				if hit {
-					c.hits[k]++
+					c.Hits[k]++
 				}
 				if run[i][p] {
-					c.streaks[k]++
+					c.Streaks[k]++
 				}
 			}
 		}

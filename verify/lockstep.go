@@ -60,15 +60,16 @@ func sameShape(a, b *side) error {
 
 // layerSums adds up what is said of a layer, over the batches of a comparison.
 type layerSums struct {
-	inherited, own, size float64 // squares: y−x on own states, on the source's, x
-	same, flips          float64 // of the routers, by row
-	routed               int
+	Inherited, Own, Size float64 // squares: y−x on own states, on the source's, x
+	Same, Flips          float64 // of the routers, by row
+	Routed               int
 }
 
 // lockstep runs both models layer by layer over some sequences and leaves the
 // states after model.norm in the sides. The result's layer reads its own states
-// and the source's in one pass, stacked: each weight is read once.
-func lockstep(ctx context.Context, src, res *side, seqs [][]int, sums []layerSums, o *Options) error {
+// and the source's in one pass, stacked: each weight is read once. It begins
+// where from says, if that is given, and calls save after each layer.
+func lockstep(ctx context.Context, src, res *side, seqs [][]int, sums []layerSums, from *resumed, save func(layer int, x, y []float32, a, b []runtime.Span) error, o *Options) error {
 	var ids []int
 	var a, b []runtime.Span
 	for _, s := range seqs {
@@ -87,7 +88,13 @@ func lockstep(ctx context.Context, src, res *side, seqs [][]int, sums []layerSum
 	}
 	n := len(x)
 	y = append(y, x...)
-	for l := range src.m.Layers() {
+	first := 0
+	if from != nil && len(from.x) == n && len(from.y) == 2*n {
+		x, y, first = from.x, from.y, from.Layer
+		putKeys(a, from.KeysA)
+		putKeys(b, from.KeysB)
+	}
+	for l := first; l < src.m.Layers(); l++ {
 		for i := range a {
 			a[i].Cache = new(runtime.LayerCache)
 		}
@@ -108,6 +115,9 @@ func lockstep(ctx context.Context, src, res *side, seqs [][]int, sums []layerSum
 		sums[l].add(x, y[:n], y[n:], own, other)
 		copy(y[n:], x)
 		o.layerDone(rows)
+		if err := save(l+1, x, y, a, b); err != nil {
+			return err
+		}
 	}
 	if src.final, err = src.m.FinalNorm(x); err != nil {
 		return err
@@ -121,9 +131,9 @@ func lockstep(ctx context.Context, src, res *side, seqs [][]int, sums []layerSum
 func (s *layerSums) add(x, inherited, own []float32, a, b [][]int32) {
 	for i, v := range x {
 		d, e, w := float64(inherited[i])-float64(v), float64(own[i])-float64(v), float64(v)
-		s.inherited += d * d
-		s.own += e * e
-		s.size += w * w
+		s.Inherited += d * d
+		s.Own += e * e
+		s.Size += w * w
 	}
 	if len(a) != len(b) {
 		return
@@ -135,19 +145,19 @@ func (s *layerSums) add(x, inherited, own []float32, a, b [][]int32) {
 				common++
 			}
 		}
-		s.same += float64(common) / float64(len(e)+len(b[i])-common)
+		s.Same += float64(common) / float64(len(e)+len(b[i])-common)
 		if common != len(e) || common != len(b[i]) {
-			s.flips++
+			s.Flips++
 		}
 	}
-	s.routed += len(a)
+	s.Routed += len(a)
 }
 
 // layer condenses the sums.
 func (s *layerSums) layer(l int) Layer {
-	out := Layer{Layer: l, Error: root(s.inherited, s.size), Own: root(s.own, s.size), RouterSame: 1}
-	if s.routed > 0 {
-		out.RouterSame, out.RouterFlip = s.same/float64(s.routed), s.flips/float64(s.routed)
+	out := Layer{Layer: l, Error: root(s.Inherited, s.Size), Own: root(s.Own, s.Size), RouterSame: 1}
+	if s.Routed > 0 {
+		out.RouterSame, out.RouterFlip = s.Same/float64(s.Routed), s.Flips/float64(s.Routed)
 	}
 	return out
 }

@@ -23,11 +23,15 @@ type Options struct {
 	Text      []string // or documents to read; without either the built-in corpus
 	MaxMemory int64    // bytes; 0: 1 GiB. The less, the more often weights are read
 	Workers   int      // threads; 0: one a core. Changes no figure
+	// State is a folder where a comparison notes where it is, so that it goes on
+	// from there when it was killed; "" for none.
+	State string
 	// SkipForward leaves out everything that needs a forward pass.
 	SkipForward bool
 	Progress    func(stage string, done, total int64)
 
 	done, todo int64 // rows through a layer
+	saveAlways bool  // for tests: after every layer
 }
 
 // Error says why two directories cannot be compared.
@@ -84,10 +88,14 @@ func (o *Options) batch(seqs [][]int, c *glm.Config) [][]int {
 	return seqs[:n]
 }
 
-func (o *Options) layersToDo(seqs [][]int, layers int) {
+func (o *Options) layersToDo(seqs [][]int, layers int) { o.todo += rows(seqs, layers) }
+func (o *Options) layersDone(seqs [][]int, layers int) { o.done += rows(seqs, layers) }
+
+func rows(seqs [][]int, layers int) (n int64) {
 	for _, s := range seqs {
-		o.todo += int64(len(s) * layers)
+		n += int64(len(s) * layers)
 	}
+	return n
 }
 
 func (o *Options) layerDone(rows int) {

@@ -3,10 +3,13 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -35,6 +38,7 @@ func cmdVerify() *cli.Command {
 			&cli.StringFlag{Name: "json", Usage: "`FILE`: the result as JSON"},
 			&cli.StringFlag{Name: "junit", Usage: "`FILE`: a JUnit test case per check"},
 			&cli.StringFlag{Name: "max-memory", Value: "1GiB", Usage: "memory ceiling; weights are streamed in tiles"},
+			&cli.StringFlag{Name: "state", Usage: "`DIR` that keeps where a killed run was, to go on from (default: the user's cache folder; none: do not)"},
 			&cli.IntFlag{Name: "workers", Usage: "threads (default: one for each core)"},
 			&cli.BoolFlag{Name: "skip-forward", Usage: "exact checks and weight errors only"},
 		},
@@ -61,6 +65,7 @@ func runVerify(c *cli.Context) error {
 	if o.MaxMemory, err = size(c, "max-memory"); err != nil {
 		return err
 	}
+	o.State = stateDir(c.String("state"))
 	if name := c.String("token-ids"); name != "" {
 		if o.TokenIDs, err = readTokenIDs(name); err != nil {
 			return err
@@ -86,6 +91,9 @@ func runVerify(c *cli.Context) error {
 	}
 	r, err := verify.Compare(c.Context, args[0], args[1], o)
 	bar.Close()
+	if errors.Is(err, context.Canceled) && o.State != "" && !o.SkipForward {
+		return &exitError{code: exitInterrupted, err: errors.New("verify was stopped; the same command goes on from the last layer that it noted")}
+	}
 	if err != nil {
 		return err
 	}
@@ -136,4 +144,17 @@ func readText(name string) ([]string, error) {
 		out = append(out, *d.Text)
 	}
 	return out, s.Err()
+}
+
+// stateDir is the folder for the state of killed runs, "" for none.
+func stateDir(flag string) string {
+	switch flag {
+	case "none":
+		return ""
+	case "":
+		if dir, err := os.UserCacheDir(); err == nil {
+			return filepath.Join(dir, "glmconv")
+		}
+	}
+	return flag
 }

@@ -1,0 +1,230 @@
+package verify
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/gob"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"time"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/runtime"
+	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/verify/stats"
+)
+
+// saveEvery is how often a long pass notes where it is.
+const saveEvery = 30 * time.Second
+
+// point is where a comparison stands: between two layers of one batch.
+type point struct {
+	Result *Result // of the part without a forward pass
+	First  int     // sequences that are done
+	Layer  int     // layers of the batch after them that are done
+	Sums   []layerSums
+	Rows   []stats.Row
+	Drafts drafts
+	// Keys that layers without an indexer read, of the source's spans and of the
+	// result's.
+	KeysA, KeysB [][][]int32
+	X, Y         int // floats that follow: the source's stream, the result's
+}
+
+// stateFile keeps a point on disk, so that a killed comparison goes on from
+// there. A nil one keeps nothing.
+type stateFile struct {
+	path string
+	key  string // of what is compared and how
+	last time.Time
+	gap  time.Duration
+}
+
+// openState names the state of a comparison: a file in o.State after the two
+// directories' files, the options that change a figure, and the tool.
+func openState(src, dst string, seqs [][]int, o *Options) (*stateFile, error) {
+	if o.State == "" {
+		return nil, nil
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "glmconv verify state 1\n%d %g %s\n", o.MaxMemory, o.Tol, fingerprint(seqs))
+	for _, dir := range []string{src, dst} {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return nil, err
+		}
+		c, err := safetensors.OpenDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(h, "%q\n", abs)
+		for _, f := range c.Files() {
+			st, err := os.Stat(filepath.Join(dir, f.Name))
+			if err != nil {
+				_ = c.Close()
+				return nil, err
+			}
+			fmt.Fprintf(h, "%q %d %d\n", f.Name, f.Size, st.ModTime().UnixNano())
+		}
+		if err := c.Close(); err != nil {
+			return nil, err
+		}
+		for _, name := range []string{"config.json", "quant_model_description.json", "glmconv-manifest.json"} {
+			raw, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			fmt.Fprintf(h, "%q %d\n%s\n", name, len(raw), raw)
+		}
+	}
+	key := hex.EncodeToString(h.Sum(nil))
+	s := &stateFile{path: filepath.Join(o.State, "verify-"+key[:16]+".state"), key: key, last: time.Now(), gap: saveEvery}
+	if o.saveAlways {
+		s.gap = 0
+	}
+	return s, os.MkdirAll(o.State, 0o755)
+}
+
+// due reports whether it is time to save.
+func (s *stateFile) due() bool { return s != nil && time.Since(s.last) >= s.gap }
+
+// save writes a point with the two streams, all or nothing.
+func (s *stateFile) save(p *point, x, y []float32) (err error) {
+	p.X, p.Y = len(x), len(y)
+	f, err := fsx.CreateTemp(fsx.OS, s.path)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	err = gob.NewEncoder(w).Encode(s.key)
+	if err == nil {
+		err = gob.NewEncoder(w).Encode(p)
+	}
+	var raw [4]byte
+	for _, part := range [][]float32{x, y} {
+		for _, v := range part {
+			binary.LittleEndian.PutUint32(raw[:], math.Float32bits(v))
+			if err == nil {
+				_, err = w.Write(raw[:])
+			}
+		}
+	}
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
+		return errors.Join(err, fsx.Discard(fsx.OS, f))
+	}
+	s.last = time.Now()
+	return fsx.Commit(fsx.OS, f, s.path)
+}
+
+// resumed is a point with its streams.
+type resumed struct {
+	point
+	x, y []float32
+}
+
+// resume opens the state of a comparison and returns the point to go on from,
+// nil for the beginning. Going on is a convenience: where it cannot be had, the
+// comparison simply begins.
+func (o *Options) resume(src, dst string) (*stateFile, *resumed) {
+	if o.State == "" || o.SkipForward {
+		return nil, nil
+	}
+	cfg, err := glm.LoadConfig(src)
+	if err != nil {
+		return nil, nil
+	}
+	seqs, _, _, err := o.sequences(src, cfg.VocabSize)
+	if err != nil {
+		return nil, nil
+	}
+	state, err := openState(src, dst, seqs, o)
+	if err != nil {
+		return nil, nil
+	}
+	p, x, y := state.load()
+	if p == nil || p.Result == nil {
+		return state, nil
+	}
+	r := p.Result // gob knows no empty lists, and Identity is where we are now
+	for _, list := range []any{&r.Failed, &r.Layers, &r.Tensors, &r.Logits.Histogram, &r.Logits.PerToken} {
+		fill(list)
+	}
+	r.Identity.Source, r.Identity.Result = src, dst
+	return state, &resumed{*p, x, y}
+}
+
+// fill makes a nil list an empty one.
+func fill(list any) {
+	if v := reflect.ValueOf(list).Elem(); v.IsNil() {
+		v.Set(reflect.MakeSlice(v.Type(), 0, 0))
+	}
+}
+
+// load returns the point that was saved for this very comparison, or nil.
+func (s *stateFile) load() (p *point, x, y []float32) {
+	if s == nil {
+		return nil, nil, nil
+	}
+	f, err := os.Open(s.path)
+	if err != nil {
+		return nil, nil, nil
+	}
+	defer func() { _ = f.Close() }()
+	r := bufio.NewReaderSize(f, 1<<20)
+	var key string
+	p = &point{}
+	if gob.NewDecoder(r).Decode(&key) != nil || key != s.key || gob.NewDecoder(r).Decode(p) != nil {
+		return nil, nil, nil // of another version: begin anew
+	}
+	st, err := f.Stat()
+	if err != nil || p.X < 0 || p.Y < 0 || int64(p.X)+int64(p.Y) > st.Size()/4 {
+		return nil, nil, nil
+	}
+	x, y = make([]float32, p.X), make([]float32, p.Y)
+	var raw [4]byte
+	for _, part := range [][]float32{x, y} {
+		for i := range part {
+			if _, err := io.ReadFull(r, raw[:]); err != nil {
+				return nil, nil, nil
+			}
+			part[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[:]))
+		}
+	}
+	return p, x, y
+}
+
+// remove forgets the point of a comparison that has ended.
+func (s *stateFile) remove() {
+	if s != nil {
+		_ = os.Remove(s.path) // nothing depends on it
+	}
+}
+
+// keysOf are the keys that spans hold, and putKeys gives them back.
+func keysOf(spans []runtime.Span) [][][]int32 {
+	out := make([][][]int32, len(spans))
+	for i := range spans {
+		out[i] = spans[i].Keys
+	}
+	return out
+}
+
+func putKeys(spans []runtime.Span, keys [][][]int32) {
+	for i := range keys {
+		if i < len(spans) {
+			spans[i].Keys = keys[i]
+		}
+	}
+}

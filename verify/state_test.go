@@ -1,0 +1,101 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// TestGoesOn: a comparison that is stopped after any layer of any batch goes on
+// from there, does no layer twice, and ends in the figures of one that nobody
+// stopped.
+func TestGoesOn(t *testing.T) {
+	for _, model := range []string{"nano-glm4moe", "nano-glm52"} {
+		src := testkit.Shared(t, "reference/"+model)
+		c, err := safetensors.OpenDir(src)
+		require.NoError(t, err)
+		plan, err := quant.NewPlan(c, quant.W8A8, "", quant.Options{})
+		require.NoError(t, err)
+		dst := filepath.Join(t.TempDir(), "result")
+		_, err = quant.Convert(t.Context(), plan, c, dst, quant.ConvertOptions{Workers: 2, Version: "test"})
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+
+		// So little memory that the sequences need three batches.
+		o := Options{Tokens: 192, SeqLen: 32, MaxMemory: 4 * 64 * 4 * 128 * 10}
+		want, err := Compare(t.Context(), src, dst, o)
+		require.NoError(t, err)
+		require.Equal(t, Pass, want.Verdict)
+
+		o.State, o.saveAlways = t.TempDir(), true
+		var last int64
+		runs := 0
+		for {
+			runs++
+			ctx, cancel := context.WithCancel(t.Context())
+			seen := int64(-1)
+			o.Progress = func(stage string, done, _ int64) {
+				if stage != "layers" {
+					assert.Zero(t, last, "%s is done again", stage)
+					return
+				}
+				if seen < 0 && runs > 1 {
+					assert.Greater(t, done, last, "a layer is done twice")
+				}
+				if seen, last = done, done; runs < 100 {
+					cancel() // the layer in hand is saved before the next one asks
+				}
+			}
+			got, err := Compare(ctx, src, dst, o)
+			cancel()
+			if err != nil {
+				require.ErrorIs(t, err, context.Canceled)
+				require.Less(t, runs, 40)
+				continue
+			}
+			got.Seconds, got.Bytes = want.Seconds, want.Bytes
+			a, _ := json.Marshal(want)
+			b, _ := json.Marshal(got)
+			assert.JSONEq(t, string(a), string(b))
+			break
+		}
+		t.Logf("%s: stopped %d times", model, runs-1)
+		assert.Greater(t, runs, 6)
+		left, err := os.ReadDir(o.State)
+		require.NoError(t, err)
+		assert.Empty(t, left, "nothing is left of a comparison that ended")
+	}
+}
+
+// A state of other files or other options is not gone on with, and neither is a
+// damaged one.
+func TestStateBelongsToItsComparison(t *testing.T) {
+	dir := t.TempDir()
+	s := &stateFile{path: filepath.Join(dir, "a"), key: "one"}
+	require.NoError(t, s.save(&point{Result: &Result{}, First: 3}, []float32{1, 2}, []float32{3}))
+	p, x, y := s.load()
+	require.NotNil(t, p)
+	assert.Equal(t, 3, p.First)
+	assert.Equal(t, []float32{1, 2}, x)
+	assert.Equal(t, []float32{3}, y)
+	other := *s
+	other.key = "two"
+	p, _, _ = other.load()
+	assert.Nil(t, p)
+	raw, err := os.ReadFile(s.path)
+	require.NoError(t, err)
+	for n := 0; n < len(raw); n += 5 {
+		require.NoError(t, os.WriteFile(s.path, raw[:n], 0o600))
+		p, _, _ = s.load()
+		assert.Nil(t, p, "cut to %d bytes", n)
+	}
+}
