@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -19,6 +20,8 @@ func cmdRun() *cli.Command {
 		Description: "Continues a prompt, greedily unless --temperature is given. The arithmetic is that\n" +
 			"of the serving engines, whatever the checkpoint is quantised to. --prompt is taken as\n" +
 			"it is: markers such as [gMASK]<sop> and <|user|> are recognised, none are added.\n" +
+			"--chat puts it through the checkpoint's own chat template instead; nothing typed can\n" +
+			"become a marker there, and --json takes the answer apart.\n" +
 			"--speculative K drafts K tokens a pass with the MTP layer; the text stays the same.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "prompt", Usage: "text to continue"},
@@ -85,7 +88,7 @@ func runRun(c *cli.Context) error {
 	}
 	var print func() error
 	if !c.Bool("json") {
-		o.Token, print = streamTo(c, p.tok)
+		o.Token, print = streamTo(c, p.tok, o.Stop)
 	}
 	out, err := spec.Generate(c.Context, m, p.ids, o)
 	if err != nil {
@@ -116,15 +119,19 @@ func generateOptions(c *cli.Context) (spec.Options, error) {
 }
 
 // streamTo returns what prints tokens as they come, and what ends the output.
-// Without a tokenizer ids are printed.
-func streamTo(c *cli.Context, tok *tokenizer.Tokenizer) (token func(int), end func() error) {
+// Without a tokenizer ids are printed; with one, end tokens are not.
+func streamTo(c *cli.Context, tok *tokenizer.Tokenizer, stop []int) (token func(int), end func() error) {
 	if tok == nil {
 		sep := ""
 		return func(id int) { fmt.Fprintf(c.App.Writer, "%s%d", sep, id); sep = " " },
 			func() error { _, err := fmt.Fprintln(c.App.Writer); return err }
 	}
 	d := tok.NewDecoder()
-	return func(id int) { fmt.Fprint(c.App.Writer, d.Add(id)) },
+	return func(id int) {
+			if !slices.Contains(stop, id) {
+				fmt.Fprint(c.App.Writer, d.Add(id))
+			}
+		},
 		func() error { _, err := fmt.Fprintln(c.App.Writer, d.Flush()); return err }
 }
 
@@ -133,7 +140,8 @@ type runJSON struct {
 	Schema      string           `json:"schema"`
 	PromptIDs   []int            `json:"prompt_ids"`
 	Tokens      []int            `json:"tokens"`
-	Text        string           `json:"text"` // "" without a tokenizer
+	Text        string           `json:"text"`             // without the end token; "" without a tokenizer
+	Answer      *answerJSON      `json:"answer,omitempty"` // with --chat
 	Finish      string           `json:"finish_reason"`
 	Speculative *speculativeJSON `json:"speculative"`
 }
@@ -151,7 +159,12 @@ type speculativeJSON struct {
 func runResult(p prompt, out spec.Result) runJSON {
 	r := runJSON{Schema: "glmconv.run/1", PromptIDs: p.ids, Tokens: out.Tokens, Finish: string(out.Finish)}
 	if p.tok != nil {
-		r.Text = strings.ToValidUTF8(p.tok.Decode(out.Tokens), "\ufffd")
+		shown := out.Tokens
+		if n := len(shown); r.Finish == "stop" && n > 0 {
+			shown = shown[:n-1]
+		}
+		r.Text = strings.ToValidUTF8(p.tok.Decode(shown), "\ufffd")
+		r.Answer = answer(p.chat, r.Text)
 	}
 	if n := out.Counters; n != nil {
 		r.Speculative = &speculativeJSON{n.K, n.Passes, n.DraftTokens, n.Accepted, n.AcceptanceRate(), n.AcceptanceLength(), n.PerPosition()}

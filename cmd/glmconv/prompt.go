@@ -16,6 +16,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/runtime"
+	"github.com/glmconv/glmconv/runtime/chat"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
 )
 
@@ -24,6 +25,7 @@ type prompt struct {
 	ids   []int
 	tok   *tokenizer.Tokenizer // nil where the checkpoint has none and none is needed
 	media *runtime.Media       // nil for text
+	chat  *chat.Parser         // of the answer, nil without --chat
 }
 
 // readPrompt makes the prompt that the flags ask for. A tokenizer is needed
@@ -32,7 +34,7 @@ type prompt struct {
 func readPrompt(c *cli.Context, dir string, m *runtime.Model) (prompt, error) {
 	var p prompt
 	byText, byIDs := c.IsSet("prompt"), c.IsSet("prompt-ids")
-	if byText == byIDs {
+	if byText == byIDs && !(c.Bool("chat") && c.IsSet("messages") && !byIDs) {
 		return p, usagef("give --prompt or --prompt-ids, one of the two")
 	}
 	if err := checkChatFlags(c); err != nil {
@@ -56,7 +58,7 @@ func readPrompt(c *cli.Context, dir string, m *runtime.Model) (prompt, error) {
 	if byIDs {
 		p.ids, err = parseIDs(c.String("prompt-ids"))
 	} else if c.Bool("chat") {
-		p.ids, err = chatIDs(c, dir, p.tok)
+		p.ids, p.chat, err = chatPrompt(c, dir, p.tok)
 	} else {
 		p.ids = p.tok.Encode(withPlaceholders(c.String("prompt"), files))
 	}
