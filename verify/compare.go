@@ -173,11 +173,27 @@ func (r *Result) passes(ctx context.Context, src, res *side, seqs [][]int, vocab
 	for l := range p.Sums {
 		r.Layers = append(r.Layers, p.Sums[l].layer(l))
 	}
+	r.judgeKeys()
 	r.judgeLogits(slices.DeleteFunc(p.Rows, func(x stats.Row) bool { return x.Pos < skip }))
 	if drafting {
 		r.judgeDrafts(&p.Drafts)
 	}
 	return nil
+}
+
+// sameKeys is how much of an indexer's choice must survive where its layer reads
+// the source's states. Rounding of 8 bits leaves 0.97 and more; an indexer with
+// its rotary pairs exchanged, which costs some 0.01 nats, does not leave half.
+const sameKeys = 0.9
+
+// judgeKeys looks at what sparse attention chose: a wrong choice of keys hardly
+// shows in the logits of short texts.
+func (r *Result) judgeKeys() {
+	for _, l := range r.Layers {
+		if !(l.KeysOwn >= sameKeys) {
+			r.fail("rails", fmt.Sprintf("layer %d", l.Layer), fmt.Sprintf("its indexer chooses other keys than the source's from the same states: overlap %.3g, at least %.2g is expected", l.KeysOwn, sameKeys))
+		}
+	}
 }
 
 // broken turns an error of the pass into a failed predicate where the result

@@ -45,6 +45,8 @@ func TestGoodConversionsPass(t *testing.T) {
 		{"nano-glm4moe", layout.W4A8, layout.CompressedTensors},
 		{"nano-glm4moe", layout.W4A16, layout.CompressedTensors},
 		{"nano-glm52", layout.W4A8, layout.Ascend},
+		{"nano-glm5", layout.FP8Block, layout.HFFP8},
+		{"nano-glm5", layout.W4A16, layout.CompressedTensors},
 		{"nano-glm5", layout.W8A8, layout.Ascend},
 	} {
 		t.Run(c.model+"/"+string(c.scheme)+"/"+string(c.format), func(t *testing.T) {
@@ -130,6 +132,33 @@ func TestDamagedMTPFails(t *testing.T) {
 		assert.True(t, slices.ContainsFunc(r.Failed, func(f verify.Failed) bool { return f.Check == "mtp" }), text)
 		assert.Greater(t, r.MTP.Error, 0.2, model)
 	}
+}
+
+// An indexer whose keys have their rotary pairs in another order costs hardly
+// any KL; its choice of keys tells.
+func TestDamagedIndexerFails(t *testing.T) {
+	src := testkit.Shared(t, "reference/nano-glm5")
+	dst := convertTo(t, src, layout.W8A8, layout.Ascend)
+	changed, err := mutate.Edit(dst, func(s mutate.Set) (bool, error) {
+		x := s["model.layers.1.self_attn.indexer.wk.weight"]
+		if x == nil {
+			return false, nil
+		}
+		const rope = 16 // qk_rope_head_dim
+		row, old := len(x.Data)/int(x.Shape[0]), slices.Clone(x.Data)
+		for i := range rope { // (0, 1), (2, 3), … becomes (0, 8), (1, 9), …
+			copy(x.Data[(i/2+i%2*rope/2)*row:][:row], old[i*row:])
+		}
+		return true, nil
+	})
+	require.NoError(t, err)
+	require.True(t, changed)
+	r, text := compare(t, src, dst, verify.Options{})
+	require.Equal(t, verify.Fail, r.Verdict, text)
+	assert.True(t, slices.ContainsFunc(r.Failed, func(f verify.Failed) bool { return f.Where == "layer 1" && strings.Contains(f.Detail, "keys") }), text)
+	t.Logf("overlap %.3f, KL %.4f", r.Layers[1].KeysOwn, r.KL.Mean)
+	assert.Less(t, r.Layers[1].KeysOwn, 0.9)
+	assert.Greater(t, r.Layers[0].KeysOwn, 0.95)
 }
 
 func TestTooFewTokens(t *testing.T) {

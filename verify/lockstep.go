@@ -63,6 +63,8 @@ type layerSums struct {
 	Inherited, Own, Size float64 // squares: y−x on own states, on the source's, x
 	Same, Flips          float64 // of the routers, by row
 	Routed               int
+	Keys, OwnKeys        float64 // overlap of the indexer's choices, by row
+	Chosen               int
 }
 
 // lockstep runs both models layer by layer over some sequences and leaves the
@@ -101,18 +103,27 @@ func lockstep(ctx context.Context, src, res *side, seqs [][]int, sums []layerSum
 		for i := range b {
 			b[i].Cache = new(runtime.LayerCache)
 		}
-		var own, other [][]int32
-		if err := src.m.Layer(ctx, l, x, a, &runtime.Trace{Router: func(_, _ int, e []int32, _ []float32) { own = append(own, e) }}); err != nil {
+		var own, other, keys, otherKeys [][]int32
+		err := src.m.Layer(ctx, l, x, a, &runtime.Trace{
+			Router: func(_, _ int, e []int32, _ []float32) { own = append(own, e) },
+			Keys:   func(_, _ int, k []int32) { keys = append(keys, k) },
+		})
+		if err != nil {
 			return fmt.Errorf("%s: %w", src.dir, err)
 		}
-		if err := res.m.Layer(ctx, l, y, b, &runtime.Trace{Router: func(_, row int, e []int32, _ []float32) {
-			if row < rows {
-				other = append(other, e)
-			}
-		}}); err != nil {
+		err = res.m.Layer(ctx, l, y, b, &runtime.Trace{
+			Router: func(_, row int, e []int32, _ []float32) {
+				if row < rows {
+					other = append(other, e)
+				}
+			},
+			Keys: func(_, _ int, k []int32) { otherKeys = append(otherKeys, k) },
+		})
+		if err != nil {
 			return fmt.Errorf("%s: %w", res.dir, err)
 		}
 		sums[l].add(x, y[:n], y[n:], own, other)
+		sums[l].addKeys(seqs, keys, otherKeys)
 		copy(y[n:], x)
 		o.layerDone(rows)
 		if err := save(l+1, x, y, a, b); err != nil {
@@ -139,25 +150,60 @@ func (s *layerSums) add(x, inherited, own []float32, a, b [][]int32) {
 		return
 	}
 	for i, e := range a {
-		common := 0
-		for _, x := range e {
-			if slices.Contains(b[i], x) {
-				common++
-			}
-		}
-		s.Same += float64(common) / float64(len(e)+len(b[i])-common)
-		if common != len(e) || common != len(b[i]) {
+		same := jaccard(e, b[i])
+		s.Same += same
+		if same < 1 {
 			s.Flips++
 		}
 	}
 	s.Routed += len(a)
 }
 
+// addKeys takes the keys that an indexer chose for each row: the source's, and
+// the result's on its own states and then on the source's. Rows that attend to
+// all tokens before them had no choice.
+func (s *layerSums) addKeys(seqs [][]int, a, b [][]int32) {
+	if len(b) != 2*len(a) {
+		return
+	}
+	row := 0
+	for _, seq := range seqs {
+		for slot := range seq {
+			if row >= len(a) {
+				return
+			}
+			if len(a[row]) <= slot {
+				s.Keys += jaccard(a[row], b[row])
+				s.OwnKeys += jaccard(a[row], b[len(a)+row])
+				s.Chosen++
+			}
+			row++
+		}
+	}
+}
+
+// jaccard is |a∩b|/|a∪b|, 1 for two empty sets.
+func jaccard(a, b []int32) float64 {
+	common := 0
+	for _, x := range a {
+		if slices.Contains(b, x) {
+			common++
+		}
+	}
+	if union := len(a) + len(b) - common; union > 0 {
+		return float64(common) / float64(union)
+	}
+	return 1
+}
+
 // layer condenses the sums.
 func (s *layerSums) layer(l int) Layer {
-	out := Layer{Layer: l, Error: root(s.Inherited, s.Size), Own: root(s.Own, s.Size), RouterSame: 1}
+	out := Layer{Layer: l, Error: root(s.Inherited, s.Size), Own: root(s.Own, s.Size), RouterSame: 1, KeysSame: 1, KeysOwn: 1}
 	if s.Routed > 0 {
 		out.RouterSame, out.RouterFlip = s.Same/float64(s.Routed), s.Flips/float64(s.Routed)
+	}
+	if s.Chosen > 0 {
+		out.KeysSame, out.KeysOwn = s.Keys/float64(s.Chosen), s.OwnKeys/float64(s.Chosen)
 	}
 	return out
 }

@@ -122,6 +122,10 @@ type Layer struct {
 	Own        float64 `json:"own"`         // the result's layer on the source's state: its own share
 	RouterSame float64 `json:"router_same"` // mean Jaccard overlap of the experts chosen; 1 for dense layers
 	RouterFlip float64 `json:"router_flip"` // share of tokens whose set of experts changed
+	// Mean Jaccard overlap of the keys that a sparse indexer chose, over tokens
+	// with more keys than it may choose; 1 where there is nothing to choose.
+	KeysSame float64 `json:"keys_same"` // both models on their own states
+	KeysOwn  float64 `json:"keys_own"`  // the result's layer on the source's state
 }
 
 // Tensor is the weight error of one module.

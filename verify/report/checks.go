@@ -183,6 +183,16 @@ func layers(r *verify.Result) check {
 	}
 	c.Figure, c.Unit = percent(same/float64(n)), "of the experts chosen are the same"
 	c.Line = fmt.Sprintf("worst %d (error %s) · same experts chosen %s", worst.Layer, num(worst.Error), percent(same/float64(n)))
+	keys, chose := 0.0, 0
+	for _, l := range r.Layers {
+		if l.KeysSame > 0 && l.KeysSame < 1 {
+			keys += l.KeysSame
+			chose++
+		}
+	}
+	if chose > 0 {
+		c.Line += " · same keys chosen " + percent(keys/float64(chose))
+	}
 	return c
 }
 
