@@ -106,6 +106,9 @@ type Plan struct {
 	dir string
 }
 
+// Dir returns the source's directory.
+func (p *Plan) Dir() string { return p.dir }
+
 // NewPlan decides what becomes of every tensor of a checkpoint. An empty
 // format means the scheme's default for the family. It reads config.json,
 // headers and the names of the other files; no weights.

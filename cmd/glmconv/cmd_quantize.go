@@ -118,7 +118,7 @@ func describeResult(p *quant.Plan, res *quant.Result, dst string) string {
 		w := res.Stats.Worst[0]
 		fmt.Fprintf(&b, "%-13s %s %.2f %%\n", "worst", strings.TrimSuffix(w.Name, ".weight"), 100*w.Relative)
 	}
-	fmt.Fprintf(&b, "%-13s glmconv check %s\n", "next", dst)
+	fmt.Fprintf(&b, "%-13s glmconv verify %s %s\n", "next", p.Dir(), dst)
 	if p.Format == layout.Ascend && p.Model.MTP != nil {
 		fmt.Fprintf(&b, "%-13s layer %d holds its own embed_tokens and shared_head.head\n", "MTP", p.Model.MTP.Layer)
 	}

@@ -36,9 +36,10 @@ func (t FloatType) Decode(dst []float32, src []byte) {
 	}
 }
 
-// rowBlock is how many weight rows are decoded at a time: enough for a tile
-// kernel to block over, few enough to stay in the cache.
-const rowBlock = 8
+// rowBlock is how many weight rows are decoded at a time: enough that the
+// activations, which are read once for each block, are not what is waited for,
+// few enough to stay in the second-level cache.
+const rowBlock = 32
 
 // Float computes y[M,N] = x[M,K]·w[N,K]ᵀ for an unquantised weight, in float32.
 func Float(y []float32, ldy int, x []float32, m int, t FloatType, w []byte, n, k int, workers *Workers) {

@@ -110,22 +110,30 @@ func inside(m, n, k, y, ldy, x, ldx, w, ldw int) bool {
 	return true
 }
 
-// blocks covers an m × n tile with the largest shapes that fit.
+// blocks covers an m × n tile with the largest shapes that fit: all columns for
+// some rows of x before the next, since it is x that is long.
 func blocks[F any](shapes []shape[F], m, n int, fn func(i, j int, run F)) {
-	for j := 0; j < n; {
-		cols := 1
-		if n-j >= 4 {
-			cols = 4
+	for i := 0; i < m; {
+		rows := 1
+		for _, s := range shapes {
+			if s.m <= m-i {
+				rows = s.m
+				break
+			}
 		}
-		for i := 0; i < m; {
+		for j := 0; j < n; {
+			cols := 1
+			if n-j >= 4 {
+				cols = 4
+			}
 			for _, s := range shapes {
-				if s.n == cols && s.m <= m-i {
+				if s.n == cols && s.m == rows {
 					fn(i, j, s.run)
-					i += s.m
 					break
 				}
 			}
+			j += cols
 		}
-		j += cols
+		i += rows
 	}
 }
