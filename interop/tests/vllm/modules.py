@@ -7,6 +7,7 @@ A decision is the name of what vLLM's rules select (or null: unquantised); "erro
 import json
 import os
 import sys
+import tempfile
 
 os.environ.update(VLLM_LOGGING_LEVEL="ERROR", HF_HUB_OFFLINE="1", VLLM_CPU_KVCACHE_SPACE="1", VLLM_ENABLE_V1_MULTIPROCESSING="0")
 real = os.dup(1)
@@ -159,7 +160,7 @@ def main():
         args["speculative_config"] = {"method": "mtp", "num_speculative_tokens": 1}
     cfg = EngineArgs(**args).create_engine_config()
     with set_current_vllm_config(cfg):
-        init_distributed_environment(1, 0, f"file://{os.path.abspath(sys.argv[0])}.{os.getpid()}.rendezvous", 0, backend="gloo")
+        init_distributed_environment(1, 0, f"file://{tempfile.mkdtemp()}/rendezvous", 0, backend="gloo")
         initialize_model_parallel(1, 1)
     models = [build(cfg)]
     if mtp:
