@@ -36,7 +36,7 @@ func IsBF16(f float32) bool { return math.Float32bits(f)&0xffff == 0 }
 // DecodeBF16 widens little-endian bfloat16 data; len(src) = 2·len(dst).
 func DecodeBF16(dst []float32, src []byte) {
 	src = src[:2*len(dst)]
-	for i := range dst {
+	for i := decodeBF16Vector(dst, src); i < len(dst); i++ {
 		dst[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(src[2*i:])) << 16)
 	}
 }

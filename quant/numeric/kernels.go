@@ -39,19 +39,17 @@ func roundFinite(f float32) float32 {
 type laneSum [lanes]float32
 
 func (l *laneSum) fold() float64 {
-	for h := lanes / 2; h > 0; h /= 2 {
-		for j := range h {
-			l[j] += l[j+h]
-		}
-	}
-	return float64(l[0])
+	a, b, c, d := l[0]+l[8], l[1]+l[9], l[2]+l[10], l[3]+l[11]
+	e, f, g, h := l[4]+l[12], l[5]+l[13], l[6]+l[14], l[7]+l[15]
+	a, b, c, d = a+e, b+f, c+g, d+h
+	return float64((a + c) + (b + d))
 }
 
 // absMaxBits returns the bit pattern of the largest magnitude. Patterns of
 // magnitudes order as integers do, with infinities and NaN on top.
 func absMaxBits(w []float32) uint32 {
-	var a, b, c, d uint32
-	i := 0
+	var b, c, d uint32
+	a, i := absMaxBitsVector(w)
 	for ; i+4 <= len(w); i += 4 {
 		v := w[i : i+4 : i+4]
 		a = max(a, math.Float32bits(v[0])&absMask)
@@ -105,10 +103,9 @@ func (r *runError) add(o runError) {
 	r.maxErr = max(r.maxErr, o.maxErr)
 }
 
-// measure compares one chunk with its dequantised values.
-func measure(w, deq []float32) runError {
-	var sq, er laneSum
-	var worst uint32
+// measure compares weights with their dequantised values, the first of which
+// belongs to lane 0, and adds to the lanes.
+func measure(w, deq []float32, sq, er *laneSum) (worst uint32) {
 	deq = deq[:len(w)]
 	for i, v := range w {
 		d := deq[i] - v
@@ -116,33 +113,45 @@ func measure(w, deq []float32) runError {
 		er[i&(lanes-1)] += float32(d * d)
 		worst = max(worst, math.Float32bits(d)&absMask)
 	}
-	return runError{sq.fold(), er.fold(), math.Float32frombits(worst)}
+	return worst
 }
 
 // encode rounds a run of weights that share the scale s to codes of the given
 // format, one byte a code whatever the format, and measures the error against
 // float32(code × s).
 func encode(dst []byte, w []float32, code Code, by divide, factor, s float32) (sum runError) {
-	var t [chunkLen]float32
 	for lo := 0; lo < len(w); lo += chunkLen {
 		part := w[lo:min(lo+chunkLen, len(w))]
 		out := dst[lo : lo+len(part)]
-		quotients(&t, part, by, factor)
-		switch code {
-		case E4M3:
-			for i := range out {
-				b := F32ToE4M3(t[i&(chunkLen-1)])
-				out[i] = b
-				t[i&(chunkLen-1)] = e4m3[b] * s
-			}
-		case Int8:
-			roundInts(out, &t, -128, 127, s)
-		default:
-			roundInts(out, &t, -8, 7, s)
+		var acc sums
+		done := encodeChunkVector(out, part, code, by, factor, s, &acc)
+		worst := acc.worst()
+		if done < len(part) {
+			worst = max(worst, encodeRest(out[done:], part[done:], code, by, factor, s, &acc))
 		}
-		sum.add(measure(part, t[:]))
+		sum.add(runError{acc.squares().fold(), acc.errors().fold(), math.Float32frombits(worst)})
 	}
 	return sum
+}
+
+// encodeRest is what no vector does: at most a chunk, the first element of lane
+// 0. It returns the largest error's bits.
+func encodeRest(out []byte, w []float32, code Code, by divide, factor, s float32, acc *sums) (worst uint32) {
+	var t [chunkLen]float32
+	quotients(&t, w, by, factor)
+	switch code {
+	case E4M3:
+		for i := range out {
+			b := F32ToE4M3(t[i&(chunkLen-1)])
+			out[i] = b
+			t[i&(chunkLen-1)] = e4m3[b] * s
+		}
+	case Int8:
+		roundInts(out, &t, -128, 127, s)
+	default:
+		roundInts(out, &t, -8, 7, s)
+	}
+	return measure(w, t[:], acc.squares(), acc.errors())
 }
 
 // roundInts clamps, rounds half to even, and leaves code × s in t.
@@ -169,7 +178,10 @@ func correlate(w []float32, r float32) (wq, qq float64) {
 	var squares int32
 	for lo := 0; lo < len(w); lo += chunkLen {
 		var sum laneSum
-		for i, v := range w[lo:min(lo+chunkLen, len(w))] {
+		part := w[lo:min(lo+chunkLen, len(w))]
+		n, done := correlateVector(part, r, &sum)
+		squares += n
+		for i, v := range part[done:] {
 			t := v * r
 			if t < -8 {
 				t = -8

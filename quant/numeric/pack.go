@@ -3,6 +3,7 @@ package numeric
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // SignExtend4 returns the value of a two's complement nibble.
@@ -15,7 +16,10 @@ func SignExtend4(n byte) int8 { return int8(n<<4) >> 4 }
 func PackNibbles(dst []byte, q []byte, cols int) []byte {
 	for ; len(q) >= cols && cols > 0; q = q[cols:] {
 		row := q[:cols]
-		c := 0
+		n := len(dst)
+		dst = slices.Grow(dst, (cols+1)/2)
+		c := packNibblesVector(dst[n:n+(cols+1)/2], row)
+		dst = dst[:n+c/2]
 		for ; c+1 < cols; c += 2 {
 			dst = append(dst, row[c]&15|row[c+1]<<4)
 		}

@@ -1,0 +1,335 @@
+// Command convert generates the vector twins of quant/numeric's leaf loops.
+//
+// They return the same bits as the plain loops: the same sixteen lanes, every
+// product and sum rounded by itself (nothing is fused), the same rounding to
+// codes. Sixteen elements are two vectors of eight. n is a multiple of sixteen.
+package main
+
+import (
+	"fmt"
+	"math"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+func main() {
+	ConstraintExpr("!purego")
+	absMax()
+	decodeBF16()
+	for _, by := range []string{"Reciprocal", "Quotient", "BF16Quotient"} {
+		encode("Int", by)
+		encode("E4M3", by)
+	}
+	correlate()
+	packNibbles()
+	Generate()
+}
+
+var constants = map[uint32]Mem{}
+
+// all is a constant in all eight lanes.
+func all(bits uint32) Mem {
+	if m, ok := constants[bits]; ok {
+		return m
+	}
+	m := GLOBL(fmt.Sprintf("lanes%08x", bits), RODATA|NOPTR)
+	for i := range 8 {
+		DATA(4*i, U32(bits))
+	}
+	constants[bits] = m
+	return m
+}
+
+func float(f float32) Mem { return all(math.Float32bits(f)) }
+
+const (
+	absMask = 0x7fffffff
+	rounder = 0x4b400000 // 1.5×2^23
+)
+
+func begin(name, sig, doc string) {
+	TEXT(name, NOSPLIT, sig)
+	Pragma("noescape")
+	Doc(name + " " + doc)
+}
+
+func zero() reg.VecVirtual {
+	v := YMM()
+	VPXOR(v, v, v)
+	return v
+}
+
+// broadcast loads a float32 parameter into all lanes, straight from the stack:
+// a MOVSS among vector instructions costs more than a chunk.
+func broadcast(name string) reg.VecVirtual {
+	p, err := Param(name).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	v := YMM()
+	VBROADCASTSS(p.Addr, v)
+	return v
+}
+
+func absMax() {
+	begin("absMaxBitsAVX2", "func(w *float32, n int) uint32", "is absMaxBits of n elements.")
+	w, n := Load(Param("w"), GP64()), Load(Param("n"), GP64())
+	a, b, mask := zero(), zero(), YMM()
+	VMOVUPS(all(absMask), mask)
+	Label("loop")
+	for i, acc := range []reg.VecVirtual{a, b} {
+		t := YMM()
+		VPAND(Mem{Base: w, Disp: 32 * i}, mask, t)
+		VPMAXUD(t, acc, acc)
+	}
+	ADDQ(Imm(64), w)
+	SUBQ(Imm(16), n)
+	JNZ(LabelRef("loop"))
+	VPMAXUD(b, a, a)
+	hi := XMM()
+	VEXTRACTI128(Imm(1), a, hi)
+	x := XMM()
+	VPMAXUD(a.AsX(), hi, x)
+	for _, order := range []uint64{0x4e, 0xb1} {
+		s := XMM()
+		VPSHUFD(Imm(order), x, s)
+		VPMAXUD(s, x, x)
+	}
+	out := GP32()
+	VMOVD(x, out)
+	VZEROUPPER()
+	Store(out, ReturnIndex(0))
+	RET()
+}
+
+func decodeBF16() {
+	begin("decodeBF16AVX2", "func(dst *float32, src *byte, n int)", "widens n bfloat16 values.")
+	dst, src, n := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64())
+	Label("loop")
+	for i := range 2 {
+		v := YMM()
+		VPMOVZXWD(Mem{Base: src, Disp: 16 * i}, v)
+		VPSLLD(Imm(16), v, v)
+		VMOVDQU(v, Mem{Base: dst, Disp: 32 * i})
+	}
+	ADDQ(Imm(32), src)
+	ADDQ(Imm(64), dst)
+	SUBQ(Imm(16), n)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
+
+// quotient turns weights into what is rounded, as quotients does.
+func quotient(by string, w, factor reg.VecVirtual) reg.VecVirtual {
+	t := YMM()
+	switch by {
+	case "Reciprocal":
+		VMULPS(factor, w, t)
+		return t
+	case "Quotient":
+		VDIVPS(factor, w, t)
+		return t
+	}
+	VDIVPS(factor, w, t) // then roundFinite
+	odd := YMM()
+	VPSRLD(Imm(16), t, odd)
+	VPAND(all(1), odd, odd)
+	VPADDD(odd, t, t)
+	VPADDD(all(0x7fff), t, t)
+	VPAND(all(0xffff0000), t, t)
+	return t
+}
+
+// encode is the loop of encode over part of a chunk: codes to dst, sums of
+// squares to the lanes of out, which is 16 sums of w², 16 of errors and 8 largest errors.
+func encode(code, by string) {
+	name := "encode" + code + by + "AVX2"
+	begin(name, "func(dst *byte, w *float32, n int, factor, s, lo, hi float32, out *[40]float32)",
+		"rounds n weights to codes and adds what that costs to out.")
+	dst, w, n := Load(Param("dst"), GP64()), Load(Param("w"), GP64()), Load(Param("n"), GP64())
+	out := GP64()
+	factor, s := broadcast("factor"), broadcast("s")
+	var lo, hi reg.VecVirtual
+	if code == "Int" {
+		lo, hi = broadcast("lo"), broadcast("hi")
+	}
+	sq, er := [2]reg.VecVirtual{YMM(), YMM()}, [2]reg.VecVirtual{YMM(), YMM()}
+	Load(Param("out"), out)
+	for i := range 2 {
+		VMOVUPS(Mem{Base: out, Disp: 32 * i}, sq[i])
+		VMOVUPS(Mem{Base: out, Disp: 64 + 32*i}, er[i])
+	}
+	worst := YMM()
+	VMOVDQU(Mem{Base: out, Disp: 128}, worst)
+	Label("loop")
+	var codes [2]reg.VecVirtual
+	for i := range 2 {
+		x := YMM()
+		VMOVUPS(Mem{Base: w, Disp: 32 * i}, x)
+		t := quotient(by, x, factor)
+		var deq reg.VecVirtual
+		if code == "Int" {
+			codes[i], deq = roundInt(t, lo, hi)
+		} else {
+			codes[i], deq = roundE4M3(t)
+		}
+		VMULPS(s, deq, deq)
+		VSUBPS(x, deq, deq) // the difference
+		VMULPS(x, x, x)
+		VADDPS(x, sq[i], sq[i])
+		square := YMM()
+		VMULPS(deq, deq, square)
+		VADDPS(square, er[i], er[i])
+		VPAND(all(absMask), deq, deq)
+		VPMAXUD(deq, worst, worst)
+	}
+	pack := YMM()
+	if code == "Int" {
+		VPACKSSDW(codes[1], codes[0], pack)
+	} else {
+		VPACKUSDW(codes[1], codes[0], pack)
+	}
+	VPERMQ(Imm(0xd8), pack, pack) // words in order
+	upper := XMM()
+	VEXTRACTI128(Imm(1), pack, upper)
+	bytes := XMM()
+	if code == "Int" {
+		VPACKSSWB(upper, pack.AsX(), bytes)
+	} else {
+		VPACKUSWB(upper, pack.AsX(), bytes)
+	}
+	VMOVDQU(bytes, Mem{Base: dst})
+	ADDQ(Imm(64), w)
+	ADDQ(Imm(16), dst)
+	SUBQ(Imm(16), n)
+	JNZ(LabelRef("loop"))
+	for i := range 2 {
+		VMOVUPS(sq[i], Mem{Base: out, Disp: 32 * i})
+		VMOVUPS(er[i], Mem{Base: out, Disp: 64 + 32*i})
+	}
+	VMOVDQU(worst, Mem{Base: out, Disp: 128})
+	VZEROUPPER()
+	RET()
+}
+
+// roundInt clamps t and returns the integers and their values.
+func roundInt(t, lo, hi reg.VecVirtual) (code, value reg.VecVirtual) {
+	VMAXPS(lo, t, t)
+	VMINPS(hi, t, t)
+	code, value = YMM(), YMM()
+	VADDPS(all(rounder), t, code)
+	VSUBPS(all(rounder), code, value)
+	VPSUBD(all(rounder), code, code)
+	return code, value
+}
+
+// roundE4M3 is F32ToE4M3, and what its codes stand for.
+func roundE4M3(t reg.VecVirtual) (code, value reg.VecVirtual) {
+	sign := YMM()
+	VPAND(all(1<<31), t, sign)
+	VPAND(all(absMask), t, t)
+	VPMINUD(all(0x43e00000), t, t) // 448
+	small := YMM()
+	VMOVDQU(all(0x3c800000), small) // 2^-6
+	VPCMPGTD(t, small, small)
+	// Below 2^-6: 2^14 has steps of 2^-9.
+	low, lowValue := YMM(), YMM()
+	VADDPS(float(1<<14), t, low)
+	VSUBPS(float(1<<14), low, lowValue)
+	VPSUBD(float(1<<14), low, low)
+	// The others: round bit 20, half to even.
+	value = YMM()
+	VPSRLD(Imm(20), t, value)
+	VPAND(all(1), value, value)
+	VPADDD(value, t, t)
+	VPADDD(all(0x7ffff), t, t)
+	VPAND(all(0xfff00000), t, value)
+	code = YMM()
+	VPSRLD(Imm(20), t, code)
+	VPSUBD(all((127-7)<<3), code, code)
+	VPBLENDVB(small, low, code, code)
+	VPBLENDVB(small, lowValue, value, value)
+	VPOR(sign, value, value)
+	VPSRLD(Imm(24), sign, sign)
+	VPOR(sign, code, code)
+	return code, value
+}
+
+// packNibbles makes bytes of pairs of codes, the first in the low half.
+func packNibbles() {
+	begin("packNibblesAVX2", "func(dst *byte, q *byte, n int)", "packs n codes, a multiple of 32.")
+	dst, q, n := Load(Param("dst"), GP64()), Load(Param("q"), GP64()), Load(Param("n"), GP64())
+	low, weights := YMM(), YMM()
+	VMOVDQU(all(0x0f0f0f0f), low)
+	VMOVDQU(all(0x10011001), weights) // first + 16·second
+	Label("loop")
+	v := YMM()
+	VPAND(Mem{Base: q}, low, v)
+	VPMADDUBSW(weights, v, v)
+	hi, out := XMM(), XMM()
+	VEXTRACTI128(Imm(1), v, hi)
+	VPACKUSWB(hi, v.AsX(), out)
+	VMOVDQU(out, Mem{Base: dst})
+	ADDQ(Imm(32), q)
+	ADDQ(Imm(16), dst)
+	SUBQ(Imm(32), n)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
+
+// correlate is one chunk of correlate.
+func correlate() {
+	begin("correlateAVX2", "func(w *float32, n int, r float32, out *[16]float32) int32",
+		"adds w·q of n weights, q rounded to int4 by the reciprocal r, to the lanes of out and returns Σ q².")
+	w, n := Load(Param("w"), GP64()), Load(Param("n"), GP64())
+	r := broadcast("r")
+	out := Load(Param("out"), GP64())
+	sum := [2]reg.VecVirtual{YMM(), YMM()}
+	for i := range sum {
+		VMOVUPS(Mem{Base: out, Disp: 32 * i}, sum[i])
+	}
+	lo, hi, magic := YMM(), YMM(), YMM()
+	VMOVUPS(float(-8), lo)
+	VMOVUPS(float(7), hi)
+	VMOVUPS(all(rounder), magic)
+	squares := zero()
+	Label("loop")
+	for i := range sum {
+		x, t, q := YMM(), YMM(), YMM()
+		VMOVUPS(Mem{Base: w, Disp: 32 * i}, x)
+		VMULPS(r, x, t)
+		VMAXPS(lo, t, t)
+		VMINPS(hi, t, t)
+		VADDPS(magic, t, t)
+		VPSUBD(magic, t, q)
+		VSUBPS(magic, t, t)
+		VPMULLD(q, q, q)
+		VPADDD(q, squares, squares)
+		VMULPS(x, t, t)
+		VADDPS(t, sum[i], sum[i])
+	}
+	ADDQ(Imm(64), w)
+	SUBQ(Imm(16), n)
+	JNZ(LabelRef("loop"))
+	for i := range sum {
+		VMOVUPS(sum[i], Mem{Base: out, Disp: 32 * i})
+	}
+	half := XMM()
+	VEXTRACTI128(Imm(1), squares, half)
+	x := XMM()
+	VPADDD(squares.AsX(), half, x)
+	for _, order := range []uint64{0x4e, 0xb1} {
+		s := XMM()
+		VPSHUFD(Imm(order), x, s)
+		VPADDD(s, x, x)
+	}
+	total := GP32()
+	VMOVD(x, total)
+	VZEROUPPER()
+	Store(total, ReturnIndex(0))
+	RET()
+}

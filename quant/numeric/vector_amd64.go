@@ -1,0 +1,92 @@
+//go:build !purego
+
+package numeric
+
+import (
+	"unsafe"
+
+	"github.com/glmconv/glmconv/internal/cpu"
+)
+
+// vector tells whether the AVX2 twins of the leaf loops run: they return the
+// same bits (internal/asm/convert).
+var vector = cpu.Current() >= cpu.AVX2
+
+// sums are the lanes that the twins of encode add to.
+type sums [40]float32
+
+func (s *sums) squares() *laneSum { return (*laneSum)(s[:lanes]) }
+func (s *sums) errors() *laneSum  { return (*laneSum)(s[lanes : 2*lanes]) }
+
+// worst is the bit pattern of the largest error.
+func (s *sums) worst() (top uint32) {
+	for _, v := range (*[8]uint32)(unsafe.Pointer(&s[2*lanes])) {
+		top = max(top, v)
+	}
+	return top
+}
+
+// absMaxBitsVector does the part of absMaxBits that is whole vectors and
+// returns how many elements that is.
+func absMaxBitsVector(w []float32) (top uint32, done int) {
+	if done = len(w) &^ (lanes - 1); !vector || done == 0 {
+		return 0, 0
+	}
+	return absMaxBitsAVX2(&w[0], done), done
+}
+
+func decodeBF16Vector(dst []float32, src []byte) (done int) {
+	if done = len(dst) &^ (lanes - 1); !vector || done == 0 {
+		return 0
+	}
+	_ = src[2*done-1]
+	decodeBF16AVX2(&dst[0], &src[0], done)
+	return done
+}
+
+// encodeChunkVector does the whole vectors of a chunk of encode.
+func encodeChunkVector(dst []byte, w []float32, code Code, by divide, factor, s float32, out *sums) (done int) {
+	if done = len(w) &^ (lanes - 1); !vector || done == 0 {
+		return 0
+	}
+	_ = dst[done-1]
+	lo, hi := float32(-8), float32(7)
+	if code == Int8 {
+		lo, hi = -128, 127
+	}
+	acc := (*[40]float32)(out)
+	switch { // direct calls: out stays on the stack
+	case code == E4M3 && by == byReciprocal:
+		encodeE4M3ReciprocalAVX2(&dst[0], &w[0], done, factor, s, lo, hi, acc)
+	case code == E4M3 && by == exactQuotient:
+		encodeE4M3QuotientAVX2(&dst[0], &w[0], done, factor, s, lo, hi, acc)
+	case code == E4M3:
+		encodeE4M3BF16QuotientAVX2(&dst[0], &w[0], done, factor, s, lo, hi, acc)
+	case by == byReciprocal:
+		encodeIntReciprocalAVX2(&dst[0], &w[0], done, factor, s, lo, hi, acc)
+	case by == exactQuotient:
+		encodeIntQuotientAVX2(&dst[0], &w[0], done, factor, s, lo, hi, acc)
+	default:
+		encodeIntBF16QuotientAVX2(&dst[0], &w[0], done, factor, s, lo, hi, acc)
+	}
+	return done
+}
+
+// correlateVector does the whole vectors of a chunk of correlate.
+func correlateVector(w []float32, r float32, sum *laneSum) (squares int32, done int) {
+	if done = len(w) &^ (lanes - 1); !vector || done == 0 {
+		return 0, 0
+	}
+	return correlateAVX2(&w[0], done, r, (*[16]float32)(sum)), done
+}
+
+// packNibblesVector packs the part of a row that is whole vectors and returns
+// how many codes that is.
+func packNibblesVector(dst, q []byte) (done int) {
+	if done = len(q) &^ 31; !vector || done == 0 {
+		return 0
+	}
+	_ = dst[done/2-1]
+	packNibblesAVX2(&dst[0], &q[0], done)
+	return done
+}

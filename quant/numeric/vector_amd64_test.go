@@ -1,0 +1,141 @@
+//go:build !purego
+
+package numeric
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// both runs f with the vector kernels and with the plain ones.
+func both(t testing.TB, f func() any) (fast, plain any) {
+	if !vector {
+		t.Skip("this processor, or GLMCONV_CPU, has no vector kernels")
+	}
+	defer func() { vector = true }()
+	fast = f()
+	vector = false
+	return fast, f()
+}
+
+// awkward are weights of every kind: ordinary, ties, huge, tiny, subnormal,
+// zeros of both signs.
+func awkward(r *rand.Rand, n int) []float32 {
+	w := make([]float32, n)
+	for i := range w {
+		switch r.IntN(8) {
+		case 0:
+			w[i] = float32(r.IntN(2000)-1000) / 16 // ties of the scales below
+		case 1:
+			w[i] = math.Float32frombits(r.Uint32() &^ 0x40000000) // magnitude below 2
+		case 2:
+			w[i] = float32(math.Copysign(0, r.Float64()-0.5))
+		case 3:
+			w[i] = float32(r.NormFloat64() * 1e30)
+		case 4:
+			w[i] = math.Float32frombits(r.Uint32() & 0x807fffff) // subnormal
+		default:
+			w[i] = float32(r.NormFloat64())
+		}
+	}
+	return w
+}
+
+func checkTwins(t testing.TB, w []float32, s float32) {
+	for _, code := range []Code{E4M3, Int8, Int4} {
+		for _, by := range []divide{byReciprocal, exactQuotient, bf16Quotient} {
+			factor := s
+			if by == byReciprocal {
+				factor = 1 / s
+			}
+			type result struct {
+				codes []byte
+				bits  [3]uint64
+			}
+			fast, plain := both(t, func() any {
+				dst := make([]byte, len(w))
+				e := encode(dst, w, code, by, factor, s)
+				return result{dst, [3]uint64{math.Float64bits(e.sumSq), math.Float64bits(e.errSq), uint64(math.Float32bits(e.maxErr))}}
+			})
+			require.Equal(t, plain, fast, "code %d by %d scale %g: %v", code, by, s, w)
+		}
+	}
+	fast, plain := both(t, func() any { return absMaxBits(w) })
+	require.Equal(t, plain, fast)
+	fast, plain = both(t, func() any {
+		a, b := correlate(w, 1/s)
+		return [2]uint64{math.Float64bits(a), math.Float64bits(b)}
+	})
+	require.Equal(t, plain, fast, "correlate by %g: %v", s, w)
+	raw := AppendF32(nil, w)
+	fast, plain = both(t, func() any {
+		out := make([]float32, len(raw)/2)
+		DecodeBF16(out, raw)
+		bits := make([]uint32, len(out)) // NaN are equal here
+		for i, v := range out {
+			bits[i] = math.Float32bits(v)
+		}
+		return bits
+	})
+	require.Equal(t, plain, fast)
+	fast, plain = both(t, func() any { return PackNibbles([]byte{9}, raw, max(1, len(w))) })
+	require.Equal(t, plain, fast)
+}
+
+func TestTwins(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		w := awkward(r, r.IntN(600))
+		s := float32(math.Exp(r.NormFloat64() * 3))
+		if r.IntN(3) == 0 {
+			s = 1.0 / 16
+		}
+		checkTwins(t, w, s)
+	}
+}
+
+// All 65,536 BF16 values, through every kernel, under several scales.
+func TestTwinsExhaustively(t *testing.T) {
+	var w []float32
+	for i := range 1 << 16 {
+		if v := BF16ToF32(uint16(i)); !math.IsNaN(float64(v)) && !math.IsInf(float64(v), 0) {
+			w = append(w, v)
+		}
+	}
+	for _, s := range []float32{1, 1.0 / 512, 0.0123, 3e-38, 7e30} {
+		checkTwins(t, w, s)
+	}
+}
+
+func FuzzTwins(f *testing.F) {
+	f.Add(uint64(1), uint32(0x3f800000), 40)
+	f.Fuzz(func(t *testing.T, seed uint64, scale uint32, n int) {
+		s := math.Float32frombits(scale & 0x7fffffff)
+		if !(s >= minNormal && s <= 0x1p126) || n < 0 || n > 2000 {
+			t.Skip()
+		}
+		checkTwins(t, awkward(rand.New(rand.NewPCG(seed, 3)), n), s)
+	})
+}
+
+// Whole quantisations are the same, in every format and arithmetic.
+func TestTwinsQuantize(t *testing.T) {
+	const rows, cols = 16, 384
+	w := random(3, rows*cols, gaussian)
+	for _, kind := range kinds {
+		for _, arith := range []Arith{Best, Compat} {
+			spec := kind.spec
+			spec.Arith = arith
+			fast, plain := both(t, func() any {
+				m, st, err := Quantize(spec, w, rows, cols, nil)
+				require.NoError(t, err)
+				return []any{m.Codes, m.Scales, st}
+			})
+			assert.Equal(t, plain, fast, "%s %d", kind.name, arith)
+		}
+	}
+}
