@@ -1,0 +1,142 @@
+// Command limits generates the loops that measure what a processor can do:
+// multiply-accumulates with nothing else in the way, and memory streams.
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+func main() {
+	ConstraintExpr("!purego")
+	fma("fmaAVX2", 12, YMM)
+	fma("fmaAVX512", 24, ZMM)
+	maddubs()
+	maddwd()
+	vnni()
+	read()
+	stream()
+	Generate()
+}
+
+// peak makes a loop of n turns; body is emitted once.
+func peak(name, doc string, vec func() reg.VecVirtual, accs int, body func(a []reg.VecVirtual, x, y reg.VecVirtual)) {
+	TEXT(name, NOSPLIT, "func(n int)")
+	Doc(fmt.Sprintf("%s runs n turns of %s.", name, doc))
+	n := Load(Param("n"), GP64())
+	x, y := vec(), vec()
+	zero(x)
+	zero(y)
+	a := make([]reg.VecVirtual, accs)
+	for i := range a {
+		a[i] = vec()
+		zero(a[i])
+	}
+	Label("loop")
+	body(a, x, y)
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
+
+func zero(v reg.VecVirtual) {
+	if v.Size() == 64 {
+		VPXORD(v, v, v)
+	} else {
+		VPXOR(v, v, v)
+	}
+}
+
+func fma(name string, accs int, vec func() reg.VecVirtual) {
+	peak(name, fmt.Sprintf("%d independent fused multiply-adds of whole vectors", accs), vec, accs, func(a []reg.VecVirtual, x, y reg.VecVirtual) {
+		for _, v := range a {
+			VFMADD231PS(x, y, v)
+		}
+	})
+}
+
+// maddubs is the usual int8 sequence: bytes to pairs, pairs to fours, sum.
+func maddubs() {
+	peak("maddubsAVX2", "10 sequences of VPMADDUBSW, VPMADDWD and VPADDD (32 multiply-accumulates each)", YMM, 10, func(a []reg.VecVirtual, x, y reg.VecVirtual) {
+		for _, v := range a {
+			t := YMM()
+			VPMADDUBSW(x, y, t)
+			VPMADDWD(t, y, t)
+			VPADDD(t, v, v)
+		}
+	})
+}
+
+// maddwd is the sequence that is exact for all int8 codes.
+func maddwd() {
+	peak("maddwdAVX2", "10 sequences of VPMADDWD and VPADDD (16 multiply-accumulates each)", YMM, 10, func(a []reg.VecVirtual, x, y reg.VecVirtual) {
+		for _, v := range a {
+			t := YMM()
+			VPMADDWD(x, y, t)
+			VPADDD(t, v, v)
+		}
+	})
+}
+
+func vnni() {
+	peak("vnniAVX512", "24 independent VPDPBUSD (64 multiply-accumulates each)", ZMM, 24, func(a []reg.VecVirtual, x, y reg.VecVirtual) {
+		for _, v := range a {
+			VPDPBUSD(x, y, v)
+		}
+	})
+}
+
+// read loads n bytes, a multiple of 512.
+func read() {
+	TEXT("readAVX2", NOSPLIT, "func(p *byte, n int) uint64")
+	Pragma("noescape")
+	Doc("readAVX2 loads n bytes, a multiple of 512, and returns a value that depends on all.")
+	p, n := Load(Param("p"), GP64()), Load(Param("n"), GP64())
+	a := make([]reg.VecVirtual, 8)
+	for i := range a {
+		a[i] = YMM()
+		VPXOR(a[i], a[i], a[i])
+	}
+	Label("loop")
+	for i := range 16 {
+		VPXOR(Mem{Base: p}.Offset(32*i), a[i%8], a[i%8])
+	}
+	ADDQ(U32(512), p)
+	SUBQ(U32(512), n)
+	JNZ(LabelRef("loop"))
+	for i := 1; i < 8; i++ {
+		VPXOR(a[i], a[0], a[0])
+	}
+	r := GP64()
+	VMOVQ(a[0].AsX(), r)
+	VZEROUPPER()
+	Store(r, ReturnIndex(0))
+	RET()
+}
+
+// stream reads 2n bytes and writes n past the caches, n a multiple of 128: the
+// traffic of quantising 16-bit weights to 8 bits.
+func stream() {
+	TEXT("streamAVX2", NOSPLIT, "func(dst, src *byte, n int)")
+	Pragma("noescape")
+	Doc("streamAVX2 reads 2n bytes and writes n past the caches; n is a multiple of 128, dst aligned to 32.")
+	dst, src, n := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64())
+	Label("loop")
+	for i := range 4 {
+		v := YMM()
+		VMOVDQU(Mem{Base: src}.Offset(64*i), v)
+		VPADDB(Mem{Base: src}.Offset(64*i+32), v, v)
+		VMOVNTDQ(v, Mem{Base: dst}.Offset(32*i))
+	}
+	ADDQ(U32(256), src)
+	ADDQ(U32(128), dst)
+	SUBQ(U32(128), n)
+	JNZ(LabelRef("loop"))
+	SFENCE()
+	VZEROUPPER()
+	RET()
+}
