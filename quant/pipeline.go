@@ -15,15 +15,15 @@ import (
 )
 
 // tile is a run of rows of one item (or a piece of a tensor that is copied) on
-// its way from reader to writer.
+// its way from a computing goroutine to the writer.
 type tile struct {
 	item  *Item
 	index int // in Plan.Items
 	row0  int
 	rows  int
 	last  bool
+	bytes int // of the source
 	cost  int64
-	src   []byte
 	out   [][]byte // bytes for each output of the item
 	stats numeric.Stats
 	err   error
@@ -38,6 +38,7 @@ type pool struct {
 
 // scratch is what one computing goroutine reuses from tile to tile.
 type scratch struct {
+	src    []byte
 	floats []float32
 	num    numeric.Scratch
 }
@@ -59,7 +60,7 @@ func newPool(workers int) *pool {
 
 func (p *pool) close() { close(p.work); p.wg.Wait() }
 
-// buffers recycles the source buffers of tiles.
+// buffers recycles what tiles write.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, copyBytes); return &b }}
 
 func getBuffer(n int) []byte {
@@ -77,8 +78,9 @@ func putBuffer(b []byte) {
 	}
 }
 
-// writeShard writes one shard: a goroutine reads tiles, the pool computes
-// them, and this one writes them in order with a running hash.
+// writeShard writes one shard. The pool reads and computes tiles, each on one
+// core from first to last, so that a tile stays in its cache; this goroutine's
+// helpers deal them out and write them in order, while the Writer hashes.
 func (c *converter) writeShard(ctx context.Context, f *File, pool *pool, budget int64) (err error) {
 	unlock, err := c.shardLock(f)
 	if err != nil {
@@ -104,7 +106,7 @@ func (c *converter) writeShard(ctx context.Context, f *File, pool *pool, budget 
 	sem := semaphore.NewWeighted(budget)
 	g.Go(func() error {
 		defer close(order)
-		return c.readTiles(ctx, f, pool, sem, budget, order)
+		return c.dealTiles(ctx, f, pool, sem, budget, order)
 	})
 	receipt := &receipt{Name: f.Plan.Name, Size: f.Plan.Size}
 	g.Go(func() error { return c.writeTiles(ctx, f, w, sem, order, receipt) })
@@ -120,22 +122,19 @@ func (c *converter) writeShard(ctx context.Context, f *File, pool *pool, budget 
 	return c.keepReceipt(receipt)
 }
 
-// readTiles cuts the items of a file into tiles, reads them in order and hands
-// them to the pool.
-func (c *converter) readTiles(ctx context.Context, f *File, pool *pool, sem *semaphore.Weighted, budget int64, order chan<- *tile) error {
+// dealTiles cuts the items of a file into tiles and hands them to the pool in
+// order.
+func (c *converter) dealTiles(ctx context.Context, f *File, pool *pool, sem *semaphore.Weighted, budget int64, order chan<- *tile) error {
 	for _, i := range f.Items {
 		it := &c.plan.Items[i]
 		step, unit := c.cut(it)
 		cost, _ := c.plan.tileCost(it)
 		total := int(it.Bytes / max(unit, 1))
 		for at := 0; at == 0 || at < total; at += step {
-			t := &tile{item: it, index: i, row0: at, rows: min(step, total-at), cost: min(cost, budget), done: make(chan struct{})}
+			rows := min(step, total-at)
+			t := &tile{item: it, index: i, row0: at, rows: rows, bytes: rows * int(unit), cost: min(cost, budget), done: make(chan struct{})}
 			t.last = at+step >= total
 			if err := sem.Acquire(ctx, t.cost); err != nil {
-				return err
-			}
-			t.src = getBuffer(t.rows * int(unit))
-			if err := c.src.ReadAt(it.Source, it.Offset+int64(at)*unit, t.src); err != nil {
 				return err
 			}
 			select {
@@ -143,12 +142,7 @@ func (c *converter) readTiles(ctx context.Context, f *File, pool *pool, sem *sem
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			job := func(s *scratch) { c.compute(t, s); close(t.done) }
-			if it.Action == Copy || it.Action == Alias {
-				t.out = [][]byte{t.src}
-				close(t.done)
-				continue
-			}
+			job := func(s *scratch) { t.err = c.compute(t, s); close(t.done) }
 			select {
 			case pool.work <- job:
 			case <-ctx.Done():
@@ -172,35 +166,47 @@ func (c *converter) cut(it *Item) (step int, unit int64) {
 	return copyBytes / int(max(size, 1)), size
 }
 
-// compute turns a tile's source bytes into output bytes.
-func (c *converter) compute(t *tile, s *scratch) {
+// compute reads a tile and turns it into output bytes.
+func (c *converter) compute(t *tile, s *scratch) error {
 	it := t.item
-	n := len(t.src) * 8 / it.Source.DType.Bits()
+	unit := int64(t.bytes / max(t.rows, 1))
+	if it.Action == Copy || it.Action == Alias {
+		b := getBuffer(t.bytes)
+		t.out = [][]byte{b}
+		return c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*unit, b)
+	}
+	if cap(s.src) < t.bytes {
+		s.src = make([]byte, t.bytes)
+	}
+	src := s.src[:t.bytes]
+	if err := c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*unit, src); err != nil {
+		return err
+	}
+	n := t.bytes * 8 / it.Source.DType.Bits()
 	if cap(s.floats) < n {
 		s.floats = make([]float32, n)
 	}
 	x := s.floats[:n]
-	if t.err = layout.DecodeFloats(x, t.src, it.Source.DType); t.err != nil {
-		return
+	if err := layout.DecodeFloats(x, src, it.Source.DType); err != nil {
+		return err
 	}
 	if it.Action == Widen {
-		t.out = [][]byte{numeric.AppendF32(nil, x)}
-		return
+		t.out = [][]byte{numeric.AppendF32(getBuffer(4 * n)[:0], x)}
+		return nil
 	}
 	_, k := it.Weight.Dims()
 	m, stats, err := numeric.Quantize(c.plan.lay.Numeric(it.Weight, c.plan.arith()), x, t.rows, k, &s.num)
 	var nf *numeric.NonFiniteError
 	if errors.As(err, &nf) {
-		t.err = &NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: int64(t.row0 + nf.Row), Col: int64(nf.Col), Value: nf.Value}
-		return
+		return &NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: int64(t.row0 + nf.Row), Col: int64(nf.Col), Value: nf.Value}
 	} else if err != nil {
-		t.err = fmt.Errorf("%s: %w", it.Name(), err)
-		return
+		return fmt.Errorf("%s: %w", it.Name(), err)
 	}
 	t.stats = stats
 	t.out = make([][]byte, len(it.Outputs))
 	t.out[0] = getBuffer(t.rows * k)[:0]
-	t.out, t.err = c.plan.lay.AppendTile(it.Weight, t.row0, m, t.out)
+	t.out, err = c.plan.lay.AppendTile(it.Weight, t.row0, m, t.out)
+	return err
 }
 
 // writeTiles writes tiles in order: an item's first output as it comes, its
@@ -226,21 +232,23 @@ func (c *converter) writeTiles(ctx context.Context, f *File, w *safetensors.Writ
 			side, stats = make([][]byte, len(t.out)), numeric.Stats{}
 		}
 		stats.Add(t.stats)
-		for k, b := range t.out {
-			switch o := (output{t.index, k}); {
-			case isLate(late, o):
+		for k, b := range t.out[1:] {
+			if o := (output{t.index, k + 1}); isLate(late, o) {
 				late[o] = append(late[o], b...)
-			case k == 0:
-				if _, err := w.Write(b); err != nil {
-					return err
-				}
-			default:
-				side[k] = append(side[k], b...)
+			} else {
+				side[k+1] = append(side[k+1], b...)
 			}
+		}
+		free := func() { putBuffer(t.out[0]); sem.Release(t.cost) }
+		if o := (output{t.index, 0}); isLate(late, o) {
+			late[o] = append(late[o], t.out[0]...)
+			free()
+		} else if err := w.WriteThen(t.out[0], free); err != nil {
+			return err
 		}
 		if t.last {
 			for _, b := range side[1:] {
-				if _, err := w.Write(b); err != nil {
+				if err := w.WriteThen(b, nil); err != nil {
 					return err
 				}
 			}
@@ -248,15 +256,10 @@ func (c *converter) writeTiles(ctx context.Context, f *File, w *safetensors.Writ
 				r.Tensors = append(r.Tensors, TensorStats{Name: t.item.Name(), Scheme: t.item.Scheme, Stats: stats})
 			}
 		}
-		c.tick(int64(len(t.src)), shortName(t.item))
-		putBuffer(t.src)
-		if t.item.Action == Quantize {
-			putBuffer(t.out[0])
-		}
-		sem.Release(t.cost)
+		c.tick(int64(t.bytes), shortName(t.item))
 	}
 	for _, o := range f.tail {
-		if _, err := w.Write(late[o]); err != nil {
+		if err := w.WriteThen(late[o], nil); err != nil {
 			return err
 		}
 	}

@@ -33,15 +33,15 @@ func (p *Plan) tileRows(w layout.Weight) int {
 	return min(rows, max(n, 1))
 }
 
-// tileCost estimates the bytes that a tile holds between reading and writing,
-// and those of a worker's scratch while it is computed.
+// tileCost estimates the bytes that a tile holds until it is written and hashed,
+// and those of a worker's scratch while it is read and computed.
 func (p *Plan) tileCost(it *Item) (flight, scratch int64) {
 	if it.Action != Quantize {
 		return copyBytes * 3, 0 // widening doubles
 	}
 	_, k := it.Weight.Dims()
 	elements := int64(p.tileRows(it.Weight)) * int64(k)
-	return elements*int64(it.Source.DType.Bits()/8) + elements*5/4 + 64<<10, elements * 7
+	return elements*5/4 + 64<<10, elements * (7 + int64(it.Source.DType.Bits()/8))
 }
 
 // largest returns the highest costs over all items.
@@ -72,7 +72,7 @@ func (p *Plan) fixedMemory() int64 { return baseMemory + int64(len(p.Items))*ite
 func (p *Plan) laneBudget(o ConvertOptions, lanes int) int64 {
 	flight, scratch, spool := p.largest()
 	free := o.MaxMemory/10*7 - p.fixedMemory() - scratch*int64(o.Workers) - 2*spool*int64(lanes)
-	want := flight * int64(2*o.Workers+4) // every worker busy, one read ahead, one being written
+	want := flight * int64(2*o.Workers+8) // every worker busy, some being written, some hashed
 	return max(min(free/int64(lanes), want), 2*flight)
 }
 

@@ -1,10 +1,7 @@
 package safetensors
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"hash"
 	"io"
 	"path/filepath"
 
@@ -12,14 +9,15 @@ import (
 )
 
 // Writer writes the data of a planned file from its first byte to its last.
-// The file has a temporary name until Commit. A Writer is for one goroutine.
+// The file has a temporary name until Commit. A Writer is for one goroutine;
+// it hashes in a goroutine of its own, which ends with Commit or Abort.
 type Writer struct {
 	fs      fsx.FS
 	f       fsx.File
 	plan    *FilePlan
 	path    string // final
 	written int64
-	sum     hash.Hash
+	hash    *hasher
 	err     error // first failure; nothing is written after it
 	done    bool
 }
@@ -30,12 +28,12 @@ var errDone = errors.New("the file is finished")
 // the header. On failure nothing is left behind. Errors are [*Error]; ErrIO
 // carries the cause, for instance ENOSPC for a disk that is too small.
 func Create(fsys fsx.FS, dir string, plan *FilePlan) (*Writer, error) {
-	w := &Writer{fs: fsys, plan: plan, path: filepath.Join(dir, plan.Name), sum: newHash()}
+	w := &Writer{fs: fsys, plan: plan, path: filepath.Join(dir, plan.Name)}
 	f, err := fsx.CreateTemp(fsys, w.path)
 	if err != nil {
 		return nil, w.fail("cannot be created", err)
 	}
-	w.f = f
+	w.f, w.hash = f, newHasher()
 	if err := f.Preallocate(plan.Size); err != nil {
 		return nil, errors.Join(w.fail("cannot reserve "+commas(plan.Size)+" bytes", err), w.Abort())
 	}
@@ -79,18 +77,36 @@ func (w *Writer) current() string {
 
 // Write appends data. More than the plan has room for is refused as a whole.
 func (w *Writer) Write(p []byte) (int, error) {
-	if w.err != nil {
-		return 0, w.err
+	if err := w.room(p); err != nil {
+		return 0, err
 	}
-	if w.done {
-		return 0, w.fail("cannot be written", errDone)
+	hashed := make(chan struct{})
+	w.hash.add(p, func() { close(hashed) })
+	n, err := w.store(p)
+	<-hashed
+	return n, err
+}
+
+// WriteThen is Write for data that the caller gives away: hashing may go on
+// after it has returned. free, unless nil, is called exactly once, from any
+// goroutine, when p is no longer needed.
+func (w *Writer) WriteThen(p []byte, free func()) error {
+	err := w.room(p)
+	if err == nil {
+		_, err = w.store(p)
 	}
-	if int64(len(p)) > w.plan.Size-w.written {
-		w.err = &Error{Kind: ErrSpec, File: w.path, Offset: w.written,
-			Reason: "is planned with " + commas(w.plan.Size) + " bytes; " + commas(w.written+int64(len(p))) + " were given"}
-		return 0, w.err
+	if err == nil {
+		w.hash.add(p, free) // after the file has it: free means both
+	} else if free != nil {
+		free()
 	}
-	n, err := w.writeAndHash(p)
+	return err
+}
+
+// store writes to the file. After a failure the hash is worthless, but then the
+// file is given up.
+func (w *Writer) store(p []byte) (int, error) {
+	n, err := w.f.Write(p)
 	w.written += int64(n)
 	if err == nil && n < len(p) {
 		err = io.ErrShortWrite
@@ -101,26 +117,19 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// overlapFrom is the size from which hashing beside writing pays.
-const overlapFrom = 128 << 10
-
-// writeAndHash does both at once for large chunks: either alone runs at about
-// the speed of a good disk. After a short write the hash is worthless, but
-// then the file is given up.
-func (w *Writer) writeAndHash(p []byte) (int, error) {
-	if len(p) < overlapFrom {
-		n, err := w.f.Write(p)
-		w.sum.Write(p[:n])
-		return n, err
+// room refuses what the plan has no place for.
+func (w *Writer) room(p []byte) error {
+	if w.err != nil {
+		return w.err
 	}
-	hashed := make(chan struct{})
-	go func() {
-		defer close(hashed)
-		w.sum.Write(p)
-	}()
-	n, err := w.f.Write(p)
-	<-hashed
-	return n, err
+	if w.done {
+		return w.fail("cannot be written", errDone)
+	}
+	if int64(len(p)) > w.plan.Size-w.written {
+		w.err = &Error{Kind: ErrSpec, File: w.path, Offset: w.written,
+			Reason: "is planned with " + commas(w.plan.Size) + " bytes; " + commas(w.written+int64(len(p))) + " were given"}
+	}
+	return w.err
 }
 
 // Commit checks that all planned bytes were written, makes them durable and
@@ -140,10 +149,11 @@ func (w *Writer) Commit() (sha256hex string, err error) {
 		return "", errors.Join(w.err, w.Abort())
 	}
 	w.done = true
+	sum := w.hash.finish()
 	if err := fsx.Commit(w.fs, w.f, w.path); err != nil {
 		return "", &Error{Kind: ErrIO, File: w.path, Offset: -1, Reason: "cannot be finished", Err: err}
 	}
-	return hexSum(w.sum), nil
+	return sum, nil
 }
 
 // Abort removes the temporary file. After Commit or Abort it does nothing, so
@@ -153,6 +163,7 @@ func (w *Writer) Abort() error {
 		return nil
 	}
 	w.done = true
+	w.hash.finish()
 	if err := fsx.Discard(w.fs, w.f); err != nil {
 		return &Error{Kind: ErrIO, File: w.path, Offset: -1, Reason: "leaves a temporary file behind", Err: err}
 	}
@@ -167,7 +178,3 @@ func writeFile(fsys fsx.FS, dir, name string, data []byte) error {
 	}
 	return nil
 }
-
-func newHash() hash.Hash { return sha256.New() }
-
-func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }

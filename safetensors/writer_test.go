@@ -9,7 +9,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -325,19 +327,52 @@ func TestHashFile(t *testing.T) {
 	require.ErrorIs(t, err, ErrPath)
 }
 
-// TestLargeChunks takes the path on which hashing and writing overlap.
-func TestLargeChunks(t *testing.T) {
-	dir := t.TempDir()
-	plan, err := PlanFile("m.safetensors", []Spec{{"a", U8, []int64{3*overlapFrom + 5}}}, nil)
+// TestWriteThen gives pieces away: each is freed once, hashed in order, and
+// refused ones are freed as well.
+func TestWriteThen(t *testing.T) {
+	const size = 1 << 20
+	plan, err := PlanFile("m.safetensors", []Spec{{"a", U8, []int64{size}}}, nil)
 	require.NoError(t, err)
-	data := bytes.Repeat([]byte("0123456"), overlapFrom)[:3*overlapFrom+5]
-	sum, err := writeAll(fsx.OS, dir, plan, data, overlapFrom+1)
-	require.NoError(t, err)
+	data := bytes.Repeat([]byte("0123456"), size)[:size]
 	want := sha256.Sum256(append(bytes.Clone(plan.Header), data...))
+	give := func(w *Writer) (freed *atomic.Int64, pieces int64, err error) {
+		freed = new(atomic.Int64)
+		for p := range slices.Chunk(bytes.Clone(data), 10_007) {
+			pieces++
+			if err = w.WriteThen(p, func() { clear(p); freed.Add(1) }); err != nil {
+				break
+			}
+		}
+		return freed, pieces, err
+	}
+	w, err := Create(fsx.OS, t.TempDir(), plan)
+	require.NoError(t, err)
+	freed, pieces, err := give(w)
+	require.NoError(t, err)
+	var spec *Error
+	require.ErrorAs(t, w.WriteThen([]byte{1}, func() { freed.Add(1) }), &spec, "beyond the plan")
+	assert.ErrorIs(t, spec, ErrSpec)
+	require.NoError(t, w.Abort())
+	assert.Equal(t, pieces+1, freed.Load())
+
+	w, err = Create(fsx.OS, t.TempDir(), plan)
+	require.NoError(t, err)
+	freed, pieces, err = give(w)
+	require.NoError(t, err)
+	sum, err := w.Commit()
+	require.NoError(t, err)
 	assert.Equal(t, hex.EncodeToString(want[:]), sum)
-	fsys := &fsx.Faulty{FS: fsx.OS, FailAt: 4, Err: syscall.ENOSPC, Short: true}
-	_, err = writeAll(fsys, t.TempDir(), plan, data, overlapFrom+1)
+	assert.Equal(t, pieces, freed.Load())
+	onDisk, _, err := HashFile(w.Path())
+	require.NoError(t, err)
+	assert.Equal(t, sum, onDisk, "no piece is freed before the file has it")
+
+	w, err = Create(&fsx.Faulty{FS: fsx.OS, FailAt: 6, Err: syscall.ENOSPC, Short: true}, t.TempDir(), plan)
+	require.NoError(t, err)
+	freed, pieces, err = give(w)
 	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.NoError(t, w.Abort())
+	assert.Equal(t, pieces, freed.Load())
 }
 
 // TestWriterIsWriter keeps io.Copy working.

@@ -1,27 +1,30 @@
-// Command quantize measures conversions beside the limits of the machine they
-// run on: the rates of copying memory and of writing and reading files, taken
-// in the same run. Ratios are what to quote; the rates themselves change from
-// machine to machine and from hour to hour.
+// Command quantize measures conversions beside the floor of the machine they
+// run on. The floor is the time to read the same bytes, to stream them through
+// memory, to hash the result (SHA-256) and to write it, each alone on all
+// cores and added; it is taken before every conversion, so that both see the
+// same machine. Ratios are what to quote; rates change from hour to hour.
 //
-//	go run ./internal/bench/quantize [-bytes 1GiB] [-dir DIR] [-runs 3] [-json]
+//	go run ./internal/bench/quantize [-bytes 1GiB] [-dir DIR] [-runs 5] [-json FILE]
 //
 // The source is a synthetic checkpoint with GLM-4.5-Air's widths; source and
-// results lie in DIR (default: the system's temporary folder) and are removed.
-// Every figure is the median of the runs. Results are flushed to the disk.
+// results lie in DIR (default: /dev/shm where there is one, or the system's
+// temporary folder) and are removed. Figures are medians of the runs. Results
+// are flushed as always, which costs nothing on a memory file system.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"time"
 
-	"github.com/glmconv/glmconv/internal/bench/limits"
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/internal/synth"
 	"github.com/glmconv/glmconv/quant"
@@ -29,22 +32,45 @@ import (
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// figure is one line of the table.
+// figure is one conversion beside its floor; times in seconds, medians.
 type figure struct {
-	Name  string  `json:"name"`
-	GBps  float64 `json:"gb_per_s"`        // of the source, for conversions
-	Ratio float64 `json:"ratio,omitempty"` // to the memory copy
+	Name   string  `json:"name"`
+	GBps   float64 `json:"source_gb_per_s"`
+	Time   float64 `json:"seconds"`
+	Floor  float64 `json:"floor_seconds"`
+	Read   float64 `json:"floor_read_seconds"`
+	Stream float64 `json:"floor_stream_seconds"`
+	Hash   float64 `json:"floor_hash_seconds"`
+	Write  float64 `json:"floor_write_seconds"`
+	Ratio  float64 `json:"ratio"` // time to floor, median of the pairs
+}
+
+// options say what to measure.
+type options struct {
+	source       synth.Options
+	size         string
+	dir          string
+	runs         int
+	only         string
+	json         string
+	processorLog string
 }
 
 func main() {
-	size := flag.String("bytes", "1GiB", "size of the source")
-	dir := flag.String("dir", "", "where source and results lie")
-	runs := flag.Int("runs", 3, "measurements of each figure")
-	asJSON := flag.Bool("json", false, "print JSON")
+	o := options{source: synth.Options{Preset: "glm-4.5-air"}}
+	flag.StringVar(&o.size, "bytes", "1GiB", "size of the source")
+	flag.StringVar(&o.dir, "dir", "", "where source and results lie")
+	flag.IntVar(&o.runs, "runs", 5, "measurements of each figure")
+	flag.StringVar(&o.only, "scheme", "", "only this scheme")
+	flag.StringVar(&o.json, "json", "", "also write JSON to this file")
+	flag.StringVar(&o.processorLog, "cpuprofile", "", "write a processor profile to this file")
 	flag.Parse()
-	figures, err := measure(context.Background(), *dir, *size, *runs)
+	figures, err := measure(context.Background(), o)
 	if err == nil {
-		err = show(os.Stdout, figures, *asJSON)
+		err = show(os.Stdout, figures)
+	}
+	if err == nil && o.json != "" {
+		err = store(o.json, figures)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -52,95 +78,126 @@ func main() {
 	}
 }
 
-func show(w io.Writer, figures []figure, asJSON bool) error {
-	if asJSON {
-		return json.NewEncoder(w).Encode(map[string]any{"schema": "glmconv.bench-quantize/1", "figures": figures})
-	}
+func show(w io.Writer, figures []figure) error {
+	_, err := fmt.Fprintf(w, "%-28s %9s %8s %8s %6s   floor: read + stream + hash + write\n", "conversion", "GB/s", "time s", "floor s", "ratio")
 	for _, f := range figures {
-		if _, err := fmt.Fprintf(w, "%-28s %6.2f GB/s   %5.2f of the memory copy\n", f.Name, f.GBps, f.Ratio); err != nil {
-			return err
+		if err == nil {
+			_, err = fmt.Fprintf(w, "%-28s %9.2f %8.3f %8.3f %6.2f   %.3f + %.3f + %.3f + %.3f\n", f.Name, f.GBps, f.Time, f.Floor, f.Ratio, f.Read, f.Stream, f.Hash, f.Write)
 		}
 	}
-	return nil
+	return err
+}
+
+func store(name string, figures []figure) error {
+	b, err := json.MarshalIndent(map[string]any{"schema": "glmconv.bench-quantize/2", "figures": figures}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, append(b, '\n'), 0o600)
 }
 
 // measure makes the source and takes all figures.
-func measure(ctx context.Context, dir, size string, runs int) (_ []figure, err error) {
-	want, err := progress.ParseBytes(size)
-	if err != nil {
-		return nil, err
+func measure(ctx context.Context, o options) (_ []figure, err error) {
+	dir := o.dir
+	if dir == "" {
+		dir = os.TempDir()
+		if st, err := os.Stat("/dev/shm"); err == nil && st.IsDir() {
+			dir = "/dev/shm"
+		}
 	}
 	if dir, err = os.MkdirTemp(dir, "glmconv-bench-*"); err != nil {
 		return nil, err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	o, err := synth.ScaleTo(synth.Options{Preset: "glm-4.5-air"}, want)
-	if err != nil {
-		return nil, err
-	}
-	plan, err := synth.NewPlan(o)
-	if err != nil {
-		return nil, err
-	}
-	src := filepath.Join(dir, "source")
-	if err := plan.Write(ctx, src); err != nil {
-		return nil, err
-	}
-	ckpt, err := safetensors.OpenDir(src)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	ckpt, files, err := source(ctx, filepath.Join(dir, "source"), o)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = ckpt.Close() }()
-
-	var out []figure
-	add := func(name string, one func() (bytes int64, err error)) error {
-		var rates []float64
-		for range max(runs, 1) {
-			start := time.Now()
-			n, err := one()
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			rates = append(rates, float64(n)/time.Since(start).Seconds()/1e9)
+	b := newBench(dir)
+	if o.processorLog != "" {
+		f, err := os.Create(o.processorLog)
+		if err != nil {
+			return nil, err
 		}
-		slices.Sort(rates)
-		f := figure{Name: name, GBps: rates[len(rates)/2]}
-		out = append(out, f)
-		out[len(out)-1].Ratio = f.GBps / out[0].GBps
-		return nil
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return nil, err
+		}
+		defer func() { pprof.StopCPUProfile(); err = errors.Join(err, f.Close()) }()
 	}
-	a, b := make([]byte, 256<<20), make([]byte, 256<<20)
-	copy(b, a)
-	copy(a, b) // both paged in
-	if err := add("memory copy, one thread", func() (int64, error) { return int64(copy(a, b)), nil }); err != nil {
-		return nil, err
-	}
-	file := filepath.Join(dir, "plain")
-	if err := add("write and flush a file", func() (int64, error) { return int64(len(a)), limits.WriteFile(file, int64(len(a)), a) }); err != nil {
-		return nil, err
-	}
-	if err := add("read it, cached", func() (int64, error) { return int64(len(b)), limits.ReadFile(file, b) }); err != nil {
-		return nil, err
-	}
+	var out []figure
 	for _, c := range []struct {
 		s quant.Scheme
 		f quant.Format
-	}{{quant.FP8, layout.CompressedTensors}, {quant.FP8Block, layout.HFFP8}, {quant.W8A8, layout.CompressedTensors}, {quant.W8A8, layout.Ascend}, {quant.W4A8, layout.Ascend}, {quant.W4A16, layout.CompressedTensors}} {
+	}{
+		{quant.W8A8, layout.CompressedTensors}, {quant.W8A8, layout.Ascend}, {quant.FP8, layout.CompressedTensors}, {quant.FP8Block, layout.HFFP8},
+		{quant.W4A8, layout.CompressedTensors}, {quant.W4A8, layout.Ascend}, {quant.W4A16, layout.CompressedTensors},
+	} {
+		if o.only != "" && string(c.s) != o.only {
+			continue
+		}
 		p, err := quant.NewPlan(ckpt, c.s, c.f, quant.Options{})
 		if err != nil {
 			return nil, err
 		}
-		dst := filepath.Join(dir, "result")
-		err = add(fmt.Sprintf("%s %s", c.s, c.f), func() (int64, error) {
-			if err := os.RemoveAll(dst); err != nil {
-				return 0, err
-			}
-			_, err := quant.Convert(ctx, p, ckpt, dst, quant.ConvertOptions{})
-			return p.SourceBytes, err
-		})
+		f, err := b.conversion(ctx, p, ckpt, files, o.runs)
 		if err != nil {
 			return nil, err
 		}
+		f.Name = fmt.Sprintf("%s %s", c.s, c.f)
+		out = append(out, f)
 	}
 	return out, nil
+}
+
+// source makes a checkpoint of about the given size and lists its shards.
+func source(ctx context.Context, dir string, o options) (*safetensors.Checkpoint, []string, error) {
+	want, err := progress.ParseBytes(o.size)
+	if err != nil {
+		return nil, nil, err
+	}
+	scaled, err := synth.ScaleTo(o.source, want)
+	if err != nil {
+		return nil, nil, err
+	}
+	plan, err := synth.NewPlan(scaled)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := plan.Write(ctx, dir); err != nil {
+		return nil, nil, err
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.safetensors"))
+	if err != nil {
+		return nil, nil, err
+	}
+	ckpt, err := safetensors.OpenDir(dir)
+	return ckpt, files, err
+}
+
+// conversion pairs one conversion with its floor, runs times.
+func (b *bench) conversion(ctx context.Context, p *quant.Plan, ckpt *safetensors.Checkpoint, files []string, runs int) (f figure, err error) {
+	dst := filepath.Join(b.dir, "result")
+	var all [7][]float64 // ratio, time, floor and its parts
+	for range max(runs, 1) {
+		if err := os.RemoveAll(dst); err != nil {
+			return f, err
+		}
+		fl, err := b.floor(files, p.SourceBytes, p.ResultBytes)
+		if err != nil {
+			return f, err
+		}
+		start := time.Now()
+		if _, err := quant.Convert(ctx, p, ckpt, dst, quant.ConvertOptions{}); err != nil {
+			return f, err
+		}
+		took := time.Since(start)
+		for i, v := range []float64{took.Seconds() / fl.total().Seconds(), took.Seconds(), fl.total().Seconds(), fl.read.Seconds(), fl.stream.Seconds(), fl.hash.Seconds(), fl.write.Seconds()} {
+			all[i] = append(all[i], v)
+		}
+	}
+	m := func(i int) float64 { slices.Sort(all[i]); return all[i][len(all[i])/2] }
+	f = figure{Ratio: m(0), Time: m(1), Floor: m(2), Read: m(3), Stream: m(4), Hash: m(5), Write: m(6)}
+	f.GBps = float64(p.SourceBytes) / f.Time / 1e9
+	return f, os.RemoveAll(dst)
 }

@@ -2,24 +2,59 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/synth"
 )
 
-func TestShow(t *testing.T) {
+func TestShowAndStore(t *testing.T) {
+	figures := []figure{{Name: "w8a8 ascend", GBps: 2.5, Time: 0.4, Floor: 0.2, Ratio: 2}}
 	var b bytes.Buffer
-	figures := []figure{{"memory copy", 10, 1}, {"w8a8 ascend", 2.5, 0.25}}
-	require.NoError(t, show(&b, figures, false))
-	assert.Contains(t, b.String(), "2.50 GB/s    0.25 of the memory copy")
-	b.Reset()
-	require.NoError(t, show(&b, figures, true))
+	require.NoError(t, show(&b, figures))
+	assert.Regexp(t, `w8a8 ascend +2\.50 +0\.400 +0\.200 +2\.00`, b.String())
+	name := filepath.Join(t.TempDir(), "out.json")
+	require.NoError(t, store(name, figures))
+	raw, err := os.ReadFile(name)
+	require.NoError(t, err)
 	var got struct {
 		Schema  string
 		Figures []figure
 	}
-	require.NoError(t, json.Unmarshal(b.Bytes(), &got))
+	require.NoError(t, json.Unmarshal(raw, &got))
 	assert.Equal(t, figures, got.Figures)
+}
+
+// TestMeasure takes one figure of a small source: every part of the floor takes
+// time, and nothing is left behind.
+func TestMeasure(t *testing.T) {
+	dir := t.TempDir()
+	config, err := os.ReadFile("../../../testdata/configs/nano-glm5.json")
+	require.NoError(t, err)
+	figures, err := measure(context.Background(), options{source: synth.Options{Config: config}, size: "16MiB", dir: dir, only: "w8a8", runs: 1})
+	require.NoError(t, err)
+	require.Len(t, figures, 2)
+	for _, f := range figures {
+		for _, v := range []float64{f.Time, f.Floor, f.Read, f.Stream, f.Hash, f.Write, f.Ratio, f.GBps} {
+			assert.Positive(t, v, f)
+		}
+	}
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+	assert.Equal(t, 10*time.Millisecond, floor{1e6, 2e6, 3e6, 4e6}.total())
+}
+
+func TestNarrow(t *testing.T) {
+	src, dst := filled(256), make([]byte, 128)
+	narrow(dst, src)
+	assert.Equal(t, []byte{0 + 8, 1 + 9, 2 + 10}, dst[:3])
+	narrow(nil, nil)
 }
