@@ -16,7 +16,12 @@ fuzz-short: ; ./.ci/fuzz 10s
 cross: ; GOOS=linux GOARCH=arm64 $(GO) build ./... && GOOS=darwin GOARCH=arm64 $(GO) build ./... && GOOS=windows GOARCH=amd64 $(GO) vet ./safetensors ./internal/fsx
 bench-quantize: build ; $(GO) run ./internal/bench/quantize
 interop: ; ./interop/run
-generate: ; cd internal/asm && $(GO) run ./tile -out ../../runtime/kernel/tile_amd64.s -stubs ../../runtime/kernel/tile_asm_amd64.go -pkg kernel && $(GO) run ./convert -out ../../quant/numeric/convert_amd64.s -stubs ../../quant/numeric/convert_asm_amd64.go -pkg numeric && $(GO) run ./limits -out ../bench/limits/limits_amd64.s -stubs ../bench/limits/limits_asm_amd64.go -pkg limits
+generate:
+	cd internal/asm && $(GO) run ./tile -out ../../runtime/kernel/tile_amd64.s -stubs ../../runtime/kernel/tile_asm_amd64.go -pkg kernel
+	cd internal/asm && $(GO) run ./panel -out ../../runtime/kernel/panel_amd64.s -stubs ../../runtime/kernel/panel_asm_amd64.go -pkg kernel
+	cd internal/asm && $(GO) run ./rows -out ../../runtime/kernel/rows_amd64.s -stubs ../../runtime/kernel/rows_asm_amd64.go -pkg kernel
+	cd internal/asm && $(GO) run ./convert -out ../../quant/numeric/convert_amd64.s -stubs ../../quant/numeric/convert_asm_amd64.go -pkg numeric
+	cd internal/asm && $(GO) run ./limits -out ../bench/limits/limits_amd64.s -stubs ../bench/limits/limits_asm_amd64.go -pkg limits
 generated: generate ; git diff --exit-code -- '*_amd64.s' '*_asm_amd64.go'
 ci: ; ./.ci/run
 clean: ; rm -rf bin out .cache interop/.cache interop/.venv-*

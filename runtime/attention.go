@@ -67,39 +67,70 @@ func (a *gqa) forward(ctx context.Context, m *Model, l *refs, x []float32, spans
 			return nil, err
 		}
 	}
-	a.rotate(q, k, spans)
-	places := a.remember(k, v, spans)
+	a.rotate(m, q, k, spans)
+	a.remember(k, v, spans)
 	o := make([]float32, len(q))
-	work := 2 * a.heads * a.dim * m.longest(spans)
-	m.workers.Each(len(places), 1, work, func(lo, hi int) {
-		var scores []float32
-		for i := lo; i < hi; i++ {
-			n := a.heads * a.dim
-			scores = a.row(o[i*n:][:n], q[i*n:][:n], places[i], scores)
-		}
-	})
+	a.attend(m, o, q, spans)
 	return m.linear(ctx, m.input(o, a.heads*a.dim), l.o, nil)
 }
 
+// attend computes o [R, heads·dim]: runs of a sequence's tokens for each key
+// head.
+func (a *gqa) attend(m *Model, o, q []float32, spans []Span) {
+	group, w := a.heads/a.kvHeads, a.heads*a.dim
+	shared := kernel.Attention{Heads: group, KeyDim: a.dim, ValueDim: a.dim, Scale: float32(math.Pow(float64(a.dim), -0.5))}
+	type task struct{ span, row, tokens, first int }
+	var tasks []task
+	row := 0
+	for i, s := range spans {
+		n := s.Cache.Len()
+		step := shared.Block(n)
+		for lo := 0; lo < s.N; lo += step {
+			tasks = append(tasks, task{i, row + lo, min(step, s.N-lo), n - s.N + lo + 1})
+		}
+		row += s.N
+	}
+	work := 2 * group * a.dim * m.longest(spans) * len(q) / w / max(len(tasks), 1)
+	m.workers.Each(len(tasks)*a.kvHeads, 1, work, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			t, head := tasks[i/a.kvHeads], i%a.kvHeads
+			cache, at := spans[t.span].Cache, head*a.dim
+			stream := func(s int) kernel.Rows {
+				return func(t int) ([]float32, int, int) {
+					rows, n := cache.run(s, t)
+					return rows[at:], a.kvHeads * a.dim, n
+				}
+			}
+			x := shared
+			x.Tokens, x.First, x.Keys, x.Values = t.tokens, t.first, stream(0), stream(1)
+			at2 := t.row*w + head*group*a.dim
+			x.Attend(o[at2:], w, q[at2:], w)
+		}
+	})
+}
+
 // rotate applies rope to every head of every row.
-func (a *gqa) rotate(q, k []float32, spans []Span) {
-	cos, sin := make([]float32, len(a.rope.Inv)), make([]float32, len(a.rope.Inv))
+func (a *gqa) rotate(m *Model, q, k []float32, spans []Span) {
 	row := 0
 	for _, s := range spans {
-		for i := range s.N {
-			if s.At != nil && a.sections != nil {
-				a.rope.AnglesAxes(cos, sin, s.At[i], a.sections)
-			} else {
-				a.rope.Angles(cos, sin, s.Pos+i)
+		at := row
+		m.workers.Each(s.N, 1, (a.heads+a.kvHeads)*a.dim, func(lo, hi int) {
+			cos, sin := make([]float32, len(a.rope.Inv)), make([]float32, len(a.rope.Inv))
+			for i := lo; i < hi; i++ {
+				if s.At != nil && a.sections != nil {
+					a.rope.AnglesAxes(cos, sin, s.At[i], a.sections)
+				} else {
+					a.rope.Angles(cos, sin, s.Pos+i)
+				}
+				for h := range a.heads {
+					kernel.RotateHalf(q[((at+i)*a.heads+h)*a.dim:][:a.dim], cos, sin)
+				}
+				for h := range a.kvHeads {
+					kernel.RotateHalf(k[((at+i)*a.kvHeads+h)*a.dim:][:a.dim], cos, sin)
+				}
 			}
-			for h := range a.heads {
-				kernel.RotateHalf(q[(row*a.heads+h)*a.dim:][:a.dim], cos, sin)
-			}
-			for h := range a.kvHeads {
-				kernel.RotateHalf(k[(row*a.kvHeads+h)*a.dim:][:a.dim], cos, sin)
-			}
-			row++
-		}
+		})
+		row += s.N
 	}
 }
 
@@ -109,45 +140,18 @@ type place struct {
 	slot  int
 }
 
-// remember appends keys and values to the caches and returns where each row
-// stands.
-func (a *gqa) remember(k, v []float32, spans []Span) []place {
+// remember appends keys and values to the caches.
+func (a *gqa) remember(k, v []float32, spans []Span) {
 	w := a.kvHeads * a.dim
-	var places []place
+	r := 0
 	for _, s := range spans {
 		first := s.Cache.grow(s.N, w, w)
 		for i := range s.N {
-			r := len(places)
 			copy(s.Cache.row(0, first+i), k[r*w:][:w])
 			copy(s.Cache.row(1, first+i), v[r*w:][:w])
-			places = append(places, place{s.Cache, first + i})
+			r++
 		}
 	}
-	return places
-}
-
-// row computes the attention of one token: all heads, over all slots up to its
-// own. scores is scratch.
-func (a *gqa) row(o, q []float32, p place, scores []float32) []float32 {
-	n := p.slot + 1
-	if cap(scores) < n {
-		scores = make([]float32, n+n/2)
-	}
-	scores = scores[:n]
-	scale := float32(math.Pow(float64(a.dim), -0.5))
-	group := a.heads / a.kvHeads
-	for h := range a.heads {
-		qh, at := q[h*a.dim:][:a.dim], h/group*a.dim
-		for t := range scores {
-			scores[t] = kernel.Dot(qh, p.cache.row(0, t)[at:]) * scale
-		}
-		kernel.Softmax(scores)
-		oh := o[h*a.dim:][:a.dim]
-		for t, s := range scores {
-			kernel.Axpy(oh, s, p.cache.row(1, t)[at:])
-		}
-	}
-	return scores
 }
 
 // longest returns the largest number of slots that a row will see.

@@ -61,6 +61,18 @@ func (c *LayerCache) row(stream, slot int) []float32 {
 	return c.streams[stream][(slot-c.base)*w:][:w:w]
 }
 
+// run returns the rows of a stream from a slot on and how many of them lie one
+// after the other.
+func (c *LayerCache) run(stream, slot int) (rows []float32, n int) {
+	end := c.Len()
+	for c.parent != nil && slot < c.base {
+		end = min(end, c.base)
+		c = c.parent
+	}
+	w := c.widths[stream]
+	return c.streams[stream][(slot-c.base)*w : (end-c.base)*w], end - slot
+}
+
 // release frees the rows but keeps the length: the cache cannot be read again.
 func (c *LayerCache) release() {
 	clear(c.streams)

@@ -48,8 +48,8 @@ func quantizeInt8(q []int8, x []float32, divisor float32) float32 {
 		return s // codes 0: the products become NaN and are not mistaken for numbers
 	}
 	q = q[:len(x)]
-	for i, v := range x {
-		q[i] = int8(min(max(roundEven(v/s), -128), 127))
+	for i := quantizeVector(q, x, s); i < len(x); i++ {
+		q[i] = int8(min(max(roundEven(x[i]/s), -128), 127))
 	}
 	return s
 }
@@ -89,8 +89,8 @@ func roundE4M3(v, x []float32) float32 {
 
 // AbsMax returns max |x[i]|, 0 for no elements, NaN if one is NaN.
 func AbsMax(x []float32) float32 {
-	var top uint32 // magnitudes order like their bits, NaN above all
-	for _, v := range x {
+	top, n := absMaxVector(x) // magnitudes order like their bits, NaN above all
+	for _, v := range x[n:] {
 		top = max(top, math.Float32bits(v)&0x7fffffff)
 	}
 	return math.Float32frombits(top)

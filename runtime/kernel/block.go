@@ -6,8 +6,8 @@ import "math"
 func RMSNorm(dst, x, w []float32, eps float64) {
 	inv := float32(1 / math.Sqrt(float64(Dot(x, x)/float32(len(x)))+eps))
 	dst, w = dst[:len(x)], w[:len(x)]
-	for i, v := range x {
-		dst[i] = float32(v*inv) * w[i]
+	for i := normVector(dst, x, w, inv); i < len(x); i++ {
+		dst[i] = float32(x[i]*inv) * w[i]
 	}
 }
 
@@ -22,7 +22,8 @@ func RMSNormRows(dst, x, w []float32, eps float64) {
 // SwiGLU writes silu(gate)·up to dst, which may be either; silu(z) = z·sigmoid(z).
 func SwiGLU(dst, gate, up []float32) {
 	up, dst = up[:len(gate)], dst[:len(gate)]
-	for i, z := range gate {
+	for i := swigluVector(dst, gate, up); i < len(dst); i++ {
+		z := gate[i]
 		dst[i] = float32(z/(1+Exp(-z))) * up[i]
 	}
 }
@@ -32,15 +33,17 @@ func Softmax(s []float32) {
 	if len(s) == 0 {
 		return
 	}
-	top := s[0]
-	for _, v := range s[1:] {
+	top, n := maxVector(s, s[0])
+	for _, v := range s[n:] {
 		top = max(top, v)
 	}
-	for i, v := range s {
-		s[i] = Exp(v - top)
+	var lanes [8]float32
+	for i := expSumVector(s, top, &lanes); i < len(s); i++ {
+		s[i] = Exp(s[i] - top)
+		lanes[i&7] += s[i]
 	}
-	inv := 1 / Sum(s)
-	for i := range s {
+	inv := 1 / fold(&lanes)
+	for i := scaleVector(s, inv); i < len(s); i++ {
 		s[i] *= inv
 	}
 }

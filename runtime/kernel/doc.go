@@ -17,8 +17,13 @@
 // in halves. The twins with vector instructions (internal/asm, chosen by
 // internal/cpu) have 8 or 16 lanes, fuse the multiplication with the addition
 // and begin a new sum every 1024 elements: they agree to K·2^-24·Σ|p| with the
-// plain kernels, and among themselves to the bit whatever the tile. Integer products are exact in int32 and so agree in any
-// order: |code|·|code|·K ≤ 2^14·K, hence K may be up to 131,071.
+// plain kernels, and among themselves to the bit whatever the tile. Integer
+// products are exact in int32 and so agree in any order:
+// |code|·|code|·K ≤ 2^14·K, hence K may be up to 131,071.
+//
+// Attention sums scores and weighted values in order of k, one chain for each
+// element (PanelF32). Norms, SwiGLU, softmax and the rounding of activations
+// have one order everywhere: their twins give the bits of plain Go.
 //
 // Weights and activations are row-major: y[M,N] = x[M,K] · w[N,K]ᵀ, and row i
 // of y starts at y[i·ldy].

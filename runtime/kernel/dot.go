@@ -5,9 +5,21 @@ package kernel
 func Dot(a, b []float32) float32 {
 	n := len(a)
 	b = b[:n]
+	var l [8]float32
+	i := dotVector(a, b, &l)
+	if i == 0 && n >= 8 {
+		i = dotGo(a, b, &l)
+	}
+	for j := 0; i+j < n; j++ {
+		l[j] += float32(a[i+j] * b[i+j])
+	}
+	return fold(&l)
+}
+
+// dotGo writes the lanes of the elements that come in eights.
+func dotGo(a, b []float32, lanes *[8]float32) (i int) {
 	var l0, l1, l2, l3, l4, l5, l6, l7 float32
-	i := 0
-	for ; i+8 <= n; i += 8 {
+	for ; i+8 <= len(a); i += 8 {
 		x, w := a[i:i+8:i+8], b[i:i+8:i+8]
 		// The conversions forbid fusing: the same bits on every machine.
 		l0 += float32(x[0] * w[0])
@@ -19,21 +31,15 @@ func Dot(a, b []float32) float32 {
 		l6 += float32(x[6] * w[6])
 		l7 += float32(x[7] * w[7])
 	}
-	if i < n {
-		lanes := [8]float32{l0, l1, l2, l3, l4, l5, l6, l7}
-		for j := 0; i+j < n; j++ {
-			lanes[j] += float32(a[i+j] * b[i+j])
-		}
-		return fold(&lanes)
-	}
-	return ((l0 + l4) + (l2 + l6)) + ((l1 + l5) + (l3 + l7))
+	*lanes = [8]float32{l0, l1, l2, l3, l4, l5, l6, l7}
+	return i
 }
 
 // Sum returns Σ a[k] in the order of the package comment.
 func Sum(a []float32) float32 {
 	var lanes [8]float32
-	for i, x := range a {
-		lanes[i&7] += x
+	for i := sumVector(a, &lanes); i < len(a); i++ {
+		lanes[i&7] += a[i]
 	}
 	return fold(&lanes)
 }
@@ -66,7 +72,7 @@ func DotInt8(a []int8, b []byte) int32 {
 // sum.
 func Axpy(dst []float32, p float32, v []float32) {
 	v = v[:len(dst)]
-	for i := range dst {
+	for i := axpyVector(dst, p, v); i < len(dst); i++ {
 		dst[i] += float32(p * v[i])
 	}
 }
@@ -74,7 +80,7 @@ func Axpy(dst []float32, p float32, v []float32) {
 // Add adds v to dst.
 func Add(dst, v []float32) {
 	v = v[:len(dst)]
-	for i := range dst {
+	for i := addVector(dst, v); i < len(dst); i++ {
 		dst[i] += v[i]
 	}
 }

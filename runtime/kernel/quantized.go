@@ -6,6 +6,15 @@ import "github.com/glmconv/glmconv/quant/numeric"
 // codes: exact integer sums over each scale block along K, then scales
 // (package comment: W8A8, W4A8). w has BlockRows 1.
 func Int8(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, workers *Workers) {
+	if panels.suits(a.M, w) {
+		panels.int8(y, ldy, a, w, workers)
+		return
+	}
+	int8Tiles(y, ldy, a, w, workers)
+}
+
+// int8Tiles is Int8 by dot products: few tokens, and any widths.
+func int8Tiles(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, workers *Workers) {
 	k, groups := w.Cols, w.ScaleCols()
 	workers.Each(w.Rows, rowBlock, a.M*k+k, func(lo, hi int) {
 		acc := ints(a.M * rowBlock)
@@ -46,7 +55,11 @@ func int8Rows(buf []byte, w *numeric.Matrix, j, r int) []byte {
 	if w.Code != numeric.Int4 {
 		return src
 	}
-	return numeric.UnpackNibbles(buf[:0], src, w.Cols)
+	if w.Cols%2 == 1 {
+		return numeric.UnpackNibbles(buf[:0], src, w.Cols)
+	}
+	unpackNibbles(buf, src)
+	return buf[:r*w.Cols]
 }
 
 // E4M3 computes y[M,N] from FP8 activations and a weight of E4M3 or int4 codes

@@ -37,3 +37,21 @@ func Compute(threads int) (out Limits) {
 		return float64(len(buf))
 	}))
 }
+
+// Peak runs the multiply-accumulate loop of a name on a number of threads for
+// about a number of turns each and returns GMAC/s, 0 if this processor does not
+// have the loop. It is for measurements that take turns with what they are
+// compared with.
+func Peak(name string, threads, turns int) float64 {
+	for _, l := range loops() {
+		if l.name == name {
+			return Timed(func() float64 {
+				return onAll(threads, func(int) float64 {
+					l.run(turns)
+					return float64(turns) * float64(l.macs)
+				})
+			})
+		}
+	}
+	return 0
+}

@@ -1,0 +1,201 @@
+// Command rows generates the AVX2 twins of runtime/kernel's loops over rows:
+// norms, activations, softmax, rounding. Each repeats the plain loop operation
+// by operation (no fused multiply-adds, eight lanes where lanes are summed), so
+// that results are the same to the bit. Counts are multiples of what a turn
+// takes; the rest is left to plain Go.
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+func main() {
+	ConstraintExpr("!purego")
+	constants()
+	dot()
+	sum()
+	top()
+	absMax()
+	each("addAVX2", "dst, v *float32, n int", "adds v to dst", func(_ reg.VecVirtual, v Mem, x reg.VecVirtual) reg.VecVirtual {
+		VADDPS(v, x, x)
+		return x
+	})
+	each("axpyAVX2", "dst, v *float32, n int, p float32", "adds p·v, rounded, to dst", func(p reg.VecVirtual, v Mem, x reg.VecVirtual) reg.VecVirtual {
+		t := YMM()
+		VMULPS(v, p, t)
+		VADDPS(t, x, x)
+		return x
+	})
+	each("scaleAVX2", "dst *float32, n int, p float32", "multiplies dst by p", func(p reg.VecVirtual, _ Mem, x reg.VecVirtual) reg.VecVirtual {
+		VMULPS(p, x, x)
+		return x
+	})
+	norm()
+	swiglu()
+	expSum()
+	quantize()
+	widen()
+	nibbles()
+	sumInt8()
+	Generate()
+}
+
+// text declares a function and loads its pointers and count.
+func text(name, params, result, doc string) (load func(string) reg.GPVirtual) {
+	TEXT(name, NOSPLIT, fmt.Sprintf("func(%s)%s", params, result))
+	Pragma("noescape")
+	Doc(fmt.Sprintf("%s %s.", name, doc))
+	return func(p string) reg.GPVirtual {
+		r := GP64()
+		Load(Param(p), r)
+		return r
+	}
+}
+
+// broadcast spreads a float32 parameter.
+func broadcast(p string) reg.VecVirtual {
+	v := YMM()
+	x := XMM()
+	Load(Param(p), x)
+	VBROADCASTSS(x, v)
+	return v
+}
+
+// loop runs body for n elements, step at a time; body advances its pointers.
+func loop(n reg.GPVirtual, step int, body func()) {
+	Label("loop")
+	body()
+	SUBQ(Imm(uint64(step)), n)
+	JNZ(LabelRef("loop"))
+}
+
+func done() {
+	VZEROUPPER()
+	RET()
+}
+
+func ahead(bytes int, p ...reg.GPVirtual) {
+	for _, r := range p {
+		ADDQ(Imm(uint64(bytes)), r)
+	}
+}
+
+// each updates dst, eight elements a turn; the parameters are dst, v and p or a
+// part of them.
+func each(name, params, doc string, op func(p reg.VecVirtual, v Mem, x reg.VecVirtual) reg.VecVirtual) {
+	load := text(name, params, "", doc+"; n is a multiple of 8, not 0")
+	dst, n := load("dst"), load("n")
+	ptrs := []reg.GPVirtual{dst}
+	var v Mem
+	if name != "scaleAVX2" {
+		v.Base = load("v")
+		ptrs = append(ptrs, v.Base.(reg.GPVirtual))
+	}
+	var p reg.VecVirtual
+	if name != "addAVX2" {
+		p = broadcast("p")
+	}
+	loop(n, 8, func() {
+		x := YMM()
+		VMOVUPS(Mem{Base: dst}, x)
+		x = op(p, v, x)
+		VMOVUPS(x, Mem{Base: dst})
+		ahead(32, ptrs...)
+	})
+	done()
+}
+
+func dot() {
+	load := text("dotAVX2", "a, b *float32, n int, lanes *[8]float32", "", "writes the lanes of Σ a·b, each product and sum rounded; n is a multiple of 8, not 0")
+	a, b, n, out := load("a"), load("b"), load("n"), load("lanes")
+	acc := YMM()
+	VXORPS(acc, acc, acc)
+	loop(n, 8, func() {
+		x := YMM()
+		VMOVUPS(Mem{Base: a}, x)
+		VMULPS(Mem{Base: b}, x, x)
+		VADDPS(x, acc, acc)
+		ahead(32, a, b)
+	})
+	VMOVUPS(acc, Mem{Base: out})
+	done()
+}
+
+func sum() {
+	load := text("sumAVX2", "a *float32, n int, lanes *[8]float32", "", "adds a to the lanes; n is a multiple of 8, not 0")
+	a, n, out := load("a"), load("n"), load("lanes")
+	acc := YMM()
+	VMOVUPS(Mem{Base: out}, acc)
+	loop(n, 8, func() {
+		VADDPS(Mem{Base: a}, acc, acc)
+		ahead(32, a)
+	})
+	VMOVUPS(acc, Mem{Base: out})
+	done()
+}
+
+// fold8 reduces eight lanes.
+func fold8(v reg.VecVirtual, op func(x, y Op, to reg.VecVirtual)) reg.VecVirtual {
+	hi, lo := XMM(), v.AsX()
+	VEXTRACTF128(Imm(1), v, hi)
+	r := XMM()
+	op(hi, lo, r)
+	VPSHUFD(Imm(0x4e), r, hi)
+	op(hi, r, r)
+	VPSHUFD(Imm(0xb1), r, hi)
+	op(hi, r, r)
+	return r
+}
+
+func top() {
+	load := text("maxAVX2", "x *float32, n int", " float32", "returns the largest of x, which holds no NaN; n is a multiple of 8, not 0")
+	x, n := load("x"), load("n")
+	acc := YMM()
+	VMOVUPS(Mem{Base: x}, acc)
+	loop(n, 8, func() {
+		VMAXPS(Mem{Base: x}, acc, acc)
+		ahead(32, x)
+	})
+	r := fold8(acc, func(x, y Op, to reg.VecVirtual) { VMAXPS(x, y, to) })
+	VZEROUPPER()
+	Store(r, ReturnIndex(0))
+	RET()
+}
+
+func absMax() {
+	load := text("absMaxAVX2", "x *float32, n int", " uint32", "returns the largest of the bits of |x|; n is a multiple of 8, not 0")
+	x, n := load("x"), load("n")
+	acc, mask := YMM(), YMM()
+	VPXOR(acc, acc, acc)
+	VPCMPEQD(mask, mask, mask)
+	VPSRLD(Imm(1), mask, mask)
+	loop(n, 8, func() {
+		v := YMM()
+		VPAND(Mem{Base: x}, mask, v)
+		VPMAXUD(v, acc, acc)
+		ahead(32, x)
+	})
+	r, g := fold8(acc, func(x, y Op, to reg.VecVirtual) { VPMAXUD(x, y, to) }), GP32()
+	VMOVD(r, g)
+	VZEROUPPER()
+	Store(g, ReturnIndex(0))
+	RET()
+}
+
+func norm() {
+	load := text("normAVX2", "dst, x, w *float32, n int, inv float32", "", "writes (x·inv)·w; n is a multiple of 8, not 0")
+	dst, x, w, n := load("dst"), load("x"), load("w"), load("n")
+	inv := broadcast("inv")
+	loop(n, 8, func() {
+		v := YMM()
+		VMULPS(Mem{Base: x}, inv, v)
+		VMULPS(Mem{Base: w}, v, v)
+		VMOVUPS(v, Mem{Base: dst})
+		ahead(32, dst, x, w)
+	})
+	done()
+}

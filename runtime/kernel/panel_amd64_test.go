@@ -1,0 +1,217 @@
+//go:build !purego
+
+package kernel
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/cpu"
+	"github.com/glmconv/glmconv/quant/numeric"
+)
+
+type panelCase struct {
+	name string
+	*panelPath
+}
+
+func panelPaths(t testing.TB) (out []panelCase) {
+	for _, p := range []struct {
+		panelCase
+		need cpu.Level
+	}{{panelCase{"avx2", panelsAVX2}, cpu.AVX2}, {panelCase{"avx512", panelsAVX512}, cpu.AVX512}} {
+		if p.need > cpu.Current() {
+			t.Logf("this processor does not run the %s kernels", p.name)
+			continue
+		}
+		out = append(out, p.panelCase)
+	}
+	return out
+}
+
+// TestPanelInt8: the panels give the bits of the plain dot products, for every
+// number of tokens, width, group and kind of code, at the extremes too.
+func TestPanelInt8(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, p := range panelPaths(t) {
+		for turn := range 150 {
+			m, n := 1+r.IntN(30), 1+r.IntN(70)
+			k := 4 * (1 + r.IntN(60))
+			if turn%10 == 0 {
+				k = 4 * (300 + r.IntN(300))
+			}
+			code, block := numeric.Int8, k
+			if r.IntN(2) == 0 {
+				code = numeric.Int4
+			}
+			if r.IntN(2) == 0 {
+				block = 4 * (1 + r.IntN(12))
+			}
+			w := matrix(r, code, n, k, 1, block)
+			a := QuantizeInt8(normals(r, m*k), m, k, 127)
+			if turn%5 == 0 {
+				for i := range a.Q {
+					a.Q[i] = -128
+				}
+				for i := range w.Codes {
+					w.Codes[i] = 0x88
+				}
+			}
+			require.True(t, p.suits(max(m, panelRows), w))
+			ldy := n + r.IntN(3)
+			want, got := filled(m*ldy, 77), filled(m*ldy, 77)
+			plainInt8(want, ldy, a, w)
+			p.int8(got, ldy, a, w, &Workers{N: 1 + r.IntN(3)})
+			sameBits(t, want, got, fmt.Sprintf("%s m=%d n=%d k=%d block=%d code=%d", p.name, m, n, k, block, code))
+		}
+	}
+}
+
+// plainInt8 is Int8 without vector instructions.
+func plainInt8(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix) {
+	was := tileInt8
+	tileInt8 = tileInt8Go
+	defer func() { tileInt8 = was }()
+	plainly(func() { int8Tiles(y, ldy, a, w, nil) })
+}
+
+func filled(n int, v float32) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = v
+	}
+	return x
+}
+
+// TestPanelF32: every path is as close to the plain kernel as float32 allows,
+// the same to the bit among paths, blocks and cuts of k, and touches nothing
+// beside its block.
+func TestPanelF32(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for turn := range 200 {
+		m, n, k := 1+r.IntN(27), 1+r.IntN(80), 1+r.IntN(150)
+		ldx, ldw, ldy := k+r.IntN(3), n+r.IntN(3), n+r.IntN(3)
+		x, w := normals(r, m*ldx), normals(r, k*ldw)
+		start := normals(r, m*ldy)
+		clone := func() []float32 { return append([]float32(nil), start...) }
+		for _, add := range []bool{false, true} {
+			want := clone()
+			panelF32Go(want, ldy, x, ldx, w, ldw, m, n, k, add)
+			var first []float32
+			for _, p := range panelPaths(t) {
+				got := clone()
+				p.f32(got, ldy, x, ldx, w, ldw, m, n, k, add)
+				for i := range got {
+					if i%ldy >= n {
+						require.Equal(t, start[i], got[i])
+					} else {
+						require.InDelta(t, want[i], got[i], 1e-4)
+					}
+				}
+				what := fmt.Sprintf("%s turn %d m=%d n=%d k=%d", p.name, turn, m, n, k)
+				if first != nil {
+					sameBits(t, first, got, what)
+				}
+				first = got
+				cut := clone()
+				c := r.IntN(k)
+				if c > 0 {
+					p.f32(cut, ldy, x, ldx, w, ldw, m, n, c, add)
+				}
+				p.f32(cut, ldy, x[c:], ldx, w[c*ldw:], ldw, m, n, k-c, add || c > 0)
+				sameBits(t, got, cut, what+" cut")
+				i := r.IntN(m)
+				one := append([]float32(nil), start[i*ldy:][:n]...)
+				p.f32(one, n, x[i*ldx:], ldx, w, ldw, 1, n, k, add)
+				sameBits(t, got[i*ldy:][:n], one, what+" one row")
+			}
+		}
+	}
+	assert.Panics(t, func() { PanelF32(make([]float32, 7), 4, make([]float32, 8), 4, make([]float32, 16), 4, 2, 4, 4, false) })
+	assert.Panics(t, func() { PanelF32(make([]float32, 8), 4, make([]float32, 8), 4, make([]float32, 15), 4, 2, 4, 4, false) })
+}
+
+func TestTranspose(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	was := panels
+	defer func() { panels = was }()
+	for _, p := range panelPaths(t) {
+		panels = p.panelPath
+		for range 200 {
+			rows, cols := 1+r.IntN(40), 1+r.IntN(70)
+			lds, ldd := cols+r.IntN(3), rows+r.IntN(3)
+			src, dst := normals(r, rows*lds), filled(cols*ldd, 77)
+			transpose(dst, ldd, src, lds, rows, cols)
+			for i, v := range dst {
+				if c, j := i/ldd, i%ldd; j < rows {
+					require.Equal(t, src[j*lds+c], v, "%d × %d", rows, cols)
+				} else {
+					require.EqualValues(t, 77, v)
+				}
+			}
+		}
+	}
+}
+
+func FuzzPanelInt8(f *testing.F) {
+	f.Add(uint64(1), uint8(5), uint8(33), uint8(17), uint8(4), false)
+	f.Add(uint64(2), uint8(13), uint8(7), uint8(40), uint8(0), true)
+	f.Fuzz(func(t *testing.T, seed uint64, m, n, steps, block uint8, int4 bool) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		k := 4 * (1 + int(steps))
+		code, bc := numeric.Int8, k
+		if int4 {
+			code = numeric.Int4
+		}
+		if block > 0 {
+			bc = min(k, 4*int(block))
+		}
+		rows, cols := 1+int(m%40), 1+int(n%100)
+		w := matrix(r, code, cols, k, 1, bc)
+		a := QuantizeInt8(odd(r, rows*k), rows, k, 127)
+		want := make([]float32, rows*cols)
+		plainInt8(want, cols, a, w)
+		for _, p := range panelPaths(t) {
+			got := make([]float32, rows*cols)
+			p.int8(got, cols, a, w, nil)
+			sameBits(t, want, got, p.name)
+		}
+	})
+}
+
+// BenchmarkInt8 is an expert's projection, from memory: each turn has weights
+// of its own.
+func BenchmarkInt8(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 1))
+	const n, k, copies = 1408, 4096, 4
+	was := panels
+	defer func() { panels = was }()
+	for _, c := range []struct {
+		name  string
+		code  numeric.Code
+		block int
+	}{{"int8", numeric.Int8, k}, {"int4 channel", numeric.Int4, k}, {"int4 group 128", numeric.Int4, 128}} {
+		var w []*numeric.Matrix
+		for range copies {
+			w = append(w, matrix(r, c.code, n, k, 1, c.block))
+		}
+		for _, p := range panelPaths(b) {
+			for _, m := range []int{8, 32, 64, 256} {
+				x := normals(r, m*k)
+				y := make([]float32, m*n)
+				a := QuantizeInt8(x, m, k, 127)
+				b.Run(fmt.Sprintf("%s/%s/M=%d", c.name, p.name, m), func(b *testing.B) {
+					panels = p.panelPath
+					for i := 0; b.Loop(); i++ {
+						Int8(y, n, a, w[i%copies], nil)
+					}
+					b.ReportMetric(float64(b.N)*float64(m)*n*k/b.Elapsed().Seconds()/1e9, "GMAC/s")
+				})
+			}
+		}
+	}
+}
