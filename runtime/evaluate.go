@@ -268,6 +268,15 @@ func (d *DraftEval) Next(ctx context.Context, tr *Trace) ([][]float32, error) {
 	return out, nil
 }
 
+// Keep forgets all but the first n sequences: those after them were wanted for
+// the steps so far.
+func (d *DraftEval) Keep(n int) {
+	d.seqs, d.states, d.first, d.forks = d.seqs[:n], d.states[:n], d.first[:n], d.forks[:n]
+	if len(d.keys) > n {
+		d.keys = d.keys[:n]
+	}
+}
+
 // Top returns the index of the largest logit of each row of z [R, V], the
 // lowest among equals.
 func Top(z []float32, vocab int) []int {

@@ -91,12 +91,12 @@ func (r *Result) forward(ctx context.Context, srcDir, dstDir string, state *stat
 	if err != nil {
 		return err
 	}
-	defer func() { _ = src.close() }()
+	defer func() { r.Bytes += src.read.Load(); _ = src.close() }()
 	res, err := openSide(dstDir, o)
 	if err != nil {
 		return r.broken(ctx, err)
 	}
-	defer func() { _ = res.close() }()
+	defer func() { r.Bytes += res.read.Load(); _ = res.close() }()
 	if err := sameShape(src, res); err != nil {
 		return err
 	}
@@ -133,6 +133,7 @@ func (r *Result) passes(ctx context.Context, src, res *side, seqs [][]int, vocab
 	p := point{Result: r, Sums: make([]layerSums, src.m.Layers())}
 	if at != nil && len(at.Sums) == len(p.Sums) {
 		p = at.point
+		r.Bytes += p.Read // by the run that this one goes on with
 	}
 	o.layersToDo(seqs, len(p.Sums))
 	o.layersDone(seqs[:p.First], len(p.Sums))
@@ -140,23 +141,29 @@ func (r *Result) passes(ctx context.Context, src, res *side, seqs [][]int, vocab
 		o.layersDone(o.batch(seqs[p.First:], src.m.Config()), p.Layer)
 	}
 	for p.First < len(seqs) {
+		if rule := r.enough(p.Rows); rule != "" && !o.AllTokens {
+			r.Stopped = &Stopped{p.First, len(seqs), rule}
+			r.Identity.Sequences, r.Identity.IDsSHA256 = p.First, fingerprint(seqs[:p.First])
+			break
+		}
 		batch := o.batch(seqs[p.First:], src.m.Config())
 		save := func(layer int, x, y []float32, a, b []runtime.Span) error {
 			if !state.due() {
 				return nil
 			}
 			p.Layer, p.KeysA, p.KeysB = layer, keysOf(a), keysOf(b)
+			p.Read = src.read.Load() + res.read.Load()
 			return state.save(&p, x, y)
 		}
-		if err := lockstep(ctx, src, res, batch, p.Sums, at, save, o); err != nil {
+		if err := lockstep(ctx, src, res, batch, p.First, p.Sums, at, save, o); err != nil {
 			return err
 		}
 		at = nil
-		rows, err := logitRows(ctx, src, res, batch, p.First, vocab, o)
+		rows, noise, err := logitRows(ctx, src, res, batch, p.First, vocab, o)
 		if err != nil {
 			return err
 		}
-		p.Rows = append(p.Rows, rows...)
+		p.Rows, p.Noise = append(p.Rows, rows...), append(p.Noise, noise...)
 		if drafting {
 			if err := p.Drafts.compare(ctx, src, res, batch, rows, vocab, o); err != nil {
 				return err
@@ -174,7 +181,8 @@ func (r *Result) passes(ctx context.Context, src, res *side, seqs [][]int, vocab
 		r.Layers = append(r.Layers, p.Sums[l].layer(l))
 	}
 	r.judgeKeys()
-	r.judgeLogits(slices.DeleteFunc(p.Rows, func(x stats.Row) bool { return x.Pos < skip }))
+	r.judgeLogits(counted(p.Rows))
+	r.KL.Noise = stats.Summarize(counted(p.Noise)).MeanKL
 	if drafting {
 		r.judgeDrafts(&p.Drafts)
 	}
@@ -221,6 +229,7 @@ func (r *Result) judgeLogits(rows []stats.Row) {
 	for _, x := range rows {
 		r.Logits.PerToken = append(r.Logits.PerToken, x.KL)
 	}
+	r.Logits.Histogram, _ = Bins(r.Logits.PerToken)
 	r.Tokens, r.NRMSE, r.FlipRate = s.Tokens, s.NRMSE, s.FlipRate
 	r.KL = KL{Mean: s.MeanKL, Upper95: s.Upper95, P50: s.P50, P99: s.P99, P999: s.P999, Max: s.MaxKL, ReverseMean: s.ReverseMean, JSMean: s.JSMean}
 	switch {

@@ -62,11 +62,12 @@ func TestGoodConversionsPass(t *testing.T) {
 	}
 }
 
-// The figures depend neither on the threads nor on the size of the tiles.
+// The figures depend neither on the threads nor on the size of tiles and
+// batches.
 func TestWorkersChangeNoFigure(t *testing.T) {
 	src := testkit.Shared(t, "reference/nano-glm4moe")
 	dst := convertTo(t, src, layout.W8A8, layout.CompressedTensors)
-	o := verify.Options{Tokens: 160, SeqLen: 16, Workers: 1}
+	o := verify.Options{Tokens: 160, SeqLen: 16, Workers: 1, AllTokens: true}
 	a, _ := compare(t, src, dst, o)
 	o.Workers, o.MaxMemory = 2, 1<<20
 	b, _ := compare(t, src, dst, o)
@@ -167,4 +168,80 @@ func TestTooFewTokens(t *testing.T) {
 	r, text := compare(t, src, dst, verify.Options{Tokens: 32, SeqLen: 16})
 	assert.Equal(t, verify.Undecided, r.Verdict, text)
 	assert.Contains(t, r.Reason, "too few")
+}
+
+// TestStopsEarly: where memory holds a few sequences only, those of the first
+// batches decide, and the weights are not read for the rest. What is read does
+// not depend on the threads.
+func TestStopsEarly(t *testing.T) {
+	src := testkit.Shared(t, "reference/nano-glm4moe")
+	dst := convertTo(t, src, layout.W8A8, layout.CompressedTensors)
+	o := verify.Options{Tokens: 640, SeqLen: 32, MaxMemory: 4 << 20, Workers: 1, Tol: 0.2}
+	r, text := compare(t, src, dst, o)
+	require.Equal(t, verify.Pass, r.Verdict, text)
+	require.NotNil(t, r.Stopped, text)
+	assert.Equal(t, "pass", r.Stopped.Rule)
+	assert.Equal(t, 20, r.Stopped.Planned)
+	assert.GreaterOrEqual(t, r.Stopped.Sequences, 8)
+	assert.Less(t, r.Stopped.Sequences, 16)
+	assert.Equal(t, r.Stopped.Sequences*(32-4), r.Tokens)
+	assert.Contains(t, text, "which decide")
+	o.Workers = 2
+	again, _ := compare(t, src, dst, o)
+	again.Seconds, again.Identity.Threads = r.Seconds, r.Identity.Threads
+	assert.Equal(t, r, again)
+
+	// The other way round, and where nothing is decided.
+	o.Tol = 5e-5
+	r, text = compare(t, src, dst, o)
+	require.Equal(t, verify.Fail, r.Verdict, text)
+	require.NotNil(t, r.Stopped, text)
+	assert.Equal(t, "fail", r.Stopped.Rule)
+	o.Tol, o.AllTokens = 0, true
+	r, _ = compare(t, src, dst, o)
+	assert.Nil(t, r.Stopped)
+	assert.Equal(t, 640-20*4, r.Tokens)
+}
+
+// TestNoiseFloor: the source against itself, rounded to BF16 between layers, is
+// far below what 8 bits cost, and not nothing.
+func TestNoiseFloor(t *testing.T) {
+	for _, model := range []string{"nano-glm4moe", "nano-glm5"} {
+		src := testkit.Shared(t, "reference/"+model)
+		r, text := compare(t, src, convertTo(t, src, layout.W8A8, ""), verify.Options{})
+		assert.Positive(t, r.KL.Noise, text)
+		assert.Less(t, r.KL.Noise, 0.2*r.KL.Mean, text)
+		assert.Less(t, r.KL.Noise, 1e-4, text)
+		t.Logf("%s: noise %.3g, KL %.3g", model, r.KL.Noise, r.KL.Mean)
+		n := 0
+		for _, b := range r.Logits.Histogram {
+			n += b.Count
+		}
+		assert.Equal(t, r.Tokens, n)
+	}
+}
+
+// TestBytesRead: every byte of both checkpoints is read at least once without a
+// forward pass and twice with it, and small memory reads more than large.
+func TestBytesRead(t *testing.T) {
+	src := testkit.Shared(t, "reference/nano-glm4moe")
+	dst := convertTo(t, src, layout.W8A8, layout.CompressedTensors)
+	var size int64
+	for _, dir := range []string{src, dst} {
+		c, err := safetensors.OpenDir(dir)
+		require.NoError(t, err)
+		for _, x := range c.Tensors() {
+			size += x.Size
+		}
+		require.NoError(t, c.Close())
+	}
+	s, _ := static(t, src, dst)
+	assert.Greater(t, s.Bytes, size)
+	o := verify.Options{Tokens: 256, SeqLen: 32, AllTokens: true}
+	once, _ := compare(t, src, dst, o)
+	assert.Greater(t, once.Bytes, s.Bytes+size*9/10)
+	assert.Less(t, once.Bytes, s.Bytes+size*2, "the head is read once for all positions")
+	o.MaxMemory = 2 << 20
+	often, _ := compare(t, src, dst, o)
+	assert.Greater(t, often.Bytes, once.Bytes+size)
 }

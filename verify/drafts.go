@@ -51,8 +51,11 @@ func (r *Result) canDraft(src, res *side) bool {
 	return err == nil
 }
 
-// compare runs the MTP layers over some sequences. rows are those of the
-// trunks; the control feeds the source's layer the states of other positions.
+// compare runs the MTP layers over some sequences, both models at the same time.
+// rows are those of the trunks. At the first step the source's layer also reads
+// the states of other positions, the control, and the result's the source's
+// states: what it drafts of those is compared by logits, since agreement with
+// the trunk says little where wrong states draft nearly as well.
 func (d *drafts) compare(ctx context.Context, src, res *side, seqs [][]int, rows []stats.Row, vocab int, o *Options) error {
 	a, err := src.m.MTP()
 	if err != nil {
@@ -71,58 +74,85 @@ func (d *drafts) compare(ctx context.Context, src, res *side, seqs [][]int, rows
 		top, rows = append(top, own), rows[len(s):]
 	}
 	h := src.m.Config().HiddenSize
-	if err := d.Source.run(ctx, a, seqs, split(src.final, seqs, h), top, vocab, draftSteps); err != nil {
-		return err
-	}
-	if err := d.Result.run(ctx, b, seqs, split(res.final, seqs, h), top, vocab, draftSteps); err != nil {
-		return err
-	}
-	turned := split(src.final, seqs, h)
+	states, turned := split(src.final, seqs, h), split(src.final, seqs, h)
 	for i, x := range turned {
 		half := len(seqs[i]) / 2 * h
 		turned[i] = append(append(make([]float32, 0, len(x)), x[half:]...), x[:half]...)
 	}
-	if err := d.Control.run(ctx, a, seqs, turned, top, vocab, 1); err != nil {
-		return err
-	}
-	return d.differ(ctx, a, b, seqs, split(src.final, seqs, h), vocab, o)
-}
-
-// differ compares the logits of the first drafts, both layers reading the same
-// states: agreement with the trunk says little where wrong states draft nearly
-// as well.
-func (d *drafts) differ(ctx context.Context, a, b *runtime.MTP, seqs [][]int, states [][]float32, vocab int, o *Options) error {
-	x, err := runtime.NewDraftEval(a, seqs, states).Next(ctx, nil)
-	if err != nil {
-		return err
-	}
-	y, err := runtime.NewDraftEval(b, seqs, states).Next(ctx, nil)
-	if err != nil {
-		return err
-	}
-	for i, s := range seqs {
-		n := len(s) - 1
-		if n <= 0 {
-			continue
+	twice := append(slices.Clone(seqs), seqs...)
+	x := runtime.NewDraftEval(a, twice, append(slices.Clone(states), turned...))
+	y := runtime.NewDraftEval(b, twice, append(split(res.final, seqs, h), states...))
+	sides := []*draftRun{{count: &d.Source}, {count: &d.Result}}
+	for k := range draftSteps {
+		var p, q [][]float32
+		err := both(ctx,
+			func(ctx context.Context) (err error) { p, err = x.Next(ctx, nil); return err },
+			func(ctx context.Context) (err error) { q, err = y.Next(ctx, nil); return err })
+		if err != nil {
+			return err
 		}
-		h, batch := len(x[i])/n, o.logitBatch(n, vocab)
-		p, q := make([]float32, batch*vocab), make([]float32, batch*vocab)
-		for lo := 0; lo < n; lo += batch {
-			hi := min(lo+batch, n)
-			if err := gatherLogits(ctx, a, x[i][lo*h:hi*h], vocab, p); err != nil {
-				return err
-			}
-			if err := gatherLogits(ctx, b, y[i][lo*h:hi*h], vocab, q); err != nil {
-				return err
-			}
-			for j, v := range p[:(hi-lo)*vocab] {
-				e := float64(q[j]) - float64(v)
-				d.Diff += e * e
-				d.Size += float64(v) * float64(v)
-			}
+		z, w := slices.Concat(p...), slices.Concat(q...)
+		slots := 0
+		for _, s := range seqs {
+			slots += max(0, len(s)-k-1)
+		}
+		all := len(z) / h
+		var own, other = newChoices(all), newChoices(all)
+		diff, size := make([]float64, all), make([]float64, all)
+		err = o.heads(ctx, []head{{a.HeadPass(z), all}, {b.HeadPass(w), all}}, vocab, func(lo, width, stride int, z [][]float32) {
+			parallel(o.Workers, all, func(i int) {
+				p, q := z[0][i*stride:][:width], z[1][i*stride:][:width]
+				own.take(i, lo, p)
+				other.take(i, lo, q)
+				if k > 0 || i < slots {
+					return
+				}
+				// Row i of the result's is the source's states' row i − slots.
+				for j, v := range z[0][(i-slots)*stride:][:width] {
+					e := float64(q[j]) - float64(v)
+					diff[i] += e * e
+					size[i] += float64(v) * float64(v)
+				}
+			})
+		})
+		if err != nil {
+			return err
+		}
+		for i := range all {
+			d.Diff += diff[i]
+			d.Size += size[i]
+		}
+		sides[0].step(k, seqs, top, own.id[:slots])
+		sides[1].step(k, seqs, top, other.id[:slots])
+		if k == 0 {
+			(&draftRun{count: &d.Control}).step(0, seqs, top, own.id[slots:])
+			x.Keep(len(seqs))
+			y.Keep(len(seqs))
 		}
 	}
 	return nil
+}
+
+// choices are the largest logits of some rows so far, the first among equals.
+type choices struct {
+	best []float32
+	id   []int
+}
+
+func newChoices(n int) choices {
+	c := choices{make([]float32, n), make([]int, n)}
+	for i := range n {
+		c.best[i], c.id[i] = float32(math.Inf(-1)), -1
+	}
+	return c
+}
+
+func (c choices) take(i, lo int, z []float32) {
+	for j, v := range z {
+		if v > c.best[i] {
+			c.best[i], c.id[i] = v, lo+j
+		}
+	}
 }
 
 // judgeDrafts fills r.MTP and compares first drafts.
@@ -143,61 +173,35 @@ func (r *Result) judgeDrafts(d *drafts) {
 	}
 }
 
-// run takes teacher-forced draft steps and counts the positions where step k
-// chooses what the trunk chooses.
-func (c *draftCount) run(ctx context.Context, t *runtime.MTP, seqs [][]int, states [][]float32, top [][]int, vocab, steps int) error {
-	d := runtime.NewDraftEval(t, seqs, states)
-	run := make([][]bool, len(seqs)) // every step so far agrees, by slot
-	for k := range steps {
-		g, err := d.Next(ctx, nil)
-		if err != nil {
-			return err
-		}
-		for i := range seqs {
-			slots := max(0, len(seqs[i])-k-1)
-			if k == 0 {
-				run[i] = make([]bool, slots)
-			}
-			if slots == 0 {
-				continue
-			}
-			choice, err := choices(ctx, t, g[i], slots, vocab)
-			if err != nil {
-				return err
-			}
-			for p, id := range choice {
-				hit := id == top[i][p+k+1]
-				run[i][p] = hit && (k == 0 || run[i][p])
-				c.Slots[k]++
-				if hit {
-					c.Hits[k]++
-				}
-				if run[i][p] {
-					c.Streaks[k]++
-				}
-			}
-		}
-	}
-	return nil
+// draftRun counts the positions where step after step chooses what the trunk
+// chooses.
+type draftRun struct {
+	count *draftCount
+	run   [][]bool // every step so far agrees, by slot
 }
 
-// choices returns the index of the largest logit of each of n rows.
-func choices(ctx context.Context, t *runtime.MTP, g []float32, n, vocab int) ([]int, error) {
-	best, out := make([]float32, n), make([]int, n)
-	for i := range best {
-		best[i], out[i] = float32(math.Inf(-1)), -1
-	}
-	err := t.LogitTiles(ctx, g, func(lo, w int, z []float32) error {
-		for i := range n {
-			for j, v := range z[i*w:][:max(0, min(w, vocab-lo))] {
-				if v > best[i] {
-					best[i], out[i] = v, lo+j
-				}
+// step takes the choices of draft step k+1, slots of all sequences one after
+// the other.
+func (r *draftRun) step(k int, seqs, top [][]int, choice []int) {
+	c := r.count
+	for i, s := range seqs {
+		slots := max(0, len(s)-k-1)
+		if k == 0 {
+			r.run = append(r.run, make([]bool, slots))
+		}
+		for p, id := range choice[:slots] {
+			hit := id == top[i][p+k+1]
+			r.run[i][p] = hit && (k == 0 || r.run[i][p])
+			c.Slots[k]++
+			if hit {
+				c.Hits[k]++
+			}
+			if r.run[i][p] {
+				c.Streaks[k]++
 			}
 		}
-		return ctx.Err()
-	})
-	return out, err
+		choice = choice[slots:]
+	}
 }
 
 // split cuts rows [R, h] into those of each sequence.

@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -15,8 +19,21 @@ import (
 type side struct {
 	dir   string
 	m     *runtime.Model
-	final []float32 // [R, H] after model.norm
+	final []float32    // [R, H] after model.norm; the source's with the rounded rows after them
+	read  atomic.Int64 // bytes
 	close func() error
+}
+
+// counting is a checkpoint that counts the bytes that are read.
+type counting struct {
+	*safetensors.Checkpoint
+	n *atomic.Int64
+}
+
+// ReadAt implements runtime.Source.
+func (c counting) ReadAt(t safetensors.Info, off int64, p []byte) error {
+	c.n.Add(int64(len(p)))
+	return c.Checkpoint.ReadAt(t, off, p)
 }
 
 // openSide opens a checkpoint whose weights are streamed.
@@ -30,7 +47,7 @@ func openSide(dir string, o *Options) (*side, error) {
 		return nil, err
 	}
 	s := &side{dir: dir, close: ckpt.Close}
-	p, err := runtime.NewStreaming(cfg, ckpt, o.tile())
+	p, err := runtime.NewStreaming(cfg, counting{ckpt, &s.read}, o.tile())
 	if err == nil {
 		s.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: o.block(cfg)})
 	}
@@ -67,20 +84,31 @@ type layerSums struct {
 	Chosen               int
 }
 
-// lockstep runs both models layer by layer over some sequences and leaves the
-// states after model.norm in the sides. The result's layer reads its own states
-// and the source's in one pass, stacked: each weight is read once. It begins
-// where from says, if that is given, and calls save after each layer.
-func lockstep(ctx context.Context, src, res *side, seqs [][]int, sums []layerSums, from *resumed, save func(layer int, x, y []float32, a, b []runtime.Span) error, o *Options) error {
-	var ids []int
-	var a, b []runtime.Span
-	for _, s := range seqs {
+// noisy chooses the sequences that the noise floor is measured on: a quarter.
+func noisy(seq int) bool { return seq%4 == 0 }
+
+// lockstep runs both models layer by layer over some sequences, numbered from
+// first on, and leaves the states after model.norm in the sides. The result's
+// layer reads its own states and the source's in one pass, stacked, and the
+// source's layer its states and, for some sequences, the same rounded to BF16
+// after every layer, as engines keep them: each weight is read once. Both models
+// run at the same time, so that one reads while the other computes. The pass
+// begins where from says, if that is given, and calls save after each layer.
+func lockstep(ctx context.Context, src, res *side, seqs [][]int, first int, sums []layerSums, from *resumed, save func(layer int, x, y []float32, a, b []runtime.Span) error, o *Options) error {
+	var ids, again []int
+	var a, b, rounded []runtime.Span
+	for i, s := range seqs {
 		ids = append(ids, s...)
 		a = append(a, runtime.Span{N: len(s)})
+		if noisy(first + i) {
+			again = append(again, s...)
+			rounded = append(rounded, runtime.Span{N: len(s)})
+		}
 	}
 	b = append(slices.Clone(a), a...)
+	a = append(a, rounded...)
 	rows := len(ids)
-	x, err := src.m.Embed(ids)
+	x, err := src.m.Embed(slices.Concat(ids, again))
 	if err != nil {
 		return err
 	}
@@ -88,15 +116,15 @@ func lockstep(ctx context.Context, src, res *side, seqs [][]int, sums []layerSum
 	if err != nil {
 		return err
 	}
-	n := len(x)
-	y = append(y, x...)
-	first := 0
-	if from != nil && len(from.x) == n && len(from.y) == 2*n {
-		x, y, first = from.x, from.y, from.Layer
+	n := len(y)
+	y = append(y, x[:n]...)
+	start := 0
+	if from != nil && len(from.x) == len(x) && len(from.y) == len(y) {
+		x, y, start = from.x, from.y, from.Layer
 		putKeys(a, from.KeysA)
 		putKeys(b, from.KeysB)
 	}
-	for l := first; l < src.m.Layers(); l++ {
+	for l := start; l < src.m.Layers(); l++ {
 		for i := range a {
 			a[i].Cache = new(runtime.LayerCache)
 		}
@@ -104,27 +132,46 @@ func lockstep(ctx context.Context, src, res *side, seqs [][]int, sums []layerSum
 			b[i].Cache = new(runtime.LayerCache)
 		}
 		var own, other, keys, otherKeys [][]int32
-		err := src.m.Layer(ctx, l, x, a, &runtime.Trace{
-			Router: func(_, _ int, e []int32, _ []float32) { own = append(own, e) },
-			Keys:   func(_, _ int, k []int32) { keys = append(keys, k) },
+		err := both(ctx, func(ctx context.Context) error {
+			err := src.m.Layer(ctx, l, x, a, &runtime.Trace{
+				Router: func(_, row int, e []int32, _ []float32) {
+					if row < rows {
+						own = append(own, e)
+					}
+				},
+				Keys: func(_, row int, k []int32) {
+					if row < rows {
+						keys = append(keys, k)
+					}
+				},
+			})
+			if err != nil {
+				return fmt.Errorf("%s: %w", src.dir, err)
+			}
+			for i := n; i < len(x); i++ {
+				x[i] = numeric.RoundBF16(x[i])
+			}
+			return nil
+		}, func(ctx context.Context) error {
+			err := res.m.Layer(ctx, l, y, b, &runtime.Trace{
+				Router: func(_, row int, e []int32, _ []float32) {
+					if row < rows {
+						other = append(other, e)
+					}
+				},
+				Keys: func(_, _ int, k []int32) { otherKeys = append(otherKeys, k) },
+			})
+			if err != nil {
+				return fmt.Errorf("%s: %w", res.dir, err)
+			}
+			return nil
 		})
 		if err != nil {
-			return fmt.Errorf("%s: %w", src.dir, err)
+			return err
 		}
-		err = res.m.Layer(ctx, l, y, b, &runtime.Trace{
-			Router: func(_, row int, e []int32, _ []float32) {
-				if row < rows {
-					other = append(other, e)
-				}
-			},
-			Keys: func(_, _ int, k []int32) { otherKeys = append(otherKeys, k) },
-		})
-		if err != nil {
-			return fmt.Errorf("%s: %w", res.dir, err)
-		}
-		sums[l].add(x, y[:n], y[n:], own, other)
+		sums[l].add(x[:n], y[:n], y[n:], own, other)
 		sums[l].addKeys(seqs, keys, otherKeys)
-		copy(y[n:], x)
+		copy(y[n:], x[:n])
 		o.layerDone(rows)
 		if err := save(l+1, x, y, a, b); err != nil {
 			return err
@@ -135,6 +182,14 @@ func lockstep(ctx context.Context, src, res *side, seqs [][]int, sums []layerSum
 	}
 	res.final, err = res.m.FinalNorm(y[:n])
 	return err
+}
+
+// both runs two functions at the same time; the first error ends the other.
+func both(ctx context.Context, f, g func(context.Context) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return f(ctx) })
+	group.Go(func() error { return g(ctx) })
+	return group.Wait()
 }
 
 // add takes the states after a layer: the source's, the result's, and the

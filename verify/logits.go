@@ -5,67 +5,104 @@ import (
 	goruntime "runtime"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/verify/stats"
 )
 
-// logitRows compares the logits of both models over the first vocab entries, a
-// few positions at a time; one row for each position of each sequence, which
-// are numbered from first on.
-func logitRows(ctx context.Context, src, res *side, seqs [][]int, first, vocab int, o *Options) ([]stats.Row, error) {
-	type place struct{ seq, pos, next int }
-	var at []place
+// logitRows compares the logits of both models over the first vocab entries;
+// one row for each position of each sequence, which are numbered from first on.
+// noise are rows of the source against itself with its stream rounded, for the
+// sequences that noisy chooses. The heads are read once.
+func logitRows(ctx context.Context, src, res *side, seqs [][]int, first, vocab int, o *Options) (rows, noise []stats.Row, err error) {
+	var acc, own []*stats.Accumulator
+	var at []int // row of the source that a row of noise is compared with
 	for i, s := range seqs {
 		for p := range s {
 			next := -1
 			if p+1 < len(s) {
 				next = s[p+1]
 			}
-			at = append(at, place{i, p, next})
-		}
-	}
-	h := src.m.Config().HiddenSize
-	batch := o.logitBatch(len(at), vocab)
-	z, y := make([]float32, batch*vocab), make([]float32, batch*vocab)
-	rows := make([]stats.Row, len(at))
-	for lo := 0; lo < len(at); lo += batch {
-		hi := min(lo+batch, len(at))
-		if err := gatherLogits(ctx, src.m, src.final[lo*h:hi*h], vocab, z); err != nil {
-			return nil, err
-		}
-		if err := gatherLogits(ctx, res.m, res.final[lo*h:hi*h], vocab, y); err != nil {
-			return nil, err
-		}
-		parallel(o.Workers, hi-lo, func(i int) {
-			p := at[lo+i]
-			row := stats.Compare(z[i*vocab:][:vocab], y[i*vocab:][:vocab], p.next)
-			row.Seq, row.Pos = first+p.seq, p.pos
-			rows[lo+i] = row
-		})
-	}
-	return rows, nil
-}
-
-// head is what has logits: a model or its MTP layer.
-type head interface {
-	LogitTiles(ctx context.Context, h []float32, fn func(lo, n int, z []float32) error) error
-}
-
-// gatherLogits writes the first vocab logits of each row of h to z.
-func gatherLogits(ctx context.Context, m head, h []float32, vocab int, z []float32) error {
-	return m.LogitTiles(ctx, h, func(lo, n int, t []float32) error {
-		if k := min(n, vocab-lo); k > 0 {
-			for i := range len(t) / n {
-				copy(z[i*vocab+lo:], t[i*n:][:k])
+			if noisy(first + i) {
+				at = append(at, len(acc))
+				own = append(own, stats.NewAccumulator(next))
+				noise = append(noise, stats.Row{Seq: first + i, Pos: p})
 			}
+			acc = append(acc, stats.NewAccumulator(next))
+			rows = append(rows, stats.Row{Seq: first + i, Pos: p})
 		}
-		return ctx.Err()
+	}
+	n := len(rows)
+	err = o.heads(ctx, []head{{src.m.HeadPass(src.final), n + len(noise)}, {res.m.HeadPass(res.final), n}}, vocab, func(_, w, stride int, z [][]float32) {
+		row := func(k, i int) []float32 { return z[k][i*stride:][:w] }
+		parallel(o.Workers, n+len(noise), func(i int) {
+			if i < n {
+				acc[i].Add(row(0, i), row(1, i))
+			} else {
+				own[i-n].Add(row(0, at[i-n]), row(0, i))
+			}
+		})
 	})
+	finish := func(rows []stats.Row, acc []*stats.Accumulator) {
+		for i, a := range acc {
+			r := a.Row()
+			r.Seq, r.Pos = rows[i].Seq, rows[i].Pos
+			rows[i] = r
+		}
+	}
+	finish(rows, acc)
+	finish(noise, own)
+	return rows, noise, err
 }
 
-// logitBatch is how many of n positions have their logits, of both models, in
-// memory together.
-func (o *Options) logitBatch(n, vocab int) int {
-	return int(max(1, min(o.MaxMemory/16/int64(8*vocab), int64(n))))
+// head is a pass over the head of one model for a number of states.
+type head struct {
+	*runtime.HeadPass
+	rows int
+}
+
+// heads advances over the vocabularies of some heads together and calls fn with
+// logits of entries lo … lo+w−1, at most vocab in all: z[k] is [rows, stride].
+func (o *Options) heads(ctx context.Context, list []head, vocab int, fn func(lo, w, stride int, z [][]float32)) error {
+	total := 0
+	for _, h := range list {
+		total += h.rows
+	}
+	if total == 0 {
+		return nil
+	}
+	run := o.logitRun(total, vocab)
+	z := make([][]float32, len(list))
+	for k, h := range list {
+		z[k] = make([]float32, h.rows*run)
+	}
+	for lo := 0; lo < vocab; {
+		width := make([]int, len(list))
+		g, ctx := errgroup.WithContext(ctx)
+		for k, h := range list {
+			g.Go(func() (err error) {
+				width[k], err = h.Next(ctx, run, z[k])
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+		if width[0] == 0 {
+			return nil
+		}
+		fn(lo, min(width[0], vocab-lo), width[0], z)
+		lo += width[0]
+	}
+	return nil
+}
+
+// logitRun is for how many entries of the vocabulary the logits of rows states
+// are in memory together.
+func (o *Options) logitRun(rows, vocab int) int {
+	n := o.MaxMemory / 16 / int64(4*rows*runtime.HeadRows)
+	return runtime.HeadRows * int(max(1, min(n, int64((vocab+runtime.HeadRows-1)/runtime.HeadRows))))
 }
 
 // parallel calls fn for 0 … n−1 on some goroutines.

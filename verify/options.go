@@ -26,6 +26,9 @@ type Options struct {
 	// State is a folder where a comparison notes where it is, so that it goes on
 	// from there when it was killed; "" for none.
 	State string
+	// AllTokens reads every token even where those of the first batches decide
+	// (Stopped). How many sequences a batch has depends on MaxMemory.
+	AllTokens bool
 	// SkipForward leaves out everything that needs a forward pass.
 	SkipForward bool
 	Progress    func(stage string, done, total int64)
@@ -69,18 +72,20 @@ func (o *Options) tile() int64 { return min(max(o.MaxMemory/64, 64<<10), 16<<20)
 // A quarter of the memory goes to the states between layers, a quarter to what
 // one block of rows needs inside a layer.
 
-// block is how many rows go through attention and a dense MLP together.
+// block is how many rows go through attention and a dense MLP of one model
+// together; both models run at the same time.
 func (o *Options) block(c *glm.Config) int {
 	inside := 3*c.Heads*max(c.HeadDim, c.QKNopeHeadDim+c.QKRopeHeadDim+c.VHeadDim) + 2*c.IntermediateSize + 6*c.HiddenSize
-	return int(max(1, o.MaxMemory/4/int64(4*inside)))
+	return int(max(1, o.MaxMemory/8/int64(4*inside)))
 }
 
 // batch returns the first sequences, at least one, that go through all layers
-// together. A row of both models and of the result on the source's state takes
-// the stream, a normed copy, its quantised form and what is added to it; drafts
-// have two streams at their input.
+// together. A row of both models, of the result on the source's state and of
+// what measures the noise takes the stream, a normed copy, its quantised form
+// and what is added to it; drafts have two streams at their input. Its figures
+// take some KiB while the heads are read.
 func (o *Options) batch(seqs [][]int, c *glm.Config) [][]int {
-	rows := o.MaxMemory / 4 / int64(4*c.HiddenSize*10)
+	rows := o.MaxMemory / 4 / int64(max(4*c.HiddenSize*13, 4*c.HiddenSize*4+9<<10))
 	n := 1
 	for left := rows - int64(len(seqs[0])); n < len(seqs) && left >= int64(len(seqs[n])); n++ {
 		left -= int64(len(seqs[n]))

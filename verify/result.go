@@ -38,11 +38,12 @@ type Result struct {
 	Layers  []Layer  `json:"layers"`
 	Tensors []Tensor `json:"tensors"` // worst first
 	MTP     *MTP     `json:"mtp"`
+	Stopped *Stopped `json:"stopped"` // null where all tokens were read
 
 	Identity Identity `json:"identity"`
 	PeakRSS  int64    `json:"peak_rss"` // bytes
 	Seconds  float64  `json:"seconds"`
-	Bytes    int64    `json:"bytes_read"`
+	Bytes    int64    `json:"bytes_read"` // of both checkpoints, by every pass over them
 }
 
 // Profile holds the guard rails that go with a scheme.
@@ -71,7 +72,7 @@ type KL struct {
 	Max         float64 `json:"max"`
 	ReverseMean float64 `json:"reverse_mean"`
 	JSMean      float64 `json:"js_mean"`
-	Noise       float64 `json:"noise_floor"` // mean KL of the source against itself at BF16 activations' rounding, 0 if not measured
+	Noise       float64 `json:"noise_floor"` // mean KL of the source against itself with its residual stream rounded to BF16 after every layer, on a quarter of the sequences; 0 if not measured
 }
 
 // Exact is the zero-tolerance section.

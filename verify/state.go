@@ -33,11 +33,13 @@ type point struct {
 	Layer  int     // layers of the batch after them that are done
 	Sums   []layerSums
 	Rows   []stats.Row
+	Noise  []stats.Row // the source against itself
 	Drafts drafts
 	// Keys that layers without an indexer read, of the source's spans and of the
 	// result's.
 	KeysA, KeysB [][][]int32
-	X, Y         int // floats that follow: the source's stream, the result's
+	Read         int64 // bytes, by the forward passes
+	X, Y         int   // floats that follow: the source's stream, the result's
 }
 
 // stateFile keeps a point on disk, so that a killed comparison goes on from
@@ -56,7 +58,7 @@ func openState(src, dst string, seqs [][]int, o *Options) (*stateFile, error) {
 		return nil, nil
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "glmconv verify state 1\n%d %g %s\n", o.MaxMemory, o.Tol, fingerprint(seqs))
+	fmt.Fprintf(h, "glmconv verify state 2\n%d %g %s\n", o.MaxMemory, o.Tol, fingerprint(seqs))
 	for _, dir := range []string{src, dst} {
 		abs, err := filepath.Abs(dir)
 		if err != nil {

@@ -31,7 +31,7 @@ func TestGoesOn(t *testing.T) {
 		require.NoError(t, c.Close())
 
 		// So little memory that the sequences need three batches.
-		o := Options{Tokens: 192, SeqLen: 32, MaxMemory: 4 * 64 * 4 * 128 * 10}
+		o := Options{Tokens: 192, SeqLen: 32, MaxMemory: 4 * 64 * (4*4*128 + 9<<10)}
 		want, err := Compare(t.Context(), src, dst, o)
 		require.NoError(t, err)
 		require.Equal(t, Pass, want.Verdict)

@@ -46,6 +46,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	if err != nil {
 		return nil, err
 	}
+	r.Bytes = c.Read
 	r.Exact.CheckOK, r.Exact.ConfigAgrees, r.Exact.MTPComplete = c.OK, true, true
 	for _, f := range c.Findings {
 		if f.Severity != check.Error && !serious[f.Code] {
@@ -69,7 +70,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	case err != nil && c.OK:
 		return nil, err
 	case err == nil:
-		r.Bytes = d.Bytes
+		r.Bytes += d.Bytes
 		if err := r.compareTensors(src, dst, d); err != nil {
 			return nil, err
 		}

@@ -34,6 +34,7 @@ func cmdVerify() *cli.Command {
 			&cli.StringFlag{Name: "token-ids", Usage: "`FILE` with a JSON array of arrays of token ids"},
 			&cli.IntFlag{Name: "tokens", Value: 2048, Usage: "how many tokens to read"},
 			&cli.IntFlag{Name: "seq-len", Value: 128, Usage: "tokens of a sequence"},
+			&cli.BoolFlag{Name: "all-tokens", Usage: "read all tokens even where those of the first batch decide"},
 			&cli.StringFlag{Name: "report", Usage: "`FILE`.html: the report as one self-contained page"},
 			&cli.StringFlag{Name: "json", Usage: "`FILE`: the result as JSON"},
 			&cli.StringFlag{Name: "junit", Usage: "`FILE`: a JUnit test case per check"},
@@ -51,7 +52,7 @@ func runVerify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	o := verify.Options{Tol: c.Float64("tol"), Tokens: c.Int("tokens"), SeqLen: c.Int("seq-len"), Workers: c.Int("workers"), SkipForward: c.Bool("skip-forward")}
+	o := verify.Options{Tol: c.Float64("tol"), Tokens: c.Int("tokens"), SeqLen: c.Int("seq-len"), Workers: c.Int("workers"), SkipForward: c.Bool("skip-forward"), AllTokens: c.Bool("all-tokens")}
 	switch {
 	case c.IsSet("tol") && !(o.Tol > 0):
 		return usagef("--tol must be above 0")

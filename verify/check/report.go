@@ -55,6 +55,7 @@ type Report struct {
 	Bytes    int64           `json:"bytes"`
 	Hashed   int64           `json:"hashed_bytes"` // bytes compared with a manifest
 	Manifest bool            `json:"manifest"`
+	Read     int64           `json:"bytes_read"` // by hashing and by looking at values
 }
 
 // keepAlike is how many findings of one kind are listed, keepCode how many of

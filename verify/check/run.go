@@ -41,6 +41,7 @@ func Run(ctx context.Context, dir string, opts Options) (*Report, error) {
 			return nil, err
 		}
 	}
+	s.report.Read = bytes.done
 	if err := s.checkEngines(); err != nil {
 		return nil, err
 	}

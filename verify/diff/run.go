@@ -60,7 +60,7 @@ func Run(ctx context.Context, dirA, dirB string, opts Options) (*Report, error) 
 	if err := d.files(); err != nil {
 		return nil, err
 	}
-	d.r.Bytes = d.done
+	d.r.Bytes = a.read.Load() + b.read.Load() + d.sides
 	d.r.finish()
 	return d.r, nil
 }
@@ -79,6 +79,7 @@ type differ struct {
 
 	mu          sync.Mutex
 	done, total int64
+	sides       int64 // bytes of files beside the weights
 }
 
 // progress counts bytes.
@@ -243,7 +244,7 @@ func (d *differ) files() error {
 			d.r.Files = append(d.r.Files, File{n, "removed"})
 			continue
 		}
-		same, err := sameFile(filepath.Join(d.a.Dir(), n), filepath.Join(d.b.Dir(), n))
+		same, err := d.sameFile(filepath.Join(d.a.Dir(), n), filepath.Join(d.b.Dir(), n))
 		if err != nil {
 			return err
 		}
@@ -275,7 +276,7 @@ func sideFiles(dir string) ([]string, error) {
 	return out, nil
 }
 
-func sameFile(a, b string) (bool, error) {
+func (d *differ) sameFile(a, b string) (bool, error) {
 	sa, err := os.Stat(a)
 	if err != nil {
 		return false, err
@@ -284,6 +285,7 @@ func sameFile(a, b string) (bool, error) {
 	if err != nil || sa.Size() != sb.Size() {
 		return false, err
 	}
+	d.sides += 2 * sa.Size()
 	x, _, err := safetensors.HashFile(a)
 	if err != nil {
 		return false, err

@@ -104,10 +104,8 @@ func histogram(r *verify.Result) *chart {
 	return c
 }
 
-// binned returns quarter-decade bins of KL per token, and how many are not
-// finite. Values under 1e-9 count as 1e-9: that is float noise.
+// binned returns the bins of log10 KL per token, and how many are not finite.
 func binned(r *verify.Result) (bins []verify.Bin, infinite int) {
-	const width, floor = 0.25, -9.0
 	if len(r.Logits.PerToken) == 0 {
 		for _, b := range r.Logits.Histogram {
 			if math.IsNaN(b.Lo) || math.IsInf(b.Lo, 0) || math.IsNaN(b.Hi) || math.IsInf(b.Hi, 0) || b.Hi <= b.Lo {
@@ -118,21 +116,7 @@ func binned(r *verify.Result) (bins []verify.Bin, infinite int) {
 		}
 		return bins, infinite
 	}
-	counts := map[int]int{}
-	first, last := math.MaxInt, math.MinInt
-	for _, v := range r.Logits.PerToken {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			infinite++
-			continue
-		}
-		k := int(math.Floor(max(math.Log10(max(v, 1e-300)), floor) / width))
-		counts[k]++
-		first, last = min(first, k), max(last, k)
-	}
-	for k := first; k <= last && len(counts) > 0; k++ {
-		bins = append(bins, verify.Bin{Lo: float64(k) * width, Hi: float64(k+1) * width, Count: counts[k]})
-	}
-	return bins, infinite
+	return verify.Bins(r.Logits.PerToken)
 }
 
 // curve draws the error by layer: bars are each layer's own share, the line is

@@ -143,6 +143,12 @@ func budget(r *verify.Result) check {
 		return c
 	}
 	c.Line = fmt.Sprintf("mean KL %s nats/token, 95 %% bound %s, budget %s", num(r.KL.Mean), num(r.KL.Upper95), num(r.Tol))
+	if r.KL.Noise > 0 {
+		c.Line += ", noise floor " + num(r.KL.Noise)
+	}
+	if s := r.Stopped; s != nil {
+		c.Line += fmt.Sprintf(" · %s of %s read, which decide", count(s.Sequences), plural(s.Planned, "sequence"))
+	}
 	switch {
 	case r.Verdict == verify.Undecided:
 		c.State = undecided

@@ -18,7 +18,7 @@ func figures(r *verify.Result) []pair {
 		{"median · 99 % · 99.9 % · max", fmt.Sprintf("%s · %s · %s · %s", num(r.KL.P50), num(r.KL.P99), num(r.KL.P999), num(r.KL.Max)), "quantiles of the KL of single tokens, nats"},
 		{"reverse KL", num(r.KL.ReverseMean), "KL(result‖source), mean, nats"},
 		{"Jensen–Shannon", num(r.KL.JSMean), "symmetric, at most ln 2, nats"},
-		{"noise floor", num(r.KL.Noise), "mean KL of the source against itself with activations rounded to BF16; 0: not measured"},
+		{"noise floor", num(r.KL.Noise), "mean KL of the source against itself with its residual stream rounded to BF16 after every layer, as engines keep it; 0: not measured"},
 		{"NRMSE", num(r.NRMSE), "‖difference of centred logits‖ over ‖source's centred logits‖, mean of positions: free of scale"},
 		{"same top-1", percent(1 - r.FlipRate), "positions whose most likely token is the source's"},
 		{"same top-1, confident", percent(1 - l.FlipRateConfident), "the same where the source's entropy is below 1 nat"},

@@ -53,8 +53,80 @@ func TestNonFiniteIsInfinitelyWrong(t *testing.T) {
 }
 
 func TestTop(t *testing.T) {
-	assert.Equal(t, []int{3, 0, 2}, top([]float32{5, 1, 5, 9, 2}, 3))
-	assert.Equal(t, []int{0}, top([]float32{7}, 5))
+	r := Compare([]float32{5, 1, 5, 9, 2, 0, 7, 5}, []float32{1, 1, 1, 1, 1, 1, 1, 1}, -1)
+	assert.Equal(t, 3, r.Top1)
+	assert.Equal(t, 2.0, r.Margin)
+	assert.Equal(t, 0, r.Other, "the lower index wins ties")
+	assert.Equal(t, 3, r.Top5, "3 6 0 2 7 and 0 1 2 3 4")
+}
+
+// TestPieces: a row that comes in runs is the row that comes whole, to the bit.
+func TestPieces(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 200).Draw(t, "n")
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		z, y := noisy(rng, n, 2.5, rapid.Float64Range(0, 3).Draw(t, "noise"))
+		next := rng.IntN(n+1) - 1
+		a := NewAccumulator(next)
+		for lo := 0; lo < n; {
+			hi := min(n, lo+1+rng.IntN(40))
+			a.Add(z[lo:hi], y[lo:hi])
+			lo = hi
+		}
+		want := Compare(z, y, next)
+		got := a.Row()
+		if next < 0 {
+			assert.True(t, math.IsNaN(got.NLL))
+			got.NLL, got.OtherN, want.NLL, want.OtherN = 0, 0, 0, 0
+		}
+		assert.Equal(t, want, got)
+	})
+}
+
+func noisy(rng *rand.Rand, n int, sigma, noise float64) (z, y []float32) {
+	for range n {
+		v := float32(rng.NormFloat64() * sigma)
+		z, y = append(z, v), append(y, v+float32(rng.NormFloat64()*noise))
+	}
+	return z, y
+}
+
+// TestAgainstDefinitions: the streamed sums are those of the definitions, from
+// hardly different rows to rows that have nothing in common.
+func TestAgainstDefinitions(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for _, noise := range []float64{1e-3, 0.02, 0.1, 0.5, 2, 8} {
+		for range 20 {
+			z, y := noisy(rng, 3000, 2.5, noise)
+			for i := range y {
+				y[i] += 30 // means nothing
+			}
+			r := Compare(z, y, -1)
+			var kl, rev, js, entropy float64
+			lz, ly := lse(z), lse(y)
+			for i := range z {
+				lp, lq := float64(z[i])-lz, float64(y[i])-ly
+				p, q := math.Exp(lp), math.Exp(lq)
+				m := math.Log((p + q) / 2)
+				kl += p * (lp - lq)
+				rev += q * (lq - lp)
+				js += (p*(lp-m) + q*(lq-m)) / 2
+				entropy -= p * lp
+			}
+			assert.InEpsilon(t, kl, r.KL, 1e-6)
+			assert.InEpsilon(t, rev, r.Reverse, 1e-6)
+			assert.InEpsilon(t, js, r.JS, 2e-3, "noise %g", noise)
+			assert.InEpsilon(t, entropy, r.Entropy, 1e-9)
+		}
+	}
+}
+
+func lse(z []float32) float64 {
+	var s float64
+	for _, v := range z {
+		s += math.Exp(float64(v))
+	}
+	return math.Log(s)
 }
 
 // The KL of Gaussian noise of deviation s is close to s²/2 (1 − Σp²).
@@ -103,3 +175,50 @@ func TestUpperBoundCovers(t *testing.T) {
 }
 
 func TestEmpty(t *testing.T) { assert.Zero(t, Summarize(nil)) }
+
+// TestSequentialCoverage: bounds that are looked at after each of 64 sequences
+// are hardly ever wrong, and narrow with them.
+func TestSequentialCoverage(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 10))
+	const trials, mean = 400, 0.003
+	wrong := 0
+	for trial := range trials {
+		var rows []Row
+		last := math.Inf(1)
+		bad := false
+		for seq := range 64 {
+			level := mean * (rng.ExpFloat64() + rng.ExpFloat64()) / 2
+			for range 8 {
+				rows = append(rows, Row{Seq: seq, KL: level * rng.ExpFloat64()})
+			}
+			lower, upper := Sequential(rows)
+			require.LessOrEqual(t, lower, upper)
+			if seq+1 < MinSequences {
+				require.True(t, math.IsInf(upper, 1))
+				continue
+			}
+			bad = bad || lower > mean || upper < mean
+			last = upper - lower
+		}
+		if bad {
+			wrong++
+		}
+		if trial == 0 {
+			assert.Less(t, last, 2*mean)
+		}
+	}
+	// Twice 0.1 % by design; few sequences whose spread happens to look small
+	// cost some more.
+	assert.LessOrEqual(t, wrong, trials*3/100)
+	t.Logf("%d of %d runs were ever wrong", wrong, trials)
+}
+
+func TestSequentialOfDamage(t *testing.T) {
+	lower, upper := Sequential([]Row{{Seq: 0, KL: math.Inf(1)}, {Seq: 1}, {Seq: 2}, {Seq: 3}, {Seq: 4}, {Seq: 5}, {Seq: 6}, {Seq: 7}})
+	assert.Zero(t, lower)
+	assert.True(t, math.IsInf(upper, 1))
+	same := []Row{{Seq: 0}, {Seq: 1}, {Seq: 2}, {Seq: 3}, {Seq: 4}, {Seq: 5}, {Seq: 6}, {Seq: 7}}
+	lower, upper = Sequential(same)
+	assert.Zero(t, lower)
+	assert.Zero(t, upper)
+}

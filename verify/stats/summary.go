@@ -12,7 +12,7 @@ type Summary struct {
 	Sequences         int     `json:"sequences"`
 	MeanKL            float64 `json:"mean_kl"`
 	Upper95           float64 `json:"upper95"`  // one-sided bound of the mean
-	Upper999          float64 `json:"upper999"` // bounds of the sequential rule
+	Upper999          float64 `json:"upper999"` // always-valid bounds: Sequential; 0 below MinSequences
 	Lower999          float64 `json:"lower999"`
 	StdErr            float64 `json:"std_err"`
 	P50               float64 `json:"p50"`
@@ -142,5 +142,7 @@ func (s *Summary) bounds(rows []Row) {
 	s.StdErr = math.Sqrt(sq / bootstrapDraws)
 	slices.Sort(means)
 	s.Upper95 = max(quantile(means, .95), s.MeanKL)
-	s.Upper999, s.Lower999 = quantile(means, .999), quantile(means, .001)
+	if len(blocks) >= MinSequences {
+		s.Lower999, s.Upper999 = Sequential(rows)
+	}
 }
