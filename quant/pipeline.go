@@ -182,20 +182,21 @@ func (c *converter) compute(t *tile, s *scratch) error {
 	if err := c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*unit, src); err != nil {
 		return err
 	}
-	n := t.bytes * 8 / it.Source.DType.Bits()
-	if cap(s.floats) < n {
-		s.floats = make([]float32, n)
-	}
-	x := s.floats[:n]
-	if err := layout.DecodeFloats(x, src, it.Source.DType); err != nil {
+	decoder, err := layout.DecoderOf(it.Source.DType)
+	if err != nil {
 		return err
 	}
 	if it.Action == Widen {
-		t.out = [][]byte{numeric.AppendF32(getBuffer(4 * n)[:0], x)}
+		n := t.bytes / decoder.Size
+		if cap(s.floats) < n {
+			s.floats = make([]float32, n)
+		}
+		decoder.Decode(s.floats[:n], src)
+		t.out = [][]byte{numeric.AppendF32(getBuffer(4 * n)[:0], s.floats[:n])}
 		return nil
 	}
 	_, k := it.Weight.Dims()
-	m, stats, err := numeric.Quantize(c.plan.lay.Numeric(it.Weight, c.plan.arith()), x, t.rows, k, &s.num)
+	m, stats, err := numeric.QuantizeBytes(c.plan.lay.Numeric(it.Weight, c.plan.arith()), src, decoder, t.rows, k, &s.num)
 	var nf *numeric.NonFiniteError
 	if errors.As(err, &nf) {
 		return &NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: int64(t.row0 + nf.Row), Col: int64(nf.Col), Value: nf.Value}

@@ -321,17 +321,25 @@ func readFloats(r TensorReader, t safetensors.Info, lo, n int) ([]float32, error
 // DecodeFloats widens floating-point data of a BF16, F16, F32 or F8_E4M3
 // tensor.
 func DecodeFloats(dst []float32, src []byte, d safetensors.DType) error {
+	dec, err := DecoderOf(d)
+	if err == nil {
+		dec.Decode(dst, src)
+	}
+	return err
+}
+
+// DecoderOf returns what widens data of a floating-point dtype.
+func DecoderOf(d safetensors.DType) (numeric.Decoder, error) {
 	switch d {
 	case safetensors.BF16:
-		numeric.DecodeBF16(dst, src)
+		return numeric.Decoder{Size: 2, Decode: numeric.DecodeBF16}, nil
 	case safetensors.F16:
-		numeric.DecodeF16(dst, src)
+		return numeric.Decoder{Size: 2, Decode: numeric.DecodeF16}, nil
 	case safetensors.F32:
-		numeric.DecodeF32(dst, src)
+		return numeric.Decoder{Size: 4, Decode: numeric.DecodeF32}, nil
 	case safetensors.F8E4M3:
-		numeric.DecodeE4M3(dst, src)
+		return numeric.Decoder{Size: 1, Decode: numeric.DecodeE4M3}, nil
 	default:
-		return fmt.Errorf("layout: dtype %s is not a floating-point weight", d)
+		return numeric.Decoder{}, fmt.Errorf("layout: dtype %s is not a floating-point weight", d)
 	}
-	return nil
 }

@@ -9,12 +9,13 @@ import (
 // not for every tile. The zero value is ready; it is not for concurrent use.
 type Scratch struct {
 	spec   Spec
+	src    weights
 	m      Matrix
 	codes  []byte
 	scales []float32
-	blocks []blockScale
-	row    []byte // codes of one row, a byte each
-	spare  []byte // codes of one searched group
+	floats []float32 // decoded weights of one band or block
+	row    []byte    // codes of one row or block, a byte each
+	spare  []byte    // codes of one searched group
 	group  []groupFit
 }
 
@@ -30,37 +31,68 @@ type Scratch struct {
 // scratch it is the caller's. Errors wrap ErrSpec or ErrShape; a NaN or
 // infinity is refused with a *NonFiniteError.
 func Quantize(spec Spec, src []float32, rows, cols int, scratch *Scratch) (*Matrix, Stats, error) {
-	if err := spec.check(rows, cols, len(src)); err != nil {
+	return quantize(spec, weights{floats: src}, rows, cols, scratch)
+}
+
+// QuantizeBytes is Quantize for weights as a checkpoint stores them. They are
+// widened a band or a block at a time, which keeps them in the innermost cache.
+func QuantizeBytes(spec Spec, src []byte, d Decoder, rows, cols int, scratch *Scratch) (*Matrix, Stats, error) {
+	return quantize(spec, weights{raw: src, Decoder: d}, rows, cols, scratch)
+}
+
+func quantize(spec Spec, src weights, rows, cols int, x *Scratch) (*Matrix, Stats, error) {
+	if err := spec.check(rows, cols, src.len()); err != nil {
 		return nil, Stats{}, err
 	}
-	if scratch == nil {
-		scratch = new(Scratch)
+	if x == nil {
+		x = new(Scratch)
 	}
-	src = src[:rows*cols]
-	if i := FirstNonFinite(src); i >= 0 {
-		return nil, Stats{}, &NonFiniteError{Row: i / cols, Col: i % cols, Value: src[i]}
-	}
-	scratch.spec = spec
-	m := scratch.matrix(rows, cols)
+	x.spec, x.src = spec, src
+	defer func() { x.src = weights{} }()
+	m := x.matrix(rows, cols)
 	st := Stats{Elements: int64(rows) * int64(cols)}
-	if spec.Code == Int4 && spec.Rule == Ascend && spec.Arith == Compat {
-		scratch.ssz(src, &st)
-		return m, st, nil
-	}
-	for r := 0; r < rows; r += m.BlockRows {
-		n := min(m.BlockRows, rows-r)
-		band := src[r*cols : (r+n)*cols]
-		scales := m.Scales[r/m.BlockRows*m.ScaleCols():][:m.ScaleCols()]
-		switch {
-		case spec.Code != Int4 || spec.Arith == Compat:
-			scratch.plain(band, r, scales, &st)
-		case spec.FP8Scales:
-			scratch.fp8Row(band, r, scales, &st)
-		default:
-			scratch.searchRow(band, r, scales, &st)
-		}
+	if !x.bands(&st) {
+		all := x.take(0, rows*cols)
+		i := FirstNonFinite(all)
+		return nil, Stats{}, &NonFiniteError{Row: i / cols, Col: i % cols, Value: all[i]}
 	}
 	return m, st, nil
+}
+
+// bands quantises band by band, a band being the rows that share a row of
+// scales. It stops and returns false at a weight that is not finite.
+func (x *Scratch) bands(st *Stats) (finite bool) {
+	s, m := &x.spec, &x.m
+	if s.Code == Int4 && s.Rule == Ascend && s.Arith == Compat {
+		all := x.take(0, m.Rows*m.Cols)
+		if absMaxBits(all) >= infBits {
+			return false
+		}
+		x.ssz(all, st)
+		return true
+	}
+	for r := 0; r < m.Rows; r += m.BlockRows {
+		scales := m.Scales[r/m.BlockRows*m.ScaleCols():][:m.ScaleCols()]
+		if m.BlockRows > 1 {
+			if !x.blockBand(r, min(m.BlockRows, m.Rows-r), scales, st) {
+				return false
+			}
+			continue
+		}
+		row := x.take(r*m.Cols, m.Cols)
+		if absMaxBits(row) >= infBits {
+			return false
+		}
+		switch {
+		case s.Code != Int4 || s.Arith == Compat:
+			x.plainRow(row, r, scales, st)
+		case s.FP8Scales:
+			x.fp8Row(row, r, scales, st)
+		default:
+			x.searchRow(row, r, scales, st)
+		}
+	}
+	return true
 }
 
 // check refuses what the rules do not define.
@@ -104,7 +136,6 @@ func (x *Scratch) matrix(rows, cols int) *Matrix {
 	}
 	x.codes = resize(x.codes, rows*x.m.RowBytes())
 	x.scales = resize(x.scales, x.m.ScaleRows()*x.m.ScaleCols())
-	x.blocks = resize(x.blocks, x.m.ScaleCols())
 	x.group = resize(x.group, x.m.ScaleCols())
 	x.row = resize(x.row, cols)
 	x.m.Codes, x.m.Scales = x.codes, x.scales
@@ -118,40 +149,55 @@ func resize[T any](s []T, n int) []T {
 	return s[:n]
 }
 
-// plain quantises a band of rows that share a row of scales by the absmax
-// formula.
-func (x *Scratch) plain(band []float32, r int, scales []float32, st *Stats) {
-	s, m, cols := &x.spec, &x.m, x.m.Cols
+// plainRow quantises a row by the absmax formula.
+func (x *Scratch) plainRow(row []float32, r int, scales []float32, st *Stats) {
+	s, m := &x.spec, &x.m
+	out := x.row
+	if m.Code != Int4 {
+		out = m.Codes[r*m.Cols:][:m.Cols]
+	}
+	var e runError
 	for b := range scales {
-		lo, hi := b*m.BlockCols, min((b+1)*m.BlockCols, cols)
-		var top uint32
-		for o := 0; o < len(band); o += cols {
-			top = max(top, absMaxBits(band[o+lo:o+hi]))
-		}
-		x.blocks[b] = x.settle(s.plainScale(math.Float32frombits(top)), band, cols, lo, hi)
-		scales[b] = x.blocks[b].stored
+		lo, hi := b*m.BlockCols, (b+1)*m.BlockCols
+		w := row[lo:hi]
+		k := x.settle(s.plainScale(math.Float32frombits(absMaxBits(w))), w)
+		scales[b] = k.stored
+		e.add(encode(out[lo:hi], w, s.Code, k.by, k.factor, k.stored))
 	}
-	for o := 0; o < len(band); o += cols {
-		var e runError
-		for b := range scales {
-			lo, hi := b*m.BlockCols, min((b+1)*m.BlockCols, cols)
-			k := &x.blocks[b]
-			e.add(encode(x.row[lo:hi], band[o+lo:o+hi], s.Code, k.by, k.factor, k.stored))
-		}
-		x.store(r + o/cols)
-		st.addRun(e, e.errSq)
+	if m.Code == Int4 {
+		x.store(r)
 	}
+	st.addRun(e, e.errSq)
 }
 
-// store copies the row buffer into the matrix, two int4 codes to a byte.
+// blockBand quantises n rows from row r on, block by block, by the absmax
+// formula. Blocks at the right edge may be narrower.
+func (x *Scratch) blockBand(r, n int, scales []float32, st *Stats) (finite bool) {
+	s, m := &x.spec, &x.m
+	for b := range scales {
+		lo, hi := b*m.BlockCols, min((b+1)*m.BlockCols, m.Cols)
+		width := hi - lo
+		w := x.takeBlock(r, n, lo, hi)
+		top := absMaxBits(w)
+		if top >= infBits {
+			return false
+		}
+		k := x.settle(s.plainScale(math.Float32frombits(top)), w)
+		scales[b] = k.stored
+		x.row = resize(x.row, len(w))
+		e := encode(x.row, w, s.Code, k.by, k.factor, k.stored)
+		for i := range n {
+			copy(m.Codes[(r+i)*m.Cols+lo:][:width], x.row[i*width:])
+		}
+		st.addRun(e, e.errSq)
+	}
+	return true
+}
+
+// store packs the row buffer, int4 codes, into the matrix.
 func (x *Scratch) store(r int) {
 	m := &x.m
-	dst := m.Codes[r*m.RowBytes():][:m.RowBytes()]
-	if m.Code == Int4 {
-		PackNibbles(dst[:0], x.row, m.Cols)
-		return
-	}
-	copy(dst, x.row)
+	PackNibbles(m.Codes[r*m.RowBytes():][:0], x.row[:m.Cols], m.Cols)
 }
 
 func (s *Stats) addRun(e runError, plain float64) {

@@ -5,26 +5,17 @@ package numeric
 // ones: under some scales (powers of two, 33/32, …) both give the same codes, as
 // a probe of the first elements tells. Then the first BF16 scale nearby that has
 // a smaller error is taken, so that the best arithmetic stays the better one.
-// The block is columns [lo, hi) of the rows in band.
-func (x *Scratch) settle(k blockScale, band []float32, cols, lo, hi int) blockScale {
+func (x *Scratch) settle(k blockScale, w []float32) blockScale {
 	s := &x.spec
 	if s.Rule != CompressedTensors || s.Arith != Best || s.Code == Int4 {
 		return k
 	}
 	const probe = 2 * chunkLen
-	for o, seen := 0, 0; o < len(band) && seen < probe; o += cols {
-		w := band[o+lo : o+min(hi, lo+probe-seen)]
-		if !roundingIsHarmless(s.Code, w, k.stored) {
-			return k
-		}
-		seen += len(w)
+	if !roundingIsHarmless(s.Code, w[:min(len(w), probe)], k.stored) {
+		return k
 	}
-	errSq := func(k blockScale) (sum float64) {
-		for o := 0; o < len(band); o += cols {
-			sum += encode(x.row[lo:hi], band[o+lo:o+hi], s.Code, k.by, k.factor, k.stored).errSq
-		}
-		return sum
-	}
+	x.spare = resize(x.spare, len(w))
+	errSq := func(k blockScale) float64 { return encode(x.spare, w, s.Code, k.by, k.factor, k.stored).errSq }
 	steps := [...]int{1, -1, 2, -2, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120}
 	tries := steps[:4]
 	if s.Code == E4M3 {
