@@ -196,7 +196,12 @@ func (c *converter) compute(t *tile, s *scratch) error {
 		return nil
 	}
 	_, k := it.Weight.Dims()
-	m, stats, err := numeric.QuantizeBytes(c.plan.lay.Numeric(it.Weight, c.plan.arith()), src, decoder, t.rows, k, &s.num)
+	spec := c.plan.lay.Numeric(it.Weight, c.plan.arith())
+	first := getBuffer(t.rows * k)[:0]
+	if spec.Code != numeric.Int4 {
+		s.num.Into(first) // the codes are the bytes of the file
+	}
+	m, stats, err := numeric.QuantizeBytes(spec, src, decoder, t.rows, k, &s.num)
 	var nf *numeric.NonFiniteError
 	if errors.As(err, &nf) {
 		return &NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: int64(t.row0 + nf.Row), Col: int64(nf.Col), Value: nf.Value}
@@ -205,7 +210,7 @@ func (c *converter) compute(t *tile, s *scratch) error {
 	}
 	t.stats = stats
 	t.out = make([][]byte, len(it.Outputs))
-	t.out[0] = getBuffer(t.rows * k)[:0]
+	t.out[0] = first
 	t.out, err = c.plan.lay.AppendTile(it.Weight, t.row0, m, t.out)
 	return err
 }

@@ -71,11 +71,20 @@ func (ascend) AppendTile(w Weight, _ int, m *numeric.Matrix, out [][]byte) ([][]
 		}
 		out[3] = numeric.AppendF32(out[3], bias)
 	} else {
-		out[0] = append(out[0], m.Codes...)
+		out[0] = appendCodes(out[0], m.Codes)
 	}
 	out[1] = numeric.AppendF32(out[1], m.Scales)
 	for range m.Rows {
 		out[2] = binary.LittleEndian.AppendUint32(out[2], math.Float32bits(0))
 	}
 	return out, nil
+}
+
+// appendCodes is append, for nothing where the codes were computed in dst
+// (numeric.Scratch.Into).
+func appendCodes(dst, codes []byte) []byte {
+	if n := len(codes); len(dst) == 0 && cap(dst) >= n && n > 0 && &dst[:n][0] == &codes[0] {
+		return dst[:n]
+	}
+	return append(dst, codes...)
 }

@@ -71,7 +71,7 @@ func (compressedTensors) AppendTile(w Weight, row0 int, m *numeric.Matrix, out [
 	case Int4GroupEnc:
 		out[0] = numeric.UnpackNibbles(out[0], m.Codes, m.Cols)
 	default:
-		out[0] = append(out[0], m.Codes...)
+		out[0] = appendCodes(out[0], m.Codes)
 	}
 	out[1] = numeric.AppendBF16(out[1], m.Scales)
 	return out, nil
@@ -102,7 +102,7 @@ func (hfFP8) Numeric(w Weight, a Arith) numeric.Spec {
 func (hfFP8) RowAlign(Weight, Arith) int { return 128 }
 
 func (hfFP8) AppendTile(_ Weight, _ int, m *numeric.Matrix, out [][]byte) ([][]byte, error) {
-	out[0] = append(out[0], m.Codes...)
+	out[0] = appendCodes(out[0], m.Codes)
 	out[1] = numeric.AppendF32(out[1], m.Scales)
 	return out, nil
 }

@@ -668,57 +668,321 @@ loop:
 	VZEROUPPER
 	RET
 
-// func correlateAVX2(w *float32, n int, r float32, out *[16]float32) int32
-// Requires: AVX, AVX2
-TEXT ·correlateAVX2(SB), NOSPLIT, $0-36
-	MOVQ         w+0(FP), AX
-	MOVQ         n+8(FP), CX
-	VBROADCASTSS r+16(FP), Y0
-	MOVQ         out+24(FP), DX
-	VMOVUPS      (DX), Y1
-	VMOVUPS      32(DX), Y2
-	VMOVUPS      lanesc1000000<>+0(SB), Y3
-	VMOVUPS      lanes40e00000<>+0(SB), Y4
-	VMOVUPS      lanes4b400000<>+0(SB), Y5
-	VPXOR        Y6, Y6, Y6
+// func encodeIntReciprocalAVX512(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
+// Requires: AVX, AVX2, AVX512F
+TEXT ·encodeIntReciprocalAVX512(SB), NOSPLIT, $0-48
+	MOVQ         dst+0(FP), AX
+	MOVQ         w+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS factor+24(FP), Z0
+	VBROADCASTSS s+28(FP), Z1
+	VBROADCASTSS lo+32(FP), Z2
+	VBROADCASTSS hi+36(FP), Z3
+	VMOVUPS      wide7fffffff<>+0(SB), Z4
+	MOVQ         out+40(FP), BX
+	VMOVUPS      (BX), Z5
+	VMOVUPS      64(BX), Z6
+	VMOVDQU      128(BX), Y7
 
 loop:
-	VMOVUPS      (AX), Y7
-	VMULPS       Y0, Y7, Y8
-	VMAXPS       Y3, Y8, Y8
-	VMINPS       Y4, Y8, Y8
-	VADDPS       Y5, Y8, Y8
-	VPSUBD       Y5, Y8, Y9
-	VSUBPS       Y5, Y8, Y8
-	VPMULLD      Y9, Y9, Y9
-	VPADDD       Y9, Y6, Y6
-	VMULPS       Y7, Y8, Y8
-	VADDPS       Y8, Y1, Y1
-	VMOVUPS      32(AX), Y7
-	VMULPS       Y0, Y7, Y8
-	VMAXPS       Y3, Y8, Y8
-	VMINPS       Y4, Y8, Y8
-	VADDPS       Y5, Y8, Y8
-	VPSUBD       Y5, Y8, Y9
-	VSUBPS       Y5, Y8, Y8
-	VPMULLD      Y9, Y9, Y9
-	VPADDD       Y9, Y6, Y6
-	VMULPS       Y7, Y8, Y8
-	VADDPS       Y8, Y2, Y2
-	ADDQ         $0x40, AX
-	SUBQ         $0x10, CX
-	JNZ          loop
-	VMOVUPS      Y1, (DX)
-	VMOVUPS      Y2, 32(DX)
-	VEXTRACTI128 $0x01, Y6, X0
-	VPADDD       X6, X0, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, AX
+	VMOVUPS       (CX), Z8
+	VMULPS        Z0, Z8, Z9
+	VMAXPS        Z2, Z9, Z9
+	VMINPS        Z3, Z9, Z9
+	VCVTPS2DQ     Z9, Z9
+	VCVTDQ2PS     Z9, Z10
+	VPMOVDB       Z9, (AX)
+	VMULPS        Z1, Z10, Z10
+	VSUBPS        Z8, Z10, Z10
+	VMULPS        Z8, Z8, Z8
+	VADDPS        Z8, Z5, Z5
+	VMULPS        Z10, Z10, Z8
+	VADDPS        Z8, Z6, Z6
+	VPANDD        Z4, Z10, Z10
+	VPMAXUD       Z10, Z7, Z7
+	ADDQ          $0x40, CX
+	ADDQ          $0x10, AX
+	SUBQ          $0x10, DX
+	JNZ           loop
+	VMOVUPS       Z5, (BX)
+	VMOVUPS       Z6, 64(BX)
+	VEXTRACTI64X4 $0x01, Z7, Y0
+	VPMAXUD       Y0, Y7, Y0
+	VMOVDQU       Y0, 128(BX)
 	VZEROUPPER
-	MOVL         AX, ret+32(FP)
+	RET
+
+DATA wide7fffffff<>+0(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+4(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+8(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+12(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+16(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+20(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+24(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+28(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+32(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+36(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+40(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+44(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+48(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+52(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+56(SB)/4, $0x7fffffff
+DATA wide7fffffff<>+60(SB)/4, $0x7fffffff
+GLOBL wide7fffffff<>(SB), RODATA|NOPTR, $64
+
+// func encodeE4M3ReciprocalAVX512(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
+// Requires: AVX, AVX2, AVX512F
+TEXT ·encodeE4M3ReciprocalAVX512(SB), NOSPLIT, $0-48
+	MOVQ         dst+0(FP), AX
+	MOVQ         w+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS factor+24(FP), Z0
+	VBROADCASTSS s+28(FP), Z1
+	VMOVUPS      wide7fffffff<>+0(SB), Z2
+	VMOVUPS      wide43e00000<>+0(SB), Z3
+	VMOVUPS      wide3c800000<>+0(SB), Z4
+	VMOVUPS      wide46800000<>+0(SB), Z5
+	VMOVUPS      wide00000001<>+0(SB), Z6
+	VMOVUPS      wide0007ffff<>+0(SB), Z7
+	VMOVUPS      wide000003c0<>+0(SB), Z8
+	VMOVUPS      widefff00000<>+0(SB), Z9
+	VMOVUPS      wide7fffffff<>+0(SB), Z10
+	MOVQ         out+40(FP), BX
+	VMOVUPS      (BX), Z11
+	VMOVUPS      64(BX), Z12
+	VMOVDQU      128(BX), Y13
+
+loop:
+	VMOVUPS       (CX), Z14
+	VMULPS        Z0, Z14, Z15
+	VPANDND       Z15, Z2, Z16
+	VPANDD        Z2, Z15, Z15
+	VPMINUD       Z3, Z15, Z15
+	VPCMPUD       $0x01, Z4, Z15, K1
+	VADDPS        Z5, Z15, Z17
+	VPSRLD        $0x14, Z15, Z19
+	VPANDD        Z6, Z19, Z19
+	VPADDD        Z7, Z15, Z15
+	VPADDD        Z19, Z15, Z15
+	VPSRLD        $0x14, Z15, Z18
+	VPSUBD        Z8, Z18, Z18
+	VPANDD        Z9, Z15, Z19
+	VPSUBD        Z5, Z17, K1, Z18
+	VSUBPS        Z5, Z17, K1, Z19
+	VPORD         Z16, Z19, Z19
+	VPSRLD        $0x18, Z16, Z16
+	VPORD         Z16, Z18, Z18
+	VPMOVDB       Z18, (AX)
+	VMULPS        Z1, Z19, Z19
+	VSUBPS        Z14, Z19, Z19
+	VMULPS        Z14, Z14, Z14
+	VADDPS        Z14, Z11, Z11
+	VMULPS        Z19, Z19, Z14
+	VADDPS        Z14, Z12, Z12
+	VPANDD        Z10, Z19, Z19
+	VPMAXUD       Z19, Z13, Z13
+	ADDQ          $0x40, CX
+	ADDQ          $0x10, AX
+	SUBQ          $0x10, DX
+	JNZ           loop
+	VMOVUPS       Z11, (BX)
+	VMOVUPS       Z12, 64(BX)
+	VEXTRACTI64X4 $0x01, Z13, Y0
+	VPMAXUD       Y0, Y13, Y0
+	VMOVDQU       Y0, 128(BX)
+	VZEROUPPER
+	RET
+
+DATA wide43e00000<>+0(SB)/4, $0x43e00000
+DATA wide43e00000<>+4(SB)/4, $0x43e00000
+DATA wide43e00000<>+8(SB)/4, $0x43e00000
+DATA wide43e00000<>+12(SB)/4, $0x43e00000
+DATA wide43e00000<>+16(SB)/4, $0x43e00000
+DATA wide43e00000<>+20(SB)/4, $0x43e00000
+DATA wide43e00000<>+24(SB)/4, $0x43e00000
+DATA wide43e00000<>+28(SB)/4, $0x43e00000
+DATA wide43e00000<>+32(SB)/4, $0x43e00000
+DATA wide43e00000<>+36(SB)/4, $0x43e00000
+DATA wide43e00000<>+40(SB)/4, $0x43e00000
+DATA wide43e00000<>+44(SB)/4, $0x43e00000
+DATA wide43e00000<>+48(SB)/4, $0x43e00000
+DATA wide43e00000<>+52(SB)/4, $0x43e00000
+DATA wide43e00000<>+56(SB)/4, $0x43e00000
+DATA wide43e00000<>+60(SB)/4, $0x43e00000
+GLOBL wide43e00000<>(SB), RODATA|NOPTR, $64
+
+DATA wide3c800000<>+0(SB)/4, $0x3c800000
+DATA wide3c800000<>+4(SB)/4, $0x3c800000
+DATA wide3c800000<>+8(SB)/4, $0x3c800000
+DATA wide3c800000<>+12(SB)/4, $0x3c800000
+DATA wide3c800000<>+16(SB)/4, $0x3c800000
+DATA wide3c800000<>+20(SB)/4, $0x3c800000
+DATA wide3c800000<>+24(SB)/4, $0x3c800000
+DATA wide3c800000<>+28(SB)/4, $0x3c800000
+DATA wide3c800000<>+32(SB)/4, $0x3c800000
+DATA wide3c800000<>+36(SB)/4, $0x3c800000
+DATA wide3c800000<>+40(SB)/4, $0x3c800000
+DATA wide3c800000<>+44(SB)/4, $0x3c800000
+DATA wide3c800000<>+48(SB)/4, $0x3c800000
+DATA wide3c800000<>+52(SB)/4, $0x3c800000
+DATA wide3c800000<>+56(SB)/4, $0x3c800000
+DATA wide3c800000<>+60(SB)/4, $0x3c800000
+GLOBL wide3c800000<>(SB), RODATA|NOPTR, $64
+
+DATA wide46800000<>+0(SB)/4, $0x46800000
+DATA wide46800000<>+4(SB)/4, $0x46800000
+DATA wide46800000<>+8(SB)/4, $0x46800000
+DATA wide46800000<>+12(SB)/4, $0x46800000
+DATA wide46800000<>+16(SB)/4, $0x46800000
+DATA wide46800000<>+20(SB)/4, $0x46800000
+DATA wide46800000<>+24(SB)/4, $0x46800000
+DATA wide46800000<>+28(SB)/4, $0x46800000
+DATA wide46800000<>+32(SB)/4, $0x46800000
+DATA wide46800000<>+36(SB)/4, $0x46800000
+DATA wide46800000<>+40(SB)/4, $0x46800000
+DATA wide46800000<>+44(SB)/4, $0x46800000
+DATA wide46800000<>+48(SB)/4, $0x46800000
+DATA wide46800000<>+52(SB)/4, $0x46800000
+DATA wide46800000<>+56(SB)/4, $0x46800000
+DATA wide46800000<>+60(SB)/4, $0x46800000
+GLOBL wide46800000<>(SB), RODATA|NOPTR, $64
+
+DATA wide00000001<>+0(SB)/4, $0x00000001
+DATA wide00000001<>+4(SB)/4, $0x00000001
+DATA wide00000001<>+8(SB)/4, $0x00000001
+DATA wide00000001<>+12(SB)/4, $0x00000001
+DATA wide00000001<>+16(SB)/4, $0x00000001
+DATA wide00000001<>+20(SB)/4, $0x00000001
+DATA wide00000001<>+24(SB)/4, $0x00000001
+DATA wide00000001<>+28(SB)/4, $0x00000001
+DATA wide00000001<>+32(SB)/4, $0x00000001
+DATA wide00000001<>+36(SB)/4, $0x00000001
+DATA wide00000001<>+40(SB)/4, $0x00000001
+DATA wide00000001<>+44(SB)/4, $0x00000001
+DATA wide00000001<>+48(SB)/4, $0x00000001
+DATA wide00000001<>+52(SB)/4, $0x00000001
+DATA wide00000001<>+56(SB)/4, $0x00000001
+DATA wide00000001<>+60(SB)/4, $0x00000001
+GLOBL wide00000001<>(SB), RODATA|NOPTR, $64
+
+DATA wide0007ffff<>+0(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+4(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+8(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+12(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+16(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+20(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+24(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+28(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+32(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+36(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+40(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+44(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+48(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+52(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+56(SB)/4, $0x0007ffff
+DATA wide0007ffff<>+60(SB)/4, $0x0007ffff
+GLOBL wide0007ffff<>(SB), RODATA|NOPTR, $64
+
+DATA wide000003c0<>+0(SB)/4, $0x000003c0
+DATA wide000003c0<>+4(SB)/4, $0x000003c0
+DATA wide000003c0<>+8(SB)/4, $0x000003c0
+DATA wide000003c0<>+12(SB)/4, $0x000003c0
+DATA wide000003c0<>+16(SB)/4, $0x000003c0
+DATA wide000003c0<>+20(SB)/4, $0x000003c0
+DATA wide000003c0<>+24(SB)/4, $0x000003c0
+DATA wide000003c0<>+28(SB)/4, $0x000003c0
+DATA wide000003c0<>+32(SB)/4, $0x000003c0
+DATA wide000003c0<>+36(SB)/4, $0x000003c0
+DATA wide000003c0<>+40(SB)/4, $0x000003c0
+DATA wide000003c0<>+44(SB)/4, $0x000003c0
+DATA wide000003c0<>+48(SB)/4, $0x000003c0
+DATA wide000003c0<>+52(SB)/4, $0x000003c0
+DATA wide000003c0<>+56(SB)/4, $0x000003c0
+DATA wide000003c0<>+60(SB)/4, $0x000003c0
+GLOBL wide000003c0<>(SB), RODATA|NOPTR, $64
+
+DATA widefff00000<>+0(SB)/4, $0xfff00000
+DATA widefff00000<>+4(SB)/4, $0xfff00000
+DATA widefff00000<>+8(SB)/4, $0xfff00000
+DATA widefff00000<>+12(SB)/4, $0xfff00000
+DATA widefff00000<>+16(SB)/4, $0xfff00000
+DATA widefff00000<>+20(SB)/4, $0xfff00000
+DATA widefff00000<>+24(SB)/4, $0xfff00000
+DATA widefff00000<>+28(SB)/4, $0xfff00000
+DATA widefff00000<>+32(SB)/4, $0xfff00000
+DATA widefff00000<>+36(SB)/4, $0xfff00000
+DATA widefff00000<>+40(SB)/4, $0xfff00000
+DATA widefff00000<>+44(SB)/4, $0xfff00000
+DATA widefff00000<>+48(SB)/4, $0xfff00000
+DATA widefff00000<>+52(SB)/4, $0xfff00000
+DATA widefff00000<>+56(SB)/4, $0xfff00000
+DATA widefff00000<>+60(SB)/4, $0xfff00000
+GLOBL widefff00000<>(SB), RODATA|NOPTR, $64
+
+// func correlateManyAVX2(w *float32, n int, r *float32, k int, out *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·correlateManyAVX2(SB), NOSPLIT, $0-40
+	MOVQ    w+0(FP), AX
+	MOVQ    n+8(FP), CX
+	MOVQ    r+16(FP), DX
+	MOVQ    k+24(FP), BX
+	MOVQ    out+32(FP), SI
+	VMOVUPS lanesc1000000<>+0(SB), Y0
+	VMOVUPS lanes40e00000<>+0(SB), Y1
+	VMOVUPS lanes4b400000<>+0(SB), Y2
+
+candidate:
+	VBROADCASTSS (DX), Y3
+	VPXOR        Y4, Y4, Y4
+	VPXOR        Y5, Y5, Y5
+	VPXOR        Y6, Y6, Y6
+	VPXOR        Y7, Y7, Y7
+	MOVQ         AX, DI
+	MOVQ         CX, R8
+
+loop:
+	VMOVUPS      (DI), Y8
+	VMULPS       Y3, Y8, Y9
+	VMAXPS       Y0, Y9, Y9
+	VMINPS       Y1, Y9, Y9
+	VADDPS       Y2, Y9, Y9
+	VSUBPS       Y2, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y5
+	VMULPS       Y8, Y9, Y9
+	VADDPS       Y9, Y4, Y4
+	VMOVUPS      32(DI), Y8
+	VMULPS       Y3, Y8, Y9
+	VMAXPS       Y0, Y9, Y9
+	VMINPS       Y1, Y9, Y9
+	VADDPS       Y2, Y9, Y9
+	VSUBPS       Y2, Y9, Y9
+	VFMADD231PS  Y9, Y9, Y7
+	VMULPS       Y8, Y9, Y9
+	VADDPS       Y9, Y6, Y6
+	ADDQ         $0x40, DI
+	SUBQ         $0x10, R8
+	JNZ          loop
+	VADDPS       Y6, Y4, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X3
+	VPSHUFD      $0x4e, X3, X4
+	VADDPS       X4, X3, X3
+	VPSHUFD      $0xb1, X3, X4
+	VADDPS       X4, X3, X3
+	VMOVSS       X3, (SI)
+	VADDPS       Y7, Y5, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X3
+	VPSHUFD      $0x4e, X3, X4
+	VADDPS       X4, X3, X3
+	VPSHUFD      $0xb1, X3, X4
+	VADDPS       X4, X3, X3
+	VMOVSS       X3, 4(SI)
+	ADDQ         $0x04, DX
+	ADDQ         $0x08, SI
+	DECQ         BX
+	JNZ          candidate
+	VZEROUPPER
 	RET
 
 DATA lanesc1000000<>+0(SB)/4, $0xc1000000
@@ -740,6 +1004,148 @@ DATA lanes40e00000<>+20(SB)/4, $0x40e00000
 DATA lanes40e00000<>+24(SB)/4, $0x40e00000
 DATA lanes40e00000<>+28(SB)/4, $0x40e00000
 GLOBL lanes40e00000<>(SB), RODATA|NOPTR, $32
+
+// func correlateManyAVX512(w *float32, n int, r *float32, k int, out *float32)
+// Requires: AVX, AVX512F
+TEXT ·correlateManyAVX512(SB), NOSPLIT, $0-40
+	MOVQ    w+0(FP), AX
+	MOVQ    n+8(FP), CX
+	MOVQ    r+16(FP), DX
+	MOVQ    k+24(FP), BX
+	MOVQ    out+32(FP), SI
+	VMOVUPS widec1000000<>+0(SB), Z0
+	VMOVUPS wide40e00000<>+0(SB), Z1
+	VMOVUPS wide4b400000<>+0(SB), Z2
+
+candidate:
+	VBROADCASTSS (DX), Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	MOVQ         AX, DI
+	MOVQ         CX, R8
+
+loop:
+	VMOVUPS       (DI), Z6
+	VMULPS        Z3, Z6, Z7
+	VMAXPS        Z0, Z7, Z7
+	VMINPS        Z1, Z7, Z7
+	VADDPS        Z2, Z7, Z7
+	VSUBPS        Z2, Z7, Z7
+	VFMADD231PS   Z7, Z7, Z5
+	VMULPS        Z6, Z7, Z7
+	VADDPS        Z7, Z4, Z4
+	ADDQ          $0x40, DI
+	SUBQ          $0x10, R8
+	JNZ           loop
+	VEXTRACTF64X4 $0x01, Z4, Y3
+	VADDPS        Y4, Y3, Y3
+	VEXTRACTF128  $0x01, Y3, X6
+	VADDPS        X6, X3, X3
+	VPSHUFD       $0x4e, X3, X6
+	VADDPS        X6, X3, X3
+	VPSHUFD       $0xb1, X3, X6
+	VADDPS        X6, X3, X3
+	VMOVSS        X3, (SI)
+	VEXTRACTF64X4 $0x01, Z5, Y3
+	VADDPS        Y5, Y3, Y3
+	VEXTRACTF128  $0x01, Y3, X6
+	VADDPS        X6, X3, X3
+	VPSHUFD       $0x4e, X3, X6
+	VADDPS        X6, X3, X3
+	VPSHUFD       $0xb1, X3, X6
+	VADDPS        X6, X3, X3
+	VMOVSS        X3, 4(SI)
+	ADDQ          $0x04, DX
+	ADDQ          $0x08, SI
+	DECQ          BX
+	JNZ           candidate
+	VZEROUPPER
+	RET
+
+DATA widec1000000<>+0(SB)/4, $0xc1000000
+DATA widec1000000<>+4(SB)/4, $0xc1000000
+DATA widec1000000<>+8(SB)/4, $0xc1000000
+DATA widec1000000<>+12(SB)/4, $0xc1000000
+DATA widec1000000<>+16(SB)/4, $0xc1000000
+DATA widec1000000<>+20(SB)/4, $0xc1000000
+DATA widec1000000<>+24(SB)/4, $0xc1000000
+DATA widec1000000<>+28(SB)/4, $0xc1000000
+DATA widec1000000<>+32(SB)/4, $0xc1000000
+DATA widec1000000<>+36(SB)/4, $0xc1000000
+DATA widec1000000<>+40(SB)/4, $0xc1000000
+DATA widec1000000<>+44(SB)/4, $0xc1000000
+DATA widec1000000<>+48(SB)/4, $0xc1000000
+DATA widec1000000<>+52(SB)/4, $0xc1000000
+DATA widec1000000<>+56(SB)/4, $0xc1000000
+DATA widec1000000<>+60(SB)/4, $0xc1000000
+GLOBL widec1000000<>(SB), RODATA|NOPTR, $64
+
+DATA wide40e00000<>+0(SB)/4, $0x40e00000
+DATA wide40e00000<>+4(SB)/4, $0x40e00000
+DATA wide40e00000<>+8(SB)/4, $0x40e00000
+DATA wide40e00000<>+12(SB)/4, $0x40e00000
+DATA wide40e00000<>+16(SB)/4, $0x40e00000
+DATA wide40e00000<>+20(SB)/4, $0x40e00000
+DATA wide40e00000<>+24(SB)/4, $0x40e00000
+DATA wide40e00000<>+28(SB)/4, $0x40e00000
+DATA wide40e00000<>+32(SB)/4, $0x40e00000
+DATA wide40e00000<>+36(SB)/4, $0x40e00000
+DATA wide40e00000<>+40(SB)/4, $0x40e00000
+DATA wide40e00000<>+44(SB)/4, $0x40e00000
+DATA wide40e00000<>+48(SB)/4, $0x40e00000
+DATA wide40e00000<>+52(SB)/4, $0x40e00000
+DATA wide40e00000<>+56(SB)/4, $0x40e00000
+DATA wide40e00000<>+60(SB)/4, $0x40e00000
+GLOBL wide40e00000<>(SB), RODATA|NOPTR, $64
+
+DATA wide4b400000<>+0(SB)/4, $0x4b400000
+DATA wide4b400000<>+4(SB)/4, $0x4b400000
+DATA wide4b400000<>+8(SB)/4, $0x4b400000
+DATA wide4b400000<>+12(SB)/4, $0x4b400000
+DATA wide4b400000<>+16(SB)/4, $0x4b400000
+DATA wide4b400000<>+20(SB)/4, $0x4b400000
+DATA wide4b400000<>+24(SB)/4, $0x4b400000
+DATA wide4b400000<>+28(SB)/4, $0x4b400000
+DATA wide4b400000<>+32(SB)/4, $0x4b400000
+DATA wide4b400000<>+36(SB)/4, $0x4b400000
+DATA wide4b400000<>+40(SB)/4, $0x4b400000
+DATA wide4b400000<>+44(SB)/4, $0x4b400000
+DATA wide4b400000<>+48(SB)/4, $0x4b400000
+DATA wide4b400000<>+52(SB)/4, $0x4b400000
+DATA wide4b400000<>+56(SB)/4, $0x4b400000
+DATA wide4b400000<>+60(SB)/4, $0x4b400000
+GLOBL wide4b400000<>(SB), RODATA|NOPTR, $64
+
+// func indexAbsAVX2(w *float32, n int, bits uint32) int
+// Requires: AVX, AVX2, BMI
+TEXT ·indexAbsAVX2(SB), NOSPLIT, $0-32
+	MOVQ         w+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVL         bits+16(FP), DX
+	VMOVD        DX, X0
+	VPBROADCASTD X0, Y0
+	VMOVUPS      lanes7fffffff<>+0(SB), Y1
+	XORQ         DX, DX
+
+loop:
+	VPAND     (AX)(DX*4), Y1, Y2
+	VPCMPEQD  Y0, Y2, Y2
+	VMOVMSKPS Y2, BX
+	TESTL     BX, BX
+	JNZ       found
+	ADDQ      $0x08, DX
+	CMPQ      DX, CX
+	JLT       loop
+	VZEROUPPER
+	MOVQ      CX, ret+24(FP)
+	RET
+
+found:
+	TZCNTL BX, BX
+	ADDQ   BX, DX
+	VZEROUPPER
+	MOVQ   DX, ret+24(FP)
+	RET
 
 // func packNibblesAVX2(dst *byte, q *byte, n int)
 // Requires: AVX, AVX2

@@ -44,10 +44,30 @@ func encodeIntBF16QuotientAVX2(dst *byte, w *float32, n int, factor float32, s f
 //go:noescape
 func encodeE4M3BF16QuotientAVX2(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
 
-// correlateAVX2 adds w·q of n weights, q rounded to int4 by the reciprocal r, to the lanes of out and returns Σ q².
+// encodeIntReciprocalAVX512 rounds n weights to codes and adds what that costs to out.
 //
 //go:noescape
-func correlateAVX2(w *float32, n int, r float32, out *[16]float32) int32
+func encodeIntReciprocalAVX512(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
+
+// encodeE4M3ReciprocalAVX512 rounds n weights to codes and adds what that costs to out.
+//
+//go:noescape
+func encodeE4M3ReciprocalAVX512(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
+
+// correlateManyAVX2 writes Σ w·q and Σ q² of a chunk of n weights, q rounded to int4 by each of the k reciprocals at r.
+//
+//go:noescape
+func correlateManyAVX2(w *float32, n int, r *float32, k int, out *float32)
+
+// correlateManyAVX512 writes Σ w·q and Σ q² of a chunk of n weights, q rounded to int4 by each of the k reciprocals at r.
+//
+//go:noescape
+func correlateManyAVX512(w *float32, n int, r *float32, k int, out *float32)
+
+// indexAbsAVX2 returns the first of n weights, a multiple of eight, whose magnitude has these bits, or n.
+//
+//go:noescape
+func indexAbsAVX2(w *float32, n int, bits uint32) int
 
 // packNibblesAVX2 packs n codes, a multiple of 32.
 //

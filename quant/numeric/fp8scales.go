@@ -88,17 +88,18 @@ func (s *Spec) rowScale(w []float32, g *groupFit) float32 {
 	free := *s
 	free.Signed = false
 	best := free.searchScale(w, g.sumSq, g.top)
-	if best == 0 || levelError(w, g, g.plain.stored) <= levelError(w, g, best) {
+	if best == 0 {
+		best = g.plain.stored
+	} else if e := levelErrors(w, g, g.plain.stored, best); e[0] <= e[1] {
 		best = g.plain.stored
 	}
 	return max(best/E4M3Max, minRowScale)
 }
 
-// levelError is the squared error of a group under a scale.
-func levelError(w []float32, g *groupFit, scale float32) float64 {
-	wq, qq := correlate(w, 1/scale)
-	f := fit{sumSq: g.sumSq}
-	return f.errSq(float64(scale), wq, qq)
+// levelErrors are the squared errors of a group under up to maxCandidates scales.
+func levelErrors(w []float32, g *groupFit, scales ...float32) [maxCandidates]float64 {
+	f := fit{w: w, sumSq: g.sumSq}
+	return f.try(scales...)
 }
 
 // bestLevel tries the levels from the smallest of interest, a tenth of the
@@ -109,18 +110,30 @@ func bestLevel(w []float32, g *groupFit, c float32) float32 {
 	lo, hi := top/11, top/6.9
 	low := math.Inf(1)
 	var best float32
+	var batch [maxCandidates]float32
+	n := 0
+	judge := func() {
+		for i, e := range levelErrors(w, g, batch[:n]...) {
+			if i < n && e < low {
+				best, low = batch[i], e
+			}
+		}
+		n = 0
+	}
 	for i, l := range fp8Levels {
 		s := RoundBF16(l * c)
 		last := i == len(fp8Levels)-1
 		if !last && fp8Levels[i+1]*c <= lo {
 			continue
 		}
-		if e := levelError(w, g, s); e < low {
-			best, low = s, e
+		batch[n] = s
+		if n++; n == maxCandidates {
+			judge()
 		}
 		if s >= hi {
 			break
 		}
 	}
+	judge()
 	return best
 }

@@ -170,31 +170,45 @@ func roundInts(out []byte, t *[chunkLen]float32, lo, hi, s float32) {
 	}
 }
 
-// correlate rounds a run to int4 by the reciprocal r of a scale, without
-// keeping the codes q, and returns Σ w·q and Σ q². They give the squared error
-// under that scale, Σw² − 2s·Σwq + s²·Σq², and the best scale for those codes,
-// Σwq/Σq².
-func correlate(w []float32, r float32) (wq, qq float64) {
-	var squares int32
+// maxCandidates is how many scales correlate takes at once.
+const maxCandidates = 8
+
+// correlate rounds a run to int4 by each of the reciprocals r of scales, at most
+// maxCandidates, without keeping the codes q, and writes Σ w·q and Σ q². They
+// give the squared error under that scale, Σw² − 2s·Σwq + s²·Σq², and the best
+// scale for those codes, Σwq/Σq².
+func correlate(w []float32, r []float32, wq, qq *[maxCandidates]float64) {
+	*wq, *qq = [maxCandidates]float64{}, [maxCandidates]float64{}
+	var out [2 * maxCandidates]float32
 	for lo := 0; lo < len(w); lo += chunkLen {
-		var sum laneSum
 		part := w[lo:min(lo+chunkLen, len(w))]
-		n, done := correlateVector(part, r, &sum)
-		squares += n
-		for i, v := range part[done:] {
-			t := v * r
-			if t < -8 {
-				t = -8
+		if !correlateVector(part, r, &out) {
+			for i, f := range r {
+				out[2*i], out[2*i+1] = correlateChunk(part, f)
 			}
-			if t > 7 {
-				t = 7
-			}
-			t = (t + rounder) - rounder
-			q := int32(t)
-			squares += q * q
-			sum[i&(lanes-1)] += float32(v * t)
 		}
-		wq += sum.fold()
+		for i := range r {
+			wq[i] += float64(out[2*i])
+			qq[i] += float64(out[2*i+1]) // a sum of integers below 2^24
+		}
 	}
-	return wq, float64(squares)
+}
+
+func correlateChunk(w []float32, r float32) (wq, qq float32) {
+	var sum laneSum
+	var squares int32
+	for i, v := range w {
+		t := v * r
+		if t < -8 {
+			t = -8
+		}
+		if t > 7 {
+			t = 7
+		}
+		t = (t + rounder) - rounder
+		q := int32(t)
+		squares += q * q
+		sum[i&(lanes-1)] += float32(v * t)
+	}
+	return float32(sum.fold()), float32(squares)
 }

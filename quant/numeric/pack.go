@@ -34,6 +34,16 @@ func PackNibbles(dst []byte, q []byte, cols int) []byte {
 // byte each.
 func UnpackNibbles(dst []byte, packed []byte, cols int) []byte {
 	rowBytes := (cols + 1) / 2
+	if cols%8 == 0 { // rows are whole words
+		n := len(packed) / 4 * 4
+		dst = slices.Grow(dst, 2*n)
+		out := dst[len(dst) : len(dst)+2*n]
+		for i := 0; i < n; i += 4 {
+			x := spread(binary.LittleEndian.Uint32(packed[i:]))
+			binary.LittleEndian.PutUint64(out[2*i:], x|x>>3&0x0101010101010101*0xf0)
+		}
+		return dst[:len(dst)+2*n]
+	}
 	for ; len(packed) >= rowBytes && rowBytes > 0; packed = packed[rowBytes:] {
 		for c := range cols {
 			dst = append(dst, byte(SignExtend4(packed[c/2]>>(4*(c&1))&15)))
@@ -42,12 +52,32 @@ func UnpackNibbles(dst []byte, packed []byte, cols int) []byte {
 	return dst
 }
 
+// spread gives each of eight nibbles a byte of its own.
+func spread(n uint32) uint64 {
+	x := uint64(n)
+	x = (x | x<<16) & 0x0000ffff0000ffff
+	x = (x | x<<8) & 0x00ff00ff00ff00ff
+	return (x | x<<4) & 0x0f0f0f0f0f0f0f0f
+}
+
 // AppendInt4Words appends Matrix rows of int4 codes in the compressed-tensors
 // pack-quantized form: unsigned codes q+8, eight to a little-endian 32-bit word
 // along the input, element 0 in the lowest nibble, a last partial word padded
 // with zero bits (compressed_tensors pack_quantized/helpers.py).
 func AppendInt4Words(dst []byte, packed []byte, cols int) []byte {
 	rowBytes := (cols + 1) / 2
+	if cols%8 == 0 { // the same nibbles, q+8 flips the sign bit of each
+		n := len(packed) / 4 * 4
+		dst = slices.Grow(dst, n)
+		out, i := dst[len(dst):len(dst)+n], 0
+		for ; i+8 <= n; i += 8 {
+			binary.LittleEndian.PutUint64(out[i:], binary.LittleEndian.Uint64(packed[i:])^0x8888888888888888)
+		}
+		for ; i < n; i++ {
+			out[i] = packed[i] ^ 0x88
+		}
+		return dst[:len(dst)+n]
+	}
 	for ; len(packed) >= rowBytes && rowBytes > 0; packed = packed[rowBytes:] {
 		for c := 0; c < cols; c += 8 {
 			var w uint32
@@ -92,7 +122,12 @@ func AppendInt4RowPairs(dst []byte, packed []byte, cols int) ([]byte, error) {
 	}
 	for ; len(packed) > 0; packed = packed[2*rowBytes:] {
 		lo, hi := packed[:rowBytes], packed[rowBytes:2*rowBytes]
-		for c := range cols {
+		c := 0
+		for ; c+8 <= cols; c += 8 {
+			l, h := binary.LittleEndian.Uint32(lo[c/2:]), binary.LittleEndian.Uint32(hi[c/2:])
+			dst = binary.LittleEndian.AppendUint64(dst, spread(l)|spread(h)<<4)
+		}
+		for ; c < cols; c++ {
 			shift := 4 * (c & 1)
 			dst = append(dst, lo[c/2]>>shift&15|hi[c/2]>>shift<<4)
 		}
@@ -137,8 +172,13 @@ func ScaleBias(m *Matrix, parts int) ([]float32, error) {
 	for r := range m.Rows {
 		row := m.Codes[r*m.RowBytes():][:m.RowBytes()]
 		for p := range parts {
-			sum := 0
-			for c := p * width; c < (p+1)*width; c++ {
+			sum, c, end := 0, p*width, (p+1)*width
+			for ; width%16 == 0 && c < end; c += 16 { // nibbles q+8, summed two by two
+				v := binary.LittleEndian.Uint64(row[c/2:]) ^ 0x8888888888888888
+				v = v&0x0f0f0f0f0f0f0f0f + v>>4&0x0f0f0f0f0f0f0f0f
+				sum += int(v*0x0101010101010101>>56) - 16*8
+			}
+			for ; c < end; c++ {
 				sum += int(SignExtend4(row[c/2] >> (4 * (c & 1)) & 15))
 			}
 			out = append(out, float32(8*float64(sum)*float64(m.Scales[r])))

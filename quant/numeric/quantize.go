@@ -12,12 +12,16 @@ type Scratch struct {
 	src    weights
 	m      Matrix
 	codes  []byte
+	into   []byte // instead of codes, once
 	scales []float32
 	floats []float32 // decoded weights of one band or block
 	row    []byte    // codes of one row or block, a byte each
 	spare  []byte    // codes of one searched group
 	group  []groupFit
 }
+
+// Into has the next matrix's codes put into buf if they fit, and only the next.
+func (x *Scratch) Into(buf []byte) { x.into = buf }
 
 // Quantize quantises a tile of whole rows, src[rows, cols] row-major, and
 // returns the codes, the scales as the layout stores them, and the error.
@@ -134,11 +138,17 @@ func (x *Scratch) matrix(rows, cols int) *Matrix {
 	if s.BlockCols == 0 {
 		x.m.BlockCols = cols
 	}
-	x.codes = resize(x.codes, rows*x.m.RowBytes())
+	if n := rows * x.m.RowBytes(); cap(x.into) >= n {
+		x.m.Codes = x.into[:n]
+	} else {
+		x.codes = resize(x.codes, n)
+		x.m.Codes = x.codes
+	}
+	x.into = nil
 	x.scales = resize(x.scales, x.m.ScaleRows()*x.m.ScaleCols())
 	x.group = resize(x.group, x.m.ScaleCols())
 	x.row = resize(x.row, cols)
-	x.m.Codes, x.m.Scales = x.codes, x.scales
+	x.m.Scales = x.scales
 	return &x.m
 }
 

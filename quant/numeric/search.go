@@ -34,13 +34,21 @@ type fit struct {
 	optimal float64 // and its Σwq/Σq²
 }
 
-// try judges a candidate scale and returns its own squared error.
-func (f *fit) try(s float32) float64 {
-	wq, qq := correlate(f.w, 1/s)
-	if g := wq * wq / qq; g > f.gain {
-		f.gain, f.optimal = g, wq/qq
+// try judges candidate scales and returns their own squared errors.
+func (f *fit) try(scales ...float32) (errSq [maxCandidates]float64) {
+	var r [maxCandidates]float32
+	for i, s := range scales {
+		r[i] = 1 / s
 	}
-	return f.errSq(float64(s), wq, qq)
+	var wq, qq [maxCandidates]float64
+	correlate(f.w, r[:len(scales)], &wq, &qq)
+	for i, s := range scales {
+		if g := wq[i] * wq[i] / qq[i]; g > f.gain {
+			f.gain, f.optimal = g, wq[i]/qq[i]
+		}
+		errSq[i] = f.errSq(float64(s), wq[i], qq[i])
+	}
+	return errSq
 }
 
 func (f *fit) errSq(s, wq, qq float64) float64 {
@@ -58,12 +66,14 @@ func (f *fit) refine(spec *Spec, steps int) float32 {
 		if a := math.Abs(float64(s)); !(a >= minNormal && a <= math.MaxFloat32) || s == best {
 			break
 		}
-		wq, qq := correlate(f.w, 1/s)
-		e := f.errSq(float64(s), wq, qq)
+		r := [1]float32{1 / s}
+		var wq, qq [maxCandidates]float64
+		correlate(f.w, r[:], &wq, &qq)
+		e := f.errSq(float64(s), wq[0], qq[0])
 		if !(e < low) {
 			break
 		}
-		best, low, next = s, e, wq/qq
+		best, low, next = s, e, wq[0]/qq[0]
 	}
 	return best
 }
@@ -85,22 +95,26 @@ func (s *Spec) searchScale(w []float32, sumSq float64, m float32) float32 {
 
 // sides tries the fixed divisors of a group.
 func (f *fit) sides(s *Spec, m float32) {
+	var c [maxCandidates]float32
+	n := 0
+	add := func(s float32) { c[n] = s; n++ }
 	if s.Signed {
 		for _, d := range fullSide {
-			f.try(-m / d)
+			add(-m / d)
 		}
 		for _, d := range shortSide {
-			f.try(m / d)
+			add(m / d)
 		}
-		return
+	} else {
+		list := &shortOnly
+		if m < 0 {
+			list = &fullOnly
+		}
+		for _, d := range list {
+			add(float32(math.Abs(float64(m))) / d)
+		}
 	}
-	list := &shortOnly
-	if m < 0 {
-		list = &fullOnly
-	}
-	for _, d := range list {
-		f.try(float32(math.Abs(float64(m))) / d)
-	}
+	f.try(c[:n]...)
 }
 
 // scan tries five scales in geometric steps from the absmax scale down to 0.3
@@ -119,14 +133,16 @@ func (f *fit) scan(s *Spec, m float32) {
 	rms := math.Sqrt(f.sumSq / float64(len(f.w)))
 	ratio := min(float64(0.3*rms)/math.Abs(top), 0.8)
 	step := math.Sqrt(math.Sqrt(ratio))
-	var at, e [steps + 1]float64
+	var at [steps + 1]float64
+	var scales [steps + 1]float32
+	for i := range at {
+		at[i] = top
+		scales[i] = float32(top)
+		top *= step
+	}
+	e := f.try(scales[:]...)
 	best := 0
-	at[0] = top
-	for i := range e {
-		if i > 0 {
-			at[i] = at[i-1] * step
-		}
-		e[i] = f.try(float32(at[i]))
+	for i := range at {
 		if e[i] < e[best] {
 			best = i
 		}
@@ -148,7 +164,7 @@ func (f *fit) scan(s *Spec, m float32) {
 // largest returns the weight of largest magnitude, the first of equals.
 func largest(w []float32) float32 {
 	top := absMaxBits(w)
-	for _, v := range w {
+	for _, v := range w[indexAbsVector(w, top):] {
 		if math.Float32bits(v)&absMask == top {
 			return v
 		}

@@ -10,9 +10,11 @@ func (x *Scratch) settle(k blockScale, w []float32) blockScale {
 	if s.Rule != CompressedTensors || s.Arith != Best || s.Code == Int4 {
 		return k
 	}
-	const probe = 2 * chunkLen
-	if !roundingIsHarmless(s.Code, w[:min(len(w), probe)], k.stored) {
-		return k
+	const probe, step = 2 * chunkLen, chunkLen / 4
+	for rest := w[:min(len(w), probe)]; len(rest) > 0; rest = rest[min(len(rest), step):] {
+		if !roundingIsHarmless(s.Code, rest[:min(len(rest), step)], k.stored) {
+			return k
+		}
 	}
 	x.spare = resize(x.spare, len(w))
 	errSq := func(k blockScale) float64 { return encode(x.spare, w, s.Code, k.by, k.factor, k.stored).errSq }
@@ -34,15 +36,11 @@ func (x *Scratch) settle(k blockScale, w []float32) blockScale {
 	return k
 }
 
-// roundingIsHarmless reports whether BF16 and F32 quotients give w the same
-// codes.
+// roundingIsHarmless reports whether BF16 and F32 quotients give w, at most a
+// chunk, the same codes.
 func roundingIsHarmless(c Code, w []float32, s float32) bool {
-	for _, v := range w {
-		t := v / s
-		r := RoundBF16(t)
-		if c == E4M3 && F32ToE4M3(t) != F32ToE4M3(r) || c == Int8 && RoundHalfEven(t) != RoundHalfEven(r) {
-			return false
-		}
-	}
-	return true
+	var exact, rounded [chunkLen]byte
+	encode(exact[:len(w)], w, c, exactQuotient, s, s)
+	encode(rounded[:len(w)], w, c, bf16Quotient, s, s)
+	return exact == rounded
 }

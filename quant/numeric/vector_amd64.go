@@ -12,6 +12,9 @@ import (
 // same bits (internal/asm/convert).
 var vector = cpu.Current() >= cpu.AVX2
 
+// wide tells whether the AVX-512 ones run where there are any.
+var wide = cpu.Current() >= cpu.AVX512
+
 // sums are the lanes that the twins of encode add to.
 type sums [40]float32
 
@@ -56,6 +59,10 @@ func encodeChunkVector(dst []byte, w []float32, code Code, by divide, factor, s 
 	}
 	acc := (*[40]float32)(out)
 	switch { // direct calls: out stays on the stack
+	case wide && code == E4M3 && by == byReciprocal:
+		encodeE4M3ReciprocalAVX512(&dst[0], &w[0], done, factor, s, lo, hi, acc)
+	case wide && by == byReciprocal:
+		encodeIntReciprocalAVX512(&dst[0], &w[0], done, factor, s, lo, hi, acc)
 	case code == E4M3 && by == byReciprocal:
 		encodeE4M3ReciprocalAVX2(&dst[0], &w[0], done, factor, s, lo, hi, acc)
 	case code == E4M3 && by == exactQuotient:
@@ -72,12 +79,28 @@ func encodeChunkVector(dst []byte, w []float32, code Code, by divide, factor, s 
 	return done
 }
 
-// correlateVector does the whole vectors of a chunk of correlate.
-func correlateVector(w []float32, r float32, sum *laneSum) (squares int32, done int) {
-	if done = len(w) &^ (lanes - 1); !vector || done == 0 {
-		return 0, 0
+// correlateVector does correlate for a chunk of whole vectors.
+func correlateVector(w, r []float32, out *[2 * maxCandidates]float32) bool {
+	if !vector || len(w) == 0 || len(w)%lanes != 0 || len(r) == 0 {
+		return false
 	}
-	return correlateAVX2(&w[0], done, r, (*[16]float32)(sum)), done
+	_ = out[2*len(r)-1]
+	if wide {
+		correlateManyAVX512(&w[0], len(w), &r[0], len(r), &out[0])
+	} else {
+		correlateManyAVX2(&w[0], len(w), &r[0], len(r), &out[0])
+	}
+	return true
+}
+
+// indexAbsVector finds a magnitude among the whole vectors of w, or returns
+// where they end.
+func indexAbsVector(w []float32, bits uint32) int {
+	n := len(w) &^ 7
+	if !vector || n == 0 {
+		return 0
+	}
+	return indexAbsAVX2(&w[0], n, bits)
 }
 
 // packNibblesVector packs the part of a row that is whole vectors and returns

@@ -3,23 +3,30 @@
 package numeric
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// both runs f with the vector kernels and with the plain ones.
-func both(t testing.TB, f func() any) (fast, plain any) {
-	if !vector {
+// same checks that f returns with every set of vector kernels what it returns
+// with the plain ones.
+func same(t testing.TB, what string, f func() any) {
+	t.Helper()
+	v, w := vector, wide
+	if !v {
 		t.Skip("this processor, or GLMCONV_CPU, has no vector kernels")
 	}
-	defer func() { vector = true }()
-	fast = f()
-	vector = false
-	return fast, f()
+	defer func() { vector, wide = v, w }()
+	vector, wide = false, false
+	plain := f()
+	vector = true
+	require.Equal(t, plain, f(), "AVX2: %s", what)
+	if wide = w; wide {
+		require.Equal(t, plain, f(), "AVX-512: %s", what)
+	}
 }
 
 // awkward are weights of every kind: ordinary, ties, huge, tiny, subnormal,
@@ -56,23 +63,26 @@ func checkTwins(t testing.TB, w []float32, s float32) {
 				codes []byte
 				bits  [3]uint64
 			}
-			fast, plain := both(t, func() any {
+			same(t, fmt.Sprintf("code %d by %d scale %g: %v", code, by, s, w), func() any {
 				dst := make([]byte, len(w))
 				e := encode(dst, w, code, by, factor, s)
 				return result{dst, [3]uint64{math.Float64bits(e.sumSq), math.Float64bits(e.errSq), uint64(math.Float32bits(e.maxErr))}}
 			})
-			require.Equal(t, plain, fast, "code %d by %d scale %g: %v", code, by, s, w)
 		}
 	}
-	fast, plain := both(t, func() any { return absMaxBits(w) })
-	require.Equal(t, plain, fast)
-	fast, plain = both(t, func() any {
-		a, b := correlate(w, 1/s)
-		return [2]uint64{math.Float64bits(a), math.Float64bits(b)}
+	same(t, "absmax", func() any { return absMaxBits(w) })
+	same(t, "largest", func() any { return math.Float32bits(largest(w)) })
+	same(t, fmt.Sprintf("correlate by %g: %v", s, w), func() any {
+		var wq, qq [maxCandidates]float64
+		correlate(w, []float32{1 / s, 2 / s, -3 / s, 0.7 / s, 1, -1, 100}, &wq, &qq)
+		var bits [2 * maxCandidates]uint64
+		for i := range wq {
+			bits[i], bits[maxCandidates+i] = math.Float64bits(wq[i]), math.Float64bits(qq[i])
+		}
+		return bits
 	})
-	require.Equal(t, plain, fast, "correlate by %g: %v", s, w)
 	raw := AppendF32(nil, w)
-	fast, plain = both(t, func() any {
+	same(t, "BF16", func() any {
 		out := make([]float32, len(raw)/2)
 		DecodeBF16(out, raw)
 		bits := make([]uint32, len(out)) // NaN are equal here
@@ -81,9 +91,7 @@ func checkTwins(t testing.TB, w []float32, s float32) {
 		}
 		return bits
 	})
-	require.Equal(t, plain, fast)
-	fast, plain = both(t, func() any { return PackNibbles([]byte{9}, raw, max(1, len(w))) })
-	require.Equal(t, plain, fast)
+	same(t, "nibbles", func() any { return PackNibbles([]byte{9}, raw, max(1, len(w))) })
 }
 
 func TestTwins(t *testing.T) {
@@ -130,12 +138,11 @@ func TestTwinsQuantize(t *testing.T) {
 		for _, arith := range []Arith{Best, Compat} {
 			spec := kind.spec
 			spec.Arith = arith
-			fast, plain := both(t, func() any {
+			same(t, fmt.Sprintf("%s %d", kind.name, arith), func() any {
 				m, st, err := Quantize(spec, w, rows, cols, nil)
 				require.NoError(t, err)
 				return []any{m.Codes, m.Scales, st}
 			})
-			assert.Equal(t, plain, fast, "%s %d", kind.name, arith)
 		}
 	}
 }

@@ -3,7 +3,6 @@
 package numeric
 
 // Elsewhere the leaf loops have no twins.
-var vector = false
 
 type sums struct{ sq, er laneSum }
 
@@ -11,9 +10,10 @@ func (s *sums) squares() *laneSum { return &s.sq }
 func (s *sums) errors() *laneSum  { return &s.er }
 func (s *sums) worst() uint32     { return 0 }
 
-func absMaxBitsVector([]float32) (uint32, int)                  { return 0, 0 }
-func decodeBF16Vector([]float32, []byte) int                    { return 0 }
-func correlateVector([]float32, float32, *laneSum) (int32, int) { return 0, 0 }
+func absMaxBitsVector([]float32) (uint32, int)                           { return 0, 0 }
+func indexAbsVector([]float32, uint32) int                               { return 0 }
+func decodeBF16Vector([]float32, []byte) int                             { return 0 }
+func correlateVector(_, _ []float32, _ *[2 * maxCandidates]float32) bool { return false }
 
 func packNibblesVector(dst, q []byte) int { return 0 }
 

@@ -22,7 +22,11 @@ func main() {
 		encode("Int", by)
 		encode("E4M3", by)
 	}
-	correlate()
+	encodeWide("Int")
+	encodeWide("E4M3")
+	correlateMany(false)
+	correlateMany(true)
+	indexAbs()
 	packNibbles()
 	Generate()
 }
@@ -278,58 +282,5 @@ func packNibbles() {
 	SUBQ(Imm(32), n)
 	JNZ(LabelRef("loop"))
 	VZEROUPPER()
-	RET()
-}
-
-// correlate is one chunk of correlate.
-func correlate() {
-	begin("correlateAVX2", "func(w *float32, n int, r float32, out *[16]float32) int32",
-		"adds w·q of n weights, q rounded to int4 by the reciprocal r, to the lanes of out and returns Σ q².")
-	w, n := Load(Param("w"), GP64()), Load(Param("n"), GP64())
-	r := broadcast("r")
-	out := Load(Param("out"), GP64())
-	sum := [2]reg.VecVirtual{YMM(), YMM()}
-	for i := range sum {
-		VMOVUPS(Mem{Base: out, Disp: 32 * i}, sum[i])
-	}
-	lo, hi, magic := YMM(), YMM(), YMM()
-	VMOVUPS(float(-8), lo)
-	VMOVUPS(float(7), hi)
-	VMOVUPS(all(rounder), magic)
-	squares := zero()
-	Label("loop")
-	for i := range sum {
-		x, t, q := YMM(), YMM(), YMM()
-		VMOVUPS(Mem{Base: w, Disp: 32 * i}, x)
-		VMULPS(r, x, t)
-		VMAXPS(lo, t, t)
-		VMINPS(hi, t, t)
-		VADDPS(magic, t, t)
-		VPSUBD(magic, t, q)
-		VSUBPS(magic, t, t)
-		VPMULLD(q, q, q)
-		VPADDD(q, squares, squares)
-		VMULPS(x, t, t)
-		VADDPS(t, sum[i], sum[i])
-	}
-	ADDQ(Imm(64), w)
-	SUBQ(Imm(16), n)
-	JNZ(LabelRef("loop"))
-	for i := range sum {
-		VMOVUPS(sum[i], Mem{Base: out, Disp: 32 * i})
-	}
-	half := XMM()
-	VEXTRACTI128(Imm(1), squares, half)
-	x := XMM()
-	VPADDD(squares.AsX(), half, x)
-	for _, order := range []uint64{0x4e, 0xb1} {
-		s := XMM()
-		VPSHUFD(Imm(order), x, s)
-		VPADDD(s, x, x)
-	}
-	total := GP32()
-	VMOVD(x, total)
-	VZEROUPPER()
-	Store(total, ReturnIndex(0))
 	RET()
 }
