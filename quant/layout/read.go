@@ -332,7 +332,7 @@ func DecodeFloats(dst []float32, src []byte, d safetensors.DType) error {
 func DecoderOf(d safetensors.DType) (numeric.Decoder, error) {
 	switch d {
 	case safetensors.BF16:
-		return numeric.Decoder{Size: 2, Decode: numeric.DecodeBF16}, nil
+		return numeric.Decoder{Size: 2, Decode: numeric.DecodeBF16, BF16: true}, nil
 	case safetensors.F16:
 		return numeric.Decoder{Size: 2, Decode: numeric.DecodeF16}, nil
 	case safetensors.F32:

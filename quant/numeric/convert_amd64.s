@@ -668,9 +668,9 @@ loop:
 	VZEROUPPER
 	RET
 
-// func encodeIntReciprocalAVX512(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
-// Requires: AVX, AVX2, AVX512F
-TEXT ·encodeIntReciprocalAVX512(SB), NOSPLIT, $0-48
+// func encodeIntF32AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+// Requires: AVX, AVX2, AVX512F, AVX512VL, CMOV
+TEXT ·encodeIntF32AVX512(SB), NOSPLIT, $0-48
 	MOVQ         dst+0(FP), AX
 	MOVQ         w+8(FP), CX
 	MOVQ         n+16(FP), DX
@@ -680,35 +680,73 @@ TEXT ·encodeIntReciprocalAVX512(SB), NOSPLIT, $0-48
 	VBROADCASTSS hi+36(FP), Z3
 	VMOVUPS      wide7fffffff<>+0(SB), Z4
 	MOVQ         out+40(FP), BX
-	VMOVUPS      (BX), Z5
-	VMOVUPS      64(BX), Z6
-	VMOVDQU      128(BX), Y7
+	VMOVSD       (BX), X5
+	VMOVSD       8(BX), X6
+	VPXORD       Z7, Z7, Z7
+
+chunk:
+	MOVQ    $0x00000100, SI
+	CMPQ    DX, SI
+	CMOVQLT DX, SI
+	SUBQ    SI, DX
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
 
 loop:
-	VMOVUPS       (CX), Z8
-	VMULPS        Z0, Z8, Z9
-	VMAXPS        Z2, Z9, Z9
-	VMINPS        Z3, Z9, Z9
-	VCVTPS2DQ     Z9, Z9
-	VCVTDQ2PS     Z9, Z10
-	VPMOVDB       Z9, (AX)
-	VMULPS        Z1, Z10, Z10
-	VSUBPS        Z8, Z10, Z10
-	VMULPS        Z8, Z8, Z8
-	VADDPS        Z8, Z5, Z5
-	VMULPS        Z10, Z10, Z8
-	VADDPS        Z8, Z6, Z6
-	VPANDD        Z4, Z10, Z10
-	VPMAXUD       Z10, Z7, Z7
+	VMOVUPS       (CX), Z10
+	VMULPS        Z0, Z10, Z11
+	VMAXPS        Z2, Z11, Z11
+	VMINPS        Z3, Z11, Z11
+	VCVTPS2DQ     Z11, Z11
+	VCVTDQ2PS     Z11, Z12
+	VPMOVDB       Z11, (AX)
+	VMULPS        Z1, Z12, Z12
+	VSUBPS        Z10, Z12, Z12
+	VMULPS        Z10, Z10, Z10
+	VADDPS        Z10, Z8, Z8
+	VMULPS        Z12, Z12, Z10
+	VADDPS        Z10, Z9, Z9
+	VPANDD        Z4, Z12, Z12
+	VPMAXUD       Z12, Z7, Z7
 	ADDQ          $0x40, CX
 	ADDQ          $0x10, AX
-	SUBQ          $0x10, DX
+	SUBQ          $0x10, SI
 	JNZ           loop
-	VMOVUPS       Z5, (BX)
-	VMOVUPS       Z6, 64(BX)
+	VEXTRACTF64X4 $0x01, Z8, Y10
+	VADDPS        Y8, Y10, Y10
+	VEXTRACTF32X4 $0x01, Y10, X11
+	VADDPS        X11, X10, X10
+	VPSHUFD       $0x4e, X10, X11
+	VADDPS        X11, X10, X10
+	VPSHUFD       $0xb1, X10, X11
+	VADDPS        X11, X10, X10
+	VCVTSS2SD     X10, X10, X10
+	VADDSD        X10, X5, X5
+	VEXTRACTF64X4 $0x01, Z9, Y10
+	VADDPS        Y9, Y10, Y10
+	VEXTRACTF32X4 $0x01, Y10, X11
+	VADDPS        X11, X10, X10
+	VPSHUFD       $0x4e, X10, X11
+	VADDPS        X11, X10, X10
+	VPSHUFD       $0xb1, X10, X11
+	VADDPS        X11, X10, X10
+	VCVTSS2SD     X10, X10, X10
+	VADDSD        X10, X6, X6
+	TESTQ         DX, DX
+	JNZ           chunk
+	VMOVSD        X5, (BX)
+	VMOVSD        X6, 8(BX)
 	VEXTRACTI64X4 $0x01, Z7, Y0
 	VPMAXUD       Y0, Y7, Y0
-	VMOVDQU       Y0, 128(BX)
+	VEXTRACTI32X4 $0x01, Y0, X1
+	VPMAXUD       X0, X1, X0
+	VPSHUFD       $0x4e, X0, X1
+	VPMAXUD       X1, X0, X0
+	VPSHUFD       $0xb1, X0, X1
+	VPMAXUD       X1, X0, X0
+	VMOVD         16(BX), X1
+	VPMAXUD       X1, X0, X0
+	VMOVD         X0, 16(BX)
 	VZEROUPPER
 	RET
 
@@ -730,9 +768,9 @@ DATA wide7fffffff<>+56(SB)/4, $0x7fffffff
 DATA wide7fffffff<>+60(SB)/4, $0x7fffffff
 GLOBL wide7fffffff<>(SB), RODATA|NOPTR, $64
 
-// func encodeE4M3ReciprocalAVX512(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
-// Requires: AVX, AVX2, AVX512F
-TEXT ·encodeE4M3ReciprocalAVX512(SB), NOSPLIT, $0-48
+// func encodeE4M3F32AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+// Requires: AVX, AVX2, AVX512F, AVX512VL, CMOV
+TEXT ·encodeE4M3F32AVX512(SB), NOSPLIT, $0-48
 	MOVQ         dst+0(FP), AX
 	MOVQ         w+8(FP), CX
 	MOVQ         n+16(FP), DX
@@ -748,48 +786,86 @@ TEXT ·encodeE4M3ReciprocalAVX512(SB), NOSPLIT, $0-48
 	VMOVUPS      widefff00000<>+0(SB), Z9
 	VMOVUPS      wide7fffffff<>+0(SB), Z10
 	MOVQ         out+40(FP), BX
-	VMOVUPS      (BX), Z11
-	VMOVUPS      64(BX), Z12
-	VMOVDQU      128(BX), Y13
+	VMOVSD       (BX), X11
+	VMOVSD       8(BX), X12
+	VPXORD       Z13, Z13, Z13
+
+chunk:
+	MOVQ    $0x00000100, SI
+	CMPQ    DX, SI
+	CMOVQLT DX, SI
+	SUBQ    SI, DX
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
 
 loop:
-	VMOVUPS       (CX), Z14
-	VMULPS        Z0, Z14, Z15
-	VPANDND       Z15, Z2, Z16
-	VPANDD        Z2, Z15, Z15
-	VPMINUD       Z3, Z15, Z15
-	VPCMPUD       $0x01, Z4, Z15, K1
-	VADDPS        Z5, Z15, Z17
-	VPSRLD        $0x14, Z15, Z19
-	VPANDD        Z6, Z19, Z19
-	VPADDD        Z7, Z15, Z15
-	VPADDD        Z19, Z15, Z15
-	VPSRLD        $0x14, Z15, Z18
-	VPSUBD        Z8, Z18, Z18
-	VPANDD        Z9, Z15, Z19
-	VPSUBD        Z5, Z17, K1, Z18
-	VSUBPS        Z5, Z17, K1, Z19
-	VPORD         Z16, Z19, Z19
-	VPSRLD        $0x18, Z16, Z16
-	VPORD         Z16, Z18, Z18
-	VPMOVDB       Z18, (AX)
-	VMULPS        Z1, Z19, Z19
-	VSUBPS        Z14, Z19, Z19
-	VMULPS        Z14, Z14, Z14
-	VADDPS        Z14, Z11, Z11
-	VMULPS        Z19, Z19, Z14
-	VADDPS        Z14, Z12, Z12
-	VPANDD        Z10, Z19, Z19
-	VPMAXUD       Z19, Z13, Z13
+	VMOVUPS       (CX), Z16
+	VMULPS        Z0, Z16, Z17
+	VPANDND       Z17, Z2, Z18
+	VPANDD        Z2, Z17, Z17
+	VPMINUD       Z3, Z17, Z17
+	VPCMPUD       $0x01, Z4, Z17, K1
+	VADDPS        Z5, Z17, Z19
+	VPSRLD        $0x14, Z17, Z21
+	VPANDD        Z6, Z21, Z21
+	VPADDD        Z7, Z17, Z17
+	VPADDD        Z21, Z17, Z17
+	VPSRLD        $0x14, Z17, Z20
+	VPSUBD        Z8, Z20, Z20
+	VPANDD        Z9, Z17, Z21
+	VPSUBD        Z5, Z19, K1, Z20
+	VSUBPS        Z5, Z19, K1, Z21
+	VPORD         Z18, Z21, Z21
+	VPSRLD        $0x18, Z18, Z18
+	VPORD         Z18, Z20, Z20
+	VPMOVDB       Z20, (AX)
+	VMULPS        Z1, Z21, Z21
+	VSUBPS        Z16, Z21, Z21
+	VMULPS        Z16, Z16, Z16
+	VADDPS        Z16, Z14, Z14
+	VMULPS        Z21, Z21, Z16
+	VADDPS        Z16, Z15, Z15
+	VPANDD        Z10, Z21, Z21
+	VPMAXUD       Z21, Z13, Z13
 	ADDQ          $0x40, CX
 	ADDQ          $0x10, AX
-	SUBQ          $0x10, DX
+	SUBQ          $0x10, SI
 	JNZ           loop
-	VMOVUPS       Z11, (BX)
-	VMOVUPS       Z12, 64(BX)
+	VEXTRACTF64X4 $0x01, Z14, Y16
+	VADDPS        Y14, Y16, Y16
+	VEXTRACTF32X4 $0x01, Y16, X17
+	VADDPS        X17, X16, X16
+	VPSHUFD       $0x4e, X16, X17
+	VADDPS        X17, X16, X16
+	VPSHUFD       $0xb1, X16, X17
+	VADDPS        X17, X16, X16
+	VCVTSS2SD     X16, X16, X16
+	VADDSD        X16, X11, X11
+	VEXTRACTF64X4 $0x01, Z15, Y16
+	VADDPS        Y15, Y16, Y16
+	VEXTRACTF32X4 $0x01, Y16, X17
+	VADDPS        X17, X16, X16
+	VPSHUFD       $0x4e, X16, X17
+	VADDPS        X17, X16, X16
+	VPSHUFD       $0xb1, X16, X17
+	VADDPS        X17, X16, X16
+	VCVTSS2SD     X16, X16, X16
+	VADDSD        X16, X12, X12
+	TESTQ         DX, DX
+	JNZ           chunk
+	VMOVSD        X11, (BX)
+	VMOVSD        X12, 8(BX)
 	VEXTRACTI64X4 $0x01, Z13, Y0
 	VPMAXUD       Y0, Y13, Y0
-	VMOVDQU       Y0, 128(BX)
+	VEXTRACTI32X4 $0x01, Y0, X1
+	VPMAXUD       X0, X1, X0
+	VPSHUFD       $0x4e, X0, X1
+	VPMAXUD       X1, X0, X0
+	VPSHUFD       $0xb1, X0, X1
+	VPMAXUD       X1, X0, X0
+	VMOVD         16(BX), X1
+	VPMAXUD       X1, X0, X0
+	VMOVD         X0, 16(BX)
 	VZEROUPPER
 	RET
 
@@ -919,6 +995,239 @@ DATA widefff00000<>+56(SB)/4, $0xfff00000
 DATA widefff00000<>+60(SB)/4, $0xfff00000
 GLOBL widefff00000<>(SB), RODATA|NOPTR, $64
 
+// func encodeIntBF16AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+// Requires: AVX, AVX2, AVX512F, AVX512VL, CMOV
+TEXT ·encodeIntBF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ         dst+0(FP), AX
+	MOVQ         w+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS factor+24(FP), Z0
+	VBROADCASTSS s+28(FP), Z1
+	VBROADCASTSS lo+32(FP), Z2
+	VBROADCASTSS hi+36(FP), Z3
+	VMOVUPS      wide7fffffff<>+0(SB), Z4
+	MOVQ         out+40(FP), BX
+	VMOVSD       (BX), X5
+	VMOVSD       8(BX), X6
+	VPXORD       Z7, Z7, Z7
+
+chunk:
+	MOVQ    $0x00000100, SI
+	CMPQ    DX, SI
+	CMOVQLT DX, SI
+	SUBQ    SI, DX
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+
+loop:
+	VPMOVZXWD     (CX), Z10
+	VPSLLD        $0x10, Z10, Z10
+	VMULPS        Z0, Z10, Z11
+	VMAXPS        Z2, Z11, Z11
+	VMINPS        Z3, Z11, Z11
+	VCVTPS2DQ     Z11, Z11
+	VCVTDQ2PS     Z11, Z12
+	VPMOVDB       Z11, (AX)
+	VMULPS        Z1, Z12, Z12
+	VSUBPS        Z10, Z12, Z12
+	VMULPS        Z10, Z10, Z10
+	VADDPS        Z10, Z8, Z8
+	VMULPS        Z12, Z12, Z10
+	VADDPS        Z10, Z9, Z9
+	VPANDD        Z4, Z12, Z12
+	VPMAXUD       Z12, Z7, Z7
+	ADDQ          $0x20, CX
+	ADDQ          $0x10, AX
+	SUBQ          $0x10, SI
+	JNZ           loop
+	VEXTRACTF64X4 $0x01, Z8, Y10
+	VADDPS        Y8, Y10, Y10
+	VEXTRACTF32X4 $0x01, Y10, X11
+	VADDPS        X11, X10, X10
+	VPSHUFD       $0x4e, X10, X11
+	VADDPS        X11, X10, X10
+	VPSHUFD       $0xb1, X10, X11
+	VADDPS        X11, X10, X10
+	VCVTSS2SD     X10, X10, X10
+	VADDSD        X10, X5, X5
+	VEXTRACTF64X4 $0x01, Z9, Y10
+	VADDPS        Y9, Y10, Y10
+	VEXTRACTF32X4 $0x01, Y10, X11
+	VADDPS        X11, X10, X10
+	VPSHUFD       $0x4e, X10, X11
+	VADDPS        X11, X10, X10
+	VPSHUFD       $0xb1, X10, X11
+	VADDPS        X11, X10, X10
+	VCVTSS2SD     X10, X10, X10
+	VADDSD        X10, X6, X6
+	TESTQ         DX, DX
+	JNZ           chunk
+	VMOVSD        X5, (BX)
+	VMOVSD        X6, 8(BX)
+	VEXTRACTI64X4 $0x01, Z7, Y0
+	VPMAXUD       Y0, Y7, Y0
+	VEXTRACTI32X4 $0x01, Y0, X1
+	VPMAXUD       X0, X1, X0
+	VPSHUFD       $0x4e, X0, X1
+	VPMAXUD       X1, X0, X0
+	VPSHUFD       $0xb1, X0, X1
+	VPMAXUD       X1, X0, X0
+	VMOVD         16(BX), X1
+	VPMAXUD       X1, X0, X0
+	VMOVD         X0, 16(BX)
+	VZEROUPPER
+	RET
+
+// func encodeE4M3BF16AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+// Requires: AVX, AVX2, AVX512F, AVX512VL, CMOV
+TEXT ·encodeE4M3BF16AVX512(SB), NOSPLIT, $0-48
+	MOVQ         dst+0(FP), AX
+	MOVQ         w+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS factor+24(FP), Z0
+	VBROADCASTSS s+28(FP), Z1
+	VMOVUPS      wide7fffffff<>+0(SB), Z2
+	VMOVUPS      wide43e00000<>+0(SB), Z3
+	VMOVUPS      wide3c800000<>+0(SB), Z4
+	VMOVUPS      wide46800000<>+0(SB), Z5
+	VMOVUPS      wide00000001<>+0(SB), Z6
+	VMOVUPS      wide0007ffff<>+0(SB), Z7
+	VMOVUPS      wide000003c0<>+0(SB), Z8
+	VMOVUPS      widefff00000<>+0(SB), Z9
+	VMOVUPS      wide7fffffff<>+0(SB), Z10
+	MOVQ         out+40(FP), BX
+	VMOVSD       (BX), X11
+	VMOVSD       8(BX), X12
+	VPXORD       Z13, Z13, Z13
+
+chunk:
+	MOVQ    $0x00000100, SI
+	CMPQ    DX, SI
+	CMOVQLT DX, SI
+	SUBQ    SI, DX
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop:
+	VPMOVZXWD     (CX), Z16
+	VPSLLD        $0x10, Z16, Z16
+	VMULPS        Z0, Z16, Z17
+	VPANDND       Z17, Z2, Z18
+	VPANDD        Z2, Z17, Z17
+	VPMINUD       Z3, Z17, Z17
+	VPCMPUD       $0x01, Z4, Z17, K1
+	VADDPS        Z5, Z17, Z19
+	VPSRLD        $0x14, Z17, Z21
+	VPANDD        Z6, Z21, Z21
+	VPADDD        Z7, Z17, Z17
+	VPADDD        Z21, Z17, Z17
+	VPSRLD        $0x14, Z17, Z20
+	VPSUBD        Z8, Z20, Z20
+	VPANDD        Z9, Z17, Z21
+	VPSUBD        Z5, Z19, K1, Z20
+	VSUBPS        Z5, Z19, K1, Z21
+	VPORD         Z18, Z21, Z21
+	VPSRLD        $0x18, Z18, Z18
+	VPORD         Z18, Z20, Z20
+	VPMOVDB       Z20, (AX)
+	VMULPS        Z1, Z21, Z21
+	VSUBPS        Z16, Z21, Z21
+	VMULPS        Z16, Z16, Z16
+	VADDPS        Z16, Z14, Z14
+	VMULPS        Z21, Z21, Z16
+	VADDPS        Z16, Z15, Z15
+	VPANDD        Z10, Z21, Z21
+	VPMAXUD       Z21, Z13, Z13
+	ADDQ          $0x20, CX
+	ADDQ          $0x10, AX
+	SUBQ          $0x10, SI
+	JNZ           loop
+	VEXTRACTF64X4 $0x01, Z14, Y16
+	VADDPS        Y14, Y16, Y16
+	VEXTRACTF32X4 $0x01, Y16, X17
+	VADDPS        X17, X16, X16
+	VPSHUFD       $0x4e, X16, X17
+	VADDPS        X17, X16, X16
+	VPSHUFD       $0xb1, X16, X17
+	VADDPS        X17, X16, X16
+	VCVTSS2SD     X16, X16, X16
+	VADDSD        X16, X11, X11
+	VEXTRACTF64X4 $0x01, Z15, Y16
+	VADDPS        Y15, Y16, Y16
+	VEXTRACTF32X4 $0x01, Y16, X17
+	VADDPS        X17, X16, X16
+	VPSHUFD       $0x4e, X16, X17
+	VADDPS        X17, X16, X16
+	VPSHUFD       $0xb1, X16, X17
+	VADDPS        X17, X16, X16
+	VCVTSS2SD     X16, X16, X16
+	VADDSD        X16, X12, X12
+	TESTQ         DX, DX
+	JNZ           chunk
+	VMOVSD        X11, (BX)
+	VMOVSD        X12, 8(BX)
+	VEXTRACTI64X4 $0x01, Z13, Y0
+	VPMAXUD       Y0, Y13, Y0
+	VEXTRACTI32X4 $0x01, Y0, X1
+	VPMAXUD       X0, X1, X0
+	VPSHUFD       $0x4e, X0, X1
+	VPMAXUD       X1, X0, X0
+	VPSHUFD       $0xb1, X0, X1
+	VPMAXUD       X1, X0, X0
+	VMOVD         16(BX), X1
+	VPMAXUD       X1, X0, X0
+	VMOVD         X0, 16(BX)
+	VZEROUPPER
+	RET
+
+// func absMaxBF16AVX512(w *byte, n int) uint32
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL
+TEXT ·absMaxBF16AVX512(SB), NOSPLIT, $0-20
+	MOVQ    w+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VMOVUPS wide7fff7fff<>+0(SB), Z1
+	VPXORD  Z0, Z0, Z0
+
+loop:
+	VPANDD        (AX), Z1, Z2
+	VPMAXUW       Z2, Z0, Z0
+	ADDQ          $0x40, AX
+	SUBQ          $0x20, CX
+	JNZ           loop
+	VEXTRACTI64X4 $0x01, Z0, Y1
+	VPMAXUW       Y1, Y0, Y1
+	VEXTRACTI32X4 $0x01, Y1, X0
+	VPMAXUW       X1, X0, X0
+	VPSRLD        $0x10, X0, X1
+	VPMAXUW       X1, X0, X0
+	VPSLLD        $0x10, X0, X0
+	VPSHUFD       $0x4e, X0, X1
+	VPMAXUD       X1, X0, X0
+	VPSHUFD       $0xb1, X0, X1
+	VPMAXUD       X1, X0, X0
+	VMOVD         X0, AX
+	VZEROUPPER
+	MOVL          AX, ret+16(FP)
+	RET
+
+DATA wide7fff7fff<>+0(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+4(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+8(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+12(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+16(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+20(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+24(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+28(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+32(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+36(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+40(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+44(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+48(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+52(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+56(SB)/4, $0x7fff7fff
+DATA wide7fff7fff<>+60(SB)/4, $0x7fff7fff
+GLOBL wide7fff7fff<>(SB), RODATA|NOPTR, $64
+
 // func correlateManyAVX2(w *float32, n int, r *float32, k int, out *float32)
 // Requires: AVX, AVX2, FMA3
 TEXT ·correlateManyAVX2(SB), NOSPLIT, $0-40
@@ -1006,7 +1315,7 @@ DATA lanes40e00000<>+28(SB)/4, $0x40e00000
 GLOBL lanes40e00000<>(SB), RODATA|NOPTR, $32
 
 // func correlateManyAVX512(w *float32, n int, r *float32, k int, out *float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, AVX512VL
 TEXT ·correlateManyAVX512(SB), NOSPLIT, $0-40
 	MOVQ    w+0(FP), AX
 	MOVQ    n+8(FP), CX
@@ -1039,7 +1348,7 @@ loop:
 	JNZ           loop
 	VEXTRACTF64X4 $0x01, Z4, Y3
 	VADDPS        Y4, Y3, Y3
-	VEXTRACTF128  $0x01, Y3, X6
+	VEXTRACTF32X4 $0x01, Y3, X6
 	VADDPS        X6, X3, X3
 	VPSHUFD       $0x4e, X3, X6
 	VADDPS        X6, X3, X3
@@ -1048,7 +1357,7 @@ loop:
 	VMOVSS        X3, (SI)
 	VEXTRACTF64X4 $0x01, Z5, Y3
 	VADDPS        Y5, Y3, Y3
-	VEXTRACTF128  $0x01, Y3, X6
+	VEXTRACTF32X4 $0x01, Y3, X6
 	VADDPS        X6, X3, X3
 	VPSHUFD       $0x4e, X3, X6
 	VADDPS        X6, X3, X3

@@ -44,15 +44,30 @@ func encodeIntBF16QuotientAVX2(dst *byte, w *float32, n int, factor float32, s f
 //go:noescape
 func encodeE4M3BF16QuotientAVX2(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
 
-// encodeIntReciprocalAVX512 rounds n weights to codes and adds what that costs to out.
+// encodeIntF32AVX512 rounds n weights, a multiple of sixteen, to codes and adds what that costs to the runError at out.
 //
 //go:noescape
-func encodeIntReciprocalAVX512(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
+func encodeIntF32AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
 
-// encodeE4M3ReciprocalAVX512 rounds n weights to codes and adds what that costs to out.
+// encodeE4M3F32AVX512 rounds n weights, a multiple of sixteen, to codes and adds what that costs to the runError at out.
 //
 //go:noescape
-func encodeE4M3ReciprocalAVX512(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
+func encodeE4M3F32AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+
+// encodeIntBF16AVX512 rounds n weights, a multiple of sixteen, to codes and adds what that costs to the runError at out.
+//
+//go:noescape
+func encodeIntBF16AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+
+// encodeE4M3BF16AVX512 rounds n weights, a multiple of sixteen, to codes and adds what that costs to the runError at out.
+//
+//go:noescape
+func encodeE4M3BF16AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+
+// absMaxBF16AVX512 returns the bits of the largest magnitude of n bfloat16 weights, a multiple of thirty-two.
+//
+//go:noescape
+func absMaxBF16AVX512(w *byte, n int) uint32
 
 // correlateManyAVX2 writes Σ w·q and Σ q² of a chunk of n weights, q rounded to int4 by each of the k reciprocals at r.
 //

@@ -120,7 +120,7 @@ func measure(w, deq []float32, sq, er *laneSum) (worst uint32) {
 // format, one byte a code whatever the format, and measures the error against
 // float32(code × s).
 func encode(dst []byte, w []float32, code Code, by divide, factor, s float32) (sum runError) {
-	for lo := 0; lo < len(w); lo += chunkLen {
+	for lo := encodeRunVector(dst, w, code, by, factor, s, &sum); lo < len(w); lo += chunkLen {
 		part := w[lo:min(lo+chunkLen, len(w))]
 		out := dst[lo : lo+len(part)]
 		var acc sums

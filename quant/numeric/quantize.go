@@ -15,6 +15,7 @@ type Scratch struct {
 	into   []byte // instead of codes, once
 	scales []float32
 	floats []float32 // decoded weights of one band or block
+	raw    []byte    // bytes of one block, packed
 	row    []byte    // codes of one row or block, a byte each
 	spare  []byte    // codes of one searched group
 	group  []groupFit
@@ -83,13 +84,17 @@ func (x *Scratch) bands(st *Stats) (finite bool) {
 			}
 			continue
 		}
+		if s.Code != Int4 || s.Arith == Compat {
+			if !x.plainRow(r, scales, st) {
+				return false
+			}
+			continue
+		}
 		row := x.take(r*m.Cols, m.Cols)
 		if absMaxBits(row) >= infBits {
 			return false
 		}
 		switch {
-		case s.Code != Int4 || s.Arith == Compat:
-			x.plainRow(row, r, scales, st)
 		case s.FP8Scales:
 			x.fp8Row(row, r, scales, st)
 		default:
@@ -160,48 +165,58 @@ func resize[T any](s []T, n int) []T {
 }
 
 // plainRow quantises a row by the absmax formula.
-func (x *Scratch) plainRow(row []float32, r int, scales []float32, st *Stats) {
-	s, m := &x.spec, &x.m
+func (x *Scratch) plainRow(r int, scales []float32, st *Stats) (finite bool) {
+	m := &x.m
 	out := x.row
 	if m.Code != Int4 {
 		out = m.Codes[r*m.Cols:][:m.Cols]
 	}
-	var e runError
+	var sum runError
 	for b := range scales {
 		lo, hi := b*m.BlockCols, (b+1)*m.BlockCols
-		w := row[lo:hi]
-		k := x.settle(s.plainScale(math.Float32frombits(absMaxBits(w))), w)
-		scales[b] = k.stored
-		e.add(encode(out[lo:hi], w, s.Code, k.by, k.factor, k.stored))
+		scale, e, finite := x.plainSpan(out[lo:hi], x.span(r*m.Cols+lo, hi-lo))
+		if !finite {
+			return false
+		}
+		scales[b] = scale
+		sum.add(e)
 	}
 	if m.Code == Int4 {
 		x.store(r)
 	}
-	st.addRun(e, e.errSq)
+	st.addRun(sum, sum.errSq)
+	return true
 }
 
 // blockBand quantises n rows from row r on, block by block, by the absmax
 // formula. Blocks at the right edge may be narrower.
 func (x *Scratch) blockBand(r, n int, scales []float32, st *Stats) (finite bool) {
-	s, m := &x.spec, &x.m
+	m := &x.m
 	for b := range scales {
 		lo, hi := b*m.BlockCols, min((b+1)*m.BlockCols, m.Cols)
 		width := hi - lo
-		w := x.takeBlock(r, n, lo, hi)
-		top := absMaxBits(w)
-		if top >= infBits {
+		x.row = resize(x.row, n*width)
+		scale, e, finite := x.plainSpan(x.row, x.block(r, n, lo, hi))
+		if !finite {
 			return false
 		}
-		k := x.settle(s.plainScale(math.Float32frombits(top)), w)
-		scales[b] = k.stored
-		x.row = resize(x.row, len(w))
-		e := encode(x.row, w, s.Code, k.by, k.factor, k.stored)
+		scales[b] = scale
 		for i := range n {
 			copy(m.Codes[(r+i)*m.Cols+lo:][:width], x.row[i*width:])
 		}
 		st.addRun(e, e.errSq)
 	}
 	return true
+}
+
+// plainSpan writes the codes of a run of weights and returns its scale.
+func (x *Scratch) plainSpan(out []byte, w span) (scale float32, e runError, finite bool) {
+	top := w.absMaxBits()
+	if top >= infBits {
+		return 0, runError{}, false
+	}
+	k := x.settle(x.spec.plainScale(math.Float32frombits(top)), w)
+	return k.stored, w.encode(out, x.spec.Code, k), true
 }
 
 // store packs the row buffer, int4 codes, into the matrix.

@@ -5,19 +5,19 @@ package numeric
 // ones: under some scales (powers of two, 33/32, …) both give the same codes, as
 // a probe of the first elements tells. Then the first BF16 scale nearby that has
 // a smaller error is taken, so that the best arithmetic stays the better one.
-func (x *Scratch) settle(k blockScale, w []float32) blockScale {
+func (x *Scratch) settle(k blockScale, w span) blockScale {
 	s := &x.spec
 	if s.Rule != CompressedTensors || s.Arith != Best || s.Code == Int4 {
 		return k
 	}
 	const probe, step = 2 * chunkLen, chunkLen / 4
-	for rest := w[:min(len(w), probe)]; len(rest) > 0; rest = rest[min(len(rest), step):] {
+	for rest := w.head(x, min(w.len(), probe)); len(rest) > 0; rest = rest[min(len(rest), step):] {
 		if !roundingIsHarmless(s.Code, rest[:min(len(rest), step)], k.stored) {
 			return k
 		}
 	}
-	x.spare = resize(x.spare, len(w))
-	errSq := func(k blockScale) float64 { return encode(x.spare, w, s.Code, k.by, k.factor, k.stored).errSq }
+	x.spare = resize(x.spare, w.len())
+	errSq := func(k blockScale) float64 { return w.encode(x.spare, s.Code, k).errSq }
 	steps := [...]int{1, -1, 2, -2, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120}
 	tries := steps[:4]
 	if s.Code == E4M3 {

@@ -53,16 +53,9 @@ func encodeChunkVector(dst []byte, w []float32, code Code, by divide, factor, s 
 		return 0
 	}
 	_ = dst[done-1]
-	lo, hi := float32(-8), float32(7)
-	if code == Int8 {
-		lo, hi = -128, 127
-	}
+	lo, hi := limits(code)
 	acc := (*[40]float32)(out)
 	switch { // direct calls: out stays on the stack
-	case wide && code == E4M3 && by == byReciprocal:
-		encodeE4M3ReciprocalAVX512(&dst[0], &w[0], done, factor, s, lo, hi, acc)
-	case wide && by == byReciprocal:
-		encodeIntReciprocalAVX512(&dst[0], &w[0], done, factor, s, lo, hi, acc)
 	case code == E4M3 && by == byReciprocal:
 		encodeE4M3ReciprocalAVX2(&dst[0], &w[0], done, factor, s, lo, hi, acc)
 	case code == E4M3 && by == exactQuotient:
@@ -77,6 +70,51 @@ func encodeChunkVector(dst []byte, w []float32, code Code, by divide, factor, s 
 		encodeIntBF16QuotientAVX2(&dst[0], &w[0], done, factor, s, lo, hi, acc)
 	}
 	return done
+}
+
+// limits are those of an integer code.
+func limits(c Code) (lo, hi float32) {
+	if c == Int8 {
+		return -128, 127
+	}
+	return -8, 7
+}
+
+// encodeRunVector does the whole chunks of encode, or all of it where that is
+// whole vectors, and returns how many weights that is.
+func encodeRunVector(dst []byte, w []float32, code Code, by divide, factor, s float32, sum *runError) (done int) {
+	done = len(w)
+	if done%lanes != 0 {
+		done &^= chunkLen - 1
+	}
+	if !wide || by != byReciprocal || done == 0 {
+		return 0
+	}
+	_ = dst[done-1]
+	lo, hi := limits(code)
+	if code == E4M3 {
+		encodeE4M3F32AVX512(&dst[0], (*byte)(unsafe.Pointer(&w[0])), done, factor, s, lo, hi, &sum.sumSq)
+	} else {
+		encodeIntF32AVX512(&dst[0], (*byte)(unsafe.Pointer(&w[0])), done, factor, s, lo, hi, &sum.sumSq)
+	}
+	return done
+}
+
+// takesBF16 tells whether absMaxBF16 and encodeBF16 take n weights.
+func takesBF16(n int) bool { return wide && n > 0 && n%32 == 0 }
+
+func absMaxBF16(raw []byte) uint32 { return absMaxBF16AVX512(&raw[0], len(raw)/2) }
+
+// encodeBF16 is encode by the reciprocal factor of the scale s.
+func encodeBF16(dst, raw []byte, code Code, factor, s float32) (sum runError) {
+	_ = dst[len(raw)/2-1]
+	lo, hi := limits(code)
+	if code == E4M3 {
+		encodeE4M3BF16AVX512(&dst[0], &raw[0], len(raw)/2, factor, s, lo, hi, &sum.sumSq)
+	} else {
+		encodeIntBF16AVX512(&dst[0], &raw[0], len(raw)/2, factor, s, lo, hi, &sum.sumSq)
+	}
+	return sum
 }
 
 // correlateVector does correlate for a chunk of whole vectors.

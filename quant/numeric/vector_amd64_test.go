@@ -91,6 +91,19 @@ func checkTwins(t testing.TB, w []float32, s float32) {
 		}
 		return bits
 	})
+	if n := len(raw) / 64 * 64; n > 0 && takesBF16(n/2) { // the same through BF16
+		floats := make([]float32, n/2)
+		DecodeBF16(floats, raw)
+		if FirstNonFinite(floats) < 0 {
+			for _, code := range []Code{E4M3, Int8} {
+				a, b := make([]byte, n/2), make([]byte, n/2)
+				x := encode(a, floats, code, byReciprocal, 1/s, s)
+				require.Equal(t, x, encodeBF16(b, raw[:n], code, 1/s, s))
+				require.Equal(t, a, b)
+			}
+		}
+		require.Equal(t, absMaxBits(floats), absMaxBF16(raw[:n]))
+	}
 	same(t, "nibbles", func() any { return PackNibbles([]byte{9}, raw, max(1, len(w))) })
 }
 
@@ -138,6 +151,12 @@ func TestTwinsQuantize(t *testing.T) {
 		for _, arith := range []Arith{Best, Compat} {
 			spec := kind.spec
 			spec.Arith = arith
+			raw := AppendBF16(nil, w)
+			same(t, fmt.Sprintf("%s %d, from BF16", kind.name, arith), func() any {
+				m, st, err := QuantizeBytes(spec, raw, Decoder{Size: 2, Decode: DecodeBF16, BF16: true}, rows, cols, nil)
+				require.NoError(t, err)
+				return []any{m.Codes, m.Scales, st}
+			})
 			same(t, fmt.Sprintf("%s %d", kind.name, arith), func() any {
 				m, st, err := Quantize(spec, w, rows, cols, nil)
 				require.NoError(t, err)

@@ -18,3 +18,11 @@ func correlateVector(_, _ []float32, _ *[2 * maxCandidates]float32) bool { retur
 func packNibblesVector(dst, q []byte) int { return 0 }
 
 func encodeChunkVector([]byte, []float32, Code, divide, float32, float32, *sums) int { return 0 }
+
+func encodeRunVector([]byte, []float32, Code, divide, float32, float32, *runError) int { return 0 }
+
+func takesBF16(int) bool { return false }
+
+func absMaxBF16([]byte) uint32 { panic("numeric: no kernel") }
+
+func encodeBF16(_, _ []byte, _ Code, _, _ float32) runError { panic("numeric: no kernel") }

@@ -4,6 +4,7 @@ package numeric
 type Decoder struct {
 	Size   int // bytes of an element
 	Decode func(dst []float32, src []byte)
+	BF16   bool // there are kernels that need no decoding
 }
 
 // weights are what Quantize works on, row-major: floats, or bytes to be
@@ -32,10 +33,31 @@ func (x *Scratch) take(at, n int) []float32 {
 	return x.floats
 }
 
-// takeBlock returns columns [lo, hi) of n rows from row r on, packed, in the
-// scratch's buffer.
-func (x *Scratch) takeBlock(r, n, lo, hi int) []float32 {
+// span is a run of weights that share a scale: floats, or bfloat16 bytes where
+// the kernels take them as they are.
+type span struct {
+	floats []float32
+	raw    []byte
+}
+
+// span returns n weights from element at on.
+func (x *Scratch) span(at, n int) span {
+	if x.src.BF16 && takesBF16(n) {
+		return span{raw: x.src.raw[2*at : 2*(at+n)]}
+	}
+	return span{floats: x.take(at, n)}
+}
+
+// block returns columns [lo, hi) of n rows from row r on, packed.
+func (x *Scratch) block(r, n, lo, hi int) span {
 	width := hi - lo
+	if x.src.BF16 && takesBF16(n*width) {
+		x.raw = resize(x.raw, 2*n*width)
+		for i := range n {
+			copy(x.raw[2*i*width:][:2*width], x.src.raw[2*((r+i)*x.m.Cols+lo):])
+		}
+		return span{raw: x.raw}
+	}
 	x.floats = resize(x.floats, n*width)
 	for i := range n {
 		dst, at := x.floats[i*width:][:width], (r+i)*x.m.Cols+lo
@@ -45,5 +67,39 @@ func (x *Scratch) takeBlock(r, n, lo, hi int) []float32 {
 			x.src.Decode(dst, x.src.raw[at*x.src.Size:(at+width)*x.src.Size])
 		}
 	}
+	return span{floats: x.floats}
+}
+
+func (w span) len() int { return max(len(w.floats), len(w.raw)/2) }
+
+// absMaxBits is absMaxBits of the span.
+func (w span) absMaxBits() uint32 {
+	if w.raw != nil {
+		return absMaxBF16(w.raw)
+	}
+	return absMaxBits(w.floats)
+}
+
+// head returns the first n weights, decoded into the scratch's buffer if need
+// be.
+func (w span) head(x *Scratch, n int) []float32 {
+	if w.raw == nil {
+		return w.floats[:n]
+	}
+	x.floats = resize(x.floats, n)
+	DecodeBF16(x.floats, w.raw[:2*n])
 	return x.floats
+}
+
+// encode is encode of the span.
+func (w span) encode(dst []byte, c Code, k blockScale) runError {
+	if w.raw == nil {
+		return encode(dst, w.floats, c, k.by, k.factor, k.stored)
+	}
+	if k.by == byReciprocal {
+		return encodeBF16(dst, w.raw, c, k.factor, k.stored)
+	}
+	floats := make([]float32, w.len())
+	DecodeBF16(floats, w.raw)
+	return encode(dst, floats, c, k.by, k.factor, k.stored)
 }

@@ -22,8 +22,11 @@ func main() {
 		encode("Int", by)
 		encode("E4M3", by)
 	}
-	encodeWide("Int")
-	encodeWide("E4M3")
+	for _, dtype := range []string{"F32", "BF16"} {
+		encodeWide("Int", dtype)
+		encodeWide("E4M3", dtype)
+	}
+	absMaxWide()
 	correlateMany(false)
 	correlateMany(true)
 	indexAbs()

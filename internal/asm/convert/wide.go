@@ -43,10 +43,12 @@ func broadcast16(name string) reg.VecVirtual {
 	return v
 }
 
-// encodeWide is encode with the reciprocal of the scale.
-func encodeWide(code string) {
-	begin("encode"+code+"ReciprocalAVX512", "func(dst *byte, w *float32, n int, factor, s, lo, hi float32, out *[40]float32)",
-		"rounds n weights to codes and adds what that costs to out.")
+// encodeWide is encode with the reciprocal of the scale, of float32 weights or
+// of bfloat16 ones.
+func encodeWide(code, dtype string) {
+	size := map[string]int{"F32": 4, "BF16": 2}[dtype]
+	begin("encode"+code+dtype+"AVX512", "func(dst *byte, w *byte, n int, factor, s, lo, hi float32, out *float64)",
+		"rounds n weights, a multiple of sixteen, to codes and adds what that costs to the runError at out.")
 	dst, w, n := Load(Param("dst"), GP64()), Load(Param("w"), GP64()), Load(Param("n"), GP64())
 	factor, s := broadcast16("factor"), broadcast16("s")
 	var round func(t reg.VecVirtual) (code, value reg.VecVirtual)
@@ -65,13 +67,28 @@ func encodeWide(code string) {
 	}
 	mask := hold(absMask)
 	out := Load(Param("out"), GP64())
-	sq, er, worst := ZMM(), ZMM(), ZMM()
-	VMOVUPS(Mem{Base: out}, sq)
-	VMOVUPS(Mem{Base: out, Disp: 64}, er)
-	VMOVDQU(Mem{Base: out, Disp: 128}, worst.AsY()) // the upper half is cleared
+	sumSq, errSq := XMM(), XMM()
+	VMOVSD(Mem{Base: out}, sumSq)
+	VMOVSD(Mem{Base: out, Disp: 8}, errSq)
+	worst := ZMM()
+	VPXORD(worst, worst, worst)
+	left := GP64()
+	Label("chunk")
+	MOVQ(U32(256), left)
+	CMPQ(n, left)
+	CMOVQLT(n, left)
+	SUBQ(left, n)
+	sq, er := ZMM(), ZMM()
+	VPXORD(sq, sq, sq)
+	VPXORD(er, er, er)
 	Label("loop")
 	x, t, square := ZMM(), ZMM(), ZMM()
-	VMOVUPS(Mem{Base: w}, x)
+	if dtype == "F32" {
+		VMOVUPS(Mem{Base: w}, x)
+	} else {
+		VPMOVZXWD(Mem{Base: w}, x)
+		VPSLLD(Imm(16), x, x)
+	}
 	VMULPS(factor, x, t)
 	codes, deq := round(t)
 	VPMOVDB(codes, Mem{Base: dst})
@@ -83,17 +100,74 @@ func encodeWide(code string) {
 	VADDPS(square, er, er)
 	VPANDD(mask, deq, deq)
 	VPMAXUD(deq, worst, worst)
-	ADDQ(Imm(64), w)
+	ADDQ(Imm(uint64(16*size)), w)
 	ADDQ(Imm(16), dst)
-	SUBQ(Imm(16), n)
+	SUBQ(Imm(16), left)
 	JNZ(LabelRef("loop"))
-	VMOVUPS(sq, Mem{Base: out})
-	VMOVUPS(er, Mem{Base: out, Disp: 64})
-	half := YMM()
-	VEXTRACTI64X4(Imm(1), worst, half)
-	VPMAXUD(half, worst.AsY(), half)
-	VMOVDQU(half, Mem{Base: out, Disp: 128})
+	for _, v := range []struct{ lanes, total reg.VecVirtual }{{sq, sumSq}, {er, errSq}} {
+		x := fold([]reg.VecVirtual{v.lanes})
+		VCVTSS2SD(x, x, x)
+		VADDSD(x, v.total, v.total)
+	}
+	TESTQ(n, n)
+	JNZ(LabelRef("chunk"))
+	VMOVSD(sumSq, Mem{Base: out})
+	VMOVSD(errSq, Mem{Base: out, Disp: 8})
+	y := YMM()
+	VEXTRACTI64X4(Imm(1), worst, y)
+	VPMAXUD(y, worst.AsY(), y)
+	storeMax(y, Mem{Base: out, Disp: 16})
 	VZEROUPPER()
+	RET()
+}
+
+// storeMax replaces the unsigned number at m by the largest lane of y, if that
+// is larger.
+func storeMax(y reg.VecVirtual, m Mem) {
+	half, x, old := XMM(), XMM(), XMM()
+	VEXTRACTI32X4(Imm(1), y, half)
+	VPMAXUD(y.AsX(), half, x)
+	for _, order := range []uint64{0x4e, 0xb1} {
+		s := XMM()
+		VPSHUFD(Imm(order), x, s)
+		VPMAXUD(s, x, x)
+	}
+	VMOVD(m, old)
+	VPMAXUD(old, x, x)
+	VMOVD(x, m)
+}
+
+// absMaxWide is absMaxBits of bfloat16 weights, thirty-two at a time.
+func absMaxWide() {
+	begin("absMaxBF16AVX512", "func(w *byte, n int) uint32", "returns the bits of the largest magnitude of n bfloat16 weights, a multiple of thirty-two.")
+	w, n := Load(Param("w"), GP64()), Load(Param("n"), GP64())
+	top, mask := ZMM(), hold(0x7fff7fff)
+	VPXORD(top, top, top)
+	Label("loop")
+	t := ZMM()
+	VPANDD(Mem{Base: w}, mask, t)
+	VPMAXUW(t, top, top)
+	ADDQ(Imm(64), w)
+	SUBQ(Imm(32), n)
+	JNZ(LabelRef("loop"))
+	y := YMM()
+	VEXTRACTI64X4(Imm(1), top, y)
+	VPMAXUW(y, top.AsY(), y)
+	half, x, even := XMM(), XMM(), XMM()
+	VEXTRACTI32X4(Imm(1), y, half)
+	VPMAXUW(y.AsX(), half, x)
+	VPSRLD(Imm(16), x, even)
+	VPMAXUW(even, x, x) // in the low words
+	VPSLLD(Imm(16), x, x)
+	for _, order := range []uint64{0x4e, 0xb1} {
+		s := XMM()
+		VPSHUFD(Imm(order), x, s)
+		VPMAXUD(s, x, x)
+	}
+	out := GP32()
+	VMOVD(x, out)
+	VZEROUPPER()
+	Store(out, ReturnIndex(0))
 	RET()
 }
 
@@ -203,7 +277,11 @@ func fold(lanes []reg.VecVirtual) reg.VecVirtual {
 		VADDPS(lanes[1], lanes[0], y)
 	}
 	half, x := XMM(), XMM()
-	VEXTRACTF128(Imm(1), y, half)
+	if len(lanes) == 1 {
+		VEXTRACTF32X4(Imm(1), y, half) // any of 32 registers
+	} else {
+		VEXTRACTF128(Imm(1), y, half)
+	}
 	VADDPS(half, y.AsX(), x)
 	for _, order := range []uint64{0x4e, 0xb1} {
 		s := XMM()
