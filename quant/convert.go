@@ -75,6 +75,9 @@ func Convert(ctx context.Context, p *Plan, src *safetensors.Checkpoint, dst stri
 	if err := c.checkSpace(todo); err != nil {
 		return nil, err
 	}
+	// One more than there are workers: a thread that copies to or from the page
+	// cache keeps its slot until the scheduler notices.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), min(c.o.Workers, runtime.NumCPU())+1)))
 	old := debug.SetMemoryLimit(c.o.memoryLimit())
 	defer debug.SetMemoryLimit(old)
 	if err := c.writeShards(ctx, todo); err != nil {

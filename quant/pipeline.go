@@ -102,7 +102,7 @@ func (c *converter) writeShard(ctx context.Context, f *File, pool *pool, budget 
 		}
 	}()
 	g, ctx := errgroup.WithContext(ctx)
-	order := make(chan *tile, 64)
+	order := make(chan *tile, 512)
 	sem := semaphore.NewWeighted(budget)
 	g.Go(func() error {
 		defer close(order)

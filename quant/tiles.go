@@ -72,7 +72,7 @@ func (p *Plan) fixedMemory() int64 { return baseMemory + int64(len(p.Items))*ite
 func (p *Plan) laneBudget(o ConvertOptions, lanes int) int64 {
 	flight, scratch, spool := p.largest()
 	free := o.MaxMemory/10*7 - p.fixedMemory() - scratch*int64(o.Workers) - 2*spool*int64(lanes)
-	want := flight * int64(2*o.Workers+8) // every worker busy, some being written, some hashed
+	want := max(flight*int64(2*o.Workers+8), 128<<20)
 	return max(min(free/int64(lanes), want), 2*flight)
 }
 

@@ -708,7 +708,7 @@ loop:
 	VADDPS        Z10, Z9, Z9
 	VPANDD        Z4, Z12, Z12
 	VPMAXUD       Z12, Z7, Z7
-	ADDQ          $0x40, CX
+	ADDQ          $0x00000040, CX
 	ADDQ          $0x10, AX
 	SUBQ          $0x10, SI
 	JNZ           loop
@@ -827,7 +827,7 @@ loop:
 	VADDPS        Z16, Z15, Z15
 	VPANDD        Z10, Z21, Z21
 	VPMAXUD       Z21, Z13, Z13
-	ADDQ          $0x40, CX
+	ADDQ          $0x00000040, CX
 	ADDQ          $0x10, AX
 	SUBQ          $0x10, SI
 	JNZ           loop
@@ -1036,7 +1036,7 @@ loop:
 	VADDPS        Z10, Z9, Z9
 	VPANDD        Z4, Z12, Z12
 	VPMAXUD       Z12, Z7, Z7
-	ADDQ          $0x20, CX
+	ADDQ          $0x00000020, CX
 	ADDQ          $0x10, AX
 	SUBQ          $0x10, SI
 	JNZ           loop
@@ -1138,7 +1138,7 @@ loop:
 	VADDPS        Z16, Z15, Z15
 	VPANDD        Z10, Z21, Z21
 	VPMAXUD       Z21, Z13, Z13
-	ADDQ          $0x20, CX
+	ADDQ          $0x00000020, CX
 	ADDQ          $0x10, AX
 	SUBQ          $0x10, SI
 	JNZ           loop
@@ -1177,6 +1177,117 @@ loop:
 	VMOVD         16(BX), X1
 	VPMAXUD       X1, X0, X0
 	VMOVD         X0, 16(BX)
+	VZEROUPPER
+	RET
+
+// func encodeE4M3BF16BlockAVX512(dst *byte, w *byte, n int, cols int, factor float32, s float32, lo float32, hi float32, out *float64)
+// Requires: AVX, AVX2, AVX512F, AVX512VL, CMOV
+TEXT ·encodeE4M3BF16BlockAVX512(SB), NOSPLIT, $0-56
+	MOVQ         cols+24(FP), AX
+	SUBQ         $0x00000080, AX
+	MOVQ         AX, CX
+	SHLQ         $0x01, CX
+	MOVQ         dst+0(FP), DX
+	MOVQ         w+8(FP), BX
+	MOVQ         n+16(FP), SI
+	VBROADCASTSS factor+32(FP), Z0
+	VBROADCASTSS s+36(FP), Z1
+	VMOVUPS      wide7fffffff<>+0(SB), Z2
+	VMOVUPS      wide43e00000<>+0(SB), Z3
+	VMOVUPS      wide3c800000<>+0(SB), Z4
+	VMOVUPS      wide46800000<>+0(SB), Z5
+	VMOVUPS      wide00000001<>+0(SB), Z6
+	VMOVUPS      wide0007ffff<>+0(SB), Z7
+	VMOVUPS      wide000003c0<>+0(SB), Z8
+	VMOVUPS      widefff00000<>+0(SB), Z9
+	VMOVUPS      wide7fffffff<>+0(SB), Z10
+	MOVQ         out+48(FP), DI
+	VMOVSD       (DI), X11
+	VMOVSD       8(DI), X12
+	VPXORD       Z13, Z13, Z13
+
+chunk:
+	MOVQ    $0x00000100, R8
+	CMPQ    SI, R8
+	CMOVQLT SI, R8
+	SUBQ    R8, SI
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop:
+	VPMOVZXWD     (BX), Z16
+	VPSLLD        $0x10, Z16, Z16
+	VMULPS        Z0, Z16, Z17
+	VPANDND       Z17, Z2, Z18
+	VPANDD        Z2, Z17, Z17
+	VPMINUD       Z3, Z17, Z17
+	VPCMPUD       $0x01, Z4, Z17, K1
+	VADDPS        Z5, Z17, Z19
+	VPSRLD        $0x14, Z17, Z21
+	VPANDD        Z6, Z21, Z21
+	VPADDD        Z7, Z17, Z17
+	VPADDD        Z21, Z17, Z17
+	VPSRLD        $0x14, Z17, Z20
+	VPSUBD        Z8, Z20, Z20
+	VPANDD        Z9, Z17, Z21
+	VPSUBD        Z5, Z19, K1, Z20
+	VSUBPS        Z5, Z19, K1, Z21
+	VPORD         Z18, Z21, Z21
+	VPSRLD        $0x18, Z18, Z18
+	VPORD         Z18, Z20, Z20
+	VPMOVDB       Z20, (DX)
+	VMULPS        Z1, Z21, Z21
+	VSUBPS        Z16, Z21, Z21
+	VMULPS        Z16, Z16, Z16
+	VADDPS        Z16, Z14, Z14
+	VMULPS        Z21, Z21, Z16
+	VADDPS        Z16, Z15, Z15
+	VPANDD        Z10, Z21, Z21
+	VPMAXUD       Z21, Z13, Z13
+	ADDQ          $0x00000020, BX
+	ADDQ          $0x10, DX
+	SUBQ          $0x10, R8
+	TESTQ         $0x0000007f, R8
+	JNZ           loop
+	ADDQ          AX, DX
+	ADDQ          CX, BX
+	TESTQ         R8, R8
+	JNZ           loop
+	VEXTRACTF64X4 $0x01, Z14, Y16
+	VADDPS        Y14, Y16, Y16
+	VEXTRACTF32X4 $0x01, Y16, X17
+	VADDPS        X17, X16, X16
+	VPSHUFD       $0x4e, X16, X17
+	VADDPS        X17, X16, X16
+	VPSHUFD       $0xb1, X16, X17
+	VADDPS        X17, X16, X16
+	VCVTSS2SD     X16, X16, X16
+	VADDSD        X16, X11, X11
+	VEXTRACTF64X4 $0x01, Z15, Y16
+	VADDPS        Y15, Y16, Y16
+	VEXTRACTF32X4 $0x01, Y16, X17
+	VADDPS        X17, X16, X16
+	VPSHUFD       $0x4e, X16, X17
+	VADDPS        X17, X16, X16
+	VPSHUFD       $0xb1, X16, X17
+	VADDPS        X17, X16, X16
+	VCVTSS2SD     X16, X16, X16
+	VADDSD        X16, X12, X12
+	TESTQ         SI, SI
+	JNZ           chunk
+	VMOVSD        X11, (DI)
+	VMOVSD        X12, 8(DI)
+	VEXTRACTI64X4 $0x01, Z13, Y0
+	VPMAXUD       Y0, Y13, Y0
+	VEXTRACTI32X4 $0x01, Y0, X1
+	VPMAXUD       X0, X1, X0
+	VPSHUFD       $0x4e, X0, X1
+	VPMAXUD       X1, X0, X0
+	VPSHUFD       $0xb1, X0, X1
+	VPMAXUD       X1, X0, X0
+	VMOVD         16(DI), X1
+	VPMAXUD       X1, X0, X0
+	VMOVD         X0, 16(DI)
 	VZEROUPPER
 	RET
 

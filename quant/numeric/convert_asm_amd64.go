@@ -64,6 +64,11 @@ func encodeIntBF16AVX512(dst *byte, w *byte, n int, factor float32, s float32, l
 //go:noescape
 func encodeE4M3BF16AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
 
+// encodeE4M3BF16BlockAVX512 rounds the n weights of a block, 128 columns of n/128 rows of cols, and adds what that costs to the runError at out.
+//
+//go:noescape
+func encodeE4M3BF16BlockAVX512(dst *byte, w *byte, n int, cols int, factor float32, s float32, lo float32, hi float32, out *float64)
+
 // absMaxBF16AVX512 returns the bits of the largest magnitude of n bfloat16 weights, a multiple of thirty-two.
 //
 //go:noescape

@@ -15,7 +15,6 @@ type Scratch struct {
 	into   []byte // instead of codes, once
 	scales []float32
 	floats []float32 // decoded weights of one band or block
-	raw    []byte    // bytes of one block, packed
 	row    []byte    // codes of one row or block, a byte each
 	spare  []byte    // codes of one searched group
 	group  []groupFit
@@ -195,14 +194,21 @@ func (x *Scratch) blockBand(r, n int, scales []float32, st *Stats) (finite bool)
 	for b := range scales {
 		lo, hi := b*m.BlockCols, min((b+1)*m.BlockCols, m.Cols)
 		width := hi - lo
-		x.row = resize(x.row, n*width)
-		scale, e, finite := x.plainSpan(x.row, x.block(r, n, lo, hi))
+		w := x.block(r, n, lo, hi)
+		out := m.Codes[r*m.Cols+lo:]
+		if w.rows == 0 {
+			x.row = resize(x.row, n*width)
+			out = x.row
+		}
+		scale, e, finite := x.plainSpan(out, w)
 		if !finite {
 			return false
 		}
 		scales[b] = scale
 		for i := range n {
-			copy(m.Codes[(r+i)*m.Cols+lo:][:width], x.row[i*width:])
+			if w.rows == 0 {
+				copy(m.Codes[(r+i)*m.Cols+lo:][:width], x.row[i*width:])
+			}
 		}
 		st.addRun(e, e.errSq)
 	}

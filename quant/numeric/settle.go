@@ -16,7 +16,7 @@ func (x *Scratch) settle(k blockScale, w span) blockScale {
 			return k
 		}
 	}
-	x.spare = resize(x.spare, w.len())
+	x.spare = resize(x.spare, max(w.len(), w.rows*w.cols))
 	errSq := func(k blockScale) float64 { return w.encode(x.spare, s.Code, k).errSq }
 	steps := [...]int{1, -1, 2, -2, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120}
 	tries := steps[:4]

@@ -117,6 +117,15 @@ func encodeBF16(dst, raw []byte, code Code, factor, s float32) (sum runError) {
 	return sum
 }
 
+// encodeBlock is encodeBF16 to E4M3 for a block of 128 columns of rows, an even
+// number, in matrices of cols; raw and dst begin at its first weight.
+func encodeBlock(dst, raw []byte, rows, cols int, factor, s float32) (sum runError) {
+	last := (rows-1)*cols + blockWidth
+	_, _ = dst[last-1], raw[2*last-1]
+	encodeE4M3BF16BlockAVX512(&dst[0], &raw[0], rows*blockWidth, cols, factor, s, 0, 0, &sum.sumSq)
+	return sum
+}
+
 // correlateVector does correlate for a chunk of whole vectors.
 func correlateVector(w, r []float32, out *[2 * maxCandidates]float32) bool {
 	if !vector || len(w) == 0 || len(w)%lanes != 0 || len(r) == 0 {

@@ -26,3 +26,5 @@ func takesBF16(int) bool { return false }
 func absMaxBF16([]byte) uint32 { panic("numeric: no kernel") }
 
 func encodeBF16(_, _ []byte, _ Code, _, _ float32) runError { panic("numeric: no kernel") }
+
+func encodeBlock(_, _ []byte, _, _ int, _, _ float32) runError { panic("numeric: no kernel") }

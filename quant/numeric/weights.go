@@ -34,10 +34,13 @@ func (x *Scratch) take(at, n int) []float32 {
 }
 
 // span is a run of weights that share a scale: floats, or bfloat16 bytes where
-// the kernels take them as they are.
+// the kernels take them as they are. With rows they are a block of 128 columns
+// in a matrix of cols, raw beginning at its first weight; its codes go to such a
+// block too.
 type span struct {
-	floats []float32
-	raw    []byte
+	floats     []float32
+	raw        []byte
+	rows, cols int
 }
 
 // span returns n weights from element at on.
@@ -48,15 +51,12 @@ func (x *Scratch) span(at, n int) span {
 	return span{floats: x.take(at, n)}
 }
 
-// block returns columns [lo, hi) of n rows from row r on, packed.
+// block returns columns [lo, hi) of n rows from row r on, packed unless there
+// are kernels for them where they are.
 func (x *Scratch) block(r, n, lo, hi int) span {
 	width := hi - lo
-	if x.src.BF16 && takesBF16(n*width) {
-		x.raw = resize(x.raw, 2*n*width)
-		for i := range n {
-			copy(x.raw[2*i*width:][:2*width], x.src.raw[2*((r+i)*x.m.Cols+lo):])
-		}
-		return span{raw: x.raw}
+	if x.src.BF16 && width == blockWidth && n%2 == 0 && x.spec.Code == E4M3 && x.spec.Arith == Best && takesBF16(width) {
+		return span{raw: x.src.raw[2*(r*x.m.Cols+lo):], rows: n, cols: x.m.Cols}
 	}
 	x.floats = resize(x.floats, n*width)
 	for i := range n {
@@ -70,11 +70,25 @@ func (x *Scratch) block(r, n, lo, hi int) span {
 	return span{floats: x.floats}
 }
 
-func (w span) len() int { return max(len(w.floats), len(w.raw)/2) }
+// blockWidth is the columns of a block that has kernels.
+const blockWidth = 128
+
+func (w span) len() int {
+	if w.rows > 0 {
+		return w.rows * blockWidth
+	}
+	return max(len(w.floats), len(w.raw)/2)
+}
 
 // absMaxBits is absMaxBits of the span.
-func (w span) absMaxBits() uint32 {
-	if w.raw != nil {
+func (w span) absMaxBits() (top uint32) {
+	switch {
+	case w.rows > 0:
+		for r := range w.rows {
+			top = max(top, absMaxBF16(w.raw[2*r*w.cols:][:2*blockWidth]))
+		}
+		return top
+	case w.raw != nil:
 		return absMaxBF16(w.raw)
 	}
 	return absMaxBits(w.floats)
@@ -87,16 +101,24 @@ func (w span) head(x *Scratch, n int) []float32 {
 		return w.floats[:n]
 	}
 	x.floats = resize(x.floats, n)
-	DecodeBF16(x.floats, w.raw[:2*n])
+	if w.rows == 0 {
+		DecodeBF16(x.floats, w.raw[:2*n])
+		return x.floats
+	}
+	for at := 0; at < n; at += blockWidth {
+		DecodeBF16(x.floats[at:min(at+blockWidth, n)], w.raw[2*at/blockWidth*w.cols:])
+	}
 	return x.floats
 }
 
 // encode is encode of the span.
 func (w span) encode(dst []byte, c Code, k blockScale) runError {
-	if w.raw == nil {
+	switch {
+	case w.rows > 0:
+		return encodeBlock(dst, w.raw, w.rows, w.cols, k.factor, k.stored)
+	case w.raw == nil:
 		return encode(dst, w.floats, c, k.by, k.factor, k.stored)
-	}
-	if k.by == byReciprocal {
+	case k.by == byReciprocal:
 		return encodeBF16(dst, w.raw, c, k.factor, k.stored)
 	}
 	floats := make([]float32, w.len())

@@ -23,9 +23,10 @@ func main() {
 		encode("E4M3", by)
 	}
 	for _, dtype := range []string{"F32", "BF16"} {
-		encodeWide("Int", dtype)
-		encodeWide("E4M3", dtype)
+		encodeWide("Int", dtype, false)
+		encodeWide("E4M3", dtype, false)
 	}
+	encodeWide("E4M3", "BF16", true)
 	absMaxWide()
 	correlateMany(false)
 	correlateMany(true)

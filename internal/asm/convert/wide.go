@@ -44,11 +44,22 @@ func broadcast16(name string) reg.VecVirtual {
 }
 
 // encodeWide is encode with the reciprocal of the scale, of float32 weights or
-// of bfloat16 ones.
-func encodeWide(code, dtype string) {
+// of bfloat16 ones; blocks are 128 columns of an even number of rows, two rows a
+// chunk, as if they were packed.
+func encodeWide(code, dtype string, block bool) {
 	size := map[string]int{"F32": 4, "BF16": 2}[dtype]
-	begin("encode"+code+dtype+"AVX512", "func(dst *byte, w *byte, n int, factor, s, lo, hi float32, out *float64)",
-		"rounds n weights, a multiple of sixteen, to codes and adds what that costs to the runError at out.")
+	var skipCodes, skipWeights reg.Register
+	if block {
+		begin("encode"+code+dtype+"BlockAVX512", "func(dst *byte, w *byte, n, cols int, factor, s, lo, hi float32, out *float64)",
+			"rounds the n weights of a block, 128 columns of n/128 rows of cols, and adds what that costs to the runError at out.")
+		skipCodes, skipWeights = Load(Param("cols"), GP64()), GP64()
+		SUBQ(U32(128), skipCodes)
+		MOVQ(skipCodes, skipWeights)
+		SHLQ(Imm(uint64(size/2)), skipWeights) // two or four bytes
+	} else {
+		begin("encode"+code+dtype+"AVX512", "func(dst *byte, w *byte, n int, factor, s, lo, hi float32, out *float64)",
+			"rounds n weights, a multiple of sixteen, to codes and adds what that costs to the runError at out.")
+	}
 	dst, w, n := Load(Param("dst"), GP64()), Load(Param("w"), GP64()), Load(Param("n"), GP64())
 	factor, s := broadcast16("factor"), broadcast16("s")
 	var round func(t reg.VecVirtual) (code, value reg.VecVirtual)
@@ -100,9 +111,16 @@ func encodeWide(code, dtype string) {
 	VADDPS(square, er, er)
 	VPANDD(mask, deq, deq)
 	VPMAXUD(deq, worst, worst)
-	ADDQ(Imm(uint64(16*size)), w)
+	ADDQ(U32(uint32(16*size)), w)
 	ADDQ(Imm(16), dst)
 	SUBQ(Imm(16), left)
+	if block {
+		TESTQ(U32(127), left)
+		JNZ(LabelRef("loop"))
+		ADDQ(skipCodes, dst) // to the next row
+		ADDQ(skipWeights, w)
+		TESTQ(left, left)
+	}
 	JNZ(LabelRef("loop"))
 	for _, v := range []struct{ lanes, total reg.VecVirtual }{{sq, sumSq}, {er, errSq}} {
 		x := fold([]reg.VecVirtual{v.lanes})
