@@ -221,8 +221,13 @@ func (x *Scratch) plainSpan(out []byte, w span) (scale float32, e runError, fini
 	if top >= infBits {
 		return 0, runError{}, false
 	}
-	k := x.settle(x.spec.plainScale(math.Float32frombits(top)), w)
-	return k.stored, w.encode(out, x.spec.Code, k), true
+	k := x.spec.plainScale(math.Float32frombits(top))
+	e = w.encode(out, x.spec.Code, k)
+	if settled := x.settle(k, w, e.errSq); settled != k {
+		k = settled
+		e = w.encode(out, x.spec.Code, k)
+	}
+	return k.stored, e, true
 }
 
 // store packs the row buffer, int4 codes, into the matrix.

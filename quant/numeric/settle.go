@@ -5,7 +5,8 @@ package numeric
 // ones: under some scales (powers of two, 33/32, …) both give the same codes, as
 // a probe of the first elements tells. Then the first BF16 scale nearby that has
 // a smaller error is taken, so that the best arithmetic stays the better one.
-func (x *Scratch) settle(k blockScale, w span) blockScale {
+// plain is the squared error under k.
+func (x *Scratch) settle(k blockScale, w span, plain float64) blockScale {
 	s := &x.spec
 	if s.Rule != CompressedTensors || s.Arith != Best || s.Code == Int4 {
 		return k
@@ -23,7 +24,6 @@ func (x *Scratch) settle(k blockScale, w span) blockScale {
 	if s.Code == E4M3 {
 		tries = steps[:] // a float grid repeats every octave: walk up one
 	}
-	plain := errSq(k)
 	for _, d := range tries {
 		t := BF16ToF32(uint16(int(F32ToBF16(k.stored)) + d))
 		if !(t >= minNormal && t <= 0x1p126) {
