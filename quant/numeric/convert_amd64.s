@@ -160,61 +160,51 @@ loop:
 	VPAND        lanes80000000<>+0(SB), Y8, Y9
 	VPAND        lanes7fffffff<>+0(SB), Y8, Y8
 	VPMINUD      lanes43e00000<>+0(SB), Y8, Y8
-	VMOVDQU      lanes3c800000<>+0(SB), Y10
-	VPCMPGTD     Y8, Y10, Y10
-	VADDPS       lanes46800000<>+0(SB), Y8, Y11
-	VSUBPS       lanes46800000<>+0(SB), Y11, Y12
-	VPSUBD       lanes46800000<>+0(SB), Y11, Y11
-	VPSRLD       $0x14, Y8, Y13
-	VPAND        lanes00000001<>+0(SB), Y13, Y13
-	VPADDD       Y13, Y8, Y8
-	VPADDD       lanes0007ffff<>+0(SB), Y8, Y8
-	VPAND        lanesfff00000<>+0(SB), Y8, Y13
-	VPSRLD       $0x14, Y8, Y8
-	VPSUBD       lanes000003c0<>+0(SB), Y8, Y8
-	VPBLENDVB    Y10, Y11, Y8, Y8
-	VPBLENDVB    Y10, Y12, Y13, Y13
-	VPOR         Y9, Y13, Y13
+	VPAND        lanes7f800000<>+0(SB), Y8, Y10
+	VPADDD       lanes0a000000<>+0(SB), Y10, Y10
+	VPMAXUD      lanes46800000<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y8, Y8
+	VSUBPS       Y10, Y8, Y11
+	VPSUBD       Y10, Y8, Y8
+	VPSRLD       $0x14, Y10, Y10
+	VPADDD       Y10, Y8, Y8
+	VPSUBD       lanes00000468<>+0(SB), Y8, Y8
+	VPOR         Y9, Y11, Y11
 	VPSRLD       $0x18, Y9, Y9
 	VPOR         Y9, Y8, Y8
-	VMULPS       Y1, Y13, Y13
-	VSUBPS       Y7, Y13, Y13
+	VMULPS       Y1, Y11, Y11
+	VSUBPS       Y7, Y11, Y11
 	VMULPS       Y7, Y7, Y7
 	VADDPS       Y7, Y2, Y2
-	VMULPS       Y13, Y13, Y7
+	VMULPS       Y11, Y11, Y7
 	VADDPS       Y7, Y4, Y4
-	VPAND        lanes7fffffff<>+0(SB), Y13, Y13
-	VPMAXUD      Y13, Y6, Y6
+	VPAND        lanes7fffffff<>+0(SB), Y11, Y11
+	VPMAXUD      Y11, Y6, Y6
 	VMOVUPS      32(CX), Y7
 	VMULPS       Y0, Y7, Y9
 	VPAND        lanes80000000<>+0(SB), Y9, Y10
 	VPAND        lanes7fffffff<>+0(SB), Y9, Y9
 	VPMINUD      lanes43e00000<>+0(SB), Y9, Y9
-	VMOVDQU      lanes3c800000<>+0(SB), Y11
-	VPCMPGTD     Y9, Y11, Y11
-	VADDPS       lanes46800000<>+0(SB), Y9, Y12
-	VSUBPS       lanes46800000<>+0(SB), Y12, Y13
-	VPSUBD       lanes46800000<>+0(SB), Y12, Y12
-	VPSRLD       $0x14, Y9, Y14
-	VPAND        lanes00000001<>+0(SB), Y14, Y14
-	VPADDD       Y14, Y9, Y9
-	VPADDD       lanes0007ffff<>+0(SB), Y9, Y9
-	VPAND        lanesfff00000<>+0(SB), Y9, Y14
-	VPSRLD       $0x14, Y9, Y9
-	VPSUBD       lanes000003c0<>+0(SB), Y9, Y9
-	VPBLENDVB    Y11, Y12, Y9, Y9
-	VPBLENDVB    Y11, Y13, Y14, Y14
-	VPOR         Y10, Y14, Y14
+	VPAND        lanes7f800000<>+0(SB), Y9, Y11
+	VPADDD       lanes0a000000<>+0(SB), Y11, Y11
+	VPMAXUD      lanes46800000<>+0(SB), Y11, Y11
+	VADDPS       Y11, Y9, Y9
+	VSUBPS       Y11, Y9, Y12
+	VPSUBD       Y11, Y9, Y9
+	VPSRLD       $0x14, Y11, Y11
+	VPADDD       Y11, Y9, Y9
+	VPSUBD       lanes00000468<>+0(SB), Y9, Y9
+	VPOR         Y10, Y12, Y12
 	VPSRLD       $0x18, Y10, Y10
 	VPOR         Y10, Y9, Y9
-	VMULPS       Y1, Y14, Y14
-	VSUBPS       Y7, Y14, Y14
+	VMULPS       Y1, Y12, Y12
+	VSUBPS       Y7, Y12, Y12
 	VMULPS       Y7, Y7, Y7
 	VADDPS       Y7, Y3, Y3
-	VMULPS       Y14, Y14, Y7
+	VMULPS       Y12, Y12, Y7
 	VADDPS       Y7, Y5, Y5
-	VPAND        lanes7fffffff<>+0(SB), Y14, Y14
-	VPMAXUD      Y14, Y6, Y6
+	VPAND        lanes7fffffff<>+0(SB), Y12, Y12
+	VPMAXUD      Y12, Y6, Y6
 	VPACKUSDW    Y9, Y8, Y7
 	VPERMQ       $0xd8, Y7, Y7
 	VEXTRACTI128 $0x01, Y7, X8
@@ -252,15 +242,25 @@ DATA lanes43e00000<>+24(SB)/4, $0x43e00000
 DATA lanes43e00000<>+28(SB)/4, $0x43e00000
 GLOBL lanes43e00000<>(SB), RODATA|NOPTR, $32
 
-DATA lanes3c800000<>+0(SB)/4, $0x3c800000
-DATA lanes3c800000<>+4(SB)/4, $0x3c800000
-DATA lanes3c800000<>+8(SB)/4, $0x3c800000
-DATA lanes3c800000<>+12(SB)/4, $0x3c800000
-DATA lanes3c800000<>+16(SB)/4, $0x3c800000
-DATA lanes3c800000<>+20(SB)/4, $0x3c800000
-DATA lanes3c800000<>+24(SB)/4, $0x3c800000
-DATA lanes3c800000<>+28(SB)/4, $0x3c800000
-GLOBL lanes3c800000<>(SB), RODATA|NOPTR, $32
+DATA lanes7f800000<>+0(SB)/4, $0x7f800000
+DATA lanes7f800000<>+4(SB)/4, $0x7f800000
+DATA lanes7f800000<>+8(SB)/4, $0x7f800000
+DATA lanes7f800000<>+12(SB)/4, $0x7f800000
+DATA lanes7f800000<>+16(SB)/4, $0x7f800000
+DATA lanes7f800000<>+20(SB)/4, $0x7f800000
+DATA lanes7f800000<>+24(SB)/4, $0x7f800000
+DATA lanes7f800000<>+28(SB)/4, $0x7f800000
+GLOBL lanes7f800000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes0a000000<>+0(SB)/4, $0x0a000000
+DATA lanes0a000000<>+4(SB)/4, $0x0a000000
+DATA lanes0a000000<>+8(SB)/4, $0x0a000000
+DATA lanes0a000000<>+12(SB)/4, $0x0a000000
+DATA lanes0a000000<>+16(SB)/4, $0x0a000000
+DATA lanes0a000000<>+20(SB)/4, $0x0a000000
+DATA lanes0a000000<>+24(SB)/4, $0x0a000000
+DATA lanes0a000000<>+28(SB)/4, $0x0a000000
+GLOBL lanes0a000000<>(SB), RODATA|NOPTR, $32
 
 DATA lanes46800000<>+0(SB)/4, $0x46800000
 DATA lanes46800000<>+4(SB)/4, $0x46800000
@@ -272,45 +272,15 @@ DATA lanes46800000<>+24(SB)/4, $0x46800000
 DATA lanes46800000<>+28(SB)/4, $0x46800000
 GLOBL lanes46800000<>(SB), RODATA|NOPTR, $32
 
-DATA lanes00000001<>+0(SB)/4, $0x00000001
-DATA lanes00000001<>+4(SB)/4, $0x00000001
-DATA lanes00000001<>+8(SB)/4, $0x00000001
-DATA lanes00000001<>+12(SB)/4, $0x00000001
-DATA lanes00000001<>+16(SB)/4, $0x00000001
-DATA lanes00000001<>+20(SB)/4, $0x00000001
-DATA lanes00000001<>+24(SB)/4, $0x00000001
-DATA lanes00000001<>+28(SB)/4, $0x00000001
-GLOBL lanes00000001<>(SB), RODATA|NOPTR, $32
-
-DATA lanes0007ffff<>+0(SB)/4, $0x0007ffff
-DATA lanes0007ffff<>+4(SB)/4, $0x0007ffff
-DATA lanes0007ffff<>+8(SB)/4, $0x0007ffff
-DATA lanes0007ffff<>+12(SB)/4, $0x0007ffff
-DATA lanes0007ffff<>+16(SB)/4, $0x0007ffff
-DATA lanes0007ffff<>+20(SB)/4, $0x0007ffff
-DATA lanes0007ffff<>+24(SB)/4, $0x0007ffff
-DATA lanes0007ffff<>+28(SB)/4, $0x0007ffff
-GLOBL lanes0007ffff<>(SB), RODATA|NOPTR, $32
-
-DATA lanesfff00000<>+0(SB)/4, $0xfff00000
-DATA lanesfff00000<>+4(SB)/4, $0xfff00000
-DATA lanesfff00000<>+8(SB)/4, $0xfff00000
-DATA lanesfff00000<>+12(SB)/4, $0xfff00000
-DATA lanesfff00000<>+16(SB)/4, $0xfff00000
-DATA lanesfff00000<>+20(SB)/4, $0xfff00000
-DATA lanesfff00000<>+24(SB)/4, $0xfff00000
-DATA lanesfff00000<>+28(SB)/4, $0xfff00000
-GLOBL lanesfff00000<>(SB), RODATA|NOPTR, $32
-
-DATA lanes000003c0<>+0(SB)/4, $0x000003c0
-DATA lanes000003c0<>+4(SB)/4, $0x000003c0
-DATA lanes000003c0<>+8(SB)/4, $0x000003c0
-DATA lanes000003c0<>+12(SB)/4, $0x000003c0
-DATA lanes000003c0<>+16(SB)/4, $0x000003c0
-DATA lanes000003c0<>+20(SB)/4, $0x000003c0
-DATA lanes000003c0<>+24(SB)/4, $0x000003c0
-DATA lanes000003c0<>+28(SB)/4, $0x000003c0
-GLOBL lanes000003c0<>(SB), RODATA|NOPTR, $32
+DATA lanes00000468<>+0(SB)/4, $0x00000468
+DATA lanes00000468<>+4(SB)/4, $0x00000468
+DATA lanes00000468<>+8(SB)/4, $0x00000468
+DATA lanes00000468<>+12(SB)/4, $0x00000468
+DATA lanes00000468<>+16(SB)/4, $0x00000468
+DATA lanes00000468<>+20(SB)/4, $0x00000468
+DATA lanes00000468<>+24(SB)/4, $0x00000468
+DATA lanes00000468<>+28(SB)/4, $0x00000468
+GLOBL lanes00000468<>(SB), RODATA|NOPTR, $32
 
 // func encodeIntQuotientAVX2(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
 // Requires: AVX, AVX2
@@ -398,61 +368,51 @@ loop:
 	VPAND        lanes80000000<>+0(SB), Y8, Y9
 	VPAND        lanes7fffffff<>+0(SB), Y8, Y8
 	VPMINUD      lanes43e00000<>+0(SB), Y8, Y8
-	VMOVDQU      lanes3c800000<>+0(SB), Y10
-	VPCMPGTD     Y8, Y10, Y10
-	VADDPS       lanes46800000<>+0(SB), Y8, Y11
-	VSUBPS       lanes46800000<>+0(SB), Y11, Y12
-	VPSUBD       lanes46800000<>+0(SB), Y11, Y11
-	VPSRLD       $0x14, Y8, Y13
-	VPAND        lanes00000001<>+0(SB), Y13, Y13
-	VPADDD       Y13, Y8, Y8
-	VPADDD       lanes0007ffff<>+0(SB), Y8, Y8
-	VPAND        lanesfff00000<>+0(SB), Y8, Y13
-	VPSRLD       $0x14, Y8, Y8
-	VPSUBD       lanes000003c0<>+0(SB), Y8, Y8
-	VPBLENDVB    Y10, Y11, Y8, Y8
-	VPBLENDVB    Y10, Y12, Y13, Y13
-	VPOR         Y9, Y13, Y13
+	VPAND        lanes7f800000<>+0(SB), Y8, Y10
+	VPADDD       lanes0a000000<>+0(SB), Y10, Y10
+	VPMAXUD      lanes46800000<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y8, Y8
+	VSUBPS       Y10, Y8, Y11
+	VPSUBD       Y10, Y8, Y8
+	VPSRLD       $0x14, Y10, Y10
+	VPADDD       Y10, Y8, Y8
+	VPSUBD       lanes00000468<>+0(SB), Y8, Y8
+	VPOR         Y9, Y11, Y11
 	VPSRLD       $0x18, Y9, Y9
 	VPOR         Y9, Y8, Y8
-	VMULPS       Y1, Y13, Y13
-	VSUBPS       Y7, Y13, Y13
+	VMULPS       Y1, Y11, Y11
+	VSUBPS       Y7, Y11, Y11
 	VMULPS       Y7, Y7, Y7
 	VADDPS       Y7, Y2, Y2
-	VMULPS       Y13, Y13, Y7
+	VMULPS       Y11, Y11, Y7
 	VADDPS       Y7, Y4, Y4
-	VPAND        lanes7fffffff<>+0(SB), Y13, Y13
-	VPMAXUD      Y13, Y6, Y6
+	VPAND        lanes7fffffff<>+0(SB), Y11, Y11
+	VPMAXUD      Y11, Y6, Y6
 	VMOVUPS      32(CX), Y7
 	VDIVPS       Y0, Y7, Y9
 	VPAND        lanes80000000<>+0(SB), Y9, Y10
 	VPAND        lanes7fffffff<>+0(SB), Y9, Y9
 	VPMINUD      lanes43e00000<>+0(SB), Y9, Y9
-	VMOVDQU      lanes3c800000<>+0(SB), Y11
-	VPCMPGTD     Y9, Y11, Y11
-	VADDPS       lanes46800000<>+0(SB), Y9, Y12
-	VSUBPS       lanes46800000<>+0(SB), Y12, Y13
-	VPSUBD       lanes46800000<>+0(SB), Y12, Y12
-	VPSRLD       $0x14, Y9, Y14
-	VPAND        lanes00000001<>+0(SB), Y14, Y14
-	VPADDD       Y14, Y9, Y9
-	VPADDD       lanes0007ffff<>+0(SB), Y9, Y9
-	VPAND        lanesfff00000<>+0(SB), Y9, Y14
-	VPSRLD       $0x14, Y9, Y9
-	VPSUBD       lanes000003c0<>+0(SB), Y9, Y9
-	VPBLENDVB    Y11, Y12, Y9, Y9
-	VPBLENDVB    Y11, Y13, Y14, Y14
-	VPOR         Y10, Y14, Y14
+	VPAND        lanes7f800000<>+0(SB), Y9, Y11
+	VPADDD       lanes0a000000<>+0(SB), Y11, Y11
+	VPMAXUD      lanes46800000<>+0(SB), Y11, Y11
+	VADDPS       Y11, Y9, Y9
+	VSUBPS       Y11, Y9, Y12
+	VPSUBD       Y11, Y9, Y9
+	VPSRLD       $0x14, Y11, Y11
+	VPADDD       Y11, Y9, Y9
+	VPSUBD       lanes00000468<>+0(SB), Y9, Y9
+	VPOR         Y10, Y12, Y12
 	VPSRLD       $0x18, Y10, Y10
 	VPOR         Y10, Y9, Y9
-	VMULPS       Y1, Y14, Y14
-	VSUBPS       Y7, Y14, Y14
+	VMULPS       Y1, Y12, Y12
+	VSUBPS       Y7, Y12, Y12
 	VMULPS       Y7, Y7, Y7
 	VADDPS       Y7, Y3, Y3
-	VMULPS       Y14, Y14, Y7
+	VMULPS       Y12, Y12, Y7
 	VADDPS       Y7, Y5, Y5
-	VPAND        lanes7fffffff<>+0(SB), Y14, Y14
-	VPMAXUD      Y14, Y6, Y6
+	VPAND        lanes7fffffff<>+0(SB), Y12, Y12
+	VPMAXUD      Y12, Y6, Y6
 	VPACKUSDW    Y9, Y8, Y7
 	VPERMQ       $0xd8, Y7, Y7
 	VEXTRACTI128 $0x01, Y7, X8
@@ -545,6 +505,16 @@ loop:
 	VZEROUPPER
 	RET
 
+DATA lanes00000001<>+0(SB)/4, $0x00000001
+DATA lanes00000001<>+4(SB)/4, $0x00000001
+DATA lanes00000001<>+8(SB)/4, $0x00000001
+DATA lanes00000001<>+12(SB)/4, $0x00000001
+DATA lanes00000001<>+16(SB)/4, $0x00000001
+DATA lanes00000001<>+20(SB)/4, $0x00000001
+DATA lanes00000001<>+24(SB)/4, $0x00000001
+DATA lanes00000001<>+28(SB)/4, $0x00000001
+GLOBL lanes00000001<>(SB), RODATA|NOPTR, $32
+
 DATA lanes00007fff<>+0(SB)/4, $0x00007fff
 DATA lanes00007fff<>+4(SB)/4, $0x00007fff
 DATA lanes00007fff<>+8(SB)/4, $0x00007fff
@@ -591,31 +561,26 @@ loop:
 	VPAND        lanes80000000<>+0(SB), Y8, Y9
 	VPAND        lanes7fffffff<>+0(SB), Y8, Y8
 	VPMINUD      lanes43e00000<>+0(SB), Y8, Y8
-	VMOVDQU      lanes3c800000<>+0(SB), Y10
-	VPCMPGTD     Y8, Y10, Y10
-	VADDPS       lanes46800000<>+0(SB), Y8, Y11
-	VSUBPS       lanes46800000<>+0(SB), Y11, Y12
-	VPSUBD       lanes46800000<>+0(SB), Y11, Y11
-	VPSRLD       $0x14, Y8, Y13
-	VPAND        lanes00000001<>+0(SB), Y13, Y13
-	VPADDD       Y13, Y8, Y8
-	VPADDD       lanes0007ffff<>+0(SB), Y8, Y8
-	VPAND        lanesfff00000<>+0(SB), Y8, Y13
-	VPSRLD       $0x14, Y8, Y8
-	VPSUBD       lanes000003c0<>+0(SB), Y8, Y8
-	VPBLENDVB    Y10, Y11, Y8, Y8
-	VPBLENDVB    Y10, Y12, Y13, Y13
-	VPOR         Y9, Y13, Y13
+	VPAND        lanes7f800000<>+0(SB), Y8, Y10
+	VPADDD       lanes0a000000<>+0(SB), Y10, Y10
+	VPMAXUD      lanes46800000<>+0(SB), Y10, Y10
+	VADDPS       Y10, Y8, Y8
+	VSUBPS       Y10, Y8, Y11
+	VPSUBD       Y10, Y8, Y8
+	VPSRLD       $0x14, Y10, Y10
+	VPADDD       Y10, Y8, Y8
+	VPSUBD       lanes00000468<>+0(SB), Y8, Y8
+	VPOR         Y9, Y11, Y11
 	VPSRLD       $0x18, Y9, Y9
 	VPOR         Y9, Y8, Y8
-	VMULPS       Y1, Y13, Y13
-	VSUBPS       Y7, Y13, Y13
+	VMULPS       Y1, Y11, Y11
+	VSUBPS       Y7, Y11, Y11
 	VMULPS       Y7, Y7, Y7
 	VADDPS       Y7, Y2, Y2
-	VMULPS       Y13, Y13, Y7
+	VMULPS       Y11, Y11, Y7
 	VADDPS       Y7, Y4, Y4
-	VPAND        lanes7fffffff<>+0(SB), Y13, Y13
-	VPMAXUD      Y13, Y6, Y6
+	VPAND        lanes7fffffff<>+0(SB), Y11, Y11
+	VPMAXUD      Y11, Y6, Y6
 	VMOVUPS      32(CX), Y7
 	VDIVPS       Y0, Y7, Y9
 	VPSRLD       $0x10, Y9, Y10
@@ -626,31 +591,26 @@ loop:
 	VPAND        lanes80000000<>+0(SB), Y9, Y10
 	VPAND        lanes7fffffff<>+0(SB), Y9, Y9
 	VPMINUD      lanes43e00000<>+0(SB), Y9, Y9
-	VMOVDQU      lanes3c800000<>+0(SB), Y11
-	VPCMPGTD     Y9, Y11, Y11
-	VADDPS       lanes46800000<>+0(SB), Y9, Y12
-	VSUBPS       lanes46800000<>+0(SB), Y12, Y13
-	VPSUBD       lanes46800000<>+0(SB), Y12, Y12
-	VPSRLD       $0x14, Y9, Y14
-	VPAND        lanes00000001<>+0(SB), Y14, Y14
-	VPADDD       Y14, Y9, Y9
-	VPADDD       lanes0007ffff<>+0(SB), Y9, Y9
-	VPAND        lanesfff00000<>+0(SB), Y9, Y14
-	VPSRLD       $0x14, Y9, Y9
-	VPSUBD       lanes000003c0<>+0(SB), Y9, Y9
-	VPBLENDVB    Y11, Y12, Y9, Y9
-	VPBLENDVB    Y11, Y13, Y14, Y14
-	VPOR         Y10, Y14, Y14
+	VPAND        lanes7f800000<>+0(SB), Y9, Y11
+	VPADDD       lanes0a000000<>+0(SB), Y11, Y11
+	VPMAXUD      lanes46800000<>+0(SB), Y11, Y11
+	VADDPS       Y11, Y9, Y9
+	VSUBPS       Y11, Y9, Y12
+	VPSUBD       Y11, Y9, Y9
+	VPSRLD       $0x14, Y11, Y11
+	VPADDD       Y11, Y9, Y9
+	VPSUBD       lanes00000468<>+0(SB), Y9, Y9
+	VPOR         Y10, Y12, Y12
 	VPSRLD       $0x18, Y10, Y10
 	VPOR         Y10, Y9, Y9
-	VMULPS       Y1, Y14, Y14
-	VSUBPS       Y7, Y14, Y14
+	VMULPS       Y1, Y12, Y12
+	VSUBPS       Y7, Y12, Y12
 	VMULPS       Y7, Y7, Y7
 	VADDPS       Y7, Y3, Y3
-	VMULPS       Y14, Y14, Y7
+	VMULPS       Y12, Y12, Y7
 	VADDPS       Y7, Y5, Y5
-	VPAND        lanes7fffffff<>+0(SB), Y14, Y14
-	VPMAXUD      Y14, Y6, Y6
+	VPAND        lanes7fffffff<>+0(SB), Y12, Y12
+	VPMAXUD      Y12, Y6, Y6
 	VPACKUSDW    Y9, Y8, Y7
 	VPERMQ       $0xd8, Y7, Y7
 	VEXTRACTI128 $0x01, Y7, X8
@@ -776,14 +736,14 @@ TEXT ·encodeE4M3F32AVX512(SB), NOSPLIT, $0-48
 	MOVQ         n+16(FP), DX
 	VBROADCASTSS factor+24(FP), Z0
 	VBROADCASTSS s+28(FP), Z1
-	VMOVUPS      wide7fffffff<>+0(SB), Z2
-	VMOVUPS      wide43e00000<>+0(SB), Z3
-	VMOVUPS      wide3c800000<>+0(SB), Z4
-	VMOVUPS      wide46800000<>+0(SB), Z5
-	VMOVUPS      wide00000001<>+0(SB), Z6
-	VMOVUPS      wide0007ffff<>+0(SB), Z7
-	VMOVUPS      wide000003c0<>+0(SB), Z8
-	VMOVUPS      widefff00000<>+0(SB), Z9
+	VMOVUPS      wide80000000<>+0(SB), Z2
+	VMOVUPS      wide7fffffff<>+0(SB), Z3
+	VMOVUPS      wide43e00000<>+0(SB), Z4
+	VMOVUPS      wide7f800000<>+0(SB), Z5
+	VMOVUPS      wide0a000000<>+0(SB), Z6
+	VMOVUPS      wide46800000<>+0(SB), Z7
+	VMOVUPS      wide00000468<>+0(SB), Z8
+	VMOVUPS      wide00000080<>+0(SB), Z9
 	VMOVUPS      wide7fffffff<>+0(SB), Z10
 	MOVQ         out+40(FP), BX
 	VMOVSD       (BX), X11
@@ -801,32 +761,29 @@ chunk:
 loop:
 	VMOVUPS       (CX), Z16
 	VMULPS        Z0, Z16, Z17
-	VPANDND       Z17, Z2, Z18
-	VPANDD        Z2, Z17, Z17
-	VPMINUD       Z3, Z17, Z17
-	VPCMPUD       $0x01, Z4, Z17, K1
-	VADDPS        Z5, Z17, Z19
-	VPSRLD        $0x14, Z17, Z21
-	VPANDD        Z6, Z21, Z21
-	VPADDD        Z7, Z17, Z17
-	VPADDD        Z21, Z17, Z17
-	VPSRLD        $0x14, Z17, Z20
-	VPSUBD        Z8, Z20, Z20
-	VPANDD        Z9, Z17, Z21
-	VPSUBD        Z5, Z19, K1, Z20
-	VSUBPS        Z5, Z19, K1, Z21
-	VPORD         Z18, Z21, Z21
-	VPSRLD        $0x18, Z18, Z18
-	VPORD         Z18, Z20, Z20
-	VPMOVDB       Z20, (AX)
-	VMULPS        Z1, Z21, Z21
-	VSUBPS        Z16, Z21, Z21
+	VPANDD        Z3, Z17, Z18
+	VPMINUD       Z4, Z18, Z18
+	VPANDD        Z5, Z18, Z19
+	VPADDD        Z6, Z19, Z19
+	VPMAXUD       Z7, Z19, Z19
+	VADDPS        Z19, Z18, Z18
+	VSUBPS        Z19, Z18, Z20
+	VPSUBD        Z19, Z18, Z18
+	VPSRLD        $0x14, Z19, Z19
+	VPADDD        Z19, Z18, Z18
+	VPSUBD        Z8, Z18, Z18
+	VPSRLD        $0x18, Z17, Z19
+	VPTERNLOGD    $0xf8, Z9, Z19, Z18
+	VPTERNLOGD    $0xf8, Z2, Z17, Z20
+	VPMOVDB       Z18, (AX)
+	VMULPS        Z1, Z20, Z20
+	VSUBPS        Z16, Z20, Z20
 	VMULPS        Z16, Z16, Z16
 	VADDPS        Z16, Z14, Z14
-	VMULPS        Z21, Z21, Z16
+	VMULPS        Z20, Z20, Z16
 	VADDPS        Z16, Z15, Z15
-	VPANDD        Z10, Z21, Z21
-	VPMAXUD       Z21, Z13, Z13
+	VPANDD        Z10, Z20, Z20
+	VPMAXUD       Z20, Z13, Z13
 	ADDQ          $0x00000040, CX
 	ADDQ          $0x10, AX
 	SUBQ          $0x10, SI
@@ -869,6 +826,24 @@ loop:
 	VZEROUPPER
 	RET
 
+DATA wide80000000<>+0(SB)/4, $0x80000000
+DATA wide80000000<>+4(SB)/4, $0x80000000
+DATA wide80000000<>+8(SB)/4, $0x80000000
+DATA wide80000000<>+12(SB)/4, $0x80000000
+DATA wide80000000<>+16(SB)/4, $0x80000000
+DATA wide80000000<>+20(SB)/4, $0x80000000
+DATA wide80000000<>+24(SB)/4, $0x80000000
+DATA wide80000000<>+28(SB)/4, $0x80000000
+DATA wide80000000<>+32(SB)/4, $0x80000000
+DATA wide80000000<>+36(SB)/4, $0x80000000
+DATA wide80000000<>+40(SB)/4, $0x80000000
+DATA wide80000000<>+44(SB)/4, $0x80000000
+DATA wide80000000<>+48(SB)/4, $0x80000000
+DATA wide80000000<>+52(SB)/4, $0x80000000
+DATA wide80000000<>+56(SB)/4, $0x80000000
+DATA wide80000000<>+60(SB)/4, $0x80000000
+GLOBL wide80000000<>(SB), RODATA|NOPTR, $64
+
 DATA wide43e00000<>+0(SB)/4, $0x43e00000
 DATA wide43e00000<>+4(SB)/4, $0x43e00000
 DATA wide43e00000<>+8(SB)/4, $0x43e00000
@@ -887,23 +862,41 @@ DATA wide43e00000<>+56(SB)/4, $0x43e00000
 DATA wide43e00000<>+60(SB)/4, $0x43e00000
 GLOBL wide43e00000<>(SB), RODATA|NOPTR, $64
 
-DATA wide3c800000<>+0(SB)/4, $0x3c800000
-DATA wide3c800000<>+4(SB)/4, $0x3c800000
-DATA wide3c800000<>+8(SB)/4, $0x3c800000
-DATA wide3c800000<>+12(SB)/4, $0x3c800000
-DATA wide3c800000<>+16(SB)/4, $0x3c800000
-DATA wide3c800000<>+20(SB)/4, $0x3c800000
-DATA wide3c800000<>+24(SB)/4, $0x3c800000
-DATA wide3c800000<>+28(SB)/4, $0x3c800000
-DATA wide3c800000<>+32(SB)/4, $0x3c800000
-DATA wide3c800000<>+36(SB)/4, $0x3c800000
-DATA wide3c800000<>+40(SB)/4, $0x3c800000
-DATA wide3c800000<>+44(SB)/4, $0x3c800000
-DATA wide3c800000<>+48(SB)/4, $0x3c800000
-DATA wide3c800000<>+52(SB)/4, $0x3c800000
-DATA wide3c800000<>+56(SB)/4, $0x3c800000
-DATA wide3c800000<>+60(SB)/4, $0x3c800000
-GLOBL wide3c800000<>(SB), RODATA|NOPTR, $64
+DATA wide7f800000<>+0(SB)/4, $0x7f800000
+DATA wide7f800000<>+4(SB)/4, $0x7f800000
+DATA wide7f800000<>+8(SB)/4, $0x7f800000
+DATA wide7f800000<>+12(SB)/4, $0x7f800000
+DATA wide7f800000<>+16(SB)/4, $0x7f800000
+DATA wide7f800000<>+20(SB)/4, $0x7f800000
+DATA wide7f800000<>+24(SB)/4, $0x7f800000
+DATA wide7f800000<>+28(SB)/4, $0x7f800000
+DATA wide7f800000<>+32(SB)/4, $0x7f800000
+DATA wide7f800000<>+36(SB)/4, $0x7f800000
+DATA wide7f800000<>+40(SB)/4, $0x7f800000
+DATA wide7f800000<>+44(SB)/4, $0x7f800000
+DATA wide7f800000<>+48(SB)/4, $0x7f800000
+DATA wide7f800000<>+52(SB)/4, $0x7f800000
+DATA wide7f800000<>+56(SB)/4, $0x7f800000
+DATA wide7f800000<>+60(SB)/4, $0x7f800000
+GLOBL wide7f800000<>(SB), RODATA|NOPTR, $64
+
+DATA wide0a000000<>+0(SB)/4, $0x0a000000
+DATA wide0a000000<>+4(SB)/4, $0x0a000000
+DATA wide0a000000<>+8(SB)/4, $0x0a000000
+DATA wide0a000000<>+12(SB)/4, $0x0a000000
+DATA wide0a000000<>+16(SB)/4, $0x0a000000
+DATA wide0a000000<>+20(SB)/4, $0x0a000000
+DATA wide0a000000<>+24(SB)/4, $0x0a000000
+DATA wide0a000000<>+28(SB)/4, $0x0a000000
+DATA wide0a000000<>+32(SB)/4, $0x0a000000
+DATA wide0a000000<>+36(SB)/4, $0x0a000000
+DATA wide0a000000<>+40(SB)/4, $0x0a000000
+DATA wide0a000000<>+44(SB)/4, $0x0a000000
+DATA wide0a000000<>+48(SB)/4, $0x0a000000
+DATA wide0a000000<>+52(SB)/4, $0x0a000000
+DATA wide0a000000<>+56(SB)/4, $0x0a000000
+DATA wide0a000000<>+60(SB)/4, $0x0a000000
+GLOBL wide0a000000<>(SB), RODATA|NOPTR, $64
 
 DATA wide46800000<>+0(SB)/4, $0x46800000
 DATA wide46800000<>+4(SB)/4, $0x46800000
@@ -923,77 +916,41 @@ DATA wide46800000<>+56(SB)/4, $0x46800000
 DATA wide46800000<>+60(SB)/4, $0x46800000
 GLOBL wide46800000<>(SB), RODATA|NOPTR, $64
 
-DATA wide00000001<>+0(SB)/4, $0x00000001
-DATA wide00000001<>+4(SB)/4, $0x00000001
-DATA wide00000001<>+8(SB)/4, $0x00000001
-DATA wide00000001<>+12(SB)/4, $0x00000001
-DATA wide00000001<>+16(SB)/4, $0x00000001
-DATA wide00000001<>+20(SB)/4, $0x00000001
-DATA wide00000001<>+24(SB)/4, $0x00000001
-DATA wide00000001<>+28(SB)/4, $0x00000001
-DATA wide00000001<>+32(SB)/4, $0x00000001
-DATA wide00000001<>+36(SB)/4, $0x00000001
-DATA wide00000001<>+40(SB)/4, $0x00000001
-DATA wide00000001<>+44(SB)/4, $0x00000001
-DATA wide00000001<>+48(SB)/4, $0x00000001
-DATA wide00000001<>+52(SB)/4, $0x00000001
-DATA wide00000001<>+56(SB)/4, $0x00000001
-DATA wide00000001<>+60(SB)/4, $0x00000001
-GLOBL wide00000001<>(SB), RODATA|NOPTR, $64
+DATA wide00000468<>+0(SB)/4, $0x00000468
+DATA wide00000468<>+4(SB)/4, $0x00000468
+DATA wide00000468<>+8(SB)/4, $0x00000468
+DATA wide00000468<>+12(SB)/4, $0x00000468
+DATA wide00000468<>+16(SB)/4, $0x00000468
+DATA wide00000468<>+20(SB)/4, $0x00000468
+DATA wide00000468<>+24(SB)/4, $0x00000468
+DATA wide00000468<>+28(SB)/4, $0x00000468
+DATA wide00000468<>+32(SB)/4, $0x00000468
+DATA wide00000468<>+36(SB)/4, $0x00000468
+DATA wide00000468<>+40(SB)/4, $0x00000468
+DATA wide00000468<>+44(SB)/4, $0x00000468
+DATA wide00000468<>+48(SB)/4, $0x00000468
+DATA wide00000468<>+52(SB)/4, $0x00000468
+DATA wide00000468<>+56(SB)/4, $0x00000468
+DATA wide00000468<>+60(SB)/4, $0x00000468
+GLOBL wide00000468<>(SB), RODATA|NOPTR, $64
 
-DATA wide0007ffff<>+0(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+4(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+8(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+12(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+16(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+20(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+24(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+28(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+32(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+36(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+40(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+44(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+48(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+52(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+56(SB)/4, $0x0007ffff
-DATA wide0007ffff<>+60(SB)/4, $0x0007ffff
-GLOBL wide0007ffff<>(SB), RODATA|NOPTR, $64
-
-DATA wide000003c0<>+0(SB)/4, $0x000003c0
-DATA wide000003c0<>+4(SB)/4, $0x000003c0
-DATA wide000003c0<>+8(SB)/4, $0x000003c0
-DATA wide000003c0<>+12(SB)/4, $0x000003c0
-DATA wide000003c0<>+16(SB)/4, $0x000003c0
-DATA wide000003c0<>+20(SB)/4, $0x000003c0
-DATA wide000003c0<>+24(SB)/4, $0x000003c0
-DATA wide000003c0<>+28(SB)/4, $0x000003c0
-DATA wide000003c0<>+32(SB)/4, $0x000003c0
-DATA wide000003c0<>+36(SB)/4, $0x000003c0
-DATA wide000003c0<>+40(SB)/4, $0x000003c0
-DATA wide000003c0<>+44(SB)/4, $0x000003c0
-DATA wide000003c0<>+48(SB)/4, $0x000003c0
-DATA wide000003c0<>+52(SB)/4, $0x000003c0
-DATA wide000003c0<>+56(SB)/4, $0x000003c0
-DATA wide000003c0<>+60(SB)/4, $0x000003c0
-GLOBL wide000003c0<>(SB), RODATA|NOPTR, $64
-
-DATA widefff00000<>+0(SB)/4, $0xfff00000
-DATA widefff00000<>+4(SB)/4, $0xfff00000
-DATA widefff00000<>+8(SB)/4, $0xfff00000
-DATA widefff00000<>+12(SB)/4, $0xfff00000
-DATA widefff00000<>+16(SB)/4, $0xfff00000
-DATA widefff00000<>+20(SB)/4, $0xfff00000
-DATA widefff00000<>+24(SB)/4, $0xfff00000
-DATA widefff00000<>+28(SB)/4, $0xfff00000
-DATA widefff00000<>+32(SB)/4, $0xfff00000
-DATA widefff00000<>+36(SB)/4, $0xfff00000
-DATA widefff00000<>+40(SB)/4, $0xfff00000
-DATA widefff00000<>+44(SB)/4, $0xfff00000
-DATA widefff00000<>+48(SB)/4, $0xfff00000
-DATA widefff00000<>+52(SB)/4, $0xfff00000
-DATA widefff00000<>+56(SB)/4, $0xfff00000
-DATA widefff00000<>+60(SB)/4, $0xfff00000
-GLOBL widefff00000<>(SB), RODATA|NOPTR, $64
+DATA wide00000080<>+0(SB)/4, $0x00000080
+DATA wide00000080<>+4(SB)/4, $0x00000080
+DATA wide00000080<>+8(SB)/4, $0x00000080
+DATA wide00000080<>+12(SB)/4, $0x00000080
+DATA wide00000080<>+16(SB)/4, $0x00000080
+DATA wide00000080<>+20(SB)/4, $0x00000080
+DATA wide00000080<>+24(SB)/4, $0x00000080
+DATA wide00000080<>+28(SB)/4, $0x00000080
+DATA wide00000080<>+32(SB)/4, $0x00000080
+DATA wide00000080<>+36(SB)/4, $0x00000080
+DATA wide00000080<>+40(SB)/4, $0x00000080
+DATA wide00000080<>+44(SB)/4, $0x00000080
+DATA wide00000080<>+48(SB)/4, $0x00000080
+DATA wide00000080<>+52(SB)/4, $0x00000080
+DATA wide00000080<>+56(SB)/4, $0x00000080
+DATA wide00000080<>+60(SB)/4, $0x00000080
+GLOBL wide00000080<>(SB), RODATA|NOPTR, $64
 
 // func encodeIntBF16AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
 // Requires: AVX, AVX2, AVX512F, AVX512VL, CMOV
@@ -1086,14 +1043,14 @@ TEXT ·encodeE4M3BF16AVX512(SB), NOSPLIT, $0-48
 	MOVQ         n+16(FP), DX
 	VBROADCASTSS factor+24(FP), Z0
 	VBROADCASTSS s+28(FP), Z1
-	VMOVUPS      wide7fffffff<>+0(SB), Z2
-	VMOVUPS      wide43e00000<>+0(SB), Z3
-	VMOVUPS      wide3c800000<>+0(SB), Z4
-	VMOVUPS      wide46800000<>+0(SB), Z5
-	VMOVUPS      wide00000001<>+0(SB), Z6
-	VMOVUPS      wide0007ffff<>+0(SB), Z7
-	VMOVUPS      wide000003c0<>+0(SB), Z8
-	VMOVUPS      widefff00000<>+0(SB), Z9
+	VMOVUPS      wide80000000<>+0(SB), Z2
+	VMOVUPS      wide7fffffff<>+0(SB), Z3
+	VMOVUPS      wide43e00000<>+0(SB), Z4
+	VMOVUPS      wide7f800000<>+0(SB), Z5
+	VMOVUPS      wide0a000000<>+0(SB), Z6
+	VMOVUPS      wide46800000<>+0(SB), Z7
+	VMOVUPS      wide00000468<>+0(SB), Z8
+	VMOVUPS      wide00000080<>+0(SB), Z9
 	VMOVUPS      wide7fffffff<>+0(SB), Z10
 	MOVQ         out+40(FP), BX
 	VMOVSD       (BX), X11
@@ -1112,32 +1069,29 @@ loop:
 	VPMOVZXWD     (CX), Z16
 	VPSLLD        $0x10, Z16, Z16
 	VMULPS        Z0, Z16, Z17
-	VPANDND       Z17, Z2, Z18
-	VPANDD        Z2, Z17, Z17
-	VPMINUD       Z3, Z17, Z17
-	VPCMPUD       $0x01, Z4, Z17, K1
-	VADDPS        Z5, Z17, Z19
-	VPSRLD        $0x14, Z17, Z21
-	VPANDD        Z6, Z21, Z21
-	VPADDD        Z7, Z17, Z17
-	VPADDD        Z21, Z17, Z17
-	VPSRLD        $0x14, Z17, Z20
-	VPSUBD        Z8, Z20, Z20
-	VPANDD        Z9, Z17, Z21
-	VPSUBD        Z5, Z19, K1, Z20
-	VSUBPS        Z5, Z19, K1, Z21
-	VPORD         Z18, Z21, Z21
-	VPSRLD        $0x18, Z18, Z18
-	VPORD         Z18, Z20, Z20
-	VPMOVDB       Z20, (AX)
-	VMULPS        Z1, Z21, Z21
-	VSUBPS        Z16, Z21, Z21
+	VPANDD        Z3, Z17, Z18
+	VPMINUD       Z4, Z18, Z18
+	VPANDD        Z5, Z18, Z19
+	VPADDD        Z6, Z19, Z19
+	VPMAXUD       Z7, Z19, Z19
+	VADDPS        Z19, Z18, Z18
+	VSUBPS        Z19, Z18, Z20
+	VPSUBD        Z19, Z18, Z18
+	VPSRLD        $0x14, Z19, Z19
+	VPADDD        Z19, Z18, Z18
+	VPSUBD        Z8, Z18, Z18
+	VPSRLD        $0x18, Z17, Z19
+	VPTERNLOGD    $0xf8, Z9, Z19, Z18
+	VPTERNLOGD    $0xf8, Z2, Z17, Z20
+	VPMOVDB       Z18, (AX)
+	VMULPS        Z1, Z20, Z20
+	VSUBPS        Z16, Z20, Z20
 	VMULPS        Z16, Z16, Z16
 	VADDPS        Z16, Z14, Z14
-	VMULPS        Z21, Z21, Z16
+	VMULPS        Z20, Z20, Z16
 	VADDPS        Z16, Z15, Z15
-	VPANDD        Z10, Z21, Z21
-	VPMAXUD       Z21, Z13, Z13
+	VPANDD        Z10, Z20, Z20
+	VPMAXUD       Z20, Z13, Z13
 	ADDQ          $0x00000020, CX
 	ADDQ          $0x10, AX
 	SUBQ          $0x10, SI
@@ -1192,14 +1146,14 @@ TEXT ·encodeE4M3BF16BlockAVX512(SB), NOSPLIT, $0-56
 	MOVQ         n+16(FP), SI
 	VBROADCASTSS factor+32(FP), Z0
 	VBROADCASTSS s+36(FP), Z1
-	VMOVUPS      wide7fffffff<>+0(SB), Z2
-	VMOVUPS      wide43e00000<>+0(SB), Z3
-	VMOVUPS      wide3c800000<>+0(SB), Z4
-	VMOVUPS      wide46800000<>+0(SB), Z5
-	VMOVUPS      wide00000001<>+0(SB), Z6
-	VMOVUPS      wide0007ffff<>+0(SB), Z7
-	VMOVUPS      wide000003c0<>+0(SB), Z8
-	VMOVUPS      widefff00000<>+0(SB), Z9
+	VMOVUPS      wide80000000<>+0(SB), Z2
+	VMOVUPS      wide7fffffff<>+0(SB), Z3
+	VMOVUPS      wide43e00000<>+0(SB), Z4
+	VMOVUPS      wide7f800000<>+0(SB), Z5
+	VMOVUPS      wide0a000000<>+0(SB), Z6
+	VMOVUPS      wide46800000<>+0(SB), Z7
+	VMOVUPS      wide00000468<>+0(SB), Z8
+	VMOVUPS      wide00000080<>+0(SB), Z9
 	VMOVUPS      wide7fffffff<>+0(SB), Z10
 	MOVQ         out+48(FP), DI
 	VMOVSD       (DI), X11
@@ -1218,32 +1172,29 @@ loop:
 	VPMOVZXWD     (BX), Z16
 	VPSLLD        $0x10, Z16, Z16
 	VMULPS        Z0, Z16, Z17
-	VPANDND       Z17, Z2, Z18
-	VPANDD        Z2, Z17, Z17
-	VPMINUD       Z3, Z17, Z17
-	VPCMPUD       $0x01, Z4, Z17, K1
-	VADDPS        Z5, Z17, Z19
-	VPSRLD        $0x14, Z17, Z21
-	VPANDD        Z6, Z21, Z21
-	VPADDD        Z7, Z17, Z17
-	VPADDD        Z21, Z17, Z17
-	VPSRLD        $0x14, Z17, Z20
-	VPSUBD        Z8, Z20, Z20
-	VPANDD        Z9, Z17, Z21
-	VPSUBD        Z5, Z19, K1, Z20
-	VSUBPS        Z5, Z19, K1, Z21
-	VPORD         Z18, Z21, Z21
-	VPSRLD        $0x18, Z18, Z18
-	VPORD         Z18, Z20, Z20
-	VPMOVDB       Z20, (DX)
-	VMULPS        Z1, Z21, Z21
-	VSUBPS        Z16, Z21, Z21
+	VPANDD        Z3, Z17, Z18
+	VPMINUD       Z4, Z18, Z18
+	VPANDD        Z5, Z18, Z19
+	VPADDD        Z6, Z19, Z19
+	VPMAXUD       Z7, Z19, Z19
+	VADDPS        Z19, Z18, Z18
+	VSUBPS        Z19, Z18, Z20
+	VPSUBD        Z19, Z18, Z18
+	VPSRLD        $0x14, Z19, Z19
+	VPADDD        Z19, Z18, Z18
+	VPSUBD        Z8, Z18, Z18
+	VPSRLD        $0x18, Z17, Z19
+	VPTERNLOGD    $0xf8, Z9, Z19, Z18
+	VPTERNLOGD    $0xf8, Z2, Z17, Z20
+	VPMOVDB       Z18, (DX)
+	VMULPS        Z1, Z20, Z20
+	VSUBPS        Z16, Z20, Z20
 	VMULPS        Z16, Z16, Z16
 	VADDPS        Z16, Z14, Z14
-	VMULPS        Z21, Z21, Z16
+	VMULPS        Z20, Z20, Z16
 	VADDPS        Z16, Z15, Z15
-	VPANDD        Z10, Z21, Z21
-	VPMAXUD       Z21, Z13, Z13
+	VPANDD        Z10, Z20, Z20
+	VPMAXUD       Z20, Z13, Z13
 	ADDQ          $0x00000020, BX
 	ADDQ          $0x10, DX
 	SUBQ          $0x10, R8

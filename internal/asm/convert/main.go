@@ -234,32 +234,30 @@ func roundInt(t, lo, hi reg.VecVirtual) (code, value reg.VecVirtual) {
 	return code, value
 }
 
-// roundE4M3 is F32ToE4M3, and what its codes stand for.
+const (
+	e4m3Max  = 0x43e00000          // 448
+	e4m3Bias = (127 + 20 - 6) << 3 // of the power of two below, where the code's exponent begins
+)
+
+// roundE4M3 is F32ToE4M3, and what its codes stand for. With m = 2^(e+20), e the
+// exponent of t but at least -6, t+m has steps of 2^(e-3): the sum rounds half
+// to even, and its low bits n are the significand, so that the code is
+// (e+6)·8 + n for normal and subnormal numbers alike.
 func roundE4M3(t reg.VecVirtual) (code, value reg.VecVirtual) {
-	sign := YMM()
+	sign, m := YMM(), YMM()
 	VPAND(all(1<<31), t, sign)
 	VPAND(all(absMask), t, t)
-	VPMINUD(all(0x43e00000), t, t) // 448
-	small := YMM()
-	VMOVDQU(all(0x3c800000), small) // 2^-6
-	VPCMPGTD(t, small, small)
-	// Below 2^-6: 2^14 has steps of 2^-9.
-	low, lowValue := YMM(), YMM()
-	VADDPS(float(1<<14), t, low)
-	VSUBPS(float(1<<14), low, lowValue)
-	VPSUBD(float(1<<14), low, low)
-	// The others: round bit 20, half to even.
-	value = YMM()
-	VPSRLD(Imm(20), t, value)
-	VPAND(all(1), value, value)
-	VPADDD(value, t, t)
-	VPADDD(all(0x7ffff), t, t)
-	VPAND(all(0xfff00000), t, value)
-	code = YMM()
-	VPSRLD(Imm(20), t, code)
-	VPSUBD(all((127-7)<<3), code, code)
-	VPBLENDVB(small, low, code, code)
-	VPBLENDVB(small, lowValue, value, value)
+	VPMINUD(all(e4m3Max), t, t)
+	VPAND(all(0x7f800000), t, m)
+	VPADDD(all(20<<23), m, m)
+	VPMAXUD(float(1<<14), m, m)
+	VADDPS(m, t, t)
+	code, value = YMM(), YMM()
+	VSUBPS(m, t, value)
+	VPSUBD(m, t, code)
+	VPSRLD(Imm(20), m, m)
+	VPADDD(m, code, code)
+	VPSUBD(all(e4m3Bias), code, code)
 	VPOR(sign, value, value)
 	VPSRLD(Imm(24), sign, sign)
 	VPOR(sign, code, code)

@@ -191,30 +191,25 @@ func absMaxWide() {
 
 // wideE4M3 is roundE4M3 with its constants in registers.
 func wideE4M3() func(t reg.VecVirtual) (code, value reg.VecVirtual) {
-	mask, top, small := hold(absMask), hold(0x43e00000), hold(0x3c800000) // 448, 2^-6
-	magic, one, half, bias, keep := hold(math.Float32bits(1<<14)), hold(1), hold(0x7ffff), hold((127-7)<<3), hold(0xfff00000)
+	sign, mask, top, exponent := hold(1<<31), hold(absMask), hold(e4m3Max), hold(0x7f800000)
+	up, least, bias, signCode := hold(20<<23), hold(math.Float32bits(1<<14)), hold(e4m3Bias), hold(0x80)
 	return func(t reg.VecVirtual) (code, value reg.VecVirtual) {
-		sign, low := ZMM(), ZMM()
-		below := K()
-		VPANDND(t, mask, sign)
-		VPANDD(mask, t, t)
-		VPMINUD(top, t, t)
-		VPCMPUD(Imm(1), small, t, below) // t < 2^-6
-		VADDPS(magic, t, low)            // 2^14 has steps of 2^-9
-		// The others: round bit 20, half to even.
+		a, m, signs := ZMM(), ZMM(), ZMM()
+		VPANDD(mask, t, a)
+		VPMINUD(top, a, a)
+		VPANDD(exponent, a, m)
+		VPADDD(up, m, m)
+		VPMAXUD(least, m, m)
+		VADDPS(m, a, a)
 		code, value = ZMM(), ZMM()
-		VPSRLD(Imm(20), t, value)
-		VPANDD(one, value, value)
-		VPADDD(half, t, t)
-		VPADDD(value, t, t)
-		VPSRLD(Imm(20), t, code)
+		VSUBPS(m, a, value)
+		VPSUBD(m, a, code)
+		VPSRLD(Imm(20), m, m)
+		VPADDD(m, code, code)
 		VPSUBD(bias, code, code)
-		VPANDD(keep, t, value)
-		VPSUBD(magic, low, below, code)
-		VSUBPS(magic, low, below, value)
-		VPORD(sign, value, value)
-		VPSRLD(Imm(24), sign, sign)
-		VPORD(sign, code, code)
+		VPSRLD(Imm(24), t, signs)
+		VPTERNLOGD(Imm(0xf8), signCode, signs, code) // code | signs&0x80
+		VPTERNLOGD(Imm(0xf8), sign, t, value)
 		return code, value
 	}
 }
