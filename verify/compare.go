@@ -35,6 +35,9 @@ const (
 func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
 	start := time.Now()
 	o.setDefaults()
+	if err := sameModel(src, dst); err != nil {
+		return nil, err
+	}
 	old := debug.SetMemoryLimit(max(o.MaxMemory/10*8, 64<<20)) // the rest is not the collector's to see; below, it would never rest
 	defer debug.SetMemoryLimit(old)
 	state, at := o.resume(src, dst)
@@ -48,6 +51,9 @@ func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
 		}
 		var err error
 		if r, err = Static(ctx, src, dst, so); err != nil {
+			return nil, err
+		}
+		if err := r.otherSource(); err != nil {
 			return nil, err
 		}
 		r.chooseProfile(o.Tol)
@@ -97,9 +103,6 @@ func (r *Result) forward(ctx context.Context, srcDir, dstDir string, state *stat
 		return r.broken(ctx, err)
 	}
 	defer func() { r.Bytes += res.read.Load(); _ = res.close() }()
-	if err := sameShape(src, res); err != nil {
-		return err
-	}
 	seqs, origin, vocab, err := o.sequences(srcDir, src.m.Config().VocabSize)
 	if err != nil {
 		return err

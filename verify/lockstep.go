@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -53,26 +54,18 @@ func openSide(dir string, o *Options) (*side, error) {
 	}
 	if err != nil {
 		_ = ckpt.Close()
-		return nil, fmt.Errorf("%s: %w", dir, err)
+		return nil, s.named(err)
 	}
 	return s, nil
 }
 
-// sameShape says why two models cannot be compared.
-func sameShape(a, b *side) error {
-	x, y := a.m.Config(), b.m.Config()
-	for _, c := range []struct {
-		what string
-		a, b any
-	}{
-		{"model_type", x.Family, y.Family}, {"vocab_size", x.VocabSize, y.VocabSize},
-		{"hidden_size", x.HiddenSize, y.HiddenSize}, {"num_hidden_layers", x.Layers, y.Layers},
-	} {
-		if c.a != c.b {
-			return &Error{b.dir, fmt.Sprintf("is no result of %s: %s is %v, the source's is %v", a.dir, c.what, c.b, c.a), "give the checkpoint that the result was made of"}
-		}
+// named says of which model an error is, unless it names a file.
+func (s *side) named(err error) error {
+	var file *safetensors.Error
+	if errors.As(err, &file) {
+		return err
 	}
-	return nil
+	return fmt.Errorf("%s: %w", s.dir, err)
 }
 
 // layerSums adds up what is said of a layer, over the batches of a comparison.
@@ -146,7 +139,7 @@ func lockstep(ctx context.Context, src, res *side, seqs [][]int, first int, sums
 				},
 			})
 			if err != nil {
-				return fmt.Errorf("%s: %w", src.dir, err)
+				return src.named(err)
 			}
 			for i := n; i < len(x); i++ {
 				x[i] = numeric.RoundBF16(x[i])
@@ -162,7 +155,7 @@ func lockstep(ctx context.Context, src, res *side, seqs [][]int, first int, sums
 				Keys: func(_, _ int, k []int32) { otherKeys = append(otherKeys, k) },
 			})
 			if err != nil {
-				return fmt.Errorf("%s: %w", res.dir, err)
+				return res.named(err)
 			}
 			return nil
 		})

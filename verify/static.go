@@ -78,6 +78,9 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	if err := r.compareConfigs(src, dst); err != nil {
 		return nil, err
 	}
+	if c.OK && exists(src, "tokenizer.json") && !exists(dst, "tokenizer.json") {
+		r.fail("exact", "tokenizer.json", "is in the source and not in the result: engines cannot read text with it")
+	}
 	if len(r.Failed) > 0 {
 		r.Verdict = Fail
 		if r.Cause == "" {
@@ -298,6 +301,11 @@ func (r *Result) compareConfigs(src, dst string) error {
 		}
 	}
 	return nil
+}
+
+func exists(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return err == nil
 }
 
 func orNothing(raw json.RawMessage) string {

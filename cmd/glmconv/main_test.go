@@ -38,7 +38,7 @@ func TestScripts(t *testing.T) {
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": cmdCode, "patch": cmdPatch, "truncate": cmdTruncate, "extract": cmdExtract},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": cmdCode, "patch": cmdPatch, "truncate": cmdTruncate, "extract": cmdExtract, "synth": cmdSynth, "swap": cmdSwap},
 	})
 }
 
