@@ -24,7 +24,7 @@ func (a *Attention) Block(n int) int { return max(1, min(16, 1<<16/(a.Heads*max(
 // outputs weighted sums, each in the order of PanelF32: a token's output does
 // not depend on the tokens that are computed with it.
 func (a *Attention) Attend(o []float32, ldo int, q []float32, ldq int) {
-	const width = 32 // keys of a panel
+	const width = 64 // keys of a panel
 	rows, last := a.Tokens*a.Heads, a.First+a.Tokens-1
 	ld := (last+width-1)/width*width + 16 // not a multiple of 4 KiB
 	buf := floats(rows*(ld+a.KeyDim+a.ValueDim) + a.KeyDim*width)

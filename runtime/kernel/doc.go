@@ -6,24 +6,24 @@
 //
 // Every output element is a function of its own inputs alone, and the order of
 // its sum is fixed: it does not depend on how many rows are computed together,
-// on the number of threads or on how the work is cut into tiles. The order of
-// a floating-point dot product over k = 0 … n−1 is
+// on the number of threads or on how the work is cut into tiles. In plain Go the
+// order of a floating-point dot product over k = 0 … n−1 is
 //
 //	lane[j] = ((p[j] + p[j+8]) + p[j+16]) + …     j = 0 … 7, p[k] = x[k]·w[k]
 //	sum     = ((lane0+lane4) + (lane2+lane6)) + ((lane1+lane5) + (lane3+lane7))
 //
 // with every product and every sum rounded to float32 and a lane that no
 // element falls on being 0. That is eight lanes of one vector register, folded
-// in halves. The twins with vector instructions (internal/asm, chosen by
-// internal/cpu) have 8 or 16 lanes, fuse the multiplication with the addition
-// and begin a new sum every 1024 elements: they agree to K·2^-24·Σ|p| with the
-// plain kernels, and among themselves to the bit whatever the tile. Integer
-// products are exact in int32 and so agree in any order:
-// |code|·|code|·K ≤ 2^14·K, hence K may be up to 131,071.
+// in halves. With vector instructions (internal/asm, chosen by internal/cpu)
+// weights are turned into panels, columns side by side in a register, and an
+// element is one chain of fused multiply-adds over k (PanelF32), or one for each
+// scale group. AVX2 and AVX-512 give the same bits; plain Go is within
+// K·2^-24·Σ|p| of them.
 //
-// Attention sums scores and weighted values in order of k, one chain for each
-// element (PanelF32). Norms, SwiGLU, softmax and the rounding of activations
-// have one order everywhere: their twins give the bits of plain Go.
+// Integer products are exact in int32 and so agree in any order:
+// |code|·|code|·K ≤ 2^14·K, hence K may be up to 131,071. Their scales are
+// applied in the same order everywhere. Norms, SwiGLU, softmax and the rounding
+// of activations have one order too: their twins give the bits of plain Go.
 //
 // Weights and activations are row-major: y[M,N] = x[M,K] · w[N,K]ᵀ, and row i
 // of y starts at y[i·ldy].

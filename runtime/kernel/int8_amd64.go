@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"unsafe"
 
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -17,61 +18,107 @@ func (p *panelPath) suits(m int, w *numeric.Matrix) bool {
 	return p != nil && m >= panelRows && w.Cols%p.per == 0 && (w.ScaleCols() == 1 || w.BlockCols%p.per == 0)
 }
 
-// int8 is Int8. Weight rows are turned into a panel, a few at a time; then all
-// tokens pass by it. With AVX-512 the panel holds code+128, unsigned, and sums
-// begin with −128·Σa, which makes them exact; with AVX2 codes and activations
-// are widened to 16 bits.
+// panelCols is how many columns of weights make a panel: 16 or 32 KiB, so that it
+// stays in the first-level cache with the activations that pass by.
+const panelCols = 512
+
+// part is a run of columns of one scale group.
+type part struct {
+	lo, n, group int
+	first, last  bool // of the group
+}
+
+// parts cuts the columns of a weight into batches that make a panel each.
+func parts(w *numeric.Matrix) (batches [][]part) {
+	room := 0
+	for g := range w.ScaleCols() {
+		end := min((g+1)*w.BlockCols, w.Cols)
+		for c := g * w.BlockCols; c < end; {
+			p := part{lo: c, n: min(panelCols, end-c), group: g, first: c == g*w.BlockCols}
+			p.last = c+p.n == end
+			if p.n > room {
+				batches, room = append(batches, nil), panelCols
+			}
+			b := &batches[len(batches)-1]
+			*b, room, c = append(*b, p), room-p.n, c+p.n
+		}
+	}
+	return batches
+}
+
+// int8 is Int8. A few columns of a few weight rows are turned into a panel;
+// then all tokens pass by it. With AVX-512 the panel holds code+128, unsigned,
+// and sums begin with −128·Σa, which makes them exact; with AVX2 codes and
+// activations are widened to 16 bits.
 func (p *panelPath) int8(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, workers *Workers) {
 	k, groups := w.Cols, w.ScaleCols()
 	x, ldx, done := p.activations(a)
 	defer done()
 	begin := p.begins(a, w.BlockCols, groups)
 	defer begin.free()
+	batches, most := parts(w), len(p.blockInt8)
 	workers.Each(w.Rows, p.width, a.M*k+k, func(lo, hi int) {
-		panel := codes(p.width * k * 4 / p.per)
+		panel, rows := codes(p.width*panelCols*4/p.per), codes(p.width*panelCols*2)
 		defer panel.free()
-		rows := codes(p.width * k * 2)
 		defer rows.free()
-		scale := floats(groups * p.width)
+		scale, out := floats(groups*p.width), floats(a.M*p.width)
 		defer scale.free()
-		out := floats(len(p.blockInt8) * p.width)
 		defer out.free()
+		sums := ints(a.M * p.width)
+		defer sums.free()
 		rb := w.RowBytes()
 		for j := lo; j < hi; j += p.width {
 			r := min(p.width, hi-j)
-			p.pack(panel.s, rows.s, w, j, r)
-			clear(scale.s)
-			for n := range r {
-				for g := range groups {
-					scale.s[g*p.width+n] = w.Scales[(j+n)*groups+g]
+			p.scales(scale.s, w, j, r)
+			dst, ld := y[j:], ldy
+			if r < p.width { // the last columns do not fill a panel
+				dst, ld = out.s, p.width
+			}
+			// The weights that come next are fetched meanwhile.
+			next := w.Codes[min((j+r)*rb, len(w.Codes)-1):min((j+r+p.width)*rb, len(w.Codes))]
+			turns := (a.M + most - 1) / most * (k / p.per / 4)
+			hop := min(64, len(next)/max(turns, 1)+1)
+			for _, batch := range batches {
+				from := batch[0].lo
+				p.pack(panel.s, rows.s, w, j, r, from, batch[len(batch)-1].lo+batch[len(batch)-1].n)
+				fair(a.M, most, func(i, m int) {
+					for _, b := range batch {
+						var init *int32
+						var factor, token *float32
+						if b.first {
+							init = &begin.s[b.group*a.M+i]
+						}
+						if b.last {
+							factor = &scale.s[b.group*p.width]
+							if b.group == groups-1 {
+								token = &a.Scale[i]
+							}
+						}
+						steps := b.n / p.per
+						p.blockInt8[m-1](&dst[i*ld], ld, &x[i*ldx+b.lo*ldx/k], ldx, &panel.s[(b.lo-from)/p.per*p.width*4], steps,
+							&sums.s[i*p.width], init, factor, token, min(b.group, 1), &next[0], hop)
+						next = skip(next, steps/4*hop)
+					}
+				})
+			}
+			if r < p.width {
+				for i := range a.M {
+					copy(y[i*ldy+j:][:r], out.s[i*p.width:])
 				}
 			}
-			// What comes next is fetched while this is computed.
-			next := w.Codes[min((j+r)*rb, len(w.Codes)-1):min((j+r+p.width)*rb, len(w.Codes))]
-			fair(a.M, len(p.blockInt8), func(i, m int) {
-				dst, ld := y[i*ldy+j:], ldy
-				if r < p.width {
-					dst, ld = out.s, p.width
-				}
-				for g := range groups {
-					c := g * w.BlockCols
-					steps := min(w.BlockCols, k-c) / p.per
-					var token *float32
-					if g == groups-1 {
-						token = &a.Scale[i]
-					}
-					p.blockInt8[m-1](&dst[0], ld, &x[i*ldx+c*ldx/k], ldx, &panel.s[c/p.per*p.width*4], steps,
-						&begin.s[g*a.M+i], &scale.s[g*p.width], token, min(g, 1), &next[0])
-					next = next[min(steps/2*64, len(next)-1):]
-				}
-				if r < p.width {
-					for n := range m {
-						copy(y[(i+n)*ldy+j:][:r], out.s[n*p.width:])
-					}
-				}
-			})
 		}
 	})
+}
+
+// scales writes the scales of r rows from row j on as [groups, width].
+func (p *panelPath) scales(dst []float32, w *numeric.Matrix, j, r int) {
+	clear(dst)
+	groups := w.ScaleCols()
+	for n := range r {
+		for g, s := range w.Scales[(j+n)*groups:][:groups] {
+			dst[g*p.width+n] = s
+		}
+	}
 }
 
 // activations returns the codes as the kernels read them and the bytes of a
@@ -100,37 +147,40 @@ func (p *panelPath) begins(a *Int8Rows, block, groups int) *scratch[int32] {
 	return b
 }
 
-// pack makes the panel of rows j … j+r−1; columns that are missing hold code 0
-// or, unsigned, anything: nobody reads their sums.
-func (p *panelPath) pack(panel, rows []byte, w *numeric.Matrix, j, r int) {
-	k, rb := w.Cols, w.RowBytes()
-	src := w.Codes[j*rb : (j+r)*rb]
-	if w.Code == numeric.Int4 {
-		for n := range r { // odd columns have no steps
-			unpackNibbles(rows[n*k:], src[n*rb:(n+1)*rb])
+// pack makes the panel of columns lo … hi−1 of rows j … j+r−1; rows that are
+// missing leave what was there: nobody reads their sums.
+func (p *panelPath) pack(panel, rows []byte, w *numeric.Matrix, j, r, lo, hi int) {
+	n, rb := hi-lo, w.RowBytes()
+	src, ld := w.Codes[j*rb:], rb
+	if w.Code == numeric.Int4 { // lo and hi are even, or there would be no panel
+		for i := range r {
+			unpackNibbles(rows[i*n:], src[i*rb+lo/2:i*rb+hi/2])
 		}
-		src = rows[:r*k]
+		src, ld = rows, n
+	} else {
+		src = src[lo:]
 	}
 	if p.per == 4 {
-		packWords(panel, p.width, src, k/4, r, 0x80808080)
+		packWords(panel, p.width, src, ld, n/4, r, 0x80808080)
 		return
 	}
-	wide := take[int16](&wordPool, r*k)
+	wide := take[int16](&wordPool, r*n)
 	defer wide.free()
-	widen(wide.s, unsafe.Slice((*int8)(unsafe.Pointer(&src[0])), r*k))
-	packWords(panel, p.width, unsafe.Slice((*byte)(unsafe.Pointer(&wide.s[0])), 2*r*k), k/2, r, 0)
+	for i := range r {
+		widen(wide.s[i*n:], unsafe.Slice((*int8)(unsafe.Pointer(&src[i*ld])), n))
+	}
+	packWords(panel, p.width, unsafe.Slice((*byte)(unsafe.Pointer(&wide.s[0])), 2*r*n), 2*n, n/2, r, 0)
 }
 
-// packWords transposes r rows of n 4-byte words to panel[n][width], xor flip, a
-// part of the panel that stays in the first-level cache at a time.
-func packWords(panel []byte, width int, src []byte, n, r int, flip uint32) {
-	const part = 64
+// packWords transposes r rows, ld bytes apart, of n 4-byte words to
+// panel[n][width], xor flip.
+func packWords(panel []byte, width int, src []byte, ld, n, r int, flip uint32) {
+	_, _ = panel[4*n*width-1], src[(r-1)*ld+4*n-1]
 	dst := unsafe.Slice((*uint32)(unsafe.Pointer(&panel[0])), n*width)
-	from := unsafe.Slice((*uint32)(unsafe.Pointer(&src[0])), n*r)
 	whole, lo := r/8*8, n/4*4
-	for c := 0; c < lo; c += part {
+	if lo > 0 {
 		for i := 0; i < whole; i += 8 {
-			transpose8AVX2(&dst[c*width+i], width, &from[i*n+c], n, min(part, lo-c), flip)
+			transposeWordsAVX2(&dst[i], width, &src[i*ld], ld, lo, &idle, 0, flip)
 		}
 	}
 	for i := range r {
@@ -139,7 +189,7 @@ func packWords(panel []byte, width int, src []byte, n, r int, flip uint32) {
 			c = 0
 		}
 		for ; c < n; c++ {
-			dst[c*width+i] = from[i*n+c] ^ flip
+			dst[c*width+i] = binary.LittleEndian.Uint32(src[i*ld+4*c:]) ^ flip
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 // panelF32Block and panelInt8Block compute a block of sums, see
 // internal/asm/panel.
 type (
-	panelF32Block  = func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw, k, add int)
-	panelInt8Block = func(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale, token *float32, add int, next *byte)
+	panelF32Block  = func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw, k, add int, next *byte, hop int)
+	panelInt8Block = func(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc, init *int32, scale, token *float32, add int, next *byte, hop int)
 )
 
 // panelPath is a set of panel kernels: those of m rows at index m−1.
@@ -23,6 +23,9 @@ type panelPath struct {
 	blockInt8 []panelInt8Block
 }
 
+// idle is what kernels prefetch that have nothing to prefetch.
+var idle byte
+
 // panels is the path in use, nil for none.
 var panels *panelPath
 
@@ -30,10 +33,9 @@ var (
 	panelsAVX2 = &panelPath{width: 16, per: 2,
 		blockF32:  []panelF32Block{panelF32x1AVX2, panelF32x2AVX2, panelF32x3AVX2, panelF32x4AVX2, panelF32x5AVX2, panelF32x6AVX2},
 		blockInt8: []panelInt8Block{panelInt8x1AVX2, panelInt8x2AVX2, panelInt8x3AVX2, panelInt8x4AVX2, panelInt8x5AVX2, panelInt8x6AVX2}}
-	panelsAVX512 = &panelPath{width: 32, per: 4,
-		blockF32: []panelF32Block{panelF32x1AVX512, panelF32x2AVX512, panelF32x3AVX512, panelF32x4AVX512, panelF32x5AVX512, panelF32x6AVX512,
-			panelF32x7AVX512, panelF32x8AVX512, panelF32x9AVX512, panelF32x10AVX512, panelF32x11AVX512, panelF32x12AVX512},
-		blockInt8: []panelInt8Block{panelInt8x1AVX512, panelInt8x2AVX512, panelInt8x3AVX512, panelInt8x4AVX512, panelInt8x5AVX512, panelInt8x6AVX512, panelInt8x7AVX512, panelInt8x8AVX512}}
+	panelsAVX512 = &panelPath{width: 64, per: 4,
+		blockF32:  []panelF32Block{panelF32x1AVX512, panelF32x2AVX512, panelF32x3AVX512, panelF32x4AVX512, panelF32x5AVX512, panelF32x6AVX512},
+		blockInt8: []panelInt8Block{panelInt8x1AVX512, panelInt8x2AVX512, panelInt8x3AVX512, panelInt8x4AVX512, panelInt8x5AVX512, panelInt8x6AVX512}}
 )
 
 func init() {
@@ -54,7 +56,7 @@ func (p *panelPath) f32(y []float32, ldy int, x []float32, ldx int, w []float32,
 	whole := n / p.width * p.width
 	for j := 0; j < whole; j += p.width {
 		fair(m, len(p.blockF32), func(i, rows int) {
-			p.blockF32[rows-1](&y[i*ldy+j], ldy, &x[i*ldx], ldx, &w[j], ldw, k, with)
+			p.blockF32[rows-1](&y[i*ldy+j], ldy, &x[i*ldx], ldx, &w[j], ldw, k, with, &idle, 0)
 		})
 	}
 	if whole == n {
@@ -73,7 +75,7 @@ func (p *panelPath) f32(y []float32, ldy int, x []float32, ldx int, w []float32,
 		for r := range rows {
 			copy(out[r*p.width:], y[(i+r)*ldy+whole:(i+r)*ldy+n])
 		}
-		p.blockF32[rows-1](&out[0], p.width, &x[i*ldx], ldx, &last[0], p.width, k, with)
+		p.blockF32[rows-1](&out[0], p.width, &x[i*ldx], ldx, &last[0], p.width, k, with, &idle, 0)
 		for r := range rows {
 			copy(y[(i+r)*ldy+whole:(i+r)*ldy+n], out[r*p.width:])
 		}
@@ -90,7 +92,7 @@ func (p *panelPath) transposeF32(dst []float32, ldd int, src []float32, lds, row
 	_, _ = dst[(cols-1)*ldd+rows-1], src[(rows-1)*lds+cols-1]
 	words := func(x []float32, at int) *uint32 { return (*uint32)(unsafe.Pointer(&x[at])) }
 	for r := 0; r+8 <= rows; r += 8 {
-		transpose8AVX2(words(dst, r), ldd, words(src, r*lds), lds, cols, 0)
+		transposeWordsAVX2(words(dst, r), ldd, (*byte)(unsafe.Pointer(&src[r*lds])), 4*lds, cols, &idle, 0, 0)
 	}
 	return cols
 }

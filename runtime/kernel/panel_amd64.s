@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func panelF32x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, FMA3
-TEXT ·panelF32x1AVX2(SB), NOSPLIT, $0-64
+// func panelF32x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·panelF32x1AVX2(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -19,46 +19,88 @@ TEXT ·panelF32x1AVX2(SB), NOSPLIT, $0-64
 	SHLQ    $0x02, BX
 	MOVQ    k+48(FP), SI
 	MOVQ    add+56(FP), DI
+	MOVQ    next+64(FP), R8
+	MOVQ    hop+72(FP), R9
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	TESTQ   DI, DI
-	JZ      loop
+	JZ      begin
 	MOVQ    AX, DI
 	VMOVUPS (DI), Y0
 	VMOVUPS 32(DI), Y1
 
+begin:
+	SUBQ $0x02, SI
+	JL   rest
+
 loop:
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
+	ADDQ         BX, DX
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
+	VMOVUPS      (DX), Y2
+	VMOVUPS      32(DX), Y3
 	ADDQ         BX, DX
+	VBROADCASTSS 4(CX), Y4
+	VFMADD231PS  Y2, Y4, Y0
+	VFMADD231PS  Y3, Y4, Y1
+	ADDQ         $0x08, CX
+	SUBQ         $0x02, SI
+	JGE          loop
+
+rest:
+	ADDQ $0x02, SI
+	JZ   end
+
+one:
+	VMOVUPS      (DX), Y2
+	VMOVUPS      32(DX), Y3
+	ADDQ         BX, DX
+	VBROADCASTSS (CX), Y4
+	VFMADD231PS  Y2, Y4, Y0
+	VFMADD231PS  Y3, Y4, Y1
 	ADDQ         $0x04, CX
 	DECQ         SI
-	JNZ          loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
+	JNZ          one
+
+end:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
 	VZEROUPPER
 	RET
 
-// func panelInt8x1AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+// func panelInt8x1AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·panelInt8x1AVX2(SB), NOSPLIT, $0-88
+TEXT ·panelInt8x1AVX2(SB), NOSPLIT, $0-104
 	MOVQ         x+16(FP), AX
 	MOVQ         ldx+24(FP), CX
 	MOVQ         w+32(FP), CX
 	MOVQ         steps+40(FP), DX
-	MOVQ         next+80(FP), BX
-	MOVQ         init+48(FP), SI
-	VPBROADCASTD (SI), Y0
-	VPBROADCASTD (SI), Y1
-	SUBQ         $0x02, DX
-	JL           last
+	MOVQ         next+88(FP), BX
+	MOVQ         hop+96(FP), SI
+	MOVQ         init+56(FP), DI
+	MOVQ         acc+48(FP), R8
+	TESTQ        DI, DI
+	JZ           carry
+	VPBROADCASTD (DI), Y0
+	VPBROADCASTD (DI), Y1
+	JMP          begin
+
+carry:
+	VMOVDQU (R8), Y0
+	VMOVDQU 32(R8), Y1
+
+begin:
+	SUBQ $0x04, DX
+	JL   rest
 
 loop:
 	PREFETCHT1   (BX)
-	ADDQ         $0x40, BX
+	ADDQ         SI, BX
 	VMOVDQU      (CX), Y2
 	VMOVDQU      32(CX), Y3
 	VPBROADCASTD (AX), Y4
@@ -73,14 +115,30 @@ loop:
 	VPADDD       Y2, Y0, Y0
 	VPMADDWD     Y3, Y4, Y4
 	VPADDD       Y4, Y1, Y1
-	ADDQ         $0x00000080, CX
-	ADDQ         $0x08, AX
-	SUBQ         $0x02, DX
+	VMOVDQU      128(CX), Y2
+	VMOVDQU      160(CX), Y3
+	VPBROADCASTD 8(AX), Y4
+	VPMADDWD     Y2, Y4, Y2
+	VPADDD       Y2, Y0, Y0
+	VPMADDWD     Y3, Y4, Y4
+	VPADDD       Y4, Y1, Y1
+	VMOVDQU      192(CX), Y2
+	VMOVDQU      224(CX), Y3
+	VPBROADCASTD 12(AX), Y4
+	VPMADDWD     Y2, Y4, Y2
+	VPADDD       Y2, Y0, Y0
+	VPMADDWD     Y3, Y4, Y4
+	VPADDD       Y4, Y1, Y1
+	ADDQ         $0x00000100, CX
+	ADDQ         $0x10, AX
+	SUBQ         $0x04, DX
 	JGE          loop
 
-last:
-	CMPQ         DX, $-1
-	JNE          scale
+rest:
+	ADDQ $0x04, DX
+	JZ   end
+
+one:
 	VMOVDQU      (CX), Y2
 	VMOVDQU      32(CX), Y3
 	VPBROADCASTD (AX), Y4
@@ -88,24 +146,36 @@ last:
 	VPADDD       Y2, Y0, Y0
 	VPMADDWD     Y3, Y4, Y4
 	VPADDD       Y4, Y1, Y1
+	ADDQ         $0x00000040, CX
+	ADDQ         $0x04, AX
+	DECQ         DX
+	JNZ          one
 
-scale:
-	MOVQ      y+0(FP), AX
-	MOVQ      ldy+8(FP), CX
-	SHLQ      $0x02, CX
-	MOVQ      scale+56(FP), CX
-	MOVQ      token+64(FP), DX
-	MOVQ      add+72(FP), BX
-	VMOVUPS   (CX), Y2
-	VMOVUPS   32(CX), Y3
+end:
+	MOVQ    scale+64(FP), AX
+	TESTQ   AX, AX
+	JNZ     finish
+	VMOVDQU Y0, (R8)
+	VMOVDQU Y1, 32(R8)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ      y+0(FP), CX
+	MOVQ      ldy+8(FP), DX
+	SHLQ      $0x02, DX
+	MOVQ      token+72(FP), DX
+	MOVQ      add+80(FP), BX
+	VMOVUPS   (AX), Y2
+	VMOVUPS   32(AX), Y3
 	VCVTDQ2PS Y0, Y0
 	VMULPS    Y2, Y0, Y0
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y3, Y1, Y1
 	TESTQ     BX, BX
 	JZ        first0
-	VADDPS    (AX), Y0, Y0
-	VADDPS    32(AX), Y1, Y1
+	VADDPS    (CX), Y0, Y0
+	VADDPS    32(CX), Y1, Y1
 
 first0:
 	TESTQ        DX, DX
@@ -115,14 +185,14 @@ first0:
 	VMULPS       Y2, Y1, Y1
 
 plain0:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y1, 32(CX)
 	VZEROUPPER
 	RET
 
-// func panelF32x2AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, FMA3
-TEXT ·panelF32x2AVX2(SB), NOSPLIT, $0-64
+// func panelF32x2AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·panelF32x2AVX2(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -135,12 +205,14 @@ TEXT ·panelF32x2AVX2(SB), NOSPLIT, $0-64
 	SHLQ    $0x02, DI
 	MOVQ    k+48(FP), R8
 	MOVQ    add+56(FP), R9
+	MOVQ    next+64(FP), R10
+	MOVQ    hop+72(FP), R11
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
 	TESTQ   R9, R9
-	JZ      loop
+	JZ      begin
 	MOVQ    AX, R9
 	VMOVUPS (R9), Y0
 	VMOVUPS 32(R9), Y1
@@ -148,46 +220,94 @@ TEXT ·panelF32x2AVX2(SB), NOSPLIT, $0-64
 	VMOVUPS (R9), Y2
 	VMOVUPS 32(R9), Y3
 
+begin:
+	SUBQ $0x02, R8
+	JL   rest
+
 loop:
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      (SI), Y4
 	VMOVUPS      32(SI), Y5
+	ADDQ         DI, SI
 	VBROADCASTSS (DX), Y6
 	VFMADD231PS  Y4, Y6, Y0
 	VFMADD231PS  Y5, Y6, Y1
 	VBROADCASTSS (DX)(BX*1), Y6
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
+	VMOVUPS      (SI), Y4
+	VMOVUPS      32(SI), Y5
 	ADDQ         DI, SI
+	VBROADCASTSS 4(DX), Y6
+	VFMADD231PS  Y4, Y6, Y0
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS 4(DX)(BX*1), Y6
+	VFMADD231PS  Y4, Y6, Y2
+	VFMADD231PS  Y5, Y6, Y3
+	ADDQ         $0x08, DX
+	SUBQ         $0x02, R8
+	JGE          loop
+
+rest:
+	ADDQ $0x02, R8
+	JZ   end
+
+one:
+	VMOVUPS      (SI), Y4
+	VMOVUPS      32(SI), Y5
+	ADDQ         DI, SI
+	VBROADCASTSS (DX), Y6
+	VFMADD231PS  Y4, Y6, Y0
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS (DX)(BX*1), Y6
+	VFMADD231PS  Y4, Y6, Y2
+	VFMADD231PS  Y5, Y6, Y3
 	ADDQ         $0x04, DX
 	DECQ         R8
-	JNZ          loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
+	JNZ          one
+
+end:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
 	VZEROUPPER
 	RET
 
-// func panelInt8x2AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+// func panelInt8x2AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·panelInt8x2AVX2(SB), NOSPLIT, $0-88
+TEXT ·panelInt8x2AVX2(SB), NOSPLIT, $0-104
 	MOVQ         x+16(FP), AX
 	MOVQ         ldx+24(FP), CX
 	MOVQ         w+32(FP), DX
 	MOVQ         steps+40(FP), BX
-	MOVQ         next+80(FP), SI
-	MOVQ         init+48(FP), DI
-	VPBROADCASTD (DI), Y0
-	VPBROADCASTD (DI), Y1
-	VPBROADCASTD 4(DI), Y2
-	VPBROADCASTD 4(DI), Y3
-	SUBQ         $0x02, BX
-	JL           last
+	MOVQ         next+88(FP), SI
+	MOVQ         hop+96(FP), DI
+	MOVQ         init+56(FP), R8
+	MOVQ         acc+48(FP), R9
+	TESTQ        R8, R8
+	JZ           carry
+	VPBROADCASTD (R8), Y0
+	VPBROADCASTD (R8), Y1
+	VPBROADCASTD 4(R8), Y2
+	VPBROADCASTD 4(R8), Y3
+	JMP          begin
+
+carry:
+	VMOVDQU (R9), Y0
+	VMOVDQU 32(R9), Y1
+	VMOVDQU 64(R9), Y2
+	VMOVDQU 96(R9), Y3
+
+begin:
+	SUBQ $0x04, BX
+	JL   rest
 
 loop:
 	PREFETCHT1   (SI)
-	ADDQ         $0x40, SI
+	ADDQ         DI, SI
 	VMOVDQU      (DX), Y4
 	VMOVDQU      32(DX), Y5
 	VPBROADCASTD (AX), Y6
@@ -212,14 +332,40 @@ loop:
 	VPADDD       Y4, Y2, Y2
 	VPMADDWD     Y5, Y6, Y6
 	VPADDD       Y6, Y3, Y3
-	ADDQ         $0x00000080, DX
-	ADDQ         $0x08, AX
-	SUBQ         $0x02, BX
+	VMOVDQU      128(DX), Y4
+	VMOVDQU      160(DX), Y5
+	VPBROADCASTD 8(AX), Y6
+	VPMADDWD     Y4, Y6, Y7
+	VPADDD       Y7, Y0, Y0
+	VPMADDWD     Y5, Y6, Y6
+	VPADDD       Y6, Y1, Y1
+	VPBROADCASTD 8(AX)(CX*1), Y6
+	VPMADDWD     Y4, Y6, Y4
+	VPADDD       Y4, Y2, Y2
+	VPMADDWD     Y5, Y6, Y6
+	VPADDD       Y6, Y3, Y3
+	VMOVDQU      192(DX), Y4
+	VMOVDQU      224(DX), Y5
+	VPBROADCASTD 12(AX), Y6
+	VPMADDWD     Y4, Y6, Y7
+	VPADDD       Y7, Y0, Y0
+	VPMADDWD     Y5, Y6, Y6
+	VPADDD       Y6, Y1, Y1
+	VPBROADCASTD 12(AX)(CX*1), Y6
+	VPMADDWD     Y4, Y6, Y4
+	VPADDD       Y4, Y2, Y2
+	VPMADDWD     Y5, Y6, Y6
+	VPADDD       Y6, Y3, Y3
+	ADDQ         $0x00000100, DX
+	ADDQ         $0x10, AX
+	SUBQ         $0x04, BX
 	JGE          loop
 
-last:
-	CMPQ         BX, $-1
-	JNE          scale
+rest:
+	ADDQ $0x04, BX
+	JZ   end
+
+one:
 	VMOVDQU      (DX), Y4
 	VMOVDQU      32(DX), Y5
 	VPBROADCASTD (AX), Y6
@@ -232,24 +378,38 @@ last:
 	VPADDD       Y4, Y2, Y2
 	VPMADDWD     Y5, Y6, Y6
 	VPADDD       Y6, Y3, Y3
+	ADDQ         $0x00000040, DX
+	ADDQ         $0x04, AX
+	DECQ         BX
+	JNZ          one
 
-scale:
-	MOVQ      y+0(FP), AX
-	MOVQ      ldy+8(FP), CX
-	SHLQ      $0x02, CX
-	MOVQ      scale+56(FP), DX
-	MOVQ      token+64(FP), BX
-	MOVQ      add+72(FP), SI
-	VMOVUPS   (DX), Y4
-	VMOVUPS   32(DX), Y5
+end:
+	MOVQ    scale+64(FP), AX
+	TESTQ   AX, AX
+	JNZ     finish
+	VMOVDQU Y0, (R9)
+	VMOVDQU Y1, 32(R9)
+	VMOVDQU Y2, 64(R9)
+	VMOVDQU Y3, 96(R9)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ      y+0(FP), CX
+	MOVQ      ldy+8(FP), DX
+	SHLQ      $0x02, DX
+	MOVQ      token+72(FP), BX
+	MOVQ      add+80(FP), SI
+	VMOVUPS   (AX), Y4
+	VMOVUPS   32(AX), Y5
 	VCVTDQ2PS Y0, Y0
 	VMULPS    Y4, Y0, Y0
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y5, Y1, Y1
 	TESTQ     SI, SI
 	JZ        first0
-	VADDPS    (AX), Y0, Y0
-	VADDPS    32(AX), Y1, Y1
+	VADDPS    (CX), Y0, Y0
+	VADDPS    32(CX), Y1, Y1
 
 first0:
 	TESTQ        BX, BX
@@ -259,17 +419,17 @@ first0:
 	VMULPS       Y6, Y1, Y1
 
 plain0:
-	VMOVUPS   Y0, (AX)
-	VMOVUPS   Y1, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y2, Y2
 	VMULPS    Y4, Y2, Y2
 	VCVTDQ2PS Y3, Y3
 	VMULPS    Y5, Y3, Y3
 	TESTQ     SI, SI
 	JZ        first1
-	VADDPS    (AX), Y2, Y2
-	VADDPS    32(AX), Y3, Y3
+	VADDPS    (CX), Y2, Y2
+	VADDPS    32(CX), Y3, Y3
 
 first1:
 	TESTQ        BX, BX
@@ -279,14 +439,14 @@ first1:
 	VMULPS       Y0, Y3, Y3
 
 plain1:
-	VMOVUPS Y2, (AX)
-	VMOVUPS Y3, 32(AX)
+	VMOVUPS Y2, (CX)
+	VMOVUPS Y3, 32(CX)
 	VZEROUPPER
 	RET
 
-// func panelF32x3AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, FMA3
-TEXT ·panelF32x3AVX2(SB), NOSPLIT, $0-64
+// func panelF32x3AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·panelF32x3AVX2(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -299,6 +459,8 @@ TEXT ·panelF32x3AVX2(SB), NOSPLIT, $0-64
 	SHLQ    $0x02, DI
 	MOVQ    k+48(FP), R8
 	MOVQ    add+56(FP), R9
+	MOVQ    next+64(FP), R10
+	MOVQ    hop+72(FP), R11
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -306,7 +468,7 @@ TEXT ·panelF32x3AVX2(SB), NOSPLIT, $0-64
 	VXORPS  Y4, Y4, Y4
 	VXORPS  Y5, Y5, Y5
 	TESTQ   R9, R9
-	JZ      loop
+	JZ      begin
 	MOVQ    AX, R9
 	VMOVUPS (R9), Y0
 	VMOVUPS 32(R9), Y1
@@ -317,9 +479,16 @@ TEXT ·panelF32x3AVX2(SB), NOSPLIT, $0-64
 	VMOVUPS (R9), Y4
 	VMOVUPS 32(R9), Y5
 
+begin:
+	SUBQ $0x02, R8
+	JL   rest
+
 loop:
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      (SI), Y6
 	VMOVUPS      32(SI), Y7
+	ADDQ         DI, SI
 	VBROADCASTSS (DX), Y8
 	VFMADD231PS  Y6, Y8, Y0
 	VFMADD231PS  Y7, Y8, Y1
@@ -329,42 +498,91 @@ loop:
 	VBROADCASTSS (DX)(BX*2), Y8
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
+	VMOVUPS      (SI), Y6
+	VMOVUPS      32(SI), Y7
 	ADDQ         DI, SI
+	VBROADCASTSS 4(DX), Y8
+	VFMADD231PS  Y6, Y8, Y0
+	VFMADD231PS  Y7, Y8, Y1
+	VBROADCASTSS 4(DX)(BX*1), Y8
+	VFMADD231PS  Y6, Y8, Y2
+	VFMADD231PS  Y7, Y8, Y3
+	VBROADCASTSS 4(DX)(BX*2), Y8
+	VFMADD231PS  Y6, Y8, Y4
+	VFMADD231PS  Y7, Y8, Y5
+	ADDQ         $0x08, DX
+	SUBQ         $0x02, R8
+	JGE          loop
+
+rest:
+	ADDQ $0x02, R8
+	JZ   end
+
+one:
+	VMOVUPS      (SI), Y6
+	VMOVUPS      32(SI), Y7
+	ADDQ         DI, SI
+	VBROADCASTSS (DX), Y8
+	VFMADD231PS  Y6, Y8, Y0
+	VFMADD231PS  Y7, Y8, Y1
+	VBROADCASTSS (DX)(BX*1), Y8
+	VFMADD231PS  Y6, Y8, Y2
+	VFMADD231PS  Y7, Y8, Y3
+	VBROADCASTSS (DX)(BX*2), Y8
+	VFMADD231PS  Y6, Y8, Y4
+	VFMADD231PS  Y7, Y8, Y5
 	ADDQ         $0x04, DX
 	DECQ         R8
-	JNZ          loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y4, (AX)
-	VMOVUPS      Y5, 32(AX)
+	JNZ          one
+
+end:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
 	VZEROUPPER
 	RET
 
-// func panelInt8x3AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+// func panelInt8x3AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·panelInt8x3AVX2(SB), NOSPLIT, $0-88
+TEXT ·panelInt8x3AVX2(SB), NOSPLIT, $0-104
 	MOVQ         x+16(FP), AX
 	MOVQ         ldx+24(FP), CX
 	MOVQ         w+32(FP), DX
 	MOVQ         steps+40(FP), BX
-	MOVQ         next+80(FP), SI
-	MOVQ         init+48(FP), DI
-	VPBROADCASTD (DI), Y0
-	VPBROADCASTD (DI), Y1
-	VPBROADCASTD 4(DI), Y2
-	VPBROADCASTD 4(DI), Y3
-	VPBROADCASTD 8(DI), Y4
-	VPBROADCASTD 8(DI), Y5
-	SUBQ         $0x02, BX
-	JL           last
+	MOVQ         next+88(FP), SI
+	MOVQ         hop+96(FP), DI
+	MOVQ         init+56(FP), R8
+	MOVQ         acc+48(FP), R9
+	TESTQ        R8, R8
+	JZ           carry
+	VPBROADCASTD (R8), Y0
+	VPBROADCASTD (R8), Y1
+	VPBROADCASTD 4(R8), Y2
+	VPBROADCASTD 4(R8), Y3
+	VPBROADCASTD 8(R8), Y4
+	VPBROADCASTD 8(R8), Y5
+	JMP          begin
+
+carry:
+	VMOVDQU (R9), Y0
+	VMOVDQU 32(R9), Y1
+	VMOVDQU 64(R9), Y2
+	VMOVDQU 96(R9), Y3
+	VMOVDQU 128(R9), Y4
+	VMOVDQU 160(R9), Y5
+
+begin:
+	SUBQ $0x04, BX
+	JL   rest
 
 loop:
 	PREFETCHT1   (SI)
-	ADDQ         $0x40, SI
+	ADDQ         DI, SI
 	VMOVDQU      (DX), Y6
 	VMOVDQU      32(DX), Y7
 	VPBROADCASTD (AX), Y8
@@ -399,14 +617,50 @@ loop:
 	VPADDD       Y6, Y4, Y4
 	VPMADDWD     Y7, Y8, Y8
 	VPADDD       Y8, Y5, Y5
-	ADDQ         $0x00000080, DX
-	ADDQ         $0x08, AX
-	SUBQ         $0x02, BX
+	VMOVDQU      128(DX), Y6
+	VMOVDQU      160(DX), Y7
+	VPBROADCASTD 8(AX), Y8
+	VPMADDWD     Y6, Y8, Y9
+	VPADDD       Y9, Y0, Y0
+	VPMADDWD     Y7, Y8, Y8
+	VPADDD       Y8, Y1, Y1
+	VPBROADCASTD 8(AX)(CX*1), Y8
+	VPMADDWD     Y6, Y8, Y9
+	VPADDD       Y9, Y2, Y2
+	VPMADDWD     Y7, Y8, Y8
+	VPADDD       Y8, Y3, Y3
+	VPBROADCASTD 8(AX)(CX*2), Y8
+	VPMADDWD     Y6, Y8, Y6
+	VPADDD       Y6, Y4, Y4
+	VPMADDWD     Y7, Y8, Y8
+	VPADDD       Y8, Y5, Y5
+	VMOVDQU      192(DX), Y6
+	VMOVDQU      224(DX), Y7
+	VPBROADCASTD 12(AX), Y8
+	VPMADDWD     Y6, Y8, Y9
+	VPADDD       Y9, Y0, Y0
+	VPMADDWD     Y7, Y8, Y8
+	VPADDD       Y8, Y1, Y1
+	VPBROADCASTD 12(AX)(CX*1), Y8
+	VPMADDWD     Y6, Y8, Y9
+	VPADDD       Y9, Y2, Y2
+	VPMADDWD     Y7, Y8, Y8
+	VPADDD       Y8, Y3, Y3
+	VPBROADCASTD 12(AX)(CX*2), Y8
+	VPMADDWD     Y6, Y8, Y6
+	VPADDD       Y6, Y4, Y4
+	VPMADDWD     Y7, Y8, Y8
+	VPADDD       Y8, Y5, Y5
+	ADDQ         $0x00000100, DX
+	ADDQ         $0x10, AX
+	SUBQ         $0x04, BX
 	JGE          loop
 
-last:
-	CMPQ         BX, $-1
-	JNE          scale
+rest:
+	ADDQ $0x04, BX
+	JZ   end
+
+one:
 	VMOVDQU      (DX), Y6
 	VMOVDQU      32(DX), Y7
 	VPBROADCASTD (AX), Y8
@@ -424,24 +678,40 @@ last:
 	VPADDD       Y6, Y4, Y4
 	VPMADDWD     Y7, Y8, Y8
 	VPADDD       Y8, Y5, Y5
+	ADDQ         $0x00000040, DX
+	ADDQ         $0x04, AX
+	DECQ         BX
+	JNZ          one
 
-scale:
-	MOVQ      y+0(FP), AX
-	MOVQ      ldy+8(FP), CX
-	SHLQ      $0x02, CX
-	MOVQ      scale+56(FP), DX
-	MOVQ      token+64(FP), BX
-	MOVQ      add+72(FP), SI
-	VMOVUPS   (DX), Y6
-	VMOVUPS   32(DX), Y7
+end:
+	MOVQ    scale+64(FP), AX
+	TESTQ   AX, AX
+	JNZ     finish
+	VMOVDQU Y0, (R9)
+	VMOVDQU Y1, 32(R9)
+	VMOVDQU Y2, 64(R9)
+	VMOVDQU Y3, 96(R9)
+	VMOVDQU Y4, 128(R9)
+	VMOVDQU Y5, 160(R9)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ      y+0(FP), CX
+	MOVQ      ldy+8(FP), DX
+	SHLQ      $0x02, DX
+	MOVQ      token+72(FP), BX
+	MOVQ      add+80(FP), SI
+	VMOVUPS   (AX), Y6
+	VMOVUPS   32(AX), Y7
 	VCVTDQ2PS Y0, Y0
 	VMULPS    Y6, Y0, Y0
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y7, Y1, Y1
 	TESTQ     SI, SI
 	JZ        first0
-	VADDPS    (AX), Y0, Y0
-	VADDPS    32(AX), Y1, Y1
+	VADDPS    (CX), Y0, Y0
+	VADDPS    32(CX), Y1, Y1
 
 first0:
 	TESTQ        BX, BX
@@ -451,17 +721,17 @@ first0:
 	VMULPS       Y8, Y1, Y1
 
 plain0:
-	VMOVUPS   Y0, (AX)
-	VMOVUPS   Y1, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y2, Y2
 	VMULPS    Y6, Y2, Y2
 	VCVTDQ2PS Y3, Y3
 	VMULPS    Y7, Y3, Y3
 	TESTQ     SI, SI
 	JZ        first1
-	VADDPS    (AX), Y2, Y2
-	VADDPS    32(AX), Y3, Y3
+	VADDPS    (CX), Y2, Y2
+	VADDPS    32(CX), Y3, Y3
 
 first1:
 	TESTQ        BX, BX
@@ -471,17 +741,17 @@ first1:
 	VMULPS       Y0, Y3, Y3
 
 plain1:
-	VMOVUPS   Y2, (AX)
-	VMOVUPS   Y3, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y2, (CX)
+	VMOVUPS   Y3, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y4, Y4
 	VMULPS    Y6, Y4, Y4
 	VCVTDQ2PS Y5, Y5
 	VMULPS    Y7, Y5, Y5
 	TESTQ     SI, SI
 	JZ        first2
-	VADDPS    (AX), Y4, Y4
-	VADDPS    32(AX), Y5, Y5
+	VADDPS    (CX), Y4, Y4
+	VADDPS    32(CX), Y5, Y5
 
 first2:
 	TESTQ        BX, BX
@@ -491,14 +761,14 @@ first2:
 	VMULPS       Y0, Y5, Y5
 
 plain2:
-	VMOVUPS Y4, (AX)
-	VMOVUPS Y5, 32(AX)
+	VMOVUPS Y4, (CX)
+	VMOVUPS Y5, 32(CX)
 	VZEROUPPER
 	RET
 
-// func panelF32x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, FMA3
-TEXT ·panelF32x4AVX2(SB), NOSPLIT, $0-64
+// func panelF32x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·panelF32x4AVX2(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -513,6 +783,8 @@ TEXT ·panelF32x4AVX2(SB), NOSPLIT, $0-64
 	SHLQ    $0x02, R8
 	MOVQ    k+48(FP), R9
 	MOVQ    add+56(FP), R10
+	MOVQ    next+64(FP), R11
+	MOVQ    hop+72(FP), R12
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -522,7 +794,7 @@ TEXT ·panelF32x4AVX2(SB), NOSPLIT, $0-64
 	VXORPS  Y6, Y6, Y6
 	VXORPS  Y7, Y7, Y7
 	TESTQ   R10, R10
-	JZ      loop
+	JZ      begin
 	MOVQ    AX, R10
 	VMOVUPS (R10), Y0
 	VMOVUPS 32(R10), Y1
@@ -536,9 +808,16 @@ TEXT ·panelF32x4AVX2(SB), NOSPLIT, $0-64
 	VMOVUPS (R10), Y6
 	VMOVUPS 32(R10), Y7
 
+begin:
+	SUBQ $0x02, R9
+	JL   rest
+
 loop:
+	PREFETCHT1   (R11)
+	ADDQ         R12, R11
 	VMOVUPS      (DI), Y8
 	VMOVUPS      32(DI), Y9
+	ADDQ         R8, DI
 	VBROADCASTSS (DX), Y10
 	VFMADD231PS  Y8, Y10, Y0
 	VFMADD231PS  Y9, Y10, Y1
@@ -551,50 +830,108 @@ loop:
 	VBROADCASTSS (SI), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
+	VMOVUPS      (DI), Y8
+	VMOVUPS      32(DI), Y9
 	ADDQ         R8, DI
+	VBROADCASTSS 4(DX), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS 4(DX)(BX*1), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS 4(DX)(BX*2), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS 4(SI), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, SI
+	SUBQ         $0x02, R9
+	JGE          loop
+
+rest:
+	ADDQ $0x02, R9
+	JZ   end
+
+one:
+	VMOVUPS      (DI), Y8
+	VMOVUPS      32(DI), Y9
+	ADDQ         R8, DI
+	VBROADCASTSS (DX), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (DX)(BX*1), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS (DX)(BX*2), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS (SI), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, SI
 	DECQ         R9
-	JNZ          loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y4, (AX)
-	VMOVUPS      Y5, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y6, (AX)
-	VMOVUPS      Y7, 32(AX)
+	JNZ          one
+
+end:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y6, (AX)
+	VMOVUPS Y7, 32(AX)
 	VZEROUPPER
 	RET
 
-// func panelInt8x4AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+// func panelInt8x4AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·panelInt8x4AVX2(SB), NOSPLIT, $0-88
+TEXT ·panelInt8x4AVX2(SB), NOSPLIT, $0-104
 	MOVQ         x+16(FP), AX
 	MOVQ         ldx+24(FP), CX
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         CX, DX
 	MOVQ         w+32(FP), BX
 	MOVQ         steps+40(FP), SI
-	MOVQ         next+80(FP), DI
-	MOVQ         init+48(FP), R8
-	VPBROADCASTD (R8), Y0
-	VPBROADCASTD (R8), Y1
-	VPBROADCASTD 4(R8), Y2
-	VPBROADCASTD 4(R8), Y3
-	VPBROADCASTD 8(R8), Y4
-	VPBROADCASTD 8(R8), Y5
-	VPBROADCASTD 12(R8), Y6
-	VPBROADCASTD 12(R8), Y7
-	SUBQ         $0x02, SI
-	JL           last
+	MOVQ         next+88(FP), DI
+	MOVQ         hop+96(FP), R8
+	MOVQ         init+56(FP), R9
+	MOVQ         acc+48(FP), R10
+	TESTQ        R9, R9
+	JZ           carry
+	VPBROADCASTD (R9), Y0
+	VPBROADCASTD (R9), Y1
+	VPBROADCASTD 4(R9), Y2
+	VPBROADCASTD 4(R9), Y3
+	VPBROADCASTD 8(R9), Y4
+	VPBROADCASTD 8(R9), Y5
+	VPBROADCASTD 12(R9), Y6
+	VPBROADCASTD 12(R9), Y7
+	JMP          begin
+
+carry:
+	VMOVDQU (R10), Y0
+	VMOVDQU 32(R10), Y1
+	VMOVDQU 64(R10), Y2
+	VMOVDQU 96(R10), Y3
+	VMOVDQU 128(R10), Y4
+	VMOVDQU 160(R10), Y5
+	VMOVDQU 192(R10), Y6
+	VMOVDQU 224(R10), Y7
+
+begin:
+	SUBQ $0x04, SI
+	JL   rest
 
 loop:
 	PREFETCHT1   (DI)
-	ADDQ         $0x40, DI
+	ADDQ         R8, DI
 	VMOVDQU      (BX), Y8
 	VMOVDQU      32(BX), Y9
 	VPBROADCASTD (AX), Y10
@@ -639,15 +976,61 @@ loop:
 	VPADDD       Y8, Y6, Y6
 	VPMADDWD     Y9, Y10, Y10
 	VPADDD       Y10, Y7, Y7
-	ADDQ         $0x00000080, BX
-	ADDQ         $0x08, AX
-	ADDQ         $0x08, DX
-	SUBQ         $0x02, SI
+	VMOVDQU      128(BX), Y8
+	VMOVDQU      160(BX), Y9
+	VPBROADCASTD 8(AX), Y10
+	VPMADDWD     Y8, Y10, Y11
+	VPADDD       Y11, Y0, Y0
+	VPMADDWD     Y9, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPBROADCASTD 8(AX)(CX*1), Y10
+	VPMADDWD     Y8, Y10, Y11
+	VPADDD       Y11, Y2, Y2
+	VPMADDWD     Y9, Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VPBROADCASTD 8(AX)(CX*2), Y10
+	VPMADDWD     Y8, Y10, Y11
+	VPADDD       Y11, Y4, Y4
+	VPMADDWD     Y9, Y10, Y10
+	VPADDD       Y10, Y5, Y5
+	VPBROADCASTD 8(DX), Y10
+	VPMADDWD     Y8, Y10, Y8
+	VPADDD       Y8, Y6, Y6
+	VPMADDWD     Y9, Y10, Y10
+	VPADDD       Y10, Y7, Y7
+	VMOVDQU      192(BX), Y8
+	VMOVDQU      224(BX), Y9
+	VPBROADCASTD 12(AX), Y10
+	VPMADDWD     Y8, Y10, Y11
+	VPADDD       Y11, Y0, Y0
+	VPMADDWD     Y9, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPBROADCASTD 12(AX)(CX*1), Y10
+	VPMADDWD     Y8, Y10, Y11
+	VPADDD       Y11, Y2, Y2
+	VPMADDWD     Y9, Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VPBROADCASTD 12(AX)(CX*2), Y10
+	VPMADDWD     Y8, Y10, Y11
+	VPADDD       Y11, Y4, Y4
+	VPMADDWD     Y9, Y10, Y10
+	VPADDD       Y10, Y5, Y5
+	VPBROADCASTD 12(DX), Y10
+	VPMADDWD     Y8, Y10, Y8
+	VPADDD       Y8, Y6, Y6
+	VPMADDWD     Y9, Y10, Y10
+	VPADDD       Y10, Y7, Y7
+	ADDQ         $0x00000100, BX
+	ADDQ         $0x10, AX
+	ADDQ         $0x10, DX
+	SUBQ         $0x04, SI
 	JGE          loop
 
-last:
-	CMPQ         SI, $-1
-	JNE          scale
+rest:
+	ADDQ $0x04, SI
+	JZ   end
+
+one:
 	VMOVDQU      (BX), Y8
 	VMOVDQU      32(BX), Y9
 	VPBROADCASTD (AX), Y10
@@ -670,24 +1053,43 @@ last:
 	VPADDD       Y8, Y6, Y6
 	VPMADDWD     Y9, Y10, Y10
 	VPADDD       Y10, Y7, Y7
+	ADDQ         $0x00000040, BX
+	ADDQ         $0x04, AX
+	ADDQ         $0x04, DX
+	DECQ         SI
+	JNZ          one
 
-scale:
-	MOVQ      y+0(FP), AX
-	MOVQ      ldy+8(FP), CX
-	SHLQ      $0x02, CX
-	MOVQ      scale+56(FP), DX
-	MOVQ      token+64(FP), BX
-	MOVQ      add+72(FP), SI
-	VMOVUPS   (DX), Y8
-	VMOVUPS   32(DX), Y9
+end:
+	MOVQ    scale+64(FP), AX
+	TESTQ   AX, AX
+	JNZ     finish
+	VMOVDQU Y0, (R10)
+	VMOVDQU Y1, 32(R10)
+	VMOVDQU Y2, 64(R10)
+	VMOVDQU Y3, 96(R10)
+	VMOVDQU Y4, 128(R10)
+	VMOVDQU Y5, 160(R10)
+	VMOVDQU Y6, 192(R10)
+	VMOVDQU Y7, 224(R10)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ      y+0(FP), CX
+	MOVQ      ldy+8(FP), DX
+	SHLQ      $0x02, DX
+	MOVQ      token+72(FP), BX
+	MOVQ      add+80(FP), SI
+	VMOVUPS   (AX), Y8
+	VMOVUPS   32(AX), Y9
 	VCVTDQ2PS Y0, Y0
 	VMULPS    Y8, Y0, Y0
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y9, Y1, Y1
 	TESTQ     SI, SI
 	JZ        first0
-	VADDPS    (AX), Y0, Y0
-	VADDPS    32(AX), Y1, Y1
+	VADDPS    (CX), Y0, Y0
+	VADDPS    32(CX), Y1, Y1
 
 first0:
 	TESTQ        BX, BX
@@ -697,17 +1099,17 @@ first0:
 	VMULPS       Y10, Y1, Y1
 
 plain0:
-	VMOVUPS   Y0, (AX)
-	VMOVUPS   Y1, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y2, Y2
 	VMULPS    Y8, Y2, Y2
 	VCVTDQ2PS Y3, Y3
 	VMULPS    Y9, Y3, Y3
 	TESTQ     SI, SI
 	JZ        first1
-	VADDPS    (AX), Y2, Y2
-	VADDPS    32(AX), Y3, Y3
+	VADDPS    (CX), Y2, Y2
+	VADDPS    32(CX), Y3, Y3
 
 first1:
 	TESTQ        BX, BX
@@ -717,17 +1119,17 @@ first1:
 	VMULPS       Y0, Y3, Y3
 
 plain1:
-	VMOVUPS   Y2, (AX)
-	VMOVUPS   Y3, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y2, (CX)
+	VMOVUPS   Y3, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y4, Y4
 	VMULPS    Y8, Y4, Y4
 	VCVTDQ2PS Y5, Y5
 	VMULPS    Y9, Y5, Y5
 	TESTQ     SI, SI
 	JZ        first2
-	VADDPS    (AX), Y4, Y4
-	VADDPS    32(AX), Y5, Y5
+	VADDPS    (CX), Y4, Y4
+	VADDPS    32(CX), Y5, Y5
 
 first2:
 	TESTQ        BX, BX
@@ -737,17 +1139,17 @@ first2:
 	VMULPS       Y0, Y5, Y5
 
 plain2:
-	VMOVUPS   Y4, (AX)
-	VMOVUPS   Y5, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y4, (CX)
+	VMOVUPS   Y5, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y6, Y6
 	VMULPS    Y8, Y6, Y6
 	VCVTDQ2PS Y7, Y7
 	VMULPS    Y9, Y7, Y7
 	TESTQ     SI, SI
 	JZ        first3
-	VADDPS    (AX), Y6, Y6
-	VADDPS    32(AX), Y7, Y7
+	VADDPS    (CX), Y6, Y6
+	VADDPS    32(CX), Y7, Y7
 
 first3:
 	TESTQ        BX, BX
@@ -757,14 +1159,14 @@ first3:
 	VMULPS       Y0, Y7, Y7
 
 plain3:
-	VMOVUPS Y6, (AX)
-	VMOVUPS Y7, 32(AX)
+	VMOVUPS Y6, (CX)
+	VMOVUPS Y7, 32(CX)
 	VZEROUPPER
 	RET
 
-// func panelF32x5AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, FMA3
-TEXT ·panelF32x5AVX2(SB), NOSPLIT, $0-64
+// func panelF32x5AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·panelF32x5AVX2(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -779,6 +1181,8 @@ TEXT ·panelF32x5AVX2(SB), NOSPLIT, $0-64
 	SHLQ    $0x02, R8
 	MOVQ    k+48(FP), R9
 	MOVQ    add+56(FP), R10
+	MOVQ    next+64(FP), R11
+	MOVQ    hop+72(FP), R12
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -790,7 +1194,7 @@ TEXT ·panelF32x5AVX2(SB), NOSPLIT, $0-64
 	VXORPS  Y8, Y8, Y8
 	VXORPS  Y9, Y9, Y9
 	TESTQ   R10, R10
-	JZ      loop
+	JZ      begin
 	MOVQ    AX, R10
 	VMOVUPS (R10), Y0
 	VMOVUPS 32(R10), Y1
@@ -807,9 +1211,16 @@ TEXT ·panelF32x5AVX2(SB), NOSPLIT, $0-64
 	VMOVUPS (R10), Y8
 	VMOVUPS 32(R10), Y9
 
+begin:
+	SUBQ $0x02, R9
+	JL   rest
+
 loop:
+	PREFETCHT1   (R11)
+	ADDQ         R12, R11
 	VMOVUPS      (DI), Y10
 	VMOVUPS      32(DI), Y11
+	ADDQ         R8, DI
 	VBROADCASTSS (DX), Y12
 	VFMADD231PS  Y10, Y12, Y0
 	VFMADD231PS  Y11, Y12, Y1
@@ -825,55 +1236,121 @@ loop:
 	VBROADCASTSS (SI)(BX*1), Y12
 	VFMADD231PS  Y10, Y12, Y8
 	VFMADD231PS  Y11, Y12, Y9
+	VMOVUPS      (DI), Y10
+	VMOVUPS      32(DI), Y11
 	ADDQ         R8, DI
+	VBROADCASTSS 4(DX), Y12
+	VFMADD231PS  Y10, Y12, Y0
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS 4(DX)(BX*1), Y12
+	VFMADD231PS  Y10, Y12, Y2
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS 4(DX)(BX*2), Y12
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS 4(SI), Y12
+	VFMADD231PS  Y10, Y12, Y6
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS 4(SI)(BX*1), Y12
+	VFMADD231PS  Y10, Y12, Y8
+	VFMADD231PS  Y11, Y12, Y9
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, SI
+	SUBQ         $0x02, R9
+	JGE          loop
+
+rest:
+	ADDQ $0x02, R9
+	JZ   end
+
+one:
+	VMOVUPS      (DI), Y10
+	VMOVUPS      32(DI), Y11
+	ADDQ         R8, DI
+	VBROADCASTSS (DX), Y12
+	VFMADD231PS  Y10, Y12, Y0
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS (DX)(BX*1), Y12
+	VFMADD231PS  Y10, Y12, Y2
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS (DX)(BX*2), Y12
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (SI), Y12
+	VFMADD231PS  Y10, Y12, Y6
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS (SI)(BX*1), Y12
+	VFMADD231PS  Y10, Y12, Y8
+	VFMADD231PS  Y11, Y12, Y9
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, SI
 	DECQ         R9
-	JNZ          loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y4, (AX)
-	VMOVUPS      Y5, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y6, (AX)
-	VMOVUPS      Y7, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y8, (AX)
-	VMOVUPS      Y9, 32(AX)
+	JNZ          one
+
+end:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y6, (AX)
+	VMOVUPS Y7, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y8, (AX)
+	VMOVUPS Y9, 32(AX)
 	VZEROUPPER
 	RET
 
-// func panelInt8x5AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+// func panelInt8x5AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·panelInt8x5AVX2(SB), NOSPLIT, $0-88
+TEXT ·panelInt8x5AVX2(SB), NOSPLIT, $0-104
 	MOVQ         x+16(FP), AX
 	MOVQ         ldx+24(FP), CX
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         CX, DX
 	MOVQ         w+32(FP), BX
 	MOVQ         steps+40(FP), SI
-	MOVQ         next+80(FP), DI
-	MOVQ         init+48(FP), R8
-	VPBROADCASTD (R8), Y0
-	VPBROADCASTD (R8), Y1
-	VPBROADCASTD 4(R8), Y2
-	VPBROADCASTD 4(R8), Y3
-	VPBROADCASTD 8(R8), Y4
-	VPBROADCASTD 8(R8), Y5
-	VPBROADCASTD 12(R8), Y6
-	VPBROADCASTD 12(R8), Y7
-	VPBROADCASTD 16(R8), Y8
-	VPBROADCASTD 16(R8), Y9
-	SUBQ         $0x02, SI
-	JL           last
+	MOVQ         next+88(FP), DI
+	MOVQ         hop+96(FP), R8
+	MOVQ         init+56(FP), R9
+	MOVQ         acc+48(FP), R10
+	TESTQ        R9, R9
+	JZ           carry
+	VPBROADCASTD (R9), Y0
+	VPBROADCASTD (R9), Y1
+	VPBROADCASTD 4(R9), Y2
+	VPBROADCASTD 4(R9), Y3
+	VPBROADCASTD 8(R9), Y4
+	VPBROADCASTD 8(R9), Y5
+	VPBROADCASTD 12(R9), Y6
+	VPBROADCASTD 12(R9), Y7
+	VPBROADCASTD 16(R9), Y8
+	VPBROADCASTD 16(R9), Y9
+	JMP          begin
+
+carry:
+	VMOVDQU (R10), Y0
+	VMOVDQU 32(R10), Y1
+	VMOVDQU 64(R10), Y2
+	VMOVDQU 96(R10), Y3
+	VMOVDQU 128(R10), Y4
+	VMOVDQU 160(R10), Y5
+	VMOVDQU 192(R10), Y6
+	VMOVDQU 224(R10), Y7
+	VMOVDQU 256(R10), Y8
+	VMOVDQU 288(R10), Y9
+
+begin:
+	SUBQ $0x04, SI
+	JL   rest
 
 loop:
 	PREFETCHT1   (DI)
-	ADDQ         $0x40, DI
+	ADDQ         R8, DI
 	VMOVDQU      (BX), Y10
 	VMOVDQU      32(BX), Y11
 	VPBROADCASTD (AX), Y12
@@ -928,15 +1405,71 @@ loop:
 	VPADDD       Y10, Y8, Y8
 	VPMADDWD     Y11, Y12, Y12
 	VPADDD       Y12, Y9, Y9
-	ADDQ         $0x00000080, BX
-	ADDQ         $0x08, AX
-	ADDQ         $0x08, DX
-	SUBQ         $0x02, SI
+	VMOVDQU      128(BX), Y10
+	VMOVDQU      160(BX), Y11
+	VPBROADCASTD 8(AX), Y12
+	VPMADDWD     Y10, Y12, Y13
+	VPADDD       Y13, Y0, Y0
+	VPMADDWD     Y11, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPBROADCASTD 8(AX)(CX*1), Y12
+	VPMADDWD     Y10, Y12, Y13
+	VPADDD       Y13, Y2, Y2
+	VPMADDWD     Y11, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPBROADCASTD 8(AX)(CX*2), Y12
+	VPMADDWD     Y10, Y12, Y13
+	VPADDD       Y13, Y4, Y4
+	VPMADDWD     Y11, Y12, Y12
+	VPADDD       Y12, Y5, Y5
+	VPBROADCASTD 8(DX), Y12
+	VPMADDWD     Y10, Y12, Y13
+	VPADDD       Y13, Y6, Y6
+	VPMADDWD     Y11, Y12, Y12
+	VPADDD       Y12, Y7, Y7
+	VPBROADCASTD 8(DX)(CX*1), Y12
+	VPMADDWD     Y10, Y12, Y10
+	VPADDD       Y10, Y8, Y8
+	VPMADDWD     Y11, Y12, Y12
+	VPADDD       Y12, Y9, Y9
+	VMOVDQU      192(BX), Y10
+	VMOVDQU      224(BX), Y11
+	VPBROADCASTD 12(AX), Y12
+	VPMADDWD     Y10, Y12, Y13
+	VPADDD       Y13, Y0, Y0
+	VPMADDWD     Y11, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPBROADCASTD 12(AX)(CX*1), Y12
+	VPMADDWD     Y10, Y12, Y13
+	VPADDD       Y13, Y2, Y2
+	VPMADDWD     Y11, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPBROADCASTD 12(AX)(CX*2), Y12
+	VPMADDWD     Y10, Y12, Y13
+	VPADDD       Y13, Y4, Y4
+	VPMADDWD     Y11, Y12, Y12
+	VPADDD       Y12, Y5, Y5
+	VPBROADCASTD 12(DX), Y12
+	VPMADDWD     Y10, Y12, Y13
+	VPADDD       Y13, Y6, Y6
+	VPMADDWD     Y11, Y12, Y12
+	VPADDD       Y12, Y7, Y7
+	VPBROADCASTD 12(DX)(CX*1), Y12
+	VPMADDWD     Y10, Y12, Y10
+	VPADDD       Y10, Y8, Y8
+	VPMADDWD     Y11, Y12, Y12
+	VPADDD       Y12, Y9, Y9
+	ADDQ         $0x00000100, BX
+	ADDQ         $0x10, AX
+	ADDQ         $0x10, DX
+	SUBQ         $0x04, SI
 	JGE          loop
 
-last:
-	CMPQ         SI, $-1
-	JNE          scale
+rest:
+	ADDQ $0x04, SI
+	JZ   end
+
+one:
 	VMOVDQU      (BX), Y10
 	VMOVDQU      32(BX), Y11
 	VPBROADCASTD (AX), Y12
@@ -964,24 +1497,45 @@ last:
 	VPADDD       Y10, Y8, Y8
 	VPMADDWD     Y11, Y12, Y12
 	VPADDD       Y12, Y9, Y9
+	ADDQ         $0x00000040, BX
+	ADDQ         $0x04, AX
+	ADDQ         $0x04, DX
+	DECQ         SI
+	JNZ          one
 
-scale:
-	MOVQ      y+0(FP), AX
-	MOVQ      ldy+8(FP), CX
-	SHLQ      $0x02, CX
-	MOVQ      scale+56(FP), DX
-	MOVQ      token+64(FP), BX
-	MOVQ      add+72(FP), SI
-	VMOVUPS   (DX), Y10
-	VMOVUPS   32(DX), Y11
+end:
+	MOVQ    scale+64(FP), AX
+	TESTQ   AX, AX
+	JNZ     finish
+	VMOVDQU Y0, (R10)
+	VMOVDQU Y1, 32(R10)
+	VMOVDQU Y2, 64(R10)
+	VMOVDQU Y3, 96(R10)
+	VMOVDQU Y4, 128(R10)
+	VMOVDQU Y5, 160(R10)
+	VMOVDQU Y6, 192(R10)
+	VMOVDQU Y7, 224(R10)
+	VMOVDQU Y8, 256(R10)
+	VMOVDQU Y9, 288(R10)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ      y+0(FP), CX
+	MOVQ      ldy+8(FP), DX
+	SHLQ      $0x02, DX
+	MOVQ      token+72(FP), BX
+	MOVQ      add+80(FP), SI
+	VMOVUPS   (AX), Y10
+	VMOVUPS   32(AX), Y11
 	VCVTDQ2PS Y0, Y0
 	VMULPS    Y10, Y0, Y0
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y11, Y1, Y1
 	TESTQ     SI, SI
 	JZ        first0
-	VADDPS    (AX), Y0, Y0
-	VADDPS    32(AX), Y1, Y1
+	VADDPS    (CX), Y0, Y0
+	VADDPS    32(CX), Y1, Y1
 
 first0:
 	TESTQ        BX, BX
@@ -991,17 +1545,17 @@ first0:
 	VMULPS       Y12, Y1, Y1
 
 plain0:
-	VMOVUPS   Y0, (AX)
-	VMOVUPS   Y1, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y2, Y2
 	VMULPS    Y10, Y2, Y2
 	VCVTDQ2PS Y3, Y3
 	VMULPS    Y11, Y3, Y3
 	TESTQ     SI, SI
 	JZ        first1
-	VADDPS    (AX), Y2, Y2
-	VADDPS    32(AX), Y3, Y3
+	VADDPS    (CX), Y2, Y2
+	VADDPS    32(CX), Y3, Y3
 
 first1:
 	TESTQ        BX, BX
@@ -1011,17 +1565,17 @@ first1:
 	VMULPS       Y0, Y3, Y3
 
 plain1:
-	VMOVUPS   Y2, (AX)
-	VMOVUPS   Y3, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y2, (CX)
+	VMOVUPS   Y3, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y4, Y4
 	VMULPS    Y10, Y4, Y4
 	VCVTDQ2PS Y5, Y5
 	VMULPS    Y11, Y5, Y5
 	TESTQ     SI, SI
 	JZ        first2
-	VADDPS    (AX), Y4, Y4
-	VADDPS    32(AX), Y5, Y5
+	VADDPS    (CX), Y4, Y4
+	VADDPS    32(CX), Y5, Y5
 
 first2:
 	TESTQ        BX, BX
@@ -1031,17 +1585,17 @@ first2:
 	VMULPS       Y0, Y5, Y5
 
 plain2:
-	VMOVUPS   Y4, (AX)
-	VMOVUPS   Y5, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y4, (CX)
+	VMOVUPS   Y5, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y6, Y6
 	VMULPS    Y10, Y6, Y6
 	VCVTDQ2PS Y7, Y7
 	VMULPS    Y11, Y7, Y7
 	TESTQ     SI, SI
 	JZ        first3
-	VADDPS    (AX), Y6, Y6
-	VADDPS    32(AX), Y7, Y7
+	VADDPS    (CX), Y6, Y6
+	VADDPS    32(CX), Y7, Y7
 
 first3:
 	TESTQ        BX, BX
@@ -1051,17 +1605,17 @@ first3:
 	VMULPS       Y0, Y7, Y7
 
 plain3:
-	VMOVUPS   Y6, (AX)
-	VMOVUPS   Y7, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y6, (CX)
+	VMOVUPS   Y7, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y8, Y8
 	VMULPS    Y10, Y8, Y8
 	VCVTDQ2PS Y9, Y9
 	VMULPS    Y11, Y9, Y9
 	TESTQ     SI, SI
 	JZ        first4
-	VADDPS    (AX), Y8, Y8
-	VADDPS    32(AX), Y9, Y9
+	VADDPS    (CX), Y8, Y8
+	VADDPS    32(CX), Y9, Y9
 
 first4:
 	TESTQ        BX, BX
@@ -1071,14 +1625,14 @@ first4:
 	VMULPS       Y0, Y9, Y9
 
 plain4:
-	VMOVUPS Y8, (AX)
-	VMOVUPS Y9, 32(AX)
+	VMOVUPS Y8, (CX)
+	VMOVUPS Y9, 32(CX)
 	VZEROUPPER
 	RET
 
-// func panelF32x6AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, FMA3
-TEXT ·panelF32x6AVX2(SB), NOSPLIT, $0-64
+// func panelF32x6AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·panelF32x6AVX2(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -1093,6 +1647,8 @@ TEXT ·panelF32x6AVX2(SB), NOSPLIT, $0-64
 	SHLQ    $0x02, R8
 	MOVQ    k+48(FP), R9
 	MOVQ    add+56(FP), R10
+	MOVQ    next+64(FP), R11
+	MOVQ    hop+72(FP), R12
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -1106,7 +1662,7 @@ TEXT ·panelF32x6AVX2(SB), NOSPLIT, $0-64
 	VXORPS  Y10, Y10, Y10
 	VXORPS  Y11, Y11, Y11
 	TESTQ   R10, R10
-	JZ      loop
+	JZ      begin
 	MOVQ    AX, R10
 	VMOVUPS (R10), Y0
 	VMOVUPS 32(R10), Y1
@@ -1126,9 +1682,16 @@ TEXT ·panelF32x6AVX2(SB), NOSPLIT, $0-64
 	VMOVUPS (R10), Y10
 	VMOVUPS 32(R10), Y11
 
+begin:
+	SUBQ $0x02, R9
+	JL   rest
+
 loop:
+	PREFETCHT1   (R11)
+	ADDQ         R12, R11
 	VMOVUPS      (DI), Y12
 	VMOVUPS      32(DI), Y13
+	ADDQ         R8, DI
 	VBROADCASTSS (DX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -1147,60 +1710,134 @@ loop:
 	VBROADCASTSS (SI)(BX*2), Y14
 	VFMADD231PS  Y12, Y14, Y10
 	VFMADD231PS  Y13, Y14, Y11
+	VMOVUPS      (DI), Y12
+	VMOVUPS      32(DI), Y13
 	ADDQ         R8, DI
+	VBROADCASTSS 4(DX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS 4(DX)(BX*1), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS 4(DX)(BX*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS 4(SI), Y14
+	VFMADD231PS  Y12, Y14, Y6
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS 4(SI)(BX*1), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS 4(SI)(BX*2), Y14
+	VFMADD231PS  Y12, Y14, Y10
+	VFMADD231PS  Y13, Y14, Y11
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, SI
+	SUBQ         $0x02, R9
+	JGE          loop
+
+rest:
+	ADDQ $0x02, R9
+	JZ   end
+
+one:
+	VMOVUPS      (DI), Y12
+	VMOVUPS      32(DI), Y13
+	ADDQ         R8, DI
+	VBROADCASTSS (DX), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (DX)(BX*1), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (DX)(BX*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (SI), Y14
+	VFMADD231PS  Y12, Y14, Y6
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (SI)(BX*1), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (SI)(BX*2), Y14
+	VFMADD231PS  Y12, Y14, Y10
+	VFMADD231PS  Y13, Y14, Y11
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, SI
 	DECQ         R9
-	JNZ          loop
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y4, (AX)
-	VMOVUPS      Y5, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y6, (AX)
-	VMOVUPS      Y7, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y8, (AX)
-	VMOVUPS      Y9, 32(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Y10, (AX)
-	VMOVUPS      Y11, 32(AX)
+	JNZ          one
+
+end:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y6, (AX)
+	VMOVUPS Y7, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y8, (AX)
+	VMOVUPS Y9, 32(AX)
+	ADDQ    CX, AX
+	VMOVUPS Y10, (AX)
+	VMOVUPS Y11, 32(AX)
 	VZEROUPPER
 	RET
 
-// func panelInt8x6AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+// func panelInt8x6AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·panelInt8x6AVX2(SB), NOSPLIT, $0-88
+TEXT ·panelInt8x6AVX2(SB), NOSPLIT, $0-104
 	MOVQ         x+16(FP), AX
 	MOVQ         ldx+24(FP), CX
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         CX, DX
 	MOVQ         w+32(FP), BX
 	MOVQ         steps+40(FP), SI
-	MOVQ         next+80(FP), DI
-	MOVQ         init+48(FP), R8
-	VPBROADCASTD (R8), Y0
-	VPBROADCASTD (R8), Y1
-	VPBROADCASTD 4(R8), Y2
-	VPBROADCASTD 4(R8), Y3
-	VPBROADCASTD 8(R8), Y4
-	VPBROADCASTD 8(R8), Y5
-	VPBROADCASTD 12(R8), Y6
-	VPBROADCASTD 12(R8), Y7
-	VPBROADCASTD 16(R8), Y8
-	VPBROADCASTD 16(R8), Y9
-	VPBROADCASTD 20(R8), Y10
-	VPBROADCASTD 20(R8), Y11
-	SUBQ         $0x02, SI
-	JL           last
+	MOVQ         next+88(FP), DI
+	MOVQ         hop+96(FP), R8
+	MOVQ         init+56(FP), R9
+	MOVQ         acc+48(FP), R10
+	TESTQ        R9, R9
+	JZ           carry
+	VPBROADCASTD (R9), Y0
+	VPBROADCASTD (R9), Y1
+	VPBROADCASTD 4(R9), Y2
+	VPBROADCASTD 4(R9), Y3
+	VPBROADCASTD 8(R9), Y4
+	VPBROADCASTD 8(R9), Y5
+	VPBROADCASTD 12(R9), Y6
+	VPBROADCASTD 12(R9), Y7
+	VPBROADCASTD 16(R9), Y8
+	VPBROADCASTD 16(R9), Y9
+	VPBROADCASTD 20(R9), Y10
+	VPBROADCASTD 20(R9), Y11
+	JMP          begin
+
+carry:
+	VMOVDQU (R10), Y0
+	VMOVDQU 32(R10), Y1
+	VMOVDQU 64(R10), Y2
+	VMOVDQU 96(R10), Y3
+	VMOVDQU 128(R10), Y4
+	VMOVDQU 160(R10), Y5
+	VMOVDQU 192(R10), Y6
+	VMOVDQU 224(R10), Y7
+	VMOVDQU 256(R10), Y8
+	VMOVDQU 288(R10), Y9
+	VMOVDQU 320(R10), Y10
+	VMOVDQU 352(R10), Y11
+
+begin:
+	SUBQ $0x04, SI
+	JL   rest
 
 loop:
 	PREFETCHT1   (DI)
-	ADDQ         $0x40, DI
+	ADDQ         R8, DI
 	VMOVDQU      (BX), Y12
 	VMOVDQU      32(BX), Y13
 	VPBROADCASTD (AX), Y14
@@ -1265,15 +1902,81 @@ loop:
 	VPADDD       Y12, Y10, Y10
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y11, Y11
-	ADDQ         $0x00000080, BX
-	ADDQ         $0x08, AX
-	ADDQ         $0x08, DX
-	SUBQ         $0x02, SI
+	VMOVDQU      128(BX), Y12
+	VMOVDQU      160(BX), Y13
+	VPBROADCASTD 8(AX), Y14
+	VPMADDWD     Y12, Y14, Y15
+	VPADDD       Y15, Y0, Y0
+	VPMADDWD     Y13, Y14, Y14
+	VPADDD       Y14, Y1, Y1
+	VPBROADCASTD 8(AX)(CX*1), Y14
+	VPMADDWD     Y12, Y14, Y15
+	VPADDD       Y15, Y2, Y2
+	VPMADDWD     Y13, Y14, Y14
+	VPADDD       Y14, Y3, Y3
+	VPBROADCASTD 8(AX)(CX*2), Y14
+	VPMADDWD     Y12, Y14, Y15
+	VPADDD       Y15, Y4, Y4
+	VPMADDWD     Y13, Y14, Y14
+	VPADDD       Y14, Y5, Y5
+	VPBROADCASTD 8(DX), Y14
+	VPMADDWD     Y12, Y14, Y15
+	VPADDD       Y15, Y6, Y6
+	VPMADDWD     Y13, Y14, Y14
+	VPADDD       Y14, Y7, Y7
+	VPBROADCASTD 8(DX)(CX*1), Y14
+	VPMADDWD     Y12, Y14, Y15
+	VPADDD       Y15, Y8, Y8
+	VPMADDWD     Y13, Y14, Y14
+	VPADDD       Y14, Y9, Y9
+	VPBROADCASTD 8(DX)(CX*2), Y14
+	VPMADDWD     Y12, Y14, Y12
+	VPADDD       Y12, Y10, Y10
+	VPMADDWD     Y13, Y14, Y14
+	VPADDD       Y14, Y11, Y11
+	VMOVDQU      192(BX), Y12
+	VMOVDQU      224(BX), Y13
+	VPBROADCASTD 12(AX), Y14
+	VPMADDWD     Y12, Y14, Y15
+	VPADDD       Y15, Y0, Y0
+	VPMADDWD     Y13, Y14, Y14
+	VPADDD       Y14, Y1, Y1
+	VPBROADCASTD 12(AX)(CX*1), Y14
+	VPMADDWD     Y12, Y14, Y15
+	VPADDD       Y15, Y2, Y2
+	VPMADDWD     Y13, Y14, Y14
+	VPADDD       Y14, Y3, Y3
+	VPBROADCASTD 12(AX)(CX*2), Y14
+	VPMADDWD     Y12, Y14, Y15
+	VPADDD       Y15, Y4, Y4
+	VPMADDWD     Y13, Y14, Y14
+	VPADDD       Y14, Y5, Y5
+	VPBROADCASTD 12(DX), Y14
+	VPMADDWD     Y12, Y14, Y15
+	VPADDD       Y15, Y6, Y6
+	VPMADDWD     Y13, Y14, Y14
+	VPADDD       Y14, Y7, Y7
+	VPBROADCASTD 12(DX)(CX*1), Y14
+	VPMADDWD     Y12, Y14, Y15
+	VPADDD       Y15, Y8, Y8
+	VPMADDWD     Y13, Y14, Y14
+	VPADDD       Y14, Y9, Y9
+	VPBROADCASTD 12(DX)(CX*2), Y14
+	VPMADDWD     Y12, Y14, Y12
+	VPADDD       Y12, Y10, Y10
+	VPMADDWD     Y13, Y14, Y14
+	VPADDD       Y14, Y11, Y11
+	ADDQ         $0x00000100, BX
+	ADDQ         $0x10, AX
+	ADDQ         $0x10, DX
+	SUBQ         $0x04, SI
 	JGE          loop
 
-last:
-	CMPQ         SI, $-1
-	JNE          scale
+rest:
+	ADDQ $0x04, SI
+	JZ   end
+
+one:
 	VMOVDQU      (BX), Y12
 	VMOVDQU      32(BX), Y13
 	VPBROADCASTD (AX), Y14
@@ -1306,24 +2009,47 @@ last:
 	VPADDD       Y12, Y10, Y10
 	VPMADDWD     Y13, Y14, Y14
 	VPADDD       Y14, Y11, Y11
+	ADDQ         $0x00000040, BX
+	ADDQ         $0x04, AX
+	ADDQ         $0x04, DX
+	DECQ         SI
+	JNZ          one
 
-scale:
-	MOVQ      y+0(FP), AX
-	MOVQ      ldy+8(FP), CX
-	SHLQ      $0x02, CX
-	MOVQ      scale+56(FP), DX
-	MOVQ      token+64(FP), BX
-	MOVQ      add+72(FP), SI
-	VMOVUPS   (DX), Y12
-	VMOVUPS   32(DX), Y13
+end:
+	MOVQ    scale+64(FP), AX
+	TESTQ   AX, AX
+	JNZ     finish
+	VMOVDQU Y0, (R10)
+	VMOVDQU Y1, 32(R10)
+	VMOVDQU Y2, 64(R10)
+	VMOVDQU Y3, 96(R10)
+	VMOVDQU Y4, 128(R10)
+	VMOVDQU Y5, 160(R10)
+	VMOVDQU Y6, 192(R10)
+	VMOVDQU Y7, 224(R10)
+	VMOVDQU Y8, 256(R10)
+	VMOVDQU Y9, 288(R10)
+	VMOVDQU Y10, 320(R10)
+	VMOVDQU Y11, 352(R10)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ      y+0(FP), CX
+	MOVQ      ldy+8(FP), DX
+	SHLQ      $0x02, DX
+	MOVQ      token+72(FP), BX
+	MOVQ      add+80(FP), SI
+	VMOVUPS   (AX), Y12
+	VMOVUPS   32(AX), Y13
 	VCVTDQ2PS Y0, Y0
 	VMULPS    Y12, Y0, Y0
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y13, Y1, Y1
 	TESTQ     SI, SI
 	JZ        first0
-	VADDPS    (AX), Y0, Y0
-	VADDPS    32(AX), Y1, Y1
+	VADDPS    (CX), Y0, Y0
+	VADDPS    32(CX), Y1, Y1
 
 first0:
 	TESTQ        BX, BX
@@ -1333,17 +2059,17 @@ first0:
 	VMULPS       Y14, Y1, Y1
 
 plain0:
-	VMOVUPS   Y0, (AX)
-	VMOVUPS   Y1, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y0, (CX)
+	VMOVUPS   Y1, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y2, Y2
 	VMULPS    Y12, Y2, Y2
 	VCVTDQ2PS Y3, Y3
 	VMULPS    Y13, Y3, Y3
 	TESTQ     SI, SI
 	JZ        first1
-	VADDPS    (AX), Y2, Y2
-	VADDPS    32(AX), Y3, Y3
+	VADDPS    (CX), Y2, Y2
+	VADDPS    32(CX), Y3, Y3
 
 first1:
 	TESTQ        BX, BX
@@ -1353,17 +2079,17 @@ first1:
 	VMULPS       Y0, Y3, Y3
 
 plain1:
-	VMOVUPS   Y2, (AX)
-	VMOVUPS   Y3, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y2, (CX)
+	VMOVUPS   Y3, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y4, Y4
 	VMULPS    Y12, Y4, Y4
 	VCVTDQ2PS Y5, Y5
 	VMULPS    Y13, Y5, Y5
 	TESTQ     SI, SI
 	JZ        first2
-	VADDPS    (AX), Y4, Y4
-	VADDPS    32(AX), Y5, Y5
+	VADDPS    (CX), Y4, Y4
+	VADDPS    32(CX), Y5, Y5
 
 first2:
 	TESTQ        BX, BX
@@ -1373,17 +2099,17 @@ first2:
 	VMULPS       Y0, Y5, Y5
 
 plain2:
-	VMOVUPS   Y4, (AX)
-	VMOVUPS   Y5, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y4, (CX)
+	VMOVUPS   Y5, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y6, Y6
 	VMULPS    Y12, Y6, Y6
 	VCVTDQ2PS Y7, Y7
 	VMULPS    Y13, Y7, Y7
 	TESTQ     SI, SI
 	JZ        first3
-	VADDPS    (AX), Y6, Y6
-	VADDPS    32(AX), Y7, Y7
+	VADDPS    (CX), Y6, Y6
+	VADDPS    32(CX), Y7, Y7
 
 first3:
 	TESTQ        BX, BX
@@ -1393,17 +2119,17 @@ first3:
 	VMULPS       Y0, Y7, Y7
 
 plain3:
-	VMOVUPS   Y6, (AX)
-	VMOVUPS   Y7, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y6, (CX)
+	VMOVUPS   Y7, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y8, Y8
 	VMULPS    Y12, Y8, Y8
 	VCVTDQ2PS Y9, Y9
 	VMULPS    Y13, Y9, Y9
 	TESTQ     SI, SI
 	JZ        first4
-	VADDPS    (AX), Y8, Y8
-	VADDPS    32(AX), Y9, Y9
+	VADDPS    (CX), Y8, Y8
+	VADDPS    32(CX), Y9, Y9
 
 first4:
 	TESTQ        BX, BX
@@ -1413,17 +2139,17 @@ first4:
 	VMULPS       Y0, Y9, Y9
 
 plain4:
-	VMOVUPS   Y8, (AX)
-	VMOVUPS   Y9, 32(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Y8, (CX)
+	VMOVUPS   Y9, 32(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Y10, Y10
 	VMULPS    Y12, Y10, Y10
 	VCVTDQ2PS Y11, Y11
 	VMULPS    Y13, Y11, Y11
 	TESTQ     SI, SI
 	JZ        first5
-	VADDPS    (AX), Y10, Y10
-	VADDPS    32(AX), Y11, Y11
+	VADDPS    (CX), Y10, Y10
+	VADDPS    32(CX), Y11, Y11
 
 first5:
 	TESTQ        BX, BX
@@ -1433,14 +2159,14 @@ first5:
 	VMULPS       Y0, Y11, Y11
 
 plain5:
-	VMOVUPS Y10, (AX)
-	VMOVUPS Y11, 32(AX)
+	VMOVUPS Y10, (CX)
+	VMOVUPS Y11, 32(CX)
 	VZEROUPPER
 	RET
 
-// func panelF32x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, AVX512F
-TEXT ·panelF32x1AVX512(SB), NOSPLIT, $0-64
+// func panelF32x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panelF32x1AVX512(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -1453,256 +2179,226 @@ TEXT ·panelF32x1AVX512(SB), NOSPLIT, $0-64
 	SHLQ    $0x02, BX
 	MOVQ    k+48(FP), SI
 	MOVQ    add+56(FP), DI
+	MOVQ    next+64(FP), R8
+	MOVQ    hop+72(FP), R9
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
 	TESTQ   DI, DI
-	JZ      loop
+	JZ      begin
 	MOVQ    AX, DI
 	VMOVUPS (DI), Z0
 	VMOVUPS 64(DI), Z1
+	VMOVUPS 128(DI), Z2
+	VMOVUPS 192(DI), Z3
+
+begin:
+	SUBQ $0x02, SI
+	JL   rest
 
 loop:
-	VMOVUPS      (DX), Z2
-	VMOVUPS      64(DX), Z3
-	VBROADCASTSS (CX), Z4
-	VFMADD231PS  Z2, Z4, Z0
-	VFMADD231PS  Z3, Z4, Z1
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
+	VMOVUPS      (DX), Z4
+	VMOVUPS      64(DX), Z5
+	VMOVUPS      128(DX), Z6
+	VMOVUPS      192(DX), Z7
 	ADDQ         BX, DX
+	VBROADCASTSS (CX), Z8
+	VFMADD231PS  Z4, Z8, Z0
+	VFMADD231PS  Z5, Z8, Z1
+	VFMADD231PS  Z6, Z8, Z2
+	VFMADD231PS  Z7, Z8, Z3
+	VMOVUPS      (DX), Z4
+	VMOVUPS      64(DX), Z5
+	VMOVUPS      128(DX), Z6
+	VMOVUPS      192(DX), Z7
+	ADDQ         BX, DX
+	VBROADCASTSS 4(CX), Z8
+	VFMADD231PS  Z4, Z8, Z0
+	VFMADD231PS  Z5, Z8, Z1
+	VFMADD231PS  Z6, Z8, Z2
+	VFMADD231PS  Z7, Z8, Z3
+	ADDQ         $0x08, CX
+	SUBQ         $0x02, SI
+	JGE          loop
+
+rest:
+	ADDQ $0x02, SI
+	JZ   end
+
+one:
+	VMOVUPS      (DX), Z4
+	VMOVUPS      64(DX), Z5
+	VMOVUPS      128(DX), Z6
+	VMOVUPS      192(DX), Z7
+	ADDQ         BX, DX
+	VBROADCASTSS (CX), Z8
+	VFMADD231PS  Z4, Z8, Z0
+	VFMADD231PS  Z5, Z8, Z1
+	VFMADD231PS  Z6, Z8, Z2
+	VFMADD231PS  Z7, Z8, Z3
 	ADDQ         $0x04, CX
 	DECQ         SI
-	JNZ          loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
+	JNZ          one
+
+end:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
 	VZEROUPPER
 	RET
 
-// func panelInt8x1AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+// func panelInt8x1AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·panelInt8x1AVX512(SB), NOSPLIT, $0-88
+TEXT ·panelInt8x1AVX512(SB), NOSPLIT, $0-104
 	MOVQ         x+16(FP), AX
 	MOVQ         ldx+24(FP), CX
 	MOVQ         w+32(FP), CX
 	MOVQ         steps+40(FP), DX
-	MOVQ         next+80(FP), BX
-	MOVQ         init+48(FP), SI
-	VPBROADCASTD (SI), Z0
-	VPBROADCASTD (SI), Z1
-	SUBQ         $0x02, DX
-	JL           last
+	MOVQ         next+88(FP), BX
+	MOVQ         hop+96(FP), SI
+	MOVQ         init+56(FP), DI
+	MOVQ         acc+48(FP), R8
+	TESTQ        DI, DI
+	JZ           carry
+	VPBROADCASTD (DI), Z0
+	VPBROADCASTD (DI), Z1
+	VPBROADCASTD (DI), Z2
+	VPBROADCASTD (DI), Z3
+	JMP          begin
+
+carry:
+	VMOVDQU32 (R8), Z0
+	VMOVDQU32 64(R8), Z1
+	VMOVDQU32 128(R8), Z2
+	VMOVDQU32 192(R8), Z3
+
+begin:
+	SUBQ $0x04, DX
+	JL   rest
 
 loop:
 	PREFETCHT1   (BX)
-	ADDQ         $0x40, BX
-	VMOVDQU64    (CX), Z2
-	VMOVDQU64    64(CX), Z3
-	VPBROADCASTD (AX), Z4
-	VPDPBUSD     Z4, Z2, Z0
-	VPDPBUSD     Z4, Z3, Z1
-	VMOVDQU64    128(CX), Z2
-	VMOVDQU64    192(CX), Z3
-	VPBROADCASTD 4(AX), Z4
-	VPDPBUSD     Z4, Z2, Z0
-	VPDPBUSD     Z4, Z3, Z1
+	ADDQ         SI, BX
+	VMOVDQU32    (CX), Z4
+	VMOVDQU32    64(CX), Z5
+	VMOVDQU32    128(CX), Z6
+	VMOVDQU32    192(CX), Z7
+	VPBROADCASTD (AX), Z8
+	VPDPBUSD     Z8, Z4, Z0
+	VPDPBUSD     Z8, Z5, Z1
+	VPDPBUSD     Z8, Z6, Z2
+	VPDPBUSD     Z8, Z7, Z3
+	VMOVDQU32    256(CX), Z4
+	VMOVDQU32    320(CX), Z5
+	VMOVDQU32    384(CX), Z6
+	VMOVDQU32    448(CX), Z7
+	VPBROADCASTD 4(AX), Z8
+	VPDPBUSD     Z8, Z4, Z0
+	VPDPBUSD     Z8, Z5, Z1
+	VPDPBUSD     Z8, Z6, Z2
+	VPDPBUSD     Z8, Z7, Z3
+	VMOVDQU32    512(CX), Z4
+	VMOVDQU32    576(CX), Z5
+	VMOVDQU32    640(CX), Z6
+	VMOVDQU32    704(CX), Z7
+	VPBROADCASTD 8(AX), Z8
+	VPDPBUSD     Z8, Z4, Z0
+	VPDPBUSD     Z8, Z5, Z1
+	VPDPBUSD     Z8, Z6, Z2
+	VPDPBUSD     Z8, Z7, Z3
+	VMOVDQU32    768(CX), Z4
+	VMOVDQU32    832(CX), Z5
+	VMOVDQU32    896(CX), Z6
+	VMOVDQU32    960(CX), Z7
+	VPBROADCASTD 12(AX), Z8
+	VPDPBUSD     Z8, Z4, Z0
+	VPDPBUSD     Z8, Z5, Z1
+	VPDPBUSD     Z8, Z6, Z2
+	VPDPBUSD     Z8, Z7, Z3
+	ADDQ         $0x00000400, CX
+	ADDQ         $0x10, AX
+	SUBQ         $0x04, DX
+	JGE          loop
+
+rest:
+	ADDQ $0x04, DX
+	JZ   end
+
+one:
+	VMOVDQU32    (CX), Z4
+	VMOVDQU32    64(CX), Z5
+	VMOVDQU32    128(CX), Z6
+	VMOVDQU32    192(CX), Z7
+	VPBROADCASTD (AX), Z8
+	VPDPBUSD     Z8, Z4, Z0
+	VPDPBUSD     Z8, Z5, Z1
+	VPDPBUSD     Z8, Z6, Z2
+	VPDPBUSD     Z8, Z7, Z3
 	ADDQ         $0x00000100, CX
-	ADDQ         $0x08, AX
-	SUBQ         $0x02, DX
-	JGE          loop
+	ADDQ         $0x04, AX
+	DECQ         DX
+	JNZ          one
 
-last:
-	CMPQ         DX, $-1
-	JNE          scale
-	VMOVDQU64    (CX), Z2
-	VMOVDQU64    64(CX), Z3
-	VPBROADCASTD (AX), Z4
-	VPDPBUSD     Z4, Z2, Z0
-	VPDPBUSD     Z4, Z3, Z1
-
-scale:
-	MOVQ      y+0(FP), AX
-	MOVQ      ldy+8(FP), CX
-	SHLQ      $0x02, CX
-	MOVQ      scale+56(FP), CX
-	MOVQ      token+64(FP), DX
-	MOVQ      add+72(FP), BX
-	VMOVUPS   (CX), Z2
-	VMOVUPS   64(CX), Z3
-	VCVTDQ2PS Z0, Z0
-	VMULPS    Z2, Z0, Z0
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z3, Z1, Z1
-	TESTQ     BX, BX
-	JZ        first0
-	VADDPS    (AX), Z0, Z0
-	VADDPS    64(AX), Z1, Z1
-
-first0:
-	TESTQ        DX, DX
-	JZ           plain0
-	VBROADCASTSS (DX), Z2
-	VMULPS       Z2, Z0, Z0
-	VMULPS       Z2, Z1, Z1
-
-plain0:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
+end:
+	MOVQ      scale+64(FP), AX
+	TESTQ     AX, AX
+	JNZ       finish
+	VMOVDQU32 Z0, (R8)
+	VMOVDQU32 Z1, 64(R8)
+	VMOVDQU32 Z2, 128(R8)
+	VMOVDQU32 Z3, 192(R8)
 	VZEROUPPER
 	RET
 
-// func panelF32x2AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, AVX512F
-TEXT ·panelF32x2AVX512(SB), NOSPLIT, $0-64
-	MOVQ    y+0(FP), AX
-	MOVQ    ldy+8(FP), CX
-	SHLQ    $0x02, CX
-	MOVQ    x+16(FP), DX
-	MOVQ    ldx+24(FP), BX
-	ADDQ    BX, BX
-	ADDQ    BX, BX
-	MOVQ    w+32(FP), SI
-	MOVQ    ldw+40(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    k+48(FP), R8
-	MOVQ    add+56(FP), R9
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	TESTQ   R9, R9
-	JZ      loop
-	MOVQ    AX, R9
-	VMOVUPS (R9), Z0
-	VMOVUPS 64(R9), Z1
-	ADDQ    CX, R9
-	VMOVUPS (R9), Z2
-	VMOVUPS 64(R9), Z3
-
-loop:
-	VMOVUPS      (SI), Z4
-	VMOVUPS      64(SI), Z5
-	VBROADCASTSS (DX), Z6
-	VFMADD231PS  Z4, Z6, Z0
-	VFMADD231PS  Z5, Z6, Z1
-	VBROADCASTSS (DX)(BX*1), Z6
-	VFMADD231PS  Z4, Z6, Z2
-	VFMADD231PS  Z5, Z6, Z3
-	ADDQ         DI, SI
-	ADDQ         $0x04, DX
-	DECQ         R8
-	JNZ          loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	VZEROUPPER
-	RET
-
-// func panelInt8x2AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
-// Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·panelInt8x2AVX512(SB), NOSPLIT, $0-88
-	MOVQ         x+16(FP), AX
-	MOVQ         ldx+24(FP), CX
-	MOVQ         w+32(FP), DX
-	MOVQ         steps+40(FP), BX
-	MOVQ         next+80(FP), SI
-	MOVQ         init+48(FP), DI
-	VPBROADCASTD (DI), Z0
-	VPBROADCASTD (DI), Z1
-	VPBROADCASTD 4(DI), Z2
-	VPBROADCASTD 4(DI), Z3
-	SUBQ         $0x02, BX
-	JL           last
-
-loop:
-	PREFETCHT1   (SI)
-	ADDQ         $0x40, SI
-	VMOVDQU64    (DX), Z4
-	VMOVDQU64    64(DX), Z5
-	VPBROADCASTD (AX), Z6
-	VPDPBUSD     Z6, Z4, Z0
-	VPDPBUSD     Z6, Z5, Z1
-	VPBROADCASTD (AX)(CX*1), Z6
-	VPDPBUSD     Z6, Z4, Z2
-	VPDPBUSD     Z6, Z5, Z3
-	VMOVDQU64    128(DX), Z4
-	VMOVDQU64    192(DX), Z5
-	VPBROADCASTD 4(AX), Z6
-	VPDPBUSD     Z6, Z4, Z0
-	VPDPBUSD     Z6, Z5, Z1
-	VPBROADCASTD 4(AX)(CX*1), Z6
-	VPDPBUSD     Z6, Z4, Z2
-	VPDPBUSD     Z6, Z5, Z3
-	ADDQ         $0x00000100, DX
-	ADDQ         $0x08, AX
-	SUBQ         $0x02, BX
-	JGE          loop
-
-last:
-	CMPQ         BX, $-1
-	JNE          scale
-	VMOVDQU64    (DX), Z4
-	VMOVDQU64    64(DX), Z5
-	VPBROADCASTD (AX), Z6
-	VPDPBUSD     Z6, Z4, Z0
-	VPDPBUSD     Z6, Z5, Z1
-	VPBROADCASTD (AX)(CX*1), Z6
-	VPDPBUSD     Z6, Z4, Z2
-	VPDPBUSD     Z6, Z5, Z3
-
-scale:
-	MOVQ      y+0(FP), AX
-	MOVQ      ldy+8(FP), CX
-	SHLQ      $0x02, CX
-	MOVQ      scale+56(FP), DX
-	MOVQ      token+64(FP), BX
-	MOVQ      add+72(FP), SI
-	VMOVUPS   (DX), Z4
-	VMOVUPS   64(DX), Z5
+finish:
+	MOVQ      y+0(FP), CX
+	MOVQ      ldy+8(FP), DX
+	SHLQ      $0x02, DX
+	MOVQ      token+72(FP), DX
+	MOVQ      add+80(FP), BX
+	VMOVUPS   (AX), Z4
+	VMOVUPS   64(AX), Z5
+	VMOVUPS   128(AX), Z6
+	VMOVUPS   192(AX), Z7
 	VCVTDQ2PS Z0, Z0
 	VMULPS    Z4, Z0, Z0
 	VCVTDQ2PS Z1, Z1
 	VMULPS    Z5, Z1, Z1
-	TESTQ     SI, SI
+	VCVTDQ2PS Z2, Z2
+	VMULPS    Z6, Z2, Z2
+	VCVTDQ2PS Z3, Z3
+	VMULPS    Z7, Z3, Z3
+	TESTQ     BX, BX
 	JZ        first0
-	VADDPS    (AX), Z0, Z0
-	VADDPS    64(AX), Z1, Z1
+	VADDPS    (CX), Z0, Z0
+	VADDPS    64(CX), Z1, Z1
+	VADDPS    128(CX), Z2, Z2
+	VADDPS    192(CX), Z3, Z3
 
 first0:
-	TESTQ        BX, BX
+	TESTQ        DX, DX
 	JZ           plain0
-	VBROADCASTSS (BX), Z6
-	VMULPS       Z6, Z0, Z0
-	VMULPS       Z6, Z1, Z1
+	VBROADCASTSS (DX), Z4
+	VMULPS       Z4, Z0, Z0
+	VMULPS       Z4, Z1, Z1
+	VMULPS       Z4, Z2, Z2
+	VMULPS       Z4, Z3, Z3
 
 plain0:
-	VMOVUPS   Z0, (AX)
-	VMOVUPS   Z1, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z2, Z2
-	VMULPS    Z4, Z2, Z2
-	VCVTDQ2PS Z3, Z3
-	VMULPS    Z5, Z3, Z3
-	TESTQ     SI, SI
-	JZ        first1
-	VADDPS    (AX), Z2, Z2
-	VADDPS    64(AX), Z3, Z3
-
-first1:
-	TESTQ        BX, BX
-	JZ           plain1
-	VBROADCASTSS 4(BX), Z0
-	VMULPS       Z0, Z2, Z2
-	VMULPS       Z0, Z3, Z3
-
-plain1:
-	VMOVUPS Z2, (AX)
-	VMOVUPS Z3, 64(AX)
+	VMOVUPS Z0, (CX)
+	VMOVUPS Z1, 64(CX)
+	VMOVUPS Z2, 128(CX)
+	VMOVUPS Z3, 192(CX)
 	VZEROUPPER
 	RET
 
-// func panelF32x3AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, AVX512F
-TEXT ·panelF32x3AVX512(SB), NOSPLIT, $0-64
+// func panelF32x2AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panelF32x2AVX512(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -1715,617 +2411,271 @@ TEXT ·panelF32x3AVX512(SB), NOSPLIT, $0-64
 	SHLQ    $0x02, DI
 	MOVQ    k+48(FP), R8
 	MOVQ    add+56(FP), R9
+	MOVQ    next+64(FP), R10
+	MOVQ    hop+72(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
 	TESTQ   R9, R9
-	JZ      loop
+	JZ      begin
 	MOVQ    AX, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
-	ADDQ    CX, R9
-	VMOVUPS (R9), Z2
-	VMOVUPS 64(R9), Z3
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
 	ADDQ    CX, R9
 	VMOVUPS (R9), Z4
 	VMOVUPS 64(R9), Z5
+	VMOVUPS 128(R9), Z6
+	VMOVUPS 192(R9), Z7
+
+begin:
+	SUBQ $0x02, R8
+	JL   rest
 
 loop:
-	VMOVUPS      (SI), Z6
-	VMOVUPS      64(SI), Z7
-	VBROADCASTSS (DX), Z8
-	VFMADD231PS  Z6, Z8, Z0
-	VFMADD231PS  Z7, Z8, Z1
-	VBROADCASTSS (DX)(BX*1), Z8
-	VFMADD231PS  Z6, Z8, Z2
-	VFMADD231PS  Z7, Z8, Z3
-	VBROADCASTSS (DX)(BX*2), Z8
-	VFMADD231PS  Z6, Z8, Z4
-	VFMADD231PS  Z7, Z8, Z5
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
+	VMOVUPS      (SI), Z8
+	VMOVUPS      64(SI), Z9
+	VMOVUPS      128(SI), Z10
+	VMOVUPS      192(SI), Z11
 	ADDQ         DI, SI
+	VBROADCASTSS (DX), Z12
+	VFMADD231PS  Z8, Z12, Z0
+	VFMADD231PS  Z9, Z12, Z1
+	VFMADD231PS  Z10, Z12, Z2
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS (DX)(BX*1), Z12
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z9, Z12, Z5
+	VFMADD231PS  Z10, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z7
+	VMOVUPS      (SI), Z8
+	VMOVUPS      64(SI), Z9
+	VMOVUPS      128(SI), Z10
+	VMOVUPS      192(SI), Z11
+	ADDQ         DI, SI
+	VBROADCASTSS 4(DX), Z12
+	VFMADD231PS  Z8, Z12, Z0
+	VFMADD231PS  Z9, Z12, Z1
+	VFMADD231PS  Z10, Z12, Z2
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS 4(DX)(BX*1), Z12
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z9, Z12, Z5
+	VFMADD231PS  Z10, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z7
+	ADDQ         $0x08, DX
+	SUBQ         $0x02, R8
+	JGE          loop
+
+rest:
+	ADDQ $0x02, R8
+	JZ   end
+
+one:
+	VMOVUPS      (SI), Z8
+	VMOVUPS      64(SI), Z9
+	VMOVUPS      128(SI), Z10
+	VMOVUPS      192(SI), Z11
+	ADDQ         DI, SI
+	VBROADCASTSS (DX), Z12
+	VFMADD231PS  Z8, Z12, Z0
+	VFMADD231PS  Z9, Z12, Z1
+	VFMADD231PS  Z10, Z12, Z2
+	VFMADD231PS  Z11, Z12, Z3
+	VBROADCASTSS (DX)(BX*1), Z12
+	VFMADD231PS  Z8, Z12, Z4
+	VFMADD231PS  Z9, Z12, Z5
+	VFMADD231PS  Z10, Z12, Z6
+	VFMADD231PS  Z11, Z12, Z7
 	ADDQ         $0x04, DX
 	DECQ         R8
-	JNZ          loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
+	JNZ          one
+
+end:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
 	VZEROUPPER
 	RET
 
-// func panelInt8x3AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+// func panelInt8x2AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·panelInt8x3AVX512(SB), NOSPLIT, $0-88
+TEXT ·panelInt8x2AVX512(SB), NOSPLIT, $0-104
 	MOVQ         x+16(FP), AX
 	MOVQ         ldx+24(FP), CX
 	MOVQ         w+32(FP), DX
 	MOVQ         steps+40(FP), BX
-	MOVQ         next+80(FP), SI
-	MOVQ         init+48(FP), DI
-	VPBROADCASTD (DI), Z0
-	VPBROADCASTD (DI), Z1
-	VPBROADCASTD 4(DI), Z2
-	VPBROADCASTD 4(DI), Z3
-	VPBROADCASTD 8(DI), Z4
-	VPBROADCASTD 8(DI), Z5
-	SUBQ         $0x02, BX
-	JL           last
+	MOVQ         next+88(FP), SI
+	MOVQ         hop+96(FP), DI
+	MOVQ         init+56(FP), R8
+	MOVQ         acc+48(FP), R9
+	TESTQ        R8, R8
+	JZ           carry
+	VPBROADCASTD (R8), Z0
+	VPBROADCASTD (R8), Z1
+	VPBROADCASTD (R8), Z2
+	VPBROADCASTD (R8), Z3
+	VPBROADCASTD 4(R8), Z4
+	VPBROADCASTD 4(R8), Z5
+	VPBROADCASTD 4(R8), Z6
+	VPBROADCASTD 4(R8), Z7
+	JMP          begin
+
+carry:
+	VMOVDQU32 (R9), Z0
+	VMOVDQU32 64(R9), Z1
+	VMOVDQU32 128(R9), Z2
+	VMOVDQU32 192(R9), Z3
+	VMOVDQU32 256(R9), Z4
+	VMOVDQU32 320(R9), Z5
+	VMOVDQU32 384(R9), Z6
+	VMOVDQU32 448(R9), Z7
+
+begin:
+	SUBQ $0x04, BX
+	JL   rest
 
 loop:
 	PREFETCHT1   (SI)
-	ADDQ         $0x40, SI
-	VMOVDQU64    (DX), Z6
-	VMOVDQU64    64(DX), Z7
-	VPBROADCASTD (AX), Z8
-	VPDPBUSD     Z8, Z6, Z0
-	VPDPBUSD     Z8, Z7, Z1
-	VPBROADCASTD (AX)(CX*1), Z8
-	VPDPBUSD     Z8, Z6, Z2
-	VPDPBUSD     Z8, Z7, Z3
-	VPBROADCASTD (AX)(CX*2), Z8
-	VPDPBUSD     Z8, Z6, Z4
-	VPDPBUSD     Z8, Z7, Z5
-	VMOVDQU64    128(DX), Z6
-	VMOVDQU64    192(DX), Z7
-	VPBROADCASTD 4(AX), Z8
-	VPDPBUSD     Z8, Z6, Z0
-	VPDPBUSD     Z8, Z7, Z1
-	VPBROADCASTD 4(AX)(CX*1), Z8
-	VPDPBUSD     Z8, Z6, Z2
-	VPDPBUSD     Z8, Z7, Z3
-	VPBROADCASTD 4(AX)(CX*2), Z8
-	VPDPBUSD     Z8, Z6, Z4
-	VPDPBUSD     Z8, Z7, Z5
+	ADDQ         DI, SI
+	VMOVDQU32    (DX), Z8
+	VMOVDQU32    64(DX), Z9
+	VMOVDQU32    128(DX), Z10
+	VMOVDQU32    192(DX), Z11
+	VPBROADCASTD (AX), Z12
+	VPDPBUSD     Z12, Z8, Z0
+	VPDPBUSD     Z12, Z9, Z1
+	VPDPBUSD     Z12, Z10, Z2
+	VPDPBUSD     Z12, Z11, Z3
+	VPBROADCASTD (AX)(CX*1), Z12
+	VPDPBUSD     Z12, Z8, Z4
+	VPDPBUSD     Z12, Z9, Z5
+	VPDPBUSD     Z12, Z10, Z6
+	VPDPBUSD     Z12, Z11, Z7
+	VMOVDQU32    256(DX), Z8
+	VMOVDQU32    320(DX), Z9
+	VMOVDQU32    384(DX), Z10
+	VMOVDQU32    448(DX), Z11
+	VPBROADCASTD 4(AX), Z12
+	VPDPBUSD     Z12, Z8, Z0
+	VPDPBUSD     Z12, Z9, Z1
+	VPDPBUSD     Z12, Z10, Z2
+	VPDPBUSD     Z12, Z11, Z3
+	VPBROADCASTD 4(AX)(CX*1), Z12
+	VPDPBUSD     Z12, Z8, Z4
+	VPDPBUSD     Z12, Z9, Z5
+	VPDPBUSD     Z12, Z10, Z6
+	VPDPBUSD     Z12, Z11, Z7
+	VMOVDQU32    512(DX), Z8
+	VMOVDQU32    576(DX), Z9
+	VMOVDQU32    640(DX), Z10
+	VMOVDQU32    704(DX), Z11
+	VPBROADCASTD 8(AX), Z12
+	VPDPBUSD     Z12, Z8, Z0
+	VPDPBUSD     Z12, Z9, Z1
+	VPDPBUSD     Z12, Z10, Z2
+	VPDPBUSD     Z12, Z11, Z3
+	VPBROADCASTD 8(AX)(CX*1), Z12
+	VPDPBUSD     Z12, Z8, Z4
+	VPDPBUSD     Z12, Z9, Z5
+	VPDPBUSD     Z12, Z10, Z6
+	VPDPBUSD     Z12, Z11, Z7
+	VMOVDQU32    768(DX), Z8
+	VMOVDQU32    832(DX), Z9
+	VMOVDQU32    896(DX), Z10
+	VMOVDQU32    960(DX), Z11
+	VPBROADCASTD 12(AX), Z12
+	VPDPBUSD     Z12, Z8, Z0
+	VPDPBUSD     Z12, Z9, Z1
+	VPDPBUSD     Z12, Z10, Z2
+	VPDPBUSD     Z12, Z11, Z3
+	VPBROADCASTD 12(AX)(CX*1), Z12
+	VPDPBUSD     Z12, Z8, Z4
+	VPDPBUSD     Z12, Z9, Z5
+	VPDPBUSD     Z12, Z10, Z6
+	VPDPBUSD     Z12, Z11, Z7
+	ADDQ         $0x00000400, DX
+	ADDQ         $0x10, AX
+	SUBQ         $0x04, BX
+	JGE          loop
+
+rest:
+	ADDQ $0x04, BX
+	JZ   end
+
+one:
+	VMOVDQU32    (DX), Z8
+	VMOVDQU32    64(DX), Z9
+	VMOVDQU32    128(DX), Z10
+	VMOVDQU32    192(DX), Z11
+	VPBROADCASTD (AX), Z12
+	VPDPBUSD     Z12, Z8, Z0
+	VPDPBUSD     Z12, Z9, Z1
+	VPDPBUSD     Z12, Z10, Z2
+	VPDPBUSD     Z12, Z11, Z3
+	VPBROADCASTD (AX)(CX*1), Z12
+	VPDPBUSD     Z12, Z8, Z4
+	VPDPBUSD     Z12, Z9, Z5
+	VPDPBUSD     Z12, Z10, Z6
+	VPDPBUSD     Z12, Z11, Z7
 	ADDQ         $0x00000100, DX
-	ADDQ         $0x08, AX
-	SUBQ         $0x02, BX
-	JGE          loop
+	ADDQ         $0x04, AX
+	DECQ         BX
+	JNZ          one
 
-last:
-	CMPQ         BX, $-1
-	JNE          scale
-	VMOVDQU64    (DX), Z6
-	VMOVDQU64    64(DX), Z7
-	VPBROADCASTD (AX), Z8
-	VPDPBUSD     Z8, Z6, Z0
-	VPDPBUSD     Z8, Z7, Z1
-	VPBROADCASTD (AX)(CX*1), Z8
-	VPDPBUSD     Z8, Z6, Z2
-	VPDPBUSD     Z8, Z7, Z3
-	VPBROADCASTD (AX)(CX*2), Z8
-	VPDPBUSD     Z8, Z6, Z4
-	VPDPBUSD     Z8, Z7, Z5
-
-scale:
-	MOVQ      y+0(FP), AX
-	MOVQ      ldy+8(FP), CX
-	SHLQ      $0x02, CX
-	MOVQ      scale+56(FP), DX
-	MOVQ      token+64(FP), BX
-	MOVQ      add+72(FP), SI
-	VMOVUPS   (DX), Z6
-	VMOVUPS   64(DX), Z7
-	VCVTDQ2PS Z0, Z0
-	VMULPS    Z6, Z0, Z0
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z7, Z1, Z1
-	TESTQ     SI, SI
-	JZ        first0
-	VADDPS    (AX), Z0, Z0
-	VADDPS    64(AX), Z1, Z1
-
-first0:
-	TESTQ        BX, BX
-	JZ           plain0
-	VBROADCASTSS (BX), Z8
-	VMULPS       Z8, Z0, Z0
-	VMULPS       Z8, Z1, Z1
-
-plain0:
-	VMOVUPS   Z0, (AX)
-	VMOVUPS   Z1, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z2, Z2
-	VMULPS    Z6, Z2, Z2
-	VCVTDQ2PS Z3, Z3
-	VMULPS    Z7, Z3, Z3
-	TESTQ     SI, SI
-	JZ        first1
-	VADDPS    (AX), Z2, Z2
-	VADDPS    64(AX), Z3, Z3
-
-first1:
-	TESTQ        BX, BX
-	JZ           plain1
-	VBROADCASTSS 4(BX), Z0
-	VMULPS       Z0, Z2, Z2
-	VMULPS       Z0, Z3, Z3
-
-plain1:
-	VMOVUPS   Z2, (AX)
-	VMOVUPS   Z3, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z4, Z4
-	VMULPS    Z6, Z4, Z4
-	VCVTDQ2PS Z5, Z5
-	VMULPS    Z7, Z5, Z5
-	TESTQ     SI, SI
-	JZ        first2
-	VADDPS    (AX), Z4, Z4
-	VADDPS    64(AX), Z5, Z5
-
-first2:
-	TESTQ        BX, BX
-	JZ           plain2
-	VBROADCASTSS 8(BX), Z0
-	VMULPS       Z0, Z4, Z4
-	VMULPS       Z0, Z5, Z5
-
-plain2:
-	VMOVUPS Z4, (AX)
-	VMOVUPS Z5, 64(AX)
+end:
+	MOVQ      scale+64(FP), AX
+	TESTQ     AX, AX
+	JNZ       finish
+	VMOVDQU32 Z0, (R9)
+	VMOVDQU32 Z1, 64(R9)
+	VMOVDQU32 Z2, 128(R9)
+	VMOVDQU32 Z3, 192(R9)
+	VMOVDQU32 Z4, 256(R9)
+	VMOVDQU32 Z5, 320(R9)
+	VMOVDQU32 Z6, 384(R9)
+	VMOVDQU32 Z7, 448(R9)
 	VZEROUPPER
 	RET
 
-// func panelF32x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, AVX512F
-TEXT ·panelF32x4AVX512(SB), NOSPLIT, $0-64
-	MOVQ    y+0(FP), AX
-	MOVQ    ldy+8(FP), CX
-	SHLQ    $0x02, CX
-	MOVQ    x+16(FP), DX
-	MOVQ    ldx+24(FP), BX
-	ADDQ    BX, BX
-	ADDQ    BX, BX
-	LEAQ    (DX)(BX*2), SI
-	ADDQ    BX, SI
-	MOVQ    w+32(FP), DI
-	MOVQ    ldw+40(FP), R8
-	SHLQ    $0x02, R8
-	MOVQ    k+48(FP), R9
-	MOVQ    add+56(FP), R10
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	TESTQ   R10, R10
-	JZ      loop
-	MOVQ    AX, R10
-	VMOVUPS (R10), Z0
-	VMOVUPS 64(R10), Z1
-	ADDQ    CX, R10
-	VMOVUPS (R10), Z2
-	VMOVUPS 64(R10), Z3
-	ADDQ    CX, R10
-	VMOVUPS (R10), Z4
-	VMOVUPS 64(R10), Z5
-	ADDQ    CX, R10
-	VMOVUPS (R10), Z6
-	VMOVUPS 64(R10), Z7
-
-loop:
-	VMOVUPS      (DI), Z8
-	VMOVUPS      64(DI), Z9
-	VBROADCASTSS (DX), Z10
-	VFMADD231PS  Z8, Z10, Z0
-	VFMADD231PS  Z9, Z10, Z1
-	VBROADCASTSS (DX)(BX*1), Z10
-	VFMADD231PS  Z8, Z10, Z2
-	VFMADD231PS  Z9, Z10, Z3
-	VBROADCASTSS (DX)(BX*2), Z10
-	VFMADD231PS  Z8, Z10, Z4
-	VFMADD231PS  Z9, Z10, Z5
-	VBROADCASTSS (SI), Z10
-	VFMADD231PS  Z8, Z10, Z6
-	VFMADD231PS  Z9, Z10, Z7
-	ADDQ         R8, DI
-	ADDQ         $0x04, DX
-	ADDQ         $0x04, SI
-	DECQ         R9
-	JNZ          loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	VZEROUPPER
-	RET
-
-// func panelInt8x4AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
-// Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·panelInt8x4AVX512(SB), NOSPLIT, $0-88
-	MOVQ         x+16(FP), AX
-	MOVQ         ldx+24(FP), CX
-	LEAQ         (AX)(CX*2), DX
-	ADDQ         CX, DX
-	MOVQ         w+32(FP), BX
-	MOVQ         steps+40(FP), SI
-	MOVQ         next+80(FP), DI
-	MOVQ         init+48(FP), R8
-	VPBROADCASTD (R8), Z0
-	VPBROADCASTD (R8), Z1
-	VPBROADCASTD 4(R8), Z2
-	VPBROADCASTD 4(R8), Z3
-	VPBROADCASTD 8(R8), Z4
-	VPBROADCASTD 8(R8), Z5
-	VPBROADCASTD 12(R8), Z6
-	VPBROADCASTD 12(R8), Z7
-	SUBQ         $0x02, SI
-	JL           last
-
-loop:
-	PREFETCHT1   (DI)
-	ADDQ         $0x40, DI
-	VMOVDQU64    (BX), Z8
-	VMOVDQU64    64(BX), Z9
-	VPBROADCASTD (AX), Z10
-	VPDPBUSD     Z10, Z8, Z0
-	VPDPBUSD     Z10, Z9, Z1
-	VPBROADCASTD (AX)(CX*1), Z10
-	VPDPBUSD     Z10, Z8, Z2
-	VPDPBUSD     Z10, Z9, Z3
-	VPBROADCASTD (AX)(CX*2), Z10
-	VPDPBUSD     Z10, Z8, Z4
-	VPDPBUSD     Z10, Z9, Z5
-	VPBROADCASTD (DX), Z10
-	VPDPBUSD     Z10, Z8, Z6
-	VPDPBUSD     Z10, Z9, Z7
-	VMOVDQU64    128(BX), Z8
-	VMOVDQU64    192(BX), Z9
-	VPBROADCASTD 4(AX), Z10
-	VPDPBUSD     Z10, Z8, Z0
-	VPDPBUSD     Z10, Z9, Z1
-	VPBROADCASTD 4(AX)(CX*1), Z10
-	VPDPBUSD     Z10, Z8, Z2
-	VPDPBUSD     Z10, Z9, Z3
-	VPBROADCASTD 4(AX)(CX*2), Z10
-	VPDPBUSD     Z10, Z8, Z4
-	VPDPBUSD     Z10, Z9, Z5
-	VPBROADCASTD 4(DX), Z10
-	VPDPBUSD     Z10, Z8, Z6
-	VPDPBUSD     Z10, Z9, Z7
-	ADDQ         $0x00000100, BX
-	ADDQ         $0x08, AX
-	ADDQ         $0x08, DX
-	SUBQ         $0x02, SI
-	JGE          loop
-
-last:
-	CMPQ         SI, $-1
-	JNE          scale
-	VMOVDQU64    (BX), Z8
-	VMOVDQU64    64(BX), Z9
-	VPBROADCASTD (AX), Z10
-	VPDPBUSD     Z10, Z8, Z0
-	VPDPBUSD     Z10, Z9, Z1
-	VPBROADCASTD (AX)(CX*1), Z10
-	VPDPBUSD     Z10, Z8, Z2
-	VPDPBUSD     Z10, Z9, Z3
-	VPBROADCASTD (AX)(CX*2), Z10
-	VPDPBUSD     Z10, Z8, Z4
-	VPDPBUSD     Z10, Z9, Z5
-	VPBROADCASTD (DX), Z10
-	VPDPBUSD     Z10, Z8, Z6
-	VPDPBUSD     Z10, Z9, Z7
-
-scale:
-	MOVQ      y+0(FP), AX
-	MOVQ      ldy+8(FP), CX
-	SHLQ      $0x02, CX
-	MOVQ      scale+56(FP), DX
-	MOVQ      token+64(FP), BX
-	MOVQ      add+72(FP), SI
-	VMOVUPS   (DX), Z8
-	VMOVUPS   64(DX), Z9
+finish:
+	MOVQ      y+0(FP), CX
+	MOVQ      ldy+8(FP), DX
+	SHLQ      $0x02, DX
+	MOVQ      token+72(FP), BX
+	MOVQ      add+80(FP), SI
+	VMOVUPS   (AX), Z8
+	VMOVUPS   64(AX), Z9
+	VMOVUPS   128(AX), Z10
+	VMOVUPS   192(AX), Z11
 	VCVTDQ2PS Z0, Z0
 	VMULPS    Z8, Z0, Z0
 	VCVTDQ2PS Z1, Z1
 	VMULPS    Z9, Z1, Z1
-	TESTQ     SI, SI
-	JZ        first0
-	VADDPS    (AX), Z0, Z0
-	VADDPS    64(AX), Z1, Z1
-
-first0:
-	TESTQ        BX, BX
-	JZ           plain0
-	VBROADCASTSS (BX), Z10
-	VMULPS       Z10, Z0, Z0
-	VMULPS       Z10, Z1, Z1
-
-plain0:
-	VMOVUPS   Z0, (AX)
-	VMOVUPS   Z1, 64(AX)
-	ADDQ      CX, AX
 	VCVTDQ2PS Z2, Z2
-	VMULPS    Z8, Z2, Z2
+	VMULPS    Z10, Z2, Z2
 	VCVTDQ2PS Z3, Z3
-	VMULPS    Z9, Z3, Z3
-	TESTQ     SI, SI
-	JZ        first1
-	VADDPS    (AX), Z2, Z2
-	VADDPS    64(AX), Z3, Z3
-
-first1:
-	TESTQ        BX, BX
-	JZ           plain1
-	VBROADCASTSS 4(BX), Z0
-	VMULPS       Z0, Z2, Z2
-	VMULPS       Z0, Z3, Z3
-
-plain1:
-	VMOVUPS   Z2, (AX)
-	VMOVUPS   Z3, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z4, Z4
-	VMULPS    Z8, Z4, Z4
-	VCVTDQ2PS Z5, Z5
-	VMULPS    Z9, Z5, Z5
-	TESTQ     SI, SI
-	JZ        first2
-	VADDPS    (AX), Z4, Z4
-	VADDPS    64(AX), Z5, Z5
-
-first2:
-	TESTQ        BX, BX
-	JZ           plain2
-	VBROADCASTSS 8(BX), Z0
-	VMULPS       Z0, Z4, Z4
-	VMULPS       Z0, Z5, Z5
-
-plain2:
-	VMOVUPS   Z4, (AX)
-	VMOVUPS   Z5, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z6, Z6
-	VMULPS    Z8, Z6, Z6
-	VCVTDQ2PS Z7, Z7
-	VMULPS    Z9, Z7, Z7
-	TESTQ     SI, SI
-	JZ        first3
-	VADDPS    (AX), Z6, Z6
-	VADDPS    64(AX), Z7, Z7
-
-first3:
-	TESTQ        BX, BX
-	JZ           plain3
-	VBROADCASTSS 12(BX), Z0
-	VMULPS       Z0, Z6, Z6
-	VMULPS       Z0, Z7, Z7
-
-plain3:
-	VMOVUPS Z6, (AX)
-	VMOVUPS Z7, 64(AX)
-	VZEROUPPER
-	RET
-
-// func panelF32x5AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, AVX512F
-TEXT ·panelF32x5AVX512(SB), NOSPLIT, $0-64
-	MOVQ    y+0(FP), AX
-	MOVQ    ldy+8(FP), CX
-	SHLQ    $0x02, CX
-	MOVQ    x+16(FP), DX
-	MOVQ    ldx+24(FP), BX
-	ADDQ    BX, BX
-	ADDQ    BX, BX
-	LEAQ    (DX)(BX*2), SI
-	ADDQ    BX, SI
-	MOVQ    w+32(FP), DI
-	MOVQ    ldw+40(FP), R8
-	SHLQ    $0x02, R8
-	MOVQ    k+48(FP), R9
-	MOVQ    add+56(FP), R10
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	TESTQ   R10, R10
-	JZ      loop
-	MOVQ    AX, R10
-	VMOVUPS (R10), Z0
-	VMOVUPS 64(R10), Z1
-	ADDQ    CX, R10
-	VMOVUPS (R10), Z2
-	VMOVUPS 64(R10), Z3
-	ADDQ    CX, R10
-	VMOVUPS (R10), Z4
-	VMOVUPS 64(R10), Z5
-	ADDQ    CX, R10
-	VMOVUPS (R10), Z6
-	VMOVUPS 64(R10), Z7
-	ADDQ    CX, R10
-	VMOVUPS (R10), Z8
-	VMOVUPS 64(R10), Z9
-
-loop:
-	VMOVUPS      (DI), Z10
-	VMOVUPS      64(DI), Z11
-	VBROADCASTSS (DX), Z12
-	VFMADD231PS  Z10, Z12, Z0
-	VFMADD231PS  Z11, Z12, Z1
-	VBROADCASTSS (DX)(BX*1), Z12
-	VFMADD231PS  Z10, Z12, Z2
-	VFMADD231PS  Z11, Z12, Z3
-	VBROADCASTSS (DX)(BX*2), Z12
-	VFMADD231PS  Z10, Z12, Z4
-	VFMADD231PS  Z11, Z12, Z5
-	VBROADCASTSS (SI), Z12
-	VFMADD231PS  Z10, Z12, Z6
-	VFMADD231PS  Z11, Z12, Z7
-	VBROADCASTSS (SI)(BX*1), Z12
-	VFMADD231PS  Z10, Z12, Z8
-	VFMADD231PS  Z11, Z12, Z9
-	ADDQ         R8, DI
-	ADDQ         $0x04, DX
-	ADDQ         $0x04, SI
-	DECQ         R9
-	JNZ          loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	VZEROUPPER
-	RET
-
-// func panelInt8x5AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
-// Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·panelInt8x5AVX512(SB), NOSPLIT, $0-88
-	MOVQ         x+16(FP), AX
-	MOVQ         ldx+24(FP), CX
-	LEAQ         (AX)(CX*2), DX
-	ADDQ         CX, DX
-	MOVQ         w+32(FP), BX
-	MOVQ         steps+40(FP), SI
-	MOVQ         next+80(FP), DI
-	MOVQ         init+48(FP), R8
-	VPBROADCASTD (R8), Z0
-	VPBROADCASTD (R8), Z1
-	VPBROADCASTD 4(R8), Z2
-	VPBROADCASTD 4(R8), Z3
-	VPBROADCASTD 8(R8), Z4
-	VPBROADCASTD 8(R8), Z5
-	VPBROADCASTD 12(R8), Z6
-	VPBROADCASTD 12(R8), Z7
-	VPBROADCASTD 16(R8), Z8
-	VPBROADCASTD 16(R8), Z9
-	SUBQ         $0x02, SI
-	JL           last
-
-loop:
-	PREFETCHT1   (DI)
-	ADDQ         $0x40, DI
-	VMOVDQU64    (BX), Z10
-	VMOVDQU64    64(BX), Z11
-	VPBROADCASTD (AX), Z12
-	VPDPBUSD     Z12, Z10, Z0
-	VPDPBUSD     Z12, Z11, Z1
-	VPBROADCASTD (AX)(CX*1), Z12
-	VPDPBUSD     Z12, Z10, Z2
-	VPDPBUSD     Z12, Z11, Z3
-	VPBROADCASTD (AX)(CX*2), Z12
-	VPDPBUSD     Z12, Z10, Z4
-	VPDPBUSD     Z12, Z11, Z5
-	VPBROADCASTD (DX), Z12
-	VPDPBUSD     Z12, Z10, Z6
-	VPDPBUSD     Z12, Z11, Z7
-	VPBROADCASTD (DX)(CX*1), Z12
-	VPDPBUSD     Z12, Z10, Z8
-	VPDPBUSD     Z12, Z11, Z9
-	VMOVDQU64    128(BX), Z10
-	VMOVDQU64    192(BX), Z11
-	VPBROADCASTD 4(AX), Z12
-	VPDPBUSD     Z12, Z10, Z0
-	VPDPBUSD     Z12, Z11, Z1
-	VPBROADCASTD 4(AX)(CX*1), Z12
-	VPDPBUSD     Z12, Z10, Z2
-	VPDPBUSD     Z12, Z11, Z3
-	VPBROADCASTD 4(AX)(CX*2), Z12
-	VPDPBUSD     Z12, Z10, Z4
-	VPDPBUSD     Z12, Z11, Z5
-	VPBROADCASTD 4(DX), Z12
-	VPDPBUSD     Z12, Z10, Z6
-	VPDPBUSD     Z12, Z11, Z7
-	VPBROADCASTD 4(DX)(CX*1), Z12
-	VPDPBUSD     Z12, Z10, Z8
-	VPDPBUSD     Z12, Z11, Z9
-	ADDQ         $0x00000100, BX
-	ADDQ         $0x08, AX
-	ADDQ         $0x08, DX
-	SUBQ         $0x02, SI
-	JGE          loop
-
-last:
-	CMPQ         SI, $-1
-	JNE          scale
-	VMOVDQU64    (BX), Z10
-	VMOVDQU64    64(BX), Z11
-	VPBROADCASTD (AX), Z12
-	VPDPBUSD     Z12, Z10, Z0
-	VPDPBUSD     Z12, Z11, Z1
-	VPBROADCASTD (AX)(CX*1), Z12
-	VPDPBUSD     Z12, Z10, Z2
-	VPDPBUSD     Z12, Z11, Z3
-	VPBROADCASTD (AX)(CX*2), Z12
-	VPDPBUSD     Z12, Z10, Z4
-	VPDPBUSD     Z12, Z11, Z5
-	VPBROADCASTD (DX), Z12
-	VPDPBUSD     Z12, Z10, Z6
-	VPDPBUSD     Z12, Z11, Z7
-	VPBROADCASTD (DX)(CX*1), Z12
-	VPDPBUSD     Z12, Z10, Z8
-	VPDPBUSD     Z12, Z11, Z9
-
-scale:
-	MOVQ      y+0(FP), AX
-	MOVQ      ldy+8(FP), CX
-	SHLQ      $0x02, CX
-	MOVQ      scale+56(FP), DX
-	MOVQ      token+64(FP), BX
-	MOVQ      add+72(FP), SI
-	VMOVUPS   (DX), Z10
-	VMOVUPS   64(DX), Z11
-	VCVTDQ2PS Z0, Z0
-	VMULPS    Z10, Z0, Z0
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z11, Z1, Z1
+	VMULPS    Z11, Z3, Z3
 	TESTQ     SI, SI
 	JZ        first0
-	VADDPS    (AX), Z0, Z0
-	VADDPS    64(AX), Z1, Z1
+	VADDPS    (CX), Z0, Z0
+	VADDPS    64(CX), Z1, Z1
+	VADDPS    128(CX), Z2, Z2
+	VADDPS    192(CX), Z3, Z3
 
 first0:
 	TESTQ        BX, BX
@@ -2333,96 +2683,474 @@ first0:
 	VBROADCASTSS (BX), Z12
 	VMULPS       Z12, Z0, Z0
 	VMULPS       Z12, Z1, Z1
+	VMULPS       Z12, Z2, Z2
+	VMULPS       Z12, Z3, Z3
 
 plain0:
-	VMOVUPS   Z0, (AX)
-	VMOVUPS   Z1, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z2, Z2
-	VMULPS    Z10, Z2, Z2
-	VCVTDQ2PS Z3, Z3
-	VMULPS    Z11, Z3, Z3
-	TESTQ     SI, SI
-	JZ        first1
-	VADDPS    (AX), Z2, Z2
-	VADDPS    64(AX), Z3, Z3
-
-first1:
-	TESTQ        BX, BX
-	JZ           plain1
-	VBROADCASTSS 4(BX), Z0
-	VMULPS       Z0, Z2, Z2
-	VMULPS       Z0, Z3, Z3
-
-plain1:
-	VMOVUPS   Z2, (AX)
-	VMOVUPS   Z3, 64(AX)
-	ADDQ      CX, AX
+	VMOVUPS   Z0, (CX)
+	VMOVUPS   Z1, 64(CX)
+	VMOVUPS   Z2, 128(CX)
+	VMOVUPS   Z3, 192(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Z4, Z4
-	VMULPS    Z10, Z4, Z4
+	VMULPS    Z8, Z4, Z4
 	VCVTDQ2PS Z5, Z5
-	VMULPS    Z11, Z5, Z5
-	TESTQ     SI, SI
-	JZ        first2
-	VADDPS    (AX), Z4, Z4
-	VADDPS    64(AX), Z5, Z5
-
-first2:
-	TESTQ        BX, BX
-	JZ           plain2
-	VBROADCASTSS 8(BX), Z0
-	VMULPS       Z0, Z4, Z4
-	VMULPS       Z0, Z5, Z5
-
-plain2:
-	VMOVUPS   Z4, (AX)
-	VMOVUPS   Z5, 64(AX)
-	ADDQ      CX, AX
+	VMULPS    Z9, Z5, Z5
 	VCVTDQ2PS Z6, Z6
 	VMULPS    Z10, Z6, Z6
 	VCVTDQ2PS Z7, Z7
 	VMULPS    Z11, Z7, Z7
 	TESTQ     SI, SI
-	JZ        first3
-	VADDPS    (AX), Z6, Z6
-	VADDPS    64(AX), Z7, Z7
+	JZ        first1
+	VADDPS    (CX), Z4, Z4
+	VADDPS    64(CX), Z5, Z5
+	VADDPS    128(CX), Z6, Z6
+	VADDPS    192(CX), Z7, Z7
 
-first3:
+first1:
 	TESTQ        BX, BX
-	JZ           plain3
-	VBROADCASTSS 12(BX), Z0
+	JZ           plain1
+	VBROADCASTSS 4(BX), Z0
+	VMULPS       Z0, Z4, Z4
+	VMULPS       Z0, Z5, Z5
 	VMULPS       Z0, Z6, Z6
 	VMULPS       Z0, Z7, Z7
 
-plain3:
-	VMOVUPS   Z6, (AX)
-	VMOVUPS   Z7, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z8, Z8
-	VMULPS    Z10, Z8, Z8
-	VCVTDQ2PS Z9, Z9
-	VMULPS    Z11, Z9, Z9
-	TESTQ     SI, SI
-	JZ        first4
-	VADDPS    (AX), Z8, Z8
-	VADDPS    64(AX), Z9, Z9
-
-first4:
-	TESTQ        BX, BX
-	JZ           plain4
-	VBROADCASTSS 16(BX), Z0
-	VMULPS       Z0, Z8, Z8
-	VMULPS       Z0, Z9, Z9
-
-plain4:
-	VMOVUPS Z8, (AX)
-	VMOVUPS Z9, 64(AX)
+plain1:
+	VMOVUPS Z4, (CX)
+	VMOVUPS Z5, 64(CX)
+	VMOVUPS Z6, 128(CX)
+	VMOVUPS Z7, 192(CX)
 	VZEROUPPER
 	RET
 
-// func panelF32x6AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, AVX512F
-TEXT ·panelF32x6AVX512(SB), NOSPLIT, $0-64
+// func panelF32x3AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panelF32x3AVX512(SB), NOSPLIT, $0-80
+	MOVQ    y+0(FP), AX
+	MOVQ    ldy+8(FP), CX
+	SHLQ    $0x02, CX
+	MOVQ    x+16(FP), DX
+	MOVQ    ldx+24(FP), BX
+	ADDQ    BX, BX
+	ADDQ    BX, BX
+	MOVQ    w+32(FP), SI
+	MOVQ    ldw+40(FP), DI
+	SHLQ    $0x02, DI
+	MOVQ    k+48(FP), R8
+	MOVQ    add+56(FP), R9
+	MOVQ    next+64(FP), R10
+	MOVQ    hop+72(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	TESTQ   R9, R9
+	JZ      begin
+	MOVQ    AX, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+	ADDQ    CX, R9
+	VMOVUPS (R9), Z4
+	VMOVUPS 64(R9), Z5
+	VMOVUPS 128(R9), Z6
+	VMOVUPS 192(R9), Z7
+	ADDQ    CX, R9
+	VMOVUPS (R9), Z8
+	VMOVUPS 64(R9), Z9
+	VMOVUPS 128(R9), Z10
+	VMOVUPS 192(R9), Z11
+
+begin:
+	SUBQ $0x02, R8
+	JL   rest
+
+loop:
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
+	VMOVUPS      (SI), Z12
+	VMOVUPS      64(SI), Z13
+	VMOVUPS      128(SI), Z14
+	VMOVUPS      192(SI), Z15
+	ADDQ         DI, SI
+	VBROADCASTSS (DX), Z16
+	VFMADD231PS  Z12, Z16, Z0
+	VFMADD231PS  Z13, Z16, Z1
+	VFMADD231PS  Z14, Z16, Z2
+	VFMADD231PS  Z15, Z16, Z3
+	VBROADCASTSS (DX)(BX*1), Z16
+	VFMADD231PS  Z12, Z16, Z4
+	VFMADD231PS  Z13, Z16, Z5
+	VFMADD231PS  Z14, Z16, Z6
+	VFMADD231PS  Z15, Z16, Z7
+	VBROADCASTSS (DX)(BX*2), Z16
+	VFMADD231PS  Z12, Z16, Z8
+	VFMADD231PS  Z13, Z16, Z9
+	VFMADD231PS  Z14, Z16, Z10
+	VFMADD231PS  Z15, Z16, Z11
+	VMOVUPS      (SI), Z12
+	VMOVUPS      64(SI), Z13
+	VMOVUPS      128(SI), Z14
+	VMOVUPS      192(SI), Z15
+	ADDQ         DI, SI
+	VBROADCASTSS 4(DX), Z16
+	VFMADD231PS  Z12, Z16, Z0
+	VFMADD231PS  Z13, Z16, Z1
+	VFMADD231PS  Z14, Z16, Z2
+	VFMADD231PS  Z15, Z16, Z3
+	VBROADCASTSS 4(DX)(BX*1), Z16
+	VFMADD231PS  Z12, Z16, Z4
+	VFMADD231PS  Z13, Z16, Z5
+	VFMADD231PS  Z14, Z16, Z6
+	VFMADD231PS  Z15, Z16, Z7
+	VBROADCASTSS 4(DX)(BX*2), Z16
+	VFMADD231PS  Z12, Z16, Z8
+	VFMADD231PS  Z13, Z16, Z9
+	VFMADD231PS  Z14, Z16, Z10
+	VFMADD231PS  Z15, Z16, Z11
+	ADDQ         $0x08, DX
+	SUBQ         $0x02, R8
+	JGE          loop
+
+rest:
+	ADDQ $0x02, R8
+	JZ   end
+
+one:
+	VMOVUPS      (SI), Z12
+	VMOVUPS      64(SI), Z13
+	VMOVUPS      128(SI), Z14
+	VMOVUPS      192(SI), Z15
+	ADDQ         DI, SI
+	VBROADCASTSS (DX), Z16
+	VFMADD231PS  Z12, Z16, Z0
+	VFMADD231PS  Z13, Z16, Z1
+	VFMADD231PS  Z14, Z16, Z2
+	VFMADD231PS  Z15, Z16, Z3
+	VBROADCASTSS (DX)(BX*1), Z16
+	VFMADD231PS  Z12, Z16, Z4
+	VFMADD231PS  Z13, Z16, Z5
+	VFMADD231PS  Z14, Z16, Z6
+	VFMADD231PS  Z15, Z16, Z7
+	VBROADCASTSS (DX)(BX*2), Z16
+	VFMADD231PS  Z12, Z16, Z8
+	VFMADD231PS  Z13, Z16, Z9
+	VFMADD231PS  Z14, Z16, Z10
+	VFMADD231PS  Z15, Z16, Z11
+	ADDQ         $0x04, DX
+	DECQ         R8
+	JNZ          one
+
+end:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VMOVUPS Z10, 128(AX)
+	VMOVUPS Z11, 192(AX)
+	VZEROUPPER
+	RET
+
+// func panelInt8x3AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+// Requires: AVX, AVX512F, AVX512VNNI, MMX+
+TEXT ·panelInt8x3AVX512(SB), NOSPLIT, $0-104
+	MOVQ         x+16(FP), AX
+	MOVQ         ldx+24(FP), CX
+	MOVQ         w+32(FP), DX
+	MOVQ         steps+40(FP), BX
+	MOVQ         next+88(FP), SI
+	MOVQ         hop+96(FP), DI
+	MOVQ         init+56(FP), R8
+	MOVQ         acc+48(FP), R9
+	TESTQ        R8, R8
+	JZ           carry
+	VPBROADCASTD (R8), Z0
+	VPBROADCASTD (R8), Z1
+	VPBROADCASTD (R8), Z2
+	VPBROADCASTD (R8), Z3
+	VPBROADCASTD 4(R8), Z4
+	VPBROADCASTD 4(R8), Z5
+	VPBROADCASTD 4(R8), Z6
+	VPBROADCASTD 4(R8), Z7
+	VPBROADCASTD 8(R8), Z8
+	VPBROADCASTD 8(R8), Z9
+	VPBROADCASTD 8(R8), Z10
+	VPBROADCASTD 8(R8), Z11
+	JMP          begin
+
+carry:
+	VMOVDQU32 (R9), Z0
+	VMOVDQU32 64(R9), Z1
+	VMOVDQU32 128(R9), Z2
+	VMOVDQU32 192(R9), Z3
+	VMOVDQU32 256(R9), Z4
+	VMOVDQU32 320(R9), Z5
+	VMOVDQU32 384(R9), Z6
+	VMOVDQU32 448(R9), Z7
+	VMOVDQU32 512(R9), Z8
+	VMOVDQU32 576(R9), Z9
+	VMOVDQU32 640(R9), Z10
+	VMOVDQU32 704(R9), Z11
+
+begin:
+	SUBQ $0x04, BX
+	JL   rest
+
+loop:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
+	VMOVDQU32    (DX), Z12
+	VMOVDQU32    64(DX), Z13
+	VMOVDQU32    128(DX), Z14
+	VMOVDQU32    192(DX), Z15
+	VPBROADCASTD (AX), Z16
+	VPDPBUSD     Z16, Z12, Z0
+	VPDPBUSD     Z16, Z13, Z1
+	VPDPBUSD     Z16, Z14, Z2
+	VPDPBUSD     Z16, Z15, Z3
+	VPBROADCASTD (AX)(CX*1), Z16
+	VPDPBUSD     Z16, Z12, Z4
+	VPDPBUSD     Z16, Z13, Z5
+	VPDPBUSD     Z16, Z14, Z6
+	VPDPBUSD     Z16, Z15, Z7
+	VPBROADCASTD (AX)(CX*2), Z16
+	VPDPBUSD     Z16, Z12, Z8
+	VPDPBUSD     Z16, Z13, Z9
+	VPDPBUSD     Z16, Z14, Z10
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU32    256(DX), Z12
+	VMOVDQU32    320(DX), Z13
+	VMOVDQU32    384(DX), Z14
+	VMOVDQU32    448(DX), Z15
+	VPBROADCASTD 4(AX), Z16
+	VPDPBUSD     Z16, Z12, Z0
+	VPDPBUSD     Z16, Z13, Z1
+	VPDPBUSD     Z16, Z14, Z2
+	VPDPBUSD     Z16, Z15, Z3
+	VPBROADCASTD 4(AX)(CX*1), Z16
+	VPDPBUSD     Z16, Z12, Z4
+	VPDPBUSD     Z16, Z13, Z5
+	VPDPBUSD     Z16, Z14, Z6
+	VPDPBUSD     Z16, Z15, Z7
+	VPBROADCASTD 4(AX)(CX*2), Z16
+	VPDPBUSD     Z16, Z12, Z8
+	VPDPBUSD     Z16, Z13, Z9
+	VPDPBUSD     Z16, Z14, Z10
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU32    512(DX), Z12
+	VMOVDQU32    576(DX), Z13
+	VMOVDQU32    640(DX), Z14
+	VMOVDQU32    704(DX), Z15
+	VPBROADCASTD 8(AX), Z16
+	VPDPBUSD     Z16, Z12, Z0
+	VPDPBUSD     Z16, Z13, Z1
+	VPDPBUSD     Z16, Z14, Z2
+	VPDPBUSD     Z16, Z15, Z3
+	VPBROADCASTD 8(AX)(CX*1), Z16
+	VPDPBUSD     Z16, Z12, Z4
+	VPDPBUSD     Z16, Z13, Z5
+	VPDPBUSD     Z16, Z14, Z6
+	VPDPBUSD     Z16, Z15, Z7
+	VPBROADCASTD 8(AX)(CX*2), Z16
+	VPDPBUSD     Z16, Z12, Z8
+	VPDPBUSD     Z16, Z13, Z9
+	VPDPBUSD     Z16, Z14, Z10
+	VPDPBUSD     Z16, Z15, Z11
+	VMOVDQU32    768(DX), Z12
+	VMOVDQU32    832(DX), Z13
+	VMOVDQU32    896(DX), Z14
+	VMOVDQU32    960(DX), Z15
+	VPBROADCASTD 12(AX), Z16
+	VPDPBUSD     Z16, Z12, Z0
+	VPDPBUSD     Z16, Z13, Z1
+	VPDPBUSD     Z16, Z14, Z2
+	VPDPBUSD     Z16, Z15, Z3
+	VPBROADCASTD 12(AX)(CX*1), Z16
+	VPDPBUSD     Z16, Z12, Z4
+	VPDPBUSD     Z16, Z13, Z5
+	VPDPBUSD     Z16, Z14, Z6
+	VPDPBUSD     Z16, Z15, Z7
+	VPBROADCASTD 12(AX)(CX*2), Z16
+	VPDPBUSD     Z16, Z12, Z8
+	VPDPBUSD     Z16, Z13, Z9
+	VPDPBUSD     Z16, Z14, Z10
+	VPDPBUSD     Z16, Z15, Z11
+	ADDQ         $0x00000400, DX
+	ADDQ         $0x10, AX
+	SUBQ         $0x04, BX
+	JGE          loop
+
+rest:
+	ADDQ $0x04, BX
+	JZ   end
+
+one:
+	VMOVDQU32    (DX), Z12
+	VMOVDQU32    64(DX), Z13
+	VMOVDQU32    128(DX), Z14
+	VMOVDQU32    192(DX), Z15
+	VPBROADCASTD (AX), Z16
+	VPDPBUSD     Z16, Z12, Z0
+	VPDPBUSD     Z16, Z13, Z1
+	VPDPBUSD     Z16, Z14, Z2
+	VPDPBUSD     Z16, Z15, Z3
+	VPBROADCASTD (AX)(CX*1), Z16
+	VPDPBUSD     Z16, Z12, Z4
+	VPDPBUSD     Z16, Z13, Z5
+	VPDPBUSD     Z16, Z14, Z6
+	VPDPBUSD     Z16, Z15, Z7
+	VPBROADCASTD (AX)(CX*2), Z16
+	VPDPBUSD     Z16, Z12, Z8
+	VPDPBUSD     Z16, Z13, Z9
+	VPDPBUSD     Z16, Z14, Z10
+	VPDPBUSD     Z16, Z15, Z11
+	ADDQ         $0x00000100, DX
+	ADDQ         $0x04, AX
+	DECQ         BX
+	JNZ          one
+
+end:
+	MOVQ      scale+64(FP), AX
+	TESTQ     AX, AX
+	JNZ       finish
+	VMOVDQU32 Z0, (R9)
+	VMOVDQU32 Z1, 64(R9)
+	VMOVDQU32 Z2, 128(R9)
+	VMOVDQU32 Z3, 192(R9)
+	VMOVDQU32 Z4, 256(R9)
+	VMOVDQU32 Z5, 320(R9)
+	VMOVDQU32 Z6, 384(R9)
+	VMOVDQU32 Z7, 448(R9)
+	VMOVDQU32 Z8, 512(R9)
+	VMOVDQU32 Z9, 576(R9)
+	VMOVDQU32 Z10, 640(R9)
+	VMOVDQU32 Z11, 704(R9)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ      y+0(FP), CX
+	MOVQ      ldy+8(FP), DX
+	SHLQ      $0x02, DX
+	MOVQ      token+72(FP), BX
+	MOVQ      add+80(FP), SI
+	VMOVUPS   (AX), Z12
+	VMOVUPS   64(AX), Z13
+	VMOVUPS   128(AX), Z14
+	VMOVUPS   192(AX), Z15
+	VCVTDQ2PS Z0, Z0
+	VMULPS    Z12, Z0, Z0
+	VCVTDQ2PS Z1, Z1
+	VMULPS    Z13, Z1, Z1
+	VCVTDQ2PS Z2, Z2
+	VMULPS    Z14, Z2, Z2
+	VCVTDQ2PS Z3, Z3
+	VMULPS    Z15, Z3, Z3
+	TESTQ     SI, SI
+	JZ        first0
+	VADDPS    (CX), Z0, Z0
+	VADDPS    64(CX), Z1, Z1
+	VADDPS    128(CX), Z2, Z2
+	VADDPS    192(CX), Z3, Z3
+
+first0:
+	TESTQ        BX, BX
+	JZ           plain0
+	VBROADCASTSS (BX), Z16
+	VMULPS       Z16, Z0, Z0
+	VMULPS       Z16, Z1, Z1
+	VMULPS       Z16, Z2, Z2
+	VMULPS       Z16, Z3, Z3
+
+plain0:
+	VMOVUPS   Z0, (CX)
+	VMOVUPS   Z1, 64(CX)
+	VMOVUPS   Z2, 128(CX)
+	VMOVUPS   Z3, 192(CX)
+	ADDQ      DX, CX
+	VCVTDQ2PS Z4, Z4
+	VMULPS    Z12, Z4, Z4
+	VCVTDQ2PS Z5, Z5
+	VMULPS    Z13, Z5, Z5
+	VCVTDQ2PS Z6, Z6
+	VMULPS    Z14, Z6, Z6
+	VCVTDQ2PS Z7, Z7
+	VMULPS    Z15, Z7, Z7
+	TESTQ     SI, SI
+	JZ        first1
+	VADDPS    (CX), Z4, Z4
+	VADDPS    64(CX), Z5, Z5
+	VADDPS    128(CX), Z6, Z6
+	VADDPS    192(CX), Z7, Z7
+
+first1:
+	TESTQ        BX, BX
+	JZ           plain1
+	VBROADCASTSS 4(BX), Z0
+	VMULPS       Z0, Z4, Z4
+	VMULPS       Z0, Z5, Z5
+	VMULPS       Z0, Z6, Z6
+	VMULPS       Z0, Z7, Z7
+
+plain1:
+	VMOVUPS   Z4, (CX)
+	VMOVUPS   Z5, 64(CX)
+	VMOVUPS   Z6, 128(CX)
+	VMOVUPS   Z7, 192(CX)
+	ADDQ      DX, CX
+	VCVTDQ2PS Z8, Z8
+	VMULPS    Z12, Z8, Z8
+	VCVTDQ2PS Z9, Z9
+	VMULPS    Z13, Z9, Z9
+	VCVTDQ2PS Z10, Z10
+	VMULPS    Z14, Z10, Z10
+	VCVTDQ2PS Z11, Z11
+	VMULPS    Z15, Z11, Z11
+	TESTQ     SI, SI
+	JZ        first2
+	VADDPS    (CX), Z8, Z8
+	VADDPS    64(CX), Z9, Z9
+	VADDPS    128(CX), Z10, Z10
+	VADDPS    192(CX), Z11, Z11
+
+first2:
+	TESTQ        BX, BX
+	JZ           plain2
+	VBROADCASTSS 8(BX), Z0
+	VMULPS       Z0, Z8, Z8
+	VMULPS       Z0, Z9, Z9
+	VMULPS       Z0, Z10, Z10
+	VMULPS       Z0, Z11, Z11
+
+plain2:
+	VMOVUPS Z8, (CX)
+	VMOVUPS Z9, 64(CX)
+	VMOVUPS Z10, 128(CX)
+	VMOVUPS Z11, 192(CX)
+	VZEROUPPER
+	RET
+
+// func panelF32x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panelF32x4AVX512(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -2437,6 +3165,8 @@ TEXT ·panelF32x6AVX512(SB), NOSPLIT, $0-64
 	SHLQ    $0x02, R8
 	MOVQ    k+48(FP), R9
 	MOVQ    add+56(FP), R10
+	MOVQ    next+64(FP), R11
+	MOVQ    hop+72(FP), R12
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -2449,1096 +3179,1130 @@ TEXT ·panelF32x6AVX512(SB), NOSPLIT, $0-64
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
 	TESTQ   R10, R10
-	JZ      loop
+	JZ      begin
 	MOVQ    AX, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
-	ADDQ    CX, R10
-	VMOVUPS (R10), Z2
-	VMOVUPS 64(R10), Z3
+	VMOVUPS 128(R10), Z2
+	VMOVUPS 192(R10), Z3
 	ADDQ    CX, R10
 	VMOVUPS (R10), Z4
 	VMOVUPS 64(R10), Z5
-	ADDQ    CX, R10
-	VMOVUPS (R10), Z6
-	VMOVUPS 64(R10), Z7
+	VMOVUPS 128(R10), Z6
+	VMOVUPS 192(R10), Z7
 	ADDQ    CX, R10
 	VMOVUPS (R10), Z8
 	VMOVUPS 64(R10), Z9
+	VMOVUPS 128(R10), Z10
+	VMOVUPS 192(R10), Z11
 	ADDQ    CX, R10
-	VMOVUPS (R10), Z10
-	VMOVUPS 64(R10), Z11
+	VMOVUPS (R10), Z12
+	VMOVUPS 64(R10), Z13
+	VMOVUPS 128(R10), Z14
+	VMOVUPS 192(R10), Z15
+
+begin:
+	SUBQ $0x02, R9
+	JL   rest
 
 loop:
-	VMOVUPS      (DI), Z12
-	VMOVUPS      64(DI), Z13
-	VBROADCASTSS (DX), Z14
-	VFMADD231PS  Z12, Z14, Z0
-	VFMADD231PS  Z13, Z14, Z1
-	VBROADCASTSS (DX)(BX*1), Z14
-	VFMADD231PS  Z12, Z14, Z2
-	VFMADD231PS  Z13, Z14, Z3
-	VBROADCASTSS (DX)(BX*2), Z14
-	VFMADD231PS  Z12, Z14, Z4
-	VFMADD231PS  Z13, Z14, Z5
-	VBROADCASTSS (SI), Z14
-	VFMADD231PS  Z12, Z14, Z6
-	VFMADD231PS  Z13, Z14, Z7
-	VBROADCASTSS (SI)(BX*1), Z14
-	VFMADD231PS  Z12, Z14, Z8
-	VFMADD231PS  Z13, Z14, Z9
-	VBROADCASTSS (SI)(BX*2), Z14
-	VFMADD231PS  Z12, Z14, Z10
-	VFMADD231PS  Z13, Z14, Z11
+	PREFETCHT1   (R11)
+	ADDQ         R12, R11
+	VMOVUPS      (DI), Z16
+	VMOVUPS      64(DI), Z17
+	VMOVUPS      128(DI), Z18
+	VMOVUPS      192(DI), Z19
 	ADDQ         R8, DI
+	VBROADCASTSS (DX), Z20
+	VFMADD231PS  Z16, Z20, Z0
+	VFMADD231PS  Z17, Z20, Z1
+	VFMADD231PS  Z18, Z20, Z2
+	VFMADD231PS  Z19, Z20, Z3
+	VBROADCASTSS (DX)(BX*1), Z20
+	VFMADD231PS  Z16, Z20, Z4
+	VFMADD231PS  Z17, Z20, Z5
+	VFMADD231PS  Z18, Z20, Z6
+	VFMADD231PS  Z19, Z20, Z7
+	VBROADCASTSS (DX)(BX*2), Z20
+	VFMADD231PS  Z16, Z20, Z8
+	VFMADD231PS  Z17, Z20, Z9
+	VFMADD231PS  Z18, Z20, Z10
+	VFMADD231PS  Z19, Z20, Z11
+	VBROADCASTSS (SI), Z20
+	VFMADD231PS  Z16, Z20, Z12
+	VFMADD231PS  Z17, Z20, Z13
+	VFMADD231PS  Z18, Z20, Z14
+	VFMADD231PS  Z19, Z20, Z15
+	VMOVUPS      (DI), Z16
+	VMOVUPS      64(DI), Z17
+	VMOVUPS      128(DI), Z18
+	VMOVUPS      192(DI), Z19
+	ADDQ         R8, DI
+	VBROADCASTSS 4(DX), Z20
+	VFMADD231PS  Z16, Z20, Z0
+	VFMADD231PS  Z17, Z20, Z1
+	VFMADD231PS  Z18, Z20, Z2
+	VFMADD231PS  Z19, Z20, Z3
+	VBROADCASTSS 4(DX)(BX*1), Z20
+	VFMADD231PS  Z16, Z20, Z4
+	VFMADD231PS  Z17, Z20, Z5
+	VFMADD231PS  Z18, Z20, Z6
+	VFMADD231PS  Z19, Z20, Z7
+	VBROADCASTSS 4(DX)(BX*2), Z20
+	VFMADD231PS  Z16, Z20, Z8
+	VFMADD231PS  Z17, Z20, Z9
+	VFMADD231PS  Z18, Z20, Z10
+	VFMADD231PS  Z19, Z20, Z11
+	VBROADCASTSS 4(SI), Z20
+	VFMADD231PS  Z16, Z20, Z12
+	VFMADD231PS  Z17, Z20, Z13
+	VFMADD231PS  Z18, Z20, Z14
+	VFMADD231PS  Z19, Z20, Z15
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, SI
+	SUBQ         $0x02, R9
+	JGE          loop
+
+rest:
+	ADDQ $0x02, R9
+	JZ   end
+
+one:
+	VMOVUPS      (DI), Z16
+	VMOVUPS      64(DI), Z17
+	VMOVUPS      128(DI), Z18
+	VMOVUPS      192(DI), Z19
+	ADDQ         R8, DI
+	VBROADCASTSS (DX), Z20
+	VFMADD231PS  Z16, Z20, Z0
+	VFMADD231PS  Z17, Z20, Z1
+	VFMADD231PS  Z18, Z20, Z2
+	VFMADD231PS  Z19, Z20, Z3
+	VBROADCASTSS (DX)(BX*1), Z20
+	VFMADD231PS  Z16, Z20, Z4
+	VFMADD231PS  Z17, Z20, Z5
+	VFMADD231PS  Z18, Z20, Z6
+	VFMADD231PS  Z19, Z20, Z7
+	VBROADCASTSS (DX)(BX*2), Z20
+	VFMADD231PS  Z16, Z20, Z8
+	VFMADD231PS  Z17, Z20, Z9
+	VFMADD231PS  Z18, Z20, Z10
+	VFMADD231PS  Z19, Z20, Z11
+	VBROADCASTSS (SI), Z20
+	VFMADD231PS  Z16, Z20, Z12
+	VFMADD231PS  Z17, Z20, Z13
+	VFMADD231PS  Z18, Z20, Z14
+	VFMADD231PS  Z19, Z20, Z15
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, SI
 	DECQ         R9
-	JNZ          loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
+	JNZ          one
+
+end:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VMOVUPS Z10, 128(AX)
+	VMOVUPS Z11, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	VMOVUPS Z14, 128(AX)
+	VMOVUPS Z15, 192(AX)
 	VZEROUPPER
 	RET
 
-// func panelInt8x6AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+// func panelInt8x4AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·panelInt8x6AVX512(SB), NOSPLIT, $0-88
+TEXT ·panelInt8x4AVX512(SB), NOSPLIT, $0-104
 	MOVQ         x+16(FP), AX
 	MOVQ         ldx+24(FP), CX
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         CX, DX
 	MOVQ         w+32(FP), BX
 	MOVQ         steps+40(FP), SI
-	MOVQ         next+80(FP), DI
-	MOVQ         init+48(FP), R8
-	VPBROADCASTD (R8), Z0
-	VPBROADCASTD (R8), Z1
-	VPBROADCASTD 4(R8), Z2
-	VPBROADCASTD 4(R8), Z3
-	VPBROADCASTD 8(R8), Z4
-	VPBROADCASTD 8(R8), Z5
-	VPBROADCASTD 12(R8), Z6
-	VPBROADCASTD 12(R8), Z7
-	VPBROADCASTD 16(R8), Z8
-	VPBROADCASTD 16(R8), Z9
-	VPBROADCASTD 20(R8), Z10
-	VPBROADCASTD 20(R8), Z11
-	SUBQ         $0x02, SI
-	JL           last
+	MOVQ         next+88(FP), DI
+	MOVQ         hop+96(FP), R8
+	MOVQ         init+56(FP), R9
+	MOVQ         acc+48(FP), R10
+	TESTQ        R9, R9
+	JZ           carry
+	VPBROADCASTD (R9), Z0
+	VPBROADCASTD (R9), Z1
+	VPBROADCASTD (R9), Z2
+	VPBROADCASTD (R9), Z3
+	VPBROADCASTD 4(R9), Z4
+	VPBROADCASTD 4(R9), Z5
+	VPBROADCASTD 4(R9), Z6
+	VPBROADCASTD 4(R9), Z7
+	VPBROADCASTD 8(R9), Z8
+	VPBROADCASTD 8(R9), Z9
+	VPBROADCASTD 8(R9), Z10
+	VPBROADCASTD 8(R9), Z11
+	VPBROADCASTD 12(R9), Z12
+	VPBROADCASTD 12(R9), Z13
+	VPBROADCASTD 12(R9), Z14
+	VPBROADCASTD 12(R9), Z15
+	JMP          begin
+
+carry:
+	VMOVDQU32 (R10), Z0
+	VMOVDQU32 64(R10), Z1
+	VMOVDQU32 128(R10), Z2
+	VMOVDQU32 192(R10), Z3
+	VMOVDQU32 256(R10), Z4
+	VMOVDQU32 320(R10), Z5
+	VMOVDQU32 384(R10), Z6
+	VMOVDQU32 448(R10), Z7
+	VMOVDQU32 512(R10), Z8
+	VMOVDQU32 576(R10), Z9
+	VMOVDQU32 640(R10), Z10
+	VMOVDQU32 704(R10), Z11
+	VMOVDQU32 768(R10), Z12
+	VMOVDQU32 832(R10), Z13
+	VMOVDQU32 896(R10), Z14
+	VMOVDQU32 960(R10), Z15
+
+begin:
+	SUBQ $0x04, SI
+	JL   rest
 
 loop:
 	PREFETCHT1   (DI)
-	ADDQ         $0x40, DI
-	VMOVDQU64    (BX), Z12
-	VMOVDQU64    64(BX), Z13
-	VPBROADCASTD (AX), Z14
-	VPDPBUSD     Z14, Z12, Z0
-	VPDPBUSD     Z14, Z13, Z1
-	VPBROADCASTD (AX)(CX*1), Z14
-	VPDPBUSD     Z14, Z12, Z2
-	VPDPBUSD     Z14, Z13, Z3
-	VPBROADCASTD (AX)(CX*2), Z14
-	VPDPBUSD     Z14, Z12, Z4
-	VPDPBUSD     Z14, Z13, Z5
-	VPBROADCASTD (DX), Z14
-	VPDPBUSD     Z14, Z12, Z6
-	VPDPBUSD     Z14, Z13, Z7
-	VPBROADCASTD (DX)(CX*1), Z14
-	VPDPBUSD     Z14, Z12, Z8
-	VPDPBUSD     Z14, Z13, Z9
-	VPBROADCASTD (DX)(CX*2), Z14
-	VPDPBUSD     Z14, Z12, Z10
-	VPDPBUSD     Z14, Z13, Z11
-	VMOVDQU64    128(BX), Z12
-	VMOVDQU64    192(BX), Z13
-	VPBROADCASTD 4(AX), Z14
-	VPDPBUSD     Z14, Z12, Z0
-	VPDPBUSD     Z14, Z13, Z1
-	VPBROADCASTD 4(AX)(CX*1), Z14
-	VPDPBUSD     Z14, Z12, Z2
-	VPDPBUSD     Z14, Z13, Z3
-	VPBROADCASTD 4(AX)(CX*2), Z14
-	VPDPBUSD     Z14, Z12, Z4
-	VPDPBUSD     Z14, Z13, Z5
-	VPBROADCASTD 4(DX), Z14
-	VPDPBUSD     Z14, Z12, Z6
-	VPDPBUSD     Z14, Z13, Z7
-	VPBROADCASTD 4(DX)(CX*1), Z14
-	VPDPBUSD     Z14, Z12, Z8
-	VPDPBUSD     Z14, Z13, Z9
-	VPBROADCASTD 4(DX)(CX*2), Z14
-	VPDPBUSD     Z14, Z12, Z10
-	VPDPBUSD     Z14, Z13, Z11
+	ADDQ         R8, DI
+	VMOVDQU32    (BX), Z16
+	VMOVDQU32    64(BX), Z17
+	VMOVDQU32    128(BX), Z18
+	VMOVDQU32    192(BX), Z19
+	VPBROADCASTD (AX), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VPBROADCASTD (AX)(CX*1), Z20
+	VPDPBUSD     Z20, Z16, Z4
+	VPDPBUSD     Z20, Z17, Z5
+	VPDPBUSD     Z20, Z18, Z6
+	VPDPBUSD     Z20, Z19, Z7
+	VPBROADCASTD (AX)(CX*2), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VPBROADCASTD (DX), Z20
+	VPDPBUSD     Z20, Z16, Z12
+	VPDPBUSD     Z20, Z17, Z13
+	VPDPBUSD     Z20, Z18, Z14
+	VPDPBUSD     Z20, Z19, Z15
+	VMOVDQU32    256(BX), Z16
+	VMOVDQU32    320(BX), Z17
+	VMOVDQU32    384(BX), Z18
+	VMOVDQU32    448(BX), Z19
+	VPBROADCASTD 4(AX), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VPBROADCASTD 4(AX)(CX*1), Z20
+	VPDPBUSD     Z20, Z16, Z4
+	VPDPBUSD     Z20, Z17, Z5
+	VPDPBUSD     Z20, Z18, Z6
+	VPDPBUSD     Z20, Z19, Z7
+	VPBROADCASTD 4(AX)(CX*2), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VPBROADCASTD 4(DX), Z20
+	VPDPBUSD     Z20, Z16, Z12
+	VPDPBUSD     Z20, Z17, Z13
+	VPDPBUSD     Z20, Z18, Z14
+	VPDPBUSD     Z20, Z19, Z15
+	VMOVDQU32    512(BX), Z16
+	VMOVDQU32    576(BX), Z17
+	VMOVDQU32    640(BX), Z18
+	VMOVDQU32    704(BX), Z19
+	VPBROADCASTD 8(AX), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VPBROADCASTD 8(AX)(CX*1), Z20
+	VPDPBUSD     Z20, Z16, Z4
+	VPDPBUSD     Z20, Z17, Z5
+	VPDPBUSD     Z20, Z18, Z6
+	VPDPBUSD     Z20, Z19, Z7
+	VPBROADCASTD 8(AX)(CX*2), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VPBROADCASTD 8(DX), Z20
+	VPDPBUSD     Z20, Z16, Z12
+	VPDPBUSD     Z20, Z17, Z13
+	VPDPBUSD     Z20, Z18, Z14
+	VPDPBUSD     Z20, Z19, Z15
+	VMOVDQU32    768(BX), Z16
+	VMOVDQU32    832(BX), Z17
+	VMOVDQU32    896(BX), Z18
+	VMOVDQU32    960(BX), Z19
+	VPBROADCASTD 12(AX), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VPBROADCASTD 12(AX)(CX*1), Z20
+	VPDPBUSD     Z20, Z16, Z4
+	VPDPBUSD     Z20, Z17, Z5
+	VPDPBUSD     Z20, Z18, Z6
+	VPDPBUSD     Z20, Z19, Z7
+	VPBROADCASTD 12(AX)(CX*2), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VPBROADCASTD 12(DX), Z20
+	VPDPBUSD     Z20, Z16, Z12
+	VPDPBUSD     Z20, Z17, Z13
+	VPDPBUSD     Z20, Z18, Z14
+	VPDPBUSD     Z20, Z19, Z15
+	ADDQ         $0x00000400, BX
+	ADDQ         $0x10, AX
+	ADDQ         $0x10, DX
+	SUBQ         $0x04, SI
+	JGE          loop
+
+rest:
+	ADDQ $0x04, SI
+	JZ   end
+
+one:
+	VMOVDQU32    (BX), Z16
+	VMOVDQU32    64(BX), Z17
+	VMOVDQU32    128(BX), Z18
+	VMOVDQU32    192(BX), Z19
+	VPBROADCASTD (AX), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VPBROADCASTD (AX)(CX*1), Z20
+	VPDPBUSD     Z20, Z16, Z4
+	VPDPBUSD     Z20, Z17, Z5
+	VPDPBUSD     Z20, Z18, Z6
+	VPDPBUSD     Z20, Z19, Z7
+	VPBROADCASTD (AX)(CX*2), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VPBROADCASTD (DX), Z20
+	VPDPBUSD     Z20, Z16, Z12
+	VPDPBUSD     Z20, Z17, Z13
+	VPDPBUSD     Z20, Z18, Z14
+	VPDPBUSD     Z20, Z19, Z15
 	ADDQ         $0x00000100, BX
-	ADDQ         $0x08, AX
-	ADDQ         $0x08, DX
-	SUBQ         $0x02, SI
-	JGE          loop
-
-last:
-	CMPQ         SI, $-1
-	JNE          scale
-	VMOVDQU64    (BX), Z12
-	VMOVDQU64    64(BX), Z13
-	VPBROADCASTD (AX), Z14
-	VPDPBUSD     Z14, Z12, Z0
-	VPDPBUSD     Z14, Z13, Z1
-	VPBROADCASTD (AX)(CX*1), Z14
-	VPDPBUSD     Z14, Z12, Z2
-	VPDPBUSD     Z14, Z13, Z3
-	VPBROADCASTD (AX)(CX*2), Z14
-	VPDPBUSD     Z14, Z12, Z4
-	VPDPBUSD     Z14, Z13, Z5
-	VPBROADCASTD (DX), Z14
-	VPDPBUSD     Z14, Z12, Z6
-	VPDPBUSD     Z14, Z13, Z7
-	VPBROADCASTD (DX)(CX*1), Z14
-	VPDPBUSD     Z14, Z12, Z8
-	VPDPBUSD     Z14, Z13, Z9
-	VPBROADCASTD (DX)(CX*2), Z14
-	VPDPBUSD     Z14, Z12, Z10
-	VPDPBUSD     Z14, Z13, Z11
-
-scale:
-	MOVQ      y+0(FP), AX
-	MOVQ      ldy+8(FP), CX
-	SHLQ      $0x02, CX
-	MOVQ      scale+56(FP), DX
-	MOVQ      token+64(FP), BX
-	MOVQ      add+72(FP), SI
-	VMOVUPS   (DX), Z12
-	VMOVUPS   64(DX), Z13
-	VCVTDQ2PS Z0, Z0
-	VMULPS    Z12, Z0, Z0
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z13, Z1, Z1
-	TESTQ     SI, SI
-	JZ        first0
-	VADDPS    (AX), Z0, Z0
-	VADDPS    64(AX), Z1, Z1
-
-first0:
-	TESTQ        BX, BX
-	JZ           plain0
-	VBROADCASTSS (BX), Z14
-	VMULPS       Z14, Z0, Z0
-	VMULPS       Z14, Z1, Z1
-
-plain0:
-	VMOVUPS   Z0, (AX)
-	VMOVUPS   Z1, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z2, Z2
-	VMULPS    Z12, Z2, Z2
-	VCVTDQ2PS Z3, Z3
-	VMULPS    Z13, Z3, Z3
-	TESTQ     SI, SI
-	JZ        first1
-	VADDPS    (AX), Z2, Z2
-	VADDPS    64(AX), Z3, Z3
-
-first1:
-	TESTQ        BX, BX
-	JZ           plain1
-	VBROADCASTSS 4(BX), Z0
-	VMULPS       Z0, Z2, Z2
-	VMULPS       Z0, Z3, Z3
-
-plain1:
-	VMOVUPS   Z2, (AX)
-	VMOVUPS   Z3, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z4, Z4
-	VMULPS    Z12, Z4, Z4
-	VCVTDQ2PS Z5, Z5
-	VMULPS    Z13, Z5, Z5
-	TESTQ     SI, SI
-	JZ        first2
-	VADDPS    (AX), Z4, Z4
-	VADDPS    64(AX), Z5, Z5
-
-first2:
-	TESTQ        BX, BX
-	JZ           plain2
-	VBROADCASTSS 8(BX), Z0
-	VMULPS       Z0, Z4, Z4
-	VMULPS       Z0, Z5, Z5
-
-plain2:
-	VMOVUPS   Z4, (AX)
-	VMOVUPS   Z5, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z6, Z6
-	VMULPS    Z12, Z6, Z6
-	VCVTDQ2PS Z7, Z7
-	VMULPS    Z13, Z7, Z7
-	TESTQ     SI, SI
-	JZ        first3
-	VADDPS    (AX), Z6, Z6
-	VADDPS    64(AX), Z7, Z7
-
-first3:
-	TESTQ        BX, BX
-	JZ           plain3
-	VBROADCASTSS 12(BX), Z0
-	VMULPS       Z0, Z6, Z6
-	VMULPS       Z0, Z7, Z7
-
-plain3:
-	VMOVUPS   Z6, (AX)
-	VMOVUPS   Z7, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z8, Z8
-	VMULPS    Z12, Z8, Z8
-	VCVTDQ2PS Z9, Z9
-	VMULPS    Z13, Z9, Z9
-	TESTQ     SI, SI
-	JZ        first4
-	VADDPS    (AX), Z8, Z8
-	VADDPS    64(AX), Z9, Z9
-
-first4:
-	TESTQ        BX, BX
-	JZ           plain4
-	VBROADCASTSS 16(BX), Z0
-	VMULPS       Z0, Z8, Z8
-	VMULPS       Z0, Z9, Z9
-
-plain4:
-	VMOVUPS   Z8, (AX)
-	VMOVUPS   Z9, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z10, Z10
-	VMULPS    Z12, Z10, Z10
-	VCVTDQ2PS Z11, Z11
-	VMULPS    Z13, Z11, Z11
-	TESTQ     SI, SI
-	JZ        first5
-	VADDPS    (AX), Z10, Z10
-	VADDPS    64(AX), Z11, Z11
-
-first5:
-	TESTQ        BX, BX
-	JZ           plain5
-	VBROADCASTSS 20(BX), Z0
-	VMULPS       Z0, Z10, Z10
-	VMULPS       Z0, Z11, Z11
-
-plain5:
-	VMOVUPS Z10, (AX)
-	VMOVUPS Z11, 64(AX)
-	VZEROUPPER
-	RET
-
-// func panelF32x7AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, AVX512F
-TEXT ·panelF32x7AVX512(SB), NOSPLIT, $0-64
-	MOVQ    y+0(FP), AX
-	MOVQ    ldy+8(FP), CX
-	SHLQ    $0x02, CX
-	MOVQ    x+16(FP), DX
-	MOVQ    ldx+24(FP), BX
-	ADDQ    BX, BX
-	ADDQ    BX, BX
-	LEAQ    (DX)(BX*2), SI
-	ADDQ    BX, SI
-	LEAQ    (SI)(BX*2), DI
-	ADDQ    BX, DI
-	MOVQ    w+32(FP), R8
-	MOVQ    ldw+40(FP), R9
-	SHLQ    $0x02, R9
-	MOVQ    k+48(FP), R10
-	MOVQ    add+56(FP), R11
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	TESTQ   R11, R11
-	JZ      loop
-	MOVQ    AX, R11
-	VMOVUPS (R11), Z0
-	VMOVUPS 64(R11), Z1
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z2
-	VMOVUPS 64(R11), Z3
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z4
-	VMOVUPS 64(R11), Z5
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z6
-	VMOVUPS 64(R11), Z7
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z8
-	VMOVUPS 64(R11), Z9
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z10
-	VMOVUPS 64(R11), Z11
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z12
-	VMOVUPS 64(R11), Z13
-
-loop:
-	VMOVUPS      (R8), Z14
-	VMOVUPS      64(R8), Z15
-	VBROADCASTSS (DX), Z16
-	VFMADD231PS  Z14, Z16, Z0
-	VFMADD231PS  Z15, Z16, Z1
-	VBROADCASTSS (DX)(BX*1), Z16
-	VFMADD231PS  Z14, Z16, Z2
-	VFMADD231PS  Z15, Z16, Z3
-	VBROADCASTSS (DX)(BX*2), Z16
-	VFMADD231PS  Z14, Z16, Z4
-	VFMADD231PS  Z15, Z16, Z5
-	VBROADCASTSS (SI), Z16
-	VFMADD231PS  Z14, Z16, Z6
-	VFMADD231PS  Z15, Z16, Z7
-	VBROADCASTSS (SI)(BX*1), Z16
-	VFMADD231PS  Z14, Z16, Z8
-	VFMADD231PS  Z15, Z16, Z9
-	VBROADCASTSS (SI)(BX*2), Z16
-	VFMADD231PS  Z14, Z16, Z10
-	VFMADD231PS  Z15, Z16, Z11
-	VBROADCASTSS (DI), Z16
-	VFMADD231PS  Z14, Z16, Z12
-	VFMADD231PS  Z15, Z16, Z13
-	ADDQ         R9, R8
+	ADDQ         $0x04, AX
 	ADDQ         $0x04, DX
-	ADDQ         $0x04, SI
-	ADDQ         $0x04, DI
-	DECQ         R10
-	JNZ          loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
+	DECQ         SI
+	JNZ          one
+
+end:
+	MOVQ      scale+64(FP), AX
+	TESTQ     AX, AX
+	JNZ       finish
+	VMOVDQU32 Z0, (R10)
+	VMOVDQU32 Z1, 64(R10)
+	VMOVDQU32 Z2, 128(R10)
+	VMOVDQU32 Z3, 192(R10)
+	VMOVDQU32 Z4, 256(R10)
+	VMOVDQU32 Z5, 320(R10)
+	VMOVDQU32 Z6, 384(R10)
+	VMOVDQU32 Z7, 448(R10)
+	VMOVDQU32 Z8, 512(R10)
+	VMOVDQU32 Z9, 576(R10)
+	VMOVDQU32 Z10, 640(R10)
+	VMOVDQU32 Z11, 704(R10)
+	VMOVDQU32 Z12, 768(R10)
+	VMOVDQU32 Z13, 832(R10)
+	VMOVDQU32 Z14, 896(R10)
+	VMOVDQU32 Z15, 960(R10)
 	VZEROUPPER
 	RET
 
-// func panelInt8x7AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
-// Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·panelInt8x7AVX512(SB), NOSPLIT, $0-88
-	MOVQ         x+16(FP), AX
-	MOVQ         ldx+24(FP), CX
-	LEAQ         (AX)(CX*2), DX
-	ADDQ         CX, DX
-	LEAQ         (DX)(CX*2), BX
-	ADDQ         CX, BX
-	MOVQ         w+32(FP), SI
-	MOVQ         steps+40(FP), DI
-	MOVQ         next+80(FP), R8
-	MOVQ         init+48(FP), R9
-	VPBROADCASTD (R9), Z0
-	VPBROADCASTD (R9), Z1
-	VPBROADCASTD 4(R9), Z2
-	VPBROADCASTD 4(R9), Z3
-	VPBROADCASTD 8(R9), Z4
-	VPBROADCASTD 8(R9), Z5
-	VPBROADCASTD 12(R9), Z6
-	VPBROADCASTD 12(R9), Z7
-	VPBROADCASTD 16(R9), Z8
-	VPBROADCASTD 16(R9), Z9
-	VPBROADCASTD 20(R9), Z10
-	VPBROADCASTD 20(R9), Z11
-	VPBROADCASTD 24(R9), Z12
-	VPBROADCASTD 24(R9), Z13
-	SUBQ         $0x02, DI
-	JL           last
-
-loop:
-	PREFETCHT1   (R8)
-	ADDQ         $0x40, R8
-	VMOVDQU64    (SI), Z14
-	VMOVDQU64    64(SI), Z15
-	VPBROADCASTD (AX), Z16
-	VPDPBUSD     Z16, Z14, Z0
-	VPDPBUSD     Z16, Z15, Z1
-	VPBROADCASTD (AX)(CX*1), Z16
-	VPDPBUSD     Z16, Z14, Z2
-	VPDPBUSD     Z16, Z15, Z3
-	VPBROADCASTD (AX)(CX*2), Z16
-	VPDPBUSD     Z16, Z14, Z4
-	VPDPBUSD     Z16, Z15, Z5
-	VPBROADCASTD (DX), Z16
-	VPDPBUSD     Z16, Z14, Z6
-	VPDPBUSD     Z16, Z15, Z7
-	VPBROADCASTD (DX)(CX*1), Z16
-	VPDPBUSD     Z16, Z14, Z8
-	VPDPBUSD     Z16, Z15, Z9
-	VPBROADCASTD (DX)(CX*2), Z16
-	VPDPBUSD     Z16, Z14, Z10
-	VPDPBUSD     Z16, Z15, Z11
-	VPBROADCASTD (BX), Z16
-	VPDPBUSD     Z16, Z14, Z12
-	VPDPBUSD     Z16, Z15, Z13
-	VMOVDQU64    128(SI), Z14
-	VMOVDQU64    192(SI), Z15
-	VPBROADCASTD 4(AX), Z16
-	VPDPBUSD     Z16, Z14, Z0
-	VPDPBUSD     Z16, Z15, Z1
-	VPBROADCASTD 4(AX)(CX*1), Z16
-	VPDPBUSD     Z16, Z14, Z2
-	VPDPBUSD     Z16, Z15, Z3
-	VPBROADCASTD 4(AX)(CX*2), Z16
-	VPDPBUSD     Z16, Z14, Z4
-	VPDPBUSD     Z16, Z15, Z5
-	VPBROADCASTD 4(DX), Z16
-	VPDPBUSD     Z16, Z14, Z6
-	VPDPBUSD     Z16, Z15, Z7
-	VPBROADCASTD 4(DX)(CX*1), Z16
-	VPDPBUSD     Z16, Z14, Z8
-	VPDPBUSD     Z16, Z15, Z9
-	VPBROADCASTD 4(DX)(CX*2), Z16
-	VPDPBUSD     Z16, Z14, Z10
-	VPDPBUSD     Z16, Z15, Z11
-	VPBROADCASTD 4(BX), Z16
-	VPDPBUSD     Z16, Z14, Z12
-	VPDPBUSD     Z16, Z15, Z13
-	ADDQ         $0x00000100, SI
-	ADDQ         $0x08, AX
-	ADDQ         $0x08, DX
-	ADDQ         $0x08, BX
-	SUBQ         $0x02, DI
-	JGE          loop
-
-last:
-	CMPQ         DI, $-1
-	JNE          scale
-	VMOVDQU64    (SI), Z14
-	VMOVDQU64    64(SI), Z15
-	VPBROADCASTD (AX), Z16
-	VPDPBUSD     Z16, Z14, Z0
-	VPDPBUSD     Z16, Z15, Z1
-	VPBROADCASTD (AX)(CX*1), Z16
-	VPDPBUSD     Z16, Z14, Z2
-	VPDPBUSD     Z16, Z15, Z3
-	VPBROADCASTD (AX)(CX*2), Z16
-	VPDPBUSD     Z16, Z14, Z4
-	VPDPBUSD     Z16, Z15, Z5
-	VPBROADCASTD (DX), Z16
-	VPDPBUSD     Z16, Z14, Z6
-	VPDPBUSD     Z16, Z15, Z7
-	VPBROADCASTD (DX)(CX*1), Z16
-	VPDPBUSD     Z16, Z14, Z8
-	VPDPBUSD     Z16, Z15, Z9
-	VPBROADCASTD (DX)(CX*2), Z16
-	VPDPBUSD     Z16, Z14, Z10
-	VPDPBUSD     Z16, Z15, Z11
-	VPBROADCASTD (BX), Z16
-	VPDPBUSD     Z16, Z14, Z12
-	VPDPBUSD     Z16, Z15, Z13
-
-scale:
-	MOVQ      y+0(FP), AX
-	MOVQ      ldy+8(FP), CX
-	SHLQ      $0x02, CX
-	MOVQ      scale+56(FP), DX
-	MOVQ      token+64(FP), BX
-	MOVQ      add+72(FP), SI
-	VMOVUPS   (DX), Z14
-	VMOVUPS   64(DX), Z15
-	VCVTDQ2PS Z0, Z0
-	VMULPS    Z14, Z0, Z0
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z15, Z1, Z1
-	TESTQ     SI, SI
-	JZ        first0
-	VADDPS    (AX), Z0, Z0
-	VADDPS    64(AX), Z1, Z1
-
-first0:
-	TESTQ        BX, BX
-	JZ           plain0
-	VBROADCASTSS (BX), Z16
-	VMULPS       Z16, Z0, Z0
-	VMULPS       Z16, Z1, Z1
-
-plain0:
-	VMOVUPS   Z0, (AX)
-	VMOVUPS   Z1, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z2, Z2
-	VMULPS    Z14, Z2, Z2
-	VCVTDQ2PS Z3, Z3
-	VMULPS    Z15, Z3, Z3
-	TESTQ     SI, SI
-	JZ        first1
-	VADDPS    (AX), Z2, Z2
-	VADDPS    64(AX), Z3, Z3
-
-first1:
-	TESTQ        BX, BX
-	JZ           plain1
-	VBROADCASTSS 4(BX), Z0
-	VMULPS       Z0, Z2, Z2
-	VMULPS       Z0, Z3, Z3
-
-plain1:
-	VMOVUPS   Z2, (AX)
-	VMOVUPS   Z3, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z4, Z4
-	VMULPS    Z14, Z4, Z4
-	VCVTDQ2PS Z5, Z5
-	VMULPS    Z15, Z5, Z5
-	TESTQ     SI, SI
-	JZ        first2
-	VADDPS    (AX), Z4, Z4
-	VADDPS    64(AX), Z5, Z5
-
-first2:
-	TESTQ        BX, BX
-	JZ           plain2
-	VBROADCASTSS 8(BX), Z0
-	VMULPS       Z0, Z4, Z4
-	VMULPS       Z0, Z5, Z5
-
-plain2:
-	VMOVUPS   Z4, (AX)
-	VMOVUPS   Z5, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z6, Z6
-	VMULPS    Z14, Z6, Z6
-	VCVTDQ2PS Z7, Z7
-	VMULPS    Z15, Z7, Z7
-	TESTQ     SI, SI
-	JZ        first3
-	VADDPS    (AX), Z6, Z6
-	VADDPS    64(AX), Z7, Z7
-
-first3:
-	TESTQ        BX, BX
-	JZ           plain3
-	VBROADCASTSS 12(BX), Z0
-	VMULPS       Z0, Z6, Z6
-	VMULPS       Z0, Z7, Z7
-
-plain3:
-	VMOVUPS   Z6, (AX)
-	VMOVUPS   Z7, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z8, Z8
-	VMULPS    Z14, Z8, Z8
-	VCVTDQ2PS Z9, Z9
-	VMULPS    Z15, Z9, Z9
-	TESTQ     SI, SI
-	JZ        first4
-	VADDPS    (AX), Z8, Z8
-	VADDPS    64(AX), Z9, Z9
-
-first4:
-	TESTQ        BX, BX
-	JZ           plain4
-	VBROADCASTSS 16(BX), Z0
-	VMULPS       Z0, Z8, Z8
-	VMULPS       Z0, Z9, Z9
-
-plain4:
-	VMOVUPS   Z8, (AX)
-	VMOVUPS   Z9, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z10, Z10
-	VMULPS    Z14, Z10, Z10
-	VCVTDQ2PS Z11, Z11
-	VMULPS    Z15, Z11, Z11
-	TESTQ     SI, SI
-	JZ        first5
-	VADDPS    (AX), Z10, Z10
-	VADDPS    64(AX), Z11, Z11
-
-first5:
-	TESTQ        BX, BX
-	JZ           plain5
-	VBROADCASTSS 20(BX), Z0
-	VMULPS       Z0, Z10, Z10
-	VMULPS       Z0, Z11, Z11
-
-plain5:
-	VMOVUPS   Z10, (AX)
-	VMOVUPS   Z11, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z12, Z12
-	VMULPS    Z14, Z12, Z12
-	VCVTDQ2PS Z13, Z13
-	VMULPS    Z15, Z13, Z13
-	TESTQ     SI, SI
-	JZ        first6
-	VADDPS    (AX), Z12, Z12
-	VADDPS    64(AX), Z13, Z13
-
-first6:
-	TESTQ        BX, BX
-	JZ           plain6
-	VBROADCASTSS 24(BX), Z0
-	VMULPS       Z0, Z12, Z12
-	VMULPS       Z0, Z13, Z13
-
-plain6:
-	VMOVUPS Z12, (AX)
-	VMOVUPS Z13, 64(AX)
-	VZEROUPPER
-	RET
-
-// func panelF32x8AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, AVX512F
-TEXT ·panelF32x8AVX512(SB), NOSPLIT, $0-64
-	MOVQ    y+0(FP), AX
-	MOVQ    ldy+8(FP), CX
-	SHLQ    $0x02, CX
-	MOVQ    x+16(FP), DX
-	MOVQ    ldx+24(FP), BX
-	ADDQ    BX, BX
-	ADDQ    BX, BX
-	LEAQ    (DX)(BX*2), SI
-	ADDQ    BX, SI
-	LEAQ    (SI)(BX*2), DI
-	ADDQ    BX, DI
-	MOVQ    w+32(FP), R8
-	MOVQ    ldw+40(FP), R9
-	SHLQ    $0x02, R9
-	MOVQ    k+48(FP), R10
-	MOVQ    add+56(FP), R11
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	TESTQ   R11, R11
-	JZ      loop
-	MOVQ    AX, R11
-	VMOVUPS (R11), Z0
-	VMOVUPS 64(R11), Z1
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z2
-	VMOVUPS 64(R11), Z3
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z4
-	VMOVUPS 64(R11), Z5
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z6
-	VMOVUPS 64(R11), Z7
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z8
-	VMOVUPS 64(R11), Z9
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z10
-	VMOVUPS 64(R11), Z11
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z12
-	VMOVUPS 64(R11), Z13
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z14
-	VMOVUPS 64(R11), Z15
-
-loop:
-	VMOVUPS      (R8), Z16
-	VMOVUPS      64(R8), Z17
-	VBROADCASTSS (DX), Z18
-	VFMADD231PS  Z16, Z18, Z0
-	VFMADD231PS  Z17, Z18, Z1
-	VBROADCASTSS (DX)(BX*1), Z18
-	VFMADD231PS  Z16, Z18, Z2
-	VFMADD231PS  Z17, Z18, Z3
-	VBROADCASTSS (DX)(BX*2), Z18
-	VFMADD231PS  Z16, Z18, Z4
-	VFMADD231PS  Z17, Z18, Z5
-	VBROADCASTSS (SI), Z18
-	VFMADD231PS  Z16, Z18, Z6
-	VFMADD231PS  Z17, Z18, Z7
-	VBROADCASTSS (SI)(BX*1), Z18
-	VFMADD231PS  Z16, Z18, Z8
-	VFMADD231PS  Z17, Z18, Z9
-	VBROADCASTSS (SI)(BX*2), Z18
-	VFMADD231PS  Z16, Z18, Z10
-	VFMADD231PS  Z17, Z18, Z11
-	VBROADCASTSS (DI), Z18
-	VFMADD231PS  Z16, Z18, Z12
-	VFMADD231PS  Z17, Z18, Z13
-	VBROADCASTSS (DI)(BX*1), Z18
-	VFMADD231PS  Z16, Z18, Z14
-	VFMADD231PS  Z17, Z18, Z15
-	ADDQ         R9, R8
-	ADDQ         $0x04, DX
-	ADDQ         $0x04, SI
-	ADDQ         $0x04, DI
-	DECQ         R10
-	JNZ          loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
-	VZEROUPPER
-	RET
-
-// func panelInt8x8AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
-// Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·panelInt8x8AVX512(SB), NOSPLIT, $0-88
-	MOVQ         x+16(FP), AX
-	MOVQ         ldx+24(FP), CX
-	LEAQ         (AX)(CX*2), DX
-	ADDQ         CX, DX
-	LEAQ         (DX)(CX*2), BX
-	ADDQ         CX, BX
-	MOVQ         w+32(FP), SI
-	MOVQ         steps+40(FP), DI
-	MOVQ         next+80(FP), R8
-	MOVQ         init+48(FP), R9
-	VPBROADCASTD (R9), Z0
-	VPBROADCASTD (R9), Z1
-	VPBROADCASTD 4(R9), Z2
-	VPBROADCASTD 4(R9), Z3
-	VPBROADCASTD 8(R9), Z4
-	VPBROADCASTD 8(R9), Z5
-	VPBROADCASTD 12(R9), Z6
-	VPBROADCASTD 12(R9), Z7
-	VPBROADCASTD 16(R9), Z8
-	VPBROADCASTD 16(R9), Z9
-	VPBROADCASTD 20(R9), Z10
-	VPBROADCASTD 20(R9), Z11
-	VPBROADCASTD 24(R9), Z12
-	VPBROADCASTD 24(R9), Z13
-	VPBROADCASTD 28(R9), Z14
-	VPBROADCASTD 28(R9), Z15
-	SUBQ         $0x02, DI
-	JL           last
-
-loop:
-	PREFETCHT1   (R8)
-	ADDQ         $0x40, R8
-	VMOVDQU64    (SI), Z16
-	VMOVDQU64    64(SI), Z17
-	VPBROADCASTD (AX), Z18
-	VPDPBUSD     Z18, Z16, Z0
-	VPDPBUSD     Z18, Z17, Z1
-	VPBROADCASTD (AX)(CX*1), Z18
-	VPDPBUSD     Z18, Z16, Z2
-	VPDPBUSD     Z18, Z17, Z3
-	VPBROADCASTD (AX)(CX*2), Z18
-	VPDPBUSD     Z18, Z16, Z4
-	VPDPBUSD     Z18, Z17, Z5
-	VPBROADCASTD (DX), Z18
-	VPDPBUSD     Z18, Z16, Z6
-	VPDPBUSD     Z18, Z17, Z7
-	VPBROADCASTD (DX)(CX*1), Z18
-	VPDPBUSD     Z18, Z16, Z8
-	VPDPBUSD     Z18, Z17, Z9
-	VPBROADCASTD (DX)(CX*2), Z18
-	VPDPBUSD     Z18, Z16, Z10
-	VPDPBUSD     Z18, Z17, Z11
-	VPBROADCASTD (BX), Z18
-	VPDPBUSD     Z18, Z16, Z12
-	VPDPBUSD     Z18, Z17, Z13
-	VPBROADCASTD (BX)(CX*1), Z18
-	VPDPBUSD     Z18, Z16, Z14
-	VPDPBUSD     Z18, Z17, Z15
-	VMOVDQU64    128(SI), Z16
-	VMOVDQU64    192(SI), Z17
-	VPBROADCASTD 4(AX), Z18
-	VPDPBUSD     Z18, Z16, Z0
-	VPDPBUSD     Z18, Z17, Z1
-	VPBROADCASTD 4(AX)(CX*1), Z18
-	VPDPBUSD     Z18, Z16, Z2
-	VPDPBUSD     Z18, Z17, Z3
-	VPBROADCASTD 4(AX)(CX*2), Z18
-	VPDPBUSD     Z18, Z16, Z4
-	VPDPBUSD     Z18, Z17, Z5
-	VPBROADCASTD 4(DX), Z18
-	VPDPBUSD     Z18, Z16, Z6
-	VPDPBUSD     Z18, Z17, Z7
-	VPBROADCASTD 4(DX)(CX*1), Z18
-	VPDPBUSD     Z18, Z16, Z8
-	VPDPBUSD     Z18, Z17, Z9
-	VPBROADCASTD 4(DX)(CX*2), Z18
-	VPDPBUSD     Z18, Z16, Z10
-	VPDPBUSD     Z18, Z17, Z11
-	VPBROADCASTD 4(BX), Z18
-	VPDPBUSD     Z18, Z16, Z12
-	VPDPBUSD     Z18, Z17, Z13
-	VPBROADCASTD 4(BX)(CX*1), Z18
-	VPDPBUSD     Z18, Z16, Z14
-	VPDPBUSD     Z18, Z17, Z15
-	ADDQ         $0x00000100, SI
-	ADDQ         $0x08, AX
-	ADDQ         $0x08, DX
-	ADDQ         $0x08, BX
-	SUBQ         $0x02, DI
-	JGE          loop
-
-last:
-	CMPQ         DI, $-1
-	JNE          scale
-	VMOVDQU64    (SI), Z16
-	VMOVDQU64    64(SI), Z17
-	VPBROADCASTD (AX), Z18
-	VPDPBUSD     Z18, Z16, Z0
-	VPDPBUSD     Z18, Z17, Z1
-	VPBROADCASTD (AX)(CX*1), Z18
-	VPDPBUSD     Z18, Z16, Z2
-	VPDPBUSD     Z18, Z17, Z3
-	VPBROADCASTD (AX)(CX*2), Z18
-	VPDPBUSD     Z18, Z16, Z4
-	VPDPBUSD     Z18, Z17, Z5
-	VPBROADCASTD (DX), Z18
-	VPDPBUSD     Z18, Z16, Z6
-	VPDPBUSD     Z18, Z17, Z7
-	VPBROADCASTD (DX)(CX*1), Z18
-	VPDPBUSD     Z18, Z16, Z8
-	VPDPBUSD     Z18, Z17, Z9
-	VPBROADCASTD (DX)(CX*2), Z18
-	VPDPBUSD     Z18, Z16, Z10
-	VPDPBUSD     Z18, Z17, Z11
-	VPBROADCASTD (BX), Z18
-	VPDPBUSD     Z18, Z16, Z12
-	VPDPBUSD     Z18, Z17, Z13
-	VPBROADCASTD (BX)(CX*1), Z18
-	VPDPBUSD     Z18, Z16, Z14
-	VPDPBUSD     Z18, Z17, Z15
-
-scale:
-	MOVQ      y+0(FP), AX
-	MOVQ      ldy+8(FP), CX
-	SHLQ      $0x02, CX
-	MOVQ      scale+56(FP), DX
-	MOVQ      token+64(FP), BX
-	MOVQ      add+72(FP), SI
-	VMOVUPS   (DX), Z16
-	VMOVUPS   64(DX), Z17
+finish:
+	MOVQ      y+0(FP), CX
+	MOVQ      ldy+8(FP), DX
+	SHLQ      $0x02, DX
+	MOVQ      token+72(FP), BX
+	MOVQ      add+80(FP), SI
+	VMOVUPS   (AX), Z16
+	VMOVUPS   64(AX), Z17
+	VMOVUPS   128(AX), Z18
+	VMOVUPS   192(AX), Z19
 	VCVTDQ2PS Z0, Z0
 	VMULPS    Z16, Z0, Z0
 	VCVTDQ2PS Z1, Z1
 	VMULPS    Z17, Z1, Z1
+	VCVTDQ2PS Z2, Z2
+	VMULPS    Z18, Z2, Z2
+	VCVTDQ2PS Z3, Z3
+	VMULPS    Z19, Z3, Z3
 	TESTQ     SI, SI
 	JZ        first0
-	VADDPS    (AX), Z0, Z0
-	VADDPS    64(AX), Z1, Z1
+	VADDPS    (CX), Z0, Z0
+	VADDPS    64(CX), Z1, Z1
+	VADDPS    128(CX), Z2, Z2
+	VADDPS    192(CX), Z3, Z3
 
 first0:
 	TESTQ        BX, BX
 	JZ           plain0
-	VBROADCASTSS (BX), Z18
-	VMULPS       Z18, Z0, Z0
-	VMULPS       Z18, Z1, Z1
+	VBROADCASTSS (BX), Z20
+	VMULPS       Z20, Z0, Z0
+	VMULPS       Z20, Z1, Z1
+	VMULPS       Z20, Z2, Z2
+	VMULPS       Z20, Z3, Z3
 
 plain0:
-	VMOVUPS   Z0, (AX)
-	VMOVUPS   Z1, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z2, Z2
-	VMULPS    Z16, Z2, Z2
-	VCVTDQ2PS Z3, Z3
-	VMULPS    Z17, Z3, Z3
+	VMOVUPS   Z0, (CX)
+	VMOVUPS   Z1, 64(CX)
+	VMOVUPS   Z2, 128(CX)
+	VMOVUPS   Z3, 192(CX)
+	ADDQ      DX, CX
+	VCVTDQ2PS Z4, Z4
+	VMULPS    Z16, Z4, Z4
+	VCVTDQ2PS Z5, Z5
+	VMULPS    Z17, Z5, Z5
+	VCVTDQ2PS Z6, Z6
+	VMULPS    Z18, Z6, Z6
+	VCVTDQ2PS Z7, Z7
+	VMULPS    Z19, Z7, Z7
 	TESTQ     SI, SI
 	JZ        first1
-	VADDPS    (AX), Z2, Z2
-	VADDPS    64(AX), Z3, Z3
+	VADDPS    (CX), Z4, Z4
+	VADDPS    64(CX), Z5, Z5
+	VADDPS    128(CX), Z6, Z6
+	VADDPS    192(CX), Z7, Z7
 
 first1:
 	TESTQ        BX, BX
 	JZ           plain1
 	VBROADCASTSS 4(BX), Z0
-	VMULPS       Z0, Z2, Z2
-	VMULPS       Z0, Z3, Z3
+	VMULPS       Z0, Z4, Z4
+	VMULPS       Z0, Z5, Z5
+	VMULPS       Z0, Z6, Z6
+	VMULPS       Z0, Z7, Z7
 
 plain1:
-	VMOVUPS   Z2, (AX)
-	VMOVUPS   Z3, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z4, Z4
-	VMULPS    Z16, Z4, Z4
-	VCVTDQ2PS Z5, Z5
-	VMULPS    Z17, Z5, Z5
+	VMOVUPS   Z4, (CX)
+	VMOVUPS   Z5, 64(CX)
+	VMOVUPS   Z6, 128(CX)
+	VMOVUPS   Z7, 192(CX)
+	ADDQ      DX, CX
+	VCVTDQ2PS Z8, Z8
+	VMULPS    Z16, Z8, Z8
+	VCVTDQ2PS Z9, Z9
+	VMULPS    Z17, Z9, Z9
+	VCVTDQ2PS Z10, Z10
+	VMULPS    Z18, Z10, Z10
+	VCVTDQ2PS Z11, Z11
+	VMULPS    Z19, Z11, Z11
 	TESTQ     SI, SI
 	JZ        first2
-	VADDPS    (AX), Z4, Z4
-	VADDPS    64(AX), Z5, Z5
+	VADDPS    (CX), Z8, Z8
+	VADDPS    64(CX), Z9, Z9
+	VADDPS    128(CX), Z10, Z10
+	VADDPS    192(CX), Z11, Z11
 
 first2:
 	TESTQ        BX, BX
 	JZ           plain2
 	VBROADCASTSS 8(BX), Z0
-	VMULPS       Z0, Z4, Z4
-	VMULPS       Z0, Z5, Z5
+	VMULPS       Z0, Z8, Z8
+	VMULPS       Z0, Z9, Z9
+	VMULPS       Z0, Z10, Z10
+	VMULPS       Z0, Z11, Z11
 
 plain2:
-	VMOVUPS   Z4, (AX)
-	VMOVUPS   Z5, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z6, Z6
-	VMULPS    Z16, Z6, Z6
-	VCVTDQ2PS Z7, Z7
-	VMULPS    Z17, Z7, Z7
+	VMOVUPS   Z8, (CX)
+	VMOVUPS   Z9, 64(CX)
+	VMOVUPS   Z10, 128(CX)
+	VMOVUPS   Z11, 192(CX)
+	ADDQ      DX, CX
+	VCVTDQ2PS Z12, Z12
+	VMULPS    Z16, Z12, Z12
+	VCVTDQ2PS Z13, Z13
+	VMULPS    Z17, Z13, Z13
+	VCVTDQ2PS Z14, Z14
+	VMULPS    Z18, Z14, Z14
+	VCVTDQ2PS Z15, Z15
+	VMULPS    Z19, Z15, Z15
 	TESTQ     SI, SI
 	JZ        first3
-	VADDPS    (AX), Z6, Z6
-	VADDPS    64(AX), Z7, Z7
+	VADDPS    (CX), Z12, Z12
+	VADDPS    64(CX), Z13, Z13
+	VADDPS    128(CX), Z14, Z14
+	VADDPS    192(CX), Z15, Z15
 
 first3:
 	TESTQ        BX, BX
 	JZ           plain3
 	VBROADCASTSS 12(BX), Z0
+	VMULPS       Z0, Z12, Z12
+	VMULPS       Z0, Z13, Z13
+	VMULPS       Z0, Z14, Z14
+	VMULPS       Z0, Z15, Z15
+
+plain3:
+	VMOVUPS Z12, (CX)
+	VMOVUPS Z13, 64(CX)
+	VMOVUPS Z14, 128(CX)
+	VMOVUPS Z15, 192(CX)
+	VZEROUPPER
+	RET
+
+// func panelF32x5AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panelF32x5AVX512(SB), NOSPLIT, $0-80
+	MOVQ    y+0(FP), AX
+	MOVQ    ldy+8(FP), CX
+	SHLQ    $0x02, CX
+	MOVQ    x+16(FP), DX
+	MOVQ    ldx+24(FP), BX
+	ADDQ    BX, BX
+	ADDQ    BX, BX
+	LEAQ    (DX)(BX*2), SI
+	ADDQ    BX, SI
+	MOVQ    w+32(FP), DI
+	MOVQ    ldw+40(FP), R8
+	SHLQ    $0x02, R8
+	MOVQ    k+48(FP), R9
+	MOVQ    add+56(FP), R10
+	MOVQ    next+64(FP), R11
+	MOVQ    hop+72(FP), R12
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	TESTQ   R10, R10
+	JZ      begin
+	MOVQ    AX, R10
+	VMOVUPS (R10), Z0
+	VMOVUPS 64(R10), Z1
+	VMOVUPS 128(R10), Z2
+	VMOVUPS 192(R10), Z3
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z4
+	VMOVUPS 64(R10), Z5
+	VMOVUPS 128(R10), Z6
+	VMOVUPS 192(R10), Z7
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z8
+	VMOVUPS 64(R10), Z9
+	VMOVUPS 128(R10), Z10
+	VMOVUPS 192(R10), Z11
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z12
+	VMOVUPS 64(R10), Z13
+	VMOVUPS 128(R10), Z14
+	VMOVUPS 192(R10), Z15
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z16
+	VMOVUPS 64(R10), Z17
+	VMOVUPS 128(R10), Z18
+	VMOVUPS 192(R10), Z19
+
+begin:
+	SUBQ $0x02, R9
+	JL   rest
+
+loop:
+	PREFETCHT1   (R11)
+	ADDQ         R12, R11
+	VMOVUPS      (DI), Z20
+	VMOVUPS      64(DI), Z21
+	VMOVUPS      128(DI), Z22
+	VMOVUPS      192(DI), Z23
+	ADDQ         R8, DI
+	VBROADCASTSS (DX), Z24
+	VFMADD231PS  Z20, Z24, Z0
+	VFMADD231PS  Z21, Z24, Z1
+	VFMADD231PS  Z22, Z24, Z2
+	VFMADD231PS  Z23, Z24, Z3
+	VBROADCASTSS (DX)(BX*1), Z24
+	VFMADD231PS  Z20, Z24, Z4
+	VFMADD231PS  Z21, Z24, Z5
+	VFMADD231PS  Z22, Z24, Z6
+	VFMADD231PS  Z23, Z24, Z7
+	VBROADCASTSS (DX)(BX*2), Z24
+	VFMADD231PS  Z20, Z24, Z8
+	VFMADD231PS  Z21, Z24, Z9
+	VFMADD231PS  Z22, Z24, Z10
+	VFMADD231PS  Z23, Z24, Z11
+	VBROADCASTSS (SI), Z24
+	VFMADD231PS  Z20, Z24, Z12
+	VFMADD231PS  Z21, Z24, Z13
+	VFMADD231PS  Z22, Z24, Z14
+	VFMADD231PS  Z23, Z24, Z15
+	VBROADCASTSS (SI)(BX*1), Z24
+	VFMADD231PS  Z20, Z24, Z16
+	VFMADD231PS  Z21, Z24, Z17
+	VFMADD231PS  Z22, Z24, Z18
+	VFMADD231PS  Z23, Z24, Z19
+	VMOVUPS      (DI), Z20
+	VMOVUPS      64(DI), Z21
+	VMOVUPS      128(DI), Z22
+	VMOVUPS      192(DI), Z23
+	ADDQ         R8, DI
+	VBROADCASTSS 4(DX), Z24
+	VFMADD231PS  Z20, Z24, Z0
+	VFMADD231PS  Z21, Z24, Z1
+	VFMADD231PS  Z22, Z24, Z2
+	VFMADD231PS  Z23, Z24, Z3
+	VBROADCASTSS 4(DX)(BX*1), Z24
+	VFMADD231PS  Z20, Z24, Z4
+	VFMADD231PS  Z21, Z24, Z5
+	VFMADD231PS  Z22, Z24, Z6
+	VFMADD231PS  Z23, Z24, Z7
+	VBROADCASTSS 4(DX)(BX*2), Z24
+	VFMADD231PS  Z20, Z24, Z8
+	VFMADD231PS  Z21, Z24, Z9
+	VFMADD231PS  Z22, Z24, Z10
+	VFMADD231PS  Z23, Z24, Z11
+	VBROADCASTSS 4(SI), Z24
+	VFMADD231PS  Z20, Z24, Z12
+	VFMADD231PS  Z21, Z24, Z13
+	VFMADD231PS  Z22, Z24, Z14
+	VFMADD231PS  Z23, Z24, Z15
+	VBROADCASTSS 4(SI)(BX*1), Z24
+	VFMADD231PS  Z20, Z24, Z16
+	VFMADD231PS  Z21, Z24, Z17
+	VFMADD231PS  Z22, Z24, Z18
+	VFMADD231PS  Z23, Z24, Z19
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, SI
+	SUBQ         $0x02, R9
+	JGE          loop
+
+rest:
+	ADDQ $0x02, R9
+	JZ   end
+
+one:
+	VMOVUPS      (DI), Z20
+	VMOVUPS      64(DI), Z21
+	VMOVUPS      128(DI), Z22
+	VMOVUPS      192(DI), Z23
+	ADDQ         R8, DI
+	VBROADCASTSS (DX), Z24
+	VFMADD231PS  Z20, Z24, Z0
+	VFMADD231PS  Z21, Z24, Z1
+	VFMADD231PS  Z22, Z24, Z2
+	VFMADD231PS  Z23, Z24, Z3
+	VBROADCASTSS (DX)(BX*1), Z24
+	VFMADD231PS  Z20, Z24, Z4
+	VFMADD231PS  Z21, Z24, Z5
+	VFMADD231PS  Z22, Z24, Z6
+	VFMADD231PS  Z23, Z24, Z7
+	VBROADCASTSS (DX)(BX*2), Z24
+	VFMADD231PS  Z20, Z24, Z8
+	VFMADD231PS  Z21, Z24, Z9
+	VFMADD231PS  Z22, Z24, Z10
+	VFMADD231PS  Z23, Z24, Z11
+	VBROADCASTSS (SI), Z24
+	VFMADD231PS  Z20, Z24, Z12
+	VFMADD231PS  Z21, Z24, Z13
+	VFMADD231PS  Z22, Z24, Z14
+	VFMADD231PS  Z23, Z24, Z15
+	VBROADCASTSS (SI)(BX*1), Z24
+	VFMADD231PS  Z20, Z24, Z16
+	VFMADD231PS  Z21, Z24, Z17
+	VFMADD231PS  Z22, Z24, Z18
+	VFMADD231PS  Z23, Z24, Z19
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, SI
+	DECQ         R9
+	JNZ          one
+
+end:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VMOVUPS Z10, 128(AX)
+	VMOVUPS Z11, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	VMOVUPS Z14, 128(AX)
+	VMOVUPS Z15, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	VMOVUPS Z18, 128(AX)
+	VMOVUPS Z19, 192(AX)
+	VZEROUPPER
+	RET
+
+// func panelInt8x5AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+// Requires: AVX, AVX512F, AVX512VNNI, MMX+
+TEXT ·panelInt8x5AVX512(SB), NOSPLIT, $0-104
+	MOVQ         x+16(FP), AX
+	MOVQ         ldx+24(FP), CX
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         CX, DX
+	MOVQ         w+32(FP), BX
+	MOVQ         steps+40(FP), SI
+	MOVQ         next+88(FP), DI
+	MOVQ         hop+96(FP), R8
+	MOVQ         init+56(FP), R9
+	MOVQ         acc+48(FP), R10
+	TESTQ        R9, R9
+	JZ           carry
+	VPBROADCASTD (R9), Z0
+	VPBROADCASTD (R9), Z1
+	VPBROADCASTD (R9), Z2
+	VPBROADCASTD (R9), Z3
+	VPBROADCASTD 4(R9), Z4
+	VPBROADCASTD 4(R9), Z5
+	VPBROADCASTD 4(R9), Z6
+	VPBROADCASTD 4(R9), Z7
+	VPBROADCASTD 8(R9), Z8
+	VPBROADCASTD 8(R9), Z9
+	VPBROADCASTD 8(R9), Z10
+	VPBROADCASTD 8(R9), Z11
+	VPBROADCASTD 12(R9), Z12
+	VPBROADCASTD 12(R9), Z13
+	VPBROADCASTD 12(R9), Z14
+	VPBROADCASTD 12(R9), Z15
+	VPBROADCASTD 16(R9), Z16
+	VPBROADCASTD 16(R9), Z17
+	VPBROADCASTD 16(R9), Z18
+	VPBROADCASTD 16(R9), Z19
+	JMP          begin
+
+carry:
+	VMOVDQU32 (R10), Z0
+	VMOVDQU32 64(R10), Z1
+	VMOVDQU32 128(R10), Z2
+	VMOVDQU32 192(R10), Z3
+	VMOVDQU32 256(R10), Z4
+	VMOVDQU32 320(R10), Z5
+	VMOVDQU32 384(R10), Z6
+	VMOVDQU32 448(R10), Z7
+	VMOVDQU32 512(R10), Z8
+	VMOVDQU32 576(R10), Z9
+	VMOVDQU32 640(R10), Z10
+	VMOVDQU32 704(R10), Z11
+	VMOVDQU32 768(R10), Z12
+	VMOVDQU32 832(R10), Z13
+	VMOVDQU32 896(R10), Z14
+	VMOVDQU32 960(R10), Z15
+	VMOVDQU32 1024(R10), Z16
+	VMOVDQU32 1088(R10), Z17
+	VMOVDQU32 1152(R10), Z18
+	VMOVDQU32 1216(R10), Z19
+
+begin:
+	SUBQ $0x04, SI
+	JL   rest
+
+loop:
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	VMOVDQU32    (BX), Z20
+	VMOVDQU32    64(BX), Z21
+	VMOVDQU32    128(BX), Z22
+	VMOVDQU32    192(BX), Z23
+	VPBROADCASTD (AX), Z24
+	VPDPBUSD     Z24, Z20, Z0
+	VPDPBUSD     Z24, Z21, Z1
+	VPDPBUSD     Z24, Z22, Z2
+	VPDPBUSD     Z24, Z23, Z3
+	VPBROADCASTD (AX)(CX*1), Z24
+	VPDPBUSD     Z24, Z20, Z4
+	VPDPBUSD     Z24, Z21, Z5
+	VPDPBUSD     Z24, Z22, Z6
+	VPDPBUSD     Z24, Z23, Z7
+	VPBROADCASTD (AX)(CX*2), Z24
+	VPDPBUSD     Z24, Z20, Z8
+	VPDPBUSD     Z24, Z21, Z9
+	VPDPBUSD     Z24, Z22, Z10
+	VPDPBUSD     Z24, Z23, Z11
+	VPBROADCASTD (DX), Z24
+	VPDPBUSD     Z24, Z20, Z12
+	VPDPBUSD     Z24, Z21, Z13
+	VPDPBUSD     Z24, Z22, Z14
+	VPDPBUSD     Z24, Z23, Z15
+	VPBROADCASTD (DX)(CX*1), Z24
+	VPDPBUSD     Z24, Z20, Z16
+	VPDPBUSD     Z24, Z21, Z17
+	VPDPBUSD     Z24, Z22, Z18
+	VPDPBUSD     Z24, Z23, Z19
+	VMOVDQU32    256(BX), Z20
+	VMOVDQU32    320(BX), Z21
+	VMOVDQU32    384(BX), Z22
+	VMOVDQU32    448(BX), Z23
+	VPBROADCASTD 4(AX), Z24
+	VPDPBUSD     Z24, Z20, Z0
+	VPDPBUSD     Z24, Z21, Z1
+	VPDPBUSD     Z24, Z22, Z2
+	VPDPBUSD     Z24, Z23, Z3
+	VPBROADCASTD 4(AX)(CX*1), Z24
+	VPDPBUSD     Z24, Z20, Z4
+	VPDPBUSD     Z24, Z21, Z5
+	VPDPBUSD     Z24, Z22, Z6
+	VPDPBUSD     Z24, Z23, Z7
+	VPBROADCASTD 4(AX)(CX*2), Z24
+	VPDPBUSD     Z24, Z20, Z8
+	VPDPBUSD     Z24, Z21, Z9
+	VPDPBUSD     Z24, Z22, Z10
+	VPDPBUSD     Z24, Z23, Z11
+	VPBROADCASTD 4(DX), Z24
+	VPDPBUSD     Z24, Z20, Z12
+	VPDPBUSD     Z24, Z21, Z13
+	VPDPBUSD     Z24, Z22, Z14
+	VPDPBUSD     Z24, Z23, Z15
+	VPBROADCASTD 4(DX)(CX*1), Z24
+	VPDPBUSD     Z24, Z20, Z16
+	VPDPBUSD     Z24, Z21, Z17
+	VPDPBUSD     Z24, Z22, Z18
+	VPDPBUSD     Z24, Z23, Z19
+	VMOVDQU32    512(BX), Z20
+	VMOVDQU32    576(BX), Z21
+	VMOVDQU32    640(BX), Z22
+	VMOVDQU32    704(BX), Z23
+	VPBROADCASTD 8(AX), Z24
+	VPDPBUSD     Z24, Z20, Z0
+	VPDPBUSD     Z24, Z21, Z1
+	VPDPBUSD     Z24, Z22, Z2
+	VPDPBUSD     Z24, Z23, Z3
+	VPBROADCASTD 8(AX)(CX*1), Z24
+	VPDPBUSD     Z24, Z20, Z4
+	VPDPBUSD     Z24, Z21, Z5
+	VPDPBUSD     Z24, Z22, Z6
+	VPDPBUSD     Z24, Z23, Z7
+	VPBROADCASTD 8(AX)(CX*2), Z24
+	VPDPBUSD     Z24, Z20, Z8
+	VPDPBUSD     Z24, Z21, Z9
+	VPDPBUSD     Z24, Z22, Z10
+	VPDPBUSD     Z24, Z23, Z11
+	VPBROADCASTD 8(DX), Z24
+	VPDPBUSD     Z24, Z20, Z12
+	VPDPBUSD     Z24, Z21, Z13
+	VPDPBUSD     Z24, Z22, Z14
+	VPDPBUSD     Z24, Z23, Z15
+	VPBROADCASTD 8(DX)(CX*1), Z24
+	VPDPBUSD     Z24, Z20, Z16
+	VPDPBUSD     Z24, Z21, Z17
+	VPDPBUSD     Z24, Z22, Z18
+	VPDPBUSD     Z24, Z23, Z19
+	VMOVDQU32    768(BX), Z20
+	VMOVDQU32    832(BX), Z21
+	VMOVDQU32    896(BX), Z22
+	VMOVDQU32    960(BX), Z23
+	VPBROADCASTD 12(AX), Z24
+	VPDPBUSD     Z24, Z20, Z0
+	VPDPBUSD     Z24, Z21, Z1
+	VPDPBUSD     Z24, Z22, Z2
+	VPDPBUSD     Z24, Z23, Z3
+	VPBROADCASTD 12(AX)(CX*1), Z24
+	VPDPBUSD     Z24, Z20, Z4
+	VPDPBUSD     Z24, Z21, Z5
+	VPDPBUSD     Z24, Z22, Z6
+	VPDPBUSD     Z24, Z23, Z7
+	VPBROADCASTD 12(AX)(CX*2), Z24
+	VPDPBUSD     Z24, Z20, Z8
+	VPDPBUSD     Z24, Z21, Z9
+	VPDPBUSD     Z24, Z22, Z10
+	VPDPBUSD     Z24, Z23, Z11
+	VPBROADCASTD 12(DX), Z24
+	VPDPBUSD     Z24, Z20, Z12
+	VPDPBUSD     Z24, Z21, Z13
+	VPDPBUSD     Z24, Z22, Z14
+	VPDPBUSD     Z24, Z23, Z15
+	VPBROADCASTD 12(DX)(CX*1), Z24
+	VPDPBUSD     Z24, Z20, Z16
+	VPDPBUSD     Z24, Z21, Z17
+	VPDPBUSD     Z24, Z22, Z18
+	VPDPBUSD     Z24, Z23, Z19
+	ADDQ         $0x00000400, BX
+	ADDQ         $0x10, AX
+	ADDQ         $0x10, DX
+	SUBQ         $0x04, SI
+	JGE          loop
+
+rest:
+	ADDQ $0x04, SI
+	JZ   end
+
+one:
+	VMOVDQU32    (BX), Z20
+	VMOVDQU32    64(BX), Z21
+	VMOVDQU32    128(BX), Z22
+	VMOVDQU32    192(BX), Z23
+	VPBROADCASTD (AX), Z24
+	VPDPBUSD     Z24, Z20, Z0
+	VPDPBUSD     Z24, Z21, Z1
+	VPDPBUSD     Z24, Z22, Z2
+	VPDPBUSD     Z24, Z23, Z3
+	VPBROADCASTD (AX)(CX*1), Z24
+	VPDPBUSD     Z24, Z20, Z4
+	VPDPBUSD     Z24, Z21, Z5
+	VPDPBUSD     Z24, Z22, Z6
+	VPDPBUSD     Z24, Z23, Z7
+	VPBROADCASTD (AX)(CX*2), Z24
+	VPDPBUSD     Z24, Z20, Z8
+	VPDPBUSD     Z24, Z21, Z9
+	VPDPBUSD     Z24, Z22, Z10
+	VPDPBUSD     Z24, Z23, Z11
+	VPBROADCASTD (DX), Z24
+	VPDPBUSD     Z24, Z20, Z12
+	VPDPBUSD     Z24, Z21, Z13
+	VPDPBUSD     Z24, Z22, Z14
+	VPDPBUSD     Z24, Z23, Z15
+	VPBROADCASTD (DX)(CX*1), Z24
+	VPDPBUSD     Z24, Z20, Z16
+	VPDPBUSD     Z24, Z21, Z17
+	VPDPBUSD     Z24, Z22, Z18
+	VPDPBUSD     Z24, Z23, Z19
+	ADDQ         $0x00000100, BX
+	ADDQ         $0x04, AX
+	ADDQ         $0x04, DX
+	DECQ         SI
+	JNZ          one
+
+end:
+	MOVQ      scale+64(FP), AX
+	TESTQ     AX, AX
+	JNZ       finish
+	VMOVDQU32 Z0, (R10)
+	VMOVDQU32 Z1, 64(R10)
+	VMOVDQU32 Z2, 128(R10)
+	VMOVDQU32 Z3, 192(R10)
+	VMOVDQU32 Z4, 256(R10)
+	VMOVDQU32 Z5, 320(R10)
+	VMOVDQU32 Z6, 384(R10)
+	VMOVDQU32 Z7, 448(R10)
+	VMOVDQU32 Z8, 512(R10)
+	VMOVDQU32 Z9, 576(R10)
+	VMOVDQU32 Z10, 640(R10)
+	VMOVDQU32 Z11, 704(R10)
+	VMOVDQU32 Z12, 768(R10)
+	VMOVDQU32 Z13, 832(R10)
+	VMOVDQU32 Z14, 896(R10)
+	VMOVDQU32 Z15, 960(R10)
+	VMOVDQU32 Z16, 1024(R10)
+	VMOVDQU32 Z17, 1088(R10)
+	VMOVDQU32 Z18, 1152(R10)
+	VMOVDQU32 Z19, 1216(R10)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ      y+0(FP), CX
+	MOVQ      ldy+8(FP), DX
+	SHLQ      $0x02, DX
+	MOVQ      token+72(FP), BX
+	MOVQ      add+80(FP), SI
+	VMOVUPS   (AX), Z20
+	VMOVUPS   64(AX), Z21
+	VMOVUPS   128(AX), Z22
+	VMOVUPS   192(AX), Z23
+	VCVTDQ2PS Z0, Z0
+	VMULPS    Z20, Z0, Z0
+	VCVTDQ2PS Z1, Z1
+	VMULPS    Z21, Z1, Z1
+	VCVTDQ2PS Z2, Z2
+	VMULPS    Z22, Z2, Z2
+	VCVTDQ2PS Z3, Z3
+	VMULPS    Z23, Z3, Z3
+	TESTQ     SI, SI
+	JZ        first0
+	VADDPS    (CX), Z0, Z0
+	VADDPS    64(CX), Z1, Z1
+	VADDPS    128(CX), Z2, Z2
+	VADDPS    192(CX), Z3, Z3
+
+first0:
+	TESTQ        BX, BX
+	JZ           plain0
+	VBROADCASTSS (BX), Z24
+	VMULPS       Z24, Z0, Z0
+	VMULPS       Z24, Z1, Z1
+	VMULPS       Z24, Z2, Z2
+	VMULPS       Z24, Z3, Z3
+
+plain0:
+	VMOVUPS   Z0, (CX)
+	VMOVUPS   Z1, 64(CX)
+	VMOVUPS   Z2, 128(CX)
+	VMOVUPS   Z3, 192(CX)
+	ADDQ      DX, CX
+	VCVTDQ2PS Z4, Z4
+	VMULPS    Z20, Z4, Z4
+	VCVTDQ2PS Z5, Z5
+	VMULPS    Z21, Z5, Z5
+	VCVTDQ2PS Z6, Z6
+	VMULPS    Z22, Z6, Z6
+	VCVTDQ2PS Z7, Z7
+	VMULPS    Z23, Z7, Z7
+	TESTQ     SI, SI
+	JZ        first1
+	VADDPS    (CX), Z4, Z4
+	VADDPS    64(CX), Z5, Z5
+	VADDPS    128(CX), Z6, Z6
+	VADDPS    192(CX), Z7, Z7
+
+first1:
+	TESTQ        BX, BX
+	JZ           plain1
+	VBROADCASTSS 4(BX), Z0
+	VMULPS       Z0, Z4, Z4
+	VMULPS       Z0, Z5, Z5
 	VMULPS       Z0, Z6, Z6
 	VMULPS       Z0, Z7, Z7
 
-plain3:
-	VMOVUPS   Z6, (AX)
-	VMOVUPS   Z7, 64(AX)
-	ADDQ      CX, AX
+plain1:
+	VMOVUPS   Z4, (CX)
+	VMOVUPS   Z5, 64(CX)
+	VMOVUPS   Z6, 128(CX)
+	VMOVUPS   Z7, 192(CX)
+	ADDQ      DX, CX
 	VCVTDQ2PS Z8, Z8
-	VMULPS    Z16, Z8, Z8
+	VMULPS    Z20, Z8, Z8
 	VCVTDQ2PS Z9, Z9
-	VMULPS    Z17, Z9, Z9
+	VMULPS    Z21, Z9, Z9
+	VCVTDQ2PS Z10, Z10
+	VMULPS    Z22, Z10, Z10
+	VCVTDQ2PS Z11, Z11
+	VMULPS    Z23, Z11, Z11
+	TESTQ     SI, SI
+	JZ        first2
+	VADDPS    (CX), Z8, Z8
+	VADDPS    64(CX), Z9, Z9
+	VADDPS    128(CX), Z10, Z10
+	VADDPS    192(CX), Z11, Z11
+
+first2:
+	TESTQ        BX, BX
+	JZ           plain2
+	VBROADCASTSS 8(BX), Z0
+	VMULPS       Z0, Z8, Z8
+	VMULPS       Z0, Z9, Z9
+	VMULPS       Z0, Z10, Z10
+	VMULPS       Z0, Z11, Z11
+
+plain2:
+	VMOVUPS   Z8, (CX)
+	VMOVUPS   Z9, 64(CX)
+	VMOVUPS   Z10, 128(CX)
+	VMOVUPS   Z11, 192(CX)
+	ADDQ      DX, CX
+	VCVTDQ2PS Z12, Z12
+	VMULPS    Z20, Z12, Z12
+	VCVTDQ2PS Z13, Z13
+	VMULPS    Z21, Z13, Z13
+	VCVTDQ2PS Z14, Z14
+	VMULPS    Z22, Z14, Z14
+	VCVTDQ2PS Z15, Z15
+	VMULPS    Z23, Z15, Z15
+	TESTQ     SI, SI
+	JZ        first3
+	VADDPS    (CX), Z12, Z12
+	VADDPS    64(CX), Z13, Z13
+	VADDPS    128(CX), Z14, Z14
+	VADDPS    192(CX), Z15, Z15
+
+first3:
+	TESTQ        BX, BX
+	JZ           plain3
+	VBROADCASTSS 12(BX), Z0
+	VMULPS       Z0, Z12, Z12
+	VMULPS       Z0, Z13, Z13
+	VMULPS       Z0, Z14, Z14
+	VMULPS       Z0, Z15, Z15
+
+plain3:
+	VMOVUPS   Z12, (CX)
+	VMOVUPS   Z13, 64(CX)
+	VMOVUPS   Z14, 128(CX)
+	VMOVUPS   Z15, 192(CX)
+	ADDQ      DX, CX
+	VCVTDQ2PS Z16, Z16
+	VMULPS    Z20, Z16, Z16
+	VCVTDQ2PS Z17, Z17
+	VMULPS    Z21, Z17, Z17
+	VCVTDQ2PS Z18, Z18
+	VMULPS    Z22, Z18, Z18
+	VCVTDQ2PS Z19, Z19
+	VMULPS    Z23, Z19, Z19
 	TESTQ     SI, SI
 	JZ        first4
-	VADDPS    (AX), Z8, Z8
-	VADDPS    64(AX), Z9, Z9
+	VADDPS    (CX), Z16, Z16
+	VADDPS    64(CX), Z17, Z17
+	VADDPS    128(CX), Z18, Z18
+	VADDPS    192(CX), Z19, Z19
 
 first4:
 	TESTQ        BX, BX
 	JZ           plain4
 	VBROADCASTSS 16(BX), Z0
-	VMULPS       Z0, Z8, Z8
-	VMULPS       Z0, Z9, Z9
+	VMULPS       Z0, Z16, Z16
+	VMULPS       Z0, Z17, Z17
+	VMULPS       Z0, Z18, Z18
+	VMULPS       Z0, Z19, Z19
 
 plain4:
-	VMOVUPS   Z8, (AX)
-	VMOVUPS   Z9, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z10, Z10
-	VMULPS    Z16, Z10, Z10
-	VCVTDQ2PS Z11, Z11
-	VMULPS    Z17, Z11, Z11
-	TESTQ     SI, SI
-	JZ        first5
-	VADDPS    (AX), Z10, Z10
-	VADDPS    64(AX), Z11, Z11
-
-first5:
-	TESTQ        BX, BX
-	JZ           plain5
-	VBROADCASTSS 20(BX), Z0
-	VMULPS       Z0, Z10, Z10
-	VMULPS       Z0, Z11, Z11
-
-plain5:
-	VMOVUPS   Z10, (AX)
-	VMOVUPS   Z11, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z12, Z12
-	VMULPS    Z16, Z12, Z12
-	VCVTDQ2PS Z13, Z13
-	VMULPS    Z17, Z13, Z13
-	TESTQ     SI, SI
-	JZ        first6
-	VADDPS    (AX), Z12, Z12
-	VADDPS    64(AX), Z13, Z13
-
-first6:
-	TESTQ        BX, BX
-	JZ           plain6
-	VBROADCASTSS 24(BX), Z0
-	VMULPS       Z0, Z12, Z12
-	VMULPS       Z0, Z13, Z13
-
-plain6:
-	VMOVUPS   Z12, (AX)
-	VMOVUPS   Z13, 64(AX)
-	ADDQ      CX, AX
-	VCVTDQ2PS Z14, Z14
-	VMULPS    Z16, Z14, Z14
-	VCVTDQ2PS Z15, Z15
-	VMULPS    Z17, Z15, Z15
-	TESTQ     SI, SI
-	JZ        first7
-	VADDPS    (AX), Z14, Z14
-	VADDPS    64(AX), Z15, Z15
-
-first7:
-	TESTQ        BX, BX
-	JZ           plain7
-	VBROADCASTSS 28(BX), Z0
-	VMULPS       Z0, Z14, Z14
-	VMULPS       Z0, Z15, Z15
-
-plain7:
-	VMOVUPS Z14, (AX)
-	VMOVUPS Z15, 64(AX)
+	VMOVUPS Z16, (CX)
+	VMOVUPS Z17, 64(CX)
+	VMOVUPS Z18, 128(CX)
+	VMOVUPS Z19, 192(CX)
 	VZEROUPPER
 	RET
 
-// func panelF32x9AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, AVX512F
-TEXT ·panelF32x9AVX512(SB), NOSPLIT, $0-64
+// func panelF32x6AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panelF32x6AVX512(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -3548,450 +4312,13 @@ TEXT ·panelF32x9AVX512(SB), NOSPLIT, $0-64
 	ADDQ    BX, BX
 	LEAQ    (DX)(BX*2), SI
 	ADDQ    BX, SI
-	LEAQ    (SI)(BX*2), DI
-	ADDQ    BX, DI
-	MOVQ    w+32(FP), R8
-	MOVQ    ldw+40(FP), R9
-	SHLQ    $0x02, R9
-	MOVQ    k+48(FP), R10
-	MOVQ    add+56(FP), R11
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	TESTQ   R11, R11
-	JZ      loop
-	MOVQ    AX, R11
-	VMOVUPS (R11), Z0
-	VMOVUPS 64(R11), Z1
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z2
-	VMOVUPS 64(R11), Z3
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z4
-	VMOVUPS 64(R11), Z5
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z6
-	VMOVUPS 64(R11), Z7
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z8
-	VMOVUPS 64(R11), Z9
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z10
-	VMOVUPS 64(R11), Z11
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z12
-	VMOVUPS 64(R11), Z13
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z14
-	VMOVUPS 64(R11), Z15
-	ADDQ    CX, R11
-	VMOVUPS (R11), Z16
-	VMOVUPS 64(R11), Z17
-
-loop:
-	VMOVUPS      (R8), Z18
-	VMOVUPS      64(R8), Z19
-	VBROADCASTSS (DX), Z20
-	VFMADD231PS  Z18, Z20, Z0
-	VFMADD231PS  Z19, Z20, Z1
-	VBROADCASTSS (DX)(BX*1), Z20
-	VFMADD231PS  Z18, Z20, Z2
-	VFMADD231PS  Z19, Z20, Z3
-	VBROADCASTSS (DX)(BX*2), Z20
-	VFMADD231PS  Z18, Z20, Z4
-	VFMADD231PS  Z19, Z20, Z5
-	VBROADCASTSS (SI), Z20
-	VFMADD231PS  Z18, Z20, Z6
-	VFMADD231PS  Z19, Z20, Z7
-	VBROADCASTSS (SI)(BX*1), Z20
-	VFMADD231PS  Z18, Z20, Z8
-	VFMADD231PS  Z19, Z20, Z9
-	VBROADCASTSS (SI)(BX*2), Z20
-	VFMADD231PS  Z18, Z20, Z10
-	VFMADD231PS  Z19, Z20, Z11
-	VBROADCASTSS (DI), Z20
-	VFMADD231PS  Z18, Z20, Z12
-	VFMADD231PS  Z19, Z20, Z13
-	VBROADCASTSS (DI)(BX*1), Z20
-	VFMADD231PS  Z18, Z20, Z14
-	VFMADD231PS  Z19, Z20, Z15
-	VBROADCASTSS (DI)(BX*2), Z20
-	VFMADD231PS  Z18, Z20, Z16
-	VFMADD231PS  Z19, Z20, Z17
-	ADDQ         R9, R8
-	ADDQ         $0x04, DX
-	ADDQ         $0x04, SI
-	ADDQ         $0x04, DI
-	DECQ         R10
-	JNZ          loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z16, (AX)
-	VMOVUPS      Z17, 64(AX)
-	VZEROUPPER
-	RET
-
-// func panelF32x10AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, AVX512F
-TEXT ·panelF32x10AVX512(SB), NOSPLIT, $0-64
-	MOVQ    y+0(FP), AX
-	MOVQ    ldy+8(FP), CX
-	SHLQ    $0x02, CX
-	MOVQ    x+16(FP), DX
-	MOVQ    ldx+24(FP), BX
-	ADDQ    BX, BX
-	ADDQ    BX, BX
-	LEAQ    (DX)(BX*2), SI
-	ADDQ    BX, SI
-	LEAQ    (SI)(BX*2), DI
-	ADDQ    BX, DI
-	LEAQ    (DI)(BX*2), R8
-	ADDQ    BX, R8
-	MOVQ    w+32(FP), R9
-	MOVQ    ldw+40(FP), R10
-	SHLQ    $0x02, R10
-	MOVQ    k+48(FP), R11
-	MOVQ    add+56(FP), R12
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	TESTQ   R12, R12
-	JZ      loop
-	MOVQ    AX, R12
-	VMOVUPS (R12), Z0
-	VMOVUPS 64(R12), Z1
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z2
-	VMOVUPS 64(R12), Z3
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z4
-	VMOVUPS 64(R12), Z5
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z6
-	VMOVUPS 64(R12), Z7
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z8
-	VMOVUPS 64(R12), Z9
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z10
-	VMOVUPS 64(R12), Z11
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z12
-	VMOVUPS 64(R12), Z13
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z14
-	VMOVUPS 64(R12), Z15
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z16
-	VMOVUPS 64(R12), Z17
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z18
-	VMOVUPS 64(R12), Z19
-
-loop:
-	VMOVUPS      (R9), Z20
-	VMOVUPS      64(R9), Z21
-	VBROADCASTSS (DX), Z22
-	VFMADD231PS  Z20, Z22, Z0
-	VFMADD231PS  Z21, Z22, Z1
-	VBROADCASTSS (DX)(BX*1), Z22
-	VFMADD231PS  Z20, Z22, Z2
-	VFMADD231PS  Z21, Z22, Z3
-	VBROADCASTSS (DX)(BX*2), Z22
-	VFMADD231PS  Z20, Z22, Z4
-	VFMADD231PS  Z21, Z22, Z5
-	VBROADCASTSS (SI), Z22
-	VFMADD231PS  Z20, Z22, Z6
-	VFMADD231PS  Z21, Z22, Z7
-	VBROADCASTSS (SI)(BX*1), Z22
-	VFMADD231PS  Z20, Z22, Z8
-	VFMADD231PS  Z21, Z22, Z9
-	VBROADCASTSS (SI)(BX*2), Z22
-	VFMADD231PS  Z20, Z22, Z10
-	VFMADD231PS  Z21, Z22, Z11
-	VBROADCASTSS (DI), Z22
-	VFMADD231PS  Z20, Z22, Z12
-	VFMADD231PS  Z21, Z22, Z13
-	VBROADCASTSS (DI)(BX*1), Z22
-	VFMADD231PS  Z20, Z22, Z14
-	VFMADD231PS  Z21, Z22, Z15
-	VBROADCASTSS (DI)(BX*2), Z22
-	VFMADD231PS  Z20, Z22, Z16
-	VFMADD231PS  Z21, Z22, Z17
-	VBROADCASTSS (R8), Z22
-	VFMADD231PS  Z20, Z22, Z18
-	VFMADD231PS  Z21, Z22, Z19
-	ADDQ         R10, R9
-	ADDQ         $0x04, DX
-	ADDQ         $0x04, SI
-	ADDQ         $0x04, DI
-	ADDQ         $0x04, R8
-	DECQ         R11
-	JNZ          loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z16, (AX)
-	VMOVUPS      Z17, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z18, (AX)
-	VMOVUPS      Z19, 64(AX)
-	VZEROUPPER
-	RET
-
-// func panelF32x11AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, AVX512F
-TEXT ·panelF32x11AVX512(SB), NOSPLIT, $0-64
-	MOVQ    y+0(FP), AX
-	MOVQ    ldy+8(FP), CX
-	SHLQ    $0x02, CX
-	MOVQ    x+16(FP), DX
-	MOVQ    ldx+24(FP), BX
-	ADDQ    BX, BX
-	ADDQ    BX, BX
-	LEAQ    (DX)(BX*2), SI
-	ADDQ    BX, SI
-	LEAQ    (SI)(BX*2), DI
-	ADDQ    BX, DI
-	LEAQ    (DI)(BX*2), R8
-	ADDQ    BX, R8
-	MOVQ    w+32(FP), R9
-	MOVQ    ldw+40(FP), R10
-	SHLQ    $0x02, R10
-	MOVQ    k+48(FP), R11
-	MOVQ    add+56(FP), R12
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	TESTQ   R12, R12
-	JZ      loop
-	MOVQ    AX, R12
-	VMOVUPS (R12), Z0
-	VMOVUPS 64(R12), Z1
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z2
-	VMOVUPS 64(R12), Z3
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z4
-	VMOVUPS 64(R12), Z5
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z6
-	VMOVUPS 64(R12), Z7
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z8
-	VMOVUPS 64(R12), Z9
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z10
-	VMOVUPS 64(R12), Z11
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z12
-	VMOVUPS 64(R12), Z13
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z14
-	VMOVUPS 64(R12), Z15
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z16
-	VMOVUPS 64(R12), Z17
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z18
-	VMOVUPS 64(R12), Z19
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z20
-	VMOVUPS 64(R12), Z21
-
-loop:
-	VMOVUPS      (R9), Z22
-	VMOVUPS      64(R9), Z23
-	VBROADCASTSS (DX), Z24
-	VFMADD231PS  Z22, Z24, Z0
-	VFMADD231PS  Z23, Z24, Z1
-	VBROADCASTSS (DX)(BX*1), Z24
-	VFMADD231PS  Z22, Z24, Z2
-	VFMADD231PS  Z23, Z24, Z3
-	VBROADCASTSS (DX)(BX*2), Z24
-	VFMADD231PS  Z22, Z24, Z4
-	VFMADD231PS  Z23, Z24, Z5
-	VBROADCASTSS (SI), Z24
-	VFMADD231PS  Z22, Z24, Z6
-	VFMADD231PS  Z23, Z24, Z7
-	VBROADCASTSS (SI)(BX*1), Z24
-	VFMADD231PS  Z22, Z24, Z8
-	VFMADD231PS  Z23, Z24, Z9
-	VBROADCASTSS (SI)(BX*2), Z24
-	VFMADD231PS  Z22, Z24, Z10
-	VFMADD231PS  Z23, Z24, Z11
-	VBROADCASTSS (DI), Z24
-	VFMADD231PS  Z22, Z24, Z12
-	VFMADD231PS  Z23, Z24, Z13
-	VBROADCASTSS (DI)(BX*1), Z24
-	VFMADD231PS  Z22, Z24, Z14
-	VFMADD231PS  Z23, Z24, Z15
-	VBROADCASTSS (DI)(BX*2), Z24
-	VFMADD231PS  Z22, Z24, Z16
-	VFMADD231PS  Z23, Z24, Z17
-	VBROADCASTSS (R8), Z24
-	VFMADD231PS  Z22, Z24, Z18
-	VFMADD231PS  Z23, Z24, Z19
-	VBROADCASTSS (R8)(BX*1), Z24
-	VFMADD231PS  Z22, Z24, Z20
-	VFMADD231PS  Z23, Z24, Z21
-	ADDQ         R10, R9
-	ADDQ         $0x04, DX
-	ADDQ         $0x04, SI
-	ADDQ         $0x04, DI
-	ADDQ         $0x04, R8
-	DECQ         R11
-	JNZ          loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z16, (AX)
-	VMOVUPS      Z17, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z18, (AX)
-	VMOVUPS      Z19, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z20, (AX)
-	VMOVUPS      Z21, 64(AX)
-	VZEROUPPER
-	RET
-
-// func panelF32x12AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-// Requires: AVX, AVX512F
-TEXT ·panelF32x12AVX512(SB), NOSPLIT, $0-64
-	MOVQ    y+0(FP), AX
-	MOVQ    ldy+8(FP), CX
-	SHLQ    $0x02, CX
-	MOVQ    x+16(FP), DX
-	MOVQ    ldx+24(FP), BX
-	ADDQ    BX, BX
-	ADDQ    BX, BX
-	LEAQ    (DX)(BX*2), SI
-	ADDQ    BX, SI
-	LEAQ    (SI)(BX*2), DI
-	ADDQ    BX, DI
-	LEAQ    (DI)(BX*2), R8
-	ADDQ    BX, R8
-	MOVQ    w+32(FP), R9
-	MOVQ    ldw+40(FP), R10
-	SHLQ    $0x02, R10
-	MOVQ    k+48(FP), R11
-	MOVQ    add+56(FP), R12
+	MOVQ    w+32(FP), DI
+	MOVQ    ldw+40(FP), R8
+	SHLQ    $0x02, R8
+	MOVQ    k+48(FP), R9
+	MOVQ    add+56(FP), R10
+	MOVQ    next+64(FP), R11
+	MOVQ    hop+72(FP), R12
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -4016,177 +4343,1206 @@ TEXT ·panelF32x12AVX512(SB), NOSPLIT, $0-64
 	VPXORD  Z21, Z21, Z21
 	VPXORD  Z22, Z22, Z22
 	VPXORD  Z23, Z23, Z23
-	TESTQ   R12, R12
-	JZ      loop
-	MOVQ    AX, R12
-	VMOVUPS (R12), Z0
-	VMOVUPS 64(R12), Z1
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z2
-	VMOVUPS 64(R12), Z3
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z4
-	VMOVUPS 64(R12), Z5
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z6
-	VMOVUPS 64(R12), Z7
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z8
-	VMOVUPS 64(R12), Z9
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z10
-	VMOVUPS 64(R12), Z11
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z12
-	VMOVUPS 64(R12), Z13
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z14
-	VMOVUPS 64(R12), Z15
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z16
-	VMOVUPS 64(R12), Z17
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z18
-	VMOVUPS 64(R12), Z19
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z20
-	VMOVUPS 64(R12), Z21
-	ADDQ    CX, R12
-	VMOVUPS (R12), Z22
-	VMOVUPS 64(R12), Z23
+	TESTQ   R10, R10
+	JZ      begin
+	MOVQ    AX, R10
+	VMOVUPS (R10), Z0
+	VMOVUPS 64(R10), Z1
+	VMOVUPS 128(R10), Z2
+	VMOVUPS 192(R10), Z3
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z4
+	VMOVUPS 64(R10), Z5
+	VMOVUPS 128(R10), Z6
+	VMOVUPS 192(R10), Z7
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z8
+	VMOVUPS 64(R10), Z9
+	VMOVUPS 128(R10), Z10
+	VMOVUPS 192(R10), Z11
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z12
+	VMOVUPS 64(R10), Z13
+	VMOVUPS 128(R10), Z14
+	VMOVUPS 192(R10), Z15
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z16
+	VMOVUPS 64(R10), Z17
+	VMOVUPS 128(R10), Z18
+	VMOVUPS 192(R10), Z19
+	ADDQ    CX, R10
+	VMOVUPS (R10), Z20
+	VMOVUPS 64(R10), Z21
+	VMOVUPS 128(R10), Z22
+	VMOVUPS 192(R10), Z23
+
+begin:
+	SUBQ $0x02, R9
+	JL   rest
 
 loop:
-	VMOVUPS      (R9), Z24
-	VMOVUPS      64(R9), Z25
-	VBROADCASTSS (DX), Z26
-	VFMADD231PS  Z24, Z26, Z0
-	VFMADD231PS  Z25, Z26, Z1
-	VBROADCASTSS (DX)(BX*1), Z26
-	VFMADD231PS  Z24, Z26, Z2
-	VFMADD231PS  Z25, Z26, Z3
-	VBROADCASTSS (DX)(BX*2), Z26
-	VFMADD231PS  Z24, Z26, Z4
-	VFMADD231PS  Z25, Z26, Z5
-	VBROADCASTSS (SI), Z26
-	VFMADD231PS  Z24, Z26, Z6
-	VFMADD231PS  Z25, Z26, Z7
-	VBROADCASTSS (SI)(BX*1), Z26
-	VFMADD231PS  Z24, Z26, Z8
-	VFMADD231PS  Z25, Z26, Z9
-	VBROADCASTSS (SI)(BX*2), Z26
-	VFMADD231PS  Z24, Z26, Z10
-	VFMADD231PS  Z25, Z26, Z11
-	VBROADCASTSS (DI), Z26
-	VFMADD231PS  Z24, Z26, Z12
-	VFMADD231PS  Z25, Z26, Z13
-	VBROADCASTSS (DI)(BX*1), Z26
-	VFMADD231PS  Z24, Z26, Z14
-	VFMADD231PS  Z25, Z26, Z15
-	VBROADCASTSS (DI)(BX*2), Z26
-	VFMADD231PS  Z24, Z26, Z16
-	VFMADD231PS  Z25, Z26, Z17
-	VBROADCASTSS (R8), Z26
-	VFMADD231PS  Z24, Z26, Z18
-	VFMADD231PS  Z25, Z26, Z19
-	VBROADCASTSS (R8)(BX*1), Z26
-	VFMADD231PS  Z24, Z26, Z20
-	VFMADD231PS  Z25, Z26, Z21
-	VBROADCASTSS (R8)(BX*2), Z26
-	VFMADD231PS  Z24, Z26, Z22
-	VFMADD231PS  Z25, Z26, Z23
-	ADDQ         R10, R9
+	PREFETCHT1   (R11)
+	ADDQ         R12, R11
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VMOVUPS      128(DI), Z26
+	VMOVUPS      192(DI), Z27
+	ADDQ         R8, DI
+	VBROADCASTSS (DX), Z28
+	VFMADD231PS  Z24, Z28, Z0
+	VFMADD231PS  Z25, Z28, Z1
+	VFMADD231PS  Z26, Z28, Z2
+	VFMADD231PS  Z27, Z28, Z3
+	VBROADCASTSS (DX)(BX*1), Z28
+	VFMADD231PS  Z24, Z28, Z4
+	VFMADD231PS  Z25, Z28, Z5
+	VFMADD231PS  Z26, Z28, Z6
+	VFMADD231PS  Z27, Z28, Z7
+	VBROADCASTSS (DX)(BX*2), Z28
+	VFMADD231PS  Z24, Z28, Z8
+	VFMADD231PS  Z25, Z28, Z9
+	VFMADD231PS  Z26, Z28, Z10
+	VFMADD231PS  Z27, Z28, Z11
+	VBROADCASTSS (SI), Z28
+	VFMADD231PS  Z24, Z28, Z12
+	VFMADD231PS  Z25, Z28, Z13
+	VFMADD231PS  Z26, Z28, Z14
+	VFMADD231PS  Z27, Z28, Z15
+	VBROADCASTSS (SI)(BX*1), Z28
+	VFMADD231PS  Z24, Z28, Z16
+	VFMADD231PS  Z25, Z28, Z17
+	VFMADD231PS  Z26, Z28, Z18
+	VFMADD231PS  Z27, Z28, Z19
+	VBROADCASTSS (SI)(BX*2), Z28
+	VFMADD231PS  Z24, Z28, Z20
+	VFMADD231PS  Z25, Z28, Z21
+	VFMADD231PS  Z26, Z28, Z22
+	VFMADD231PS  Z27, Z28, Z23
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VMOVUPS      128(DI), Z26
+	VMOVUPS      192(DI), Z27
+	ADDQ         R8, DI
+	VBROADCASTSS 4(DX), Z28
+	VFMADD231PS  Z24, Z28, Z0
+	VFMADD231PS  Z25, Z28, Z1
+	VFMADD231PS  Z26, Z28, Z2
+	VFMADD231PS  Z27, Z28, Z3
+	VBROADCASTSS 4(DX)(BX*1), Z28
+	VFMADD231PS  Z24, Z28, Z4
+	VFMADD231PS  Z25, Z28, Z5
+	VFMADD231PS  Z26, Z28, Z6
+	VFMADD231PS  Z27, Z28, Z7
+	VBROADCASTSS 4(DX)(BX*2), Z28
+	VFMADD231PS  Z24, Z28, Z8
+	VFMADD231PS  Z25, Z28, Z9
+	VFMADD231PS  Z26, Z28, Z10
+	VFMADD231PS  Z27, Z28, Z11
+	VBROADCASTSS 4(SI), Z28
+	VFMADD231PS  Z24, Z28, Z12
+	VFMADD231PS  Z25, Z28, Z13
+	VFMADD231PS  Z26, Z28, Z14
+	VFMADD231PS  Z27, Z28, Z15
+	VBROADCASTSS 4(SI)(BX*1), Z28
+	VFMADD231PS  Z24, Z28, Z16
+	VFMADD231PS  Z25, Z28, Z17
+	VFMADD231PS  Z26, Z28, Z18
+	VFMADD231PS  Z27, Z28, Z19
+	VBROADCASTSS 4(SI)(BX*2), Z28
+	VFMADD231PS  Z24, Z28, Z20
+	VFMADD231PS  Z25, Z28, Z21
+	VFMADD231PS  Z26, Z28, Z22
+	VFMADD231PS  Z27, Z28, Z23
+	ADDQ         $0x08, DX
+	ADDQ         $0x08, SI
+	SUBQ         $0x02, R9
+	JGE          loop
+
+rest:
+	ADDQ $0x02, R9
+	JZ   end
+
+one:
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VMOVUPS      128(DI), Z26
+	VMOVUPS      192(DI), Z27
+	ADDQ         R8, DI
+	VBROADCASTSS (DX), Z28
+	VFMADD231PS  Z24, Z28, Z0
+	VFMADD231PS  Z25, Z28, Z1
+	VFMADD231PS  Z26, Z28, Z2
+	VFMADD231PS  Z27, Z28, Z3
+	VBROADCASTSS (DX)(BX*1), Z28
+	VFMADD231PS  Z24, Z28, Z4
+	VFMADD231PS  Z25, Z28, Z5
+	VFMADD231PS  Z26, Z28, Z6
+	VFMADD231PS  Z27, Z28, Z7
+	VBROADCASTSS (DX)(BX*2), Z28
+	VFMADD231PS  Z24, Z28, Z8
+	VFMADD231PS  Z25, Z28, Z9
+	VFMADD231PS  Z26, Z28, Z10
+	VFMADD231PS  Z27, Z28, Z11
+	VBROADCASTSS (SI), Z28
+	VFMADD231PS  Z24, Z28, Z12
+	VFMADD231PS  Z25, Z28, Z13
+	VFMADD231PS  Z26, Z28, Z14
+	VFMADD231PS  Z27, Z28, Z15
+	VBROADCASTSS (SI)(BX*1), Z28
+	VFMADD231PS  Z24, Z28, Z16
+	VFMADD231PS  Z25, Z28, Z17
+	VFMADD231PS  Z26, Z28, Z18
+	VFMADD231PS  Z27, Z28, Z19
+	VBROADCASTSS (SI)(BX*2), Z28
+	VFMADD231PS  Z24, Z28, Z20
+	VFMADD231PS  Z25, Z28, Z21
+	VFMADD231PS  Z26, Z28, Z22
+	VFMADD231PS  Z27, Z28, Z23
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, SI
-	ADDQ         $0x04, DI
-	ADDQ         $0x04, R8
-	DECQ         R11
-	JNZ          loop
-	VMOVUPS      Z0, (AX)
-	VMOVUPS      Z1, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z2, (AX)
-	VMOVUPS      Z3, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z4, (AX)
-	VMOVUPS      Z5, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z6, (AX)
-	VMOVUPS      Z7, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z8, (AX)
-	VMOVUPS      Z9, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z10, (AX)
-	VMOVUPS      Z11, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z12, (AX)
-	VMOVUPS      Z13, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z14, (AX)
-	VMOVUPS      Z15, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z16, (AX)
-	VMOVUPS      Z17, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z18, (AX)
-	VMOVUPS      Z19, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z20, (AX)
-	VMOVUPS      Z21, 64(AX)
-	ADDQ         CX, AX
-	VMOVUPS      Z22, (AX)
-	VMOVUPS      Z23, 64(AX)
+	DECQ         R9
+	JNZ          one
+
+end:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VMOVUPS Z10, 128(AX)
+	VMOVUPS Z11, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	VMOVUPS Z14, 128(AX)
+	VMOVUPS Z15, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	VMOVUPS Z18, 128(AX)
+	VMOVUPS Z19, 192(AX)
+	ADDQ    CX, AX
+	VMOVUPS Z20, (AX)
+	VMOVUPS Z21, 64(AX)
+	VMOVUPS Z22, 128(AX)
+	VMOVUPS Z23, 192(AX)
 	VZEROUPPER
 	RET
 
-// func transpose8AVX2(dst *uint32, ldd int, src *uint32, lds int, n int, flip uint32)
-// Requires: AVX, AVX2
-TEXT ·transpose8AVX2(SB), NOSPLIT, $0-44
+// func panelInt8x6AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+// Requires: AVX, AVX512F, AVX512VNNI, MMX+
+TEXT ·panelInt8x6AVX512(SB), NOSPLIT, $0-104
+	MOVQ         x+16(FP), AX
+	MOVQ         ldx+24(FP), CX
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         CX, DX
+	MOVQ         w+32(FP), BX
+	MOVQ         steps+40(FP), SI
+	MOVQ         next+88(FP), DI
+	MOVQ         hop+96(FP), R8
+	MOVQ         init+56(FP), R9
+	MOVQ         acc+48(FP), R10
+	TESTQ        R9, R9
+	JZ           carry
+	VPBROADCASTD (R9), Z0
+	VPBROADCASTD (R9), Z1
+	VPBROADCASTD (R9), Z2
+	VPBROADCASTD (R9), Z3
+	VPBROADCASTD 4(R9), Z4
+	VPBROADCASTD 4(R9), Z5
+	VPBROADCASTD 4(R9), Z6
+	VPBROADCASTD 4(R9), Z7
+	VPBROADCASTD 8(R9), Z8
+	VPBROADCASTD 8(R9), Z9
+	VPBROADCASTD 8(R9), Z10
+	VPBROADCASTD 8(R9), Z11
+	VPBROADCASTD 12(R9), Z12
+	VPBROADCASTD 12(R9), Z13
+	VPBROADCASTD 12(R9), Z14
+	VPBROADCASTD 12(R9), Z15
+	VPBROADCASTD 16(R9), Z16
+	VPBROADCASTD 16(R9), Z17
+	VPBROADCASTD 16(R9), Z18
+	VPBROADCASTD 16(R9), Z19
+	VPBROADCASTD 20(R9), Z20
+	VPBROADCASTD 20(R9), Z21
+	VPBROADCASTD 20(R9), Z22
+	VPBROADCASTD 20(R9), Z23
+	JMP          begin
+
+carry:
+	VMOVDQU32 (R10), Z0
+	VMOVDQU32 64(R10), Z1
+	VMOVDQU32 128(R10), Z2
+	VMOVDQU32 192(R10), Z3
+	VMOVDQU32 256(R10), Z4
+	VMOVDQU32 320(R10), Z5
+	VMOVDQU32 384(R10), Z6
+	VMOVDQU32 448(R10), Z7
+	VMOVDQU32 512(R10), Z8
+	VMOVDQU32 576(R10), Z9
+	VMOVDQU32 640(R10), Z10
+	VMOVDQU32 704(R10), Z11
+	VMOVDQU32 768(R10), Z12
+	VMOVDQU32 832(R10), Z13
+	VMOVDQU32 896(R10), Z14
+	VMOVDQU32 960(R10), Z15
+	VMOVDQU32 1024(R10), Z16
+	VMOVDQU32 1088(R10), Z17
+	VMOVDQU32 1152(R10), Z18
+	VMOVDQU32 1216(R10), Z19
+	VMOVDQU32 1280(R10), Z20
+	VMOVDQU32 1344(R10), Z21
+	VMOVDQU32 1408(R10), Z22
+	VMOVDQU32 1472(R10), Z23
+
+begin:
+	SUBQ $0x04, SI
+	JL   rest
+
+loop:
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
+	VMOVDQU32    (BX), Z24
+	VMOVDQU32    64(BX), Z25
+	VMOVDQU32    128(BX), Z26
+	VMOVDQU32    192(BX), Z27
+	VPBROADCASTD (AX), Z28
+	VPDPBUSD     Z28, Z24, Z0
+	VPDPBUSD     Z28, Z25, Z1
+	VPDPBUSD     Z28, Z26, Z2
+	VPDPBUSD     Z28, Z27, Z3
+	VPBROADCASTD (AX)(CX*1), Z28
+	VPDPBUSD     Z28, Z24, Z4
+	VPDPBUSD     Z28, Z25, Z5
+	VPDPBUSD     Z28, Z26, Z6
+	VPDPBUSD     Z28, Z27, Z7
+	VPBROADCASTD (AX)(CX*2), Z28
+	VPDPBUSD     Z28, Z24, Z8
+	VPDPBUSD     Z28, Z25, Z9
+	VPDPBUSD     Z28, Z26, Z10
+	VPDPBUSD     Z28, Z27, Z11
+	VPBROADCASTD (DX), Z28
+	VPDPBUSD     Z28, Z24, Z12
+	VPDPBUSD     Z28, Z25, Z13
+	VPDPBUSD     Z28, Z26, Z14
+	VPDPBUSD     Z28, Z27, Z15
+	VPBROADCASTD (DX)(CX*1), Z28
+	VPDPBUSD     Z28, Z24, Z16
+	VPDPBUSD     Z28, Z25, Z17
+	VPDPBUSD     Z28, Z26, Z18
+	VPDPBUSD     Z28, Z27, Z19
+	VPBROADCASTD (DX)(CX*2), Z28
+	VPDPBUSD     Z28, Z24, Z20
+	VPDPBUSD     Z28, Z25, Z21
+	VPDPBUSD     Z28, Z26, Z22
+	VPDPBUSD     Z28, Z27, Z23
+	VMOVDQU32    256(BX), Z24
+	VMOVDQU32    320(BX), Z25
+	VMOVDQU32    384(BX), Z26
+	VMOVDQU32    448(BX), Z27
+	VPBROADCASTD 4(AX), Z28
+	VPDPBUSD     Z28, Z24, Z0
+	VPDPBUSD     Z28, Z25, Z1
+	VPDPBUSD     Z28, Z26, Z2
+	VPDPBUSD     Z28, Z27, Z3
+	VPBROADCASTD 4(AX)(CX*1), Z28
+	VPDPBUSD     Z28, Z24, Z4
+	VPDPBUSD     Z28, Z25, Z5
+	VPDPBUSD     Z28, Z26, Z6
+	VPDPBUSD     Z28, Z27, Z7
+	VPBROADCASTD 4(AX)(CX*2), Z28
+	VPDPBUSD     Z28, Z24, Z8
+	VPDPBUSD     Z28, Z25, Z9
+	VPDPBUSD     Z28, Z26, Z10
+	VPDPBUSD     Z28, Z27, Z11
+	VPBROADCASTD 4(DX), Z28
+	VPDPBUSD     Z28, Z24, Z12
+	VPDPBUSD     Z28, Z25, Z13
+	VPDPBUSD     Z28, Z26, Z14
+	VPDPBUSD     Z28, Z27, Z15
+	VPBROADCASTD 4(DX)(CX*1), Z28
+	VPDPBUSD     Z28, Z24, Z16
+	VPDPBUSD     Z28, Z25, Z17
+	VPDPBUSD     Z28, Z26, Z18
+	VPDPBUSD     Z28, Z27, Z19
+	VPBROADCASTD 4(DX)(CX*2), Z28
+	VPDPBUSD     Z28, Z24, Z20
+	VPDPBUSD     Z28, Z25, Z21
+	VPDPBUSD     Z28, Z26, Z22
+	VPDPBUSD     Z28, Z27, Z23
+	VMOVDQU32    512(BX), Z24
+	VMOVDQU32    576(BX), Z25
+	VMOVDQU32    640(BX), Z26
+	VMOVDQU32    704(BX), Z27
+	VPBROADCASTD 8(AX), Z28
+	VPDPBUSD     Z28, Z24, Z0
+	VPDPBUSD     Z28, Z25, Z1
+	VPDPBUSD     Z28, Z26, Z2
+	VPDPBUSD     Z28, Z27, Z3
+	VPBROADCASTD 8(AX)(CX*1), Z28
+	VPDPBUSD     Z28, Z24, Z4
+	VPDPBUSD     Z28, Z25, Z5
+	VPDPBUSD     Z28, Z26, Z6
+	VPDPBUSD     Z28, Z27, Z7
+	VPBROADCASTD 8(AX)(CX*2), Z28
+	VPDPBUSD     Z28, Z24, Z8
+	VPDPBUSD     Z28, Z25, Z9
+	VPDPBUSD     Z28, Z26, Z10
+	VPDPBUSD     Z28, Z27, Z11
+	VPBROADCASTD 8(DX), Z28
+	VPDPBUSD     Z28, Z24, Z12
+	VPDPBUSD     Z28, Z25, Z13
+	VPDPBUSD     Z28, Z26, Z14
+	VPDPBUSD     Z28, Z27, Z15
+	VPBROADCASTD 8(DX)(CX*1), Z28
+	VPDPBUSD     Z28, Z24, Z16
+	VPDPBUSD     Z28, Z25, Z17
+	VPDPBUSD     Z28, Z26, Z18
+	VPDPBUSD     Z28, Z27, Z19
+	VPBROADCASTD 8(DX)(CX*2), Z28
+	VPDPBUSD     Z28, Z24, Z20
+	VPDPBUSD     Z28, Z25, Z21
+	VPDPBUSD     Z28, Z26, Z22
+	VPDPBUSD     Z28, Z27, Z23
+	VMOVDQU32    768(BX), Z24
+	VMOVDQU32    832(BX), Z25
+	VMOVDQU32    896(BX), Z26
+	VMOVDQU32    960(BX), Z27
+	VPBROADCASTD 12(AX), Z28
+	VPDPBUSD     Z28, Z24, Z0
+	VPDPBUSD     Z28, Z25, Z1
+	VPDPBUSD     Z28, Z26, Z2
+	VPDPBUSD     Z28, Z27, Z3
+	VPBROADCASTD 12(AX)(CX*1), Z28
+	VPDPBUSD     Z28, Z24, Z4
+	VPDPBUSD     Z28, Z25, Z5
+	VPDPBUSD     Z28, Z26, Z6
+	VPDPBUSD     Z28, Z27, Z7
+	VPBROADCASTD 12(AX)(CX*2), Z28
+	VPDPBUSD     Z28, Z24, Z8
+	VPDPBUSD     Z28, Z25, Z9
+	VPDPBUSD     Z28, Z26, Z10
+	VPDPBUSD     Z28, Z27, Z11
+	VPBROADCASTD 12(DX), Z28
+	VPDPBUSD     Z28, Z24, Z12
+	VPDPBUSD     Z28, Z25, Z13
+	VPDPBUSD     Z28, Z26, Z14
+	VPDPBUSD     Z28, Z27, Z15
+	VPBROADCASTD 12(DX)(CX*1), Z28
+	VPDPBUSD     Z28, Z24, Z16
+	VPDPBUSD     Z28, Z25, Z17
+	VPDPBUSD     Z28, Z26, Z18
+	VPDPBUSD     Z28, Z27, Z19
+	VPBROADCASTD 12(DX)(CX*2), Z28
+	VPDPBUSD     Z28, Z24, Z20
+	VPDPBUSD     Z28, Z25, Z21
+	VPDPBUSD     Z28, Z26, Z22
+	VPDPBUSD     Z28, Z27, Z23
+	ADDQ         $0x00000400, BX
+	ADDQ         $0x10, AX
+	ADDQ         $0x10, DX
+	SUBQ         $0x04, SI
+	JGE          loop
+
+rest:
+	ADDQ $0x04, SI
+	JZ   end
+
+one:
+	VMOVDQU32    (BX), Z24
+	VMOVDQU32    64(BX), Z25
+	VMOVDQU32    128(BX), Z26
+	VMOVDQU32    192(BX), Z27
+	VPBROADCASTD (AX), Z28
+	VPDPBUSD     Z28, Z24, Z0
+	VPDPBUSD     Z28, Z25, Z1
+	VPDPBUSD     Z28, Z26, Z2
+	VPDPBUSD     Z28, Z27, Z3
+	VPBROADCASTD (AX)(CX*1), Z28
+	VPDPBUSD     Z28, Z24, Z4
+	VPDPBUSD     Z28, Z25, Z5
+	VPDPBUSD     Z28, Z26, Z6
+	VPDPBUSD     Z28, Z27, Z7
+	VPBROADCASTD (AX)(CX*2), Z28
+	VPDPBUSD     Z28, Z24, Z8
+	VPDPBUSD     Z28, Z25, Z9
+	VPDPBUSD     Z28, Z26, Z10
+	VPDPBUSD     Z28, Z27, Z11
+	VPBROADCASTD (DX), Z28
+	VPDPBUSD     Z28, Z24, Z12
+	VPDPBUSD     Z28, Z25, Z13
+	VPDPBUSD     Z28, Z26, Z14
+	VPDPBUSD     Z28, Z27, Z15
+	VPBROADCASTD (DX)(CX*1), Z28
+	VPDPBUSD     Z28, Z24, Z16
+	VPDPBUSD     Z28, Z25, Z17
+	VPDPBUSD     Z28, Z26, Z18
+	VPDPBUSD     Z28, Z27, Z19
+	VPBROADCASTD (DX)(CX*2), Z28
+	VPDPBUSD     Z28, Z24, Z20
+	VPDPBUSD     Z28, Z25, Z21
+	VPDPBUSD     Z28, Z26, Z22
+	VPDPBUSD     Z28, Z27, Z23
+	ADDQ         $0x00000100, BX
+	ADDQ         $0x04, AX
+	ADDQ         $0x04, DX
+	DECQ         SI
+	JNZ          one
+
+end:
+	MOVQ      scale+64(FP), AX
+	TESTQ     AX, AX
+	JNZ       finish
+	VMOVDQU32 Z0, (R10)
+	VMOVDQU32 Z1, 64(R10)
+	VMOVDQU32 Z2, 128(R10)
+	VMOVDQU32 Z3, 192(R10)
+	VMOVDQU32 Z4, 256(R10)
+	VMOVDQU32 Z5, 320(R10)
+	VMOVDQU32 Z6, 384(R10)
+	VMOVDQU32 Z7, 448(R10)
+	VMOVDQU32 Z8, 512(R10)
+	VMOVDQU32 Z9, 576(R10)
+	VMOVDQU32 Z10, 640(R10)
+	VMOVDQU32 Z11, 704(R10)
+	VMOVDQU32 Z12, 768(R10)
+	VMOVDQU32 Z13, 832(R10)
+	VMOVDQU32 Z14, 896(R10)
+	VMOVDQU32 Z15, 960(R10)
+	VMOVDQU32 Z16, 1024(R10)
+	VMOVDQU32 Z17, 1088(R10)
+	VMOVDQU32 Z18, 1152(R10)
+	VMOVDQU32 Z19, 1216(R10)
+	VMOVDQU32 Z20, 1280(R10)
+	VMOVDQU32 Z21, 1344(R10)
+	VMOVDQU32 Z22, 1408(R10)
+	VMOVDQU32 Z23, 1472(R10)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ      y+0(FP), CX
+	MOVQ      ldy+8(FP), DX
+	SHLQ      $0x02, DX
+	MOVQ      token+72(FP), BX
+	MOVQ      add+80(FP), SI
+	VMOVUPS   (AX), Z24
+	VMOVUPS   64(AX), Z25
+	VMOVUPS   128(AX), Z26
+	VMOVUPS   192(AX), Z27
+	VCVTDQ2PS Z0, Z0
+	VMULPS    Z24, Z0, Z0
+	VCVTDQ2PS Z1, Z1
+	VMULPS    Z25, Z1, Z1
+	VCVTDQ2PS Z2, Z2
+	VMULPS    Z26, Z2, Z2
+	VCVTDQ2PS Z3, Z3
+	VMULPS    Z27, Z3, Z3
+	TESTQ     SI, SI
+	JZ        first0
+	VADDPS    (CX), Z0, Z0
+	VADDPS    64(CX), Z1, Z1
+	VADDPS    128(CX), Z2, Z2
+	VADDPS    192(CX), Z3, Z3
+
+first0:
+	TESTQ        BX, BX
+	JZ           plain0
+	VBROADCASTSS (BX), Z28
+	VMULPS       Z28, Z0, Z0
+	VMULPS       Z28, Z1, Z1
+	VMULPS       Z28, Z2, Z2
+	VMULPS       Z28, Z3, Z3
+
+plain0:
+	VMOVUPS   Z0, (CX)
+	VMOVUPS   Z1, 64(CX)
+	VMOVUPS   Z2, 128(CX)
+	VMOVUPS   Z3, 192(CX)
+	ADDQ      DX, CX
+	VCVTDQ2PS Z4, Z4
+	VMULPS    Z24, Z4, Z4
+	VCVTDQ2PS Z5, Z5
+	VMULPS    Z25, Z5, Z5
+	VCVTDQ2PS Z6, Z6
+	VMULPS    Z26, Z6, Z6
+	VCVTDQ2PS Z7, Z7
+	VMULPS    Z27, Z7, Z7
+	TESTQ     SI, SI
+	JZ        first1
+	VADDPS    (CX), Z4, Z4
+	VADDPS    64(CX), Z5, Z5
+	VADDPS    128(CX), Z6, Z6
+	VADDPS    192(CX), Z7, Z7
+
+first1:
+	TESTQ        BX, BX
+	JZ           plain1
+	VBROADCASTSS 4(BX), Z0
+	VMULPS       Z0, Z4, Z4
+	VMULPS       Z0, Z5, Z5
+	VMULPS       Z0, Z6, Z6
+	VMULPS       Z0, Z7, Z7
+
+plain1:
+	VMOVUPS   Z4, (CX)
+	VMOVUPS   Z5, 64(CX)
+	VMOVUPS   Z6, 128(CX)
+	VMOVUPS   Z7, 192(CX)
+	ADDQ      DX, CX
+	VCVTDQ2PS Z8, Z8
+	VMULPS    Z24, Z8, Z8
+	VCVTDQ2PS Z9, Z9
+	VMULPS    Z25, Z9, Z9
+	VCVTDQ2PS Z10, Z10
+	VMULPS    Z26, Z10, Z10
+	VCVTDQ2PS Z11, Z11
+	VMULPS    Z27, Z11, Z11
+	TESTQ     SI, SI
+	JZ        first2
+	VADDPS    (CX), Z8, Z8
+	VADDPS    64(CX), Z9, Z9
+	VADDPS    128(CX), Z10, Z10
+	VADDPS    192(CX), Z11, Z11
+
+first2:
+	TESTQ        BX, BX
+	JZ           plain2
+	VBROADCASTSS 8(BX), Z0
+	VMULPS       Z0, Z8, Z8
+	VMULPS       Z0, Z9, Z9
+	VMULPS       Z0, Z10, Z10
+	VMULPS       Z0, Z11, Z11
+
+plain2:
+	VMOVUPS   Z8, (CX)
+	VMOVUPS   Z9, 64(CX)
+	VMOVUPS   Z10, 128(CX)
+	VMOVUPS   Z11, 192(CX)
+	ADDQ      DX, CX
+	VCVTDQ2PS Z12, Z12
+	VMULPS    Z24, Z12, Z12
+	VCVTDQ2PS Z13, Z13
+	VMULPS    Z25, Z13, Z13
+	VCVTDQ2PS Z14, Z14
+	VMULPS    Z26, Z14, Z14
+	VCVTDQ2PS Z15, Z15
+	VMULPS    Z27, Z15, Z15
+	TESTQ     SI, SI
+	JZ        first3
+	VADDPS    (CX), Z12, Z12
+	VADDPS    64(CX), Z13, Z13
+	VADDPS    128(CX), Z14, Z14
+	VADDPS    192(CX), Z15, Z15
+
+first3:
+	TESTQ        BX, BX
+	JZ           plain3
+	VBROADCASTSS 12(BX), Z0
+	VMULPS       Z0, Z12, Z12
+	VMULPS       Z0, Z13, Z13
+	VMULPS       Z0, Z14, Z14
+	VMULPS       Z0, Z15, Z15
+
+plain3:
+	VMOVUPS   Z12, (CX)
+	VMOVUPS   Z13, 64(CX)
+	VMOVUPS   Z14, 128(CX)
+	VMOVUPS   Z15, 192(CX)
+	ADDQ      DX, CX
+	VCVTDQ2PS Z16, Z16
+	VMULPS    Z24, Z16, Z16
+	VCVTDQ2PS Z17, Z17
+	VMULPS    Z25, Z17, Z17
+	VCVTDQ2PS Z18, Z18
+	VMULPS    Z26, Z18, Z18
+	VCVTDQ2PS Z19, Z19
+	VMULPS    Z27, Z19, Z19
+	TESTQ     SI, SI
+	JZ        first4
+	VADDPS    (CX), Z16, Z16
+	VADDPS    64(CX), Z17, Z17
+	VADDPS    128(CX), Z18, Z18
+	VADDPS    192(CX), Z19, Z19
+
+first4:
+	TESTQ        BX, BX
+	JZ           plain4
+	VBROADCASTSS 16(BX), Z0
+	VMULPS       Z0, Z16, Z16
+	VMULPS       Z0, Z17, Z17
+	VMULPS       Z0, Z18, Z18
+	VMULPS       Z0, Z19, Z19
+
+plain4:
+	VMOVUPS   Z16, (CX)
+	VMOVUPS   Z17, 64(CX)
+	VMOVUPS   Z18, 128(CX)
+	VMOVUPS   Z19, 192(CX)
+	ADDQ      DX, CX
+	VCVTDQ2PS Z20, Z20
+	VMULPS    Z24, Z20, Z20
+	VCVTDQ2PS Z21, Z21
+	VMULPS    Z25, Z21, Z21
+	VCVTDQ2PS Z22, Z22
+	VMULPS    Z26, Z22, Z22
+	VCVTDQ2PS Z23, Z23
+	VMULPS    Z27, Z23, Z23
+	TESTQ     SI, SI
+	JZ        first5
+	VADDPS    (CX), Z20, Z20
+	VADDPS    64(CX), Z21, Z21
+	VADDPS    128(CX), Z22, Z22
+	VADDPS    192(CX), Z23, Z23
+
+first5:
+	TESTQ        BX, BX
+	JZ           plain5
+	VBROADCASTSS 20(BX), Z0
+	VMULPS       Z0, Z20, Z20
+	VMULPS       Z0, Z21, Z21
+	VMULPS       Z0, Z22, Z22
+	VMULPS       Z0, Z23, Z23
+
+plain5:
+	VMOVUPS Z20, (CX)
+	VMOVUPS Z21, 64(CX)
+	VMOVUPS Z22, 128(CX)
+	VMOVUPS Z23, 192(CX)
+	VZEROUPPER
+	RET
+
+// func transposeWordsAVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int, flip uint32)
+// Requires: AVX, AVX2, MMX+
+TEXT ·transposeWordsAVX2(SB), NOSPLIT, $0-60
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
 	MOVQ         src+16(FP), DX
 	MOVQ         lds+24(FP), BX
 	MOVQ         n+32(FP), SI
+	MOVQ         next+40(FP), DI
+	MOVQ         hop+48(FP), R8
 	SHLQ         $0x02, CX
-	SHLQ         $0x02, BX
-	MOVL         flip+40(FP), DI
-	VMOVD        DI, X0
+	LEAQ         (BX)(BX*2), R9
+	LEAQ         (DX)(BX*4), R10
+	MOVL         flip+56(FP), R11
+	VMOVD        R11, X0
 	VPBROADCASTD X0, Y0
-	LEAQ         (BX)(BX*2), DI
-	LEAQ         (DX)(BX*4), R8
 
 loop:
+	PREFETCHT1  (DI)
+	PREFETCHT1  64(DI)
+	ADDQ        R8, DI
 	VMOVDQU     (DX), X1
-	VINSERTI128 $0x01, (R8), Y1, Y1
-	VPXOR       Y0, Y1, Y1
+	VINSERTI128 $0x01, (R10), Y1, Y1
 	VMOVDQU     (DX)(BX*1), X2
-	VINSERTI128 $0x01, (R8)(BX*1), Y2, Y2
-	VPXOR       Y0, Y2, Y2
+	VINSERTI128 $0x01, (R10)(BX*1), Y2, Y2
 	VMOVDQU     (DX)(BX*2), X3
-	VINSERTI128 $0x01, (R8)(BX*2), Y3, Y3
-	VPXOR       Y0, Y3, Y3
-	VMOVDQU     (DX)(DI*1), X4
-	VINSERTI128 $0x01, (R8)(DI*1), Y4, Y4
-	VPXOR       Y0, Y4, Y4
+	VINSERTI128 $0x01, (R10)(BX*2), Y3, Y3
+	VMOVDQU     (DX)(R9*1), X4
+	VINSERTI128 $0x01, (R10)(R9*1), Y4, Y4
 	VPUNPCKLDQ  Y2, Y1, Y5
 	VPUNPCKHDQ  Y2, Y1, Y6
 	VPUNPCKLDQ  Y4, Y3, Y7
 	VPUNPCKHDQ  Y4, Y3, Y8
 	VPUNPCKLQDQ Y7, Y5, Y9
 	VPUNPCKHQDQ Y7, Y5, Y5
+	VPXOR       Y0, Y9, Y9
 	VMOVDQU     Y9, (AX)
+	ADDQ        CX, AX
+	VPXOR       Y0, Y5, Y5
+	VMOVDQU     Y5, (AX)
+	ADDQ        CX, AX
+	VPUNPCKLQDQ Y8, Y6, Y5
+	VPUNPCKHQDQ Y8, Y6, Y6
+	VPXOR       Y0, Y5, Y5
+	VMOVDQU     Y5, (AX)
+	ADDQ        CX, AX
+	VPXOR       Y0, Y6, Y6
+	VMOVDQU     Y6, (AX)
+	ADDQ        CX, AX
+	ADDQ        $0x10, DX
+	ADDQ        $0x10, R10
+	SUBQ        $0x04, SI
+	JNZ         loop
+	VZEROUPPER
+	RET
+
+// func transposeBF16AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int)
+// Requires: AVX, AVX2, MMX+
+TEXT ·transposeBF16AVX2(SB), NOSPLIT, $0-56
+	MOVQ         dst+0(FP), AX
+	MOVQ         ldd+8(FP), CX
+	MOVQ         src+16(FP), DX
+	MOVQ         lds+24(FP), BX
+	MOVQ         n+32(FP), SI
+	MOVQ         next+40(FP), DI
+	MOVQ         hop+48(FP), R8
+	SHLQ         $0x02, CX
+	LEAQ         (BX)(BX*2), R9
+	LEAQ         (DX)(BX*4), R10
+	MOVL         $0xffff0000, R11
+	VMOVD        R11, X0
+	VPBROADCASTD X0, Y0
+
+loop:
+	PREFETCHT1  (DI)
+	PREFETCHT1  64(DI)
+	ADDQ        R8, DI
+	VMOVDQU     (DX), X1
+	VINSERTI128 $0x01, (R10), Y1, Y1
+	VMOVDQU     (DX)(BX*1), X2
+	VINSERTI128 $0x01, (R10)(BX*1), Y2, Y2
+	VMOVDQU     (DX)(BX*2), X3
+	VINSERTI128 $0x01, (R10)(BX*2), Y3, Y3
+	VMOVDQU     (DX)(R9*1), X4
+	VINSERTI128 $0x01, (R10)(R9*1), Y4, Y4
+	VPUNPCKLDQ  Y2, Y1, Y5
+	VPUNPCKHDQ  Y2, Y1, Y6
+	VPUNPCKLDQ  Y4, Y3, Y7
+	VPUNPCKHDQ  Y4, Y3, Y8
+	VPUNPCKLQDQ Y7, Y5, Y9
+	VPUNPCKHQDQ Y7, Y5, Y5
+	VPSLLD      $0x10, Y9, Y7
+	VPAND       Y0, Y9, Y9
+	VMOVDQU     Y7, (AX)
+	ADDQ        CX, AX
+	VMOVDQU     Y9, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x10, Y5, Y7
+	VPAND       Y0, Y5, Y5
+	VMOVDQU     Y7, (AX)
 	ADDQ        CX, AX
 	VMOVDQU     Y5, (AX)
 	ADDQ        CX, AX
 	VPUNPCKLQDQ Y8, Y6, Y5
 	VPUNPCKHQDQ Y8, Y6, Y6
+	VPSLLD      $0x10, Y5, Y7
+	VPAND       Y0, Y5, Y5
+	VMOVDQU     Y7, (AX)
+	ADDQ        CX, AX
+	VMOVDQU     Y5, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x10, Y6, Y5
+	VPAND       Y0, Y6, Y6
 	VMOVDQU     Y5, (AX)
 	ADDQ        CX, AX
 	VMOVDQU     Y6, (AX)
 	ADDQ        CX, AX
 	ADDQ        $0x10, DX
-	ADDQ        $0x10, R8
+	ADDQ        $0x10, R10
 	SUBQ        $0x04, SI
 	JNZ         loop
 	VZEROUPPER
 	RET
+
+// func transposeInt8AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int, scale *float32)
+// Requires: AVX, AVX2, MMX+
+TEXT ·transposeInt8AVX2(SB), NOSPLIT, $0-64
+	MOVQ    dst+0(FP), AX
+	MOVQ    ldd+8(FP), CX
+	MOVQ    src+16(FP), DX
+	MOVQ    lds+24(FP), BX
+	MOVQ    n+32(FP), SI
+	MOVQ    next+40(FP), DI
+	MOVQ    hop+48(FP), R8
+	SHLQ    $0x02, CX
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (DX)(BX*4), R10
+	MOVQ    scale+56(FP), R11
+	VMOVUPS (R11), Y0
+
+loop:
+	PREFETCHT1  (DI)
+	PREFETCHT1  64(DI)
+	ADDQ        R8, DI
+	VMOVDQU     (DX), X1
+	VINSERTI128 $0x01, (R10), Y1, Y1
+	VMOVDQU     (DX)(BX*1), X2
+	VINSERTI128 $0x01, (R10)(BX*1), Y2, Y2
+	VMOVDQU     (DX)(BX*2), X3
+	VINSERTI128 $0x01, (R10)(BX*2), Y3, Y3
+	VMOVDQU     (DX)(R9*1), X4
+	VINSERTI128 $0x01, (R10)(R9*1), Y4, Y4
+	VPUNPCKLDQ  Y2, Y1, Y5
+	VPUNPCKHDQ  Y2, Y1, Y6
+	VPUNPCKLDQ  Y4, Y3, Y7
+	VPUNPCKHDQ  Y4, Y3, Y8
+	VPUNPCKLQDQ Y7, Y5, Y9
+	VPUNPCKHQDQ Y7, Y5, Y5
+	VPSLLD      $0x18, Y9, Y7
+	VPSRAD      $0x18, Y7, Y7
+	VCVTDQ2PS   Y7, Y7
+	VMULPS      Y0, Y7, Y7
+	VMOVDQU     Y7, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x10, Y9, Y7
+	VPSRAD      $0x18, Y7, Y7
+	VCVTDQ2PS   Y7, Y7
+	VMULPS      Y0, Y7, Y7
+	VMOVDQU     Y7, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x08, Y9, Y7
+	VPSRAD      $0x18, Y7, Y7
+	VCVTDQ2PS   Y7, Y7
+	VMULPS      Y0, Y7, Y7
+	VMOVDQU     Y7, (AX)
+	ADDQ        CX, AX
+	VPSRAD      $0x18, Y9, Y9
+	VCVTDQ2PS   Y9, Y9
+	VMULPS      Y0, Y9, Y9
+	VMOVDQU     Y9, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x18, Y5, Y7
+	VPSRAD      $0x18, Y7, Y7
+	VCVTDQ2PS   Y7, Y7
+	VMULPS      Y0, Y7, Y7
+	VMOVDQU     Y7, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x10, Y5, Y7
+	VPSRAD      $0x18, Y7, Y7
+	VCVTDQ2PS   Y7, Y7
+	VMULPS      Y0, Y7, Y7
+	VMOVDQU     Y7, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x08, Y5, Y7
+	VPSRAD      $0x18, Y7, Y7
+	VCVTDQ2PS   Y7, Y7
+	VMULPS      Y0, Y7, Y7
+	VMOVDQU     Y7, (AX)
+	ADDQ        CX, AX
+	VPSRAD      $0x18, Y5, Y5
+	VCVTDQ2PS   Y5, Y5
+	VMULPS      Y0, Y5, Y5
+	VMOVDQU     Y5, (AX)
+	ADDQ        CX, AX
+	VPUNPCKLQDQ Y8, Y6, Y5
+	VPUNPCKHQDQ Y8, Y6, Y6
+	VPSLLD      $0x18, Y5, Y7
+	VPSRAD      $0x18, Y7, Y7
+	VCVTDQ2PS   Y7, Y7
+	VMULPS      Y0, Y7, Y7
+	VMOVDQU     Y7, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x10, Y5, Y7
+	VPSRAD      $0x18, Y7, Y7
+	VCVTDQ2PS   Y7, Y7
+	VMULPS      Y0, Y7, Y7
+	VMOVDQU     Y7, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x08, Y5, Y7
+	VPSRAD      $0x18, Y7, Y7
+	VCVTDQ2PS   Y7, Y7
+	VMULPS      Y0, Y7, Y7
+	VMOVDQU     Y7, (AX)
+	ADDQ        CX, AX
+	VPSRAD      $0x18, Y5, Y5
+	VCVTDQ2PS   Y5, Y5
+	VMULPS      Y0, Y5, Y5
+	VMOVDQU     Y5, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x18, Y6, Y5
+	VPSRAD      $0x18, Y5, Y5
+	VCVTDQ2PS   Y5, Y5
+	VMULPS      Y0, Y5, Y5
+	VMOVDQU     Y5, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x10, Y6, Y5
+	VPSRAD      $0x18, Y5, Y5
+	VCVTDQ2PS   Y5, Y5
+	VMULPS      Y0, Y5, Y5
+	VMOVDQU     Y5, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x08, Y6, Y5
+	VPSRAD      $0x18, Y5, Y5
+	VCVTDQ2PS   Y5, Y5
+	VMULPS      Y0, Y5, Y5
+	VMOVDQU     Y5, (AX)
+	ADDQ        CX, AX
+	VPSRAD      $0x18, Y6, Y6
+	VCVTDQ2PS   Y6, Y6
+	VMULPS      Y0, Y6, Y6
+	VMOVDQU     Y6, (AX)
+	ADDQ        CX, AX
+	ADDQ        $0x10, DX
+	ADDQ        $0x10, R10
+	SUBQ        $0x04, SI
+	JNZ         loop
+	VZEROUPPER
+	RET
+
+// func transposeE4M3AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int, nan *uint32)
+// Requires: AVX, AVX2, MMX+
+TEXT ·transposeE4M3AVX2(SB), NOSPLIT, $0-64
+	MOVQ         dst+0(FP), AX
+	MOVQ         ldd+8(FP), CX
+	MOVQ         src+16(FP), DX
+	MOVQ         lds+24(FP), BX
+	MOVQ         n+32(FP), SI
+	MOVQ         next+40(FP), DI
+	MOVQ         hop+48(FP), R8
+	SHLQ         $0x02, CX
+	LEAQ         (BX)(BX*2), R9
+	LEAQ         (DX)(BX*4), R10
+	MOVL         $0x07f00000, R11
+	VMOVD        R11, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x80000000, R11
+	VMOVD        R11, X1
+	VPBROADCASTD X1, Y1
+	MOVL         $0x7f7f7f7f, R11
+	VMOVD        R11, X2
+	VPBROADCASTD X2, Y2
+	VPXOR        Y3, Y3, Y3
+
+loop:
+	PREFETCHT1  (DI)
+	PREFETCHT1  64(DI)
+	ADDQ        R8, DI
+	VMOVDQU     (DX), X4
+	VINSERTI128 $0x01, (R10), Y4, Y4
+	VMOVDQU     (DX)(BX*1), X5
+	VINSERTI128 $0x01, (R10)(BX*1), Y5, Y5
+	VMOVDQU     (DX)(BX*2), X6
+	VINSERTI128 $0x01, (R10)(BX*2), Y6, Y6
+	VMOVDQU     (DX)(R9*1), X7
+	VINSERTI128 $0x01, (R10)(R9*1), Y7, Y7
+	VPUNPCKLDQ  Y5, Y4, Y8
+	VPUNPCKHDQ  Y5, Y4, Y9
+	VPUNPCKLDQ  Y7, Y6, Y10
+	VPUNPCKHDQ  Y7, Y6, Y11
+	VPUNPCKLQDQ Y10, Y8, Y12
+	VPUNPCKHQDQ Y10, Y8, Y8
+	VPAND       Y2, Y12, Y10
+	VPCMPEQB    Y2, Y10, Y10
+	VPOR        Y10, Y3, Y3
+	VPSLLD      $0x18, Y12, Y10
+	VPSRLD      $0x04, Y10, Y13
+	VPAND       Y1, Y10, Y10
+	VPAND       Y0, Y13, Y13
+	VPADDD      eight3c000000<>+0(SB), Y13, Y13
+	VPMAXUD     eight3c800000<>+0(SB), Y13, Y14
+	VPADDD      eight800000<>+0(SB), Y13, Y13
+	VSUBPS      Y14, Y13, Y13
+	VPOR        Y10, Y13, Y13
+	VMOVDQU     Y13, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x10, Y12, Y10
+	VPSRLD      $0x04, Y10, Y13
+	VPAND       Y1, Y10, Y10
+	VPAND       Y0, Y13, Y13
+	VPADDD      eight3c000000<>+0(SB), Y13, Y13
+	VPMAXUD     eight3c800000<>+0(SB), Y13, Y14
+	VPADDD      eight800000<>+0(SB), Y13, Y13
+	VSUBPS      Y14, Y13, Y13
+	VPOR        Y10, Y13, Y13
+	VMOVDQU     Y13, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x08, Y12, Y10
+	VPSRLD      $0x04, Y10, Y13
+	VPAND       Y1, Y10, Y10
+	VPAND       Y0, Y13, Y13
+	VPADDD      eight3c000000<>+0(SB), Y13, Y13
+	VPMAXUD     eight3c800000<>+0(SB), Y13, Y14
+	VPADDD      eight800000<>+0(SB), Y13, Y13
+	VSUBPS      Y14, Y13, Y13
+	VPOR        Y10, Y13, Y13
+	VMOVDQU     Y13, (AX)
+	ADDQ        CX, AX
+	VPSRLD      $0x04, Y12, Y10
+	VPAND       Y1, Y12, Y12
+	VPAND       Y0, Y10, Y10
+	VPADDD      eight3c000000<>+0(SB), Y10, Y10
+	VPMAXUD     eight3c800000<>+0(SB), Y10, Y13
+	VPADDD      eight800000<>+0(SB), Y10, Y10
+	VSUBPS      Y13, Y10, Y10
+	VPOR        Y12, Y10, Y10
+	VMOVDQU     Y10, (AX)
+	ADDQ        CX, AX
+	VPAND       Y2, Y8, Y10
+	VPCMPEQB    Y2, Y10, Y10
+	VPOR        Y10, Y3, Y3
+	VPSLLD      $0x18, Y8, Y10
+	VPSRLD      $0x04, Y10, Y12
+	VPAND       Y1, Y10, Y10
+	VPAND       Y0, Y12, Y12
+	VPADDD      eight3c000000<>+0(SB), Y12, Y12
+	VPMAXUD     eight3c800000<>+0(SB), Y12, Y13
+	VPADDD      eight800000<>+0(SB), Y12, Y12
+	VSUBPS      Y13, Y12, Y12
+	VPOR        Y10, Y12, Y12
+	VMOVDQU     Y12, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x10, Y8, Y10
+	VPSRLD      $0x04, Y10, Y12
+	VPAND       Y1, Y10, Y10
+	VPAND       Y0, Y12, Y12
+	VPADDD      eight3c000000<>+0(SB), Y12, Y12
+	VPMAXUD     eight3c800000<>+0(SB), Y12, Y13
+	VPADDD      eight800000<>+0(SB), Y12, Y12
+	VSUBPS      Y13, Y12, Y12
+	VPOR        Y10, Y12, Y12
+	VMOVDQU     Y12, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x08, Y8, Y10
+	VPSRLD      $0x04, Y10, Y12
+	VPAND       Y1, Y10, Y10
+	VPAND       Y0, Y12, Y12
+	VPADDD      eight3c000000<>+0(SB), Y12, Y12
+	VPMAXUD     eight3c800000<>+0(SB), Y12, Y13
+	VPADDD      eight800000<>+0(SB), Y12, Y12
+	VSUBPS      Y13, Y12, Y12
+	VPOR        Y10, Y12, Y12
+	VMOVDQU     Y12, (AX)
+	ADDQ        CX, AX
+	VPSRLD      $0x04, Y8, Y10
+	VPAND       Y1, Y8, Y8
+	VPAND       Y0, Y10, Y10
+	VPADDD      eight3c000000<>+0(SB), Y10, Y10
+	VPMAXUD     eight3c800000<>+0(SB), Y10, Y12
+	VPADDD      eight800000<>+0(SB), Y10, Y10
+	VSUBPS      Y12, Y10, Y10
+	VPOR        Y8, Y10, Y10
+	VMOVDQU     Y10, (AX)
+	ADDQ        CX, AX
+	VPUNPCKLQDQ Y11, Y9, Y8
+	VPUNPCKHQDQ Y11, Y9, Y9
+	VPAND       Y2, Y8, Y10
+	VPCMPEQB    Y2, Y10, Y10
+	VPOR        Y10, Y3, Y3
+	VPSLLD      $0x18, Y8, Y10
+	VPSRLD      $0x04, Y10, Y11
+	VPAND       Y1, Y10, Y10
+	VPAND       Y0, Y11, Y11
+	VPADDD      eight3c000000<>+0(SB), Y11, Y11
+	VPMAXUD     eight3c800000<>+0(SB), Y11, Y12
+	VPADDD      eight800000<>+0(SB), Y11, Y11
+	VSUBPS      Y12, Y11, Y11
+	VPOR        Y10, Y11, Y11
+	VMOVDQU     Y11, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x10, Y8, Y10
+	VPSRLD      $0x04, Y10, Y11
+	VPAND       Y1, Y10, Y10
+	VPAND       Y0, Y11, Y11
+	VPADDD      eight3c000000<>+0(SB), Y11, Y11
+	VPMAXUD     eight3c800000<>+0(SB), Y11, Y12
+	VPADDD      eight800000<>+0(SB), Y11, Y11
+	VSUBPS      Y12, Y11, Y11
+	VPOR        Y10, Y11, Y11
+	VMOVDQU     Y11, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x08, Y8, Y10
+	VPSRLD      $0x04, Y10, Y11
+	VPAND       Y1, Y10, Y10
+	VPAND       Y0, Y11, Y11
+	VPADDD      eight3c000000<>+0(SB), Y11, Y11
+	VPMAXUD     eight3c800000<>+0(SB), Y11, Y12
+	VPADDD      eight800000<>+0(SB), Y11, Y11
+	VSUBPS      Y12, Y11, Y11
+	VPOR        Y10, Y11, Y11
+	VMOVDQU     Y11, (AX)
+	ADDQ        CX, AX
+	VPSRLD      $0x04, Y8, Y10
+	VPAND       Y1, Y8, Y8
+	VPAND       Y0, Y10, Y10
+	VPADDD      eight3c000000<>+0(SB), Y10, Y10
+	VPMAXUD     eight3c800000<>+0(SB), Y10, Y11
+	VPADDD      eight800000<>+0(SB), Y10, Y10
+	VSUBPS      Y11, Y10, Y10
+	VPOR        Y8, Y10, Y10
+	VMOVDQU     Y10, (AX)
+	ADDQ        CX, AX
+	VPAND       Y2, Y9, Y8
+	VPCMPEQB    Y2, Y8, Y8
+	VPOR        Y8, Y3, Y3
+	VPSLLD      $0x18, Y9, Y8
+	VPSRLD      $0x04, Y8, Y10
+	VPAND       Y1, Y8, Y8
+	VPAND       Y0, Y10, Y10
+	VPADDD      eight3c000000<>+0(SB), Y10, Y10
+	VPMAXUD     eight3c800000<>+0(SB), Y10, Y11
+	VPADDD      eight800000<>+0(SB), Y10, Y10
+	VSUBPS      Y11, Y10, Y10
+	VPOR        Y8, Y10, Y10
+	VMOVDQU     Y10, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x10, Y9, Y8
+	VPSRLD      $0x04, Y8, Y10
+	VPAND       Y1, Y8, Y8
+	VPAND       Y0, Y10, Y10
+	VPADDD      eight3c000000<>+0(SB), Y10, Y10
+	VPMAXUD     eight3c800000<>+0(SB), Y10, Y11
+	VPADDD      eight800000<>+0(SB), Y10, Y10
+	VSUBPS      Y11, Y10, Y10
+	VPOR        Y8, Y10, Y10
+	VMOVDQU     Y10, (AX)
+	ADDQ        CX, AX
+	VPSLLD      $0x08, Y9, Y8
+	VPSRLD      $0x04, Y8, Y10
+	VPAND       Y1, Y8, Y8
+	VPAND       Y0, Y10, Y10
+	VPADDD      eight3c000000<>+0(SB), Y10, Y10
+	VPMAXUD     eight3c800000<>+0(SB), Y10, Y11
+	VPADDD      eight800000<>+0(SB), Y10, Y10
+	VSUBPS      Y11, Y10, Y10
+	VPOR        Y8, Y10, Y10
+	VMOVDQU     Y10, (AX)
+	ADDQ        CX, AX
+	VPSRLD      $0x04, Y9, Y8
+	VPAND       Y1, Y9, Y9
+	VPAND       Y0, Y8, Y8
+	VPADDD      eight3c000000<>+0(SB), Y8, Y8
+	VPMAXUD     eight3c800000<>+0(SB), Y8, Y10
+	VPADDD      eight800000<>+0(SB), Y8, Y8
+	VSUBPS      Y10, Y8, Y8
+	VPOR        Y9, Y8, Y8
+	VMOVDQU     Y8, (AX)
+	ADDQ        CX, AX
+	ADDQ        $0x10, DX
+	ADDQ        $0x10, R10
+	SUBQ        $0x04, SI
+	JNZ         loop
+	MOVQ        nan+56(FP), AX
+	VPMOVMSKB   Y3, CX
+	ORL         CX, (AX)
+	VZEROUPPER
+	RET
+
+DATA eight3c000000<>+0(SB)/4, $0x3c000000
+DATA eight3c000000<>+4(SB)/4, $0x3c000000
+DATA eight3c000000<>+8(SB)/4, $0x3c000000
+DATA eight3c000000<>+12(SB)/4, $0x3c000000
+DATA eight3c000000<>+16(SB)/4, $0x3c000000
+DATA eight3c000000<>+20(SB)/4, $0x3c000000
+DATA eight3c000000<>+24(SB)/4, $0x3c000000
+DATA eight3c000000<>+28(SB)/4, $0x3c000000
+GLOBL eight3c000000<>(SB), RODATA|NOPTR, $32
+
+DATA eight800000<>+0(SB)/4, $0x00800000
+DATA eight800000<>+4(SB)/4, $0x00800000
+DATA eight800000<>+8(SB)/4, $0x00800000
+DATA eight800000<>+12(SB)/4, $0x00800000
+DATA eight800000<>+16(SB)/4, $0x00800000
+DATA eight800000<>+20(SB)/4, $0x00800000
+DATA eight800000<>+24(SB)/4, $0x00800000
+DATA eight800000<>+28(SB)/4, $0x00800000
+GLOBL eight800000<>(SB), RODATA|NOPTR, $32
+
+DATA eight3c800000<>+0(SB)/4, $0x3c800000
+DATA eight3c800000<>+4(SB)/4, $0x3c800000
+DATA eight3c800000<>+8(SB)/4, $0x3c800000
+DATA eight3c800000<>+12(SB)/4, $0x3c800000
+DATA eight3c800000<>+16(SB)/4, $0x3c800000
+DATA eight3c800000<>+20(SB)/4, $0x3c800000
+DATA eight3c800000<>+24(SB)/4, $0x3c800000
+DATA eight3c800000<>+28(SB)/4, $0x3c800000
+GLOBL eight3c800000<>(SB), RODATA|NOPTR, $32

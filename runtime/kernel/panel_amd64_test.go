@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -50,6 +51,9 @@ func TestPanelInt8(t *testing.T) {
 			}
 			if r.IntN(2) == 0 {
 				block = 4 * (1 + r.IntN(12))
+				if k > 1000 {
+					block = 4 * (30 + r.IntN(170)) // groups of less and of more than a panel
+				}
 			}
 			w := matrix(r, code, n, k, 1, block)
 			a := QuantizeInt8(normals(r, m*k), m, k, 127)
@@ -212,6 +216,79 @@ func BenchmarkInt8(b *testing.B) {
 					b.ReportMetric(float64(b.N)*float64(m)*n*k/b.Elapsed().Seconds()/1e9, "GMAC/s")
 				})
 			}
+		}
+	}
+}
+
+// TestFloatPanels: the products on panels are as close to exact sums as the
+// plain ones, the same to the bit on every path and for every number of tokens,
+// and codes that are no number stay so.
+func TestFloatPanels(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	was := panels
+	defer func() { panels = was }()
+	for turn := range 120 {
+		m, n, k := 1+r.IntN(20), 1+r.IntN(90), 1+r.IntN(400)
+		x := normals(r, m*k)
+		var run func(y []float32, x []float32, m int)
+		kind := []string{"bf16", "f16", "f32", "e4m3", "e4m3 block", "int4 e4m3", "int4 weight only"}[turn%7]
+		switch kind {
+		case "bf16", "f16", "f32":
+			typ := map[string]FloatType{"bf16": BF16, "f16": F16, "f32": F32}[kind]
+			raw := make([]byte, n*k*typ.Size())
+			for i, v := range normals(r, n*k) {
+				switch typ {
+				case BF16:
+					copy(raw[2*i:], numeric.AppendBF16(nil, []float32{v}))
+				case F16:
+					h := numeric.F32ToF16(v)
+					raw[2*i], raw[2*i+1] = byte(h), byte(h>>8)
+				default:
+					copy(raw[4*i:], numeric.AppendF32(nil, []float32{v}))
+				}
+			}
+			run = func(y, x []float32, m int) { Float(y, n, x, m, typ, raw, n, k, &Workers{N: 2}) }
+		case "e4m3", "e4m3 block":
+			w, group := matrix(r, numeric.E4M3, n, k, 1, k), 0
+			if kind != "e4m3" {
+				w, group = matrix(r, numeric.E4M3, n, k, 16, 32), 32
+			}
+			if r.IntN(3) == 0 {
+				w.Codes[r.IntN(len(w.Codes))] = 0x7f | byte(r.IntN(2))<<7
+			}
+			run = func(y, x []float32, m int) { E4M3(y, n, QuantizeE4M3(x, m, k, group), w, &Workers{N: 2}) }
+		default:
+			k += k % 2
+			x = normals(r, m*k)
+			w := matrix(r, numeric.Int4, n, k, 1, []int{k, 32, 128}[r.IntN(3)])
+			run = func(y, x []float32, m int) { WeightOnly(y, n, x, m, w, &Workers{N: 2}) }
+			if kind == "int4 e4m3" {
+				run = func(y, x []float32, m int) { E4M3(y, n, QuantizeE4M3(x, m, k, 0), w, nil) }
+			}
+		}
+		panels = nil
+		want := make([]float32, m*n)
+		run(want, x, m)
+		var first []float32
+		for _, p := range panelPaths(t) {
+			panels = p.panelPath
+			got, one := make([]float32, m*n), make([]float32, n)
+			run(got, x, m)
+			what := fmt.Sprintf("%s %s m=%d n=%d k=%d", kind, p.name, m, n, k)
+			for i := range got {
+				if want[i] != want[i] {
+					require.True(t, got[i] != got[i], what)
+					continue
+				}
+				require.InDelta(t, want[i], got[i], 1e-4*(1+math.Abs(float64(want[i]))), what)
+			}
+			if first != nil {
+				sameBits(t, first, got, what)
+			}
+			first = got
+			i := r.IntN(m)
+			run(one, x[i*k:][:k], 1)
+			sameBits(t, got[i*n:][:n], one, what+" one token")
 		}
 	}
 }

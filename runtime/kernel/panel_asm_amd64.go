@@ -4,167 +4,142 @@
 
 package kernel
 
-// panelF32x1AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 1 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
+// panelF32x1AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 1 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
+func panelF32x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x1AVX2 computes v = float32(init[i] + Σ x·w)·scale[j] over 2·steps elements, ldx in bytes, for 1 rows and 16 columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.
+// panelInt8x1AVX2 adds Σ x·w over 2·steps elements to sums for 1 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
 //
 //go:noescape
-func panelInt8x1AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+func panelInt8x1AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x2AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 2 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
+// panelF32x2AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 2 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x2AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
+func panelF32x2AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x2AVX2 computes v = float32(init[i] + Σ x·w)·scale[j] over 2·steps elements, ldx in bytes, for 2 rows and 16 columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.
+// panelInt8x2AVX2 adds Σ x·w over 2·steps elements to sums for 2 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
 //
 //go:noescape
-func panelInt8x2AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+func panelInt8x2AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x3AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 3 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
+// panelF32x3AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 3 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x3AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
+func panelF32x3AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x3AVX2 computes v = float32(init[i] + Σ x·w)·scale[j] over 2·steps elements, ldx in bytes, for 3 rows and 16 columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.
+// panelInt8x3AVX2 adds Σ x·w over 2·steps elements to sums for 3 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
 //
 //go:noescape
-func panelInt8x3AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+func panelInt8x3AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x4AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 4 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
+// panelF32x4AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 4 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
+func panelF32x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x4AVX2 computes v = float32(init[i] + Σ x·w)·scale[j] over 2·steps elements, ldx in bytes, for 4 rows and 16 columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.
+// panelInt8x4AVX2 adds Σ x·w over 2·steps elements to sums for 4 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
 //
 //go:noescape
-func panelInt8x4AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+func panelInt8x4AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x5AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 5 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
+// panelF32x5AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 5 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x5AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
+func panelF32x5AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x5AVX2 computes v = float32(init[i] + Σ x·w)·scale[j] over 2·steps elements, ldx in bytes, for 5 rows and 16 columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.
+// panelInt8x5AVX2 adds Σ x·w over 2·steps elements to sums for 5 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
 //
 //go:noescape
-func panelInt8x5AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+func panelInt8x5AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x6AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 6 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
+// panelF32x6AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 6 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x6AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
+func panelF32x6AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x6AVX2 computes v = float32(init[i] + Σ x·w)·scale[j] over 2·steps elements, ldx in bytes, for 6 rows and 16 columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.
+// panelInt8x6AVX2 adds Σ x·w over 2·steps elements to sums for 6 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
 //
 //go:noescape
-func panelInt8x6AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+func panelInt8x6AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x1AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 1 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
+// panelF32x1AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 1 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
+func panelF32x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x1AVX512 computes v = float32(init[i] + Σ x·w)·scale[j] over 4·steps elements, ldx in bytes, for 1 rows and 32 columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.
+// panelInt8x1AVX512 adds Σ x·w over 4·steps elements to sums for 1 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
 //
 //go:noescape
-func panelInt8x1AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+func panelInt8x1AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x2AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 2 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
+// panelF32x2AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 2 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x2AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
+func panelF32x2AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x2AVX512 computes v = float32(init[i] + Σ x·w)·scale[j] over 4·steps elements, ldx in bytes, for 2 rows and 32 columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.
+// panelInt8x2AVX512 adds Σ x·w over 4·steps elements to sums for 2 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
 //
 //go:noescape
-func panelInt8x2AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+func panelInt8x2AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x3AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 3 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
+// panelF32x3AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 3 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x3AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
+func panelF32x3AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x3AVX512 computes v = float32(init[i] + Σ x·w)·scale[j] over 4·steps elements, ldx in bytes, for 3 rows and 32 columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.
+// panelInt8x3AVX512 adds Σ x·w over 4·steps elements to sums for 3 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
 //
 //go:noescape
-func panelInt8x3AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+func panelInt8x3AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x4AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 4 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
+// panelF32x4AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 4 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
+func panelF32x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x4AVX512 computes v = float32(init[i] + Σ x·w)·scale[j] over 4·steps elements, ldx in bytes, for 4 rows and 32 columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.
+// panelInt8x4AVX512 adds Σ x·w over 4·steps elements to sums for 4 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
 //
 //go:noescape
-func panelInt8x4AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+func panelInt8x4AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x5AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 5 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
+// panelF32x5AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 5 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x5AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
+func panelF32x5AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x5AVX512 computes v = float32(init[i] + Σ x·w)·scale[j] over 4·steps elements, ldx in bytes, for 5 rows and 32 columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.
+// panelInt8x5AVX512 adds Σ x·w over 4·steps elements to sums for 5 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
 //
 //go:noescape
-func panelInt8x5AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+func panelInt8x5AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x6AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 6 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
+// panelF32x6AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 6 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x6AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
+func panelF32x6AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x6AVX512 computes v = float32(init[i] + Σ x·w)·scale[j] over 4·steps elements, ldx in bytes, for 6 rows and 32 columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.
+// panelInt8x6AVX512 adds Σ x·w over 4·steps elements to sums for 6 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
 //
 //go:noescape
-func panelInt8x6AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+func panelInt8x6AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x7AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 7 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
+// transposeWordsAVX2 writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are words, each xor flip. It prefetches two lines from next on, hop bytes further every fourth word.
 //
 //go:noescape
-func panelF32x7AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
+func transposeWordsAVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int, flip uint32)
 
-// panelInt8x7AVX512 computes v = float32(init[i] + Σ x·w)·scale[j] over 4·steps elements, ldx in bytes, for 7 rows and 32 columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.
+// transposeBF16AVX2 writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are pairs of BF16. It prefetches two lines from next on, hop bytes further every fourth word.
 //
 //go:noescape
-func panelInt8x7AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
+func transposeBF16AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int)
 
-// panelF32x8AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 8 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
+// transposeInt8AVX2 writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are fours of int8 codes, each times scale[r]. It prefetches two lines from next on, hop bytes further every fourth word.
 //
 //go:noescape
-func panelF32x8AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
+func transposeInt8AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int, scale *float32)
 
-// panelInt8x8AVX512 computes v = float32(init[i] + Σ x·w)·scale[j] over 4·steps elements, ldx in bytes, for 8 rows and 32 columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.
+// transposeE4M3AVX2 writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are fours of E4M3 codes; nan is set if one is no number, and is 480 here. It prefetches two lines from next on, hop bytes further every fourth word.
 //
 //go:noescape
-func panelInt8x8AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)
-
-// panelF32x9AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 9 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
-//
-//go:noescape
-func panelF32x9AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
-// panelF32x10AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 10 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
-//
-//go:noescape
-func panelF32x10AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
-// panelF32x11AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 11 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
-//
-//go:noescape
-func panelF32x11AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
-// panelF32x12AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 12 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.
-//
-//go:noescape
-func panelF32x12AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
-// transpose8AVX2 computes dst[c·ldd+r] = src[r·lds+c] xor flip for 8 rows r and n columns c, a multiple of 4.
-//
-//go:noescape
-func transpose8AVX2(dst *uint32, ldd int, src *uint32, lds int, n int, flip uint32)
+func transposeE4M3AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int, nan *uint32)

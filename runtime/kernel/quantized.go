@@ -66,6 +66,10 @@ func int8Rows(buf []byte, w *numeric.Matrix, j, r int) []byte {
 // (package comment: FP8, FP8 128, W4A8-FP8). Activations have one scale per
 // token, or per token and group of w.BlockCols columns.
 func E4M3(y []float32, ldy int, a *E4M3Rows, w *numeric.Matrix, workers *Workers) {
+	if panels.widens(w) {
+		panels.e4m3(y, ldy, a, w, workers)
+		return
+	}
 	k, groups := w.Cols, w.ScaleCols()
 	perGroup := a.Group < k
 	workers.Each(w.Rows, rowBlock, a.M*k+k, func(lo, hi int) {
@@ -124,6 +128,10 @@ func values(dst []float32, raw []byte, w *numeric.Matrix, j, r int) {
 // WeightOnly computes y[M,N] = x[M,K]·ŵᵀ with ŵ = code·scale rounded to
 // float32 and unquantised activations (W4A16).
 func WeightOnly(y []float32, ldy int, x []float32, m int, w *numeric.Matrix, workers *Workers) {
+	if panels.widens(w) && w.Code == numeric.Int4 {
+		panels.weightOnly(y, ldy, x, m, w, workers)
+		return
+	}
 	k := w.Cols
 	workers.Each(w.Rows, rowBlock, m*k+k, func(lo, hi int) {
 		buf := floats(rowBlock * k)

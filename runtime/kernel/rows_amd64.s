@@ -315,6 +315,34 @@ loop:
 	VZEROUPPER
 	RET
 
+// func scaledAVX2(y *float32, part *float32, scale *float32, n int, token float32, add int)
+// Requires: AVX, AVX2, SSE
+TEXT ·scaledAVX2(SB), NOSPLIT, $0-48
+	MOVQ         y+0(FP), AX
+	MOVQ         part+8(FP), CX
+	MOVQ         scale+16(FP), DX
+	MOVQ         n+24(FP), BX
+	MOVQ         add+40(FP), SI
+	MOVSS        token+32(FP), X0
+	VBROADCASTSS X0, Y0
+	NEGQ         SI
+	VMOVQ        SI, X1
+	VPBROADCASTQ X1, Y1
+
+loop:
+	VMULPS  (DX), Y0, Y2
+	VMULPS  (CX), Y2, Y2
+	VANDPS  (AX), Y1, Y3
+	VADDPS  Y3, Y2, Y2
+	VMOVUPS Y2, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, CX
+	ADDQ    $0x20, DX
+	SUBQ    $0x08, BX
+	JNZ     loop
+	VZEROUPPER
+	RET
+
 // func swigluAVX2(dst *float32, gate *float32, up *float32, n int)
 // Requires: AVX, AVX2
 TEXT ·swigluAVX2(SB), NOSPLIT, $0-32

@@ -44,6 +44,11 @@ func scaleAVX2(dst *float32, n int, p float32)
 //go:noescape
 func normAVX2(dst *float32, x *float32, w *float32, n int, inv float32)
 
+// scaledAVX2 writes part·(scale·token) to y, with add adds it, each product and sum rounded; n is a multiple of 8, not 0.
+//
+//go:noescape
+func scaledAVX2(y *float32, part *float32, scale *float32, n int, token float32, add int)
+
 // swigluAVX2 writes gate/(1+exp(−gate))·up; n is a multiple of 8, not 0.
 //
 //go:noescape

@@ -15,82 +15,205 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// path is an instruction set: how many rows fit, and its vectors. Rows of
-// activations are often a multiple of 4 KiB long: eight of them leave room in
-// a set of the first-level cache, twelve do not.
+// path is an instruction set: the largest block that fits its registers, in
+// rows and vectors of columns, and its vectors. A block of 6 × 4 needs the
+// fewest loads for its 24 sums, and six rows of activations, which are often a
+// multiple of 4 KiB long, leave room in a set of the first-level cache.
 type path struct {
-	name        string
-	rows, bytes int // rows of a block of float32 and of int8
-	size        int // bytes of a vector
-	vec         func() reg.VecVirtual
+	name       string
+	rows, cols int
+	size       int // bytes of a vector
+	vec        func() reg.VecVirtual
 }
 
 var (
-	avx2   = path{"AVX2", 6, 6, 32, YMM}
-	avx512 = path{"AVX512", 12, 8, 64, ZMM}
+	avx2   = path{"AVX2", 6, 2, 32, YMM}
+	avx512 = path{"AVX512", 6, 4, 64, ZMM}
 )
+
+// block makes the registers of a block, or of a row of it.
+func (p path) block(m int) (acc [][]reg.VecVirtual) {
+	for range m {
+		var row []reg.VecVirtual
+		for range p.cols {
+			row = append(row, p.vec())
+		}
+		acc = append(acc, row)
+	}
+	return acc
+}
+
+// each calls fn for every register with its place in memory: rows ld bytes
+// apart from base on, base moving, or all behind each other if ld is nil.
+func (p path) each(acc [][]reg.VecVirtual, base reg.Register, ld Op, fn func(v reg.VecVirtual, mem Mem)) {
+	for i := range acc {
+		for j := range acc[i] {
+			at := j
+			if ld == nil {
+				at += i * p.cols
+			}
+			fn(acc[i][j], Mem{Base: base, Disp: at * p.size})
+		}
+		if ld != nil && i+1 < len(acc) {
+			ADDQ(ld, base)
+		}
+	}
+}
 
 func main() {
 	ConstraintExpr("!purego")
 	for _, p := range []path{avx2, avx512} {
 		for m := 1; m <= p.rows; m++ {
 			float(p, m)
-			if m <= p.bytes {
-				integer(p, m)
-			}
+			integer(p, m)
 		}
 	}
-	transpose8()
+	transposes()
 	Generate()
 }
 
 // float computes y = (y +) x·w for m rows and two vectors of columns.
 func float(p path, m int) {
 	name := fmt.Sprintf("panelF32x%d%s", m, p.name)
-	TEXT(name, NOSPLIT, "func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)")
+	TEXT(name, NOSPLIT, "func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for %d rows and %d columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set.", name, m, p.size/2))
+	Doc(fmt.Sprintf("%s computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for %d rows and %d columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.", name, m, p.size*p.cols/4))
 	y, ldy := Load(Param("y"), GP64()), Load(Param("ldy"), GP64())
 	SHLQ(Imm(2), ldy)
 	x := rows("x", "ldx", m, 4)
 	w, ldw := Load(Param("w"), GP64()), Load(Param("ldw"), GP64())
 	SHLQ(Imm(2), ldw)
 	k := Load(Param("k"), GP64())
-	acc := make([][2]reg.VecVirtual, m)
 	add := Load(Param("add"), GP64())
-	for i := range acc {
-		acc[i] = [2]reg.VecVirtual{p.vec(), p.vec()}
-		zero(acc[i][0])
-		zero(acc[i][1])
-	}
+	next, hop := Load(Param("next"), GP64()), Load(Param("hop"), GP64())
+	acc := p.block(m)
+	p.each(acc, y, nil, func(v reg.VecVirtual, _ Mem) { zero(v) })
 	TESTQ(add, add)
-	JZ(LabelRef("loop"))
-	out := GP64()
-	MOVQ(y, out)
-	for i := range acc {
-		VMOVUPS(Mem{Base: out}, acc[i][0])
-		VMOVUPS(Mem{Base: out, Disp: p.size}, acc[i][1])
-		if i+1 < m {
-			ADDQ(ldy, out)
+	JZ(LabelRef("begin"))
+	old := GP64()
+	MOVQ(y, old)
+	p.each(acc, old, ldy, func(v reg.VecVirtual, mem Mem) { VMOVUPS(mem, v) })
+	Label("begin")
+	unrolled(k, 2, func(steps int) {
+		if steps > 1 {
+			PREFETCHT1(Mem{Base: next})
+			ADDQ(hop, next)
+		}
+		for u := range steps {
+			ws := p.block(1)
+			p.each(ws, w, nil, func(v reg.VecVirtual, mem Mem) { VMOVUPS(mem, v) })
+			ADDQ(ldw, w)
+			for i := range acc {
+				b := p.vec()
+				VBROADCASTSS(at(x, i).Offset(4*u), b)
+				for j, v := range acc[i] {
+					VFMADD231PS(ws[0][j], b, v)
+				}
+			}
+		}
+		advance(x, 4*steps)
+	})
+	p.each(acc, y, ldy, func(v reg.VecVirtual, mem Mem) { VMOVUPS(v, mem) })
+	VZEROUPPER()
+	RET()
+}
+
+// integer computes m rows of exact sums, begun or carried on, kept or scaled.
+// AVX-512 multiplies four unsigned panel bytes by four signed ones of x, AVX2
+// two pairs of 16 bits.
+func integer(p path, m int) {
+	per := 2
+	if p.name == "AVX512" {
+		per = 4
+	}
+	name := fmt.Sprintf("panelInt8x%d%s", m, p.name)
+	TEXT(name, NOSPLIT, "func(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc, init *int32, scale, token *float32, add int, next *byte, hop int)")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("%s adds Σ x·w over %d·steps elements to sums for %d rows (ldx in bytes) and %d columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.", name, per, m, p.size*p.cols/4))
+	x := rows("x", "ldx", m, 1)
+	w, k, next, hop := Load(Param("w"), GP64()), Load(Param("steps"), GP64()), Load(Param("next"), GP64()), Load(Param("hop"), GP64())
+	init, sums := Load(Param("init"), GP64()), Load(Param("acc"), GP64())
+	acc := p.block(m)
+	move := func(from, to Op) {
+		if p.size == 64 {
+			VMOVDQU32(from, to)
+		} else {
+			VMOVDQU(from, to)
 		}
 	}
-	Label("loop")
-	w0, w1 := p.vec(), p.vec()
-	VMOVUPS(Mem{Base: w}, w0)
-	VMOVUPS(Mem{Base: w, Disp: p.size}, w1)
+	TESTQ(init, init)
+	JZ(LabelRef("carry"))
 	for i := range acc {
-		b := p.vec()
-		VBROADCASTSS(at(x, i), b)
-		VFMADD231PS(w0, b, acc[i][0])
-		VFMADD231PS(w1, b, acc[i][1])
+		for _, v := range acc[i] {
+			VPBROADCASTD(Mem{Base: init, Disp: 4 * i}, v)
+		}
 	}
-	ADDQ(ldw, w)
-	advance(x, 4)
-	DECQ(k)
-	JNZ(LabelRef("loop"))
+	JMP(LabelRef("begin"))
+	Label("carry")
+	p.each(acc, sums, nil, func(v reg.VecVirtual, mem Mem) { move(mem, v) })
+	Label("begin")
+	step := func(u int) {
+		ws := p.block(1)
+		p.each(ws, w, nil, func(v reg.VecVirtual, mem Mem) { move(mem.Offset(u*p.cols*p.size), v) })
+		for i := range acc {
+			b := p.vec()
+			VPBROADCASTD(at(x, i).Offset(4*u), b)
+			for j, v := range acc[i] {
+				if p.size == 64 {
+					VPDPBUSD(b, ws[0][j], v)
+					continue
+				}
+				t := p.vec()
+				if j == p.cols-1 {
+					t = b
+				}
+				VPMADDWD(ws[0][j], b, t)
+				VPADDD(t, v, v)
+			}
+		}
+	}
+	unrolled(k, 4, func(steps int) {
+		if steps > 1 {
+			PREFETCHT1(Mem{Base: next})
+			ADDQ(hop, next)
+		}
+		for u := range steps {
+			step(u)
+		}
+		ADDQ(U32(steps*p.cols*p.size), w)
+		advance(x, 4*steps)
+	})
+	scale := Load(Param("scale"), GP64())
+	TESTQ(scale, scale)
+	JNZ(LabelRef("finish"))
+	p.each(acc, sums, nil, func(v reg.VecVirtual, mem Mem) { move(v, mem) })
+	VZEROUPPER()
+	RET()
+	Label("finish")
+	y, ldy := Load(Param("y"), GP64()), Load(Param("ldy"), GP64())
+	SHLQ(Imm(2), ldy)
+	token := Load(Param("token"), GP64())
+	add := Load(Param("add"), GP64())
+	factors := p.block(1)
+	p.each(factors, scale, nil, func(v reg.VecVirtual, mem Mem) { VMOVUPS(mem, v) })
 	for i := range acc {
-		VMOVUPS(acc[i][0], Mem{Base: y})
-		VMOVUPS(acc[i][1], Mem{Base: y, Disp: p.size})
+		row := acc[i : i+1]
+		for j, v := range acc[i] {
+			VCVTDQ2PS(v, v)
+			VMULPS(factors[0][j], v, v)
+		}
+		first, plain := fmt.Sprintf("first%d", i), fmt.Sprintf("plain%d", i)
+		TESTQ(add, add)
+		JZ(LabelRef(first))
+		p.each(row, y, nil, func(v reg.VecVirtual, mem Mem) { VADDPS(mem, v, v) })
+		Label(first)
+		TESTQ(token, token)
+		JZ(LabelRef(plain))
+		t := p.vec()
+		VBROADCASTSS(Mem{Base: token, Disp: 4 * i}, t)
+		p.each(row, y, nil, func(v reg.VecVirtual, _ Mem) { VMULPS(t, v, v) })
+		Label(plain)
+		p.each(row, y, nil, func(v reg.VecVirtual, mem Mem) { VMOVUPS(v, mem) })
 		if i+1 < m {
 			ADDQ(ldy, y)
 		}
@@ -99,102 +222,22 @@ func float(p path, m int) {
 	RET()
 }
 
-// integer computes m rows of exact sums and scales them. AVX-512 multiplies
-// four unsigned panel bytes by four signed ones of x, AVX2 two pairs of 16 bits.
-func integer(p path, m int) {
-	per := 2
-	if p.name == "AVX512" {
-		per = 4
-	}
-	name := fmt.Sprintf("panelInt8x%d%s", m, p.name)
-	TEXT(name, NOSPLIT, "func(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, init *int32, scale *float32, token *float32, add int, next *byte)")
-	Pragma("noescape")
-	Doc(fmt.Sprintf("%s computes v = float32(init[i] + Σ x·w)·scale[j] over %d·steps elements, ldx in bytes, for %d rows and %d columns, adds y if add is set, multiplies by token[i] unless token is nil, and writes y. It prefetches steps/2 lines from next on.", name, per, m, p.size/2))
-	x := rows("x", "ldx", m, 1)
-	w, k, next := Load(Param("w"), GP64()), Load(Param("steps"), GP64()), Load(Param("next"), GP64())
-	init := Load(Param("init"), GP64())
-	acc := make([][2]reg.VecVirtual, m)
-	for i := range acc {
-		acc[i] = [2]reg.VecVirtual{p.vec(), p.vec()}
-		VPBROADCASTD(Mem{Base: init, Disp: 4 * i}, acc[i][0])
-		VPBROADCASTD(Mem{Base: init, Disp: 4 * i}, acc[i][1])
-	}
-	step := func(u int) {
-		w0, w1 := p.vec(), p.vec()
-		if p.size == 64 {
-			VMOVDQU64(Mem{Base: w, Disp: 128 * u}, w0)
-			VMOVDQU64(Mem{Base: w, Disp: 128*u + 64}, w1)
-		} else {
-			VMOVDQU(Mem{Base: w, Disp: 64 * u}, w0)
-			VMOVDQU(Mem{Base: w, Disp: 64*u + 32}, w1)
-		}
-		for i := range acc {
-			b := p.vec()
-			mem := at(x, i)
-			mem.Disp += 4 * u
-			VPBROADCASTD(mem, b)
-			if p.size == 64 {
-				VPDPBUSD(b, w0, acc[i][0])
-				VPDPBUSD(b, w1, acc[i][1])
-				continue
-			}
-			t := p.vec()
-			VPMADDWD(w0, b, t)
-			VPADDD(t, acc[i][0], acc[i][0])
-			VPMADDWD(w1, b, b)
-			VPADDD(b, acc[i][1], acc[i][1])
-		}
-	}
-	SUBQ(Imm(2), k)
-	JL(LabelRef("last"))
+// unrolled runs n > 0 steps, many of them at a time as long as there are enough.
+func unrolled(n reg.Register, many int, body func(steps int)) {
+	SUBQ(Imm(uint64(many)), n)
+	JL(LabelRef("rest"))
 	Label("loop")
-	PREFETCHT1(Mem{Base: next})
-	ADDQ(Imm(64), next)
-	step(0)
-	step(1)
-	ADDQ(U32(4*p.size), w)
-	advance(x, 8)
-	SUBQ(Imm(2), k)
+	body(many)
+	SUBQ(Imm(uint64(many)), n)
 	JGE(LabelRef("loop"))
-	Label("last")
-	CMPQ(k, I8(-1)) // −1: one step is left
-	JNE(LabelRef("scale"))
-	step(0)
-	Label("scale")
-	y, ldy := Load(Param("y"), GP64()), Load(Param("ldy"), GP64())
-	SHLQ(Imm(2), ldy)
-	scale := Load(Param("scale"), GP64())
-	token := Load(Param("token"), GP64())
-	add := Load(Param("add"), GP64())
-	s0, s1 := p.vec(), p.vec()
-	VMOVUPS(Mem{Base: scale}, s0)
-	VMOVUPS(Mem{Base: scale, Disp: p.size}, s1)
-	for i := range acc {
-		for c, s := range []reg.VecVirtual{s0, s1} {
-			VCVTDQ2PS(acc[i][c], acc[i][c])
-			VMULPS(s, acc[i][c], acc[i][c])
-		}
-		first, plain := fmt.Sprintf("first%d", i), fmt.Sprintf("plain%d", i)
-		TESTQ(add, add)
-		JZ(LabelRef(first))
-		VADDPS(Mem{Base: y}, acc[i][0], acc[i][0])
-		VADDPS(Mem{Base: y, Disp: p.size}, acc[i][1], acc[i][1])
-		Label(first)
-		TESTQ(token, token)
-		JZ(LabelRef(plain))
-		t := p.vec()
-		VBROADCASTSS(Mem{Base: token, Disp: 4 * i}, t)
-		VMULPS(t, acc[i][0], acc[i][0])
-		VMULPS(t, acc[i][1], acc[i][1])
-		Label(plain)
-		VMOVUPS(acc[i][0], Mem{Base: y})
-		VMOVUPS(acc[i][1], Mem{Base: y, Disp: p.size})
-		if i+1 < m {
-			ADDQ(ldy, y)
-		}
-	}
-	VZEROUPPER()
-	RET()
+	Label("rest")
+	ADDQ(Imm(uint64(many)), n)
+	JZ(LabelRef("end"))
+	Label("one")
+	body(1)
+	DECQ(n)
+	JNZ(LabelRef("one"))
+	Label("end")
 }
 
 // rows returns the pointers that address r rows: the stride, and a base for

@@ -1,32 +1,135 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
-const transposeSig = "func(dst *uint32, ldd int, src *uint32, lds int, n int, flip uint32)"
+// transposes turn blocks of 8 rows × 4 words: halves of four rows are put side
+// by side in loading, two rounds of unpacking turn each. Eight rows a multiple
+// of 4 KiB apart still fit in one set of the first-level cache, sixteen do not.
+// What is in a word is then widened to float32, or stored as it is.
+func transposes() {
+	transpose("Words", "words, each xor flip", "flip uint32", func() (widener, func()) {
+		flip, f := YMM(), GP32()
+		Load(Param("flip"), f)
+		VMOVD(f, flip.AsX())
+		VPBROADCASTD(flip.AsX(), flip)
+		return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
+			VPXOR(flip, v, v)
+			put(v)
+		}, nil
+	})
+	transpose("BF16", "pairs of BF16", "", func() (widener, func()) {
+		high := constant(0xffff0000)
+		return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
+			lo := YMM()
+			VPSLLD(Imm(16), v, lo)
+			VPAND(high, v, v)
+			put(lo)
+			put(v)
+		}, nil
+	})
+	transpose("Int8", "fours of int8 codes, each times scale[r]", "scale *float32", func() (widener, func()) {
+		p, scale := GP64(), YMM()
+		Load(Param("scale"), p)
+		VMOVUPS(Mem{Base: p}, scale)
+		return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
+			for b := range 4 {
+				x := v
+				if b < 3 {
+					x = YMM()
+					VPSLLD(Imm(uint64(24-8*b)), v, x)
+				}
+				VPSRAD(Imm(24), x, x)
+				VCVTDQ2PS(x, x)
+				VMULPS(scale, x, x)
+				put(x)
+			}
+		}, nil
+	})
+	// With x the seven bits of a code that are not its sign, where float32 has
+	// exponent and fraction, a normal code is float(x + 120·2^23) and a subnormal
+	// one float(x + 121·2^23) − 2^-6. Both are
+	// float(x + 121·2^23) − float(max(x, 2^23) + 120·2^23): no subnormal float32
+	// comes up, which would take the processor a hundred cycles.
+	transpose("E4M3", "fours of E4M3 codes; nan is set if one is no number, and is 480 here", "nan *uint32", func() (widener, func()) {
+		magnitude, sign, seven := constant(0x07f00000), constant(1<<31), constant(0x7f7f7f7f)
+		bias, one, least, seen := stored(120<<23), stored(1<<23), stored(121<<23), YMM()
+		VPXOR(seen, seen, seen)
+		return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
+				t := YMM()
+				VPAND(seven, v, t)
+				VPCMPEQB(seven, t, t)
+				VPOR(t, seen, seen)
+				for b := range 4 {
+					x := v
+					if b < 3 {
+						x = YMM()
+						VPSLLD(Imm(uint64(24-8*b)), v, x)
+					}
+					z := YMM()
+					VPSRLD(Imm(4), x, z)
+					VPAND(sign, x, x)
+					VPAND(magnitude, z, z)
+					VPADDD(bias, z, z)
+					y := YMM()
+					VPMAXUD(least, z, y)
+					VPADDD(one, z, z)
+					VSUBPS(y, z, z)
+					VPOR(x, z, z)
+					put(z)
+				}
+			}, func() {
+				p, m := GP64(), GP32()
+				Load(Param("nan"), p)
+				VPMOVMSKB(seen, m)
+				ORL(m, Mem{Base: p})
+			}
+	})
+}
 
-// transpose8 turns blocks of 8 × 4 words: halves of four rows are put side by
-// side in loading, two rounds of unpacking turn each. Eight rows a multiple of
-// 4 KiB apart still fit in one set of the first-level cache, sixteen do not.
-func transpose8() {
-	TEXT("transpose8AVX2", NOSPLIT, transposeSig)
+// stored is a constant in memory.
+func stored(v uint32) Mem {
+	m := GLOBL(fmt.Sprintf("eight%x", v), RODATA|NOPTR)
+	for i := range 8 {
+		DATA(4*i, U32(v))
+	}
+	return m
+}
+
+// widener makes of eight words the vectors that are put one after the other.
+type widener func(v reg.VecVirtual, put func(reg.VecVirtual))
+
+// constant is a vector of eight equal words.
+func constant(v uint32) reg.VecVirtual {
+	c, g := YMM(), GP32()
+	MOVL(U32(v), g)
+	VMOVD(g, c.AsX())
+	VPBROADCASTD(c.AsX(), c)
+	return c
+}
+
+func transpose(kind, what, param string, setup func() (widen widener, end func())) {
+	name := "transpose" + kind + "AVX2"
+	if param != "" {
+		param = ", " + param
+	}
+	TEXT(name, NOSPLIT, "func(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int"+param+")")
 	Pragma("noescape")
-	Doc("transpose8AVX2 computes dst[c·ldd+r] = src[r·lds+c] xor flip for 8 rows r and n columns c, a multiple of 4.")
+	Doc(fmt.Sprintf("%s writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are %s. It prefetches two lines from next on, hop bytes further every fourth word.", name, what))
 	dst, ldd := Load(Param("dst"), GP64()), Load(Param("ldd"), GP64())
 	src, lds := Load(Param("src"), GP64()), Load(Param("lds"), GP64())
 	n := Load(Param("n"), GP64())
+	next, hop := Load(Param("next"), GP64()), Load(Param("hop"), GP64())
 	SHLQ(Imm(2), ldd)
-	SHLQ(Imm(2), lds)
-	flip, f := YMM(), GP32()
-	Load(Param("flip"), f)
-	VMOVD(f, flip.AsX())
-	VPBROADCASTD(flip.AsX(), flip)
 	lds3, half := GP64(), GP64()
 	LEAQ(Mem{Base: lds, Index: lds, Scale: 2}, lds3)
 	LEAQ(Mem{Base: src, Index: lds, Scale: 4}, half)
+	widen, end := setup()
 	row := func(base reg.Register, i int) Mem {
 		m := Mem{Base: base}
 		switch i {
@@ -38,12 +141,14 @@ func transpose8() {
 		return m
 	}
 	Label("loop")
-	v := make([]reg.VecVirtual, 4)
+	PREFETCHT1(Mem{Base: next})
+	PREFETCHT1(Mem{Base: next, Disp: 64})
+	ADDQ(hop, next)
+	v := [4]reg.VecVirtual{}
 	for i := range v {
 		v[i] = YMM()
 		VMOVDQU(row(src, i), v[i].AsX())
 		VINSERTI128(Imm(1), row(half, i), v[i], v[i])
-		VPXOR(flip, v[i], v[i])
 	}
 	a, b, c, d := YMM(), YMM(), YMM(), YMM()
 	VPUNPCKLDQ(v[1], v[0], a)
@@ -55,14 +160,19 @@ func transpose8() {
 		VPUNPCKLQDQ(pair[1], pair[0], lo)
 		VPUNPCKHQDQ(pair[1], pair[0], hi)
 		for _, t := range []reg.VecVirtual{lo, hi} {
-			VMOVDQU(t, Mem{Base: dst})
-			ADDQ(ldd, dst)
+			widen(t, func(x reg.VecVirtual) {
+				VMOVDQU(x, Mem{Base: dst})
+				ADDQ(ldd, dst)
+			})
 		}
 	}
 	ADDQ(Imm(16), src)
 	ADDQ(Imm(16), half)
 	SUBQ(Imm(4), n)
 	JNZ(LabelRef("loop"))
+	if end != nil {
+		end()
+	}
 	VZEROUPPER()
 	RET()
 }

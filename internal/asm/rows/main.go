@@ -35,6 +35,7 @@ func main() {
 		return x
 	})
 	norm()
+	scaled()
 	swiglu()
 	expSum()
 	quantize()
@@ -196,6 +197,27 @@ func norm() {
 		VMULPS(Mem{Base: w}, v, v)
 		VMOVUPS(v, Mem{Base: dst})
 		ahead(32, dst, x, w)
+	})
+	done()
+}
+
+// scaled adds the sums of a scale group to a row of outputs.
+func scaled() {
+	load := text("scaledAVX2", "y, part, scale *float32, n int, token float32, add int", "", "writes part·(scale·token) to y, with add adds it, each product and sum rounded; n is a multiple of 8, not 0")
+	y, part, scale, n, add := load("y"), load("part"), load("scale"), load("n"), load("add")
+	token := broadcast("token")
+	mask := YMM() // of y: nothing without add
+	NEGQ(add)
+	VMOVQ(add, mask.AsX())
+	VPBROADCASTQ(mask.AsX(), mask)
+	loop(n, 8, func() {
+		v, old := YMM(), YMM()
+		VMULPS(Mem{Base: scale}, token, v)
+		VMULPS(Mem{Base: part}, v, v)
+		VANDPS(Mem{Base: y}, mask, old)
+		VADDPS(old, v, v)
+		VMOVUPS(v, Mem{Base: y})
+		ahead(32, y, part, scale)
 	})
 	done()
 }
