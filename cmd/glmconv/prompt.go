@@ -44,9 +44,6 @@ func readPrompt(c *cli.Context, dir string, m *runtime.Model) (prompt, error) {
 	if err != nil {
 		return p, err
 	}
-	if c.Bool("chat") && !files.Empty() {
-		return p, usagef("--chat does not take pictures or clips yet: write the markers into --prompt")
-	}
 	p.tok, err = tokenizer.Load(dir)
 	if err != nil {
 		optional := byIDs && files.Empty() && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, tokenizer.ErrUnsupported))
@@ -58,7 +55,7 @@ func readPrompt(c *cli.Context, dir string, m *runtime.Model) (prompt, error) {
 	if byIDs {
 		p.ids, err = parseIDs(c.String("prompt-ids"))
 	} else if c.Bool("chat") {
-		p.ids, p.chat, err = chatPrompt(c, dir, p.tok)
+		p.ids, p.chat, err = chatPrompt(c, dir, p.tok, &files)
 	} else {
 		p.ids = p.tok.Encode(withPlaceholders(c.String("prompt"), files))
 	}

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/glmconv/glmconv/runtime/chat"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
+	"github.com/glmconv/glmconv/runtime/vision"
 )
 
 // chatFlags are the flags of run that go through the chat template.
@@ -36,9 +38,9 @@ func checkChatFlags(c *cli.Context) error {
 }
 
 // chatPrompt renders the conversation; text of messages never becomes a marker.
-// The parser reads the answer to it.
-func chatPrompt(c *cli.Context, dir string, tok *tokenizer.Tokenizer) ([]int, *chat.Parser, error) {
-	req, err := conversation(c)
+// The parser reads the answer to it. What the conversation shows becomes files.
+func chatPrompt(c *cli.Context, dir string, tok *tokenizer.Tokenizer, files *vision.Files) ([]int, *chat.Parser, error) {
+	req, err := conversation(c, files)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -56,8 +58,10 @@ func chatPrompt(c *cli.Context, dir string, tok *tokenizer.Tokenizer) ([]int, *c
 	return p.Encode(tok), chat.NewParser(p.Text(), req.Tools), nil
 }
 
-// conversation is what the flags ask the template for.
-func conversation(c *cli.Context) (chat.Request, error) {
+// conversation is what the flags ask the template for. Pictures and clips that
+// its messages do not name are those of files, in order; what is left over
+// belongs to the question.
+func conversation(c *cli.Context, files *vision.Files) (chat.Request, error) {
 	var req chat.Request
 	if c.Bool("no-thinking") {
 		req.Thinking = chat.ThinkingOff
@@ -87,10 +91,41 @@ func conversation(c *cli.Context) (chat.Request, error) {
 	if req.Tools, err = read("tools", chat.ParseTools); err != nil {
 		return req, err
 	}
-	if c.IsSet("prompt") {
-		req.Messages = append(req.Messages, chat.Message("user", c.String("prompt")))
+	named, rest, err := shown(chat.Media(req.Messages), *files)
+	if err != nil {
+		return req, err
 	}
+	if n, m := len(rest.Images), len(rest.Videos); c.IsSet("prompt") {
+		req.Messages = append(req.Messages, chat.UserMessage(n, m, c.String("prompt")))
+		named.Images, named.Videos = append(named.Images, rest.Images...), append(named.Videos, rest.Videos...)
+	} else if n+m > 0 {
+		return req, usagef("%d pictures and clips of --image and --video have no place: --messages shows fewer, and there is no --prompt", n+m)
+	}
+	*files = named
 	return req, nil
+}
+
+// shown finds the file of every item: the one it names, else the next of files.
+func shown(items []chat.Item, files vision.Files) (named, rest vision.Files, err error) {
+	named, rest = files, files
+	named.Images, named.Videos = nil, nil
+	for _, it := range items {
+		to, from, flag := &named.Images, &rest.Images, "--image"
+		if it.Video {
+			to, from, flag = &named.Videos, &rest.Videos, "--video"
+		}
+		path := strings.TrimPrefix(it.Source, "file://")
+		switch scheme, _, remote := strings.Cut(path, ":"); {
+		case path == "" && len(*from) == 0:
+			return named, rest, usagef("--messages shows a picture or clip without naming a file, and there is no %s for it", flag)
+		case path == "":
+			path, *from = (*from)[0], (*from)[1:]
+		case remote && (scheme == "http" || scheme == "https" || scheme == "data"):
+			return named, rest, usagef("--messages: a %s: address is not fetched: save it and name the file", scheme)
+		}
+		*to = append(*to, path)
+	}
+	return named, rest, nil
 }
 
 // answerJSON is a chat answer, taken apart.

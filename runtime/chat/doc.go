@@ -7,21 +7,18 @@
 //
 // # Rendering
 //
-// The checkpoint's own template is run, as transformers runs it: trim_blocks
-// and lstrip_blocks on, loop controls, tojson like Python's json.dumps with
-// ensure_ascii=False, objects in the order in which they were written. The
-// engine is gonja; a template cannot reach files or other templates, its
-// output and its loops are bounded.
+// The checkpoint's own template is run, and prints what Jinja2 prints under
+// transformers, byte for byte: package jinja beneath this one.
 //
 // # Text is never a marker
 //
-// A user who types <|system|> must not open a system turn. Strings of messages
-// and tools are marked before they are rendered: a private character, absent
-// from the input, follows each character with which a marker could begin.
-// After rendering, markers are recognised in what the template wrote, the
-// private characters are removed, and the rest is tokenised as ordinary text.
-// Only <think> and </think> in an assistant's content remain what they are:
-// templates split on them.
+// A user who types <|system|> must not open a system turn. The engine keeps for
+// every byte whether the template wrote it or a message or tool brought it
+// along. Markers are recognised only where the template wrote all of them; the
+// rest is tokenised as ordinary text. What counts as the template's all the
+// same: the roles that GLM knows; <think> and </think> in an assistant's content,
+// which models write and templates split on; /nothink at the end of a user's
+// text, the switch that GLM-4.5 templates look for there.
 //
 // # Answers
 //

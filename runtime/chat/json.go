@@ -7,6 +7,8 @@ import (
 	"io"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/glmconv/glmconv/runtime/chat/jinja"
 )
 
 const (
@@ -107,20 +109,37 @@ func decode(dec *json.Decoder, depth int) (any, error) {
 		_, err := dec.Token()
 		return o, err
 	case json.Number:
-		return number(t), nil
+		return number(t)
 	}
 	return tok, nil
 }
 
+// maxDigits is Python's limit for integers read from text.
+const maxDigits = 4300
+
 // number follows Python: an integer unless written with point or exponent.
-func number(n json.Number) any {
+func number(n json.Number) (any, error) {
 	if i, err := n.Int64(); err == nil {
-		return i
+		return i, nil
 	}
-	if bytes.ContainsAny([]byte(n), ".eE") {
-		if f, err := strconv.ParseFloat(string(n), 64); err == nil {
-			return f
+	if !bytes.ContainsAny([]byte(n), ".eE") {
+		if len(n) > maxDigits {
+			return nil, fmt.Errorf("an integer of %d digits, more than %d", len(n), maxDigits)
 		}
+		return n, nil
 	}
-	return n
+	f, err := strconv.ParseFloat(string(n), 64)
+	if err != nil {
+		return nil, fmt.Errorf("number %.40s is out of range", n)
+	}
+	return f, nil
+}
+
+// Dumps writes a value as Python's json.dumps(v, ensure_ascii=False) does.
+func Dumps(v any) string {
+	text, err := jinja.JSON(Native(v))
+	if err != nil { // nested deeper than ParseJSON allows
+		return "null"
+	}
+	return text
 }

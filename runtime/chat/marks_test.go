@@ -33,7 +33,7 @@ func TestNoInjection(t *testing.T) {
 		}
 		return out
 	}
-	bits := append([]string{"<", "|", ">", "user", "<|us", "er|>", "/", "nothink", "[", "gMASK]", "a", " ", "\n", "é", "\U000F0000", "\U000F0001", "\""}, added...)
+	bits := append([]string{"<", "|", ">", "user", "<|us", "er|>", "/", "nothink", "[", "gMASK]", "a", " ", "\n", "é", "{{ x }}", "\""}, added...)
 	for _, family := range families {
 		tmpl := loadFamily(t, family)
 		rapid.Check(t, func(t *rapid.T) {
@@ -43,12 +43,16 @@ func TestNoInjection(t *testing.T) {
 			build := func(f func(string) string) Request {
 				return Request{
 					Tools: []*Object{NewObject("type", "function", "function", NewObject("name", f("t"), f("k"), f("v")))},
+					Extra: map[string]any{"reasoning_effort": f("effort"), "custom": f("custom")},
 					Messages: []*Object{
 						Message("system", f("s")),
-						NewObject("role", "user", "content", []any{NewObject("type", "text", "text", f("u1")), NewObject("type", "text", "text", f("u2"))}),
+						NewObject("role", "user", "content", []any{NewObject("type", "text", "text", f("u1")),
+							NewObject("type", "image", "image", f("p"), "text", f("pt")), NewObject("type", "video_url", "video_url", NewObject("url", f("w")), "text", f("wt")),
+							NewObject("type", f("kind")), NewObject("type", "text", "text", f("u2"))}),
 						NewObject("role", "assistant", "content", "ok", "reasoning_content", f("r"),
-							"tool_calls", []any{NewObject("name", f("n"), "arguments", NewObject(f("a"), f("b")))}),
-						Message("tool", f("o")),
+							"tool_calls", []any{NewObject("id", f("id"), "name", f("n"), "arguments", NewObject(f("a"), f("b"), "list", []any{f("c"), NewObject(f("d"), f("e"))}))}),
+						NewObject("role", "tool", "tool_call_id", f("id"), "content", f("o")),
+						NewObject("role", "tool", "tool_call_id", f("id2"), "name", f("tn"), "content", []any{NewObject("output", f("o2")), NewObject("type", f("k2"), "text", f("o3"))}),
 					},
 				}
 			}

@@ -4,15 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"strings"
+	"time"
+
+	"github.com/glmconv/glmconv/runtime/chat/jinja"
 )
+
+const maxTemplate = 1 << 20
 
 // Template is a chat template. It is safe for concurrent use.
 type Template struct {
-	source string
+	parsed *jinja.Template
 	name   string
 }
 
@@ -91,59 +94,46 @@ func New(name, source string) (*Template, error) {
 	if len(source) > maxTemplate {
 		return nil, fmt.Errorf("%s: %w: %d bytes, more than %d", name, ErrLimit, len(source), maxTemplate)
 	}
-	if _, err := newRendering().compile(source); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	parsed, err := jinja.Parse(source)
+	if err != nil {
+		return nil, templateError(name, err)
 	}
-	return &Template{source: source, name: name}, nil
+	return &Template{parsed: parsed, name: name}, nil
+}
+
+// templateError puts an error of the engine among those of this package.
+func templateError(name string, err error) error {
+	if errors.Is(err, jinja.ErrLimit) {
+		return fmt.Errorf("%s: %w: %w: %w", name, ErrTemplate, ErrLimit, err)
+	}
+	return fmt.Errorf("%s: %w: %w", name, ErrTemplate, err)
 }
 
 // Render makes the prompt of a conversation.
 func (t *Template) Render(req Request) (Prompt, error) {
-	mark, err := pickMark(t.source, req)
-	if err != nil {
-		return Prompt{}, err
-	}
-	r := newRendering()
-	r.mark = mark
-	compiled, err := r.compile(t.source)
-	if err != nil {
-		return Prompt{}, fmt.Errorf("%s: %w", t.name, err)
-	}
-	vars := maps.Clone(req.Extra)
-	if vars == nil {
-		vars = map[string]any{}
-	}
-	for k, v := range vars {
-		vars[k] = r.native(v)
+	// transformers passes tools and documents even where there are none.
+	vars := map[string]any{"tools": nil, "documents": nil, "add_generation_prompt": !req.NoGeneration}
+	for k, v := range req.Extra {
+		vars[k] = Native(v)
 	}
 	messages := make([]any, len(req.Messages))
 	for i, m := range req.Messages {
-		messages[i] = r.native(markMessage(m, mark))
+		messages[i] = message(m)
 	}
-	vars["messages"] = messages
+	vars["messages"] = jinja.NewList(messages...)
 	if len(req.Tools) > 0 {
 		tools := make([]any, len(req.Tools))
 		for i, tool := range req.Tools {
-			tools[i] = r.native(markAll(tool, mark))
+			tools[i] = Native(tool)
 		}
-		vars["tools"] = tools
+		vars["tools"] = jinja.NewList(tools...)
 	}
-	vars["add_generation_prompt"] = !req.NoGeneration
 	if req.Thinking != ThinkingDefault {
 		vars["enable_thinking"] = req.Thinking == ThinkingOn
 	}
-	text, err := r.run(compiled, vars)
+	text, err := t.parsed.Render(vars, time.Now())
 	if err != nil {
-		return Prompt{}, fmt.Errorf("%s: %w", t.name, err)
+		return Prompt{}, templateError(t.name, err)
 	}
-	return Prompt{raw: text, mark: string(mark)}, nil
+	return Prompt{text}, nil
 }
-
-// Prompt is a rendered conversation.
-type Prompt struct {
-	raw  string
-	mark string
-}
-
-// Text is the prompt as transformers would print it.
-func (p Prompt) Text() string { return strings.ReplaceAll(p.raw, p.mark, "") }

@@ -6,6 +6,9 @@
 //	dump -logits OUT -ids FILE DIR   writes OUT with F32 logits.<i> [T,V] of every sequence of FILE
 //	dump -tokenize DIR       reads JSON strings, one a line, and writes for each
 //	                         {"ids": Encode, "ordinary": EncodeOrdinary, "text": Decode of ids}
+//	dump -chat FILE          reads conversations, one JSON object a line, and writes for each
+//	                         {"text": the prompt that the template FILE makes} or {"error": …};
+//	                         -tokenizer DIR adds "ids"; for FILE "-" lines hold template and variables
 package main
 
 import (
@@ -26,6 +29,8 @@ import (
 func main() {
 	out := flag.String("dequant", "", "write the dequantised weights to this file")
 	tokens := flag.Bool("tokenize", false, "encode the JSON strings of standard input")
+	conversations := flag.Bool("chat", false, "render the conversations of standard input")
+	tok := flag.String("tokenizer", "", "checkpoint whose tokenizer encodes the prompts of -chat")
 	lg := flag.String("logits", "", "write the logits of the sequences of -ids to this file")
 	ids := flag.String("ids", "", "JSON array of arrays of token ids")
 	flag.Parse()
@@ -36,6 +41,9 @@ func main() {
 	do := func() error { return run(flag.Arg(0), *out) }
 	if *lg != "" {
 		do = func() error { return logits(flag.Arg(0), *ids, *lg) }
+	}
+	if *conversations {
+		do = func() error { return render(flag.Arg(0), *tok, os.Stdin, os.Stdout) }
 	}
 	if *tokens {
 		do = func() error { return tokenize(flag.Arg(0), os.Stdin, os.Stdout) }
