@@ -47,18 +47,12 @@ func newGQA(cfg *glm.Config) *gqa {
 
 func (a *gqa) forward(ctx context.Context, m *Model, l *refs, x []float32, spans []Span) ([]float32, error) {
 	in := m.input(x, m.cfg.HiddenSize)
-	q, err := m.linear(ctx, in, l.q, l.qBias)
+	jobs := []job{{in: in, w: l.q, bias: l.qBias}, {in: in, w: l.k, bias: l.kBias}, {in: in, w: l.v, bias: l.vBias}}
+	err := m.linears(ctx, jobs)
 	if err != nil {
 		return nil, err
 	}
-	k, err := m.linear(ctx, in, l.k, l.kBias)
-	if err != nil {
-		return nil, err
-	}
-	v, err := m.linear(ctx, in, l.v, l.vBias)
-	if err != nil {
-		return nil, err
-	}
+	q, k, v := jobs[0].y, jobs[1].y, jobs[2].y
 	if l.qNorm != nil {
 		if q, err = m.norm(q, l.qNorm); err != nil {
 			return nil, err

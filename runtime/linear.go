@@ -23,16 +23,80 @@ func (m *Model) linear(ctx context.Context, in *input, w, bias *glm.Tensor) ([]f
 	if err := m.tiles(ctx, in, w, func(lo int, t *Weight) { t.product(y[lo:], out, in, m.workers) }); err != nil {
 		return nil, err
 	}
-	if bias != nil {
-		b, err := m.p.Vector(bias)
-		if err != nil {
-			return nil, err
+	return y, m.addBias(y, bias)
+}
+
+// addBias adds a bias to every row of y; nil is none.
+func (m *Model) addBias(y []float32, bias *glm.Tensor) error {
+	if bias == nil {
+		return nil
+	}
+	b, err := m.p.Vector(bias)
+	if err != nil {
+		return err
+	}
+	for i := 0; i < len(y); i += len(b) {
+		kernel.Add(y[i:][:len(b)], b)
+	}
+	return nil
+}
+
+// job is a product that is computed together with others: y as linear returns
+// it.
+type job struct {
+	in      *input
+	w, bias *glm.Tensor
+	y       []float32
+}
+
+// linears computes several products. Where the weights are in memory their rows
+// are shared out over the threads all at once: with few tokens a product alone
+// is too short for that.
+func (m *Model) linears(ctx context.Context, jobs []job) (err error) {
+	if _, ok := m.p.(*Resident); !ok {
+		for i := range jobs {
+			if jobs[i].y, err = m.linear(ctx, jobs[i].in, jobs[i].w, jobs[i].bias); err != nil {
+				return err
+			}
 		}
-		for i := range in.rows {
-			kernel.Add(y[i*out:][:out], b)
+		return nil
+	}
+	tiles, cost := make([]*Weight, len(jobs)), 0
+	for i := range jobs {
+		j := &jobs[i]
+		// One tile is the whole weight.
+		if err = m.tiles(ctx, j.in, j.w, func(_ int, t *Weight) { tiles[i] = t }); err != nil {
+			return err
+		}
+		tiles[i].prepare(j.in)
+		j.y = make([]float32, j.in.rows*tiles[i].Rows)
+		cost += tiles[i].cost(j.in)
+	}
+	type unit struct{ job, lo, hi int }
+	var units []unit
+	for i, t := range tiles {
+		if jobs[i].in.rows == 0 {
+			continue // a sequence too short for a draft step
+		}
+		n := max(1, 8*m.opt.Threads*t.cost(jobs[i].in)/max(cost, 1))
+		step := (t.Rows + n - 1) / n
+		step = (step + t.align() - 1) / t.align() * t.align()
+		for lo := 0; lo < t.Rows; lo += step {
+			units = append(units, unit{i, lo, min(lo+step, t.Rows)})
 		}
 	}
-	return y, nil
+	m.workers.Each(len(units), 1, cost/max(len(units), 1), func(lo, hi int) {
+		for _, u := range units[lo:hi] {
+			t, j := tiles[u.job], &jobs[u.job]
+			t.slice(u.lo, u.hi).product(j.y[u.lo:], t.Rows, j.in, nil)
+		}
+	})
+	for i := range jobs {
+		if err = m.addBias(jobs[i].y, jobs[i].bias); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tiles calls fn for the tiles of a weight in order.
@@ -70,6 +134,11 @@ func (m *Model) normEps(x []float32, w *glm.Tensor, eps float64) ([]float32, err
 		return nil, err
 	}
 	y := make([]float32, len(x))
-	kernel.RMSNormRows(y, x, g, eps)
+	m.eachRow(len(x)/len(g), len(g), func(lo, hi int) {
+		kernel.RMSNormRows(y[lo*len(g):hi*len(g)], x[lo*len(g):hi*len(g)], g, eps)
+	})
 	return y, nil
 }
+
+// eachRow shares n rows of k elements out over the threads.
+func (m *Model) eachRow(n, k int, fn func(lo, hi int)) { m.workers.Each(n, 1, 2*k, fn) }

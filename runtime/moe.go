@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 
+	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/runtime/kernel"
 )
 
@@ -81,18 +82,79 @@ func (m *Model) routed(ctx context.Context, l *refs, in *input, tr *Trace) ([]fl
 		if len(tokens) == 0 {
 			continue
 		}
-		rows := make([]int32, len(tokens))
-		for i, t := range tokens {
-			rows[i] = t.row
-		}
 		x := l.experts[e]
-		out, err := m.swiglu(ctx, in.gather(rows), x.gate, x.up, x.down)
+		out, err := m.swiglu(ctx, in.gather(rowsOf(tokens)), x.gate, x.up, x.down)
 		if err != nil {
 			return nil, err
 		}
-		for i, t := range tokens {
-			kernel.Axpy(y[int(t.row)*h:][:h], t.weight, out[i*h:][:h])
+		m.weigh(y, out, tokens)
+	}
+	return y, nil
+}
+
+func rowsOf(tokens []choice) []int32 {
+	rows := make([]int32, len(tokens))
+	for i, t := range tokens {
+		rows[i] = t.row
+	}
+	return rows
+}
+
+// weigh adds what an expert made of its tokens to their rows of y.
+func (m *Model) weigh(y, out []float32, tokens []choice) {
+	h := m.cfg.HiddenSize
+	m.eachRow(len(tokens), h, func(lo, hi int) {
+		for i, t := range tokens[lo:hi] {
+			kernel.Axpy(y[int(t.row)*h:][:h], t.weight, out[(lo+i)*h:][:h])
 		}
+	})
+}
+
+// fewRows is up to how many rows experts are computed all at once: more take
+// memory in proportion, and each expert's work is enough for itself.
+const fewRows = 64
+
+// together is routed and shared experts for few rows: the projections of all
+// experts that are chosen in one go, with the same sums in the same order.
+func (m *Model) together(ctx context.Context, l *refs, in *input, tr *Trace) ([]float32, error) {
+	choices, err := m.route(ctx, l, in, tr)
+	if err != nil {
+		return nil, err
+	}
+	type mlp struct{ gate, up, down *glm.Tensor }
+	var mlps []mlp
+	var tokens [][]choice
+	var jobs []job
+	add := func(in *input, x mlp) {
+		mlps = append(mlps, x)
+		jobs = append(jobs, job{in: in, w: x.gate}, job{in: in, w: x.up})
+	}
+	for e, t := range choices {
+		if len(t) > 0 {
+			tokens = append(tokens, t)
+			x := l.experts[e]
+			add(in.gather(rowsOf(t)), mlp{x.gate, x.up, x.down})
+		}
+	}
+	if l.shGate != nil {
+		add(in, mlp{l.shGate, l.shUp, l.shDown})
+	}
+	if err := m.linears(ctx, jobs); err != nil {
+		return nil, err
+	}
+	downs := make([]job, len(mlps))
+	for i, x := range mlps {
+		downs[i] = job{in: m.activate(jobs[2*i].y, jobs[2*i+1].y, x.gate), w: x.down}
+	}
+	if err := m.linears(ctx, downs); err != nil {
+		return nil, err
+	}
+	y := make([]float32, in.rows*m.cfg.HiddenSize)
+	for i, t := range tokens {
+		m.weigh(y, downs[i].y, t)
+	}
+	if l.shGate != nil {
+		kernel.Add(y, downs[len(downs)-1].y)
 	}
 	return y, nil
 }

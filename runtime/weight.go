@@ -39,13 +39,45 @@ func (w *Weight) Bytes() int64 {
 	return int64(len(w.Data))
 }
 
+// align is what the first row of a slice is a multiple of: scale blocks, and
+// the panels of the kernels.
+func (w *Weight) align() int {
+	const panel = 64
+	if w.Quant == nil || panel%w.Quant.BlockRows == 0 {
+		return panel
+	}
+	return panel * w.Quant.BlockRows
+}
+
+// cost is the number of multiplications of a product, and what reading the
+// weight costs besides.
+func (w *Weight) cost(in *input) int { return w.Rows * w.Cols * (in.rows + 1) }
+
+// prepare makes the form of the input that product needs, so that products with
+// rows of the weight can run at the same time.
+func (w *Weight) prepare(in *input) {
+	switch {
+	case in.rows == 0:
+	case w.Quant == nil:
+		in.values()
+	case w.Act == Int8Token:
+		in.asInt8()
+	case w.Act == FP8Token:
+		in.asE4M3(0)
+	case w.Act == FP8Group:
+		in.asE4M3(w.Quant.BlockCols)
+	default:
+		in.values()
+	}
+}
+
 // product computes y[M,Rows] = in[M,Cols] · wᵀ with the engines' arithmetic;
 // row i of y starts at y[i·ldy].
 func (w *Weight) product(y []float32, ldy int, in *input, workers *kernel.Workers) {
 	switch {
 	case in.rows == 0: // nothing to compute
 	case w.Quant == nil:
-		kernel.Float(y, ldy, in.x, in.rows, w.Type, w.Data, w.Rows, w.Cols, workers)
+		kernel.Float(y, ldy, in.values(), in.rows, w.Type, w.Data, w.Rows, w.Cols, workers)
 	case w.Act == Int8Token:
 		kernel.Int8(y, ldy, in.asInt8(), w.Quant, workers)
 	case w.Act == FP8Token:
@@ -53,7 +85,7 @@ func (w *Weight) product(y []float32, ldy int, in *input, workers *kernel.Worker
 	case w.Act == FP8Group:
 		kernel.E4M3(y, ldy, in.asE4M3(w.Quant.BlockCols), w.Quant, workers)
 	default:
-		kernel.WeightOnly(y, ldy, in.x, in.rows, w.Quant, workers)
+		kernel.WeightOnly(y, ldy, in.values(), in.rows, w.Quant, workers)
 	}
 }
 
@@ -64,6 +96,7 @@ type input struct {
 	x          []float32
 	rows, cols int
 	divisor    float32 // of int8 activations
+	workers    *kernel.Workers
 
 	int8 *kernel.Int8Rows
 	e4m3 map[int]*kernel.E4M3Rows // by group, 0 for the whole row
@@ -73,17 +106,25 @@ type input struct {
 }
 
 func (m *Model) input(x []float32, cols int) *input {
-	return &input{x: x, rows: len(x) / cols, cols: cols, divisor: m.opt.ActDivisor}
+	return &input{x: x, rows: len(x) / cols, cols: cols, divisor: m.opt.ActDivisor, workers: m.workers}
 }
 
-// gather returns the given rows. Quantised forms are made of the parent and
-// picked from it: a token that goes to several experts is quantised once.
+// gather returns the given rows. They are picked from the form of the parent
+// that is asked for: a token that goes to several experts is quantised once.
 func (in *input) gather(rows []int32) *input {
-	out := &input{x: make([]float32, len(rows)*in.cols), rows: len(rows), cols: in.cols, divisor: in.divisor, parent: in, picked: rows}
-	for i, r := range rows {
-		copy(out.x[i*in.cols:][:in.cols], in.x[int(r)*in.cols:])
+	return &input{rows: len(rows), cols: in.cols, divisor: in.divisor, workers: in.workers, parent: in, picked: rows}
+}
+
+// values returns the input unquantised.
+func (in *input) values() []float32 {
+	if in.x == nil && in.parent != nil {
+		from := in.parent.values()
+		in.x = make([]float32, in.rows*in.cols)
+		for i, r := range in.picked {
+			copy(in.x[i*in.cols:][:in.cols], from[int(r)*in.cols:])
+		}
 	}
-	return out
+	return in.x
 }
 
 func (in *input) asInt8() *kernel.Int8Rows {
@@ -92,7 +133,7 @@ func (in *input) asInt8() *kernel.Int8Rows {
 	case in.parent != nil:
 		in.int8 = in.parent.asInt8().Gather(in.picked)
 	default:
-		in.int8 = kernel.QuantizeInt8(in.x, in.rows, in.cols, in.divisor)
+		in.int8 = kernel.QuantizeInt8(in.x, in.rows, in.cols, in.divisor, in.workers)
 	}
 	return in.int8
 }
@@ -105,7 +146,7 @@ func (in *input) asE4M3(group int) *kernel.E4M3Rows {
 	case in.parent != nil:
 		a = in.parent.asE4M3(group).Gather(in.picked)
 	default:
-		a = kernel.QuantizeE4M3(in.x, in.rows, in.cols, group)
+		a = kernel.QuantizeE4M3(in.x, in.rows, in.cols, group, in.workers)
 	}
 	if in.e4m3 == nil {
 		in.e4m3 = map[int]*kernel.E4M3Rows{}

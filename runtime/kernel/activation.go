@@ -30,11 +30,13 @@ const (
 
 // QuantizeInt8 quantises rows of x [M,K]: scale = absmax/divisor, code =
 // round-half-even(x/scale) within −128 … 127. A row of zeros has scale 1.
-func QuantizeInt8(x []float32, m, k int, divisor float32) *Int8Rows {
+func QuantizeInt8(x []float32, m, k int, divisor float32, workers *Workers) *Int8Rows {
 	a := &Int8Rows{M: m, K: k, Q: make([]int8, m*k), Scale: make([]float32, m)}
-	for i := range m {
-		a.Scale[i] = quantizeInt8(a.Q[i*k:][:k], x[i*k:][:k], divisor)
-	}
+	workers.Each(m, 1, 2*k, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			a.Scale[i] = quantizeInt8(a.Q[i*k:][:k], x[i*k:][:k], divisor)
+		}
+	})
 	return a
 }
 
@@ -57,18 +59,20 @@ func quantizeInt8(q []int8, x []float32, divisor float32) float32 {
 // QuantizeE4M3 rounds rows of x [M,K] to FP8 with one scale for each group of
 // columns: scale = absmax/448, value = e4m3(x/scale), saturating. group 0 means
 // the whole row. A group of zeros has scale 1.
-func QuantizeE4M3(x []float32, m, k, group int) *E4M3Rows {
+func QuantizeE4M3(x []float32, m, k, group int, workers *Workers) *E4M3Rows {
 	if group == 0 {
 		group = k
 	}
 	groups := (k + group - 1) / group
 	a := &E4M3Rows{M: m, K: k, Group: group, V: make([]float32, m*k), Scale: make([]float32, m*groups)}
-	for i := range m {
-		for g := range groups {
-			lo, hi := i*k+g*group, i*k+min((g+1)*group, k)
-			a.Scale[i*groups+g] = roundE4M3(a.V[lo:hi], x[lo:hi])
+	workers.Each(m, 1, 4*k, func(from, to int) {
+		for i := from; i < to; i++ {
+			for g := range groups {
+				lo, hi := i*k+g*group, i*k+min((g+1)*group, k)
+				a.Scale[i*groups+g] = roundE4M3(a.V[lo:hi], x[lo:hi])
+			}
 		}
-	}
+	})
 	return a
 }
 

@@ -113,9 +113,9 @@ func products(r *rand.Rand) (out []product) {
 	} {
 		m := c.m
 		add(c.name, m, func(y []float32, ldy int, x []float32, n int, w *Workers) {
-			Int8(y, ldy, QuantizeInt8(x, n, m.Cols, 127), m, w)
+			Int8(y, ldy, QuantizeInt8(x, n, m.Cols, 127, nil), m, w)
 		}, func(x []float32, i, k int) float64 {
-			a := QuantizeInt8(x[i*m.Cols:][:m.Cols], 1, m.Cols, 127)
+			a := QuantizeInt8(x[i*m.Cols:][:m.Cols], 1, m.Cols, 127, nil)
 			return float64(a.Q[k]) * float64(a.Scale[0])
 		})
 	}
@@ -130,9 +130,9 @@ func products(r *rand.Rand) (out []product) {
 	} {
 		m := c.m
 		add(c.name, m, func(y []float32, ldy int, x []float32, n int, w *Workers) {
-			E4M3(y, ldy, QuantizeE4M3(x, n, m.Cols, c.group), m, w)
+			E4M3(y, ldy, QuantizeE4M3(x, n, m.Cols, c.group, nil), m, w)
 		}, func(x []float32, i, k int) float64 {
-			a := QuantizeE4M3(x[i*m.Cols:][:m.Cols], 1, m.Cols, c.group)
+			a := QuantizeE4M3(x[i*m.Cols:][:m.Cols], 1, m.Cols, c.group, nil)
 			return float64(a.V[k]) * float64(a.Scale[k/a.Group])
 		})
 	}
@@ -212,21 +212,21 @@ func TestWorkersCoverEverythingOnce(t *testing.T) {
 }
 
 func TestQuantizeInt8(t *testing.T) {
-	a := QuantizeInt8([]float32{1, -127, 63.5, 2.5, 3.5, 0, 0, 0, 0, 0}, 2, 5, 127)
+	a := QuantizeInt8([]float32{1, -127, 63.5, 2.5, 3.5, 0, 0, 0, 0, 0}, 2, 5, 127, nil)
 	assert.Equal(t, []int8{1, -127, 64, 2, 4, 0, 0, 0, 0, 0}, a.Q, "ties to even")
 	assert.Equal(t, []float32{1, 1}, a.Scale)
-	a = QuantizeInt8([]float32{-127.5, 127.5}, 1, 2, CompressedDivisor)
+	a = QuantizeInt8([]float32{-127.5, 127.5}, 1, 2, CompressedDivisor, nil)
 	assert.Equal(t, []int8{-128, 127}, a.Q, "the wider grid reaches -128 and clamps 127.5")
-	nan := QuantizeInt8([]float32{1, float32(math.NaN())}, 1, 2, 127)
+	nan := QuantizeInt8([]float32{1, float32(math.NaN())}, 1, 2, 127, nil)
 	assert.True(t, math.IsNaN(float64(nan.Scale[0])), "NaN is not hidden by rounding")
-	tiny := QuantizeInt8([]float32{math.SmallestNonzeroFloat32, 0}, 1, 2, 127)
+	tiny := QuantizeInt8([]float32{math.SmallestNonzeroFloat32, 0}, 1, 2, 127, nil)
 	assert.Equal(t, []int8{1, 0}, tiny.Q)
 	g := a.Gather([]int32{0, 0})
 	assert.Equal(t, []int8{-128, 127, -128, 127}, g.Q)
 }
 
 func TestQuantizeE4M3(t *testing.T) {
-	a := QuantizeE4M3([]float32{448, 1, -17, 0, 896, 2.2}, 1, 6, 4)
+	a := QuantizeE4M3([]float32{448, 1, -17, 0, 896, 2.2}, 1, 6, 4, nil)
 	assert.Equal(t, []float32{448, 1, -16, 0, 448, 1.125}, a.V)
 	assert.Equal(t, []float32{1, 2}, a.Scale)
 	g := a.Gather([]int32{0, 0})

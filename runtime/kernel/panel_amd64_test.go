@@ -56,7 +56,7 @@ func TestPanelInt8(t *testing.T) {
 				}
 			}
 			w := matrix(r, code, n, k, 1, block)
-			a := QuantizeInt8(normals(r, m*k), m, k, 127)
+			a := QuantizeInt8(normals(r, m*k), m, k, 127, nil)
 			if turn%5 == 0 {
 				for i := range a.Q {
 					a.Q[i] = -128
@@ -176,7 +176,7 @@ func FuzzPanelInt8(f *testing.F) {
 		}
 		rows, cols := 1+int(m%40), 1+int(n%100)
 		w := matrix(r, code, cols, k, 1, bc)
-		a := QuantizeInt8(odd(r, rows*k), rows, k, 127)
+		a := QuantizeInt8(odd(r, rows*k), rows, k, 127, nil)
 		want := make([]float32, rows*cols)
 		plainInt8(want, cols, a, w)
 		for _, p := range panelPaths(t) {
@@ -207,7 +207,7 @@ func BenchmarkInt8(b *testing.B) {
 			for _, m := range []int{8, 32, 64, 256} {
 				x := normals(r, m*k)
 				y := make([]float32, m*n)
-				a := QuantizeInt8(x, m, k, 127)
+				a := QuantizeInt8(x, m, k, 127, nil)
 				b.Run(fmt.Sprintf("%s/%s/M=%d", c.name, p.name, m), func(b *testing.B) {
 					panels = p.panelPath
 					for i := 0; b.Loop(); i++ {
@@ -256,14 +256,14 @@ func TestFloatPanels(t *testing.T) {
 			if r.IntN(3) == 0 {
 				w.Codes[r.IntN(len(w.Codes))] = 0x7f | byte(r.IntN(2))<<7
 			}
-			run = func(y, x []float32, m int) { E4M3(y, n, QuantizeE4M3(x, m, k, group), w, &Workers{N: 2}) }
+			run = func(y, x []float32, m int) { E4M3(y, n, QuantizeE4M3(x, m, k, group, nil), w, &Workers{N: 2}) }
 		default:
 			k += k % 2
 			x = normals(r, m*k)
 			w := matrix(r, numeric.Int4, n, k, 1, []int{k, 32, 128}[r.IntN(3)])
 			run = func(y, x []float32, m int) { WeightOnly(y, n, x, m, w, &Workers{N: 2}) }
 			if kind == "int4 e4m3" {
-				run = func(y, x []float32, m int) { E4M3(y, n, QuantizeE4M3(x, m, k, 0), w, nil) }
+				run = func(y, x []float32, m int) { E4M3(y, n, QuantizeE4M3(x, m, k, 0, nil), w, nil) }
 			}
 		}
 		panels = nil
