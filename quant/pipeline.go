@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
@@ -30,6 +31,10 @@ type tile struct {
 	done  chan struct{}
 }
 
+// readAhead is how many tiles wait for a computing goroutine while the system
+// reads them in.
+const readAhead = 16
+
 // pool runs the computing goroutines of a conversion.
 type pool struct {
 	work chan func(*scratch)
@@ -44,7 +49,7 @@ type scratch struct {
 }
 
 func newPool(workers int) *pool {
-	p := &pool{work: make(chan func(*scratch))}
+	p := &pool{work: make(chan func(*scratch), readAhead)}
 	for range workers {
 		p.wg.Add(1)
 		go func() {
@@ -119,7 +124,21 @@ func (c *converter) writeShard(ctx context.Context, f *File, pool *pool, budget 
 	if receipt.SHA256, err = w.Commit(); err != nil {
 		return err
 	}
+	c.forget(f)
 	return c.keepReceipt(receipt)
+}
+
+// forget drops a finished file's source from the page cache where the whole
+// source would fill it: other programs' pages are worth more than what is not
+// read again.
+func (c *converter) forget(f *File) {
+	if m := fsx.Memory(); m == 0 || c.plan.SourceBytes < m/2 {
+		return
+	}
+	for _, i := range f.Items {
+		it := &c.plan.Items[i]
+		c.src.DontNeed(it.Source, it.Offset, it.Bytes)
+	}
 }
 
 // dealTiles cuts the items of a file into tiles and hands them to the pool in
@@ -142,6 +161,7 @@ func (c *converter) dealTiles(ctx context.Context, f *File, pool *pool, sem *sem
 			case <-ctx.Done():
 				return ctx.Err()
 			}
+			c.src.WillNeed(it.Source, it.Offset+int64(at)*unit, int64(t.bytes))
 			job := func(s *scratch) { t.err = c.compute(t, s); close(t.done) }
 			select {
 			case pool.work <- job:

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 // maxOpenFiles bounds the descriptors of one Checkpoint.
@@ -124,6 +126,24 @@ func (c *Checkpoint) ReadAt(t Info, off int64, p []byte) error {
 		return &Error{Kind: ErrNotFound, File: filepath.Join(c.dir, t.File), Tensor: t.Name, Offset: -1, Reason: "lies in a file that is not open"}
 	}
 	return s.readTensor(t, off, p)
+}
+
+// WillNeed lets the system read a part of a tensor ahead, DontNeed lets it drop
+// one from the page cache. Both promise nothing.
+func (c *Checkpoint) WillNeed(t Info, off, n int64) { c.advise(t, off, n, fsx.WillNeed) }
+
+// DontNeed is the opposite of WillNeed.
+func (c *Checkpoint) DontNeed(t Info, off, n int64) { c.advise(t, off, n, fsx.DontNeed) }
+
+func (c *Checkpoint) advise(t Info, off, n int64, how func(f *os.File, off, n int64)) {
+	s, ok := c.shards[t.File]
+	if !ok || off < 0 || n <= 0 {
+		return
+	}
+	if h, err := s.pool.acquire(s.name, s.checkSame); err == nil {
+		how(h.file, t.Offset+off, n)
+		s.pool.release(h)
+	}
 }
 
 // ReadRows reads rows lo to hi (exclusive) of a tensor, slices along its first

@@ -17,6 +17,7 @@ type Writer struct {
 	plan    *FilePlan
 	path    string // final
 	written int64
+	started int64 // bytes whose way to the disk has begun
 	hash    *hasher
 	err     error // first failure; nothing is written after it
 	done    bool
@@ -103,11 +104,18 @@ func (w *Writer) WriteThen(p []byte, free func()) error {
 	return err
 }
 
+// writeBackBytes is how much is written before the disk is asked to begin.
+const writeBackBytes = 32 << 20
+
 // store writes to the file. After a failure the hash is worthless, but then the
 // file is given up.
 func (w *Writer) store(p []byte) (int, error) {
 	n, err := w.f.Write(p)
 	w.written += int64(n)
+	if due := w.written - w.started; due >= writeBackBytes {
+		w.f.WriteBack(w.started, due)
+		w.started = w.written
+	}
 	if err == nil && n < len(p) {
 		err = io.ErrShortWrite
 	}

@@ -61,6 +61,9 @@ func (file *faultyFile) Preallocate(size int64) error {
 	return file.f.do("preallocate", file.Name(), func() error { return file.inner.Preallocate(size) })
 }
 
+// WriteBack does nothing: what was not synced is lost.
+func (file *faultyFile) WriteBack(int64, int64) {}
+
 func (file *faultyFile) Sync() error {
 	return file.f.do("sync", file.Name(), func() error {
 		if err := file.inner.Sync(); err != nil {

@@ -41,6 +41,9 @@ type File interface {
 	// Preallocate reserves size bytes and gives the file that length, so that
 	// a full disk is noticed before the work. It never shortens the file.
 	Preallocate(size int64) error
+	// WriteBack asks the system to begin writing a range to the disk, so that
+	// Sync has little left to do. It promises nothing.
+	WriteBack(off, n int64)
 	// Sync makes the data durable.
 	Sync() error
 	Close() error
@@ -94,6 +97,8 @@ func (f osFile) Preallocate(size int64) error {
 	}
 	return nil
 }
+
+func (f osFile) WriteBack(off, n int64) { writeBack(f.File, off, n) }
 
 // Sync is fsync, except that a file system without it is not an error: there
 // is nothing better to do on it.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -11,15 +12,23 @@ import (
 	"unsafe"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 // floor is the least time a conversion could take without overlapping
 // anything: each part alone, on all cores, added.
 type floor struct {
 	read, stream, hash, write time.Duration
+	both                      time.Duration // of a cold source: reading and writing at the same time
 }
 
-func (f floor) total() time.Duration { return f.read + f.stream + f.hash + f.write }
+func (f floor) total() time.Duration {
+	if f.both > 0 {
+		return f.both
+	}
+	return f.read + f.stream + f.hash + f.write
+}
 
 // piece is the size of a read, of a hashed run and of a write.
 const piece = 1 << 20
@@ -27,6 +36,7 @@ const piece = 1 << 20
 // bench is what the measurements of one run share.
 type bench struct {
 	dir     string
+	cold    bool
 	threads int
 	scratch [][]byte // a piece a thread for reading, paged in
 	stream  [][]byte // streamMemory bytes a thread
@@ -34,8 +44,8 @@ type bench struct {
 
 const streamMemory = 96 << 20 // beyond a core's share of the caches
 
-func newBench(dir string) *bench {
-	b := &bench{dir: dir, threads: runtime.GOMAXPROCS(0)}
+func newBench(dir string, cold bool) *bench {
+	b := &bench{dir: dir, cold: cold, threads: runtime.GOMAXPROCS(0)}
 	for range b.threads {
 		b.scratch = append(b.scratch, filled(piece))
 		b.stream = append(b.stream, filled(streamMemory))
@@ -44,10 +54,8 @@ func newBench(dir string) *bench {
 }
 
 func filled(n int) []byte {
-	p := make([]byte, n)
-	for i := range p {
-		p[i] = byte(i)
-	}
+	p := make([]byte, n) // noise: there are disks that compress
+	_, _ = rand.NewChaCha8([32]byte{}).Read(p)
 	return p
 }
 
@@ -151,7 +159,7 @@ func (b *bench) writing(n int64) (took time.Duration, err error) {
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
 		for left := n / int64(b.threads); left > 0; left -= piece {
-			if _, err := f.Write(b.scratch[t][:min(left, piece)]); err != nil {
+			if _, err := f.Write(b.stream[t][:min(left, piece)]); err != nil {
 				return err
 			}
 		}
@@ -159,8 +167,45 @@ func (b *bench) writing(n int64) (took time.Duration, err error) {
 	})
 }
 
+// forget drops the files from the page cache, where there is a way to.
+func forget(files []string) error {
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		fsx.DontNeed(f, 0, 0)
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// transfer reads the files from the disk while it writes and flushes n bytes:
+// what a conversion asks of the disk, and nothing else.
+func (b *bench) transfer(files []string, n int64) (time.Duration, error) {
+	if err := forget(files); err != nil {
+		return 0, err
+	}
+	var g errgroup.Group
+	start := time.Now()
+	g.Go(func() error { _, err := b.reading(files); return err })
+	g.Go(func() error { _, err := b.writing(n); return err })
+	err := g.Wait()
+	return time.Since(start), err
+}
+
 // floor measures all four for a conversion of the files to n bytes.
 func (b *bench) floor(files []string, read, written int64) (f floor, err error) {
+	if b.cold {
+		if f.both, err = b.transfer(files, written); err != nil {
+			return f, err
+		}
+		if err := forget(files); err != nil {
+			return f, err
+		}
+	}
 	if f.read, err = b.reading(files); err != nil {
 		return f, err
 	}

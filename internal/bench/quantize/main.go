@@ -4,12 +4,16 @@
 // cores and added; it is taken before every conversion, so that both see the
 // same machine. Ratios are what to quote; rates change from hour to hour.
 //
-//	go run ./internal/bench/quantize [-bytes 1GiB] [-dir DIR] [-runs 5] [-json FILE]
+//	go run ./internal/bench/quantize [-bytes 1GiB] [-dir DIR] [-runs 5] [-scheme S] [-cold] [-json FILE]
 //
 // The source is a synthetic checkpoint with GLM-4.5-Air's widths; source and
 // results lie in DIR (default: /dev/shm where there is one, or the system's
 // temporary folder) and are removed. Figures are medians of the runs. Results
 // are flushed as always, which costs nothing on a memory file system.
+//
+// With -cold and DIR on a disk, the source is dropped from the page cache before
+// it is read (Linux), and the floor is the disk's: reading the source while
+// as many bytes as the result has are written and flushed.
 package main
 
 import (
@@ -53,6 +57,7 @@ type options struct {
 	runs         int
 	only         string
 	json         string
+	cold         bool
 	processorLog string
 }
 
@@ -63,6 +68,7 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 5, "measurements of each figure")
 	flag.StringVar(&o.only, "scheme", "", "only this scheme")
 	flag.StringVar(&o.json, "json", "", "also write JSON to this file")
+	flag.BoolVar(&o.cold, "cold", false, "read the source from the disk")
 	flag.StringVar(&o.processorLog, "cpuprofile", "", "write a processor profile to this file")
 	flag.Parse()
 	figures, err := measure(context.Background(), o)
@@ -114,7 +120,7 @@ func measure(ctx context.Context, o options) (_ []figure, err error) {
 		return nil, err
 	}
 	defer func() { _ = ckpt.Close() }()
-	b := newBench(dir)
+	b := newBench(dir, o.cold)
 	if o.processorLog != "" {
 		f, err := os.Create(o.processorLog)
 		if err != nil {
@@ -186,6 +192,11 @@ func (b *bench) conversion(ctx context.Context, p *quant.Plan, ckpt *safetensors
 		fl, err := b.floor(files, p.SourceBytes, p.ResultBytes)
 		if err != nil {
 			return f, err
+		}
+		if b.cold {
+			if err := forget(files); err != nil {
+				return f, err
+			}
 		}
 		start := time.Now()
 		if _, err := quant.Convert(ctx, p, ckpt, dst, quant.ConvertOptions{}); err != nil {
