@@ -37,6 +37,28 @@ func Memory(threads int) Limits {
 	}
 }
 
+// NewReader returns a function that reads 1 GiB on a number of threads once and
+// returns GB/s. It is for measurements that take turns with what they are
+// compared with.
+func NewReader(threads int) func() float64 {
+	n := 2 * memoryBytes / threads &^ 1023
+	src := make([][]byte, threads)
+	for t := range src {
+		src[t] = make([]byte, n)
+		for i := 0; i < n; i += 4096 {
+			src[t][i] = byte(i>>12) | 1
+		}
+	}
+	return func() float64 {
+		return Timed(func() float64 {
+			return onAll(threads, func(t int) float64 {
+				sink(read(src[t]))
+				return float64(n)
+			})
+		})
+	}
+}
+
 //go:noinline
 func sink(uint64) {}
 
