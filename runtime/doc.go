@@ -33,7 +33,8 @@
 //		err := m.Layer(ctx, l, x, spans, nil)
 //	}
 //	h, _ := m.FinalNorm(x)
-//	err = m.LogitTiles(ctx, h, func(lo, n int, z []float32) error { … })
+//	pass := m.HeadPass(h)
+//	n, err := pass.Next(ctx, 32*runtime.HeadRows, z) // logits of the first 4,096 entries
 //
 // # Latent and sparse attention
 //

@@ -19,12 +19,14 @@ type HeadPass struct {
 
 // HeadPass begins a pass over the head for normed states h [R, H].
 func (m *Model) HeadPass(h []float32) *HeadPass {
+	m.ahead(m.refs.head)
 	return &HeadPass{m: m, head: m.refs.head, in: m.input(h, m.cfg.HiddenSize)}
 }
 
 // HeadPass is Model.HeadPass with the draft's head; g are states after
 // shared_head.norm.
 func (t *MTP) HeadPass(g []float32) *HeadPass {
+	t.m.ahead(t.head)
 	return &HeadPass{m: t.m, head: t.head, in: t.m.input(g, t.m.cfg.HiddenSize)}
 }
 

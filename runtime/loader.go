@@ -24,6 +24,7 @@ type loader struct {
 	scheme  *scheme
 	entries map[string]*glm.Entry
 	missing []glm.Tensor
+	buffers *sync.Pool // of *[]byte for tiles that are released; nil where they stay
 
 	mu     sync.Mutex
 	stored map[string]layout.Stored // by module
@@ -103,6 +104,18 @@ func (l *loader) rows(t *glm.Tensor, lo, hi int) (*Weight, error) {
 	return &Weight{Rows: m.Rows, Cols: cols, Quant: m, Act: act}, nil
 }
 
+// align is the number of rows that tiles of a weight must begin at a multiple
+// of.
+func (l *loader) align(t *glm.Tensor) int {
+	if e := l.entries[t.Name]; e != nil && isFloat(e.Source.DType) {
+		return 1
+	}
+	if s, err := l.lookup(t); err == nil && s.Encoding != layout.Float {
+		return max(1, s.RowAlign())
+	}
+	return 1
+}
+
 // engineScales rounds stored scales as the engines do when they load them:
 // Ascend's int8 scales and the group scales of vLLM's int4 kernels to BF16
 // (layouts-ascend.md 2.2, engine-vllm.md 4), W4A8-FP8 group scales to FP8 under
@@ -137,7 +150,17 @@ func floatType(d safetensors.DType) kernel.FloatType {
 
 func (l *loader) floatRows(e *glm.Entry, lo, hi, cols int) (*Weight, error) {
 	w := &Weight{Rows: hi - lo, Cols: cols, Type: floatType(e.Source.DType)}
-	w.Data = make([]byte, w.Rows*cols*w.Type.Size())
+	n := w.Rows * cols * w.Type.Size()
+	if l.buffers == nil {
+		w.Data = make([]byte, n)
+	} else {
+		w.buf, _ = l.buffers.Get().(*[]byte)
+		if w.buf == nil || cap(*w.buf) < n {
+			b := make([]byte, n)
+			w.buf = &b
+		}
+		w.Data = (*w.buf)[:n]
+	}
 	return w, l.src.ReadAt(e.Source, e.Offset+int64(lo)*int64(cols*w.Type.Size()), w.Data)
 }
 

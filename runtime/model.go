@@ -221,31 +221,3 @@ func (m *Model) FinalNorm(x []float32) ([]float32, error) { return m.norm(x, m.r
 func (m *Model) Logits(ctx context.Context, h []float32) ([]float32, error) {
 	return m.linear(ctx, m.input(h, m.cfg.HiddenSize), m.refs.head, nil)
 }
-
-// LogitTiles computes logits for a run of vocabulary rows at a time: fn gets
-// vocabulary rows lo … lo+n−1 as z [R, n], valid until it returns. This is how
-// a whole corpus can be compared without holding its logits.
-func (m *Model) LogitTiles(ctx context.Context, h []float32, fn func(lo, n int, z []float32) error) error {
-	return m.logitTiles(ctx, m.refs.head, h, fn)
-}
-
-func (m *Model) logitTiles(ctx context.Context, head *glm.Tensor, h []float32, fn func(lo, n int, z []float32) error) error {
-	in := m.input(h, m.cfg.HiddenSize)
-	var buf []float32
-	var failed error
-	err := m.tiles(ctx, in, head, func(lo int, t *Weight) {
-		if failed != nil {
-			return
-		}
-		if need := in.rows * t.Rows; cap(buf) < need {
-			buf = make([]float32, need)
-		}
-		z := buf[:in.rows*t.Rows]
-		t.product(z, t.Rows, in, m.workers)
-		failed = fn(lo, t.Rows, z)
-	})
-	if failed != nil {
-		return failed
-	}
-	return err
-}

@@ -78,6 +78,13 @@ func (m *Model) routed(ctx context.Context, l *refs, in *input, tr *Trace) ([]fl
 	}
 	h := m.cfg.HiddenSize
 	y := make([]float32, in.rows*h)
+	var next []*glm.Tensor
+	for e, tokens := range choices {
+		if x := l.experts[e]; len(tokens) > 0 {
+			next = append(next, x.gate, x.up, x.down)
+		}
+	}
+	m.ahead(append(next, l.shGate, l.shUp, l.shDown)...)
 	for e, tokens := range choices {
 		if len(tokens) == 0 {
 			continue

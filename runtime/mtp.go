@@ -89,8 +89,3 @@ func (t *MTP) Next(s Span) Span {
 func (t *MTP) Logits(ctx context.Context, g []float32) ([]float32, error) {
 	return t.m.linear(ctx, t.m.input(g, t.m.cfg.HiddenSize), t.head, nil)
 }
-
-// LogitTiles is Model.LogitTiles with the draft's head.
-func (t *MTP) LogitTiles(ctx context.Context, g []float32, fn func(lo, n int, z []float32) error) error {
-	return t.m.logitTiles(ctx, t.head, g, fn)
-}

@@ -55,49 +55,6 @@ func (v *vectors) get(l *loader, t *glm.Tensor) ([]float32, error) {
 	return x, err
 }
 
-// Streaming is a Provider that holds one tile for each caller.
-type Streaming struct {
-	l    *loader
-	tile int64 // bytes
-	vec  vectors
-}
-
-// NewStreaming returns a Provider that reads tiles of about tileBytes
-// (default 16 MiB, at least one row) from src.
-func NewStreaming(cfg *glm.Config, src Source, tileBytes int64) (*Streaming, error) {
-	l, err := newLoader(cfg, src)
-	if err != nil {
-		return nil, err
-	}
-	if tileBytes <= 0 {
-		tileBytes = 16 << 20
-	}
-	return &Streaming{l: l, tile: tileBytes}, nil
-}
-
-// Has implements Provider.
-func (s *Streaming) Has(t *glm.Tensor) bool { return s.l.has(t) }
-
-// Missing implements Provider.
-func (s *Streaming) Missing() []glm.Tensor { return s.l.missing }
-
-// Vector implements Provider.
-func (s *Streaming) Vector(t *glm.Tensor) ([]float32, error) { return s.vec.get(s.l, t) }
-
-// Tile implements Provider.
-func (s *Streaming) Tile(t *glm.Tensor, lo int) (*Weight, error) {
-	n := max(1, s.tile/max(1, 2*t.Shape[1]))
-	return s.l.rows(t, lo, int(min(int64(lo)+n, t.Shape[0])))
-}
-
-// Release implements Provider; the tile is garbage afterwards.
-func (s *Streaming) Release(*Weight) {}
-
-// Gather implements Provider.
-func (s *Streaming) Gather(dst []float32, t *glm.Tensor, rows []int) error {
-	return gather(dst, rows, int(t.Shape[1]), func(lo int) (*Weight, error) { return s.l.rows(t, lo, lo+1) })
-}
-
 func gather(dst []float32, rows []int, cols int, row func(int) (*Weight, error)) error {
 	for i, r := range rows {
 		w, err := row(r)

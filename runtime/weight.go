@@ -29,6 +29,8 @@ type Weight struct {
 	Data       []byte           // [Rows, Cols], little-endian; nil when quantised
 	Quant      *numeric.Matrix  // nil when not quantised
 	Act        Activation       // of the input of a quantised weight
+
+	buf *[]byte // Data's, to be used again
 }
 
 // Bytes returns the memory that the weight takes.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -42,7 +43,7 @@ type StaticOptions struct {
 func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, error) {
 	start := time.Now()
 	r := &Result{Schema: Schema, Verdict: Pass, Failed: []Failed{}, Layers: []Layer{}, Tensors: []Tensor{}, Logits: Logits{Histogram: []Bin{}, PerToken: []float64{}}, Identity: Identity{Source: src, Result: dst}}
-	c, err := check.Run(ctx, dst, check.Options{Weights: true, Workers: o.Workers})
+	c, err := check.Run(ctx, dst, check.Options{Workers: o.Workers})
 	if err != nil {
 		return nil, err
 	}
@@ -63,10 +64,12 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	if !c.OK {
 		r.Cause = c.Cause
 	}
-	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: rounders(src, dst)})
+	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: rounders(src, dst), Finite: true})
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case errors.Is(err, layout.ErrMalformed):
+		r.fail("exact", "", err.Error())
 	case err != nil && c.OK:
 		return nil, err
 	case err == nil:
@@ -142,6 +145,9 @@ func (r *Result) compareTensors(src, dst string, d *diff.Report) error {
 			r.Oracle.MaxDiff, r.Oracle.Worst = off, m.Name
 		}
 		r.fail("oracle", m.Name, fmt.Sprintf("as %s it is %.3g away from the source, rounding alone costs %.3g", m.B, t.Relative, min(limit, max(own, 0))))
+	}
+	for _, name := range d.NonFinite {
+		r.fail("exact", name, "has values that are NaN or infinite")
 	}
 	r.Exact.Copied = d.Same
 	r.Exact.SourceTensors = d.Same + len(d.Changed) + len(d.Retyped) + len(d.Reshaped) + len(d.Removed)

@@ -70,6 +70,7 @@ type Report struct {
 	Changed   []Tensor `json:"changed"`
 	Modules   []Module `json:"modules"` // worst first
 	Files     []File   `json:"files"`
+	NonFinite []string `json:"non_finite,omitempty"` // tensors of B with NaN or infinity, if asked for
 	Bytes     int64    `json:"bytes_read"`
 }
 

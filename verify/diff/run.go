@@ -29,6 +29,9 @@ type Options struct {
 	// Rounder, if given, returns how a module's weight of A should have been
 	// rounded, or nil: modules then tell how far B is from that.
 	Rounder func(module string) Rounder
+	// Finite looks for NaN and infinity in the floating-point tensors that both
+	// store alike: Report.NonFinite.
+	Finite bool
 	// Progress receives the bytes compared so far and the bytes to compare. It
 	// may be nil; it is called from several goroutines, one at a time.
 	Progress func(done, total int64)
@@ -119,12 +122,12 @@ func (d *differ) tensors(ctx context.Context) error {
 			d.touch(u.Name)
 		}
 	}
-	same := make([]bool, len(equal))
+	same, odd := make([]bool, len(equal)), make([]bool, len(equal))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(d.opts.Workers)
 	for i, t := range equal {
 		g.Go(func() (err error) {
-			same[i], err = d.sameBytes(ctx, t)
+			same[i], odd[i], err = d.sameBytes(ctx, t)
 			return err
 		})
 	}
@@ -132,6 +135,9 @@ func (d *differ) tensors(ctx context.Context) error {
 		return err
 	}
 	for i, t := range equal {
+		if odd[i] {
+			d.r.NonFinite = append(d.r.NonFinite, t.Name)
+		}
 		if same[i] {
 			d.r.Same++
 			continue
@@ -148,29 +154,52 @@ func (d *differ) touch(name string) {
 	d.touched[mod] = true
 }
 
-// sameBytes compares a tensor that both sides store alike.
-func (d *differ) sameBytes(ctx context.Context, t safetensors.Info) (bool, error) {
+// sameBytes compares a tensor that both sides store alike, and tells whether it
+// has values that are not finite as far as it read.
+func (d *differ) sameBytes(ctx context.Context, t safetensors.Info) (same, odd bool, err error) {
 	u, _ := d.b.Info(t.Name)
 	n := min(chunk, t.Size)
 	p, q := make([]byte, n), make([]byte, n)
 	for off := int64(0); off < t.Size; off += n {
 		if err := ctx.Err(); err != nil {
-			return false, err
+			return false, odd, err
 		}
 		n := min(n, t.Size-off)
 		if err := d.a.ReadAt(t, off, p[:n]); err != nil {
-			return false, err
+			return false, odd, err
 		}
 		if err := d.b.ReadAt(u, off, q[:n]); err != nil {
-			return false, err
+			return false, odd, err
 		}
+		odd = odd || d.opts.Finite && nonFinite(q[:n], t.DType)
 		if !bytes.Equal(p[:n], q[:n]) {
 			d.progress(2 * (t.Size - off))
-			return false, nil
+			return false, odd, nil
 		}
 		d.progress(2 * n)
 	}
-	return true, nil
+	return true, odd, nil
+}
+
+// nonFinite tells whether stored floats have an exponent of all ones.
+func nonFinite(raw []byte, t safetensors.DType) bool {
+	step, at, mask := 2, 0, uint16(0)
+	switch t {
+	case safetensors.BF16:
+		mask = 0x7f80
+	case safetensors.F16:
+		mask = 0x7c00
+	case safetensors.F32:
+		step, at, mask = 4, 2, 0x7f80
+	default:
+		return false
+	}
+	for i := at; i+1 < len(raw); i += step {
+		if (uint16(raw[i])|uint16(raw[i+1])<<8)&mask == mask {
+			return true
+		}
+	}
+	return false
 }
 
 // weights compares the values of every module that is not stored alike.

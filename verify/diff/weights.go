@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"sync"
 	"sync/atomic"
 
 	"github.com/glmconv/glmconv/internal/glm"
@@ -140,7 +141,12 @@ func (c *checkpoint) floats(t safetensors.Info, off int64, shape []int64, prefix
 	w.bytes = int64(w.rows) * int64(w.cols) * width
 	w.read = func(lo, hi int, dst []float32) error {
 		row := int64(w.cols) * width
-		raw := make([]byte, int64(hi-lo)*row)
+		buf := rawBytes.Get().(*[]byte)
+		defer rawBytes.Put(buf)
+		if n := int64(hi-lo) * row; int64(cap(*buf)) < n {
+			*buf = make([]byte, n)
+		}
+		raw := (*buf)[:int64(hi-lo)*row]
 		if err := c.ReadAt(t, off+int64(lo)*row, raw); err != nil {
 			return err
 		}
@@ -165,7 +171,6 @@ func compare(ctx context.Context, name string, a, b *weight, own Rounder, read f
 	}
 	// Steps are multiples of 1, 2 and 128: the larger is one of the smaller.
 	step = (step + max(a.align, b.align) - 1) / max(a.align, b.align) * max(a.align, b.align)
-	var z []float32
 	if own != nil {
 		if n := own.Align(); n == 0 {
 			step = a.rows
@@ -174,12 +179,18 @@ func compare(ctx context.Context, name string, a, b *weight, own Rounder, read f
 		}
 	}
 	step = min(step, a.rows)
-	x, y := make([]float32, step*a.cols), make([]float32, step*a.cols)
-	if own != nil {
-		z = make([]float32, step*a.cols)
+	bufs := scratch.Get().(*[3][]float32)
+	defer scratch.Put(bufs)
+	for i := range bufs {
+		if n := step * a.cols; cap(bufs[i]) < n && (i < 2 || own != nil) {
+			bufs[i] = make([]float32, n)
+		}
 	}
-	var sum, diff, top float64
-	var ownErr, ownSum, off sums
+	x, y, z := bufs[0][:step*a.cols], bufs[1][:step*a.cols], bufs[2][:0]
+	if own != nil {
+		z = bufs[2][:step*a.cols]
+	}
+	var t totals
 	for lo := 0; lo < a.rows; lo += step {
 		if err := ctx.Err(); err != nil {
 			return m, err
@@ -192,35 +203,32 @@ func compare(ctx context.Context, name string, a, b *weight, own Rounder, read f
 		if err := b.read(lo, hi, y[:n]); err != nil {
 			return m, err
 		}
-		for i, v := range x[:n] {
-			p, q := float64(v), float64(y[i])
-			d := q - p
-			if p == q || p != p && q != q { // equal infinities, two NaNs
-				d = 0
-			}
-			sum += p * p
-			diff += d * d
-			top = max(top, math.Abs(d))
-		}
+		var w []float32
 		if own != nil {
-			if err := own.Round(z[:n], x[:n], hi-lo); err != nil {
+			w = z[:n]
+			if err := own.Round(w, x[:n], hi-lo); err != nil {
 				m.Why = err.Error()
 				return m, nil
 			}
-			ownErr.difference(z[:n], x[:n])
-			off.difference(y[:n], z[:n])
-			ownSum.squares(z[:n])
 		}
+		t.add(x[:n], y[:n], w)
 		part := (a.bytes + b.bytes) * int64(hi-lo) / int64(a.rows)
 		rest -= part
 		read(part)
 	}
-	m.MaxAbs, m.Relative = Figure(top), root(diff, sum)
+	size := total(t.size)
+	m.MaxAbs, m.Relative = Figure(t.top), root(total(t.diff), size)
 	if own != nil {
-		m.Own = &Own{root(float64(ownErr), sum), root(float64(off), float64(ownSum))}
+		m.Own = &Own{root(total(t.ownDiff), size), root(total(t.off), total(t.ownSize))}
 	}
 	return m, nil
 }
+
+// rawBytes holds a piece of a tensor as it is stored.
+var rawBytes = sync.Pool{New: func() any { return new([]byte) }}
+
+// scratch holds what is compared at a time: source, result, own rounding.
+var scratch = sync.Pool{New: func() any { return new([3][]float32) }}
 
 // root is √(part/whole), 0 for no part and infinite for a part of nothing.
 func root(part, whole float64) Figure {
@@ -231,20 +239,4 @@ func root(part, whole float64) Figure {
 		return Figure(math.Inf(1))
 	}
 	return Figure(math.Sqrt(part / whole))
-}
-
-// sums adds up squares.
-type sums float64
-
-func (s *sums) squares(x []float32) {
-	for _, v := range x {
-		*s += sums(float64(v) * float64(v))
-	}
-}
-
-func (s *sums) difference(x, y []float32) {
-	for i, v := range x {
-		d := float64(v) - float64(y[i])
-		*s += sums(d * d)
-	}
 }
