@@ -77,7 +77,7 @@ func (p *panelPath) int8(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, w
 			// The weights that come next are fetched meanwhile.
 			next := w.Codes[min((j+r)*rb, len(w.Codes)-1):min((j+r+p.width)*rb, len(w.Codes))]
 			turns := (a.M + most - 1) / most * (k / p.per / 4)
-			hop := min(64, len(next)/max(turns, 1)+1)
+			hop := min(128, len(next)/max(turns, 1)+1)
 			for _, batch := range batches {
 				from := batch[0].lo
 				p.pack(panel.s, rows.s, w, j, r, from, batch[len(batch)-1].lo+batch[len(batch)-1].n)

@@ -100,6 +100,7 @@ begin:
 
 loop:
 	PREFETCHT1   (BX)
+	PREFETCHT1   64(BX)
 	ADDQ         SI, BX
 	VMOVDQU      (CX), Y2
 	VMOVDQU      32(CX), Y3
@@ -307,6 +308,7 @@ begin:
 
 loop:
 	PREFETCHT1   (SI)
+	PREFETCHT1   64(SI)
 	ADDQ         DI, SI
 	VMOVDQU      (DX), Y4
 	VMOVDQU      32(DX), Y5
@@ -582,6 +584,7 @@ begin:
 
 loop:
 	PREFETCHT1   (SI)
+	PREFETCHT1   64(SI)
 	ADDQ         DI, SI
 	VMOVDQU      (DX), Y6
 	VMOVDQU      32(DX), Y7
@@ -931,6 +934,7 @@ begin:
 
 loop:
 	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         R8, DI
 	VMOVDQU      (BX), Y8
 	VMOVDQU      32(BX), Y9
@@ -1350,6 +1354,7 @@ begin:
 
 loop:
 	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         R8, DI
 	VMOVDQU      (BX), Y10
 	VMOVDQU      32(BX), Y11
@@ -1837,6 +1842,7 @@ begin:
 
 loop:
 	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         R8, DI
 	VMOVDQU      (BX), Y12
 	VMOVDQU      32(BX), Y13
@@ -2282,6 +2288,7 @@ begin:
 
 loop:
 	PREFETCHT1   (BX)
+	PREFETCHT1   64(BX)
 	ADDQ         SI, BX
 	VMOVDQU32    (CX), Z4
 	VMOVDQU32    64(CX), Z5
@@ -2551,6 +2558,7 @@ begin:
 
 loop:
 	PREFETCHT1   (SI)
+	PREFETCHT1   64(SI)
 	ADDQ         DI, SI
 	VMOVDQU32    (DX), Z8
 	VMOVDQU32    64(DX), Z9
@@ -2916,6 +2924,7 @@ begin:
 
 loop:
 	PREFETCHT1   (SI)
+	PREFETCHT1   64(SI)
 	ADDQ         DI, SI
 	VMOVDQU32    (DX), Z12
 	VMOVDQU32    64(DX), Z13
@@ -3383,6 +3392,7 @@ begin:
 
 loop:
 	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         R8, DI
 	VMOVDQU32    (BX), Z16
 	VMOVDQU32    64(BX), Z17
@@ -3948,6 +3958,7 @@ begin:
 
 loop:
 	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         R8, DI
 	VMOVDQU32    (BX), Z20
 	VMOVDQU32    64(BX), Z21
@@ -4609,6 +4620,7 @@ begin:
 
 loop:
 	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         R8, DI
 	VMOVDQU32    (BX), Z24
 	VMOVDQU32    64(BX), Z25
@@ -5031,10 +5043,11 @@ TEXT ·transposeWordsAVX2(SB), NOSPLIT, $0-60
 	MOVQ         next+40(FP), DI
 	MOVQ         hop+48(FP), R8
 	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), R11
 	LEAQ         (BX)(BX*2), R9
 	LEAQ         (DX)(BX*4), R10
-	MOVL         flip+56(FP), R11
-	VMOVD        R11, X0
+	MOVL         flip+56(FP), R12
+	VMOVD        R12, X0
 	VPBROADCASTD X0, Y0
 
 loop:
@@ -5057,18 +5070,15 @@ loop:
 	VPUNPCKHQDQ Y7, Y5, Y5
 	VPXOR       Y0, Y9, Y9
 	VMOVDQU     Y9, (AX)
-	ADDQ        CX, AX
 	VPXOR       Y0, Y5, Y5
-	VMOVDQU     Y5, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y5, (AX)(CX*1)
 	VPUNPCKLQDQ Y8, Y6, Y5
 	VPUNPCKHQDQ Y8, Y6, Y6
 	VPXOR       Y0, Y5, Y5
-	VMOVDQU     Y5, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y5, (AX)(CX*2)
 	VPXOR       Y0, Y6, Y6
-	VMOVDQU     Y6, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y6, (AX)(R11*1)
+	LEAQ        (AX)(CX*4), AX
 	ADDQ        $0x10, DX
 	ADDQ        $0x10, R10
 	SUBQ        $0x04, SI
@@ -5087,10 +5097,11 @@ TEXT ·transposeBF16AVX2(SB), NOSPLIT, $0-56
 	MOVQ         next+40(FP), DI
 	MOVQ         hop+48(FP), R8
 	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), R11
 	LEAQ         (BX)(BX*2), R9
 	LEAQ         (DX)(BX*4), R10
-	MOVL         $0xffff0000, R11
-	VMOVD        R11, X0
+	MOVL         $0xffff0000, R12
+	VMOVD        R12, X0
 	VPBROADCASTD X0, Y0
 
 loop:
@@ -5114,29 +5125,23 @@ loop:
 	VPSLLD      $0x10, Y9, Y7
 	VPAND       Y0, Y9, Y9
 	VMOVDQU     Y7, (AX)
-	ADDQ        CX, AX
-	VMOVDQU     Y9, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y9, (AX)(CX*1)
 	VPSLLD      $0x10, Y5, Y7
 	VPAND       Y0, Y5, Y5
-	VMOVDQU     Y7, (AX)
-	ADDQ        CX, AX
-	VMOVDQU     Y5, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y7, (AX)(CX*2)
+	VMOVDQU     Y5, (AX)(R11*1)
+	LEAQ        (AX)(CX*4), AX
 	VPUNPCKLQDQ Y8, Y6, Y5
 	VPUNPCKHQDQ Y8, Y6, Y6
 	VPSLLD      $0x10, Y5, Y7
 	VPAND       Y0, Y5, Y5
 	VMOVDQU     Y7, (AX)
-	ADDQ        CX, AX
-	VMOVDQU     Y5, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y5, (AX)(CX*1)
 	VPSLLD      $0x10, Y6, Y5
 	VPAND       Y0, Y6, Y6
-	VMOVDQU     Y5, (AX)
-	ADDQ        CX, AX
-	VMOVDQU     Y6, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y5, (AX)(CX*2)
+	VMOVDQU     Y6, (AX)(R11*1)
+	LEAQ        (AX)(CX*4), AX
 	ADDQ        $0x10, DX
 	ADDQ        $0x10, R10
 	SUBQ        $0x04, SI
@@ -5155,10 +5160,11 @@ TEXT ·transposeInt8AVX2(SB), NOSPLIT, $0-64
 	MOVQ    next+40(FP), DI
 	MOVQ    hop+48(FP), R8
 	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), R11
 	LEAQ    (BX)(BX*2), R9
 	LEAQ    (DX)(BX*4), R10
-	MOVQ    scale+56(FP), R11
-	VMOVUPS (R11), Y0
+	MOVQ    scale+56(FP), R12
+	VMOVUPS (R12), Y0
 
 loop:
 	PREFETCHT1  (DI)
@@ -5183,47 +5189,41 @@ loop:
 	VCVTDQ2PS   Y7, Y7
 	VMULPS      Y0, Y7, Y7
 	VMOVDQU     Y7, (AX)
-	ADDQ        CX, AX
 	VPSLLD      $0x10, Y9, Y7
 	VPSRAD      $0x18, Y7, Y7
 	VCVTDQ2PS   Y7, Y7
 	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y7, (AX)(CX*1)
 	VPSLLD      $0x08, Y9, Y7
 	VPSRAD      $0x18, Y7, Y7
 	VCVTDQ2PS   Y7, Y7
 	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y7, (AX)(CX*2)
 	VPSRAD      $0x18, Y9, Y9
 	VCVTDQ2PS   Y9, Y9
 	VMULPS      Y0, Y9, Y9
-	VMOVDQU     Y9, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y9, (AX)(R11*1)
+	LEAQ        (AX)(CX*4), AX
 	VPSLLD      $0x18, Y5, Y7
 	VPSRAD      $0x18, Y7, Y7
 	VCVTDQ2PS   Y7, Y7
 	VMULPS      Y0, Y7, Y7
 	VMOVDQU     Y7, (AX)
-	ADDQ        CX, AX
 	VPSLLD      $0x10, Y5, Y7
 	VPSRAD      $0x18, Y7, Y7
 	VCVTDQ2PS   Y7, Y7
 	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y7, (AX)(CX*1)
 	VPSLLD      $0x08, Y5, Y7
 	VPSRAD      $0x18, Y7, Y7
 	VCVTDQ2PS   Y7, Y7
 	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y7, (AX)(CX*2)
 	VPSRAD      $0x18, Y5, Y5
 	VCVTDQ2PS   Y5, Y5
 	VMULPS      Y0, Y5, Y5
-	VMOVDQU     Y5, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y5, (AX)(R11*1)
+	LEAQ        (AX)(CX*4), AX
 	VPUNPCKLQDQ Y8, Y6, Y5
 	VPUNPCKHQDQ Y8, Y6, Y6
 	VPSLLD      $0x18, Y5, Y7
@@ -5231,47 +5231,41 @@ loop:
 	VCVTDQ2PS   Y7, Y7
 	VMULPS      Y0, Y7, Y7
 	VMOVDQU     Y7, (AX)
-	ADDQ        CX, AX
 	VPSLLD      $0x10, Y5, Y7
 	VPSRAD      $0x18, Y7, Y7
 	VCVTDQ2PS   Y7, Y7
 	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y7, (AX)(CX*1)
 	VPSLLD      $0x08, Y5, Y7
 	VPSRAD      $0x18, Y7, Y7
 	VCVTDQ2PS   Y7, Y7
 	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y7, (AX)(CX*2)
 	VPSRAD      $0x18, Y5, Y5
 	VCVTDQ2PS   Y5, Y5
 	VMULPS      Y0, Y5, Y5
-	VMOVDQU     Y5, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y5, (AX)(R11*1)
+	LEAQ        (AX)(CX*4), AX
 	VPSLLD      $0x18, Y6, Y5
 	VPSRAD      $0x18, Y5, Y5
 	VCVTDQ2PS   Y5, Y5
 	VMULPS      Y0, Y5, Y5
 	VMOVDQU     Y5, (AX)
-	ADDQ        CX, AX
 	VPSLLD      $0x10, Y6, Y5
 	VPSRAD      $0x18, Y5, Y5
 	VCVTDQ2PS   Y5, Y5
 	VMULPS      Y0, Y5, Y5
-	VMOVDQU     Y5, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y5, (AX)(CX*1)
 	VPSLLD      $0x08, Y6, Y5
 	VPSRAD      $0x18, Y5, Y5
 	VCVTDQ2PS   Y5, Y5
 	VMULPS      Y0, Y5, Y5
-	VMOVDQU     Y5, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y5, (AX)(CX*2)
 	VPSRAD      $0x18, Y6, Y6
 	VCVTDQ2PS   Y6, Y6
 	VMULPS      Y0, Y6, Y6
-	VMOVDQU     Y6, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y6, (AX)(R11*1)
+	LEAQ        (AX)(CX*4), AX
 	ADDQ        $0x10, DX
 	ADDQ        $0x10, R10
 	SUBQ        $0x04, SI
@@ -5290,16 +5284,17 @@ TEXT ·transposeE4M3AVX2(SB), NOSPLIT, $0-64
 	MOVQ         next+40(FP), DI
 	MOVQ         hop+48(FP), R8
 	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), R11
 	LEAQ         (BX)(BX*2), R9
 	LEAQ         (DX)(BX*4), R10
-	MOVL         $0x07f00000, R11
-	VMOVD        R11, X0
+	MOVL         $0x07f00000, R12
+	VMOVD        R12, X0
 	VPBROADCASTD X0, Y0
-	MOVL         $0x80000000, R11
-	VMOVD        R11, X1
+	MOVL         $0x80000000, R12
+	VMOVD        R12, X1
 	VPBROADCASTD X1, Y1
-	MOVL         $0x7f7f7f7f, R11
-	VMOVD        R11, X2
+	MOVL         $0x7f7f7f7f, R12
+	VMOVD        R12, X2
 	VPBROADCASTD X2, Y2
 	VPXOR        Y3, Y3, Y3
 
@@ -5334,7 +5329,6 @@ loop:
 	VSUBPS      Y14, Y13, Y13
 	VPOR        Y10, Y13, Y13
 	VMOVDQU     Y13, (AX)
-	ADDQ        CX, AX
 	VPSLLD      $0x10, Y12, Y10
 	VPSRLD      $0x04, Y10, Y13
 	VPAND       Y1, Y10, Y10
@@ -5344,8 +5338,7 @@ loop:
 	VPADDD      eight800000<>+0(SB), Y13, Y13
 	VSUBPS      Y14, Y13, Y13
 	VPOR        Y10, Y13, Y13
-	VMOVDQU     Y13, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y13, (AX)(CX*1)
 	VPSLLD      $0x08, Y12, Y10
 	VPSRLD      $0x04, Y10, Y13
 	VPAND       Y1, Y10, Y10
@@ -5355,8 +5348,7 @@ loop:
 	VPADDD      eight800000<>+0(SB), Y13, Y13
 	VSUBPS      Y14, Y13, Y13
 	VPOR        Y10, Y13, Y13
-	VMOVDQU     Y13, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y13, (AX)(CX*2)
 	VPSRLD      $0x04, Y12, Y10
 	VPAND       Y1, Y12, Y12
 	VPAND       Y0, Y10, Y10
@@ -5365,8 +5357,8 @@ loop:
 	VPADDD      eight800000<>+0(SB), Y10, Y10
 	VSUBPS      Y13, Y10, Y10
 	VPOR        Y12, Y10, Y10
-	VMOVDQU     Y10, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y10, (AX)(R11*1)
+	LEAQ        (AX)(CX*4), AX
 	VPAND       Y2, Y8, Y10
 	VPCMPEQB    Y2, Y10, Y10
 	VPOR        Y10, Y3, Y3
@@ -5380,7 +5372,6 @@ loop:
 	VSUBPS      Y13, Y12, Y12
 	VPOR        Y10, Y12, Y12
 	VMOVDQU     Y12, (AX)
-	ADDQ        CX, AX
 	VPSLLD      $0x10, Y8, Y10
 	VPSRLD      $0x04, Y10, Y12
 	VPAND       Y1, Y10, Y10
@@ -5390,8 +5381,7 @@ loop:
 	VPADDD      eight800000<>+0(SB), Y12, Y12
 	VSUBPS      Y13, Y12, Y12
 	VPOR        Y10, Y12, Y12
-	VMOVDQU     Y12, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y12, (AX)(CX*1)
 	VPSLLD      $0x08, Y8, Y10
 	VPSRLD      $0x04, Y10, Y12
 	VPAND       Y1, Y10, Y10
@@ -5401,8 +5391,7 @@ loop:
 	VPADDD      eight800000<>+0(SB), Y12, Y12
 	VSUBPS      Y13, Y12, Y12
 	VPOR        Y10, Y12, Y12
-	VMOVDQU     Y12, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y12, (AX)(CX*2)
 	VPSRLD      $0x04, Y8, Y10
 	VPAND       Y1, Y8, Y8
 	VPAND       Y0, Y10, Y10
@@ -5411,8 +5400,8 @@ loop:
 	VPADDD      eight800000<>+0(SB), Y10, Y10
 	VSUBPS      Y12, Y10, Y10
 	VPOR        Y8, Y10, Y10
-	VMOVDQU     Y10, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y10, (AX)(R11*1)
+	LEAQ        (AX)(CX*4), AX
 	VPUNPCKLQDQ Y11, Y9, Y8
 	VPUNPCKHQDQ Y11, Y9, Y9
 	VPAND       Y2, Y8, Y10
@@ -5428,7 +5417,6 @@ loop:
 	VSUBPS      Y12, Y11, Y11
 	VPOR        Y10, Y11, Y11
 	VMOVDQU     Y11, (AX)
-	ADDQ        CX, AX
 	VPSLLD      $0x10, Y8, Y10
 	VPSRLD      $0x04, Y10, Y11
 	VPAND       Y1, Y10, Y10
@@ -5438,8 +5426,7 @@ loop:
 	VPADDD      eight800000<>+0(SB), Y11, Y11
 	VSUBPS      Y12, Y11, Y11
 	VPOR        Y10, Y11, Y11
-	VMOVDQU     Y11, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y11, (AX)(CX*1)
 	VPSLLD      $0x08, Y8, Y10
 	VPSRLD      $0x04, Y10, Y11
 	VPAND       Y1, Y10, Y10
@@ -5449,8 +5436,7 @@ loop:
 	VPADDD      eight800000<>+0(SB), Y11, Y11
 	VSUBPS      Y12, Y11, Y11
 	VPOR        Y10, Y11, Y11
-	VMOVDQU     Y11, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y11, (AX)(CX*2)
 	VPSRLD      $0x04, Y8, Y10
 	VPAND       Y1, Y8, Y8
 	VPAND       Y0, Y10, Y10
@@ -5459,8 +5445,8 @@ loop:
 	VPADDD      eight800000<>+0(SB), Y10, Y10
 	VSUBPS      Y11, Y10, Y10
 	VPOR        Y8, Y10, Y10
-	VMOVDQU     Y10, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y10, (AX)(R11*1)
+	LEAQ        (AX)(CX*4), AX
 	VPAND       Y2, Y9, Y8
 	VPCMPEQB    Y2, Y8, Y8
 	VPOR        Y8, Y3, Y3
@@ -5474,7 +5460,6 @@ loop:
 	VSUBPS      Y11, Y10, Y10
 	VPOR        Y8, Y10, Y10
 	VMOVDQU     Y10, (AX)
-	ADDQ        CX, AX
 	VPSLLD      $0x10, Y9, Y8
 	VPSRLD      $0x04, Y8, Y10
 	VPAND       Y1, Y8, Y8
@@ -5484,8 +5469,7 @@ loop:
 	VPADDD      eight800000<>+0(SB), Y10, Y10
 	VSUBPS      Y11, Y10, Y10
 	VPOR        Y8, Y10, Y10
-	VMOVDQU     Y10, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y10, (AX)(CX*1)
 	VPSLLD      $0x08, Y9, Y8
 	VPSRLD      $0x04, Y8, Y10
 	VPAND       Y1, Y8, Y8
@@ -5495,8 +5479,7 @@ loop:
 	VPADDD      eight800000<>+0(SB), Y10, Y10
 	VSUBPS      Y11, Y10, Y10
 	VPOR        Y8, Y10, Y10
-	VMOVDQU     Y10, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y10, (AX)(CX*2)
 	VPSRLD      $0x04, Y9, Y8
 	VPAND       Y1, Y9, Y9
 	VPAND       Y0, Y8, Y8
@@ -5505,8 +5488,8 @@ loop:
 	VPADDD      eight800000<>+0(SB), Y8, Y8
 	VSUBPS      Y10, Y8, Y8
 	VPOR        Y9, Y8, Y8
-	VMOVDQU     Y8, (AX)
-	ADDQ        CX, AX
+	VMOVDQU     Y8, (AX)(R11*1)
+	LEAQ        (AX)(CX*4), AX
 	ADDQ        $0x10, DX
 	ADDQ        $0x10, R10
 	SUBQ        $0x04, SI

@@ -9,7 +9,7 @@ package kernel
 //go:noescape
 func panelF32x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x1AVX2 adds Σ x·w over 2·steps elements to sums for 1 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
+// panelInt8x1AVX2 adds Σ x·w over 2·steps elements to sums for 1 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x1AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
@@ -19,7 +19,7 @@ func panelInt8x1AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, 
 //go:noescape
 func panelF32x2AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x2AVX2 adds Σ x·w over 2·steps elements to sums for 2 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
+// panelInt8x2AVX2 adds Σ x·w over 2·steps elements to sums for 2 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x2AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
@@ -29,7 +29,7 @@ func panelInt8x2AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, 
 //go:noescape
 func panelF32x3AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x3AVX2 adds Σ x·w over 2·steps elements to sums for 3 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
+// panelInt8x3AVX2 adds Σ x·w over 2·steps elements to sums for 3 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x3AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
@@ -39,7 +39,7 @@ func panelInt8x3AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, 
 //go:noescape
 func panelF32x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x4AVX2 adds Σ x·w over 2·steps elements to sums for 4 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
+// panelInt8x4AVX2 adds Σ x·w over 2·steps elements to sums for 4 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x4AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
@@ -49,7 +49,7 @@ func panelInt8x4AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, 
 //go:noescape
 func panelF32x5AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x5AVX2 adds Σ x·w over 2·steps elements to sums for 5 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
+// panelInt8x5AVX2 adds Σ x·w over 2·steps elements to sums for 5 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x5AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
@@ -59,7 +59,7 @@ func panelInt8x5AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, 
 //go:noescape
 func panelF32x6AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x6AVX2 adds Σ x·w over 2·steps elements to sums for 6 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
+// panelInt8x6AVX2 adds Σ x·w over 2·steps elements to sums for 6 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x6AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
@@ -69,7 +69,7 @@ func panelInt8x6AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, 
 //go:noescape
 func panelF32x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x1AVX512 adds Σ x·w over 4·steps elements to sums for 1 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
+// panelInt8x1AVX512 adds Σ x·w over 4·steps elements to sums for 1 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x1AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
@@ -79,7 +79,7 @@ func panelInt8x1AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int
 //go:noescape
 func panelF32x2AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x2AVX512 adds Σ x·w over 4·steps elements to sums for 2 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
+// panelInt8x2AVX512 adds Σ x·w over 4·steps elements to sums for 2 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x2AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
@@ -89,7 +89,7 @@ func panelInt8x2AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int
 //go:noescape
 func panelF32x3AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x3AVX512 adds Σ x·w over 4·steps elements to sums for 3 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
+// panelInt8x3AVX512 adds Σ x·w over 4·steps elements to sums for 3 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x3AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
@@ -99,7 +99,7 @@ func panelInt8x3AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int
 //go:noescape
 func panelF32x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x4AVX512 adds Σ x·w over 4·steps elements to sums for 4 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
+// panelInt8x4AVX512 adds Σ x·w over 4·steps elements to sums for 4 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x4AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
@@ -109,7 +109,7 @@ func panelInt8x4AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int
 //go:noescape
 func panelF32x5AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x5AVX512 adds Σ x·w over 4·steps elements to sums for 5 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
+// panelInt8x5AVX512 adds Σ x·w over 4·steps elements to sums for 5 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x5AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
@@ -119,7 +119,7 @@ func panelInt8x5AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int
 //go:noescape
 func panelF32x6AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
 
-// panelInt8x6AVX512 adds Σ x·w over 4·steps elements to sums for 6 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.
+// panelInt8x6AVX512 adds Σ x·w over 4·steps elements to sums for 6 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x6AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)

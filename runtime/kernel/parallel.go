@@ -31,20 +31,28 @@ func (w *Workers) Each(n, align, work int, fn func(lo, hi int)) {
 	// A few blocks per worker even out cores of different speed.
 	step := (n + 4*workers - 1) / (4 * workers)
 	step = (step + align - 1) / align * align
-	var next atomic.Int64
-	run := func() {
-		for {
-			lo := int(next.Add(int64(step))) - step
-			if lo >= n {
-				return
+	// Each worker has a run of blocks, so that what it reads next follows what it
+	// read last; one that is done helps the others.
+	blocks := (n + step - 1) / step
+	share := (blocks + workers - 1) / workers
+	next := make([]atomic.Int64, workers)
+	run := func(self int) {
+		for v := range workers {
+			w := (self + v) % workers
+			end := min((w+1)*share, blocks)
+			for {
+				b := w*share + int(next[w].Add(1)) - 1
+				if b >= end {
+					break
+				}
+				fn(b*step, min((b+1)*step, n))
 			}
-			fn(lo, min(lo+step, n))
 		}
 	}
 	var wg sync.WaitGroup
-	for range workers - 1 {
-		wg.Go(run)
+	for i := range workers - 1 {
+		wg.Go(func() { run(i + 1) })
 	}
-	run()
+	run(0)
 	wg.Wait()
 }

@@ -129,7 +129,7 @@ func integer(p path, m int) {
 	name := fmt.Sprintf("panelInt8x%d%s", m, p.name)
 	TEXT(name, NOSPLIT, "func(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc, init *int32, scale, token *float32, add int, next *byte, hop int)")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s adds Σ x·w over %d·steps elements to sums for %d rows (ldx in bytes) and %d columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches from next on, hop bytes further every fourth step.", name, per, m, p.size*p.cols/4))
+	Doc(fmt.Sprintf("%s adds Σ x·w over %d·steps elements to sums for %d rows (ldx in bytes) and %d columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.", name, per, m, p.size*p.cols/4))
 	x := rows("x", "ldx", m, 1)
 	w, k, next, hop := Load(Param("w"), GP64()), Load(Param("steps"), GP64()), Load(Param("next"), GP64()), Load(Param("hop"), GP64())
 	init, sums := Load(Param("init"), GP64()), Load(Param("acc"), GP64())
@@ -175,6 +175,7 @@ func integer(p path, m int) {
 	unrolled(k, 4, func(steps int) {
 		if steps > 1 {
 			PREFETCHT1(Mem{Base: next})
+			PREFETCHT1(Mem{Base: next, Disp: 64})
 			ADDQ(hop, next)
 		}
 		for u := range steps {

@@ -126,7 +126,8 @@ func transpose(kind, what, param string, setup func() (widen widener, end func()
 	n := Load(Param("n"), GP64())
 	next, hop := Load(Param("next"), GP64()), Load(Param("hop"), GP64())
 	SHLQ(Imm(2), ldd)
-	lds3, half := GP64(), GP64()
+	lds3, half, ldd3 := GP64(), GP64(), GP64()
+	LEAQ(Mem{Base: ldd, Index: ldd, Scale: 2}, ldd3)
 	LEAQ(Mem{Base: lds, Index: lds, Scale: 2}, lds3)
 	LEAQ(Mem{Base: src, Index: lds, Scale: 4}, half)
 	widen, end := setup()
@@ -139,6 +140,20 @@ func transpose(kind, what, param string, setup func() (widen widener, end func()
 			m.Index, m.Scale = lds3, 1
 		}
 		return m
+	}
+	puts := 0
+	put := func(x reg.VecVirtual) { // to the next row of dst
+		to := Mem{Base: dst}
+		switch puts % 4 {
+		case 1, 2:
+			to.Index, to.Scale = ldd, uint8(puts%4)
+		case 3:
+			to.Index, to.Scale = ldd3, 1
+		}
+		VMOVDQU(x, to)
+		if puts++; puts%4 == 0 {
+			LEAQ(Mem{Base: dst, Index: ldd, Scale: 4}, dst.(reg.GPVirtual))
+		}
 	}
 	Label("loop")
 	PREFETCHT1(Mem{Base: next})
@@ -160,10 +175,7 @@ func transpose(kind, what, param string, setup func() (widen widener, end func()
 		VPUNPCKLQDQ(pair[1], pair[0], lo)
 		VPUNPCKHQDQ(pair[1], pair[0], hi)
 		for _, t := range []reg.VecVirtual{lo, hi} {
-			widen(t, func(x reg.VecVirtual) {
-				VMOVDQU(x, Mem{Base: dst})
-				ADDQ(ldd, dst)
-			})
+			widen(t, put)
 		}
 	}
 	ADDQ(Imm(16), src)
