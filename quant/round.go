@@ -1,9 +1,13 @@
 package quant
 
 import (
+	"fmt"
 	"strings"
 
+	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 // Rounder rounds the weight of one module as a plan has it, without files: what
@@ -27,6 +31,23 @@ func (p *Plan) Rounders() map[string]*Rounder {
 		out[strings.TrimSuffix(it.Name(), ".weight")] = &Rounder{p.lay.Numeric(it.Weight, p.arith()), p.lay.RowAlign(it.Weight, p.arith()), k}
 	}
 	return out
+}
+
+// NewRounder returns a Rounder for a weight as another tool stored it, in the
+// arithmetic a of the layout it lies in. The error says that the layout is not
+// known or that the weight is not quantised.
+func NewRounder(s layout.Stored, source safetensors.DType, a numeric.Arith) (*Rounder, error) {
+	if !s.Encoding.Quantized() {
+		return nil, fmt.Errorf("quant: %s is not quantised", s.Module)
+	}
+	lay, err := layout.For(s.Format)
+	if err != nil {
+		return nil, err
+	}
+	w := layout.Weight{Tensor: glm.Tensor{Module: s.Module, Shape: []int64{int64(s.Rows), int64(s.Cols)}}, Source: source, Encoding: s.Encoding, Group: s.Group}
+	spec := lay.Numeric(w, a)
+	spec.SourceF32 = source == safetensors.F32
+	return &Rounder{spec, lay.RowAlign(w, a), s.Cols}, nil
 }
 
 // Align is the number of rows that pieces must start at a multiple of; 0 means

@@ -99,6 +99,11 @@ type Oracle struct {
 	// recorded, or against what the encoding can cost, and MaxDiff is 0 unless
 	// that failed.
 	Computed bool `json:"computed"`
+	// Basis says where the arithmetic is known from: "manifest", words on what
+	// was inferred, or why there is none. Inferred: without a manifest, by
+	// rounding a sample of the source's weights in the arithmetics known.
+	Basis    string `json:"basis"`
+	Inferred bool   `json:"inferred"`
 }
 
 // Logits holds the statistics beside the KL.

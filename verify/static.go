@@ -18,7 +18,6 @@ import (
 
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
-	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/check"
 	"github.com/glmconv/glmconv/verify/diff"
@@ -64,7 +63,11 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	if !c.OK {
 		r.Cause = c.Cause
 	}
-	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: rounders(src, dst), Finite: true})
+	own, err := r.rounders(ctx, src, dst, o.Workers)
+	if err != nil {
+		return nil, err
+	}
+	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true})
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -111,7 +114,7 @@ func (r *Result) compareTensors(src, dst string, d *diff.Report) error {
 		dropped = m.Dropped
 		r.Identity.Scheme, r.Identity.Format = string(m.Scheme), string(m.Format)
 	}
-	r.Oracle.Exact = len(recorded) > 0
+	r.Oracle.Exact = len(recorded) > 0 || r.Oracle.Inferred
 	quantized := map[string]bool{}
 	for _, m := range d.Modules {
 		own, limit := 0.0, 0.0
@@ -195,36 +198,6 @@ func (r *Result) compareOwn(m diff.Module) {
 	}
 	if !(off <= ownLimit) {
 		r.fail("oracle", m.Name, fmt.Sprintf("as %s it is %.3g away from our own rounding of the source (its error is %.3g, ours %.3g)", m.B, off, float64(m.Relative), float64(m.Own.Relative)))
-	}
-}
-
-// rounders returns how the result's weights should have been rounded, by the
-// scheme and arithmetic of its manifest; nil if there is no manifest or the
-// source cannot be converted so.
-func rounders(src, dst string) func(module string) diff.Rounder {
-	m, err := quant.ReadManifest(dst)
-	if err != nil {
-		return nil
-	}
-	c, err := safetensors.OpenDir(src)
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = c.Close() }()
-	o := quant.Options{GroupSize: m.GroupSize, MTP: layout.MTPMode(m.MTP)}
-	if m.Arith == "compat" {
-		o.Arith = numeric.Compat
-	}
-	p, err := quant.NewPlan(c, m.Scheme, m.Format, o)
-	if err != nil {
-		return nil
-	}
-	all := p.Rounders()
-	return func(module string) diff.Rounder {
-		if r, ok := all[module]; ok {
-			return r
-		}
-		return nil
 	}
 }
 

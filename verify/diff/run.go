@@ -16,6 +16,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -28,7 +29,10 @@ type Options struct {
 	NoValues bool // names, types, shapes and bytes only, no error figures
 	// Rounder, if given, returns how a module's weight of A should have been
 	// rounded, or nil: modules then tell how far B is from that.
-	Rounder func(module string) Rounder
+	Rounder func(w Weight) Rounder
+	// Only, if given, chooses the modules of which the weights are compared;
+	// nothing else is then.
+	Only func(module string) bool
 	// Finite looks for NaN and infinity in the floating-point tensors that both
 	// store alike: Report.NonFinite.
 	Finite bool
@@ -60,12 +64,21 @@ func Run(ctx context.Context, dirA, dirB string, opts Options) (*Report, error) 
 	if err := d.weights(ctx); err != nil {
 		return nil, err
 	}
-	if err := d.files(); err != nil {
-		return nil, err
+	if opts.Only == nil {
+		if err := d.files(); err != nil {
+			return nil, err
+		}
 	}
 	d.r.Bytes = a.read.Load() + b.read.Load() + d.sides
 	d.r.finish()
 	return d.r, nil
+}
+
+// Weight is a quantised weight of B and what it was made of.
+type Weight struct {
+	Module string
+	Source safetensors.DType // of A
+	Stored layout.Stored
 }
 
 // Rounder rounds weights; *quant.Rounder is one.
@@ -123,6 +136,9 @@ func (d *differ) tensors(ctx context.Context) error {
 		}
 	}
 	same, odd := make([]bool, len(equal)), make([]bool, len(equal))
+	if d.opts.Only != nil {
+		equal = nil
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(d.opts.Workers)
 	for i, t := range equal {
@@ -211,6 +227,9 @@ func (d *differ) weights(ctx context.Context) error {
 	for m := range d.a.modules {
 		_, as := d.a.stacked[m]
 		_, bs := d.b.stacked[m]
+		if d.opts.Only != nil && !d.opts.Only(m) {
+			continue
+		}
 		if d.b.modules[m] && (d.touched[m] || as != bs || as && d.stackTouched(m)) {
 			names = append(names, m)
 		}
@@ -237,8 +256,8 @@ func (d *differ) weights(ctx context.Context) error {
 		}
 		g.Go(func() (err error) {
 			var own Rounder
-			if d.opts.Rounder != nil {
-				own = d.opts.Rounder(names[i])
+			if d.opts.Rounder != nil && p.b.stored.Encoding.Quantized() {
+				own = d.opts.Rounder(Weight{names[i], p.a.parts[0].DType, p.b.stored})
 			}
 			out[i], err = compare(ctx, names[i], p.a, p.b, own, d.progress)
 			return err

@@ -99,6 +99,7 @@ type weight struct {
 	read       func(lo, hi int, dst []float32) error
 	bytes      int64
 	parts      []safetensors.Info
+	stored     layout.Stored // of a quantised weight
 }
 
 // weight finds a module's weight.
@@ -113,7 +114,7 @@ func (c *checkpoint) weight(module string) (*weight, error) {
 	if s.Encoding == layout.Float || s.Encoding == layout.Widen {
 		return c.floats(s.Codes, 0, s.Codes.Shape, ""), nil
 	}
-	w := &weight{name: s.Encoding.String(), rows: s.Rows, cols: s.Cols, align: s.RowAlign(), bytes: s.Codes.Size + s.Scale.Size, parts: []safetensors.Info{s.Codes, s.Scale}}
+	w := &weight{name: s.Encoding.String(), rows: s.Rows, cols: s.Cols, align: s.RowAlign(), bytes: s.Codes.Size + s.Scale.Size, parts: []safetensors.Info{s.Codes, s.Scale}, stored: s}
 	if s.Group > 0 {
 		w.name += fmt.Sprintf(" %d", s.Group)
 	}

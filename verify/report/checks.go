@@ -126,12 +126,15 @@ func oracle(r *verify.Result) check {
 		c.State = failed
 		c.Line = fmt.Sprintf("result differs from own rounding of the source: max %s at %s", num(o.MaxDiff), clean(o.Worst))
 	case !o.Computed:
-		c.Figure, c.Unit = plural(o.Modules, "module"), "weight errors as recorded; own rounding not computed"
+		c.Figure, c.Unit = plural(o.Modules, "module"), "weight errors as recorded or expected; own rounding not computed"
 		c.Line = fmt.Sprintf("weight errors of %s are as recorded or expected; own rounding not computed", plural(o.Modules, "module"))
 	case o.Exact:
 		c.Line = fmt.Sprintf("result = own rounding of the source: max %s in %s", num(o.MaxDiff), plural(o.Modules, "module"))
 	default:
 		c.Line = fmt.Sprintf("result is as close to the source as own rounding: max difference %s in %s", num(o.MaxDiff), plural(o.Modules, "module"))
+	}
+	if o.Modules > 0 && o.Basis != "" && o.Basis != "manifest" {
+		c.Line += " · " + clean(o.Basis)
 	}
 	return c
 }

@@ -1,0 +1,187 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/verify/diff"
+)
+
+// rounders returns how the result's weights should have been rounded: by the
+// scheme and arithmetic of its manifest, or by what a sample of them shows; nil
+// if neither tells. It fills Oracle.Basis.
+func (r *Result) rounders(ctx context.Context, src, dst string, workers int) (func(diff.Weight) diff.Rounder, error) {
+	if m, err := quant.ReadManifest(dst); err == nil {
+		all, err := planned(src, m)
+		if err != nil {
+			r.Oracle.Basis = "none: the source cannot be converted as the manifest says: " + err.Error()
+			return nil, nil //nolint:nilerr // said in the report
+		}
+		r.Oracle.Basis = "manifest"
+		return func(w diff.Weight) diff.Rounder {
+			if x, ok := all[w.Module]; ok {
+				return x
+			}
+			return nil
+		}, nil
+	}
+	return r.infer(ctx, src, dst, workers)
+}
+
+// planned are the rounders of the plan that a manifest describes.
+func planned(src string, m *quant.Manifest) (map[string]*quant.Rounder, error) {
+	c, err := safetensors.OpenDir(src)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	o := quant.Options{GroupSize: m.GroupSize, MTP: layout.MTPMode(m.MTP)}
+	if m.Arith == "compat" {
+		o.Arith = numeric.Compat
+	}
+	p, err := quant.NewPlan(c, m.Scheme, m.Format, o)
+	if err != nil {
+		return nil, err
+	}
+	return p.Rounders(), nil
+}
+
+// sampled is how many weights an arithmetic is inferred from.
+const sampled = 24
+
+// arithmetics are the ways of rounding that are tried on a result of another
+// tool, by what they are called.
+var arithmetics = []struct {
+	arith numeric.Arith
+	says  func(layout.Format) string
+}{
+	{numeric.Compat, func(f layout.Format) string {
+		switch f {
+		case layout.Ascend:
+			return "as msmodelslim rounds"
+		case layout.HFFP8:
+			return "as DeepSeek's FP8 kernels round"
+		}
+		return "as llm-compressor rounds"
+	}},
+	{numeric.Best, func(layout.Format) string { return "to nearest against the stored scales" }},
+}
+
+// infer finds out how a result without a manifest was rounded: a sample of its
+// weights is compared with the source's in every arithmetic that is known for
+// their layout. One that gives most of a kind to the last bit is theirs. Tools
+// that learn codes from data (GPTQ, AWQ, AutoRound, smoothing) agree with none:
+// then there is no oracle, and the report says so.
+func (r *Result) infer(ctx context.Context, src, dst string, workers int) (func(diff.Weight) diff.Rounder, error) {
+	names, err := sample(dst)
+	if err != nil || len(names) == 0 {
+		r.Oracle.Basis = "none: nothing is quantised in a layout that is known"
+		return nil, nil //nolint:nilerr // check and diff say what is wrong
+	}
+	type kind struct {
+		enc    layout.Encoding
+		format layout.Format
+	}
+	chosen, count, near := map[kind]numeric.Arith{}, map[kind]int{}, map[kind]float64{}
+	for _, a := range arithmetics {
+		kinds := map[string]kind{}
+		d, err := diff.Run(ctx, src, dst, diff.Options{Workers: 1, Only: func(m string) bool { return names[m] }, Rounder: func(w diff.Weight) diff.Rounder {
+			kinds[w.Module] = kind{w.Stored.Encoding, w.Stored.Format}
+			return rounder(w, a.arith)
+		}})
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			r.Oracle.Basis = "none: " + err.Error()
+			return nil, nil //nolint:nilerr // the comparison of all weights says it again
+		}
+		r.Bytes += d.Bytes
+		seen, hits := map[kind]int{}, map[kind]int{}
+		for _, m := range d.Modules {
+			k, ok := kinds[m.Name]
+			if !ok || m.Own == nil {
+				continue
+			}
+			seen[k]++
+			off := float64(m.Own.Off)
+			if off <= ownLimit {
+				hits[k]++
+			}
+			if best, ok := near[k]; !ok || off < best {
+				near[k] = off
+			}
+		}
+		for k, n := range seen {
+			count[k] = n
+			if _, done := chosen[k]; !done && 2*hits[k] > n {
+				chosen[k] = a.arith
+			}
+		}
+	}
+	var says []string
+	for _, k := range slices.SortedFunc(maps.Keys(count), func(a, b kind) int { return int(a.enc) - int(b.enc) }) {
+		arith, ok := chosen[k]
+		if !ok {
+			says = append(says, fmt.Sprintf("%s: none, its codes are those of no rounding known here (the nearest of %d weights is %.2g away): calibrated, or of another tool", k.enc, count[k], near[k]))
+			continue
+		}
+		for _, a := range arithmetics {
+			if a.arith == arith {
+				says = append(says, fmt.Sprintf("%s: %s, inferred from %d weights", k.enc, a.says(k.format), count[k]))
+			}
+		}
+	}
+	r.Oracle.Basis = "no manifest; " + strings.Join(says, "; ")
+	if len(chosen) == 0 {
+		return nil, nil
+	}
+	r.Oracle.Inferred = true
+	return func(w diff.Weight) diff.Rounder {
+		if a, ok := chosen[kind{w.Stored.Encoding, w.Stored.Format}]; ok {
+			return rounder(w, a)
+		}
+		return nil
+	}, nil
+}
+
+func rounder(w diff.Weight, a numeric.Arith) diff.Rounder {
+	x, err := quant.NewRounder(w.Stored, w.Source, a)
+	if err != nil {
+		return nil
+	}
+	return x
+}
+
+// sample chooses modules with codes, spread evenly over their names.
+func sample(dir string) (map[string]bool, error) {
+	c, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	var all []string
+	for _, t := range c.Tensors() {
+		module, ok := strings.CutSuffix(t.Name, ".weight")
+		if !ok || t.DType != safetensors.I8 && t.DType != safetensors.F8E4M3 {
+			if module, ok = strings.CutSuffix(t.Name, ".weight_packed"); !ok {
+				continue
+			}
+		}
+		all = append(all, module)
+	}
+	slices.Sort(all)
+	out := map[string]bool{}
+	n := min(sampled, len(all))
+	for i := range n {
+		out[all[(2*i+1)*len(all)/(2*n)]] = true
+	}
+	return out, nil
+}

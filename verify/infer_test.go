@@ -1,0 +1,96 @@
+package verify_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/verify"
+	"github.com/glmconv/glmconv/verify/mutate"
+)
+
+// TestOracleOfOtherTools: checkpoints that llm-compressor wrote have no manifest;
+// their arithmetic shows, and every weight is held to it.
+func TestOracleOfOtherTools(t *testing.T) {
+	src := testkit.Shared(t, "reference/nano-glm4moe")
+	for _, scheme := range []string{"FP8_DYNAMIC", "W4A8"} {
+		dst := filepath.Join(t.TempDir(), "foreign")
+		require.NoError(t, os.CopyFS(dst, os.DirFS(testkit.Shared(t, "reference/nano-glm4moe-quantized/"+scheme))))
+		r, text := compare(t, src, dst, verify.Options{})
+		require.Equal(t, verify.Pass, r.Verdict, text)
+		assert.True(t, r.Oracle.Inferred)
+		assert.True(t, r.Oracle.Computed)
+		assert.Equal(t, r.Exact.Quantized, r.Oracle.Modules)
+		assert.LessOrEqual(t, r.Oracle.MaxDiff, 1e-5)
+		assert.Contains(t, text, "as llm-compressor rounds, inferred from 24 weights")
+
+		// One weight that was rounded in another way.
+		const module = "model.layers.1.mlp.experts.5.up_proj"
+		_, err := mutate.Edit(dst, func(s mutate.Set) (bool, error) {
+			w := s.Module(module)["weight"]
+			for i := 0; i < len(w.Data); i += 50 {
+				w.Data[i] ^= 1
+			}
+			return true, nil
+		})
+		require.NoError(t, err)
+		r, text = static(t, src, dst)
+		require.Equal(t, verify.Fail, r.Verdict, text)
+		assert.Equal(t, module, r.Oracle.Worst)
+		assert.Contains(t, text, module)
+	}
+}
+
+// TestOracleIsInferred: of our own results without their manifests, the
+// arithmetic shows too.
+func TestOracleIsInferred(t *testing.T) {
+	src := testkit.Shared(t, "reference/nano-glm4moe")
+	for _, c := range []struct {
+		scheme quant.Scheme
+		format quant.Format
+	}{{quant.FP8, layout.CompressedTensors}, {quant.FP8Block, layout.HFFP8}, {quant.W8A8, layout.Ascend}, {quant.W4A8, layout.Ascend}, {quant.W4A16, layout.CompressedTensors}} {
+		for _, arith := range []numeric.Arith{numeric.Best, numeric.Compat} {
+			dst := convertAs(t, src, c.scheme, c.format, quant.Options{Arith: arith})
+			require.NoError(t, os.Remove(filepath.Join(dst, quant.ManifestName)))
+			r, text := static(t, src, dst)
+			require.Equal(t, verify.Pass, r.Verdict, "%s %s %v\n%s", c.scheme, c.format, arith, text)
+			assert.True(t, r.Oracle.Inferred, "%s %s %v\n%s", c.scheme, c.format, arith, text)
+			assert.Zero(t, r.Oracle.MaxDiff)
+		}
+	}
+}
+
+// TestNoOracle: codes that were learnt from data agree with no rounding. The
+// report says so, and their errors are held against what the encoding can cost.
+func TestNoOracle(t *testing.T) {
+	src := testkit.Shared(t, "reference/nano-glm4moe")
+	dst := convertTo(t, src, layout.W8A8, layout.CompressedTensors)
+	_, err := mutate.Edit(dst, func(s mutate.Set) (bool, error) {
+		for name, x := range s {
+			if _, ok := s[name+"_scale"]; !ok {
+				continue
+			}
+			for i := 0; i < len(x.Data); i += 20 {
+				if v := int8(x.Data[i]); v > -100 && v < 100 {
+					x.Data[i]++
+				}
+			}
+		}
+		return true, nil
+	})
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(filepath.Join(dst, quant.ManifestName)))
+	r, text := static(t, src, dst)
+	require.Equal(t, verify.Pass, r.Verdict, text)
+	assert.False(t, r.Oracle.Inferred)
+	assert.False(t, r.Oracle.Computed)
+	assert.Contains(t, text, "int8 channel: none, its codes are those of no rounding known here")
+	assert.Contains(t, text, "calibrated")
+}
