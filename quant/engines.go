@@ -2,6 +2,9 @@ package quant
 
 import (
 	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/quant/engine"
@@ -75,34 +78,42 @@ func (p *Plan) VerifyMatching() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []string
-	for _, e := range engine.Engines {
-		if !p.readable(e) {
+	found := make([][]string, len(engine.Engines))
+	var g errgroup.Group
+	rows := p.Engines()
+	for i, e := range engine.Engines {
+		if readable(rows, e) {
+			g.Go(func() error { found[i] = p.mismatches(e, c, stored); return nil })
+		}
+	}
+	err = g.Wait()
+	return slices.Concat(found...), err
+}
+
+// mismatches compares what an engine builds with what is stored.
+func (p *Plan) mismatches(e engine.Engine, c *engine.Config, stored map[string]engine.Encoding) (out []string) {
+	for _, m := range engine.Modules(e, p.Config, p.Format == layout.CompressedTensors) {
+		if m.Draft && (p.Model.MTP == nil || p.Options.MTP == layout.MTPDrop) {
 			continue
 		}
-		for _, m := range engine.Modules(e, p.Config, p.Format == layout.CompressedTensors) {
-			if m.Draft && (p.Model.MTP == nil || p.Options.MTP == layout.MTPDrop) {
-				continue
-			}
-			r := engine.Resolve(e, p.Config, c, m)
-			if r.Err != "" {
-				out = append(out, fmt.Sprintf("%s: %s: %s", e, m.Name, r.Err))
-				continue
-			}
-			for _, s := range m.Stored {
-				if have, ok := stored[s]; ok && have != r.Encoding {
-					out = append(out, fmt.Sprintf("%s builds %s as %s, stored is %s", e, m.Name, r.Encoding, have))
-					break
-				}
+		r := engine.Resolve(e, p.Config, c, m)
+		if r.Err != "" {
+			out = append(out, fmt.Sprintf("%s: %s: %s", e, m.Name, r.Err))
+			continue
+		}
+		for _, s := range m.Stored {
+			if have, ok := stored[s]; ok && have != r.Encoding {
+				out = append(out, fmt.Sprintf("%s builds %s as %s, stored is %s", e, m.Name, r.Encoding, have))
+				break
 			}
 		}
 	}
-	return out, nil
+	return out
 }
 
 // readable reports whether an engine reads the layout at any degree.
-func (p *Plan) readable(e engine.Engine) bool {
-	for _, r := range p.Engines() {
+func readable(rows []engine.Row, e engine.Engine) bool {
+	for _, r := range rows {
 		if r.Engine == e && r.Loads {
 			return true
 		}

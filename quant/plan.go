@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -179,10 +181,22 @@ func newPlan(cfg *glm.Config, infos []safetensors.Info, scheme Scheme, format Fo
 	if err := p.place(); err != nil {
 		return nil, err
 	}
-	if err := p.configure(); err != nil {
+	var g errgroup.Group // two halves of about the same length
+	g.Go(p.index)
+	g.Go(func() error {
+		if err := p.configure(); err != nil {
+			return err
+		}
+		return p.checkMatching()
+	})
+	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	return p, p.checkMatching()
+	for _, b := range p.Configs {
+		p.ResultBytes += int64(len(b))
+	}
+	p.ResultBytes += int64(len(p.Index))
+	return p, nil
 }
 
 // checkMatching refuses a plan whose configuration an engine would read as
@@ -289,20 +303,21 @@ func (p *Plan) addCopies() error {
 	return nil
 }
 
-// configure writes the configuration files and the index.
-func (p *Plan) configure() error {
-	var weights []layout.Weight
+// configure writes the configuration files.
+func (p *Plan) configure() (err error) {
+	weights := make([]layout.Weight, 0, len(p.Items))
 	for i := range p.Items {
 		if p.Items[i].Action != Drop {
 			weights = append(weights, p.Items[i].Weight)
 		}
 	}
-	var err error
 	p.Configs, err = p.lay.Config(layout.Decisions{Config: p.Config, Scheme: p.Scheme, GroupSize: p.Options.GroupSize, Weights: weights})
-	if err != nil {
-		return err
-	}
-	weightMap := map[string]string{}
+	return err
+}
+
+// index writes the index and counts the shards' bytes.
+func (p *Plan) index() (err error) {
+	weightMap := make(map[string]string, len(p.Items))
 	var total int64
 	for _, f := range p.Files {
 		p.ResultBytes += f.Plan.Size
@@ -311,12 +326,6 @@ func (p *Plan) configure() error {
 			total += t.Size
 		}
 	}
-	if p.Index, err = safetensors.EncodeIndex(weightMap, total); err != nil {
-		return err
-	}
-	for _, b := range p.Configs {
-		p.ResultBytes += int64(len(b))
-	}
-	p.ResultBytes += int64(len(p.Index))
-	return nil
+	p.Index, err = safetensors.EncodeIndex(weightMap, total)
+	return err
 }

@@ -1,7 +1,6 @@
 package safetensors
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -104,33 +103,22 @@ type member struct {
 	value []byte
 }
 
-// object splits a JSON object into its members and refuses duplicate keys.
+// object splits a JSON object, which is valid, into its members and refuses duplicate keys.
 func object(data []byte, path, what string) ([]member, error) {
 	at := fault(path).at
-	dec := json.NewDecoder(bytes.NewReader(data))
-	tok, err := dec.Token()
-	if err != nil || tok != json.Delim('{') {
+	c := &cursor{raw: data}
+	if _, ok := c.open(); !ok {
 		return nil, at(ErrIndex, "", -1, "%s is not a JSON object", what)
 	}
 	var out []member
 	seen := map[string]struct{}{}
-	for dec.More() {
-		tok, err := dec.Token()
-		key, ok := tok.(string)
-		if err != nil || !ok {
-			return nil, at(ErrIndex, "", -1, "%s is not a JSON object", what)
-		}
+	for c.more() {
+		key, _ := c.key()
 		if _, dup := seen[key]; dup {
 			return nil, at(ErrDuplicate, "", -1, "%s has the key %s twice", what, clip([]byte(key)))
 		}
 		seen[key] = struct{}{}
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			e := at(ErrIndex, "", -1, "%s is not a JSON object", what)
-			e.Err = err
-			return nil, e
-		}
-		out = append(out, member{key, value})
+		out = append(out, member{key, c.value().of(data)})
 	}
 	return out, nil
 }

@@ -40,25 +40,24 @@ type scannedHeader struct {
 // Fields other than dtype, shape and data_offsets are ignored, as the
 // reference does.
 func scanHeader(raw []byte, path string) (*scannedHeader, error) {
-	s := &scanner{raw: raw, path: path, dec: json.NewDecoder(bytes.NewReader(raw))}
+	s := &scanner{cursor: cursor{raw: raw}, path: path}
 	out := &scannedHeader{}
 	names := map[string]struct{}{}
-	if err := s.open("", "the header"); err != nil {
+	if err := s.object("", "the header"); err != nil {
 		return nil, err
 	}
-	for s.dec.More() {
-		name, key, err := s.key()
-		if err != nil {
-			return nil, err
-		}
+	for s.more() {
+		name, key := s.key()
 		if _, dup := names[name]; dup {
 			return nil, s.bad(ErrDuplicate, name, key, "is declared twice")
 		}
 		names[name] = struct{}{}
 		if name == metadataKey {
-			if out.metadata, err = s.metadata(key); err != nil {
+			meta, err := s.metadata(key)
+			if err != nil {
 				return nil, err
 			}
+			out.metadata = meta
 			continue
 		}
 		if len(name) > MaxNameLength {
@@ -76,101 +75,56 @@ func scanHeader(raw []byte, path string) (*scannedHeader, error) {
 	return out, nil
 }
 
-// scanner reads tokens. The text is valid JSON, so most token errors cannot
-// happen; they are passed on nevertheless.
+// scanner reads a header.
 type scanner struct {
-	raw   []byte
-	path  string
-	dec   *json.Decoder
-	value json.RawMessage // reused
+	cursor
+	path string
 }
 
 func (s *scanner) bad(kind error, tensor string, where span, format string, args ...any) *Error {
 	return fault(s.path).at(kind, tensor, lengthSize+where.start, format, args...)
 }
 
-func (s *scanner) broken(err error) *Error {
-	e := fault(s.path).at(ErrHeader, "", lengthSize+s.dec.InputOffset(), "the header is not JSON")
-	e.Err = err
-	return e
-}
-
-// open reads the { of an object.
-func (s *scanner) open(tensor, what string) error {
-	tok, err := s.dec.Token()
-	if err != nil {
-		return s.broken(err)
-	}
-	if tok != json.Delim('{') {
-		end := s.dec.InputOffset()
+// object enters an object.
+func (s *scanner) object(tensor, what string) error {
+	if end, ok := s.open(); !ok {
 		return s.bad(ErrHeader, tensor, span{end, end}, "%s is not a JSON object", what)
 	}
 	return nil
 }
 
-// key reads a key and says where it stands, quotes included.
-func (s *scanner) key() (string, span, error) {
-	before := s.dec.InputOffset()
-	tok, err := s.dec.Token()
-	if err != nil {
-		return "", span{}, s.broken(err)
-	}
-	name, ok := tok.(string)
-	if !ok {
-		return "", span{}, s.broken(strconv.ErrSyntax)
-	}
-	end := s.dec.InputOffset()
-	// Between two tokens stand only white space and a comma.
-	start := before + int64(bytes.IndexByte(s.raw[before:end], '"'))
-	return name, span{start, end}, nil
-}
-
-// next reads any value into s.value and returns where it stands.
-func (s *scanner) next() (span, error) {
-	if err := s.dec.Decode(&s.value); err != nil {
-		return span{}, s.broken(err)
-	}
-	end := s.dec.InputOffset()
-	return span{end - int64(len(s.value)), end}, nil
-}
-
 func (s *scanner) tensor(name string, key span) (t scannedTensor, err error) {
 	t = scannedTensor{name: name, key: key}
-	if err := s.open(name, "has an entry that"); err != nil {
+	if err := s.object(name, "has an entry that"); err != nil {
 		return t, err
 	}
 	var hasDType, hasShape, hasOffsets bool
 	var others map[string]bool
-	for s.dec.More() {
-		field, at, err := s.key()
-		if err != nil {
-			return t, err
-		}
-		value, err := s.next()
-		if err != nil {
-			return t, err
-		}
+	for s.more() {
+		field, at := s.key()
+		value := s.value()
+		text := value.of(s.raw)
 		dup := false
 		switch field {
 		case "dtype":
 			dup, hasDType = hasDType, true
-			text, ok := unquote(s.value)
-			if t.dtype, _ = ParseDType(text); !ok || t.dtype == Invalid {
-				return t, s.bad(ErrDType, name, value, "has unknown dtype %s", clip(s.value))
+			name, ok := unquote(text)
+			if t.dtype, _ = ParseDType(name); !ok || t.dtype == Invalid {
+				return t, s.bad(ErrDType, t.name, value, "has unknown dtype %s", clip(text))
 			}
 		case "shape":
 			dup, hasShape, t.shape = hasShape, true, value
-			n, ok := naturals(s.value)
+			n, ok := naturals(text)
 			if !ok {
-				return t, s.bad(ErrShape, name, value, "has shape %s, not a list of natural numbers", clip(s.value))
+				return t, s.bad(ErrShape, name, value, "has shape %s, not a list of natural numbers", clip(text))
 			}
 			if n > MaxRank {
 				return t, s.bad(ErrShape, name, value, "has %s dimensions, more than %d", commas(n), MaxRank)
 			}
 		case "data_offsets":
 			dup, hasOffsets, t.offsets = hasOffsets, true, value
-			if n, ok := naturals(s.value); !ok || n != 2 {
-				return t, s.bad(ErrOffsets, name, value, "has data_offsets %s, not two natural numbers", clip(s.value))
+			if n, ok := naturals(text); !ok || n != 2 {
+				return t, s.bad(ErrOffsets, name, value, "has data_offsets %s, not two natural numbers", clip(text))
 			}
 		default:
 			if dup = others[field]; others == nil {
@@ -183,9 +137,6 @@ func (s *scanner) tensor(name string, key span) (t scannedTensor, err error) {
 		if dup {
 			return t, s.bad(ErrDuplicate, name, at, "has the key %s twice", clip([]byte(field)))
 		}
-	}
-	if _, err := s.dec.Token(); err != nil {
-		return t, s.broken(err)
 	}
 	for _, f := range []struct {
 		has  bool
@@ -200,27 +151,21 @@ func (s *scanner) tensor(name string, key span) (t scannedTensor, err error) {
 
 // metadata checks __metadata__: null, or an object of strings.
 func (s *scanner) metadata(key span) (span, error) {
-	whole, err := s.next()
-	if err != nil {
-		return span{}, err
-	}
-	if string(s.value) == "null" {
+	whole := s.value()
+	text := whole.of(s.raw)
+	if string(text) == "null" {
 		return span{}, nil
 	}
-	if s.value[0] != '{' {
+	if text[0] != '{' {
 		return span{}, s.bad(ErrHeader, "", key, "__metadata__ is not a JSON object")
 	}
-	inner := &scanner{raw: whole.of(s.raw), path: s.path}
-	inner.dec = json.NewDecoder(bytes.NewReader(inner.raw))
-	if err := inner.open("", metadataKey); err != nil {
+	inner := &scanner{cursor: cursor{raw: text}, path: s.path}
+	if err := inner.object("", metadataKey); err != nil {
 		return span{}, err
 	}
 	seen := map[string]bool{}
-	for inner.dec.More() {
-		name, at, err := inner.key()
-		if err != nil {
-			return span{}, err
-		}
+	for inner.more() {
+		name, at := inner.key()
 		at.start += whole.start
 		if seen[name] {
 			return span{}, s.bad(ErrDuplicate, "", at, "__metadata__ has the key %s twice", clip([]byte(name)))
@@ -228,10 +173,7 @@ func (s *scanner) metadata(key span) (span, error) {
 		if seen[name] = true; len(seen) > maxMetadata {
 			return span{}, s.bad(ErrHeaderTooLarge, "", at, "__metadata__ has more than %s entries", commas(maxMetadata))
 		}
-		if _, err := inner.next(); err != nil {
-			return span{}, err
-		}
-		if inner.value[0] != '"' {
+		if inner.value().of(text)[0] != '"' {
 			return span{}, s.bad(ErrHeader, "", at, "__metadata__ entry %s is not a string", clip([]byte(name)))
 		}
 	}
@@ -255,6 +197,9 @@ func (s *scannedHeader) decodeMetadata(raw []byte, path string) (map[string]stri
 
 // unquote decodes a JSON string.
 func unquote(value []byte) (string, bool) {
+	if value[0] == '"' && bytes.IndexByte(value, '\\') < 0 {
+		return string(value[1 : len(value)-1]), true
+	}
 	var text string
 	if value[0] != '"' || json.Unmarshal(value, &text) != nil {
 		return "", false

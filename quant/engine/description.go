@@ -149,11 +149,12 @@ type keyView struct {
 // without ".shared_head" and that of packed weights. SGLang takes the keys as
 // they are. floats are the keys of FLOAT weights, sorted.
 func (c *Config) runtimeKeys(e Engine, cfg *glm.Config) (keys map[string]string, floats []string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	view := keyView{e, cfg.Family}
-	if c.keys[view] != nil {
-		return c.keys[view], c.floats[view]
+	c.mu.Lock()
+	keys, floats = c.keys[view], c.floats[view]
+	c.mu.Unlock()
+	if keys != nil {
+		return keys, floats
 	}
 	keys = make(map[string]string, len(c.Description))
 	for k, v := range c.Description {
@@ -179,6 +180,8 @@ func (c *Config) runtimeKeys(e Engine, cfg *glm.Config) (keys map[string]string,
 		}
 	}
 	slices.Sort(floats)
+	c.mu.Lock() // two engines make their views at the same time
+	defer c.mu.Unlock()
 	if c.keys == nil {
 		c.keys, c.floats = map[keyView]map[string]string{}, map[keyView][]string{}
 	}
