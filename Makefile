@@ -2,7 +2,7 @@
 GO ?= go
 LINT := .cache/golangci-lint
 
-.PHONY: build demo interop test race purego lint fmt vet fuzz-short cross bench bench-kernels bench-quantize generate generated clean ci
+.PHONY: build demo interop test race purego lint fmt vet fuzz-short cross bench bench-kernels bench-quantize bench-peers generate generated clean ci
 build: ; $(GO) build -o bin/glmconv ./cmd/glmconv
 demo: build ; mkdir -p out && ./bin/glmconv demo --report out/demo.html
 test: ; $(GO) test ./...
@@ -17,6 +17,8 @@ cross: ; GOOS=linux GOARCH=arm64 $(GO) build ./... && GOOS=darwin GOARCH=arm64 $
 bench: bench-kernels bench-quantize
 bench-kernels: ; $(GO) run ./internal/bench/kernels
 bench-quantize: build ; $(GO) run ./internal/bench/quantize
+# PEERS="-only matmul -pairs 3" passes flags.
+bench-peers: build ; $(GO) run ./internal/bench/peers $(PEERS)
 interop: ; ./interop/run
 generate:
 	cd internal/asm && $(GO) run ./tile -out ../../runtime/kernel/tile_amd64.s -stubs ../../runtime/kernel/tile_asm_amd64.go -pkg kernel
