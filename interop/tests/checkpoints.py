@@ -24,6 +24,10 @@ LAYOUTS = [
 # models have smaller ones, so this scheme runs on a synthetic checkpoint.
 WIDE = {"w4a8-fp8": ["wide-glm4moe", "wide-glm5"]}
 WIDE_OF = {"wide-glm4moe": "tiny-glm4moe", "wide-glm5": "nano-glm5"}
+WIDER = dict(hidden_size=256, moe_intermediate_size=256, intermediate_size=512)
+# llama.cpp's indexer takes heads of 64, 128, ... columns, as the published models have them.
+INDEXED_OF = {"indexed-glm5": "nano-glm5", "indexed-glm52": "nano-glm52"}
+INDEXED = dict(index_n_heads=16, index_head_dim=128, index_topk=32)
 
 
 def models_for(scheme):
@@ -48,14 +52,15 @@ def fingerprint():
 def source(model):
     if (REFERENCE / model).is_dir():
         return REFERENCE / model
-    if model not in WIDE_OF:
+    of, change = (INDEXED_OF, INDEXED) if model in INDEXED_OF else (WIDE_OF, WIDER)
+    if model not in of:
         raise FileNotFoundError(f"{REFERENCE / model} is missing")
     dst = CACHE / "synthetic" / fingerprint() / model
     if not (dst / "config.json").exists():
         shutil.rmtree(dst, ignore_errors=True)
         dst.parent.mkdir(parents=True, exist_ok=True)
-        cfg = config(REFERENCE / WIDE_OF[model])
-        cfg.update(hidden_size=256, moe_intermediate_size=256, intermediate_size=512)
+        cfg = config(REFERENCE / of[model])
+        cfg.update(change)
         (dst.parent / (model + ".json")).write_text(json.dumps(cfg))
         run(SYNTH, "-config", dst.parent / (model + ".json"), "-mtp", "plain", "-seed", "5", dst)
     return dst

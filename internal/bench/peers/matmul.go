@@ -110,7 +110,7 @@ func int8Weights(r *rand.Rand) (ws [copies]*numeric.Matrix) {
 func int8Ready(p *product) func(int) {
 	r := rand.New(rand.NewPCG(1, 2))
 	ws, y, workers := int8Weights(r), make([]float32, p.m*expertN), &kernel.Workers{N: p.threads}
-	a := kernel.QuantizeInt8(normal(r, p.m*expertK), p.m, expertK, kernel.EngineDivisor)
+	a := kernel.QuantizeInt8(normal(r, p.m*expertK), p.m, expertK, kernel.EngineDivisor, workers)
 	return func(i int) { kernel.Int8(y, expertN, a, ws[i], workers) }
 }
 
@@ -119,7 +119,7 @@ func int8Dynamic(p *product) func(int) {
 	ws, y, workers := int8Weights(r), make([]float32, p.m*expertN), &kernel.Workers{N: p.threads}
 	x := normal(r, p.m*expertK)
 	return func(i int) {
-		kernel.Int8(y, expertN, kernel.QuantizeInt8(x, p.m, expertK, kernel.EngineDivisor), ws[i], workers)
+		kernel.Int8(y, expertN, kernel.QuantizeInt8(x, p.m, expertK, kernel.EngineDivisor, workers), ws[i], workers)
 	}
 }
 
