@@ -29,6 +29,9 @@ WIDER = dict(hidden_size=256, moe_intermediate_size=256, intermediate_size=512)
 INDEXED_OF = {"indexed-glm5": "nano-glm5", "indexed-glm52": "nano-glm52"}
 INDEXED = dict(index_n_heads=16, index_head_dim=128, index_topk=32)
 
+# Published models at full size: their true module lists, without data.
+PRESETS = ["glm-4.5-air", "glm-4.5", "glm-4.6", "glm-4.5v", "glm-4.7-flash", "glm-5", "glm-5.2"]
+
 
 def models_for(scheme):
     return WIDE.get(scheme, MODELS)
@@ -83,6 +86,32 @@ def converted(model, scheme, fmt, arith="best", *extra):
         dst.parent.mkdir(parents=True, exist_ok=True)
         run(BIN, "quantize", "--scheme", scheme, "--format", fmt, "--arith", arith, "--progress", "none", *extra, source(model), dst)
     return dst
+
+
+class Refused(Exception):
+    """glmconv refuses the pair; the message is its own."""
+
+
+@functools.cache
+def hollow(model, scheme, fmt):
+    """(directory, rows): what quantize would write, with holes for data, for a preset or a reference model; rows are plan's rows on the engines."""
+    dst = CACHE / "hollow" / fingerprint() / f"{model}-{scheme}-{fmt}"
+    rows = dst / ".engines"
+    if not rows.exists():
+        if model in PRESETS:
+            src = CACHE / "hollow" / fingerprint() / model
+            if not (src / "config.json").exists():
+                src.parent.mkdir(parents=True, exist_ok=True)
+                run(SYNTH, "-preset", model, "-sparse", src)
+        else:
+            src = source(model)
+        p = run(DUMP, "-hollow", f"{scheme}/{fmt}", "-out", dst, src, check=False)
+        if p.returncode:
+            if "cannot be served" in p.stderr:
+                raise Refused(p.stderr.strip())
+            raise AssertionError(p.stderr)
+        rows.write_text(p.stdout)
+    return dst, json.loads(rows.read_text())
 
 
 def config(d):

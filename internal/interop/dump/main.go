@@ -4,6 +4,7 @@
 //	dump DIR                 one JSON object a line: name, dtype, shape, sha256 of every tensor
 //	dump -dequant OUT DIR    writes OUT (safetensors) with F32 <module>.weight [N,K] of every quantised module
 //	dump -logits OUT -ids FILE DIR   writes OUT with F32 logits.<i> [T,V] of every sequence of FILE
+//	dump -hollow SCHEME[/FORMAT[/MTP]] -out OUT DIR   writes what quantize would, with holes for data
 //	dump -tokenize DIR       reads JSON strings, one a line, and writes for each
 //	                         {"ids": Encode, "ordinary": EncodeOrdinary, "text": Decode of ids}
 //	dump -chat FILE          reads conversations, one JSON object a line, and writes for each
@@ -33,6 +34,8 @@ func main() {
 	tok := flag.String("tokenizer", "", "checkpoint whose tokenizer encodes the prompts of -chat")
 	lg := flag.String("logits", "", "write the logits of the sequences of -ids to this file")
 	ids := flag.String("ids", "", "JSON array of arrays of token ids")
+	what := flag.String("hollow", "", "write the result of this scheme/format/mtp to -out, without data")
+	dst := flag.String("out", "", "directory for -hollow")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		flag.Usage()
@@ -44,6 +47,9 @@ func main() {
 	}
 	if *conversations {
 		do = func() error { return render(flag.Arg(0), *tok, os.Stdin, os.Stdout) }
+	}
+	if *what != "" {
+		do = func() error { return hollow(flag.Arg(0), *what, *dst) }
 	}
 	if *tokens {
 		do = func() error { return tokenize(flag.Arg(0), os.Stdin, os.Stdout) }

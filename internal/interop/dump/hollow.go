@@ -1,0 +1,66 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// hollow writes what quantize would, with holes for data: configuration, index
+// and shards with their final headers and sizes. what is "SCHEME", "SCHEME/FORMAT"
+// or "SCHEME/FORMAT/MTP". Checkpoints of full size cost megabytes that way.
+// Standard output says what plan says of the engines.
+func hollow(dir, what, out string) error {
+	c, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	scheme, rest, _ := strings.Cut(what, "/")
+	format, mtp, _ := strings.Cut(rest, "/")
+	p, err := quant.NewPlan(c, quant.Scheme(scheme), quant.Format(format), quant.Options{MTP: layout.MTPMode(mtp)})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(out, 0o777); err != nil {
+		return err
+	}
+	for _, f := range p.Files {
+		if err := writeHollow(filepath.Join(out, f.Plan.Name), f.Plan); err != nil {
+			return err
+		}
+	}
+	files := map[string][]byte{p.IndexName: p.Index}
+	for name, text := range p.Configs {
+		files[name] = text
+	}
+	for _, s := range p.Sidecars {
+		text, err := os.ReadFile(filepath.Join(dir, s.Name))
+		if err != nil {
+			return fmt.Errorf("a file beside the weights: %w", err)
+		}
+		files[s.Name] = text
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(out, name), text, 0o666); err != nil {
+			return err
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(p.Engines())
+}
+
+func writeHollow(name string, plan *safetensors.FilePlan) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(plan.Header)
+	return errors.Join(err, f.Truncate(plan.Size), f.Close())
+}

@@ -1,0 +1,178 @@
+"""Runs in a process of its own: builds SGLang's model classes, trunk and draft, on the meta device from our directories and runs its loader over our tensors.
+
+  modules.py DEVICE JOBS.json      DEVICE: cuda or npu; JOBS: [{"dir", "flags": {server argument: value}, "block_size": null or what
+  its compressed-tensors config shall say of the block size}]
+
+Prints one JSON object a job: {"modules": {name: [layer class, method, scheme]}, "params": {name: [dtype, elements, elements written, [source dtypes]]},
+"unused": [stored tensors that nothing took], "error": the engine's own message}. Everything is SGLang's own: ModelConfig, choice of the quantisation
+config, model classes, load_weights. Tensors have shapes and dtypes but no data.
+"""
+import concurrent.futures
+import json
+import os
+import sys
+import tempfile
+import traceback
+
+real = os.dup(1)
+os.dup2(2, 1)  # keep standard output for the JSON
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../.cache/sglang"))  # interop/run unpacks the wheel there
+import gpu  # noqa: E402
+
+gpu.pretend(sys.argv[1])
+
+import torch  # noqa: E402
+from safetensors import safe_open  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from torch.utils._pytree import tree_leaves  # noqa: E402
+
+import sglang.srt.layers.quantization  # noqa: E402, F401 first: sglang's own order of imports
+from sglang.srt import runtime_context  # noqa: E402
+from sglang.srt.configs.load_config import LoadConfig  # noqa: E402
+from sglang.srt.configs.model_config import ModelConfig  # noqa: E402
+from sglang.srt.distributed import parallel_state  # noqa: E402
+from sglang.srt.layers.quantization.compressed_tensors.compressed_tensors import CompressedTensorsConfig  # noqa: E402
+from sglang.srt.model_loader import loader  # noqa: E402
+
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "I8": torch.int8, "I32": torch.int32, "I64": torch.int64, "U8": torch.uint8,
+          "F8_E4M3": torch.float8_e4m3fn}
+
+CODES = {torch.int8, torch.int32, torch.float8_e4m3fn}
+
+
+class Now(concurrent.futures.Executor):
+    """A pool that works at once: a dispatch mode sees its own thread only."""
+
+    def __init__(self, *a, **k):
+        pass
+
+    def submit(self, fn, *a, **k):
+        f = concurrent.futures.Future()
+        f.set_result(fn(*a, **k))
+        return f
+
+
+concurrent.futures.ThreadPoolExecutor = Now
+
+
+def storage(t):
+    return t.untyped_storage()._cdata
+
+
+class Trace(TorchDispatchMode):
+    """Follows stored tensors through the loader's views, casts and concatenations into parameters."""
+
+    def __init__(self, params):
+        super().__init__()
+        self.to = {storage(p): n for n, p in params.items()}
+        self.of, self.keep, self.used = {}, [], set()
+        self.written = {n: 0 for n in params}
+        self.dtypes = {n: set() for n in params}
+
+    def source(self, name, t):
+        self.of[storage(t)] = ({name}, {t.dtype})
+        self.keep.append(t)
+        return t
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        ins = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        known = [self.of[storage(t)] for t in ins if storage(t) in self.of]
+        if func is torch.ops.aten.copy_.default and storage(args[0]) in self.to:
+            name = self.to[storage(args[0])]
+            self.written[name] += args[0].numel()
+            if storage(args[1]) in self.of:
+                names, stored = self.of[storage(args[1])]
+                self.used |= names
+                codes = stored & CODES and not any("scale" in n for n in names) and args[0].dtype.is_floating_point and args[0].dtype.itemsize > 1
+                self.dtypes[name].add("codes without a scale" if codes and "weight_shape" not in name else str(args[1].dtype))
+            return out
+        if known:
+            label = (set().union(*(k[0] for k in known)), set().union(*(k[1] for k in known)))
+            for t in tree_leaves(out):
+                if isinstance(t, torch.Tensor) and storage(t) not in self.to and storage(t) not in self.of:
+                    self.of[storage(t)] = label
+                    self.keep.append(t)
+        return out
+
+
+def tensors(d, trace, used):
+    for f in sorted(os.listdir(d)):
+        if not f.endswith(".safetensors"):
+            continue
+        with safe_open(os.path.join(d, f), framework="pt") as st:
+            for k in st.keys():
+                s = st.get_slice(k)
+                used.append(k)
+                yield k, trace.source(k, torch.empty(s.get_shape(), dtype=DTYPES[s.get_dtype()], device="meta"))
+
+
+def build(d, draft, quantization):
+    mc = ModelConfig(d, is_draft_model=draft, quantization=quantization)
+    lc = LoadConfig()
+    with torch.device("meta"):
+        return loader._initialize_model(mc, lc, loader._get_quantization_config(mc, lc))
+
+
+def look(model):
+    out = {}
+    for name, m in model.named_modules():
+        method = getattr(m, "quant_method", None)
+        if method is not None:
+            scheme = getattr(m, "scheme", None) or getattr(m, "w13_scheme", None)
+            out[name] = [type(m).__name__, type(method).__name__, type(scheme).__name__ if scheme is not None else None]
+    return out
+
+
+def job(j):
+    d = j["dir"]
+    hf = json.load(open(os.path.join(d, "config.json")))
+    flags = dict(j["flags"])
+    quantization = flags.pop("quantization", None)
+    override = runtime_context.get_context().override_server_args(model_path=d, quantization=quantization, **flags)
+    override.install()
+    result = dict(modules={}, params={}, unused=None)
+    own = CompressedTensorsConfig.weight_block_size
+    try:
+        if j["block_size"]:
+            CompressedTensorsConfig.weight_block_size = j["block_size"]
+        drafts = [False, True] if hf.get("num_nextn_predict_layers") and hf["architectures"][0] != "Glm4vMoeForConditionalGeneration" else [False]
+        left = None
+        for draft in drafts:
+            model = build(d, draft, quantization)
+            where = "draft:" if draft else ""
+            result["modules"].update({where + k: v for k, v in look(model).items()})
+            params = dict(model.named_parameters())
+            trace, seen = Trace(params), []
+            with trace:
+                model.load_weights(tensors(d, trace, seen))
+            for n, p in params.items():
+                result["params"][where + n] = [str(p.dtype), p.numel(), trace.written[n], sorted(trace.dtypes[n])]
+            unused = set(seen) - trace.used
+            left = unused if left is None else left & unused
+        result["unused"] = sorted(left or ())
+    except Exception as e:  # noqa: BLE001 the engine's own message is the result
+        result["error"] = f"{type(e).__name__}: {e}"
+        result["trace"] = traceback.format_exc()[-3000:]
+    finally:
+        CompressedTensorsConfig.weight_block_size = own
+        override.restore()
+    return result
+
+
+def main():
+    parallel = runtime_context.get_parallel()
+    parallel.override_permanently(tp_rank=0, pp_rank=0, attn_tp_rank=0, attn_dp_rank=0, moe_ep_rank=0, moe_tp_rank=0, moe_dp_rank=0, attn_cp_rank=0, attn_dcp_rank=0)
+    parallel_state._group_coordinator_device = lambda rank: torch.device("cpu")  # process groups of one CPU process
+    override = runtime_context.get_context().override_server_args()
+    override.install()
+    parallel_state.init_distributed_environment(world_size=1, rank=0, local_rank=0, distributed_init_method=f"file://{tempfile.mkdtemp()}/r", backend="gloo")
+    parallel_state.initialize_model_parallel()
+    override.restore()
+    torch.set_default_dtype(torch.bfloat16)
+    for j in json.load(open(sys.argv[2])):
+        os.write(real, json.dumps(job(j)).encode() + b"\n")
+    os._exit(0)
+
+
+main()

@@ -1,0 +1,127 @@
+"""SGLang's own classes and loader, from the Python files of its wheel, on our directories."""
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+import checkpoints as ck
+
+PEER = "sglang"
+VERSION = "0.5.23"
+HERE = os.path.dirname(__file__)
+# unused by SGLang: the draft is bound to the target's embedding and head
+SHARED = (".embed_tokens.weight", ".shared_head.head.weight")
+# parameters that no file fills: scales of a quantised KV cache, activation order, zero points of symmetric weights, the draft's shared embedding and head
+UNFILLED = (".k_scale", ".v_scale", "_g_idx", "g_idx_sort_indices", "draft:model.embed_tokens.weight", "draft:lm_head.weight")
+
+
+def unfilled(name):
+    # "norm.bias" anywhere in a description (GLM-5's indexer.k_norm.bias) makes SGLang give every RMSNorm of the process a bias of zeros
+    return name.endswith(UNFILLED) or (re.search(r"norm\d*\.bias$", name) and ".indexer." not in name)
+
+
+def server_arguments(rows, degree):
+    """What plan says of SGLang at a degree of parallelism: (loads, rule, server arguments of its flags)."""
+    row = next(r for r in rows if r["engine"] == "sglang" and r["parallel"] == degree)
+    args = {}
+    for f in row["flags"] or ():
+        name, _, value = f.removeprefix("--").partition(" ")
+        if not name.startswith("speculative"):
+            args[name.replace("-", "_")] = value or True
+    return row["loads"], row["rule"], args
+
+
+def directory(model, scheme, fmt):
+    d, rows = ck.hollow(model, scheme, fmt)
+    return (d if model in ck.PRESETS else ck.converted(model, scheme, fmt)), rows
+
+
+OVERRIDES = {}
+
+
+def run(device, cases):
+    """case -> SGLang's answer; one process for all cases."""
+    jobs, names = [], []
+    for case in cases:
+        try:
+            d, rows = directory(*case)
+        except ck.Refused:
+            continue
+        flags = server_arguments(rows, "TP1")[2]
+        if case in OVERRIDES:
+            flags = {"disable_shared_experts_fusion": True}
+        jobs.append(dict(dir=str(d), flags=flags, block_size=OVERRIDES.get(case)))
+        names.append(case)
+    path = ck.CACHE / f"sglang-jobs-{device}.json"
+    path.write_text(json.dumps(jobs))
+    p = subprocess.run([sys.executable, os.path.join(HERE, "modules.py"), device, path], capture_output=True, text=True, timeout=3600)
+    lines = p.stdout.splitlines()
+    assert len(lines) == len(jobs), p.stderr[-3000:]
+    return dict(zip(names, map(json.loads, lines)))
+
+
+results = functools.cache(run)
+REFERENCE = [(m, s, f) for m, s, f in ck.matrix()]
+FULL = [(m, s, f) for m in ck.PRESETS for s, f in ck.LAYOUTS]
+
+
+def answer(case):
+    group = REFERENCE if case in REFERENCE else FULL
+    device = "npu" if case[2] == "ascend" else "cuda"
+    same = tuple(c for c in group if (c[2] == "ascend") == (case[2] == "ascend") and (group is REFERENCE or c[0] == case[0]))
+    try:
+        rows = directory(*case)[1]
+    except ck.Refused as e:
+        pytest.skip(str(e))
+    return results(device, same)[case], server_arguments(rows, "TP1")
+
+
+def judge(case):
+    got, (loads, rule, args) = answer(case)
+    if not loads:
+        assert "error" in got, f"plan says that SGLang does not load it ({rule}), but it does"
+        pytest.skip(got["error"] + f" (plan: {rule})")
+    check(got)
+
+
+def check(got):
+    assert "error" not in got, got["error"] + "\n" + got.get("trace", "")
+    wrong = []
+    for name, (dtype, elements, written, sources) in got["params"].items():
+        if written < elements and not unfilled(name):
+            wrong.append((name, f"{written} of {elements} elements are loaded"))
+        codes = dtype in ("torch.int8", "torch.int32", "torch.float8_e4m3fn")
+        for s in sources if not name.endswith("weight_shape") else ():
+            if "codes" in s or (s != dtype and (codes or s in ("torch.int8", "torch.int32", "torch.float8_e4m3fn"))):
+                wrong.append((name, f"{s} read as {dtype}"))
+    lost = [n for n in got["unused"] if not n.endswith(SHARED)]
+    assert not wrong and not lost, (wrong[:6], lost[:6])
+    # routed experts are quantised in every layout
+    experts = [v for k, v in got["modules"].items() if k.endswith("mlp.experts") and not k.startswith("draft:")]
+    assert experts and all(not v[1].startswith("Unquantized") for v in experts), experts[:3]
+
+
+@pytest.mark.parametrize("case", REFERENCE, ids=ck.ids(REFERENCE))
+def test_loads(case):
+    """its model classes (trunk and MTP draft) built on the meta device with plan's server arguments, its own loader over our files: every parameter is filled with its own kind of number, every tensor is taken"""
+    judge(case)
+
+
+@pytest.mark.parametrize("model", ck.WIDE["w4a8-fp8"])
+def test_mixed_file(model):
+    """peer's limit, minimal case: w4a8-fp8 loads in full once the block size of merged linears is that of their own group ([128, 128]) instead of the target Linear's (none: int4)"""
+    case = (model, "w4a8-fp8", "compressed-tensors")
+    with pytest.MonkeyPatch.context() as m:
+        m.setitem(OVERRIDES, case, [128, 128])
+        check(run("cuda", (case,))[case])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", FULL, ids=ck.ids(FULL))
+def test_full_size(case):
+    """the same for published models at full size (GLM-4.5, 4.5-Air, 4.6, 4.5V, 4.7-Flash, 5, 5.2), true module lists and shapes, files without data"""
+    judge(case)
