@@ -128,23 +128,21 @@ func (m *Model) together(ctx context.Context, l *refs, in *input, tr *Trace) ([]
 	if err != nil {
 		return nil, err
 	}
-	type mlp struct{ gate, up, down *glm.Tensor }
-	var mlps []mlp
+	var mlps []expertRefs
 	var tokens [][]choice
 	var jobs []job
-	add := func(in *input, x mlp) {
+	add := func(in *input, x expertRefs) {
 		mlps = append(mlps, x)
 		jobs = append(jobs, job{in: in, w: x.gate}, job{in: in, w: x.up})
 	}
 	for e, t := range choices {
 		if len(t) > 0 {
 			tokens = append(tokens, t)
-			x := l.experts[e]
-			add(in.gather(rowsOf(t)), mlp{x.gate, x.up, x.down})
+			add(in.gather(rowsOf(t)), l.experts[e])
 		}
 	}
 	if l.shGate != nil {
-		add(in, mlp{l.shGate, l.shUp, l.shDown})
+		add(in, expertRefs{l.shGate, l.shUp, l.shDown})
 	}
 	if err := m.linears(ctx, jobs); err != nil {
 		return nil, err

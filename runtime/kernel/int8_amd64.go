@@ -177,9 +177,16 @@ func (p *panelPath) pack(panel, rows []byte, w *numeric.Matrix, j, r, lo, hi int
 func packWords(panel []byte, width int, src []byte, ld, n, r int, flip uint32) {
 	_, _ = panel[4*n*width-1], src[(r-1)*ld+4*n-1]
 	dst := unsafe.Slice((*uint32)(unsafe.Pointer(&panel[0])), n*width)
-	whole, lo := r/8*8, n/4*4
-	if lo > 0 {
-		for i := 0; i < whole; i += 8 {
+	step := 8 // rows at a time, and half as many columns; with AVX-512 square
+	lo := n / 4 * 4
+	if width == panelsAVX512.width {
+		step, lo = 16, n/16*16
+	}
+	whole := r / step * step
+	for i := 0; i < whole && lo > 0; i += step {
+		if step == 16 {
+			transposeWordsAVX512(&dst[i], width, &src[i*ld], ld, lo, flip)
+		} else {
 			transposeWordsAVX2(&dst[i], width, &src[i*ld], ld, lo, &idle, 0, flip)
 		}
 	}

@@ -143,3 +143,8 @@ func transposeInt8AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *by
 //
 //go:noescape
 func transposeE4M3AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int, nan *uint32)
+
+// transposeWordsAVX512 writes 16 rows (lds bytes apart) of n 4-byte words, a multiple of 16, not 0, as columns: word c of row r, xor flip, goes to dst[c·ldd+r].
+//
+//go:noescape
+func transposeWordsAVX512(dst *uint32, ldd int, src *byte, lds int, n int, flip uint32)

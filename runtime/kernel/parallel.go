@@ -28,8 +28,8 @@ func (w *Workers) Each(n, align, work int, fn func(lo, hi int)) {
 		}
 		return
 	}
-	// A few blocks per worker even out cores of different speed.
-	step := (n + 4*workers - 1) / (4 * workers)
+	// Some blocks per worker even out cores of different speed.
+	step := (n + 16*workers - 1) / (16 * workers)
 	step = (step + align - 1) / align * align
 	// Each worker has a run of blocks, so that what it reads next follows what it
 	// read last; one that is done helps the others.

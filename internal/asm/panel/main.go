@@ -69,6 +69,7 @@ func main() {
 		}
 	}
 	transposes()
+	transpose16()
 	Generate()
 }
 
