@@ -166,8 +166,7 @@ func (c *converter) writeShards(ctx context.Context, todo []int) error {
 	g, ctx := errgroup.WithContext(ctx)
 	pool := newPool(c.o.Workers)
 	defer pool.close()
-	lanes := min(c.o.Workers, maxLanes, max(len(todo), 1))
-	budget := c.plan.laneBudget(c.o, lanes)
+	lanes, budget := c.plan.lanes(c.o, len(todo))
 	next := atomic.Int64{}
 	for range lanes {
 		g.Go(func() error {

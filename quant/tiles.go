@@ -13,9 +13,9 @@ const (
 	tileElements = 512 << 10
 	// copyBytes is the piece in which tensors that stay as they are move.
 	copyBytes = 2 << 20
-	// maxLanes is how many shards are written side by side: enough that one
-	// lane's hashing and fsync overlap with another's reading.
-	maxLanes = 2
+	// maxLanes is how many shards are written side by side at most. A lane
+	// hashes on one core.
+	maxLanes = 8
 	// baseMemory is what the process needs beside buffers: code, plan, headers.
 	baseMemory = 64 << 20
 	// itemMemory is what a plan holds for each tensor.
@@ -68,12 +68,21 @@ func (p *Plan) minMemory() int64 {
 
 func (p *Plan) fixedMemory() int64 { return baseMemory + int64(len(p.Items))*itemMemory }
 
-// laneBudget is the number of bytes that one lane may have in flight.
-func (p *Plan) laneBudget(o ConvertOptions, lanes int) int64 {
+// lanes returns how many of n shards are written side by side, and the bytes
+// that each may have in flight. There are two or more, so that one's hashing and
+// fsync overlap with another's reading, half as many as workers on machines
+// where hashing on two cores would be the limit, and no more than memory is for.
+func (p *Plan) lanes(o ConvertOptions, n int) (lanes int, budget int64) {
 	flight, scratch, spool := p.largest()
-	free := o.MaxMemory/10*7 - p.fixedMemory() - scratch*int64(o.Workers) - 2*spool*int64(lanes)
+	free := o.MaxMemory/10*7 - p.fixedMemory() - scratch*int64(o.Workers)
+	// Every worker busy, some tiles being written, some hashed.
 	want := max(flight*int64(2*o.Workers+8), 128<<20)
-	return max(min(free/int64(lanes), want), 2*flight)
+	for lanes = max(min(o.Workers, max(2, o.Workers/2), maxLanes, n), 1); ; lanes-- {
+		budget = min(free/int64(lanes)-2*spool, want)
+		if lanes <= 2 || budget >= 4*flight {
+			return lanes, max(budget, 2*flight)
+		}
+	}
 }
 
 // PeakMemory estimates the bytes of memory a conversion takes at its peak.
@@ -85,7 +94,7 @@ func (p *Plan) PeakMemory(o ConvertOptions) int64 {
 		o.MaxMemory = 1 << 30
 	}
 	_, scratch, spool := p.largest()
-	lanes := min(o.Workers, maxLanes, max(len(p.Files), 1))
-	need := p.fixedMemory() + int64(lanes)*p.laneBudget(o, lanes) + scratch*int64(o.Workers) + 2*spool*int64(lanes)
+	lanes, budget := p.lanes(o, len(p.Files))
+	need := p.fixedMemory() + int64(lanes)*(budget+2*spool) + scratch*int64(o.Workers)
 	return min(need*5/4, o.MaxMemory) // the collector's slack
 }
