@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +17,7 @@ type conversion struct {
 	*workspace
 	env, pkg        string // the peer's environment and package
 	scheme, format  string
+	arith           string // "" is the default
 	peer            string // the peer's name of the scheme
 	wall, cpu, peak float64
 	command         func(c *conversion, src, dst, ours string) (env []string, args []string, err error)
@@ -24,6 +28,10 @@ func conversions(w *workspace) (out []task) {
 		out = append(out, &conversion{workspace: w, env: "core", pkg: "llmcompressor", scheme: s[0], format: "compressed-tensors", peer: s[1],
 			wall: 12, cpu: 10, peak: 10, command: modelFree})
 	}
+	for _, s := range [][2]string{{"w4a16", "W4A16"}, {"w4a8", "W4A8"}} { // no search for scales: the peer's own bytes
+		out = append(out, &conversion{workspace: w, env: "core", pkg: "llmcompressor", scheme: s[0], format: "compressed-tensors", arith: "compat", peer: s[1],
+			wall: 12, cpu: 10, peak: 10, command: modelFree})
+	}
 	return append(out,
 		&conversion{workspace: w, env: "ascend", pkg: "msmodelslim", scheme: "w8a8", format: "ascend", peer: "W8A8_DYNAMIC", wall: 12, command: modelslim},
 		&conversion{workspace: w, env: "autoround", pkg: "auto-round", scheme: "w4a16", format: "compressed-tensors", peer: "W4A16", wall: 8, command: autoRound},
@@ -31,7 +39,11 @@ func conversions(w *workspace) (out []task) {
 }
 
 func (c *conversion) rows() []Row {
-	name, peer := c.scheme+" "+c.format, c.version(c.env, c.pkg)+" "+c.peer
+	name := c.scheme + " " + c.format
+	if c.arith != "" {
+		name += " --arith " + c.arith
+	}
+	peer := c.version(c.env, c.pkg) + " " + c.peer
 	return []Row{
 		{Figure: name + ": wall", Peer: peer, Unit: "s", Lower: true, Target: c.wall},
 		{Figure: name + ": processor time", Peer: peer, Unit: "s", Lower: true, Target: c.cpu},
@@ -47,6 +59,13 @@ func (c *conversion) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.pkg == "auto-round" { // compiles kernels when it first runs
+		if _, err := os.Stat(c.inductor()); errors.Is(err, fs.ErrNotExist) {
+			if _, _, err := c.pair(ctx); err != nil {
+				return err
+			}
+		}
+	}
 	return warm(src)
 }
 
@@ -59,7 +78,7 @@ func (c *conversion) pair(ctx context.Context) (ours, theirs []float64, err erro
 	}
 	a, b := filepath.Join(c.dir, "glmconv"), filepath.Join(c.dir, "peer")
 	defer func() { _ = os.RemoveAll(a); _ = os.RemoveAll(b) }()
-	u, err := measured(ctx, a, nil, c.binary(), "quantize", "--scheme", c.scheme, "--format", c.format, "--progress", "none", src, a)
+	u, err := measured(ctx, a, nil, c.binary(), "quantize", "--scheme", c.scheme, "--format", c.format, "--arith", cmp.Or(c.arith, "best"), "--progress", "none", src, a)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -88,8 +107,11 @@ func modelFree(c *conversion, src, dst, ours string) ([]string, []string, error)
 	return nil, []string{c.driver("model_free_ptq.py"), src, dst, c.peer, ours}, nil
 }
 
+// inductor is where PyTorch keeps compiled kernels.
+func (w *workspace) inductor() string { return filepath.Join(w.dir, "inductor") }
+
 func autoRound(c *conversion, src, dst, _ string) ([]string, []string, error) {
-	return []string{"AR_MODEL_FREE_SHARD_PARALLELISM=1"}, []string{"-m", "auto_round", "--model", src, "--model_free", "--scheme", c.peer, "--output_dir", dst}, nil
+	return []string{"AR_MODEL_FREE_SHARD_PARALLELISM=1", "TORCHINDUCTOR_CACHE_DIR=" + c.inductor()}, []string{"-m", "auto_round", "--model", src, "--model_free", "--scheme", c.peer, "--output_dir", dst}, nil
 }
 
 // recipe quantises what our w8a8 does: attention and MLPs of the trunk, int8
@@ -107,7 +129,7 @@ spec:
         act: {scope: "per_token", dtype: "int8", symmetric: True, method: "minmax"}
         weight: {scope: "per_channel", dtype: "int8", symmetric: True, method: "minmax"}
       include: ["*self_attn*", "*mlp*"]
-      exclude: ["*mlp.gate", "model.layers.%d.*"]
+      exclude: ["model.layers.%d.*"]
   save:
     - type: "ascendv1_saver"
       part_file_size: 4

@@ -47,7 +47,11 @@ func start(hello any, env []string, name string, args ...string) (*server, error
 func (s *server) read(v any) error {
 	line, err := s.out.ReadBytes('\n')
 	if err != nil {
-		_ = s.cmd.Wait()
+		// A signal says more than the last line of the log.
+		var exit *exec.ExitError
+		if err := s.cmd.Wait(); errors.As(err, &exit) && !exit.Exited() {
+			return fmt.Errorf("the driver ended: %w", err)
+		}
 		return fmt.Errorf("the driver ended: %s", lastError(s.log.String()))
 	}
 	return json.Unmarshal(line, v)

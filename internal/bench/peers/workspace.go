@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -90,6 +91,13 @@ func (w *workspace) write(ctx context.Context, name string, o synth.Options) (st
 		return "", err
 	}
 	if err := p.Write(ctx, tmp); err != nil {
+		return "", err
+	}
+	// msmodelslim pads a text, whatever the recipe; any token will do.
+	tok := map[string]any{"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": p.Config.MaxPositions, "pad_token": "!"}
+	if b, err := json.Marshal(tok); err != nil {
+		return "", err
+	} else if err := os.WriteFile(filepath.Join(tmp, "tokenizer_config.json"), b, 0o600); err != nil {
 		return "", err
 	}
 	return dst, os.Rename(tmp, dst)
