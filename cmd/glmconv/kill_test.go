@@ -69,10 +69,9 @@ func TestKilledAndResumed(t *testing.T) {
 		whole := filepath.Join(t.TempDir(), "whole")
 		cmd := run(whole)
 		start := time.Now()
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s", out)
+		out, rss := peak(t, cmd)
+		require.True(t, cmd.ProcessState.Success(), "%s", out)
 		took := time.Since(start)
-		rss := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
 		t.Logf("%v: %v, peak %d MiB of %d", args, took.Round(time.Millisecond), rss>>20, limit>>20)
 		assert.Less(t, rss, int64(limit))
 		want := fileSums(t, whole)
