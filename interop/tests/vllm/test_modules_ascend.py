@@ -13,3 +13,13 @@ CASES = [(m, s, f) for m in MODELS for s, f in layouts(m) if f == "ascend"]
 def test_decisions(model, scheme, fmt):
     """modelslim_config's key rewriting, fused shards and scheme registry, trunk and MTP draft: every module gets the scheme that is stored, no KeyError"""
     judge(model, scheme, fmt)
+
+
+FULL = [(m, s, f) for m in ck.PRESETS for s, f in ck.LAYOUTS if f == "ascend"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("model,scheme,fmt", FULL, ids=ck.ids(FULL))
+def test_full_size(model, scheme, fmt):
+    """the same at the true module lists of published models (GLM-4.5, 4.5-Air, 4.6, 4.5V, 4.7-Flash, 5, 5.2), files without data"""
+    judge(model, scheme, fmt)
