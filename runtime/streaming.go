@@ -17,6 +17,7 @@ type Streaming struct {
 	queue []*glm.Tensor // what will be asked for, in order
 	lo    int           // row of the first of them that is read next
 	ready []*reading    // in the order of the queue
+	wg    sync.WaitGroup
 }
 
 // readAhead is how many tiles are read before they are asked for.
@@ -78,11 +79,18 @@ func (s *Streaming) pump() {
 		}
 		r := &reading{name: t.Name, lo: lo, done: make(chan struct{})}
 		s.ready = append(s.ready, r)
-		go func() {
+		s.wg.Go(func() {
 			defer close(r.done)
 			r.w, r.err = s.l.rows(t, lo, s.end(t, lo))
-		}()
+		})
 	}
+}
+
+// Stop forgets what was to come and waits for what is being read; after it the
+// source may be closed.
+func (s *Streaming) Stop() {
+	s.Ahead()
+	s.wg.Wait()
 }
 
 // end is the row after the tile that begins at row lo.

@@ -97,12 +97,12 @@ func (r *Result) forward(ctx context.Context, srcDir, dstDir string, state *stat
 	if err != nil {
 		return err
 	}
-	defer func() { r.Bytes += src.read.Load(); _ = src.close() }()
+	defer func() { _ = src.close(); r.Bytes += src.read.Load() }()
 	res, err := openSide(dstDir, o)
 	if err != nil {
 		return r.broken(ctx, err)
 	}
-	defer func() { r.Bytes += res.read.Load(); _ = res.close() }()
+	defer func() { _ = res.close(); r.Bytes += res.read.Load() }()
 	seqs, origin, vocab, err := o.sequences(srcDir, src.m.Config().VocabSize)
 	if err != nil {
 		return err

@@ -47,9 +47,10 @@ func openSide(dir string, o *Options) (*side, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &side{dir: dir, close: ckpt.Close}
+	s := &side{dir: dir}
 	p, err := runtime.NewStreaming(cfg, counting{ckpt, &s.read}, o.tile())
 	if err == nil {
+		s.close = func() error { p.Stop(); return ckpt.Close() }
 		s.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: o.block(cfg)})
 	}
 	if err != nil {
