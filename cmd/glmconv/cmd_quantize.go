@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/glmconv/glmconv/internal/progress"
+	"github.com/glmconv/glmconv/internal/rss"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 )
@@ -85,7 +86,7 @@ func quantize(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("json") {
-		return writeJSON(c, quantizeResult{"glmconv.quantize/1", res.AlreadyDone, res.Pending, p.SourceBytes, p.ResultBytes, res.Seconds, peakRSS(), res.Stats})
+		return writeJSON(c, quantizeResult{"glmconv.quantize/1", res.AlreadyDone, res.Pending, p.SourceBytes, p.ResultBytes, res.Seconds, rss.Self(), res.Stats})
 	}
 	_, err = fmt.Fprint(c.App.Writer, describeResult(p, res, args[1]))
 	return err
@@ -102,7 +103,7 @@ func describeResult(p *quant.Plan, res *quant.Result, dst string) string {
 		return b.String()
 	}
 	rate := int64(float64(res.BytesRead) / max(res.Seconds, 1e-9))
-	fmt.Fprintf(&b, "done in %s · %s → %s · %s/s · peak %s\n", duration(res.Seconds), progress.Bytes(p.SourceBytes), progress.Bytes(p.ResultBytes), progress.Bytes(rate), progress.Bytes(peakRSS()))
+	fmt.Fprintf(&b, "done in %s · %s → %s · %s/s · peak %s\n", duration(res.Seconds), progress.Bytes(p.SourceBytes), progress.Bytes(p.ResultBytes), progress.Bytes(rate), progress.Bytes(rss.Self()))
 	for i, e := range res.Stats.Schemes {
 		head := ""
 		if i == 0 {

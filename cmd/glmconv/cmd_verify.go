@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/glmconv/glmconv/internal/rss"
 	"github.com/glmconv/glmconv/verify"
 	reports "github.com/glmconv/glmconv/verify/report"
 )
@@ -98,7 +99,7 @@ func runVerify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	r.Identity.Version, r.PeakRSS = currentBuild().Version, peakRSS()
+	r.Identity.Version, r.PeakRSS = currentBuild().Version, rss.Self()
 	for _, f := range []struct {
 		flag  string
 		write func(io.Writer, *verify.Result) error

@@ -4,46 +4,26 @@ package main
 
 import (
 	"bytes"
-	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/glmconv/glmconv/internal/rss"
 	"github.com/glmconv/glmconv/internal/synth"
 )
 
 // peak runs a command and returns what it says and the most memory it was seen
-// to hold. The rusage of a child begins at what its parent held when it forked,
-// so the kernel's high-water mark is read while the child lives.
-func peak(t *testing.T, cmd *exec.Cmd) (out []byte, rss int64) {
+// to hold; the caller judges the exit code.
+func peak(t *testing.T, cmd *exec.Cmd) (out []byte, most int64) {
 	t.Helper()
 	var b bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &b, &b
-	require.NoError(t, cmd.Start())
-	done := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(done) }() // the caller judges the exit code
-	mark := regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
-	for {
-		select {
-		case <-done:
-			require.Positive(t, rss)
-			return b.Bytes(), rss
-		case <-time.After(2 * time.Millisecond):
-			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
-			if m := mark.FindSubmatch(status); m != nil {
-				kb, err := strconv.ParseInt(string(m[1]), 10, 64)
-				require.NoError(t, err)
-				rss = max(rss, kb<<10)
-			}
-		}
-	}
+	most, _ = rss.Run(cmd)
+	require.Positive(t, most)
+	return b.Bytes(), most
 }
 
 // TestVerifyMemory: verify of checkpoints of each family's own parts (latent
@@ -81,11 +61,11 @@ func TestVerifyMemory(t *testing.T) {
 
 			cmd := exec.Command("glmconv", "verify", "--progress", "none", "--state", "none", "--max-memory", "80MiB", "--tokens", "96", "--seq-len", "32", src, dst)
 
-			out, rss := peak(t, cmd)
+			out, most := peak(t, cmd)
 			// Random weights have flat logits: no verdict is as good as a pass.
 			require.Contains(t, []int{0, 3}, cmd.ProcessState.ExitCode(), "%s", out)
-			t.Logf("%d MiB of source, peak %d MiB of %d", plan.Bytes>>20, rss>>20, limit>>20)
-			assert.Less(t, rss, int64(limit))
+			t.Logf("%d MiB of source, peak %d MiB of %d", plan.Bytes>>20, most>>20, limit>>20)
+			assert.Less(t, most, int64(limit))
 		})
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/glmconv/glmconv/internal/rss"
 )
 
 // usage is what a process and the children it waited for took.
@@ -29,7 +31,7 @@ func measured(ctx context.Context, out string, env []string, name string, args .
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	start := time.Now()
-	if err := cmd.Run(); err != nil {
+	if u.peak, err = rss.Run(cmd); err != nil {
 		return u, fmt.Errorf("%s: %w: %s", filepath.Base(name), err, lastError(log.String()))
 	}
 	if err := flush(out); err != nil {
@@ -37,7 +39,6 @@ func measured(ctx context.Context, out string, env []string, name string, args .
 	}
 	u.wall = time.Since(start)
 	u.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	u.peak = peak(cmd.ProcessState)
 	return u, nil
 }
 
