@@ -103,6 +103,7 @@ type converter struct {
 	total    int64
 	progress chan struct{} // holds one token: serialises the callback
 	summary  Summary
+	buffers  buffers
 }
 
 func (o ConvertOptions) memoryLimit() int64 { return o.MaxMemory / 8 * 7 }

@@ -65,24 +65,6 @@ func newPool(workers int) *pool {
 
 func (p *pool) close() { close(p.work); p.wg.Wait() }
 
-// buffers recycles what tiles write.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, copyBytes); return &b }}
-
-func getBuffer(n int) []byte {
-	b := *buffers.Get().(*[]byte)
-	if cap(b) < n {
-		b = make([]byte, n)
-	}
-	return b[:n]
-}
-
-func putBuffer(b []byte) {
-	if cap(b) > 0 && cap(b) <= 8*copyBytes {
-		b = b[:0]
-		buffers.Put(&b)
-	}
-}
-
 // writeShard writes one shard. The pool reads and computes tiles, each on one
 // core from first to last, so that a tile stays in its cache; this goroutine's
 // helpers deal them out and write them in order, while the Writer hashes.
@@ -191,7 +173,7 @@ func (c *converter) compute(t *tile, s *scratch) error {
 	it := t.item
 	unit := int64(t.bytes / max(t.rows, 1))
 	if it.Action == Copy || it.Action == Alias {
-		b := getBuffer(t.bytes)
+		b := c.buffers.get(t.bytes)
 		t.out = [][]byte{b}
 		return c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*unit, b)
 	}
@@ -212,12 +194,12 @@ func (c *converter) compute(t *tile, s *scratch) error {
 			s.floats = make([]float32, n)
 		}
 		decoder.Decode(s.floats[:n], src)
-		t.out = [][]byte{numeric.AppendF32(getBuffer(4 * n)[:0], s.floats[:n])}
+		t.out = [][]byte{numeric.AppendF32(c.buffers.get(4 * n)[:0], s.floats[:n])}
 		return nil
 	}
 	_, k := it.Weight.Dims()
 	spec := c.plan.lay.Numeric(it.Weight, c.plan.arith())
-	first := getBuffer(t.rows * k)[:0]
+	first := c.buffers.get(t.rows * k)[:0]
 	if spec.Code != numeric.Int4 {
 		s.num.Into(first) // the codes are the bytes of the file
 	}
@@ -265,7 +247,7 @@ func (c *converter) writeTiles(ctx context.Context, f *File, w *safetensors.Writ
 				side[k+1] = append(side[k+1], b...)
 			}
 		}
-		free := func() { putBuffer(t.out[0]); sem.Release(t.cost) }
+		free := func() { c.buffers.put(t.out[0]); sem.Release(t.cost) }
 		if o := (output{t.index, 0}); isLate(late, o) {
 			late[o] = append(late[o], t.out[0]...)
 			free()

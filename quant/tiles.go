@@ -76,7 +76,7 @@ func (p *Plan) lanes(o ConvertOptions, n int) (lanes int, budget int64) {
 	flight, scratch, spool := p.largest()
 	free := o.MaxMemory/10*7 - p.fixedMemory() - scratch*int64(o.Workers)
 	// Every worker busy, some tiles being written, some hashed.
-	want := max(flight*int64(2*o.Workers+8), 128<<20)
+	want := flight * int64(2*o.Workers+8)
 	for lanes = max(min(o.Workers, max(2, o.Workers/2), maxLanes, n), 1); ; lanes-- {
 		budget = min(free/int64(lanes)-2*spool, want)
 		if lanes <= 2 || budget >= 4*flight {
