@@ -133,7 +133,9 @@ func (c *Checkpoint) ReadAt(t Info, off int64, p []byte) error {
 func (c *Checkpoint) WillNeed(t Info, off, n int64) { c.advise(t, off, n, fsx.WillNeed) }
 
 // DontNeed is the opposite of WillNeed.
-func (c *Checkpoint) DontNeed(t Info, off, n int64) { c.advise(t, off, n, fsx.DontNeed) }
+func (c *Checkpoint) DontNeed(t Info, off, n int64) { 
+	c.advise(t, off, n, func(f *os.File, off, n int64) { fsx.DontNeed(f, off, n) })
+}
 
 func (c *Checkpoint) advise(t Info, off, n int64, how func(f *os.File, off, n int64)) {
 	s, ok := c.shards[t.File]

@@ -12,10 +12,11 @@ func WillNeed(f *os.File, off, n int64) {
 	_ = unix.Fadvise(int(f.Fd()), off, n, unix.FADV_WILLNEED)
 }
 
-// DontNeed lets the system drop a range of a file from its page cache; what is
-// not on disk yet stays.
-func DontNeed(f *os.File, off, n int64) {
-	_ = unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED)
+// DontNeed lets the system drop a range of a file, to its end for n = 0, from its
+// page cache; what is not on disk yet stays. It returns false where there is no
+// such thing.
+func DontNeed(f *os.File, off, n int64) bool {
+	return unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED) == nil
 }
 
 // writeBack starts writing a range to the disk.

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/glmconv/glmconv/internal/bench/limits"
 )
@@ -47,16 +46,11 @@ func (f *figure) pairs(runs int, value, limit func() (float64, error)) error {
 			break
 		}
 	}
-	f.Value, f.LimitRate = middle(v), middle(l)
+	f.Value, f.LimitRate = limits.MedianOf(v), limits.MedianOf(l)
 	if len(q) > 0 {
-		f.Ratio = middle(q)
+		f.Ratio = limits.MedianOf(q)
 	}
 	return nil
-}
-
-func middle(v []float64) float64 {
-	slices.Sort(v)
-	return v[len(v)/2]
 }
 
 // compare fills in how much slower plain Go is.

@@ -45,12 +45,10 @@ func Compute(threads int) (out Limits) {
 func Peak(name string, threads, turns int) float64 {
 	for _, l := range loops() {
 		if l.name == name {
-			return Timed(func() float64 {
-				return onAll(threads, func(int) float64 {
-					l.run(turns)
-					return float64(turns) * float64(l.macs)
-				})
-			})
+			return turn(threads, func(int) float64 {
+				l.run(turns)
+				return float64(turns) * float64(l.macs)
+			})()
 		}
 	}
 	return 0

@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 // The names of what Disk measures.
@@ -48,13 +50,24 @@ func Disk(dir string, size int64) (out Limits, err error) {
 	add(WriteFlush, 1, func() error { return WriteFile(name, size, buf) })
 	add(Rewrite, 3, func() error { return WriteFile(name, size, buf) })
 	add(ReadCached, 3, func() error { return ReadFile(name, buf) })
-	if err == nil && forget(name) {
+	if err == nil && Forget(name) {
 		add(ReadCold, 3, func() error {
-			forget(name)
+			Forget(name)
 			return ReadFile(name, buf)
 		})
 	}
 	return out, err
+}
+
+// Forget asks the system to drop a file's pages from its cache and returns
+// whether it can be asked.
+func Forget(name string) bool {
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	return fsx.DontNeed(f, 0, 0)
 }
 
 // WriteFile writes size bytes over a file, buf at a time, and flushes it.

@@ -41,8 +41,19 @@ func Median(n int, fn func() (float64, error)) (float64, error) {
 		}
 		v[i] = x
 	}
+	return MedianOf(v), nil
+}
+
+// MedianOf is the middle value, the mean of the two in the middle for an even
+// number, 0 for none.
+func MedianOf(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	v = slices.Clone(v)
 	slices.Sort(v)
-	return v[len(v)/2], nil
+	n := len(v)
+	return (v[(n-1)/2] + v[n/2]) / 2
 }
 
 // Timed returns units per nanosecond (10^9 a second) of fn, which says how many
@@ -55,9 +66,8 @@ func Timed(fn func() float64) float64 {
 
 // measure is the median rate of fn, which each of the threads runs.
 func measure(name, unit string, threads int, fn func(thread int) float64) Limit {
-	r, _ := Median(runs, func() (float64, error) {
-		return Timed(func() float64 { return onAll(threads, fn) }), nil
-	})
+	once := turn(threads, fn)
+	r, _ := Median(runs, func() (float64, error) { return once(), nil })
 	return Limit{name, unit, threads, r}
 }
 

@@ -16,14 +16,8 @@ const memoryBytes = 512 << 20
 // and reading two bytes for each byte written past the caches, which is what
 // quantising does (the rate is that of the source).
 func Memory(threads int) Limits {
-	n := 2 * memoryBytes / threads &^ 1023
-	src, dst := make([][]byte, threads), make([][]byte, threads)
-	for t := range threads {
-		src[t], dst[t] = make([]byte, n), make([]byte, n)
-		for i := 0; i < n; i += 4096 { // paged in, and not the page of zeros
-			src[t][i], dst[t][i] = byte(i>>12), 1
-		}
-	}
+	src, dst := pages(threads, 2*memoryBytes/threads), pages(threads, 2*memoryBytes/threads)
+	n := len(src[0])
 	return Limits{
 		measure(MemoryCopy, "GB/s", threads, func(t int) float64 { return float64(copy(dst[t], src[t])) }),
 		measure(MemoryRead, "GB/s", threads, func(t int) float64 {
@@ -38,25 +32,40 @@ func Memory(threads int) Limits {
 }
 
 // NewReader returns a function that reads 1 GiB on a number of threads once and
-// returns GB/s. It is for measurements that take turns with what they are
-// compared with.
+// returns GB/s; NewStreamer one that also writes a byte for every two. They are
+// for measurements that take turns with what they are compared with.
 func NewReader(threads int) func() float64 {
-	n := 2 * memoryBytes / threads &^ 1023
-	src := make([][]byte, threads)
-	for t := range src {
-		src[t] = make([]byte, n)
-		for i := 0; i < n; i += 4096 {
-			src[t][i] = byte(i>>12) | 1
+	src := pages(threads, 2*memoryBytes/threads)
+	return turn(threads, func(t int) float64 {
+		sink(read(src[t]))
+		return float64(len(src[t]))
+	})
+}
+
+// NewStreamer is described at NewReader.
+func NewStreamer(threads int) func() float64 {
+	src, dst := pages(threads, 2*memoryBytes/threads), pages(threads, memoryBytes/threads)
+	return turn(threads, func(t int) float64 {
+		stream(dst[t], src[t])
+		return float64(len(src[t]))
+	})
+}
+
+// turn returns a function that runs fn once on each thread and returns the rate.
+func turn(threads int, fn func(thread int) float64) func() float64 {
+	return func() float64 { return Timed(func() float64 { return onAll(threads, fn) }) }
+}
+
+// pages is memory for every thread: paged in, and not the page of zeros.
+func pages(threads, n int) [][]byte {
+	out := make([][]byte, threads)
+	for t := range out {
+		out[t] = make([]byte, n&^1023)
+		for i := 0; i < len(out[t]); i += 4096 {
+			out[t][i] = byte(i>>12) | 1
 		}
 	}
-	return func() float64 {
-		return Timed(func() float64 {
-			return onAll(threads, func(t int) float64 {
-				sink(read(src[t]))
-				return float64(n)
-			})
-		})
-	}
+	return out
 }
 
 //go:noinline

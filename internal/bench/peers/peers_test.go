@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/glmconv/glmconv/internal/bench/limits"
 	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/internal/synth"
 )
@@ -93,7 +94,7 @@ func TestRatioIsOfPairs(t *testing.T) {
 	r.Lower = false
 	assert.InDelta(t, 0.1, r.Ratio(), 1e-9)
 	assert.Zero(t, (&Row{}).Ratio())
-	assert.InDelta(t, 2.5, median([]float64{4, 1, 3, 2}), 1e-9)
+	assert.InDelta(t, 2.5, limits.MedianOf([]float64{4, 1, 3, 2}), 1e-9)
 }
 
 // fake is a task whose peer fails from the n-th pair on.

@@ -7,7 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
+
+	"github.com/glmconv/glmconv/internal/bench/limits"
 )
 
 // Row is one figure of both sides; Ours[i] and Theirs[i] are a pair.
@@ -37,19 +38,7 @@ func (r *Row) Ratio() float64 {
 			q[i] = r.Theirs[i] / r.Ours[i]
 		}
 	}
-	return median(q)
-}
-
-// median is the middle value, the mean of the two in the middle for an even
-// number, 0 for none.
-func median(v []float64) float64 {
-	if len(v) == 0 {
-		return 0
-	}
-	v = slices.Clone(v)
-	slices.Sort(v)
-	n := len(v)
-	return (v[(n-1)/2] + v[n/2]) / 2
+	return limits.MedianOf(q)
 }
 
 // Results are all rows of a run, and where they were taken.
@@ -121,7 +110,7 @@ func (r *Results) table(w io.Writer) (err error) {
 			p("| %s | %s | %s | | | not run: %s | %s | 0 |\n", x.Figure, x.Peer, x.Unit, x.Problem, target)
 			continue
 		}
-		p("| %s | %s | %s | %.4g | %.4g | %s | %s | %d |\n", x.Figure, x.Peer, x.Unit, median(x.Ours), median(x.Theirs), ratio, target, len(x.Ours))
+		p("| %s | %s | %s | %.4g | %.4g | %s | %s | %d |\n", x.Figure, x.Peer, x.Unit, limits.MedianOf(x.Ours), limits.MedianOf(x.Theirs), ratio, target, len(x.Ours))
 	}
 	return err
 }

@@ -52,13 +52,3 @@ func TestMeasure(t *testing.T) {
 	assert.Equal(t, 10*time.Millisecond, floor{read: 1e6, stream: 2e6, hash: 3e6, write: 4e6}.total())
 	assert.Equal(t, 4*time.Millisecond, floor{read: 1e6, stream: 2e6, hash: 3e6, write: 4e6, both: 4e6}.total())
 }
-
-func TestNarrow(t *testing.T) {
-	src, dst := make([]byte, 256), make([]byte, 128)
-	for i := range src {
-		src[i] = byte(i)
-	}
-	narrow(dst, src)
-	assert.Equal(t, []byte{0 + 8, 1 + 9, 2 + 10}, dst[:3])
-	narrow(nil, nil)
-}

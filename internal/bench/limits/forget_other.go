@@ -1,5 +1,0 @@
-//go:build !linux
-
-package limits
-
-func forget(string) bool { return false }
