@@ -32,8 +32,9 @@ func Memory(threads int) Limits {
 }
 
 // NewReader returns a function that reads 1 GiB on a number of threads once and
-// returns GB/s; NewStreamer one that also writes a byte for every two. They are
-// for measurements that take turns with what they are compared with.
+// returns GB/s; NewStreamer one that passes over a buffer of the given size and
+// writes half as much. They are for measurements that take turns with what they
+// are compared with.
 func NewReader(threads int) func() float64 {
 	src := pages(threads, 2*memoryBytes/threads)
 	return turn(threads, func(t int) float64 {
@@ -43,8 +44,8 @@ func NewReader(threads int) func() float64 {
 }
 
 // NewStreamer is described at NewReader.
-func NewStreamer(threads int) func() float64 {
-	src, dst := pages(threads, 2*memoryBytes/threads), pages(threads, memoryBytes/threads)
+func NewStreamer(threads, size int) func() float64 {
+	src, dst := pages(threads, size/threads), pages(threads, size/2/threads)
 	return turn(threads, func(t int) float64 {
 		stream(dst[t], src[t])
 		return float64(len(src[t]))

@@ -33,6 +33,10 @@ func (f floor) total() time.Duration {
 // piece is the size of a read, of a hashed run and of a write.
 const piece = 1 << 20
 
+// streamed is beyond the cores' share of the caches, and small beside the memory
+// limit that a conversion sets for this process.
+const streamed = 128 << 20
+
 // bench is what the measurements of one run share.
 type bench struct {
 	dir     string
@@ -44,7 +48,7 @@ type bench struct {
 
 func newBench(dir string, cold bool) *bench {
 	b := &bench{dir: dir, cold: cold, threads: runtime.GOMAXPROCS(0)}
-	b.stream = limits.NewStreamer(b.threads)
+	b.stream = limits.NewStreamer(b.threads, streamed)
 	for range b.threads {
 		b.in, b.out = append(b.in, noise()), append(b.out, noise())
 	}
