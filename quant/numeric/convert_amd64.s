@@ -11,7 +11,7 @@ TEXT ·absMaxBitsAVX2(SB), NOSPLIT, $0-20
 	MOVQ    n+8(FP), CX
 	VPXOR   Y0, Y0, Y0
 	VPXOR   Y1, Y1, Y1
-	VMOVUPS lanes7fffffff<>+0(SB), Y2
+	VMOVUPS lanes8x7fffffff<>+0(SB), Y2
 
 loop:
 	VPAND        (AX), Y2, Y3
@@ -33,15 +33,15 @@ loop:
 	MOVL         AX, ret+16(FP)
 	RET
 
-DATA lanes7fffffff<>+0(SB)/4, $0x7fffffff
-DATA lanes7fffffff<>+4(SB)/4, $0x7fffffff
-DATA lanes7fffffff<>+8(SB)/4, $0x7fffffff
-DATA lanes7fffffff<>+12(SB)/4, $0x7fffffff
-DATA lanes7fffffff<>+16(SB)/4, $0x7fffffff
-DATA lanes7fffffff<>+20(SB)/4, $0x7fffffff
-DATA lanes7fffffff<>+24(SB)/4, $0x7fffffff
-DATA lanes7fffffff<>+28(SB)/4, $0x7fffffff
-GLOBL lanes7fffffff<>(SB), RODATA|NOPTR, $32
+DATA lanes8x7fffffff<>+0(SB)/4, $0x7fffffff
+DATA lanes8x7fffffff<>+4(SB)/4, $0x7fffffff
+DATA lanes8x7fffffff<>+8(SB)/4, $0x7fffffff
+DATA lanes8x7fffffff<>+12(SB)/4, $0x7fffffff
+DATA lanes8x7fffffff<>+16(SB)/4, $0x7fffffff
+DATA lanes8x7fffffff<>+20(SB)/4, $0x7fffffff
+DATA lanes8x7fffffff<>+24(SB)/4, $0x7fffffff
+DATA lanes8x7fffffff<>+28(SB)/4, $0x7fffffff
+GLOBL lanes8x7fffffff<>(SB), RODATA|NOPTR, $32
 
 // func decodeBF16AVX2(dst *float32, src *byte, n int)
 // Requires: AVX, AVX2
@@ -86,31 +86,31 @@ loop:
 	VMULPS       Y0, Y9, Y10
 	VMAXPS       Y2, Y10, Y10
 	VMINPS       Y3, Y10, Y10
-	VADDPS       lanes4b400000<>+0(SB), Y10, Y10
-	VSUBPS       lanes4b400000<>+0(SB), Y10, Y11
-	VPSUBD       lanes4b400000<>+0(SB), Y10, Y10
+	VADDPS       lanes8x4b400000<>+0(SB), Y10, Y10
+	VSUBPS       lanes8x4b400000<>+0(SB), Y10, Y11
+	VPSUBD       lanes8x4b400000<>+0(SB), Y10, Y10
 	VMULPS       Y1, Y11, Y11
 	VSUBPS       Y9, Y11, Y11
 	VMULPS       Y9, Y9, Y9
 	VADDPS       Y9, Y4, Y4
 	VMULPS       Y11, Y11, Y9
 	VADDPS       Y9, Y6, Y6
-	VPAND        lanes7fffffff<>+0(SB), Y11, Y11
+	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
 	VPMAXUD      Y11, Y8, Y8
 	VMOVUPS      32(CX), Y9
 	VMULPS       Y0, Y9, Y11
 	VMAXPS       Y2, Y11, Y11
 	VMINPS       Y3, Y11, Y11
-	VADDPS       lanes4b400000<>+0(SB), Y11, Y11
-	VSUBPS       lanes4b400000<>+0(SB), Y11, Y12
-	VPSUBD       lanes4b400000<>+0(SB), Y11, Y11
+	VADDPS       lanes8x4b400000<>+0(SB), Y11, Y11
+	VSUBPS       lanes8x4b400000<>+0(SB), Y11, Y12
+	VPSUBD       lanes8x4b400000<>+0(SB), Y11, Y11
 	VMULPS       Y1, Y12, Y12
 	VSUBPS       Y9, Y12, Y12
 	VMULPS       Y9, Y9, Y9
 	VADDPS       Y9, Y5, Y5
 	VMULPS       Y12, Y12, Y9
 	VADDPS       Y9, Y7, Y7
-	VPAND        lanes7fffffff<>+0(SB), Y12, Y12
+	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
 	VPMAXUD      Y12, Y8, Y8
 	VPACKSSDW    Y11, Y10, Y9
 	VPERMQ       $0xd8, Y9, Y9
@@ -129,15 +129,15 @@ loop:
 	VZEROUPPER
 	RET
 
-DATA lanes4b400000<>+0(SB)/4, $0x4b400000
-DATA lanes4b400000<>+4(SB)/4, $0x4b400000
-DATA lanes4b400000<>+8(SB)/4, $0x4b400000
-DATA lanes4b400000<>+12(SB)/4, $0x4b400000
-DATA lanes4b400000<>+16(SB)/4, $0x4b400000
-DATA lanes4b400000<>+20(SB)/4, $0x4b400000
-DATA lanes4b400000<>+24(SB)/4, $0x4b400000
-DATA lanes4b400000<>+28(SB)/4, $0x4b400000
-GLOBL lanes4b400000<>(SB), RODATA|NOPTR, $32
+DATA lanes8x4b400000<>+0(SB)/4, $0x4b400000
+DATA lanes8x4b400000<>+4(SB)/4, $0x4b400000
+DATA lanes8x4b400000<>+8(SB)/4, $0x4b400000
+DATA lanes8x4b400000<>+12(SB)/4, $0x4b400000
+DATA lanes8x4b400000<>+16(SB)/4, $0x4b400000
+DATA lanes8x4b400000<>+20(SB)/4, $0x4b400000
+DATA lanes8x4b400000<>+24(SB)/4, $0x4b400000
+DATA lanes8x4b400000<>+28(SB)/4, $0x4b400000
+GLOBL lanes8x4b400000<>(SB), RODATA|NOPTR, $32
 
 // func encodeE4M3ReciprocalAVX2(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
 // Requires: AVX, AVX2
@@ -157,18 +157,18 @@ TEXT ·encodeE4M3ReciprocalAVX2(SB), NOSPLIT, $0-48
 loop:
 	VMOVUPS      (CX), Y7
 	VMULPS       Y0, Y7, Y8
-	VPAND        lanes80000000<>+0(SB), Y8, Y9
-	VPAND        lanes7fffffff<>+0(SB), Y8, Y8
-	VPMINUD      lanes43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes7f800000<>+0(SB), Y8, Y10
-	VPADDD       lanes0a000000<>+0(SB), Y10, Y10
-	VPMAXUD      lanes46800000<>+0(SB), Y10, Y10
+	VPAND        lanes8x80000000<>+0(SB), Y8, Y9
+	VPAND        lanes8x7fffffff<>+0(SB), Y8, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y10
+	VPADDD       lanes8x0a000000<>+0(SB), Y10, Y10
+	VPMAXUD      lanes8x46800000<>+0(SB), Y10, Y10
 	VADDPS       Y10, Y8, Y8
 	VSUBPS       Y10, Y8, Y11
 	VPSUBD       Y10, Y8, Y8
 	VPSRLD       $0x14, Y10, Y10
 	VPADDD       Y10, Y8, Y8
-	VPSUBD       lanes00000468<>+0(SB), Y8, Y8
+	VPSUBD       lanes8x00000468<>+0(SB), Y8, Y8
 	VPOR         Y9, Y11, Y11
 	VPSRLD       $0x18, Y9, Y9
 	VPOR         Y9, Y8, Y8
@@ -178,22 +178,22 @@ loop:
 	VADDPS       Y7, Y2, Y2
 	VMULPS       Y11, Y11, Y7
 	VADDPS       Y7, Y4, Y4
-	VPAND        lanes7fffffff<>+0(SB), Y11, Y11
+	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
 	VPMAXUD      Y11, Y6, Y6
 	VMOVUPS      32(CX), Y7
 	VMULPS       Y0, Y7, Y9
-	VPAND        lanes80000000<>+0(SB), Y9, Y10
-	VPAND        lanes7fffffff<>+0(SB), Y9, Y9
-	VPMINUD      lanes43e00000<>+0(SB), Y9, Y9
-	VPAND        lanes7f800000<>+0(SB), Y9, Y11
-	VPADDD       lanes0a000000<>+0(SB), Y11, Y11
-	VPMAXUD      lanes46800000<>+0(SB), Y11, Y11
+	VPAND        lanes8x80000000<>+0(SB), Y9, Y10
+	VPAND        lanes8x7fffffff<>+0(SB), Y9, Y9
+	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y11
+	VPADDD       lanes8x0a000000<>+0(SB), Y11, Y11
+	VPMAXUD      lanes8x46800000<>+0(SB), Y11, Y11
 	VADDPS       Y11, Y9, Y9
 	VSUBPS       Y11, Y9, Y12
 	VPSUBD       Y11, Y9, Y9
 	VPSRLD       $0x14, Y11, Y11
 	VPADDD       Y11, Y9, Y9
-	VPSUBD       lanes00000468<>+0(SB), Y9, Y9
+	VPSUBD       lanes8x00000468<>+0(SB), Y9, Y9
 	VPOR         Y10, Y12, Y12
 	VPSRLD       $0x18, Y10, Y10
 	VPOR         Y10, Y9, Y9
@@ -203,7 +203,7 @@ loop:
 	VADDPS       Y7, Y3, Y3
 	VMULPS       Y12, Y12, Y7
 	VADDPS       Y7, Y5, Y5
-	VPAND        lanes7fffffff<>+0(SB), Y12, Y12
+	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
 	VPMAXUD      Y12, Y6, Y6
 	VPACKUSDW    Y9, Y8, Y7
 	VPERMQ       $0xd8, Y7, Y7
@@ -222,65 +222,65 @@ loop:
 	VZEROUPPER
 	RET
 
-DATA lanes80000000<>+0(SB)/4, $0x80000000
-DATA lanes80000000<>+4(SB)/4, $0x80000000
-DATA lanes80000000<>+8(SB)/4, $0x80000000
-DATA lanes80000000<>+12(SB)/4, $0x80000000
-DATA lanes80000000<>+16(SB)/4, $0x80000000
-DATA lanes80000000<>+20(SB)/4, $0x80000000
-DATA lanes80000000<>+24(SB)/4, $0x80000000
-DATA lanes80000000<>+28(SB)/4, $0x80000000
-GLOBL lanes80000000<>(SB), RODATA|NOPTR, $32
+DATA lanes8x80000000<>+0(SB)/4, $0x80000000
+DATA lanes8x80000000<>+4(SB)/4, $0x80000000
+DATA lanes8x80000000<>+8(SB)/4, $0x80000000
+DATA lanes8x80000000<>+12(SB)/4, $0x80000000
+DATA lanes8x80000000<>+16(SB)/4, $0x80000000
+DATA lanes8x80000000<>+20(SB)/4, $0x80000000
+DATA lanes8x80000000<>+24(SB)/4, $0x80000000
+DATA lanes8x80000000<>+28(SB)/4, $0x80000000
+GLOBL lanes8x80000000<>(SB), RODATA|NOPTR, $32
 
-DATA lanes43e00000<>+0(SB)/4, $0x43e00000
-DATA lanes43e00000<>+4(SB)/4, $0x43e00000
-DATA lanes43e00000<>+8(SB)/4, $0x43e00000
-DATA lanes43e00000<>+12(SB)/4, $0x43e00000
-DATA lanes43e00000<>+16(SB)/4, $0x43e00000
-DATA lanes43e00000<>+20(SB)/4, $0x43e00000
-DATA lanes43e00000<>+24(SB)/4, $0x43e00000
-DATA lanes43e00000<>+28(SB)/4, $0x43e00000
-GLOBL lanes43e00000<>(SB), RODATA|NOPTR, $32
+DATA lanes8x43e00000<>+0(SB)/4, $0x43e00000
+DATA lanes8x43e00000<>+4(SB)/4, $0x43e00000
+DATA lanes8x43e00000<>+8(SB)/4, $0x43e00000
+DATA lanes8x43e00000<>+12(SB)/4, $0x43e00000
+DATA lanes8x43e00000<>+16(SB)/4, $0x43e00000
+DATA lanes8x43e00000<>+20(SB)/4, $0x43e00000
+DATA lanes8x43e00000<>+24(SB)/4, $0x43e00000
+DATA lanes8x43e00000<>+28(SB)/4, $0x43e00000
+GLOBL lanes8x43e00000<>(SB), RODATA|NOPTR, $32
 
-DATA lanes7f800000<>+0(SB)/4, $0x7f800000
-DATA lanes7f800000<>+4(SB)/4, $0x7f800000
-DATA lanes7f800000<>+8(SB)/4, $0x7f800000
-DATA lanes7f800000<>+12(SB)/4, $0x7f800000
-DATA lanes7f800000<>+16(SB)/4, $0x7f800000
-DATA lanes7f800000<>+20(SB)/4, $0x7f800000
-DATA lanes7f800000<>+24(SB)/4, $0x7f800000
-DATA lanes7f800000<>+28(SB)/4, $0x7f800000
-GLOBL lanes7f800000<>(SB), RODATA|NOPTR, $32
+DATA lanes8x7f800000<>+0(SB)/4, $0x7f800000
+DATA lanes8x7f800000<>+4(SB)/4, $0x7f800000
+DATA lanes8x7f800000<>+8(SB)/4, $0x7f800000
+DATA lanes8x7f800000<>+12(SB)/4, $0x7f800000
+DATA lanes8x7f800000<>+16(SB)/4, $0x7f800000
+DATA lanes8x7f800000<>+20(SB)/4, $0x7f800000
+DATA lanes8x7f800000<>+24(SB)/4, $0x7f800000
+DATA lanes8x7f800000<>+28(SB)/4, $0x7f800000
+GLOBL lanes8x7f800000<>(SB), RODATA|NOPTR, $32
 
-DATA lanes0a000000<>+0(SB)/4, $0x0a000000
-DATA lanes0a000000<>+4(SB)/4, $0x0a000000
-DATA lanes0a000000<>+8(SB)/4, $0x0a000000
-DATA lanes0a000000<>+12(SB)/4, $0x0a000000
-DATA lanes0a000000<>+16(SB)/4, $0x0a000000
-DATA lanes0a000000<>+20(SB)/4, $0x0a000000
-DATA lanes0a000000<>+24(SB)/4, $0x0a000000
-DATA lanes0a000000<>+28(SB)/4, $0x0a000000
-GLOBL lanes0a000000<>(SB), RODATA|NOPTR, $32
+DATA lanes8x0a000000<>+0(SB)/4, $0x0a000000
+DATA lanes8x0a000000<>+4(SB)/4, $0x0a000000
+DATA lanes8x0a000000<>+8(SB)/4, $0x0a000000
+DATA lanes8x0a000000<>+12(SB)/4, $0x0a000000
+DATA lanes8x0a000000<>+16(SB)/4, $0x0a000000
+DATA lanes8x0a000000<>+20(SB)/4, $0x0a000000
+DATA lanes8x0a000000<>+24(SB)/4, $0x0a000000
+DATA lanes8x0a000000<>+28(SB)/4, $0x0a000000
+GLOBL lanes8x0a000000<>(SB), RODATA|NOPTR, $32
 
-DATA lanes46800000<>+0(SB)/4, $0x46800000
-DATA lanes46800000<>+4(SB)/4, $0x46800000
-DATA lanes46800000<>+8(SB)/4, $0x46800000
-DATA lanes46800000<>+12(SB)/4, $0x46800000
-DATA lanes46800000<>+16(SB)/4, $0x46800000
-DATA lanes46800000<>+20(SB)/4, $0x46800000
-DATA lanes46800000<>+24(SB)/4, $0x46800000
-DATA lanes46800000<>+28(SB)/4, $0x46800000
-GLOBL lanes46800000<>(SB), RODATA|NOPTR, $32
+DATA lanes8x46800000<>+0(SB)/4, $0x46800000
+DATA lanes8x46800000<>+4(SB)/4, $0x46800000
+DATA lanes8x46800000<>+8(SB)/4, $0x46800000
+DATA lanes8x46800000<>+12(SB)/4, $0x46800000
+DATA lanes8x46800000<>+16(SB)/4, $0x46800000
+DATA lanes8x46800000<>+20(SB)/4, $0x46800000
+DATA lanes8x46800000<>+24(SB)/4, $0x46800000
+DATA lanes8x46800000<>+28(SB)/4, $0x46800000
+GLOBL lanes8x46800000<>(SB), RODATA|NOPTR, $32
 
-DATA lanes00000468<>+0(SB)/4, $0x00000468
-DATA lanes00000468<>+4(SB)/4, $0x00000468
-DATA lanes00000468<>+8(SB)/4, $0x00000468
-DATA lanes00000468<>+12(SB)/4, $0x00000468
-DATA lanes00000468<>+16(SB)/4, $0x00000468
-DATA lanes00000468<>+20(SB)/4, $0x00000468
-DATA lanes00000468<>+24(SB)/4, $0x00000468
-DATA lanes00000468<>+28(SB)/4, $0x00000468
-GLOBL lanes00000468<>(SB), RODATA|NOPTR, $32
+DATA lanes8x00000468<>+0(SB)/4, $0x00000468
+DATA lanes8x00000468<>+4(SB)/4, $0x00000468
+DATA lanes8x00000468<>+8(SB)/4, $0x00000468
+DATA lanes8x00000468<>+12(SB)/4, $0x00000468
+DATA lanes8x00000468<>+16(SB)/4, $0x00000468
+DATA lanes8x00000468<>+20(SB)/4, $0x00000468
+DATA lanes8x00000468<>+24(SB)/4, $0x00000468
+DATA lanes8x00000468<>+28(SB)/4, $0x00000468
+GLOBL lanes8x00000468<>(SB), RODATA|NOPTR, $32
 
 // func encodeIntQuotientAVX2(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
 // Requires: AVX, AVX2
@@ -304,31 +304,31 @@ loop:
 	VDIVPS       Y0, Y9, Y10
 	VMAXPS       Y2, Y10, Y10
 	VMINPS       Y3, Y10, Y10
-	VADDPS       lanes4b400000<>+0(SB), Y10, Y10
-	VSUBPS       lanes4b400000<>+0(SB), Y10, Y11
-	VPSUBD       lanes4b400000<>+0(SB), Y10, Y10
+	VADDPS       lanes8x4b400000<>+0(SB), Y10, Y10
+	VSUBPS       lanes8x4b400000<>+0(SB), Y10, Y11
+	VPSUBD       lanes8x4b400000<>+0(SB), Y10, Y10
 	VMULPS       Y1, Y11, Y11
 	VSUBPS       Y9, Y11, Y11
 	VMULPS       Y9, Y9, Y9
 	VADDPS       Y9, Y4, Y4
 	VMULPS       Y11, Y11, Y9
 	VADDPS       Y9, Y6, Y6
-	VPAND        lanes7fffffff<>+0(SB), Y11, Y11
+	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
 	VPMAXUD      Y11, Y8, Y8
 	VMOVUPS      32(CX), Y9
 	VDIVPS       Y0, Y9, Y11
 	VMAXPS       Y2, Y11, Y11
 	VMINPS       Y3, Y11, Y11
-	VADDPS       lanes4b400000<>+0(SB), Y11, Y11
-	VSUBPS       lanes4b400000<>+0(SB), Y11, Y12
-	VPSUBD       lanes4b400000<>+0(SB), Y11, Y11
+	VADDPS       lanes8x4b400000<>+0(SB), Y11, Y11
+	VSUBPS       lanes8x4b400000<>+0(SB), Y11, Y12
+	VPSUBD       lanes8x4b400000<>+0(SB), Y11, Y11
 	VMULPS       Y1, Y12, Y12
 	VSUBPS       Y9, Y12, Y12
 	VMULPS       Y9, Y9, Y9
 	VADDPS       Y9, Y5, Y5
 	VMULPS       Y12, Y12, Y9
 	VADDPS       Y9, Y7, Y7
-	VPAND        lanes7fffffff<>+0(SB), Y12, Y12
+	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
 	VPMAXUD      Y12, Y8, Y8
 	VPACKSSDW    Y11, Y10, Y9
 	VPERMQ       $0xd8, Y9, Y9
@@ -365,18 +365,18 @@ TEXT ·encodeE4M3QuotientAVX2(SB), NOSPLIT, $0-48
 loop:
 	VMOVUPS      (CX), Y7
 	VDIVPS       Y0, Y7, Y8
-	VPAND        lanes80000000<>+0(SB), Y8, Y9
-	VPAND        lanes7fffffff<>+0(SB), Y8, Y8
-	VPMINUD      lanes43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes7f800000<>+0(SB), Y8, Y10
-	VPADDD       lanes0a000000<>+0(SB), Y10, Y10
-	VPMAXUD      lanes46800000<>+0(SB), Y10, Y10
+	VPAND        lanes8x80000000<>+0(SB), Y8, Y9
+	VPAND        lanes8x7fffffff<>+0(SB), Y8, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y10
+	VPADDD       lanes8x0a000000<>+0(SB), Y10, Y10
+	VPMAXUD      lanes8x46800000<>+0(SB), Y10, Y10
 	VADDPS       Y10, Y8, Y8
 	VSUBPS       Y10, Y8, Y11
 	VPSUBD       Y10, Y8, Y8
 	VPSRLD       $0x14, Y10, Y10
 	VPADDD       Y10, Y8, Y8
-	VPSUBD       lanes00000468<>+0(SB), Y8, Y8
+	VPSUBD       lanes8x00000468<>+0(SB), Y8, Y8
 	VPOR         Y9, Y11, Y11
 	VPSRLD       $0x18, Y9, Y9
 	VPOR         Y9, Y8, Y8
@@ -386,22 +386,22 @@ loop:
 	VADDPS       Y7, Y2, Y2
 	VMULPS       Y11, Y11, Y7
 	VADDPS       Y7, Y4, Y4
-	VPAND        lanes7fffffff<>+0(SB), Y11, Y11
+	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
 	VPMAXUD      Y11, Y6, Y6
 	VMOVUPS      32(CX), Y7
 	VDIVPS       Y0, Y7, Y9
-	VPAND        lanes80000000<>+0(SB), Y9, Y10
-	VPAND        lanes7fffffff<>+0(SB), Y9, Y9
-	VPMINUD      lanes43e00000<>+0(SB), Y9, Y9
-	VPAND        lanes7f800000<>+0(SB), Y9, Y11
-	VPADDD       lanes0a000000<>+0(SB), Y11, Y11
-	VPMAXUD      lanes46800000<>+0(SB), Y11, Y11
+	VPAND        lanes8x80000000<>+0(SB), Y9, Y10
+	VPAND        lanes8x7fffffff<>+0(SB), Y9, Y9
+	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y11
+	VPADDD       lanes8x0a000000<>+0(SB), Y11, Y11
+	VPMAXUD      lanes8x46800000<>+0(SB), Y11, Y11
 	VADDPS       Y11, Y9, Y9
 	VSUBPS       Y11, Y9, Y12
 	VPSUBD       Y11, Y9, Y9
 	VPSRLD       $0x14, Y11, Y11
 	VPADDD       Y11, Y9, Y9
-	VPSUBD       lanes00000468<>+0(SB), Y9, Y9
+	VPSUBD       lanes8x00000468<>+0(SB), Y9, Y9
 	VPOR         Y10, Y12, Y12
 	VPSRLD       $0x18, Y10, Y10
 	VPOR         Y10, Y9, Y9
@@ -411,7 +411,7 @@ loop:
 	VADDPS       Y7, Y3, Y3
 	VMULPS       Y12, Y12, Y7
 	VADDPS       Y7, Y5, Y5
-	VPAND        lanes7fffffff<>+0(SB), Y12, Y12
+	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
 	VPMAXUD      Y12, Y6, Y6
 	VPACKUSDW    Y9, Y8, Y7
 	VPERMQ       $0xd8, Y7, Y7
@@ -451,42 +451,42 @@ loop:
 	VMOVUPS      (CX), Y9
 	VDIVPS       Y0, Y9, Y10
 	VPSRLD       $0x10, Y10, Y11
-	VPAND        lanes00000001<>+0(SB), Y11, Y11
+	VPAND        lanes8x00000001<>+0(SB), Y11, Y11
 	VPADDD       Y11, Y10, Y10
-	VPADDD       lanes00007fff<>+0(SB), Y10, Y10
-	VPAND        lanesffff0000<>+0(SB), Y10, Y10
+	VPADDD       lanes8x00007fff<>+0(SB), Y10, Y10
+	VPAND        lanes8xffff0000<>+0(SB), Y10, Y10
 	VMAXPS       Y2, Y10, Y10
 	VMINPS       Y3, Y10, Y10
-	VADDPS       lanes4b400000<>+0(SB), Y10, Y10
-	VSUBPS       lanes4b400000<>+0(SB), Y10, Y11
-	VPSUBD       lanes4b400000<>+0(SB), Y10, Y10
+	VADDPS       lanes8x4b400000<>+0(SB), Y10, Y10
+	VSUBPS       lanes8x4b400000<>+0(SB), Y10, Y11
+	VPSUBD       lanes8x4b400000<>+0(SB), Y10, Y10
 	VMULPS       Y1, Y11, Y11
 	VSUBPS       Y9, Y11, Y11
 	VMULPS       Y9, Y9, Y9
 	VADDPS       Y9, Y4, Y4
 	VMULPS       Y11, Y11, Y9
 	VADDPS       Y9, Y6, Y6
-	VPAND        lanes7fffffff<>+0(SB), Y11, Y11
+	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
 	VPMAXUD      Y11, Y8, Y8
 	VMOVUPS      32(CX), Y9
 	VDIVPS       Y0, Y9, Y11
 	VPSRLD       $0x10, Y11, Y12
-	VPAND        lanes00000001<>+0(SB), Y12, Y12
+	VPAND        lanes8x00000001<>+0(SB), Y12, Y12
 	VPADDD       Y12, Y11, Y11
-	VPADDD       lanes00007fff<>+0(SB), Y11, Y11
-	VPAND        lanesffff0000<>+0(SB), Y11, Y11
+	VPADDD       lanes8x00007fff<>+0(SB), Y11, Y11
+	VPAND        lanes8xffff0000<>+0(SB), Y11, Y11
 	VMAXPS       Y2, Y11, Y11
 	VMINPS       Y3, Y11, Y11
-	VADDPS       lanes4b400000<>+0(SB), Y11, Y11
-	VSUBPS       lanes4b400000<>+0(SB), Y11, Y12
-	VPSUBD       lanes4b400000<>+0(SB), Y11, Y11
+	VADDPS       lanes8x4b400000<>+0(SB), Y11, Y11
+	VSUBPS       lanes8x4b400000<>+0(SB), Y11, Y12
+	VPSUBD       lanes8x4b400000<>+0(SB), Y11, Y11
 	VMULPS       Y1, Y12, Y12
 	VSUBPS       Y9, Y12, Y12
 	VMULPS       Y9, Y9, Y9
 	VADDPS       Y9, Y5, Y5
 	VMULPS       Y12, Y12, Y9
 	VADDPS       Y9, Y7, Y7
-	VPAND        lanes7fffffff<>+0(SB), Y12, Y12
+	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
 	VPMAXUD      Y12, Y8, Y8
 	VPACKSSDW    Y11, Y10, Y9
 	VPERMQ       $0xd8, Y9, Y9
@@ -505,35 +505,35 @@ loop:
 	VZEROUPPER
 	RET
 
-DATA lanes00000001<>+0(SB)/4, $0x00000001
-DATA lanes00000001<>+4(SB)/4, $0x00000001
-DATA lanes00000001<>+8(SB)/4, $0x00000001
-DATA lanes00000001<>+12(SB)/4, $0x00000001
-DATA lanes00000001<>+16(SB)/4, $0x00000001
-DATA lanes00000001<>+20(SB)/4, $0x00000001
-DATA lanes00000001<>+24(SB)/4, $0x00000001
-DATA lanes00000001<>+28(SB)/4, $0x00000001
-GLOBL lanes00000001<>(SB), RODATA|NOPTR, $32
+DATA lanes8x00000001<>+0(SB)/4, $0x00000001
+DATA lanes8x00000001<>+4(SB)/4, $0x00000001
+DATA lanes8x00000001<>+8(SB)/4, $0x00000001
+DATA lanes8x00000001<>+12(SB)/4, $0x00000001
+DATA lanes8x00000001<>+16(SB)/4, $0x00000001
+DATA lanes8x00000001<>+20(SB)/4, $0x00000001
+DATA lanes8x00000001<>+24(SB)/4, $0x00000001
+DATA lanes8x00000001<>+28(SB)/4, $0x00000001
+GLOBL lanes8x00000001<>(SB), RODATA|NOPTR, $32
 
-DATA lanes00007fff<>+0(SB)/4, $0x00007fff
-DATA lanes00007fff<>+4(SB)/4, $0x00007fff
-DATA lanes00007fff<>+8(SB)/4, $0x00007fff
-DATA lanes00007fff<>+12(SB)/4, $0x00007fff
-DATA lanes00007fff<>+16(SB)/4, $0x00007fff
-DATA lanes00007fff<>+20(SB)/4, $0x00007fff
-DATA lanes00007fff<>+24(SB)/4, $0x00007fff
-DATA lanes00007fff<>+28(SB)/4, $0x00007fff
-GLOBL lanes00007fff<>(SB), RODATA|NOPTR, $32
+DATA lanes8x00007fff<>+0(SB)/4, $0x00007fff
+DATA lanes8x00007fff<>+4(SB)/4, $0x00007fff
+DATA lanes8x00007fff<>+8(SB)/4, $0x00007fff
+DATA lanes8x00007fff<>+12(SB)/4, $0x00007fff
+DATA lanes8x00007fff<>+16(SB)/4, $0x00007fff
+DATA lanes8x00007fff<>+20(SB)/4, $0x00007fff
+DATA lanes8x00007fff<>+24(SB)/4, $0x00007fff
+DATA lanes8x00007fff<>+28(SB)/4, $0x00007fff
+GLOBL lanes8x00007fff<>(SB), RODATA|NOPTR, $32
 
-DATA lanesffff0000<>+0(SB)/4, $0xffff0000
-DATA lanesffff0000<>+4(SB)/4, $0xffff0000
-DATA lanesffff0000<>+8(SB)/4, $0xffff0000
-DATA lanesffff0000<>+12(SB)/4, $0xffff0000
-DATA lanesffff0000<>+16(SB)/4, $0xffff0000
-DATA lanesffff0000<>+20(SB)/4, $0xffff0000
-DATA lanesffff0000<>+24(SB)/4, $0xffff0000
-DATA lanesffff0000<>+28(SB)/4, $0xffff0000
-GLOBL lanesffff0000<>(SB), RODATA|NOPTR, $32
+DATA lanes8xffff0000<>+0(SB)/4, $0xffff0000
+DATA lanes8xffff0000<>+4(SB)/4, $0xffff0000
+DATA lanes8xffff0000<>+8(SB)/4, $0xffff0000
+DATA lanes8xffff0000<>+12(SB)/4, $0xffff0000
+DATA lanes8xffff0000<>+16(SB)/4, $0xffff0000
+DATA lanes8xffff0000<>+20(SB)/4, $0xffff0000
+DATA lanes8xffff0000<>+24(SB)/4, $0xffff0000
+DATA lanes8xffff0000<>+28(SB)/4, $0xffff0000
+GLOBL lanes8xffff0000<>(SB), RODATA|NOPTR, $32
 
 // func encodeE4M3BF16QuotientAVX2(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
 // Requires: AVX, AVX2
@@ -554,22 +554,22 @@ loop:
 	VMOVUPS      (CX), Y7
 	VDIVPS       Y0, Y7, Y8
 	VPSRLD       $0x10, Y8, Y9
-	VPAND        lanes00000001<>+0(SB), Y9, Y9
+	VPAND        lanes8x00000001<>+0(SB), Y9, Y9
 	VPADDD       Y9, Y8, Y8
-	VPADDD       lanes00007fff<>+0(SB), Y8, Y8
-	VPAND        lanesffff0000<>+0(SB), Y8, Y8
-	VPAND        lanes80000000<>+0(SB), Y8, Y9
-	VPAND        lanes7fffffff<>+0(SB), Y8, Y8
-	VPMINUD      lanes43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes7f800000<>+0(SB), Y8, Y10
-	VPADDD       lanes0a000000<>+0(SB), Y10, Y10
-	VPMAXUD      lanes46800000<>+0(SB), Y10, Y10
+	VPADDD       lanes8x00007fff<>+0(SB), Y8, Y8
+	VPAND        lanes8xffff0000<>+0(SB), Y8, Y8
+	VPAND        lanes8x80000000<>+0(SB), Y8, Y9
+	VPAND        lanes8x7fffffff<>+0(SB), Y8, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y10
+	VPADDD       lanes8x0a000000<>+0(SB), Y10, Y10
+	VPMAXUD      lanes8x46800000<>+0(SB), Y10, Y10
 	VADDPS       Y10, Y8, Y8
 	VSUBPS       Y10, Y8, Y11
 	VPSUBD       Y10, Y8, Y8
 	VPSRLD       $0x14, Y10, Y10
 	VPADDD       Y10, Y8, Y8
-	VPSUBD       lanes00000468<>+0(SB), Y8, Y8
+	VPSUBD       lanes8x00000468<>+0(SB), Y8, Y8
 	VPOR         Y9, Y11, Y11
 	VPSRLD       $0x18, Y9, Y9
 	VPOR         Y9, Y8, Y8
@@ -579,27 +579,27 @@ loop:
 	VADDPS       Y7, Y2, Y2
 	VMULPS       Y11, Y11, Y7
 	VADDPS       Y7, Y4, Y4
-	VPAND        lanes7fffffff<>+0(SB), Y11, Y11
+	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
 	VPMAXUD      Y11, Y6, Y6
 	VMOVUPS      32(CX), Y7
 	VDIVPS       Y0, Y7, Y9
 	VPSRLD       $0x10, Y9, Y10
-	VPAND        lanes00000001<>+0(SB), Y10, Y10
+	VPAND        lanes8x00000001<>+0(SB), Y10, Y10
 	VPADDD       Y10, Y9, Y9
-	VPADDD       lanes00007fff<>+0(SB), Y9, Y9
-	VPAND        lanesffff0000<>+0(SB), Y9, Y9
-	VPAND        lanes80000000<>+0(SB), Y9, Y10
-	VPAND        lanes7fffffff<>+0(SB), Y9, Y9
-	VPMINUD      lanes43e00000<>+0(SB), Y9, Y9
-	VPAND        lanes7f800000<>+0(SB), Y9, Y11
-	VPADDD       lanes0a000000<>+0(SB), Y11, Y11
-	VPMAXUD      lanes46800000<>+0(SB), Y11, Y11
+	VPADDD       lanes8x00007fff<>+0(SB), Y9, Y9
+	VPAND        lanes8xffff0000<>+0(SB), Y9, Y9
+	VPAND        lanes8x80000000<>+0(SB), Y9, Y10
+	VPAND        lanes8x7fffffff<>+0(SB), Y9, Y9
+	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y11
+	VPADDD       lanes8x0a000000<>+0(SB), Y11, Y11
+	VPMAXUD      lanes8x46800000<>+0(SB), Y11, Y11
 	VADDPS       Y11, Y9, Y9
 	VSUBPS       Y11, Y9, Y12
 	VPSUBD       Y11, Y9, Y9
 	VPSRLD       $0x14, Y11, Y11
 	VPADDD       Y11, Y9, Y9
-	VPSUBD       lanes00000468<>+0(SB), Y9, Y9
+	VPSUBD       lanes8x00000468<>+0(SB), Y9, Y9
 	VPOR         Y10, Y12, Y12
 	VPSRLD       $0x18, Y10, Y10
 	VPOR         Y10, Y9, Y9
@@ -609,7 +609,7 @@ loop:
 	VADDPS       Y7, Y3, Y3
 	VMULPS       Y12, Y12, Y7
 	VADDPS       Y7, Y5, Y5
-	VPAND        lanes7fffffff<>+0(SB), Y12, Y12
+	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
 	VPMAXUD      Y12, Y6, Y6
 	VPACKUSDW    Y9, Y8, Y7
 	VPERMQ       $0xd8, Y7, Y7
@@ -638,7 +638,7 @@ TEXT ·encodeIntF32AVX512(SB), NOSPLIT, $0-48
 	VBROADCASTSS s+28(FP), Z1
 	VBROADCASTSS lo+32(FP), Z2
 	VBROADCASTSS hi+36(FP), Z3
-	VMOVUPS      wide7fffffff<>+0(SB), Z4
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z4
 	MOVQ         out+40(FP), BX
 	VMOVSD       (BX), X5
 	VMOVSD       8(BX), X6
@@ -710,23 +710,23 @@ loop:
 	VZEROUPPER
 	RET
 
-DATA wide7fffffff<>+0(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+4(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+8(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+12(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+16(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+20(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+24(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+28(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+32(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+36(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+40(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+44(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+48(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+52(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+56(SB)/4, $0x7fffffff
-DATA wide7fffffff<>+60(SB)/4, $0x7fffffff
-GLOBL wide7fffffff<>(SB), RODATA|NOPTR, $64
+DATA lanes16x7fffffff<>+0(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+4(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+8(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+12(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+16(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+20(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+24(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+28(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+32(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+36(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+40(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+44(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+48(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+52(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+56(SB)/4, $0x7fffffff
+DATA lanes16x7fffffff<>+60(SB)/4, $0x7fffffff
+GLOBL lanes16x7fffffff<>(SB), RODATA|NOPTR, $64
 
 // func encodeE4M3F32AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
 // Requires: AVX, AVX2, AVX512F, AVX512VL, CMOV
@@ -736,15 +736,15 @@ TEXT ·encodeE4M3F32AVX512(SB), NOSPLIT, $0-48
 	MOVQ         n+16(FP), DX
 	VBROADCASTSS factor+24(FP), Z0
 	VBROADCASTSS s+28(FP), Z1
-	VMOVUPS      wide80000000<>+0(SB), Z2
-	VMOVUPS      wide7fffffff<>+0(SB), Z3
-	VMOVUPS      wide43e00000<>+0(SB), Z4
-	VMOVUPS      wide7f800000<>+0(SB), Z5
-	VMOVUPS      wide0a000000<>+0(SB), Z6
-	VMOVUPS      wide46800000<>+0(SB), Z7
-	VMOVUPS      wide00000468<>+0(SB), Z8
-	VMOVUPS      wide00000080<>+0(SB), Z9
-	VMOVUPS      wide7fffffff<>+0(SB), Z10
+	VMOVUPS      lanes16x80000000<>+0(SB), Z2
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z3
+	VMOVUPS      lanes16x43e00000<>+0(SB), Z4
+	VMOVUPS      lanes16x7f800000<>+0(SB), Z5
+	VMOVUPS      lanes16x0a000000<>+0(SB), Z6
+	VMOVUPS      lanes16x46800000<>+0(SB), Z7
+	VMOVUPS      lanes16x00000468<>+0(SB), Z8
+	VMOVUPS      lanes16x00000080<>+0(SB), Z9
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z10
 	MOVQ         out+40(FP), BX
 	VMOVSD       (BX), X11
 	VMOVSD       8(BX), X12
@@ -826,131 +826,131 @@ loop:
 	VZEROUPPER
 	RET
 
-DATA wide80000000<>+0(SB)/4, $0x80000000
-DATA wide80000000<>+4(SB)/4, $0x80000000
-DATA wide80000000<>+8(SB)/4, $0x80000000
-DATA wide80000000<>+12(SB)/4, $0x80000000
-DATA wide80000000<>+16(SB)/4, $0x80000000
-DATA wide80000000<>+20(SB)/4, $0x80000000
-DATA wide80000000<>+24(SB)/4, $0x80000000
-DATA wide80000000<>+28(SB)/4, $0x80000000
-DATA wide80000000<>+32(SB)/4, $0x80000000
-DATA wide80000000<>+36(SB)/4, $0x80000000
-DATA wide80000000<>+40(SB)/4, $0x80000000
-DATA wide80000000<>+44(SB)/4, $0x80000000
-DATA wide80000000<>+48(SB)/4, $0x80000000
-DATA wide80000000<>+52(SB)/4, $0x80000000
-DATA wide80000000<>+56(SB)/4, $0x80000000
-DATA wide80000000<>+60(SB)/4, $0x80000000
-GLOBL wide80000000<>(SB), RODATA|NOPTR, $64
+DATA lanes16x80000000<>+0(SB)/4, $0x80000000
+DATA lanes16x80000000<>+4(SB)/4, $0x80000000
+DATA lanes16x80000000<>+8(SB)/4, $0x80000000
+DATA lanes16x80000000<>+12(SB)/4, $0x80000000
+DATA lanes16x80000000<>+16(SB)/4, $0x80000000
+DATA lanes16x80000000<>+20(SB)/4, $0x80000000
+DATA lanes16x80000000<>+24(SB)/4, $0x80000000
+DATA lanes16x80000000<>+28(SB)/4, $0x80000000
+DATA lanes16x80000000<>+32(SB)/4, $0x80000000
+DATA lanes16x80000000<>+36(SB)/4, $0x80000000
+DATA lanes16x80000000<>+40(SB)/4, $0x80000000
+DATA lanes16x80000000<>+44(SB)/4, $0x80000000
+DATA lanes16x80000000<>+48(SB)/4, $0x80000000
+DATA lanes16x80000000<>+52(SB)/4, $0x80000000
+DATA lanes16x80000000<>+56(SB)/4, $0x80000000
+DATA lanes16x80000000<>+60(SB)/4, $0x80000000
+GLOBL lanes16x80000000<>(SB), RODATA|NOPTR, $64
 
-DATA wide43e00000<>+0(SB)/4, $0x43e00000
-DATA wide43e00000<>+4(SB)/4, $0x43e00000
-DATA wide43e00000<>+8(SB)/4, $0x43e00000
-DATA wide43e00000<>+12(SB)/4, $0x43e00000
-DATA wide43e00000<>+16(SB)/4, $0x43e00000
-DATA wide43e00000<>+20(SB)/4, $0x43e00000
-DATA wide43e00000<>+24(SB)/4, $0x43e00000
-DATA wide43e00000<>+28(SB)/4, $0x43e00000
-DATA wide43e00000<>+32(SB)/4, $0x43e00000
-DATA wide43e00000<>+36(SB)/4, $0x43e00000
-DATA wide43e00000<>+40(SB)/4, $0x43e00000
-DATA wide43e00000<>+44(SB)/4, $0x43e00000
-DATA wide43e00000<>+48(SB)/4, $0x43e00000
-DATA wide43e00000<>+52(SB)/4, $0x43e00000
-DATA wide43e00000<>+56(SB)/4, $0x43e00000
-DATA wide43e00000<>+60(SB)/4, $0x43e00000
-GLOBL wide43e00000<>(SB), RODATA|NOPTR, $64
+DATA lanes16x43e00000<>+0(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+4(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+8(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+12(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+16(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+20(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+24(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+28(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+32(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+36(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+40(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+44(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+48(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+52(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+56(SB)/4, $0x43e00000
+DATA lanes16x43e00000<>+60(SB)/4, $0x43e00000
+GLOBL lanes16x43e00000<>(SB), RODATA|NOPTR, $64
 
-DATA wide7f800000<>+0(SB)/4, $0x7f800000
-DATA wide7f800000<>+4(SB)/4, $0x7f800000
-DATA wide7f800000<>+8(SB)/4, $0x7f800000
-DATA wide7f800000<>+12(SB)/4, $0x7f800000
-DATA wide7f800000<>+16(SB)/4, $0x7f800000
-DATA wide7f800000<>+20(SB)/4, $0x7f800000
-DATA wide7f800000<>+24(SB)/4, $0x7f800000
-DATA wide7f800000<>+28(SB)/4, $0x7f800000
-DATA wide7f800000<>+32(SB)/4, $0x7f800000
-DATA wide7f800000<>+36(SB)/4, $0x7f800000
-DATA wide7f800000<>+40(SB)/4, $0x7f800000
-DATA wide7f800000<>+44(SB)/4, $0x7f800000
-DATA wide7f800000<>+48(SB)/4, $0x7f800000
-DATA wide7f800000<>+52(SB)/4, $0x7f800000
-DATA wide7f800000<>+56(SB)/4, $0x7f800000
-DATA wide7f800000<>+60(SB)/4, $0x7f800000
-GLOBL wide7f800000<>(SB), RODATA|NOPTR, $64
+DATA lanes16x7f800000<>+0(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+4(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+8(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+12(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+16(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+20(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+24(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+28(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+32(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+36(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+40(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+44(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+48(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+52(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+56(SB)/4, $0x7f800000
+DATA lanes16x7f800000<>+60(SB)/4, $0x7f800000
+GLOBL lanes16x7f800000<>(SB), RODATA|NOPTR, $64
 
-DATA wide0a000000<>+0(SB)/4, $0x0a000000
-DATA wide0a000000<>+4(SB)/4, $0x0a000000
-DATA wide0a000000<>+8(SB)/4, $0x0a000000
-DATA wide0a000000<>+12(SB)/4, $0x0a000000
-DATA wide0a000000<>+16(SB)/4, $0x0a000000
-DATA wide0a000000<>+20(SB)/4, $0x0a000000
-DATA wide0a000000<>+24(SB)/4, $0x0a000000
-DATA wide0a000000<>+28(SB)/4, $0x0a000000
-DATA wide0a000000<>+32(SB)/4, $0x0a000000
-DATA wide0a000000<>+36(SB)/4, $0x0a000000
-DATA wide0a000000<>+40(SB)/4, $0x0a000000
-DATA wide0a000000<>+44(SB)/4, $0x0a000000
-DATA wide0a000000<>+48(SB)/4, $0x0a000000
-DATA wide0a000000<>+52(SB)/4, $0x0a000000
-DATA wide0a000000<>+56(SB)/4, $0x0a000000
-DATA wide0a000000<>+60(SB)/4, $0x0a000000
-GLOBL wide0a000000<>(SB), RODATA|NOPTR, $64
+DATA lanes16x0a000000<>+0(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+4(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+8(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+12(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+16(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+20(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+24(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+28(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+32(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+36(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+40(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+44(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+48(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+52(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+56(SB)/4, $0x0a000000
+DATA lanes16x0a000000<>+60(SB)/4, $0x0a000000
+GLOBL lanes16x0a000000<>(SB), RODATA|NOPTR, $64
 
-DATA wide46800000<>+0(SB)/4, $0x46800000
-DATA wide46800000<>+4(SB)/4, $0x46800000
-DATA wide46800000<>+8(SB)/4, $0x46800000
-DATA wide46800000<>+12(SB)/4, $0x46800000
-DATA wide46800000<>+16(SB)/4, $0x46800000
-DATA wide46800000<>+20(SB)/4, $0x46800000
-DATA wide46800000<>+24(SB)/4, $0x46800000
-DATA wide46800000<>+28(SB)/4, $0x46800000
-DATA wide46800000<>+32(SB)/4, $0x46800000
-DATA wide46800000<>+36(SB)/4, $0x46800000
-DATA wide46800000<>+40(SB)/4, $0x46800000
-DATA wide46800000<>+44(SB)/4, $0x46800000
-DATA wide46800000<>+48(SB)/4, $0x46800000
-DATA wide46800000<>+52(SB)/4, $0x46800000
-DATA wide46800000<>+56(SB)/4, $0x46800000
-DATA wide46800000<>+60(SB)/4, $0x46800000
-GLOBL wide46800000<>(SB), RODATA|NOPTR, $64
+DATA lanes16x46800000<>+0(SB)/4, $0x46800000
+DATA lanes16x46800000<>+4(SB)/4, $0x46800000
+DATA lanes16x46800000<>+8(SB)/4, $0x46800000
+DATA lanes16x46800000<>+12(SB)/4, $0x46800000
+DATA lanes16x46800000<>+16(SB)/4, $0x46800000
+DATA lanes16x46800000<>+20(SB)/4, $0x46800000
+DATA lanes16x46800000<>+24(SB)/4, $0x46800000
+DATA lanes16x46800000<>+28(SB)/4, $0x46800000
+DATA lanes16x46800000<>+32(SB)/4, $0x46800000
+DATA lanes16x46800000<>+36(SB)/4, $0x46800000
+DATA lanes16x46800000<>+40(SB)/4, $0x46800000
+DATA lanes16x46800000<>+44(SB)/4, $0x46800000
+DATA lanes16x46800000<>+48(SB)/4, $0x46800000
+DATA lanes16x46800000<>+52(SB)/4, $0x46800000
+DATA lanes16x46800000<>+56(SB)/4, $0x46800000
+DATA lanes16x46800000<>+60(SB)/4, $0x46800000
+GLOBL lanes16x46800000<>(SB), RODATA|NOPTR, $64
 
-DATA wide00000468<>+0(SB)/4, $0x00000468
-DATA wide00000468<>+4(SB)/4, $0x00000468
-DATA wide00000468<>+8(SB)/4, $0x00000468
-DATA wide00000468<>+12(SB)/4, $0x00000468
-DATA wide00000468<>+16(SB)/4, $0x00000468
-DATA wide00000468<>+20(SB)/4, $0x00000468
-DATA wide00000468<>+24(SB)/4, $0x00000468
-DATA wide00000468<>+28(SB)/4, $0x00000468
-DATA wide00000468<>+32(SB)/4, $0x00000468
-DATA wide00000468<>+36(SB)/4, $0x00000468
-DATA wide00000468<>+40(SB)/4, $0x00000468
-DATA wide00000468<>+44(SB)/4, $0x00000468
-DATA wide00000468<>+48(SB)/4, $0x00000468
-DATA wide00000468<>+52(SB)/4, $0x00000468
-DATA wide00000468<>+56(SB)/4, $0x00000468
-DATA wide00000468<>+60(SB)/4, $0x00000468
-GLOBL wide00000468<>(SB), RODATA|NOPTR, $64
+DATA lanes16x00000468<>+0(SB)/4, $0x00000468
+DATA lanes16x00000468<>+4(SB)/4, $0x00000468
+DATA lanes16x00000468<>+8(SB)/4, $0x00000468
+DATA lanes16x00000468<>+12(SB)/4, $0x00000468
+DATA lanes16x00000468<>+16(SB)/4, $0x00000468
+DATA lanes16x00000468<>+20(SB)/4, $0x00000468
+DATA lanes16x00000468<>+24(SB)/4, $0x00000468
+DATA lanes16x00000468<>+28(SB)/4, $0x00000468
+DATA lanes16x00000468<>+32(SB)/4, $0x00000468
+DATA lanes16x00000468<>+36(SB)/4, $0x00000468
+DATA lanes16x00000468<>+40(SB)/4, $0x00000468
+DATA lanes16x00000468<>+44(SB)/4, $0x00000468
+DATA lanes16x00000468<>+48(SB)/4, $0x00000468
+DATA lanes16x00000468<>+52(SB)/4, $0x00000468
+DATA lanes16x00000468<>+56(SB)/4, $0x00000468
+DATA lanes16x00000468<>+60(SB)/4, $0x00000468
+GLOBL lanes16x00000468<>(SB), RODATA|NOPTR, $64
 
-DATA wide00000080<>+0(SB)/4, $0x00000080
-DATA wide00000080<>+4(SB)/4, $0x00000080
-DATA wide00000080<>+8(SB)/4, $0x00000080
-DATA wide00000080<>+12(SB)/4, $0x00000080
-DATA wide00000080<>+16(SB)/4, $0x00000080
-DATA wide00000080<>+20(SB)/4, $0x00000080
-DATA wide00000080<>+24(SB)/4, $0x00000080
-DATA wide00000080<>+28(SB)/4, $0x00000080
-DATA wide00000080<>+32(SB)/4, $0x00000080
-DATA wide00000080<>+36(SB)/4, $0x00000080
-DATA wide00000080<>+40(SB)/4, $0x00000080
-DATA wide00000080<>+44(SB)/4, $0x00000080
-DATA wide00000080<>+48(SB)/4, $0x00000080
-DATA wide00000080<>+52(SB)/4, $0x00000080
-DATA wide00000080<>+56(SB)/4, $0x00000080
-DATA wide00000080<>+60(SB)/4, $0x00000080
-GLOBL wide00000080<>(SB), RODATA|NOPTR, $64
+DATA lanes16x00000080<>+0(SB)/4, $0x00000080
+DATA lanes16x00000080<>+4(SB)/4, $0x00000080
+DATA lanes16x00000080<>+8(SB)/4, $0x00000080
+DATA lanes16x00000080<>+12(SB)/4, $0x00000080
+DATA lanes16x00000080<>+16(SB)/4, $0x00000080
+DATA lanes16x00000080<>+20(SB)/4, $0x00000080
+DATA lanes16x00000080<>+24(SB)/4, $0x00000080
+DATA lanes16x00000080<>+28(SB)/4, $0x00000080
+DATA lanes16x00000080<>+32(SB)/4, $0x00000080
+DATA lanes16x00000080<>+36(SB)/4, $0x00000080
+DATA lanes16x00000080<>+40(SB)/4, $0x00000080
+DATA lanes16x00000080<>+44(SB)/4, $0x00000080
+DATA lanes16x00000080<>+48(SB)/4, $0x00000080
+DATA lanes16x00000080<>+52(SB)/4, $0x00000080
+DATA lanes16x00000080<>+56(SB)/4, $0x00000080
+DATA lanes16x00000080<>+60(SB)/4, $0x00000080
+GLOBL lanes16x00000080<>(SB), RODATA|NOPTR, $64
 
 // func encodeIntBF16AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
 // Requires: AVX, AVX2, AVX512F, AVX512VL, CMOV
@@ -962,7 +962,7 @@ TEXT ·encodeIntBF16AVX512(SB), NOSPLIT, $0-48
 	VBROADCASTSS s+28(FP), Z1
 	VBROADCASTSS lo+32(FP), Z2
 	VBROADCASTSS hi+36(FP), Z3
-	VMOVUPS      wide7fffffff<>+0(SB), Z4
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z4
 	MOVQ         out+40(FP), BX
 	VMOVSD       (BX), X5
 	VMOVSD       8(BX), X6
@@ -1043,15 +1043,15 @@ TEXT ·encodeE4M3BF16AVX512(SB), NOSPLIT, $0-48
 	MOVQ         n+16(FP), DX
 	VBROADCASTSS factor+24(FP), Z0
 	VBROADCASTSS s+28(FP), Z1
-	VMOVUPS      wide80000000<>+0(SB), Z2
-	VMOVUPS      wide7fffffff<>+0(SB), Z3
-	VMOVUPS      wide43e00000<>+0(SB), Z4
-	VMOVUPS      wide7f800000<>+0(SB), Z5
-	VMOVUPS      wide0a000000<>+0(SB), Z6
-	VMOVUPS      wide46800000<>+0(SB), Z7
-	VMOVUPS      wide00000468<>+0(SB), Z8
-	VMOVUPS      wide00000080<>+0(SB), Z9
-	VMOVUPS      wide7fffffff<>+0(SB), Z10
+	VMOVUPS      lanes16x80000000<>+0(SB), Z2
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z3
+	VMOVUPS      lanes16x43e00000<>+0(SB), Z4
+	VMOVUPS      lanes16x7f800000<>+0(SB), Z5
+	VMOVUPS      lanes16x0a000000<>+0(SB), Z6
+	VMOVUPS      lanes16x46800000<>+0(SB), Z7
+	VMOVUPS      lanes16x00000468<>+0(SB), Z8
+	VMOVUPS      lanes16x00000080<>+0(SB), Z9
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z10
 	MOVQ         out+40(FP), BX
 	VMOVSD       (BX), X11
 	VMOVSD       8(BX), X12
@@ -1146,15 +1146,15 @@ TEXT ·encodeE4M3BF16BlockAVX512(SB), NOSPLIT, $0-56
 	MOVQ         n+16(FP), SI
 	VBROADCASTSS factor+32(FP), Z0
 	VBROADCASTSS s+36(FP), Z1
-	VMOVUPS      wide80000000<>+0(SB), Z2
-	VMOVUPS      wide7fffffff<>+0(SB), Z3
-	VMOVUPS      wide43e00000<>+0(SB), Z4
-	VMOVUPS      wide7f800000<>+0(SB), Z5
-	VMOVUPS      wide0a000000<>+0(SB), Z6
-	VMOVUPS      wide46800000<>+0(SB), Z7
-	VMOVUPS      wide00000468<>+0(SB), Z8
-	VMOVUPS      wide00000080<>+0(SB), Z9
-	VMOVUPS      wide7fffffff<>+0(SB), Z10
+	VMOVUPS      lanes16x80000000<>+0(SB), Z2
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z3
+	VMOVUPS      lanes16x43e00000<>+0(SB), Z4
+	VMOVUPS      lanes16x7f800000<>+0(SB), Z5
+	VMOVUPS      lanes16x0a000000<>+0(SB), Z6
+	VMOVUPS      lanes16x46800000<>+0(SB), Z7
+	VMOVUPS      lanes16x00000468<>+0(SB), Z8
+	VMOVUPS      lanes16x00000080<>+0(SB), Z9
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z10
 	MOVQ         out+48(FP), DI
 	VMOVSD       (DI), X11
 	VMOVSD       8(DI), X12
@@ -1247,7 +1247,7 @@ loop:
 TEXT ·absMaxBF16AVX512(SB), NOSPLIT, $0-20
 	MOVQ    w+0(FP), AX
 	MOVQ    n+8(FP), CX
-	VMOVUPS wide7fff7fff<>+0(SB), Z1
+	VMOVUPS lanes16x7fff7fff<>+0(SB), Z1
 	VPXORD  Z0, Z0, Z0
 
 loop:
@@ -1272,23 +1272,23 @@ loop:
 	MOVL          AX, ret+16(FP)
 	RET
 
-DATA wide7fff7fff<>+0(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+4(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+8(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+12(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+16(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+20(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+24(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+28(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+32(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+36(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+40(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+44(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+48(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+52(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+56(SB)/4, $0x7fff7fff
-DATA wide7fff7fff<>+60(SB)/4, $0x7fff7fff
-GLOBL wide7fff7fff<>(SB), RODATA|NOPTR, $64
+DATA lanes16x7fff7fff<>+0(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+4(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+8(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+12(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+16(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+20(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+24(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+28(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+32(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+36(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+40(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+44(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+48(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+52(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+56(SB)/4, $0x7fff7fff
+DATA lanes16x7fff7fff<>+60(SB)/4, $0x7fff7fff
+GLOBL lanes16x7fff7fff<>(SB), RODATA|NOPTR, $64
 
 // func correlateManyAVX2(w *float32, n int, r *float32, k int, out *float32)
 // Requires: AVX, AVX2, FMA3
@@ -1298,9 +1298,9 @@ TEXT ·correlateManyAVX2(SB), NOSPLIT, $0-40
 	MOVQ    r+16(FP), DX
 	MOVQ    k+24(FP), BX
 	MOVQ    out+32(FP), SI
-	VMOVUPS lanesc1000000<>+0(SB), Y0
-	VMOVUPS lanes40e00000<>+0(SB), Y1
-	VMOVUPS lanes4b400000<>+0(SB), Y2
+	VMOVUPS lanes8xc1000000<>+0(SB), Y0
+	VMOVUPS lanes8x40e00000<>+0(SB), Y1
+	VMOVUPS lanes8x4b400000<>+0(SB), Y2
 
 candidate:
 	VBROADCASTSS (DX), Y3
@@ -1356,25 +1356,25 @@ loop:
 	VZEROUPPER
 	RET
 
-DATA lanesc1000000<>+0(SB)/4, $0xc1000000
-DATA lanesc1000000<>+4(SB)/4, $0xc1000000
-DATA lanesc1000000<>+8(SB)/4, $0xc1000000
-DATA lanesc1000000<>+12(SB)/4, $0xc1000000
-DATA lanesc1000000<>+16(SB)/4, $0xc1000000
-DATA lanesc1000000<>+20(SB)/4, $0xc1000000
-DATA lanesc1000000<>+24(SB)/4, $0xc1000000
-DATA lanesc1000000<>+28(SB)/4, $0xc1000000
-GLOBL lanesc1000000<>(SB), RODATA|NOPTR, $32
+DATA lanes8xc1000000<>+0(SB)/4, $0xc1000000
+DATA lanes8xc1000000<>+4(SB)/4, $0xc1000000
+DATA lanes8xc1000000<>+8(SB)/4, $0xc1000000
+DATA lanes8xc1000000<>+12(SB)/4, $0xc1000000
+DATA lanes8xc1000000<>+16(SB)/4, $0xc1000000
+DATA lanes8xc1000000<>+20(SB)/4, $0xc1000000
+DATA lanes8xc1000000<>+24(SB)/4, $0xc1000000
+DATA lanes8xc1000000<>+28(SB)/4, $0xc1000000
+GLOBL lanes8xc1000000<>(SB), RODATA|NOPTR, $32
 
-DATA lanes40e00000<>+0(SB)/4, $0x40e00000
-DATA lanes40e00000<>+4(SB)/4, $0x40e00000
-DATA lanes40e00000<>+8(SB)/4, $0x40e00000
-DATA lanes40e00000<>+12(SB)/4, $0x40e00000
-DATA lanes40e00000<>+16(SB)/4, $0x40e00000
-DATA lanes40e00000<>+20(SB)/4, $0x40e00000
-DATA lanes40e00000<>+24(SB)/4, $0x40e00000
-DATA lanes40e00000<>+28(SB)/4, $0x40e00000
-GLOBL lanes40e00000<>(SB), RODATA|NOPTR, $32
+DATA lanes8x40e00000<>+0(SB)/4, $0x40e00000
+DATA lanes8x40e00000<>+4(SB)/4, $0x40e00000
+DATA lanes8x40e00000<>+8(SB)/4, $0x40e00000
+DATA lanes8x40e00000<>+12(SB)/4, $0x40e00000
+DATA lanes8x40e00000<>+16(SB)/4, $0x40e00000
+DATA lanes8x40e00000<>+20(SB)/4, $0x40e00000
+DATA lanes8x40e00000<>+24(SB)/4, $0x40e00000
+DATA lanes8x40e00000<>+28(SB)/4, $0x40e00000
+GLOBL lanes8x40e00000<>(SB), RODATA|NOPTR, $32
 
 // func correlateManyAVX512(w *float32, n int, r *float32, k int, out *float32)
 // Requires: AVX, AVX512F, AVX512VL
@@ -1384,9 +1384,9 @@ TEXT ·correlateManyAVX512(SB), NOSPLIT, $0-40
 	MOVQ    r+16(FP), DX
 	MOVQ    k+24(FP), BX
 	MOVQ    out+32(FP), SI
-	VMOVUPS widec1000000<>+0(SB), Z0
-	VMOVUPS wide40e00000<>+0(SB), Z1
-	VMOVUPS wide4b400000<>+0(SB), Z2
+	VMOVUPS lanes16xc1000000<>+0(SB), Z0
+	VMOVUPS lanes16x40e00000<>+0(SB), Z1
+	VMOVUPS lanes16x4b400000<>+0(SB), Z2
 
 candidate:
 	VBROADCASTSS (DX), Z3
@@ -1433,59 +1433,59 @@ loop:
 	VZEROUPPER
 	RET
 
-DATA widec1000000<>+0(SB)/4, $0xc1000000
-DATA widec1000000<>+4(SB)/4, $0xc1000000
-DATA widec1000000<>+8(SB)/4, $0xc1000000
-DATA widec1000000<>+12(SB)/4, $0xc1000000
-DATA widec1000000<>+16(SB)/4, $0xc1000000
-DATA widec1000000<>+20(SB)/4, $0xc1000000
-DATA widec1000000<>+24(SB)/4, $0xc1000000
-DATA widec1000000<>+28(SB)/4, $0xc1000000
-DATA widec1000000<>+32(SB)/4, $0xc1000000
-DATA widec1000000<>+36(SB)/4, $0xc1000000
-DATA widec1000000<>+40(SB)/4, $0xc1000000
-DATA widec1000000<>+44(SB)/4, $0xc1000000
-DATA widec1000000<>+48(SB)/4, $0xc1000000
-DATA widec1000000<>+52(SB)/4, $0xc1000000
-DATA widec1000000<>+56(SB)/4, $0xc1000000
-DATA widec1000000<>+60(SB)/4, $0xc1000000
-GLOBL widec1000000<>(SB), RODATA|NOPTR, $64
+DATA lanes16xc1000000<>+0(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+4(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+8(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+12(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+16(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+20(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+24(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+28(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+32(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+36(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+40(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+44(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+48(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+52(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+56(SB)/4, $0xc1000000
+DATA lanes16xc1000000<>+60(SB)/4, $0xc1000000
+GLOBL lanes16xc1000000<>(SB), RODATA|NOPTR, $64
 
-DATA wide40e00000<>+0(SB)/4, $0x40e00000
-DATA wide40e00000<>+4(SB)/4, $0x40e00000
-DATA wide40e00000<>+8(SB)/4, $0x40e00000
-DATA wide40e00000<>+12(SB)/4, $0x40e00000
-DATA wide40e00000<>+16(SB)/4, $0x40e00000
-DATA wide40e00000<>+20(SB)/4, $0x40e00000
-DATA wide40e00000<>+24(SB)/4, $0x40e00000
-DATA wide40e00000<>+28(SB)/4, $0x40e00000
-DATA wide40e00000<>+32(SB)/4, $0x40e00000
-DATA wide40e00000<>+36(SB)/4, $0x40e00000
-DATA wide40e00000<>+40(SB)/4, $0x40e00000
-DATA wide40e00000<>+44(SB)/4, $0x40e00000
-DATA wide40e00000<>+48(SB)/4, $0x40e00000
-DATA wide40e00000<>+52(SB)/4, $0x40e00000
-DATA wide40e00000<>+56(SB)/4, $0x40e00000
-DATA wide40e00000<>+60(SB)/4, $0x40e00000
-GLOBL wide40e00000<>(SB), RODATA|NOPTR, $64
+DATA lanes16x40e00000<>+0(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+4(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+8(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+12(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+16(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+20(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+24(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+28(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+32(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+36(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+40(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+44(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+48(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+52(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+56(SB)/4, $0x40e00000
+DATA lanes16x40e00000<>+60(SB)/4, $0x40e00000
+GLOBL lanes16x40e00000<>(SB), RODATA|NOPTR, $64
 
-DATA wide4b400000<>+0(SB)/4, $0x4b400000
-DATA wide4b400000<>+4(SB)/4, $0x4b400000
-DATA wide4b400000<>+8(SB)/4, $0x4b400000
-DATA wide4b400000<>+12(SB)/4, $0x4b400000
-DATA wide4b400000<>+16(SB)/4, $0x4b400000
-DATA wide4b400000<>+20(SB)/4, $0x4b400000
-DATA wide4b400000<>+24(SB)/4, $0x4b400000
-DATA wide4b400000<>+28(SB)/4, $0x4b400000
-DATA wide4b400000<>+32(SB)/4, $0x4b400000
-DATA wide4b400000<>+36(SB)/4, $0x4b400000
-DATA wide4b400000<>+40(SB)/4, $0x4b400000
-DATA wide4b400000<>+44(SB)/4, $0x4b400000
-DATA wide4b400000<>+48(SB)/4, $0x4b400000
-DATA wide4b400000<>+52(SB)/4, $0x4b400000
-DATA wide4b400000<>+56(SB)/4, $0x4b400000
-DATA wide4b400000<>+60(SB)/4, $0x4b400000
-GLOBL wide4b400000<>(SB), RODATA|NOPTR, $64
+DATA lanes16x4b400000<>+0(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+4(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+8(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+12(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+16(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+20(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+24(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+28(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+32(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+36(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+40(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+44(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+48(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+52(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+56(SB)/4, $0x4b400000
+DATA lanes16x4b400000<>+60(SB)/4, $0x4b400000
+GLOBL lanes16x4b400000<>(SB), RODATA|NOPTR, $64
 
 // func indexAbsAVX2(w *float32, n int, bits uint32) int
 // Requires: AVX, AVX2, BMI
@@ -1495,7 +1495,7 @@ TEXT ·indexAbsAVX2(SB), NOSPLIT, $0-32
 	MOVL         bits+16(FP), DX
 	VMOVD        DX, X0
 	VPBROADCASTD X0, Y0
-	VMOVUPS      lanes7fffffff<>+0(SB), Y1
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y1
 	XORQ         DX, DX
 
 loop:
@@ -1524,8 +1524,8 @@ TEXT ·packNibblesAVX2(SB), NOSPLIT, $0-24
 	MOVQ    dst+0(FP), AX
 	MOVQ    q+8(FP), CX
 	MOVQ    n+16(FP), DX
-	VMOVDQU lanes0f0f0f0f<>+0(SB), Y0
-	VMOVDQU lanes10011001<>+0(SB), Y1
+	VMOVDQU lanes8x0f0f0f0f<>+0(SB), Y0
+	VMOVDQU lanes8x10011001<>+0(SB), Y1
 
 loop:
 	VPAND        (CX), Y0, Y2
@@ -1540,22 +1540,61 @@ loop:
 	VZEROUPPER
 	RET
 
-DATA lanes0f0f0f0f<>+0(SB)/4, $0x0f0f0f0f
-DATA lanes0f0f0f0f<>+4(SB)/4, $0x0f0f0f0f
-DATA lanes0f0f0f0f<>+8(SB)/4, $0x0f0f0f0f
-DATA lanes0f0f0f0f<>+12(SB)/4, $0x0f0f0f0f
-DATA lanes0f0f0f0f<>+16(SB)/4, $0x0f0f0f0f
-DATA lanes0f0f0f0f<>+20(SB)/4, $0x0f0f0f0f
-DATA lanes0f0f0f0f<>+24(SB)/4, $0x0f0f0f0f
-DATA lanes0f0f0f0f<>+28(SB)/4, $0x0f0f0f0f
-GLOBL lanes0f0f0f0f<>(SB), RODATA|NOPTR, $32
+DATA lanes8x0f0f0f0f<>+0(SB)/4, $0x0f0f0f0f
+DATA lanes8x0f0f0f0f<>+4(SB)/4, $0x0f0f0f0f
+DATA lanes8x0f0f0f0f<>+8(SB)/4, $0x0f0f0f0f
+DATA lanes8x0f0f0f0f<>+12(SB)/4, $0x0f0f0f0f
+DATA lanes8x0f0f0f0f<>+16(SB)/4, $0x0f0f0f0f
+DATA lanes8x0f0f0f0f<>+20(SB)/4, $0x0f0f0f0f
+DATA lanes8x0f0f0f0f<>+24(SB)/4, $0x0f0f0f0f
+DATA lanes8x0f0f0f0f<>+28(SB)/4, $0x0f0f0f0f
+GLOBL lanes8x0f0f0f0f<>(SB), RODATA|NOPTR, $32
 
-DATA lanes10011001<>+0(SB)/4, $0x10011001
-DATA lanes10011001<>+4(SB)/4, $0x10011001
-DATA lanes10011001<>+8(SB)/4, $0x10011001
-DATA lanes10011001<>+12(SB)/4, $0x10011001
-DATA lanes10011001<>+16(SB)/4, $0x10011001
-DATA lanes10011001<>+20(SB)/4, $0x10011001
-DATA lanes10011001<>+24(SB)/4, $0x10011001
-DATA lanes10011001<>+28(SB)/4, $0x10011001
-GLOBL lanes10011001<>(SB), RODATA|NOPTR, $32
+DATA lanes8x10011001<>+0(SB)/4, $0x10011001
+DATA lanes8x10011001<>+4(SB)/4, $0x10011001
+DATA lanes8x10011001<>+8(SB)/4, $0x10011001
+DATA lanes8x10011001<>+12(SB)/4, $0x10011001
+DATA lanes8x10011001<>+16(SB)/4, $0x10011001
+DATA lanes8x10011001<>+20(SB)/4, $0x10011001
+DATA lanes8x10011001<>+24(SB)/4, $0x10011001
+DATA lanes8x10011001<>+28(SB)/4, $0x10011001
+GLOBL lanes8x10011001<>(SB), RODATA|NOPTR, $32
+
+// func unpackNibblesAVX2(dst *byte, src *byte, n int)
+// Requires: AVX
+TEXT ·unpackNibblesAVX2(SB), NOSPLIT, $0-24
+	MOVQ    dst+0(FP), AX
+	MOVQ    src+8(FP), CX
+	MOVQ    n+16(FP), DX
+	VMOVDQU lanes8x0f0f0f0f<>+0(SB), X0
+	VMOVDQU lanes8x08080808<>+0(SB), X1
+
+loop:
+	VMOVDQU    (CX), X2
+	VPSRLW     $0x04, X2, X3
+	VPAND      X0, X2, X2
+	VPAND      X0, X3, X3
+	VPUNPCKLBW X3, X2, X4
+	VPUNPCKHBW X3, X2, X2
+	VPXOR      X1, X4, X4
+	VPSUBB     X1, X4, X4
+	VPXOR      X1, X2, X2
+	VPSUBB     X1, X2, X2
+	VMOVDQU    X4, (AX)
+	VMOVDQU    X2, 16(AX)
+	ADDQ       $0x10, CX
+	ADDQ       $0x20, AX
+	SUBQ       $0x10, DX
+	JNZ        loop
+	VZEROUPPER
+	RET
+
+DATA lanes8x08080808<>+0(SB)/4, $0x08080808
+DATA lanes8x08080808<>+4(SB)/4, $0x08080808
+DATA lanes8x08080808<>+8(SB)/4, $0x08080808
+DATA lanes8x08080808<>+12(SB)/4, $0x08080808
+DATA lanes8x08080808<>+16(SB)/4, $0x08080808
+DATA lanes8x08080808<>+20(SB)/4, $0x08080808
+DATA lanes8x08080808<>+24(SB)/4, $0x08080808
+DATA lanes8x08080808<>+28(SB)/4, $0x08080808
+GLOBL lanes8x08080808<>(SB), RODATA|NOPTR, $32

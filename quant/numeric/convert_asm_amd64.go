@@ -93,3 +93,8 @@ func indexAbsAVX2(w *float32, n int, bits uint32) int
 //
 //go:noescape
 func packNibblesAVX2(dst *byte, q *byte, n int)
+
+// unpackNibblesAVX2 writes the 2n codes of n bytes, a multiple of 16.
+//
+//go:noescape
+func unpackNibblesAVX2(dst *byte, src *byte, n int)

@@ -45,6 +45,9 @@ func (l *laneSum) fold() float64 {
 	return float64((a + c) + (b + d))
 }
 
+// AbsMax returns max |w|, 0 for no elements, NaN if one is NaN.
+func AbsMax(w []float32) float32 { return math.Float32frombits(absMaxBits(w)) }
+
 // absMaxBits returns the bit pattern of the largest magnitude. Patterns of
 // magnitudes order as integers do, with infinities and NaN on top.
 func absMaxBits(w []float32) uint32 {

@@ -34,22 +34,30 @@ func PackNibbles(dst []byte, q []byte, cols int) []byte {
 // byte each.
 func UnpackNibbles(dst []byte, packed []byte, cols int) []byte {
 	rowBytes := (cols + 1) / 2
-	if cols%8 == 0 { // rows are whole words
-		n := len(packed) / 4 * 4
-		dst = slices.Grow(dst, 2*n)
-		out := dst[len(dst) : len(dst)+2*n]
-		for i := 0; i < n; i += 4 {
-			x := spread(binary.LittleEndian.Uint32(packed[i:]))
-			binary.LittleEndian.PutUint64(out[2*i:], x|x>>3&0x0101010101010101*0xf0)
-		}
-		return dst[:len(dst)+2*n]
+	if rowBytes == 0 {
+		return dst
 	}
-	for ; len(packed) >= rowBytes && rowBytes > 0; packed = packed[rowBytes:] {
-		for c := range cols {
-			dst = append(dst, byte(SignExtend4(packed[c/2]>>(4*(c&1))&15)))
-		}
+	n, rows := len(dst), len(packed)/rowBytes
+	dst = slices.Grow(dst, rows*cols+1)[:n+rows*cols]
+	if cols%2 == 0 {
+		UnpackInt4(dst[n:], packed[:rows*rowBytes])
+		return dst
+	}
+	for r := range rows { // the last byte of a row has one value
+		at := dst[n+r*cols : n+(r+1)*cols]
+		UnpackInt4(at, packed[r*rowBytes:][:rowBytes-1])
+		at[cols-1] = byte(SignExtend4(packed[(r+1)*rowBytes-1] & 15))
 	}
 	return dst
+}
+
+// UnpackInt4 writes the 2·len(src) int4 values of src, the first in the low half
+// of a byte, to dst as one two's complement byte each.
+func UnpackInt4(dst, src []byte) {
+	_ = dst[:2*len(src)]
+	for i := unpackNibblesVector(dst, src); i < len(src); i++ {
+		dst[2*i], dst[2*i+1] = byte(SignExtend4(src[i]&15)), byte(SignExtend4(src[i]>>4))
+	}
 }
 
 // spread gives each of eight nibbles a byte of its own.

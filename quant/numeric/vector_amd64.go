@@ -160,3 +160,14 @@ func packNibblesVector(dst, q []byte) (done int) {
 	packNibblesAVX2(&dst[0], &q[0], done)
 	return done
 }
+
+// unpackNibblesVector does the whole vectors of UnpackInt4 and returns how many
+// bytes of src that is; dst has twice as many.
+func unpackNibblesVector(dst, src []byte) (done int) {
+	if done = len(src) &^ 15; !vector || done == 0 {
+		return 0
+	}
+	_ = dst[2*done-1]
+	unpackNibblesAVX2(&dst[0], &src[0], done)
+	return done
+}

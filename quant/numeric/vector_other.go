@@ -15,7 +15,8 @@ func indexAbsVector([]float32, uint32) int                               { retur
 func decodeBF16Vector([]float32, []byte) int                             { return 0 }
 func correlateVector(_, _ []float32, _ *[2 * maxCandidates]float32) bool { return false }
 
-func packNibblesVector(dst, q []byte) int { return 0 }
+func packNibblesVector(dst, q []byte) int     { return 0 }
+func unpackNibblesVector(dst, src []byte) int { return 0 }
 
 func encodeChunkVector([]byte, []float32, Code, divide, float32, float32, *sums) int { return 0 }
 

@@ -41,7 +41,7 @@ func QuantizeInt8(x []float32, m, k int, divisor float32, workers *Workers) *Int
 }
 
 func quantizeInt8(q []int8, x []float32, divisor float32) float32 {
-	top := AbsMax(x)
+	top := numeric.AbsMax(x)
 	if top == 0 {
 		return 1
 	}
@@ -77,7 +77,7 @@ func QuantizeE4M3(x []float32, m, k, group int, workers *Workers) *E4M3Rows {
 }
 
 func roundE4M3(v, x []float32) float32 {
-	top := AbsMax(x)
+	top := numeric.AbsMax(x)
 	if top == 0 {
 		return 1
 	}
@@ -89,15 +89,6 @@ func roundE4M3(v, x []float32) float32 {
 		v[i] = numeric.E4M3ToF32(numeric.F32ToE4M3(f / s))
 	}
 	return s
-}
-
-// AbsMax returns max |x[i]|, 0 for no elements, NaN if one is NaN.
-func AbsMax(x []float32) float32 {
-	top, n := absMaxVector(x) // magnitudes order like their bits, NaN above all
-	for _, v := range x[n:] {
-		top = max(top, math.Float32bits(v)&0x7fffffff)
-	}
-	return math.Float32frombits(top)
 }
 
 // roundEven rounds to the nearest integer, ties to even, for |f| < 2^22.

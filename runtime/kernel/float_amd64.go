@@ -132,9 +132,10 @@ func widenRows(panel []float32, width int, rows []byte, ld, r, n, per int, vec f
 	}
 }
 
-// widens reports whether codes can be widened in panels.
+// widens reports whether codes can be widened in panels: int4 ones by whole
+// bytes.
 func (p *panelPath) widens(w *numeric.Matrix) bool {
-	return p != nil && (w.Code == numeric.E4M3 || w.Code == numeric.Int4 && w.Cols%2 == 0 && (w.BlockCols%2 == 0 || w.ScaleCols() == 1))
+	return p != nil && (w.Code != numeric.Int4 || w.Cols%2 == 0 && (w.BlockCols%2 == 0 || w.ScaleCols() == 1))
 }
 
 // e4m3 is E4M3.
@@ -163,17 +164,41 @@ func (p *panelPath) e4m3(y []float32, ldy int, a *E4M3Rows, w *numeric.Matrix, w
 	p.product(y, ldy, a.V, a.M, src, workers)
 }
 
-// weightOnly is WeightOnly for int4 codes.
+// weightOnly is WeightOnly.
 func (p *panelPath) weightOnly(y []float32, ldy int, x []float32, m int, w *numeric.Matrix, workers *Workers) {
 	src := &rowSource{rows: w.Rows, cols: w.Cols, rowBytes: w.RowBytes(), data: w.Codes, group: w.BlockCols}
-	src.fill = fillInt4(w, func(scale *[8]float32, row, col int) {
-		for i := range scale {
-			if row+i < w.Rows {
-				scale[i] = w.Scale(row+i, col)
+	src.fill = fillScaled(w)
+	if w.Code == numeric.Int4 {
+		src.fill = fillInt4(w, func(scale *[8]float32, row, col int) {
+			for i := range scale {
+				if row+i < w.Rows {
+					scale[i] = w.Scale(row+i, col)
+				}
 			}
-		}
-	})
+		})
+	}
 	p.product(y, ldy, x, m, src, workers)
+}
+
+// fillScaled widens codes of a byte times their scale.
+func fillScaled(w *numeric.Matrix) func(panel []float32, width, j, r, lo, hi int, next []byte, hop int) {
+	return func(panel []float32, width, j, r, lo, hi int, _ []byte, _ int) {
+		n := hi - lo
+		buf := floats(r * n)
+		defer buf.free()
+		for i := range r {
+			dst, from := buf.s[i*n:][:n], w.Codes[(j+i)*w.Cols+lo:][:n]
+			if w.Code == numeric.E4M3 {
+				numeric.DecodeE4M3(dst, from)
+			} else {
+				for c, v := range from {
+					dst[c] = float32(int8(v))
+				}
+			}
+			Scale(dst, w.Scale(j+i, lo))
+		}
+		transpose(panel, width, buf.s, n, r, n)
+	}
 }
 
 func fillE4M3(w *numeric.Matrix) func(panel []float32, width, j, r, lo, hi int, next []byte, hop int) {
@@ -202,7 +227,7 @@ func fillInt4(w *numeric.Matrix, factor func(scale *[8]float32, row, col int)) f
 		rows := codes(r * n)
 		defer rows.free()
 		for i := range r {
-			unpackNibbles(rows.s[i*n:], w.Codes[(j+i)*rb+lo/2:(j+i)*rb+hi/2])
+			numeric.UnpackInt4(rows.s[i*n:], w.Codes[(j+i)*rb+lo/2:(j+i)*rb+hi/2])
 		}
 		var scale [8]float32
 		widenRows(panel, width, rows.s, n, r, n, 4, func(dst *uint32, src *byte, words, row int) {

@@ -154,7 +154,7 @@ func (p *panelPath) pack(panel, rows []byte, w *numeric.Matrix, j, r, lo, hi int
 	src, ld := w.Codes[j*rb:], rb
 	if w.Code == numeric.Int4 { // lo and hi are even, or there would be no panel
 		for i := range r {
-			unpackNibbles(rows[i*n:], src[i*rb+lo/2:i*rb+hi/2])
+			numeric.UnpackInt4(rows[i*n:], src[i*rb+lo/2:i*rb+hi/2])
 		}
 		src, ld = rows, n
 	} else {

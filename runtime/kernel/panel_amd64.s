@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func panelF32x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
-// Requires: AVX, FMA3, MMX+
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·panelF32x1AVX2(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
@@ -21,8 +21,8 @@ TEXT ·panelF32x1AVX2(SB), NOSPLIT, $0-80
 	MOVQ    add+56(FP), DI
 	MOVQ    next+64(FP), R8
 	MOVQ    hop+72(FP), R9
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
 	TESTQ   DI, DI
 	JZ      begin
 	MOVQ    AX, DI
@@ -192,7 +192,7 @@ plain0:
 	RET
 
 // func panelF32x2AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
-// Requires: AVX, FMA3, MMX+
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·panelF32x2AVX2(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
@@ -208,10 +208,10 @@ TEXT ·panelF32x2AVX2(SB), NOSPLIT, $0-80
 	MOVQ    add+56(FP), R9
 	MOVQ    next+64(FP), R10
 	MOVQ    hop+72(FP), R11
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
 	TESTQ   R9, R9
 	JZ      begin
 	MOVQ    AX, R9
@@ -447,7 +447,7 @@ plain1:
 	RET
 
 // func panelF32x3AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
-// Requires: AVX, FMA3, MMX+
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·panelF32x3AVX2(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
@@ -463,12 +463,12 @@ TEXT ·panelF32x3AVX2(SB), NOSPLIT, $0-80
 	MOVQ    add+56(FP), R9
 	MOVQ    next+64(FP), R10
 	MOVQ    hop+72(FP), R11
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	VXORPS  Y5, Y5, Y5
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
 	TESTQ   R9, R9
 	JZ      begin
 	MOVQ    AX, R9
@@ -770,7 +770,7 @@ plain2:
 	RET
 
 // func panelF32x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
-// Requires: AVX, FMA3, MMX+
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·panelF32x4AVX2(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
@@ -788,14 +788,14 @@ TEXT ·panelF32x4AVX2(SB), NOSPLIT, $0-80
 	MOVQ    add+56(FP), R10
 	MOVQ    next+64(FP), R11
 	MOVQ    hop+72(FP), R12
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	VXORPS  Y5, Y5, Y5
-	VXORPS  Y6, Y6, Y6
-	VXORPS  Y7, Y7, Y7
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
 	TESTQ   R10, R10
 	JZ      begin
 	MOVQ    AX, R10
@@ -1169,7 +1169,7 @@ plain3:
 	RET
 
 // func panelF32x5AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
-// Requires: AVX, FMA3, MMX+
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·panelF32x5AVX2(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
@@ -1187,16 +1187,16 @@ TEXT ·panelF32x5AVX2(SB), NOSPLIT, $0-80
 	MOVQ    add+56(FP), R10
 	MOVQ    next+64(FP), R11
 	MOVQ    hop+72(FP), R12
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	VXORPS  Y5, Y5, Y5
-	VXORPS  Y6, Y6, Y6
-	VXORPS  Y7, Y7, Y7
-	VXORPS  Y8, Y8, Y8
-	VXORPS  Y9, Y9, Y9
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
 	TESTQ   R10, R10
 	JZ      begin
 	MOVQ    AX, R10
@@ -1636,7 +1636,7 @@ plain4:
 	RET
 
 // func panelF32x6AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
-// Requires: AVX, FMA3, MMX+
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·panelF32x6AVX2(SB), NOSPLIT, $0-80
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
@@ -1654,18 +1654,18 @@ TEXT ·panelF32x6AVX2(SB), NOSPLIT, $0-80
 	MOVQ    add+56(FP), R10
 	MOVQ    next+64(FP), R11
 	MOVQ    hop+72(FP), R12
-	VXORPS  Y0, Y0, Y0
-	VXORPS  Y1, Y1, Y1
-	VXORPS  Y2, Y2, Y2
-	VXORPS  Y3, Y3, Y3
-	VXORPS  Y4, Y4, Y4
-	VXORPS  Y5, Y5, Y5
-	VXORPS  Y6, Y6, Y6
-	VXORPS  Y7, Y7, Y7
-	VXORPS  Y8, Y8, Y8
-	VXORPS  Y9, Y9, Y9
-	VXORPS  Y10, Y10, Y10
-	VXORPS  Y11, Y11, Y11
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
+	VPXOR   Y10, Y10, Y10
+	VPXOR   Y11, Y11, Y11
 	TESTQ   R10, R10
 	JZ      begin
 	MOVQ    AX, R10

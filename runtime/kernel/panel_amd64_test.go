@@ -231,7 +231,8 @@ func TestFloatPanels(t *testing.T) {
 		m, n, k := 1+r.IntN(20), 1+r.IntN(90), 1+r.IntN(400)
 		x := normals(r, m*k)
 		var run func(y []float32, x []float32, m int)
-		kind := []string{"bf16", "f16", "f32", "e4m3", "e4m3 block", "int4 e4m3", "int4 weight only"}[turn%7]
+		kinds := []string{"bf16", "f16", "f32", "e4m3", "e4m3 block", "int4 e4m3", "int4 weight only", "int8 weight only", "e4m3 weight only"}
+		kind := kinds[turn%len(kinds)]
 		switch kind {
 		case "bf16", "f16", "f32":
 			typ := map[string]FloatType{"bf16": BF16, "f16": F16, "f32": F32}[kind]
@@ -257,6 +258,13 @@ func TestFloatPanels(t *testing.T) {
 				w.Codes[r.IntN(len(w.Codes))] = 0x7f | byte(r.IntN(2))<<7
 			}
 			run = func(y, x []float32, m int) { E4M3(y, n, QuantizeE4M3(x, m, k, group, nil), w, &Workers{N: 2}) }
+		case "int8 weight only", "e4m3 weight only":
+			code := numeric.Int8
+			if kind != "int8 weight only" {
+				code = numeric.E4M3
+			}
+			w := matrix(r, code, n, k, 16, []int{k, 32}[r.IntN(2)])
+			run = func(y, x []float32, m int) { WeightOnly(y, n, x, m, w, &Workers{N: 2}) }
 		default:
 			k += k % 2
 			x = normals(r, m*k)

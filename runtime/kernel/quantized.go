@@ -55,11 +55,7 @@ func int8Rows(buf []byte, w *numeric.Matrix, j, r int) []byte {
 	if w.Code != numeric.Int4 {
 		return src
 	}
-	if w.Cols%2 == 1 {
-		return numeric.UnpackNibbles(buf[:0], src, w.Cols)
-	}
-	unpackNibbles(buf, src)
-	return buf[:r*w.Cols]
+	return numeric.UnpackNibbles(buf[:0], src, w.Cols)
 }
 
 // E4M3 computes y[M,N] from FP8 activations and a weight of E4M3 or int4 codes
@@ -128,7 +124,7 @@ func values(dst []float32, raw []byte, w *numeric.Matrix, j, r int) {
 // WeightOnly computes y[M,N] = x[M,K]·ŵᵀ with ŵ = code·scale rounded to
 // float32 and unquantised activations (W4A16).
 func WeightOnly(y []float32, ldy int, x []float32, m int, w *numeric.Matrix, workers *Workers) {
-	if panels.widens(w) && w.Code == numeric.Int4 {
+	if panels.widens(w) {
 		panels.weightOnly(y, ldy, x, m, w, workers)
 		return
 	}

@@ -66,14 +66,6 @@ func maxVector(x []float32, top float32) (float32, int) {
 	return top, n
 }
 
-func absMaxVector(x []float32) (uint32, int) {
-	n := turns(len(x), 8)
-	if n == 0 {
-		return 0, 0
-	}
-	return absMaxAVX2(&x[0], n), n
-}
-
 func normVector(dst, x, w []float32, inv float32) int {
 	n := turns(len(x), 8)
 	if n > 0 {
@@ -110,14 +102,6 @@ func widenVector(dst []int16, src []int8) int {
 	n := turns(len(src), 16)
 	if n > 0 {
 		widenInt8AVX2(&dst[0], &src[0], n)
-	}
-	return n
-}
-
-func nibblesVector(dst, src []byte) int {
-	n := turns(len(src), 16)
-	if n > 0 {
-		nibblesAVX2(&dst[0], &src[0], n)
 	}
 	return n
 }

@@ -151,13 +151,13 @@ DATA rowConstants<>+572(SB)/4, $0x80000000
 GLOBL rowConstants<>(SB), RODATA|NOPTR, $576
 
 // func dotAVX2(a *float32, b *float32, n int, lanes *[8]float32)
-// Requires: AVX
+// Requires: AVX, AVX2
 TEXT ·dotAVX2(SB), NOSPLIT, $0-32
-	MOVQ   a+0(FP), AX
-	MOVQ   b+8(FP), CX
-	MOVQ   n+16(FP), DX
-	MOVQ   lanes+24(FP), BX
-	VXORPS Y0, Y0, Y0
+	MOVQ  a+0(FP), AX
+	MOVQ  b+8(FP), CX
+	MOVQ  n+16(FP), DX
+	MOVQ  lanes+24(FP), BX
+	VPXOR Y0, Y0, Y0
 
 loop:
 	VMOVUPS (AX), Y1
@@ -210,32 +210,6 @@ loop:
 	MOVSS        X0, ret+16(FP)
 	RET
 
-// func absMaxAVX2(x *float32, n int) uint32
-// Requires: AVX, AVX2
-TEXT ·absMaxAVX2(SB), NOSPLIT, $0-20
-	MOVQ     x+0(FP), AX
-	MOVQ     n+8(FP), CX
-	VPXOR    Y0, Y0, Y0
-	VPCMPEQD Y1, Y1, Y1
-	VPSRLD   $0x01, Y1, Y1
-
-loop:
-	VPAND        (AX), Y1, Y2
-	VPMAXUD      Y2, Y0, Y0
-	ADDQ         $0x20, AX
-	SUBQ         $0x08, CX
-	JNZ          loop
-	VEXTRACTF128 $0x01, Y0, X1
-	VPMAXUD      X1, X0, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPMAXUD      X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPMAXUD      X1, X0, X0
-	VMOVD        X0, AX
-	VZEROUPPER
-	MOVL         AX, ret+16(FP)
-	RET
-
 // func addAVX2(dst *float32, v *float32, n int)
 // Requires: AVX
 TEXT ·addAVX2(SB), NOSPLIT, $0-24
@@ -255,13 +229,12 @@ loop:
 	RET
 
 // func axpyAVX2(dst *float32, v *float32, n int, p float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·axpyAVX2(SB), NOSPLIT, $0-28
 	MOVQ         dst+0(FP), AX
 	MOVQ         n+16(FP), CX
 	MOVQ         v+8(FP), DX
-	MOVSS        p+24(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS p+24(FP), Y0
 
 loop:
 	VMOVUPS (AX), Y1
@@ -276,12 +249,11 @@ loop:
 	RET
 
 // func scaleAVX2(dst *float32, n int, p float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·scaleAVX2(SB), NOSPLIT, $0-20
 	MOVQ         dst+0(FP), AX
 	MOVQ         n+8(FP), CX
-	MOVSS        p+16(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS p+16(FP), Y0
 
 loop:
 	VMOVUPS (AX), Y1
@@ -294,14 +266,13 @@ loop:
 	RET
 
 // func normAVX2(dst *float32, x *float32, w *float32, n int, inv float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX
 TEXT ·normAVX2(SB), NOSPLIT, $0-36
 	MOVQ         dst+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         w+16(FP), DX
 	MOVQ         n+24(FP), BX
-	MOVSS        inv+32(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS inv+32(FP), Y0
 
 loop:
 	VMULPS  (CX), Y0, Y1
@@ -316,15 +287,14 @@ loop:
 	RET
 
 // func scaledAVX2(y *float32, part *float32, scale *float32, n int, token float32, add int)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX, AVX2
 TEXT ·scaledAVX2(SB), NOSPLIT, $0-48
 	MOVQ         y+0(FP), AX
 	MOVQ         part+8(FP), CX
 	MOVQ         scale+16(FP), DX
 	MOVQ         n+24(FP), BX
 	MOVQ         add+40(FP), SI
-	MOVSS        token+32(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS token+32(FP), Y0
 	NEGQ         SI
 	VMOVQ        SI, X1
 	VPBROADCASTQ X1, Y1
@@ -407,13 +377,12 @@ loop:
 	RET
 
 // func expSumAVX2(x *float32, n int, top float32, lanes *[8]float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX, AVX2
 TEXT ·expSumAVX2(SB), NOSPLIT, $0-32
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
 	MOVQ         lanes+24(FP), DX
-	MOVSS        top+16(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS top+16(FP), Y0
 	VMOVUPS      (DX), Y1
 
 loop:
@@ -469,13 +438,12 @@ loop:
 	RET
 
 // func quantizeInt8AVX2(q *int8, x *float32, n int, s float32)
-// Requires: AVX, AVX2, SSE
+// Requires: AVX, AVX2
 TEXT ·quantizeInt8AVX2(SB), NOSPLIT, $0-28
 	MOVQ         q+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         n+16(FP), DX
-	MOVSS        s+24(FP), X0
-	VBROADCASTSS X0, Y0
+	VBROADCASTSS s+24(FP), Y0
 	VMOVDQU      quantizeOrder<>+0(SB), Y1
 
 loop:
@@ -543,39 +511,6 @@ loop:
 	ADDQ      $0x10, CX
 	SUBQ      $0x10, DX
 	JNZ       loop
-	VZEROUPPER
-	RET
-
-// func nibblesAVX2(dst *byte, src *byte, n int)
-// Requires: AVX, AVX2
-TEXT ·nibblesAVX2(SB), NOSPLIT, $0-24
-	MOVQ         dst+0(FP), AX
-	MOVQ         src+8(FP), CX
-	MOVQ         n+16(FP), DX
-	MOVL         $0x0f0f0f0f, BX
-	VMOVD        BX, X0
-	VPBROADCASTD X0, X0
-	MOVL         $0x08080808, BX
-	VMOVD        BX, X1
-	VPBROADCASTD X1, X1
-
-loop:
-	VMOVDQU    (CX), X2
-	VPSRLW     $0x04, X2, X3
-	VPAND      X0, X2, X2
-	VPAND      X0, X3, X3
-	VPUNPCKLBW X3, X2, X4
-	VPUNPCKHBW X3, X2, X2
-	VPXOR      X1, X4, X4
-	VPSUBB     X1, X4, X4
-	VPXOR      X1, X2, X2
-	VPSUBB     X1, X2, X2
-	VMOVDQU    X4, (AX)
-	VMOVDQU    X2, 16(AX)
-	ADDQ       $0x10, CX
-	ADDQ       $0x20, AX
-	SUBQ       $0x10, DX
-	JNZ        loop
 	VZEROUPPER
 	RET
 

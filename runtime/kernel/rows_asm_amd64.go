@@ -19,11 +19,6 @@ func sumAVX2(a *float32, n int, lanes *[8]float32)
 //go:noescape
 func maxAVX2(x *float32, n int) float32
 
-// absMaxAVX2 returns the largest of the bits of |x|; n is a multiple of 8, not 0.
-//
-//go:noescape
-func absMaxAVX2(x *float32, n int) uint32
-
 // addAVX2 adds v to dst; n is a multiple of 8, not 0.
 //
 //go:noescape
@@ -68,11 +63,6 @@ func quantizeInt8AVX2(q *int8, x *float32, n int, s float32)
 //
 //go:noescape
 func widenInt8AVX2(dst *int16, src *int8, n int)
-
-// nibblesAVX2 writes 2n codes of n bytes, a multiple of 16, not 0, sign-extended.
-//
-//go:noescape
-func nibblesAVX2(dst *byte, src *byte, n int)
 
 // sumInt8AVX2 returns the sum of n codes, a multiple of 32, not 0.
 //

@@ -8,70 +8,39 @@ import (
 	"github.com/glmconv/glmconv/internal/cpu"
 )
 
-// blockF32 and blockInt8 compute a block of sums, see internal/asm/tile.
-type (
-	blockF32  = func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw, k, add int)
-	blockInt8 = func(y *int32, ldy int, x *int8, ldx int, w *int8, ldw, k, add int)
-)
+// blockInt8 computes a block of sums, see internal/asm/tile.
+type blockInt8 = func(y *int32, ldy int, x *int8, ldx int, w *int8, ldw, k, add int)
 
 // shape is a block kernel with its rows and columns.
-type shape[F any] struct {
+type shape struct {
 	m, n int
-	run  F
+	run  blockInt8
 }
 
 // The shapes of each path, largest first; 1 × 1 fits everywhere.
 var (
-	f32AVX2 = []shape[blockF32]{{3, 4, tileF32x3x4AVX2}, {2, 4, tileF32x2x4AVX2}, {1, 4, tileF32x1x4AVX2},
-		{3, 1, tileF32x3x1AVX2}, {2, 1, tileF32x2x1AVX2}, {1, 1, tileF32x1x1AVX2}}
-	f32AVX512 = []shape[blockF32]{{6, 4, tileF32x6x4AVX512}, {4, 4, tileF32x4x4AVX512}, {2, 4, tileF32x2x4AVX512}, {1, 4, tileF32x1x4AVX512},
-		{6, 1, tileF32x6x1AVX512}, {4, 1, tileF32x4x1AVX512}, {2, 1, tileF32x2x1AVX512}, {1, 1, tileF32x1x1AVX512}}
-	int8AVX2 = []shape[blockInt8]{{3, 4, tileInt8x3x4AVX2}, {2, 4, tileInt8x2x4AVX2}, {1, 4, tileInt8x1x4AVX2},
+	int8AVX2 = []shape{{3, 4, tileInt8x3x4AVX2}, {2, 4, tileInt8x2x4AVX2}, {1, 4, tileInt8x1x4AVX2},
 		{3, 1, tileInt8x3x1AVX2}, {2, 1, tileInt8x2x1AVX2}, {1, 1, tileInt8x1x1AVX2}}
-	int8VNNI = []shape[blockInt8]{{4, 4, tileInt8x4x4VNNI}, {2, 4, tileInt8x2x4VNNI}, {1, 4, tileInt8x1x4VNNI},
+	int8VNNI = []shape{{4, 4, tileInt8x4x4VNNI}, {2, 4, tileInt8x2x4VNNI}, {1, 4, tileInt8x1x4VNNI},
 		{4, 1, tileInt8x4x1VNNI}, {2, 1, tileInt8x2x1VNNI}, {1, 1, tileInt8x1x1VNNI}}
 )
 
-// Elements of k that are summed before they go to memory, so that the rows of a
-// block stay in the first-level cache. floatRun is part of the order of a sum.
-const (
-	floatRun = 1024
-	int8Run  = 4096
-)
+// int8Run is how many elements of k are summed before the sums go to memory, so
+// that the rows of a block stay in the first-level cache.
+const int8Run = 4096
 
 func init() {
 	switch cpu.Current() {
 	case cpu.AVX2:
-		tileF32 = vectorF32(f32AVX2)
 		tileInt8 = vectorInt8(int8AVX2, 16)
 	case cpu.AVX512:
-		tileF32 = vectorF32(f32AVX512)
 		tileInt8 = vectorInt8(int8VNNI, 1)
-	}
-}
-
-// vectorF32 makes a tile kernel of block kernels.
-func vectorF32(shapes []shape[blockF32]) func(y []float32, ldy int, x []float32, ldx int, w []float32, ldw, m, n, k int) {
-	return func(y []float32, ldy int, x []float32, ldx int, w []float32, ldw, m, n, k int) {
-		if !inside(m, n, k, len(y), ldy, len(x), ldx, len(w), ldw) {
-			return
-		}
-		if k == 0 {
-			tileF32Go(y, ldy, x, ldx, w, ldw, m, n, k)
-			return
-		}
-		for lo := 0; lo < k; lo += floatRun {
-			width, add := min(floatRun, k-lo), min(lo, 1)
-			blocks(shapes, m, n, func(i, j int, run blockF32) {
-				run(&y[i*ldy+j], ldy, &x[i*ldx+lo], ldx, &w[j*ldw+lo], ldw, width, add)
-			})
-		}
 	}
 }
 
 // vectorInt8 makes a tile kernel of block kernels that take multiples of step
 // elements; the rest is added in plain Go.
-func vectorInt8(shapes []shape[blockInt8], step int) func(acc []int32, lda int, x []int8, ldx int, w []byte, ldw, m, n, k int) {
+func vectorInt8(shapes []shape, step int) func(acc []int32, lda int, x []int8, ldx int, w []byte, ldw, m, n, k int) {
 	return func(acc []int32, lda int, x []int8, ldx int, w []byte, ldw, m, n, k int) {
 		if !inside(m, n, k, len(acc), lda, len(x), ldx, len(w), ldw) {
 			return
@@ -112,7 +81,7 @@ func inside(m, n, k, y, ldy, x, ldx, w, ldw int) bool {
 
 // blocks covers an m × n tile with the largest shapes that fit: all columns for
 // some rows of x before the next, since it is x that is long.
-func blocks[F any](shapes []shape[F], m, n int, fn func(i, j int, run F)) {
+func blocks(shapes []shape, m, n int, fn func(i, j int, run blockInt8)) {
 	for i := 0; i < m; {
 		rows := 1
 		for _, s := range shapes {

@@ -3,8 +3,6 @@
 package kernel
 
 import (
-	"fmt"
-	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -17,12 +15,11 @@ import (
 type paths struct {
 	name string
 	need cpu.Level
-	f32  func(y []float32, ldy int, x []float32, ldx int, w []float32, ldw, m, n, k int)
 	int8 func(acc []int32, lda int, x []int8, ldx int, w []byte, ldw, m, n, k int)
 }
 
 func vectorPaths(t testing.TB) (out []paths) {
-	for _, p := range []paths{{"avx2", cpu.AVX2, vectorF32(f32AVX2), vectorInt8(int8AVX2, 16)}, {"avx512", cpu.AVX512, vectorF32(f32AVX512), vectorInt8(int8VNNI, 1)}} {
+	for _, p := range []paths{{"avx2", cpu.AVX2, vectorInt8(int8AVX2, 16)}, {"avx512", cpu.AVX512, vectorInt8(int8VNNI, 1)}} {
 		if p.need > cpu.Current() {
 			t.Logf("this processor does not run the %s kernels", p.name)
 			continue
@@ -69,70 +66,17 @@ func TestVectorInt8(t *testing.T) {
 	}
 }
 
-// TestVectorF32: every path is within K·2^-24·Σ|x·w| of the plain kernel, and
-// an element does not depend on the tile it is computed in, to the bit.
-func TestVectorF32(t *testing.T) {
-	r := rand.New(rand.NewPCG(3, 4))
-	for _, p := range vectorPaths(t) {
-		for range 300 {
-			m, n, k := 1+r.IntN(13), 1+r.IntN(9), r.IntN(200)
-			if r.IntN(10) == 0 {
-				k = 900 + r.IntN(2500)
-			}
-			ldx, ldw, ldy := k+r.IntN(3), k+r.IntN(3), n+r.IntN(3)
-			x, w := make([]float32, m*ldx), make([]float32, n*ldw)
-			for i := range x {
-				x[i] = float32(r.NormFloat64())
-			}
-			for i := range w {
-				w[i] = float32(r.NormFloat64())
-			}
-			got, want := make([]float32, m*ldy), make([]float32, m*ldy)
-			for i := range got {
-				got[i], want[i] = 77, 77
-			}
-			p.f32(got, ldy, x, ldx, w, ldw, m, n, k)
-			tileF32Go(want, ldy, x, ldx, w, ldw, m, n, k)
-			for i := range m {
-				for j := range ldy {
-					if j >= n {
-						require.EqualValues(t, 77, got[i*ldy+j])
-						continue
-					}
-					size := 0.0
-					for c := range k {
-						size += math.Abs(float64(x[i*ldx+c]) * float64(w[j*ldw+c]))
-					}
-					what := fmt.Sprintf("%s m=%d n=%d k=%d (%d,%d)", p.name, m, n, k, i, j)
-					require.InDelta(t, want[i*ldy+j], got[i*ldy+j], float64(k)*size/(1<<24), what)
-					one := []float32{0}
-					p.f32(one, 1, x[i*ldx:], ldx, w[j*ldw:], ldw, 1, 1, k)
-					require.Equal(t, math.Float32bits(one[0]), math.Float32bits(got[i*ldy+j]), what)
-				}
-			}
-		}
-	}
-}
-
 func TestTilesStayInside(t *testing.T) {
 	for _, p := range vectorPaths(t) {
-		assert.Panics(t, func() { p.f32(make([]float32, 3), 2, make([]float32, 8), 4, make([]float32, 8), 4, 2, 2, 4) })
 		assert.Panics(t, func() { p.int8(make([]int32, 4), 2, make([]int8, 7), 4, make([]byte, 8), 4, 2, 2, 4) })
 	}
 }
 
 func BenchmarkTile(b *testing.B) {
 	const m, n, k = 64, 8, 4096
-	x, w, y := make([]float32, m*k), make([]float32, n*k), make([]float32, m*n)
 	q, c, acc := make([]int8, m*k), make([]byte, n*k), make([]int32, m*n)
-	all := append([]paths{{"purego", cpu.PureGo, tileF32Go, tileInt8Go}}, vectorPaths(b)...)
+	all := append([]paths{{"purego", cpu.PureGo, tileInt8Go}}, vectorPaths(b)...)
 	for _, p := range all {
-		b.Run("f32/"+p.name, func(b *testing.B) {
-			for b.Loop() {
-				p.f32(y, n, x, k, w, k, m, n, k)
-			}
-			b.ReportMetric(float64(b.N)*m*n*k/b.Elapsed().Seconds()/1e9, "GMAC/s")
-		})
 		b.Run("int8/"+p.name, func(b *testing.B) {
 			for b.Loop() {
 				p.int8(acc, n, q, k, c, k, m, n, k)

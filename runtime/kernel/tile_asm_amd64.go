@@ -4,105 +4,35 @@
 
 package kernel
 
-// tileF32x1x1AVX2 computes a block of 1 × 1 float32 dot products in 8 lanes of fused multiply-adds; with add they are added to y.
-//
-//go:noescape
-func tileF32x1x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
 // tileInt8x1x1AVX2 computes a block of 1 × 1 exact int8 dot products; k is a multiple of 16; with add they are added to y.
 //
 //go:noescape
 func tileInt8x1x1AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-
-// tileF32x1x4AVX2 computes a block of 1 × 4 float32 dot products in 8 lanes of fused multiply-adds; with add they are added to y.
-//
-//go:noescape
-func tileF32x1x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
 
 // tileInt8x1x4AVX2 computes a block of 1 × 4 exact int8 dot products; k is a multiple of 16; with add they are added to y.
 //
 //go:noescape
 func tileInt8x1x4AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
 
-// tileF32x2x1AVX2 computes a block of 2 × 1 float32 dot products in 8 lanes of fused multiply-adds; with add they are added to y.
-//
-//go:noescape
-func tileF32x2x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
 // tileInt8x2x1AVX2 computes a block of 2 × 1 exact int8 dot products; k is a multiple of 16; with add they are added to y.
 //
 //go:noescape
 func tileInt8x2x1AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-
-// tileF32x2x4AVX2 computes a block of 2 × 4 float32 dot products in 8 lanes of fused multiply-adds; with add they are added to y.
-//
-//go:noescape
-func tileF32x2x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
 
 // tileInt8x2x4AVX2 computes a block of 2 × 4 exact int8 dot products; k is a multiple of 16; with add they are added to y.
 //
 //go:noescape
 func tileInt8x2x4AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
 
-// tileF32x3x1AVX2 computes a block of 3 × 1 float32 dot products in 8 lanes of fused multiply-adds; with add they are added to y.
-//
-//go:noescape
-func tileF32x3x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
 // tileInt8x3x1AVX2 computes a block of 3 × 1 exact int8 dot products; k is a multiple of 16; with add they are added to y.
 //
 //go:noescape
 func tileInt8x3x1AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
 
-// tileF32x3x4AVX2 computes a block of 3 × 4 float32 dot products in 8 lanes of fused multiply-adds; with add they are added to y.
-//
-//go:noescape
-func tileF32x3x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
 // tileInt8x3x4AVX2 computes a block of 3 × 4 exact int8 dot products; k is a multiple of 16; with add they are added to y.
 //
 //go:noescape
 func tileInt8x3x4AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-
-// tileF32x1x1AVX512 computes a block of 1 × 1 float32 dot products in 16 lanes of fused multiply-adds; with add they are added to y.
-//
-//go:noescape
-func tileF32x1x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
-// tileF32x1x4AVX512 computes a block of 1 × 4 float32 dot products in 16 lanes of fused multiply-adds; with add they are added to y.
-//
-//go:noescape
-func tileF32x1x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
-// tileF32x2x1AVX512 computes a block of 2 × 1 float32 dot products in 16 lanes of fused multiply-adds; with add they are added to y.
-//
-//go:noescape
-func tileF32x2x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
-// tileF32x2x4AVX512 computes a block of 2 × 4 float32 dot products in 16 lanes of fused multiply-adds; with add they are added to y.
-//
-//go:noescape
-func tileF32x2x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
-// tileF32x4x1AVX512 computes a block of 4 × 1 float32 dot products in 16 lanes of fused multiply-adds; with add they are added to y.
-//
-//go:noescape
-func tileF32x4x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
-// tileF32x4x4AVX512 computes a block of 4 × 4 float32 dot products in 16 lanes of fused multiply-adds; with add they are added to y.
-//
-//go:noescape
-func tileF32x4x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
-// tileF32x6x1AVX512 computes a block of 6 × 1 float32 dot products in 16 lanes of fused multiply-adds; with add they are added to y.
-//
-//go:noescape
-func tileF32x6x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
-
-// tileF32x6x4AVX512 computes a block of 6 × 4 float32 dot products in 16 lanes of fused multiply-adds; with add they are added to y.
-//
-//go:noescape
-func tileF32x6x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int)
 
 // tileInt8x1x1VNNI computes a block of 1 × 1 exact int8 dot products; with add they are added to y.
 //

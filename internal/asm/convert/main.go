@@ -6,12 +6,13 @@
 package main
 
 import (
-	"fmt"
 	"math"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"github.com/glmconv/glmconv/internal/asm/emit"
 )
 
 func main() {
@@ -32,23 +33,12 @@ func main() {
 	correlateMany(true)
 	indexAbs()
 	packNibbles()
+	unpackNibbles()
 	Generate()
 }
 
-var constants = map[uint32]Mem{}
-
-// all is a constant in all eight lanes.
-func all(bits uint32) Mem {
-	if m, ok := constants[bits]; ok {
-		return m
-	}
-	m := GLOBL(fmt.Sprintf("lanes%08x", bits), RODATA|NOPTR)
-	for i := range 8 {
-		DATA(4*i, U32(bits))
-	}
-	constants[bits] = m
-	return m
-}
+// all is a constant in eight lanes.
+func all(bits uint32) Mem { return emit.Lanes(bits, 8) }
 
 func float(f float32) Mem { return all(math.Float32bits(f)) }
 
@@ -57,34 +47,12 @@ const (
 	rounder = 0x4b400000 // 1.5×2^23
 )
 
-func begin(name, sig, doc string) {
-	TEXT(name, NOSPLIT, sig)
-	Pragma("noescape")
-	Doc(name + " " + doc)
-}
-
-func zero() reg.VecVirtual {
-	v := YMM()
-	VPXOR(v, v, v)
-	return v
-}
-
-// broadcast loads a float32 parameter into all lanes, straight from the stack:
-// a MOVSS among vector instructions costs more than a chunk.
-func broadcast(name string) reg.VecVirtual {
-	p, err := Param(name).Resolve()
-	if err != nil {
-		panic(err)
-	}
-	v := YMM()
-	VBROADCASTSS(p.Addr, v)
-	return v
-}
-
 func absMax() {
-	begin("absMaxBitsAVX2", "func(w *float32, n int) uint32", "is absMaxBits of n elements.")
+	emit.Begin("absMaxBitsAVX2", "func(w *float32, n int) uint32", "is absMaxBits of n elements.")
 	w, n := Load(Param("w"), GP64()), Load(Param("n"), GP64())
-	a, b, mask := zero(), zero(), YMM()
+	a, b, mask := YMM(), YMM(), YMM()
+	emit.Zero(a)
+	emit.Zero(b)
 	VMOVUPS(all(absMask), mask)
 	Label("loop")
 	for i, acc := range []reg.VecVirtual{a, b} {
@@ -113,7 +81,7 @@ func absMax() {
 }
 
 func decodeBF16() {
-	begin("decodeBF16AVX2", "func(dst *float32, src *byte, n int)", "widens n bfloat16 values.")
+	emit.Begin("decodeBF16AVX2", "func(dst *float32, src *byte, n int)", "widens n bfloat16 values.")
 	dst, src, n := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64())
 	Label("loop")
 	for i := range 2 {
@@ -126,8 +94,7 @@ func decodeBF16() {
 	ADDQ(Imm(64), dst)
 	SUBQ(Imm(16), n)
 	JNZ(LabelRef("loop"))
-	VZEROUPPER()
-	RET()
+	emit.End()
 }
 
 // quotient turns weights into what is rounded, as quotients does.
@@ -155,14 +122,14 @@ func quotient(by string, w, factor reg.VecVirtual) reg.VecVirtual {
 // squares to the lanes of out, which is 16 sums of w², 16 of errors and 8 largest errors.
 func encode(code, by string) {
 	name := "encode" + code + by + "AVX2"
-	begin(name, "func(dst *byte, w *float32, n int, factor, s, lo, hi float32, out *[40]float32)",
+	emit.Begin(name, "func(dst *byte, w *float32, n int, factor, s, lo, hi float32, out *[40]float32)",
 		"rounds n weights to codes and adds what that costs to out.")
 	dst, w, n := Load(Param("dst"), GP64()), Load(Param("w"), GP64()), Load(Param("n"), GP64())
 	out := GP64()
-	factor, s := broadcast("factor"), broadcast("s")
+	factor, s := emit.Broadcast("factor", YMM()), emit.Broadcast("s", YMM())
 	var lo, hi reg.VecVirtual
 	if code == "Int" {
-		lo, hi = broadcast("lo"), broadcast("hi")
+		lo, hi = emit.Broadcast("lo", YMM()), emit.Broadcast("hi", YMM())
 	}
 	sq, er := [2]reg.VecVirtual{YMM(), YMM()}, [2]reg.VecVirtual{YMM(), YMM()}
 	Load(Param("out"), out)
@@ -219,8 +186,7 @@ func encode(code, by string) {
 		VMOVUPS(er[i], Mem{Base: out, Disp: 64 + 32*i})
 	}
 	VMOVDQU(worst, Mem{Base: out, Disp: 128})
-	VZEROUPPER()
-	RET()
+	emit.End()
 }
 
 // roundInt clamps t and returns the integers and their values.
@@ -266,7 +232,7 @@ func roundE4M3(t reg.VecVirtual) (code, value reg.VecVirtual) {
 
 // packNibbles makes bytes of pairs of codes, the first in the low half.
 func packNibbles() {
-	begin("packNibblesAVX2", "func(dst *byte, q *byte, n int)", "packs n codes, a multiple of 32.")
+	emit.Begin("packNibblesAVX2", "func(dst *byte, q *byte, n int)", "packs n codes, a multiple of 32.")
 	dst, q, n := Load(Param("dst"), GP64()), Load(Param("q"), GP64()), Load(Param("n"), GP64())
 	low, weights := YMM(), YMM()
 	VMOVDQU(all(0x0f0f0f0f), low)
@@ -283,6 +249,34 @@ func packNibbles() {
 	ADDQ(Imm(16), dst)
 	SUBQ(Imm(32), n)
 	JNZ(LabelRef("loop"))
-	VZEROUPPER()
-	RET()
+	emit.End()
+}
+
+// unpackNibbles makes two sign-extended bytes of every byte, the low half first.
+func unpackNibbles() {
+	emit.Begin("unpackNibblesAVX2", "func(dst, src *byte, n int)", "writes the 2n codes of n bytes, a multiple of 16.")
+	dst, src, n := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64())
+	low, eight := XMM(), XMM()
+	VMOVDQU(all(0x0f0f0f0f), low)
+	VMOVDQU(all(0x08080808), eight)
+	Label("loop")
+	a, b := XMM(), XMM()
+	VMOVDQU(Mem{Base: src}, a)
+	VPSRLW(Imm(4), a, b)
+	VPAND(low, a, a)
+	VPAND(low, b, b)
+	x, y := XMM(), XMM()
+	VPUNPCKLBW(b, a, x)
+	VPUNPCKHBW(b, a, y)
+	VPXOR(eight, x, x)
+	VPSUBB(eight, x, x)
+	VPXOR(eight, y, y)
+	VPSUBB(eight, y, y)
+	VMOVDQU(x, Mem{Base: dst})
+	VMOVDQU(y, Mem{Base: dst, Disp: 16})
+	ADDQ(Imm(16), src)
+	ADDQ(Imm(32), dst)
+	SUBQ(Imm(16), n)
+	JNZ(LabelRef("loop"))
+	emit.End()
 }

@@ -1,45 +1,21 @@
 package main
 
 import (
-	"fmt"
 	"math"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"github.com/glmconv/glmconv/internal/asm/emit"
 )
 
 // The AVX-512 twins: sixteen elements are one vector.
 
-var wideConstants = map[uint32]Mem{}
-
-// all16 is a constant in all sixteen lanes.
-func all16(bits uint32) Mem {
-	if m, ok := wideConstants[bits]; ok {
-		return m
-	}
-	m := GLOBL(fmt.Sprintf("wide%08x", bits), RODATA|NOPTR)
-	for i := range 16 {
-		DATA(4*i, U32(bits))
-	}
-	wideConstants[bits] = m
-	return m
-}
-
 // hold is a constant kept in a register.
 func hold(bits uint32) reg.VecVirtual {
 	v := ZMM()
-	VMOVUPS(all16(bits), v)
-	return v
-}
-
-func broadcast16(name string) reg.VecVirtual {
-	p, err := Param(name).Resolve()
-	if err != nil {
-		panic(err)
-	}
-	v := ZMM()
-	VBROADCASTSS(p.Addr, v)
+	VMOVUPS(emit.Lanes(bits, 16), v)
 	return v
 }
 
@@ -50,21 +26,21 @@ func encodeWide(code, dtype string, block bool) {
 	size := map[string]int{"F32": 4, "BF16": 2}[dtype]
 	var skipCodes, skipWeights reg.Register
 	if block {
-		begin("encode"+code+dtype+"BlockAVX512", "func(dst *byte, w *byte, n, cols int, factor, s, lo, hi float32, out *float64)",
+		emit.Begin("encode"+code+dtype+"BlockAVX512", "func(dst *byte, w *byte, n, cols int, factor, s, lo, hi float32, out *float64)",
 			"rounds the n weights of a block, 128 columns of n/128 rows of cols, and adds what that costs to the runError at out.")
 		skipCodes, skipWeights = Load(Param("cols"), GP64()), GP64()
 		SUBQ(U32(128), skipCodes)
 		MOVQ(skipCodes, skipWeights)
 		SHLQ(Imm(uint64(size/2)), skipWeights) // two or four bytes
 	} else {
-		begin("encode"+code+dtype+"AVX512", "func(dst *byte, w *byte, n int, factor, s, lo, hi float32, out *float64)",
+		emit.Begin("encode"+code+dtype+"AVX512", "func(dst *byte, w *byte, n int, factor, s, lo, hi float32, out *float64)",
 			"rounds n weights, a multiple of sixteen, to codes and adds what that costs to the runError at out.")
 	}
 	dst, w, n := Load(Param("dst"), GP64()), Load(Param("w"), GP64()), Load(Param("n"), GP64())
-	factor, s := broadcast16("factor"), broadcast16("s")
+	factor, s := emit.Broadcast("factor", ZMM()), emit.Broadcast("s", ZMM())
 	var round func(t reg.VecVirtual) (code, value reg.VecVirtual)
 	if code == "Int" {
-		lo, hi := broadcast16("lo"), broadcast16("hi")
+		lo, hi := emit.Broadcast("lo", ZMM()), emit.Broadcast("hi", ZMM())
 		round = func(t reg.VecVirtual) (code, value reg.VecVirtual) {
 			VMAXPS(lo, t, t)
 			VMINPS(hi, t, t)
@@ -82,7 +58,7 @@ func encodeWide(code, dtype string, block bool) {
 	VMOVSD(Mem{Base: out}, sumSq)
 	VMOVSD(Mem{Base: out, Disp: 8}, errSq)
 	worst := ZMM()
-	VPXORD(worst, worst, worst)
+	emit.Zero(worst)
 	left := GP64()
 	Label("chunk")
 	MOVQ(U32(256), left)
@@ -90,8 +66,8 @@ func encodeWide(code, dtype string, block bool) {
 	CMOVQLT(n, left)
 	SUBQ(left, n)
 	sq, er := ZMM(), ZMM()
-	VPXORD(sq, sq, sq)
-	VPXORD(er, er, er)
+	emit.Zero(sq)
+	emit.Zero(er)
 	Label("loop")
 	x, t, square := ZMM(), ZMM(), ZMM()
 	if dtype == "F32" {
@@ -135,8 +111,7 @@ func encodeWide(code, dtype string, block bool) {
 	VEXTRACTI64X4(Imm(1), worst, y)
 	VPMAXUD(y, worst.AsY(), y)
 	storeMax(y, Mem{Base: out, Disp: 16})
-	VZEROUPPER()
-	RET()
+	emit.End()
 }
 
 // storeMax replaces the unsigned number at m by the largest lane of y, if that
@@ -157,10 +132,10 @@ func storeMax(y reg.VecVirtual, m Mem) {
 
 // absMaxWide is absMaxBits of bfloat16 weights, thirty-two at a time.
 func absMaxWide() {
-	begin("absMaxBF16AVX512", "func(w *byte, n int) uint32", "returns the bits of the largest magnitude of n bfloat16 weights, a multiple of thirty-two.")
+	emit.Begin("absMaxBF16AVX512", "func(w *byte, n int) uint32", "returns the bits of the largest magnitude of n bfloat16 weights, a multiple of thirty-two.")
 	w, n := Load(Param("w"), GP64()), Load(Param("n"), GP64())
 	top, mask := ZMM(), hold(0x7fff7fff)
-	VPXORD(top, top, top)
+	emit.Zero(top)
 	Label("loop")
 	t := ZMM()
 	VPANDD(Mem{Base: w}, mask, t)
@@ -228,7 +203,7 @@ func correlateMany(wide bool) {
 		VMOVUPS(all(bits), v)
 		return v
 	}
-	begin(name, "func(w *float32, n int, r *float32, k int, out *float32)",
+	emit.Begin(name, "func(w *float32, n int, r *float32, k int, out *float32)",
 		"writes Σ w·q and Σ q² of a chunk of n weights, q rounded to int4 by each of the k reciprocals at r.")
 	w, n := Load(Param("w"), GP64()), Load(Param("n"), GP64())
 	r, k := Load(Param("r"), GP64()), Load(Param("k"), GP64())
@@ -240,13 +215,8 @@ func correlateMany(wide bool) {
 	var sum, squares []reg.VecVirtual
 	for range parts {
 		a, b := vec(), vec()
-		if wide {
-			VPXORD(a, a, a)
-			VPXORD(b, b, b)
-		} else {
-			VPXOR(a, a, a)
-			VPXOR(b, b, b)
-		}
+		emit.Zero(a)
+		emit.Zero(b)
 		sum, squares = append(sum, a), append(squares, b)
 	}
 	at, left := GP64(), GP64()
@@ -276,8 +246,7 @@ func correlateMany(wide bool) {
 	ADDQ(Imm(8), out)
 	DECQ(k)
 	JNZ(LabelRef("candidate"))
-	VZEROUPPER()
-	RET()
+	emit.End()
 }
 
 // fold adds sixteen lanes as laneSum.fold does: j and j+8, +4, +2, +1.
@@ -306,7 +275,7 @@ func fold(lanes []reg.VecVirtual) reg.VecVirtual {
 
 // indexAbs finds a magnitude.
 func indexAbs() {
-	begin("indexAbsAVX2", "func(w *float32, n int, bits uint32) int",
+	emit.Begin("indexAbsAVX2", "func(w *float32, n int, bits uint32) int",
 		"returns the first of n weights, a multiple of eight, whose magnitude has these bits, or n.")
 	w, n := Load(Param("w"), GP64()), Load(Param("n"), GP64())
 	bits, low := Load(Param("bits"), GP32()), XMM()

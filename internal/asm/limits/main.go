@@ -8,6 +8,8 @@ import (
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"github.com/glmconv/glmconv/internal/asm/emit"
 )
 
 func main() {
@@ -24,31 +26,21 @@ func main() {
 
 // peak makes a loop of n turns; body is emitted once.
 func peak(name, doc string, vec func() reg.VecVirtual, accs int, body func(a []reg.VecVirtual, x, y reg.VecVirtual)) {
-	TEXT(name, NOSPLIT, "func(n int)")
-	Doc(fmt.Sprintf("%s runs n turns of %s.", name, doc))
+	emit.Begin(name, "func(n int)", "runs n turns of "+doc+".")
 	n := Load(Param("n"), GP64())
 	x, y := vec(), vec()
-	zero(x)
-	zero(y)
+	emit.Zero(x)
+	emit.Zero(y)
 	a := make([]reg.VecVirtual, accs)
 	for i := range a {
 		a[i] = vec()
-		zero(a[i])
+		emit.Zero(a[i])
 	}
 	Label("loop")
 	body(a, x, y)
 	DECQ(n)
 	JNZ(LabelRef("loop"))
-	VZEROUPPER()
-	RET()
-}
-
-func zero(v reg.VecVirtual) {
-	if v.Size() == 64 {
-		VPXORD(v, v, v)
-	} else {
-		VPXOR(v, v, v)
-	}
+	emit.End()
 }
 
 func fma(name string, accs int, vec func() reg.VecVirtual) {
@@ -92,14 +84,12 @@ func vnni() {
 
 // read loads n bytes, a multiple of 512.
 func read() {
-	TEXT("readAVX2", NOSPLIT, "func(p *byte, n int) uint64")
-	Pragma("noescape")
-	Doc("readAVX2 loads n bytes, a multiple of 512, and returns a value that depends on all.")
+	emit.Begin("readAVX2", "func(p *byte, n int) uint64", "loads n bytes, a multiple of 512, and returns a value that depends on all.")
 	p, n := Load(Param("p"), GP64()), Load(Param("n"), GP64())
 	a := make([]reg.VecVirtual, 8)
 	for i := range a {
 		a[i] = YMM()
-		VPXOR(a[i], a[i], a[i])
+		emit.Zero(a[i])
 	}
 	Label("loop")
 	for i := range 16 {
@@ -121,9 +111,7 @@ func read() {
 // stream reads 2n bytes and writes n past the caches, n a multiple of 128: the
 // traffic of quantising 16-bit weights to 8 bits.
 func stream() {
-	TEXT("streamAVX2", NOSPLIT, "func(dst, src *byte, n int)")
-	Pragma("noescape")
-	Doc("streamAVX2 reads 2n bytes and writes n past the caches; n is a multiple of 128, dst aligned to 32.")
+	emit.Begin("streamAVX2", "func(dst, src *byte, n int)", "reads 2n bytes and writes n past the caches; n is a multiple of 128, dst aligned to 32.")
 	dst, src, n := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64())
 	Label("loop")
 	for i := range 4 {
@@ -137,6 +125,5 @@ func stream() {
 	SUBQ(U32(128), n)
 	JNZ(LabelRef("loop"))
 	SFENCE()
-	VZEROUPPER()
-	RET()
+	emit.End()
 }

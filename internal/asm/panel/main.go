@@ -13,6 +13,8 @@ import (
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"github.com/glmconv/glmconv/internal/asm/emit"
 )
 
 // path is an instruction set: the largest block that fits its registers, in
@@ -76,19 +78,17 @@ func main() {
 // float computes y = (y +) x·w for m rows and two vectors of columns.
 func float(p path, m int) {
 	name := fmt.Sprintf("panelF32x%d%s", m, p.name)
-	TEXT(name, NOSPLIT, "func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)")
-	Pragma("noescape")
-	Doc(fmt.Sprintf("%s computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for %d rows and %d columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.", name, m, p.size*p.cols/4))
+	emit.Begin(name, "func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)", fmt.Sprintf("computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for %d rows and %d columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.", m, p.size*p.cols/4))
 	y, ldy := Load(Param("y"), GP64()), Load(Param("ldy"), GP64())
 	SHLQ(Imm(2), ldy)
-	x := rows("x", "ldx", m, 4)
+	x := emit.NewRows("x", "ldx", m, 4)
 	w, ldw := Load(Param("w"), GP64()), Load(Param("ldw"), GP64())
 	SHLQ(Imm(2), ldw)
 	k := Load(Param("k"), GP64())
 	add := Load(Param("add"), GP64())
 	next, hop := Load(Param("next"), GP64()), Load(Param("hop"), GP64())
 	acc := p.block(m)
-	p.each(acc, y, nil, func(v reg.VecVirtual, _ Mem) { zero(v) })
+	p.each(acc, y, nil, func(v reg.VecVirtual, _ Mem) { emit.Zero(v) })
 	TESTQ(add, add)
 	JZ(LabelRef("begin"))
 	old := GP64()
@@ -106,17 +106,16 @@ func float(p path, m int) {
 			ADDQ(ldw, w)
 			for i := range acc {
 				b := p.vec()
-				VBROADCASTSS(at(x, i).Offset(4*u), b)
+				VBROADCASTSS(x.At(i).Offset(4*u), b)
 				for j, v := range acc[i] {
 					VFMADD231PS(ws[0][j], b, v)
 				}
 			}
 		}
-		advance(x, 4*steps)
+		x.Advance(4 * steps)
 	})
 	p.each(acc, y, ldy, func(v reg.VecVirtual, mem Mem) { VMOVUPS(v, mem) })
-	VZEROUPPER()
-	RET()
+	emit.End()
 }
 
 // integer computes m rows of exact sums, begun or carried on, kept or scaled.
@@ -128,10 +127,8 @@ func integer(p path, m int) {
 		per = 4
 	}
 	name := fmt.Sprintf("panelInt8x%d%s", m, p.name)
-	TEXT(name, NOSPLIT, "func(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc, init *int32, scale, token *float32, add int, next *byte, hop int)")
-	Pragma("noescape")
-	Doc(fmt.Sprintf("%s adds Σ x·w over %d·steps elements to sums for %d rows (ldx in bytes) and %d columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.", name, per, m, p.size*p.cols/4))
-	x := rows("x", "ldx", m, 1)
+	emit.Begin(name, "func(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc, init *int32, scale, token *float32, add int, next *byte, hop int)", fmt.Sprintf("adds Σ x·w over %d·steps elements to sums for %d rows (ldx in bytes) and %d columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.", per, m, p.size*p.cols/4))
+	x := emit.NewRows("x", "ldx", m, 1)
 	w, k, next, hop := Load(Param("w"), GP64()), Load(Param("steps"), GP64()), Load(Param("next"), GP64()), Load(Param("hop"), GP64())
 	init, sums := Load(Param("init"), GP64()), Load(Param("acc"), GP64())
 	acc := p.block(m)
@@ -158,7 +155,7 @@ func integer(p path, m int) {
 		p.each(ws, w, nil, func(v reg.VecVirtual, mem Mem) { move(mem.Offset(u*p.cols*p.size), v) })
 		for i := range acc {
 			b := p.vec()
-			VPBROADCASTD(at(x, i).Offset(4*u), b)
+			VPBROADCASTD(x.At(i).Offset(4*u), b)
 			for j, v := range acc[i] {
 				if p.size == 64 {
 					VPDPBUSD(b, ws[0][j], v)
@@ -183,14 +180,13 @@ func integer(p path, m int) {
 			step(u)
 		}
 		ADDQ(U32(steps*p.cols*p.size), w)
-		advance(x, 4*steps)
+		x.Advance(4 * steps)
 	})
 	scale := Load(Param("scale"), GP64())
 	TESTQ(scale, scale)
 	JNZ(LabelRef("finish"))
 	p.each(acc, sums, nil, func(v reg.VecVirtual, mem Mem) { move(v, mem) })
-	VZEROUPPER()
-	RET()
+	emit.End()
 	Label("finish")
 	y, ldy := Load(Param("y"), GP64()), Load(Param("ldy"), GP64())
 	SHLQ(Imm(2), ldy)
@@ -220,8 +216,7 @@ func integer(p path, m int) {
 			ADDQ(ldy, y)
 		}
 	}
-	VZEROUPPER()
-	RET()
+	emit.End()
 }
 
 // unrolled runs n > 0 steps, many of them at a time as long as there are enough.
@@ -240,46 +235,4 @@ func unrolled(n reg.Register, many int, body func(steps int)) {
 	DECQ(n)
 	JNZ(LabelRef("one"))
 	Label("end")
-}
-
-// rows returns the pointers that address r rows: the stride, and a base for
-// every three rows (base, base+stride, base+2·stride).
-func rows(p, stride string, r, size int) []reg.GPVirtual {
-	base, ld := GP64(), GP64()
-	Load(Param(p), base)
-	Load(Param(stride), ld)
-	for s := size; s > 1; s /= 2 {
-		ADDQ(ld, ld)
-	}
-	out := []reg.GPVirtual{ld, base}
-	for i := 3; i < r; i += 3 {
-		next := GP64()
-		LEAQ(Mem{Base: out[len(out)-1], Index: ld, Scale: 2}, next)
-		ADDQ(ld, next)
-		out = append(out, next)
-	}
-	return out
-}
-
-// at addresses row i.
-func at(p []reg.GPVirtual, i int) Mem {
-	m := Mem{Base: p[1+i/3]}
-	if s := i % 3; s > 0 {
-		m.Index, m.Scale = p[0], uint8(s)
-	}
-	return m
-}
-
-func advance(p []reg.GPVirtual, bytes int) {
-	for _, b := range p[1:] {
-		ADDQ(Imm(uint64(bytes)), b)
-	}
-}
-
-func zero(v reg.VecVirtual) {
-	if v.Size() == 64 {
-		VPXORD(v, v, v)
-	} else {
-		VXORPS(v, v, v)
-	}
 }

@@ -6,6 +6,8 @@ import (
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"github.com/glmconv/glmconv/internal/asm/emit"
 )
 
 // transposes turn blocks of 8 rows × 4 words: halves of four rows are put side
@@ -118,9 +120,7 @@ func transpose(kind, what, param string, setup func() (widen widener, end func()
 	if param != "" {
 		param = ", " + param
 	}
-	TEXT(name, NOSPLIT, "func(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int"+param+")")
-	Pragma("noescape")
-	Doc(fmt.Sprintf("%s writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are %s. It prefetches two lines from next on, hop bytes further every fourth word.", name, what))
+	emit.Begin(name, "func(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int"+param+")", fmt.Sprintf("writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are %s. It prefetches two lines from next on, hop bytes further every fourth word.", what))
 	dst, ldd := Load(Param("dst"), GP64()), Load(Param("ldd"), GP64())
 	src, lds := Load(Param("src"), GP64()), Load(Param("lds"), GP64())
 	n := Load(Param("n"), GP64())
@@ -185,6 +185,5 @@ func transpose(kind, what, param string, setup func() (widen widener, end func()
 	if end != nil {
 		end()
 	}
-	VZEROUPPER()
-	RET()
+	emit.End()
 }

@@ -4,15 +4,15 @@ import (
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"github.com/glmconv/glmconv/internal/asm/emit"
 )
 
 // transpose16 turns blocks of 16 × 16 words: a line of each row is read once.
 // Two rounds of unpacking turn the 4 × 4 words of each quarter, two rounds of
 // shuffles the 4 × 4 quarters.
 func transpose16() {
-	TEXT("transposeWordsAVX512", NOSPLIT, "func(dst *uint32, ldd int, src *byte, lds int, n int, flip uint32)")
-	Pragma("noescape")
-	Doc("transposeWordsAVX512 writes 16 rows (lds bytes apart) of n 4-byte words, a multiple of 16, not 0, as columns: word c of row r, xor flip, goes to dst[c·ldd+r].")
+	emit.Begin("transposeWordsAVX512", "func(dst *uint32, ldd int, src *byte, lds int, n int, flip uint32)", "writes 16 rows (lds bytes apart) of n 4-byte words, a multiple of 16, not 0, as columns: word c of row r, xor flip, goes to dst[c·ldd+r].")
 	dst, ldd := Load(Param("dst"), GP64()), Load(Param("ldd"), GP64())
 	lds := Load(Param("lds"), GP64())
 	n := Load(Param("n"), GP64())
@@ -85,6 +85,5 @@ func transpose16() {
 	}
 	SUBQ(Imm(16), n)
 	JNZ(LabelRef("loop"))
-	VZEROUPPER()
-	RET()
+	emit.End()
 }

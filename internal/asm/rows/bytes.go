@@ -4,13 +4,15 @@ import (
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"github.com/glmconv/glmconv/internal/asm/emit"
 )
 
 // quantize writes int8 codes round(x/s), 32 a turn.
 func quantize() {
 	load := text("quantizeInt8AVX2", "q *int8, x *float32, n int, s float32", "", "writes round-half-even(x/s) within −128 … 127; n is a multiple of 32, not 0")
 	q, x, n := load("q"), load("x"), load("n")
-	s := broadcast("s")
+	s := emit.Broadcast("s", YMM())
 	order := GLOBL("quantizeOrder", RODATA|NOPTR)
 	for i, v := range []uint32{0, 4, 1, 5, 2, 6, 3, 7} {
 		DATA(4*i, U32(v))
@@ -36,7 +38,7 @@ func quantize() {
 		ADDQ(U32(128), x)
 		ahead(32, q)
 	})
-	done()
+	emit.End()
 }
 
 func widen() {
@@ -49,46 +51,14 @@ func widen() {
 		ahead(32, dst)
 		ahead(16, src)
 	})
-	done()
-}
-
-// nibbles turns int4 codes, the first in the low half of a byte, into bytes.
-func nibbles() {
-	load := text("nibblesAVX2", "dst, src *byte, n int", "", "writes 2n codes of n bytes, a multiple of 16, not 0, sign-extended")
-	dst, src, n := load("dst"), load("src"), load("n")
-	low, eight, g := XMM(), XMM(), GP32()
-	MOVL(U32(0x0f0f0f0f), g)
-	VMOVD(g, low)
-	VPBROADCASTD(low, low)
-	MOVL(U32(0x08080808), g)
-	VMOVD(g, eight)
-	VPBROADCASTD(eight, eight)
-	loop(n, 16, func() {
-		a, b := XMM(), XMM()
-		VMOVDQU(Mem{Base: src}, a)
-		VPSRLW(Imm(4), a, b)
-		VPAND(low, a, a)
-		VPAND(low, b, b)
-		x, y := XMM(), XMM()
-		VPUNPCKLBW(b, a, x)
-		VPUNPCKHBW(b, a, y)
-		VPXOR(eight, x, x)
-		VPSUBB(eight, x, x)
-		VPXOR(eight, y, y)
-		VPSUBB(eight, y, y)
-		VMOVDQU(x, Mem{Base: dst})
-		VMOVDQU(y, Mem{Base: dst, Disp: 16})
-		ahead(16, src)
-		ahead(32, dst)
-	})
-	done()
+	emit.End()
 }
 
 func sumInt8() {
 	load := text("sumInt8AVX2", "x *int8, n int", " int32", "returns the sum of n codes, a multiple of 32, not 0")
 	x, n := load("x"), load("n")
 	acc, ones, one16 := YMM(), YMM(), YMM()
-	VPXOR(acc, acc, acc)
+	emit.Zero(acc)
 	VPCMPEQD(ones, ones, ones)
 	VPSRLW(Imm(15), ones, one16)
 	VPABSB(ones, ones)

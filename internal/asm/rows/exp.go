@@ -6,6 +6,8 @@ import (
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"github.com/glmconv/glmconv/internal/asm/emit"
 )
 
 // table holds eight copies of each constant, by name.
@@ -91,13 +93,13 @@ func swiglu() {
 		VMOVUPS(e, Mem{Base: dst})
 		ahead(32, dst, gate, up)
 	})
-	done()
+	emit.End()
 }
 
 func expSum() {
 	load := text("expSumAVX2", "x *float32, n int, top float32, lanes *[8]float32", "", "replaces x by exp(x − top) and adds the results to the lanes; n is a multiple of 8, not 0")
 	x, n, out := load("x"), load("n"), load("lanes")
-	top := broadcast("top")
+	top := emit.Broadcast("top", YMM())
 	acc := YMM()
 	VMOVUPS(Mem{Base: out}, acc)
 	loop(n, 8, func() {
@@ -110,5 +112,5 @@ func expSum() {
 		ahead(32, x)
 	})
 	VMOVUPS(acc, Mem{Base: out})
-	done()
+	emit.End()
 }

@@ -6,11 +6,11 @@
 package main
 
 import (
-	"fmt"
-
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"github.com/glmconv/glmconv/internal/asm/emit"
 )
 
 func main() {
@@ -19,7 +19,6 @@ func main() {
 	dot()
 	sum()
 	top()
-	absMax()
 	each("addAVX2", "dst, v *float32, n int", "adds v to dst", func(_ reg.VecVirtual, v Mem, x reg.VecVirtual) reg.VecVirtual {
 		VADDPS(v, x, x)
 		return x
@@ -40,30 +39,18 @@ func main() {
 	expSum()
 	quantize()
 	widen()
-	nibbles()
 	sumInt8()
 	Generate()
 }
 
 // text declares a function and loads its pointers and count.
 func text(name, params, result, doc string) (load func(string) reg.GPVirtual) {
-	TEXT(name, NOSPLIT, fmt.Sprintf("func(%s)%s", params, result))
-	Pragma("noescape")
-	Doc(fmt.Sprintf("%s %s.", name, doc))
+	emit.Begin(name, "func("+params+")"+result, doc+".")
 	return func(p string) reg.GPVirtual {
 		r := GP64()
 		Load(Param(p), r)
 		return r
 	}
-}
-
-// broadcast spreads a float32 parameter.
-func broadcast(p string) reg.VecVirtual {
-	v := YMM()
-	x := XMM()
-	Load(Param(p), x)
-	VBROADCASTSS(x, v)
-	return v
 }
 
 // loop runs body for n elements, step at a time; body advances its pointers.
@@ -72,11 +59,6 @@ func loop(n reg.GPVirtual, step int, body func()) {
 	body()
 	SUBQ(Imm(uint64(step)), n)
 	JNZ(LabelRef("loop"))
-}
-
-func done() {
-	VZEROUPPER()
-	RET()
 }
 
 func ahead(bytes int, p ...reg.GPVirtual) {
@@ -98,7 +80,7 @@ func each(name, params, doc string, op func(p reg.VecVirtual, v Mem, x reg.VecVi
 	}
 	var p reg.VecVirtual
 	if name != "addAVX2" {
-		p = broadcast("p")
+		p = emit.Broadcast("p", YMM())
 	}
 	loop(n, 8, func() {
 		x := YMM()
@@ -107,14 +89,14 @@ func each(name, params, doc string, op func(p reg.VecVirtual, v Mem, x reg.VecVi
 		VMOVUPS(x, Mem{Base: dst})
 		ahead(32, ptrs...)
 	})
-	done()
+	emit.End()
 }
 
 func dot() {
 	load := text("dotAVX2", "a, b *float32, n int, lanes *[8]float32", "", "writes the lanes of Σ a·b, each product and sum rounded; n is a multiple of 8, not 0")
 	a, b, n, out := load("a"), load("b"), load("n"), load("lanes")
 	acc := YMM()
-	VXORPS(acc, acc, acc)
+	emit.Zero(acc)
 	loop(n, 8, func() {
 		x := YMM()
 		VMOVUPS(Mem{Base: a}, x)
@@ -123,7 +105,7 @@ func dot() {
 		ahead(32, a, b)
 	})
 	VMOVUPS(acc, Mem{Base: out})
-	done()
+	emit.End()
 }
 
 func sum() {
@@ -136,7 +118,7 @@ func sum() {
 		ahead(32, a)
 	})
 	VMOVUPS(acc, Mem{Base: out})
-	done()
+	emit.End()
 }
 
 // fold8 reduces eight lanes.
@@ -167,30 +149,10 @@ func top() {
 	RET()
 }
 
-func absMax() {
-	load := text("absMaxAVX2", "x *float32, n int", " uint32", "returns the largest of the bits of |x|; n is a multiple of 8, not 0")
-	x, n := load("x"), load("n")
-	acc, mask := YMM(), YMM()
-	VPXOR(acc, acc, acc)
-	VPCMPEQD(mask, mask, mask)
-	VPSRLD(Imm(1), mask, mask)
-	loop(n, 8, func() {
-		v := YMM()
-		VPAND(Mem{Base: x}, mask, v)
-		VPMAXUD(v, acc, acc)
-		ahead(32, x)
-	})
-	r, g := fold8(acc, func(x, y Op, to reg.VecVirtual) { VPMAXUD(x, y, to) }), GP32()
-	VMOVD(r, g)
-	VZEROUPPER()
-	Store(g, ReturnIndex(0))
-	RET()
-}
-
 func norm() {
 	load := text("normAVX2", "dst, x, w *float32, n int, inv float32", "", "writes (x·inv)·w; n is a multiple of 8, not 0")
 	dst, x, w, n := load("dst"), load("x"), load("w"), load("n")
-	inv := broadcast("inv")
+	inv := emit.Broadcast("inv", YMM())
 	loop(n, 8, func() {
 		v := YMM()
 		VMULPS(Mem{Base: x}, inv, v)
@@ -198,14 +160,14 @@ func norm() {
 		VMOVUPS(v, Mem{Base: dst})
 		ahead(32, dst, x, w)
 	})
-	done()
+	emit.End()
 }
 
 // scaled adds the sums of a scale group to a row of outputs.
 func scaled() {
 	load := text("scaledAVX2", "y, part, scale *float32, n int, token float32, add int", "", "writes part·(scale·token) to y, with add adds it, each product and sum rounded; n is a multiple of 8, not 0")
 	y, part, scale, n, add := load("y"), load("part"), load("scale"), load("n"), load("add")
-	token := broadcast("token")
+	token := emit.Broadcast("token", YMM())
 	mask := YMM() // of y: nothing without add
 	NEGQ(add)
 	VMOVQ(add, mask.AsX())
@@ -219,5 +181,5 @@ func scaled() {
 		VMOVUPS(v, Mem{Base: y})
 		ahead(32, y, part, scale)
 	})
-	done()
+	emit.End()
 }

@@ -12,18 +12,18 @@ import (
 // of 16.
 func int8AVX2(m, n int) {
 	name := fmt.Sprintf("tileInt8x%dx%dAVX2", m, n)
-	b := begin(name, "int8", "int32", m, n, 1,
+	b := begin(name, m, n,
 		fmt.Sprintf("computes a block of %d × %d exact int8 dot products; k is a multiple of 16; with add they are added to y.", m, n))
-	a := zeroed(m, n, YMM, false)
+	a := zeroed(m, n, YMM)
 	Label("loop")
 	x := make([]reg.VecVirtual, m)
 	for i := range x {
 		x[i] = YMM()
-		VPMOVSXBW(at(b.x, i), x[i])
+		VPMOVSXBW(b.x.At(i), x[i])
 	}
 	for j := range n {
 		w := YMM()
-		VPMOVSXBW(at(b.w, j), w)
+		VPMOVSXBW(b.w.At(j), w)
 		for i := range x {
 			p := YMM()
 			if i == m-1 {
@@ -33,22 +33,22 @@ func int8AVX2(m, n int) {
 			VPADDD(p, a[i][j], a[i][j])
 		}
 	}
-	advance(b.x, 16)
-	advance(b.w, 16)
+	b.x.Advance(16)
+	b.w.Advance(16)
 	SUBQ(Imm(16), b.k)
 	JNZ(LabelRef("loop"))
 	Load(Param("add"), b.add)
-	store(b, a, false, false, func(v reg.VecVirtual) reg.VecVirtual { return v })
+	store(b, a, false, func(v reg.VecVirtual) reg.VecVirtual { return v })
 }
 
 // int8VNNI multiplies x+128 (unsigned) with w and takes 128·Σw off again; sums
 // wrap modulo 2^32 on the way and end exact.
 func int8VNNI(m, n int) {
 	name := fmt.Sprintf("tileInt8x%dx%dVNNI", m, n)
-	b := begin(name, "int8", "int32", m, n, 1,
+	b := begin(name, m, n,
 		fmt.Sprintf("computes a block of %d × %d exact int8 dot products; with add they are added to y.", m, n))
-	a := zeroed(m, n, ZMM, true)
-	sums := zeroed(1, n, ZMM, true)[0] // 128·Σw by row of w
+	a := zeroed(m, n, ZMM)
+	sums := zeroed(1, n, ZMM)[0] // 128·Σw by row of w
 	flip, c := ZMM(), GP32()
 	MOVL(U32(0x80808080), c)
 	VPBROADCASTD(c, flip)
@@ -56,12 +56,12 @@ func int8VNNI(m, n int) {
 		x := make([]reg.VecVirtual, m)
 		for i := range x {
 			x[i] = ZMM()
-			load(at(b.x, i), x[i])
+			load(b.x.At(i), x[i])
 			VPXORD(flip, x[i], x[i])
 		}
 		for j := range n {
 			w := ZMM()
-			load(at(b.w, j), w)
+			load(b.w.At(j), w)
 			for i := range x {
 				VPDPBUSD(w, x[i], a[i][j])
 			}
@@ -72,8 +72,8 @@ func int8VNNI(m, n int) {
 	JL(LabelRef("tail"))
 	Label("loop")
 	step(func(mem Mem, to reg.VecVirtual) { VMOVDQU64(mem, to) })
-	advance(b.x, 64)
-	advance(b.w, 64)
+	b.x.Advance(64)
+	b.w.Advance(64)
 	SUBQ(Imm(64), b.k)
 	JGE(LabelRef("loop"))
 	Label("tail")
@@ -88,7 +88,7 @@ func int8VNNI(m, n int) {
 		}
 	}
 	Load(Param("add"), b.add)
-	store(b, a, false, true, func(v reg.VecVirtual) reg.VecVirtual {
+	store(b, a, true, func(v reg.VecVirtual) reg.VecVirtual {
 		hi := YMM()
 		VEXTRACTI64X4(Imm(1), v, hi)
 		VPADDD(hi, v.AsY(), hi)

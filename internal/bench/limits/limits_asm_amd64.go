@@ -5,18 +5,28 @@
 package limits
 
 // fmaAVX2 runs n turns of 12 independent fused multiply-adds of whole vectors.
+//
+//go:noescape
 func fmaAVX2(n int)
 
 // fmaAVX512 runs n turns of 24 independent fused multiply-adds of whole vectors.
+//
+//go:noescape
 func fmaAVX512(n int)
 
 // maddubsAVX2 runs n turns of 10 sequences of VPMADDUBSW, VPMADDWD and VPADDD (32 multiply-accumulates each).
+//
+//go:noescape
 func maddubsAVX2(n int)
 
 // maddwdAVX2 runs n turns of 10 sequences of VPMADDWD and VPADDD (16 multiply-accumulates each).
+//
+//go:noescape
 func maddwdAVX2(n int)
 
 // vnniAVX512 runs n turns of 24 independent VPDPBUSD (64 multiply-accumulates each).
+//
+//go:noescape
 func vnniAVX512(n int)
 
 // readAVX2 loads n bytes, a multiple of 512, and returns a value that depends on all.
