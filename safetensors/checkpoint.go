@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/glmconv/glmconv/internal/fsx"
 )
@@ -32,7 +33,12 @@ type Checkpoint struct {
 	problems []Problem
 
 	sorted func() []string // names, made on first use
+	read   atomic.Int64    // bytes of tensors
 }
+
+// BytesRead returns how many bytes of tensors were read so far, by all methods;
+// it also works after Close.
+func (c *Checkpoint) BytesRead() int64 { return c.read.Load() }
 
 // Options changes how a directory is opened.
 type Options struct {
@@ -125,6 +131,7 @@ func (c *Checkpoint) ReadAt(t Info, off int64, p []byte) error {
 	if !ok {
 		return &Error{Kind: ErrNotFound, File: filepath.Join(c.dir, t.File), Tensor: t.Name, Offset: -1, Reason: "lies in a file that is not open"}
 	}
+	c.read.Add(int64(len(p)))
 	return s.readTensor(t, off, p)
 }
 
@@ -133,7 +140,7 @@ func (c *Checkpoint) ReadAt(t Info, off int64, p []byte) error {
 func (c *Checkpoint) WillNeed(t Info, off, n int64) { c.advise(t, off, n, fsx.WillNeed) }
 
 // DontNeed is the opposite of WillNeed.
-func (c *Checkpoint) DontNeed(t Info, off, n int64) { 
+func (c *Checkpoint) DontNeed(t Info, off, n int64) {
 	c.advise(t, off, n, func(f *os.File, off, n int64) { fsx.DontNeed(f, off, n) })
 }
 
@@ -162,6 +169,7 @@ func (c *Checkpoint) ReadRows(name string, lo, hi int64, dst []byte) error {
 	if err != nil {
 		return err
 	}
+	c.read.Add(int64(len(dst)))
 	return s.readTensor(t, off, dst)
 }
 

@@ -97,12 +97,12 @@ func (r *Result) forward(ctx context.Context, srcDir, dstDir string, state *stat
 	if err != nil {
 		return err
 	}
-	defer func() { _ = src.close(); r.Bytes += src.read.Load() }()
+	defer func() { _ = src.close(); r.Bytes += src.read() }()
 	res, err := openSide(dstDir, o)
 	if err != nil {
 		return r.broken(ctx, err)
 	}
-	defer func() { _ = res.close(); r.Bytes += res.read.Load() }()
+	defer func() { _ = res.close(); r.Bytes += res.read() }()
 	seqs, origin, vocab, err := o.sequences(srcDir, src.m.Config().VocabSize)
 	if err != nil {
 		return err
@@ -155,7 +155,7 @@ func (r *Result) passes(ctx context.Context, src, res *side, seqs [][]int, vocab
 				return nil
 			}
 			p.Layer, p.KeysA, p.KeysB = layer, keysOf(a), keysOf(b)
-			p.Read = src.read.Load() + res.read.Load()
+			p.Read = src.read() + res.read()
 			return state.save(&p, x, y)
 		}
 		if err := lockstep(ctx, src, res, batch, p.First, p.Sums, at, save, o); err != nil {

@@ -90,7 +90,10 @@ func (r *Result) infer(ctx context.Context, src, dst string, workers int) (func(
 		format layout.Format
 	}
 	chosen, count, near := map[kind]numeric.Arith{}, map[kind]int{}, map[kind]float64{}
-	for _, a := range arithmetics {
+	for i, a := range arithmetics {
+		if i > 0 && len(chosen) == len(count) {
+			break
+		}
 		kinds := map[string]kind{}
 		d, err := diff.Run(ctx, src, dst, diff.Options{Workers: 1, Only: func(m string) bool { return names[m] }, Rounder: func(w diff.Weight) diff.Rounder {
 			kinds[w.Module] = kind{w.Stored.Encoding, w.Stored.Format}

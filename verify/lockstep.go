@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,21 +19,9 @@ import (
 type side struct {
 	dir   string
 	m     *runtime.Model
-	final []float32    // [R, H] after model.norm; the source's with the rounded rows after them
-	read  atomic.Int64 // bytes
+	final []float32 // [R, H] after model.norm; the source's with the rounded rows after them
+	read  func() int64
 	close func() error
-}
-
-// counting is a checkpoint that counts the bytes that are read.
-type counting struct {
-	*safetensors.Checkpoint
-	n *atomic.Int64
-}
-
-// ReadAt implements runtime.Source.
-func (c counting) ReadAt(t safetensors.Info, off int64, p []byte) error {
-	c.n.Add(int64(len(p)))
-	return c.Checkpoint.ReadAt(t, off, p)
 }
 
 // openSide opens a checkpoint whose weights are streamed.
@@ -47,8 +34,8 @@ func openSide(dir string, o *Options) (*side, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &side{dir: dir}
-	p, err := runtime.NewStreaming(cfg, counting{ckpt, &s.read}, o.tile())
+	s := &side{dir: dir, read: ckpt.BytesRead}
+	p, err := runtime.NewStreaming(cfg, ckpt, o.tile())
 	if err == nil {
 		s.close = func() error { p.Stop(); return ckpt.Close() }
 		s.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: o.block(cfg)})

@@ -69,7 +69,7 @@ func Run(ctx context.Context, dirA, dirB string, opts Options) (*Report, error) 
 			return nil, err
 		}
 	}
-	d.r.Bytes = a.read.Load() + b.read.Load() + d.sides
+	d.r.Bytes = a.BytesRead() + b.BytesRead() + d.sides
 	d.r.finish()
 	return d.r, nil
 }

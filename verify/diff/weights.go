@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"sync"
-	"sync/atomic"
 
 	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -23,13 +22,6 @@ type checkpoint struct {
 	hints   layout.Hints
 	stacked map[string]glm.Entry // modules that are part of a stacked expert tensor
 	modules map[string]bool      // modules with a weight
-	read    atomic.Int64         // bytes
-}
-
-// ReadAt is safetensors.Checkpoint.ReadAt; it counts the bytes.
-func (c *checkpoint) ReadAt(t safetensors.Info, off int64, p []byte) error {
-	c.read.Add(int64(len(p)))
-	return c.Checkpoint.ReadAt(t, off, p)
 }
 
 func open(dir string) (*checkpoint, error) {

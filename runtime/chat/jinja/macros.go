@@ -10,20 +10,14 @@ type signature struct {
 
 func (p *parser) signature() (g signature) {
 	p.expectOp("(")
-	for first := true; !p.skipOp(")"); first = false {
-		if !first {
-			p.expectOp(",")
-			if p.skipOp(")") {
-				break
-			}
-		}
+	p.list(")", func() {
 		g.names = append(g.names, p.expectName())
 		if p.skipOp("=") {
 			g.defaults = append(g.defaults, p.expression())
 		} else if g.defaults != nil {
 			p.fail("a parameter without a default after one with a default")
 		}
-	}
+	})
 	return g
 }
 

@@ -108,13 +108,7 @@ type arguments struct {
 
 func (p *parser) arguments() (a arguments) {
 	p.expectOp("(")
-	for first := true; !p.skipOp(")"); first = false {
-		if !first {
-			p.expectOp(",")
-			if p.skipOp(")") {
-				break
-			}
-		}
+	p.list(")", func() {
 		switch {
 		case p.skipOp("**"):
 			a.dict = p.expression()
@@ -134,7 +128,7 @@ func (p *parser) arguments() (a arguments) {
 			}
 			a.args = append(a.args, p.expression())
 		}
-	}
+	})
 	return a
 }
 

@@ -303,17 +303,22 @@ func (p *parser) primary() eval {
 	return nil
 }
 
-// elements reads expressions up to a closing bracket.
-func (p *parser) elements(end string) (list []eval) {
-	for !p.skipOp(end) {
-		if list != nil {
+// list reads items with commas up to a closing bracket; one may follow the last.
+func (p *parser) list(end string, item func()) {
+	for first := true; !p.skipOp(end); first = false {
+		if !first {
 			p.expectOp(",")
 			if p.skipOp(end) {
 				break
 			}
 		}
-		list = append(list, p.expression())
+		item()
 	}
+}
+
+// elements reads expressions up to a closing bracket.
+func (p *parser) elements(end string) (list []eval) {
+	p.list(end, func() { list = append(list, p.expression()) })
 	return list
 }
 
@@ -333,17 +338,11 @@ func sequence(list []eval, tuple bool) eval {
 
 func (p *parser) dict() eval {
 	var keys, values []eval
-	for !p.skipOp("}") {
-		if keys != nil {
-			p.expectOp(",")
-			if p.skipOp("}") {
-				break
-			}
-		}
+	p.list("}", func() {
 		keys = append(keys, p.expression())
 		p.expectOp(":")
 		values = append(values, p.expression())
-	}
+	})
 	return func(r *run, s *scope) (any, error) {
 		d := NewDict()
 		for i := range keys {

@@ -257,55 +257,56 @@ func (p *parser) setTag(line int) stmt {
 			return at(line, err)
 		}
 	}
-	var chain []func(r *run, s *scope, v any) (any, error)
-	for p.skipOp("|") {
-		f, a := p.filterCall()
-		chain = append(chain, func(r *run, s *scope, v any) (any, error) { return runFilter(r, s, f, a, v) })
-	}
-	p.endTag()
-	body := p.body("endset")
-	p.pos++
-	p.endTag()
+	value := p.filtered(line, "endset", p.skipOp("|"))
 	return func(r *run, s *scope, _ *builder) error {
-		var b builder
-		if err := body(r, s.child(), &b); err != nil {
-			return err
+		v, err := value(r, s)
+		if err == nil {
+			err = at(line, t.assign(s, v))
 		}
-		var v any = b.text()
-		for _, f := range chain {
-			var err error
-			if v, err = f(r, s, v); err != nil {
-				return at(line, err)
-			}
-		}
-		return at(line, t.assign(s, v))
+		return err
 	}
 }
 
 func (p *parser) filterTag(line int) stmt {
-	var chain []func(r *run, s *scope, v any) (any, error)
-	for first := true; first || p.skipOp("|"); first = false {
+	value := p.filtered(line, "endfilter", true)
+	return func(r *run, s *scope, out *builder) error {
+		v, err := value(r, s)
+		if err == nil {
+			out.add(str(v))
+		}
+		return err
+	}
+}
+
+// filtered reads a chain of filters, if there is one, the end of the tag and a
+// body: it gives what the filters make of what the body writes.
+func (p *parser) filtered(line int, end string, chain bool) eval {
+	type link struct {
+		f filterFunc
+		a arguments
+	}
+	var links []link
+	for ; chain; chain = p.skipOp("|") {
 		f, a := p.filterCall()
-		chain = append(chain, func(r *run, s *scope, v any) (any, error) { return runFilter(r, s, f, a, v) })
+		links = append(links, link{f, a})
 	}
 	p.endTag()
-	body := p.body("endfilter")
+	body := p.body(end)
 	p.pos++
 	p.endTag()
-	return func(r *run, s *scope, out *builder) error {
+	return func(r *run, s *scope) (any, error) {
 		var b builder
 		if err := body(r, s.child(), &b); err != nil {
-			return err
+			return nil, err
 		}
 		var v any = b.text()
-		for _, f := range chain {
+		for _, l := range links {
 			var err error
-			if v, err = f(r, s, v); err != nil {
-				return at(line, err)
+			if v, err = runFilter(r, s, l.f, l.a, v); err != nil {
+				return nil, at(line, err)
 			}
 		}
-		out.add(str(v))
-		return nil
+		return v, nil
 	}
 }
 
