@@ -1,7 +1,6 @@
 package mutate
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -30,32 +29,14 @@ func TestFamilyMutations(t *testing.T) {
 		r, err := verify.Compare(t.Context(), src, good, o)
 		require.NoError(t, err)
 		require.Equal(t, verify.Pass, r.Verdict, report.Text(r))
-		for _, m := range OfFamilies() {
-			dir := clone(t, good)
-			applies, err := m.Apply(dir)
-			require.NoError(t, err, m.Name)
-			if !applies {
-				continue
-			}
-			applied[m.Name]++
-			t.Run(c.model+" "+string(c.scheme)+" "+m.Name, func(t *testing.T) {
-				t.Parallel()
-				static, err := verify.Static(t.Context(), src, dir, verify.StaticOptions{})
-				require.NoError(t, err)
-				full, err := verify.Compare(t.Context(), src, dir, o)
-				require.NoError(t, err)
-				for _, r := range []*verify.Result{static, full} {
-					text := report.Text(r)
-					require.Equal(t, verify.Fail, r.Verdict, text)
-					require.NotEmpty(t, r.Cause)
-					hit := false
-					for _, word := range m.Says {
-						hit = hit || strings.Contains(text, word)
-					}
-					assert.True(t, hit, "none of %q in:\n%.1500s", m.Says, text)
-				}
-			})
-		}
+		suffer(t, c.model+" "+string(c.scheme), good, OfFamilies(), applied, func(t *testing.T, m Mutation, dir string) {
+			static, err := verify.Static(t.Context(), src, dir, verify.StaticOptions{})
+			require.NoError(t, err)
+			named(t, m, static)
+			full, err := verify.Compare(t.Context(), src, dir, o)
+			require.NoError(t, err)
+			named(t, m, full)
+		})
 	}
 	for _, m := range OfFamilies() {
 		assert.Positive(t, applied[m.Name], "%s applies to nothing", m.Name)

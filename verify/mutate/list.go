@@ -51,7 +51,7 @@ func All() []Mutation {
 		{"halves of eh_proj swapped", "order of embedding and hidden state", tensors(halves), []string{"eh_proj", "MTP"}, true},
 		{"head is the embedding", "vllm#34385", tensors(alias), []string{"lm_head", "head"}, true},
 		{"norm with one flipped bit", "copy gone wrong", tensors(flip), []string{"input_layernorm", "norm"}, true},
-		{"ignore list under another prefix", "GLM-4.6V card", wrongPrefix, nil, false},
+		{"ignore list under another prefix", "GLM-4.6V card", wrongPrefix, []string{"the config", "has no entry", "ignore"}, false},
 		{"config rotates all of a head", "partial_rotary_factor lost", func(dir string) (bool, error) {
 			return EditJSON(dir, "config.json", func(m map[string]any) bool {
 				_, ok := m["partial_rotary_factor"]
@@ -59,7 +59,7 @@ func All() []Mutation {
 				return ok
 			})
 		}, []string{"partial_rotary_factor", "config"}, false},
-		{"tail of a shard zeroed", "vllm-ascend#6980", zeroTail, nil, true},
+		{"tail of a shard zeroed", "vllm-ascend#6980", zeroTail, []string{"bytes changed after the conversion"}, true},
 		{"shard truncated", "download stopped", truncate, []string{"truncated", "ends at"}, false},
 	}
 }

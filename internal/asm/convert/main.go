@@ -68,6 +68,11 @@ func absMax() {
 	VEXTRACTI128(Imm(1), a, hi)
 	x := XMM()
 	VPMAXUD(a.AsX(), hi, x)
+	returnMax(x)
+}
+
+// returnMax ends a function with the greatest of x's four unsigned lanes.
+func returnMax(x reg.VecVirtual) {
 	for _, order := range []uint64{0x4e, 0xb1} {
 		s := XMM()
 		VPSHUFD(Imm(order), x, s)

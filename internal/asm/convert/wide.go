@@ -152,16 +152,7 @@ func absMaxWide() {
 	VPSRLD(Imm(16), x, even)
 	VPMAXUW(even, x, x) // in the low words
 	VPSLLD(Imm(16), x, x)
-	for _, order := range []uint64{0x4e, 0xb1} {
-		s := XMM()
-		VPSHUFD(Imm(order), x, s)
-		VPMAXUD(s, x, x)
-	}
-	out := GP32()
-	VMOVD(x, out)
-	VZEROUPPER()
-	Store(out, ReturnIndex(0))
-	RET()
+	returnMax(x)
 }
 
 // wideE4M3 is roundE4M3 with its constants in registers.
