@@ -18,11 +18,10 @@ import (
 	"github.com/glmconv/glmconv/verify"
 )
 
-// TestShardDamagedInThePass: a shard that is cut while the models run ends
-// verify with the exit code and the sentence of bad input; bytes that change
-// then, after the weights were compared, show in the logits.
-func TestShardDamagedInThePass(t *testing.T) {
-	src, dst := filepath.Join(t.TempDir(), "source"), filepath.Join(t.TempDir(), "result")
+// demoPair is the demo's checkpoint and its W8A8 conversion for Ascend.
+func demoPair(t *testing.T) (src, dst string) {
+	t.Helper()
+	src, dst = filepath.Join(t.TempDir(), "source"), filepath.Join(t.TempDir(), "result")
 	require.NoError(t, demo.Extract(src))
 	c, err := safetensors.OpenDir(src)
 	require.NoError(t, err)
@@ -31,37 +30,49 @@ func TestShardDamagedInThePass(t *testing.T) {
 	_, err = quant.Convert(t.Context(), plan, c, dst, quant.ConvertOptions{Version: "test"})
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
+	return src, dst
+}
 
-	during := func(damage func()) (*verify.Result, error) {
-		done := false
-		return verify.Compare(t.Context(), src, dst, verify.Options{Tokens: 256, SeqLen: 32, Progress: func(stage string, _, _ int64) {
-			if stage == "layers" && !done {
-				done = true
-				damage()
-			}
-		}})
-	}
+// compareDamaged does damage when the first layer of both models has been run.
+func compareDamaged(t *testing.T, src, dst string, damage func()) (*verify.Result, error) {
+	t.Helper()
+	done := false
+	r, err := verify.Compare(t.Context(), src, dst, verify.Options{Tokens: 256, SeqLen: 32, Progress: func(stage string, _, _ int64) {
+		if stage == "layers" && !done {
+			done = true
+			damage()
+		}
+	}})
+	require.True(t, done)
+	return r, err
+}
+
+// TestShardDamagedInThePass: a shard that is cut while the models run ends
+// verify with the exit code and the sentence of bad input; bytes that change
+// then, after the weights were compared, show in the logits.
+func TestShardDamagedInThePass(t *testing.T) {
+	src, dst := demoPair(t)
 	shards, err := filepath.Glob(filepath.Join(dst, "*.safetensors"))
 	require.NoError(t, err)
 	require.Len(t, shards, 1)
 	good, err := os.ReadFile(shards[0])
 	require.NoError(t, err)
 
-	_, err = during(func() { require.NoError(t, os.Truncate(shards[0], 60_000)) })
+	_, err = compareDamaged(t, src, dst, func() { require.NoError(t, os.Truncate(shards[0], 60_000)) })
 	require.Error(t, err)
 	var out bytes.Buffer
 	assert.Equal(t, exitBadInput, report(&out, err))
 	assert.Regexp(t, `^glmconv: .*/result/quant_model_weights-00001-of-00001.safetensors: tensor model\.layers\..* ends early: it became shorter while in use \(at byte [\d,]+\)\n`, filepath.ToSlash(out.String()))
 
 	require.NoError(t, os.WriteFile(shards[0], good, 0o600))
-	c, err = safetensors.OpenDir(dst)
+	c, err := safetensors.OpenDir(dst)
 	require.NoError(t, err)
 	codes := slices.DeleteFunc(slices.Clone(c.Tensors()), func(x safetensors.Info) bool {
 		return x.DType != safetensors.I8 || !strings.Contains(x.Name, ".experts.")
 	})
 	require.NoError(t, c.Close())
 	require.NotEmpty(t, codes)
-	r, err := during(func() {
+	r, err := compareDamaged(t, src, dst, func() {
 		f, err := os.OpenFile(shards[0], os.O_WRONLY, 0)
 		require.NoError(t, err)
 		for _, x := range codes {
