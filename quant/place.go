@@ -9,8 +9,12 @@ import (
 	"hash"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -25,17 +29,18 @@ const maxSpool = 64 << 20
 // shards put an item where its source is; others fill shards up to the size
 // asked for. A stacked tensor and its parts stay in one shard either way.
 func (p *Plan) place() error {
+	outs := p.outputs()
 	var groups [][]int
 	var names []string
 	if p.Format == layout.Ascend {
-		groups = p.cut()
+		groups = p.cut(outs)
 		for i := range groups {
 			names = append(names, fmt.Sprintf("quant_model_weights-%05d-of-%05d.safetensors", i+1, len(groups)))
 		}
 	} else {
 		byFile := map[string][]int{}
-		for i, it := range p.Items {
-			if it.Action != Drop {
+		for i := range p.Items {
+			if it := &p.Items[i]; it.Action != Drop {
 				byFile[it.Source.File] = append(byFile[it.Source.File], i)
 			}
 		}
@@ -51,27 +56,42 @@ func (p *Plan) place() error {
 	if len(groups) == 0 {
 		return inputError("", "nothing is left to write")
 	}
+	p.Files = make([]File, len(groups))
+	var work errgroup.Group
+	work.SetLimit(runtime.GOMAXPROCS(0))
+	errs := make([]error, len(groups)) // the first in order is the one to report
 	for i, g := range groups {
-		f, err := p.layFile(names[i], g)
-		if err != nil {
-			return err
-		}
-		p.Files = append(p.Files, f)
+		work.Go(func() error {
+			p.Files[i], errs[i] = p.layFile(names[i], g, outs)
+			return nil
+		})
 	}
-	return nil
+	_ = work.Wait()
+	return cmp.Or(errs...)
+}
+
+// outputs lists what each item becomes.
+func (p *Plan) outputs() [][]safetensors.Spec {
+	outs := make([][]safetensors.Spec, len(p.Items))
+	for i := range p.Items {
+		if it := &p.Items[i]; it.Action != Drop {
+			outs[i] = p.lay.Outputs(it.Weight)
+		}
+	}
+	return outs
 }
 
 // cut fills shards in table order: a shard is closed before the item that
 // would take it past the size asked for.
-func (p *Plan) cut() (groups [][]int) {
+func (p *Plan) cut(outs [][]safetensors.Spec) (groups [][]int) {
 	var pending int64
 	var g []int
-	for i, it := range p.Items {
-		if it.Action == Drop {
+	for i := range p.Items {
+		if p.Items[i].Action == Drop {
 			continue
 		}
 		var size int64
-		for _, o := range p.lay.Outputs(it.Weight) {
+		for _, o := range outs[i] {
 			size += o.Bytes()
 		}
 		if len(g) > 0 && pending+size >= p.Options.ShardSize {
@@ -88,22 +108,24 @@ func (p *Plan) cut() (groups [][]int) {
 // layFile orders the outputs of one file: a weight and its companions side by
 // side, odd-sized ones last, so that everything is aligned and the file can be
 // written front to back (docs/decisions/0002-file-order.md).
-func (p *Plan) layFile(name string, items []int) (File, error) {
+func (p *Plan) layFile(name string, items []int, outs [][]safetensors.Spec) (File, error) {
 	f := File{Items: items}
-	var specs []safetensors.Spec
-	var order []output
+	n := 0
+	for _, i := range items {
+		n += len(outs[i])
+	}
+	specs := make([]safetensors.Spec, 0, n)
+	order := make([]output, 0, n)
 	var spool int64
 	for _, i := range items {
-		it := &p.Items[i]
-		outs := p.lay.Outputs(it.Weight)
-		it.Outputs = make([]safetensors.Info, len(outs))
-		for k, o := range outs {
-			if o.Bytes() < 0 {
+		for k, o := range outs[i] {
+			size := o.Bytes()
+			if size < 0 {
 				return f, inputError("", "tensor %s would be %v of %s, which overflows", o.Name, o.Shape, o.DType)
 			}
-			if o.Bytes()%8 != 0 {
+			if size%8 != 0 {
 				f.tail = append(f.tail, output{i, k})
-				spool += o.Bytes()
+				spool += size
 				continue
 			}
 			order, specs = append(order, output{i, k}), append(specs, o)
@@ -112,14 +134,19 @@ func (p *Plan) layFile(name string, items []int) (File, error) {
 	if spool > maxSpool {
 		return f, inputError("", "%s: %d MB of tensors with sizes that are no multiple of 8 bytes cannot be aligned", name, spool>>20)
 	}
-	width := func(o output) int { return p.lay.Outputs(p.Items[o.item].Weight)[o.k].DType.Bits() }
+	width := func(o output) int { return outs[o.item][o.k].DType.Bits() }
 	slices.SortStableFunc(f.tail, func(a, b output) int { return cmp.Compare(width(b), width(a)) })
 	for _, o := range f.tail {
-		order, specs = append(order, o), append(specs, p.lay.Outputs(p.Items[o.item].Weight)[o.k])
+		order, specs = append(order, o), append(specs, outs[o.item][o.k])
 	}
 	var err error
 	if f.Plan, err = safetensors.PlanFile(name, specs, nil); err != nil {
 		return f, err
+	}
+	placed := make([]safetensors.Info, n) // of one item side by side
+	for _, i := range items {
+		k := len(outs[i])
+		p.Items[i].Outputs, placed = placed[:k:k], placed[k:]
 	}
 	for n, o := range order {
 		p.Items[o.item].Outputs[o.k] = f.Plan.Tensors[n]
@@ -172,7 +199,14 @@ func (p *Plan) fingerprint(files []safetensors.FileInfo) string {
 	var line []byte
 	for i := range p.Items {
 		it := &p.Items[i]
-		line = fmt.Appendf(line[:0], "%q %s %d %d %q %q %d %d %s\n", it.Name(), it.Action, int(it.Weight.Encoding), it.Weight.Group, it.Source.Name, it.Source.File, it.Source.Offset, it.Offset, it.Source.DType)
+		line = strconv.AppendQuote(line[:0], it.Name())
+		line = append(append(line, ' '), it.Action...)
+		line = appendInts(line, int64(it.Weight.Encoding), int64(it.Weight.Group))
+		line = strconv.AppendQuote(append(line, ' '), it.Source.Name)
+		line = strconv.AppendQuote(append(line, ' '), it.Source.File)
+		line = appendInts(line, it.Source.Offset, it.Offset)
+		line = append(append(line, ' '), it.Source.DType.String()...)
+		line = append(line, '\n')
 		h.Write(line)
 	}
 	for _, f := range p.Files {
@@ -185,6 +219,13 @@ func (p *Plan) fingerprint(files []safetensors.FileInfo) string {
 		put([]any{s.Name, s.Size})
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+func appendInts(b []byte, list ...int64) []byte {
+	for _, n := range list {
+		b = strconv.AppendInt(append(b, ' '), n, 10)
+	}
+	return b
 }
 
 func putBytes(h hash.Hash, b []byte) {

@@ -317,15 +317,19 @@ func (p *Plan) configure() (err error) {
 
 // index writes the index and counts the shards' bytes.
 func (p *Plan) index() (err error) {
-	weightMap := make(map[string]string, len(p.Items))
+	n := 0
+	for _, f := range p.Files {
+		n += len(f.Plan.Tensors)
+	}
+	entries := make([]safetensors.IndexEntry, 0, n)
 	var total int64
 	for _, f := range p.Files {
 		p.ResultBytes += f.Plan.Size
 		for _, t := range f.Plan.Tensors {
-			weightMap[t.Name] = f.Plan.Name
+			entries = append(entries, safetensors.IndexEntry{Tensor: t.Name, File: f.Plan.Name})
 			total += t.Size
 		}
 	}
-	p.Index, err = safetensors.EncodeIndex(weightMap, total)
+	p.Index, err = safetensors.EncodeIndex(entries, total)
 	return err
 }

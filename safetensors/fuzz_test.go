@@ -154,14 +154,14 @@ func FuzzIndex(f *testing.F) {
 		}
 		if json.Unmarshal(data, &plain) == nil && len(plain.WeightMap) == len(idx.entries) {
 			for _, e := range idx.entries {
-				assert.Equal(t, plain.WeightMap[e.tensor], e.file)
+				assert.Equal(t, plain.WeightMap[e.Tensor], e.File)
 			}
 		}
 		for _, e := range idx.entries {
-			if checkName(e.file, "x", e.tensor) == nil {
-				assert.True(t, filepath.IsLocal(e.file))
-				assert.Equal(t, filepath.Base(e.file), e.file)
-				assert.Equal(t, "/dir", filepath.Dir(filepath.Join("/dir", e.file)))
+			if checkName(e.File, "x", e.Tensor) == nil {
+				assert.True(t, filepath.IsLocal(e.File))
+				assert.Equal(t, filepath.Base(e.File), e.File)
+				assert.Equal(t, "/dir", filepath.Dir(filepath.Join("/dir", e.File)))
 			}
 		}
 	})

@@ -182,13 +182,13 @@ func (s *scannedHeader) decodeTensors(raw []byte, path, base string, dataStart i
 			if i > 0 {
 				doc = append(doc, ',')
 			}
-			doc = append(doc, t.key.of(raw)...)
+			doc = append(doc, t.key.Of(raw)...)
 			doc = append(doc, `:{"dtype":"`...)
 			doc = append(doc, upstreamDType(t.dtype)...)
 			doc = append(doc, `","shape":`...)
-			doc = append(doc, t.shape.of(raw)...)
+			doc = append(doc, t.shape.Of(raw)...)
 			doc = append(doc, `,"data_offsets":`...)
-			doc = append(doc, t.offsets.of(raw)...)
+			doc = append(doc, t.offsets.Of(raw)...)
 			doc = append(doc, '}')
 		}
 		doc = append(doc, '}')
@@ -203,7 +203,7 @@ func (s *scannedHeader) decodeTensors(raw []byte, path, base string, dataStart i
 		for _, t := range batch {
 			info, ok := infos[t.name]
 			if !ok {
-				return nil, fault(path).at(ErrHeader, t.name, t.key.start, "is not read back under its name")
+				return nil, fault(path).at(ErrHeader, t.name, t.key.Start, "is not read back under its name")
 			}
 			row, err := t.info(info, path, base, dataStart)
 			if err != nil {
@@ -227,7 +227,7 @@ func upstreamDType(d DType) string {
 // before start, length equal to shape times type.
 func (t *scannedTensor) info(u *upstream.TensorInfo, path, base string, dataStart int64) (Info, error) {
 	bad := func(kind error, format string, args ...any) (Info, error) {
-		return Info{}, fault(path).at(kind, t.name, lengthSize+t.key.start, format, args...)
+		return Info{}, fault(path).at(kind, t.name, lengthSize+t.key.Start, format, args...)
 	}
 	begin, end := u.DataOffsets[0], u.DataOffsets[1]
 	if end > uint64(math.MaxInt64-dataStart) || begin > end && begin > math.MaxInt64 {

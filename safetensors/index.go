@@ -3,7 +3,6 @@ package safetensors
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/jsonwalk"
 )
 
 // The names of index files.
@@ -26,12 +26,13 @@ const maxIndexSize = 100_000_000
 
 // index is a decoded index file; names and files are in file order.
 type index struct {
-	entries   []indexEntry
+	entries   []IndexEntry
 	totalSize int64
 	hasTotal  bool
 }
 
-type indexEntry struct{ tensor, file string }
+// IndexEntry is a line of an index: which file has a tensor.
+type IndexEntry struct{ Tensor, File string }
 
 // parseIndex reads an index and refuses what encoding/json lets pass: keys
 // that occur twice on any of the levels that matter, and invalid UTF-8. Paths
@@ -81,14 +82,14 @@ func parseIndex(data []byte, path string) (*index, error) {
 			}
 			files := map[string]string{} // one string a file, not one an entry
 			for _, m := range entries {
-				name, ok := unquote(m.value)
+				name, ok := jsonwalk.Unquote(m.value)
 				if !ok {
 					return nil, at(ErrIndex, m.key, -1, "is mapped to %s, not to a file name", clip(m.value))
 				}
 				if _, ok := files[name]; !ok {
 					files[name] = name
 				}
-				idx.entries = append(idx.entries, indexEntry{m.key, files[name]})
+				idx.entries = append(idx.entries, IndexEntry{m.key, files[name]})
 			}
 		}
 	}
@@ -106,19 +107,19 @@ type member struct {
 // object splits a JSON object, which is valid, into its members and refuses duplicate keys.
 func object(data []byte, path, what string) ([]member, error) {
 	at := fault(path).at
-	c := &cursor{raw: data}
-	if _, ok := c.open(); !ok {
+	c := jsonwalk.New(data)
+	if _, ok := c.Open(); !ok {
 		return nil, at(ErrIndex, "", -1, "%s is not a JSON object", what)
 	}
 	var out []member
 	seen := map[string]struct{}{}
-	for c.more() {
-		key, _ := c.key()
+	for c.More() {
+		key, _ := c.Key()
 		if _, dup := seen[key]; dup {
 			return nil, at(ErrDuplicate, "", -1, "%s has the key %s twice", what, clip([]byte(key)))
 		}
 		seen[key] = struct{}{}
-		out = append(out, member{key, c.value().of(data)})
+		out = append(out, member{key, c.Value().Of(data)})
 	}
 	return out, nil
 }
@@ -160,28 +161,39 @@ func checkName(name, path, tensor string) error {
 
 // EncodeIndex returns the text of an index: keys sorted, indented by two, and
 // no character escaped that JSON does not require to be. totalSize is the sum
-// of the tensors' bytes.
-func EncodeIndex(weightMap map[string]string, totalSize int64) ([]byte, error) {
-	names := slices.Sorted(maps.Keys(weightMap))
-	b := make([]byte, 0, 64+128*len(names))
+// of the tensors' bytes. It sorts entries. A tensor that stands in two entries
+// is ErrDuplicate, a file that readers would refuse ErrPath.
+func EncodeIndex(entries []IndexEntry, totalSize int64) ([]byte, error) {
+	slices.SortFunc(entries, func(a, b IndexEntry) int { return strings.Compare(a.Tensor, b.Tensor) })
+	size := 64
+	for _, e := range entries {
+		size += len(e.Tensor) + len(e.File) + len("\n    \"\": \"\",")
+	}
+	b := make([]byte, 0, size)
 	b = fmt.Appendf(b, "{\n  \"metadata\": {\n    \"total_size\": %d\n  },\n  \"weight_map\": {", totalSize)
-	for i, name := range names {
-		file := weightMap[name]
-		if err := checkName(file, IndexName, name); err != nil {
-			return nil, err
+	good := "" // the last file that was judged
+	for i, e := range entries {
+		if i > 0 && e.Tensor == entries[i-1].Tensor {
+			return nil, fault(IndexName).at(ErrDuplicate, e.Tensor, -1, "would be written to %s and to %s", entries[i-1].File, e.File)
 		}
-		if !utf8.ValidString(name) {
-			return nil, fault(IndexName).at(ErrInvalidUTF8, name, -1, "has a name that is not valid UTF-8")
+		if e.File != good {
+			if err := checkName(e.File, IndexName, e.Tensor); err != nil {
+				return nil, err
+			}
+			good = e.File
+		}
+		if !utf8.ValidString(e.Tensor) {
+			return nil, fault(IndexName).at(ErrInvalidUTF8, e.Tensor, -1, "has a name that is not valid UTF-8")
 		}
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(b, "\n    "...)
-		b = appendQuoted(b, name)
+		b = appendQuoted(b, e.Tensor)
 		b = append(b, ": "...)
-		b = appendQuoted(b, file)
+		b = appendQuoted(b, e.File)
 	}
-	if len(names) > 0 {
+	if len(entries) > 0 {
 		b = append(b, "\n  "...)
 	}
 	return append(b, "}\n}\n"...), nil
@@ -190,7 +202,11 @@ func EncodeIndex(weightMap map[string]string, totalSize int64) ([]byte, error) {
 // WriteIndex writes an index file through fsx.WriteFile. It is written after
 // the shards it names: readers take its presence for completeness.
 func WriteIndex(fsys fsx.FS, dir, name string, weightMap map[string]string, totalSize int64) error {
-	data, err := EncodeIndex(weightMap, totalSize)
+	entries := make([]IndexEntry, 0, len(weightMap))
+	for tensor, file := range weightMap {
+		entries = append(entries, IndexEntry{tensor, file})
+	}
+	data, err := EncodeIndex(entries, totalSize)
 	if err != nil {
 		return err
 	}

@@ -83,15 +83,15 @@ func (b *builder) compareIndex() error {
 	path := b.path(c.indexName)
 	indexed := make(map[string]string, len(b.index.entries))
 	for _, e := range b.index.entries {
-		indexed[e.tensor] = e.file
-		if c.shards[e.file] == nil {
+		indexed[e.Tensor] = e.File
+		if c.shards[e.File] == nil {
 			continue // reported already
 		}
-		t, ok := c.Info(e.tensor)
-		if ok && t.File == e.file {
+		t, ok := c.Info(e.Tensor)
+		if ok && t.File == e.File {
 			continue
 		}
-		err := fault(path).at(ErrIndex, e.tensor, -1, "is listed in %s, whose header does not have it", e.file)
+		err := fault(path).at(ErrIndex, e.Tensor, -1, "is listed in %s, whose header does not have it", e.File)
 		if ok {
 			err.Reason += "; it is in " + t.File
 		}

@@ -169,7 +169,7 @@ func (b *builder) isAscend() bool {
 		return true
 	}
 	for _, e := range idx.entries {
-		if !b.has[e.file] {
+		if !b.has[e.File] {
 			return true
 		}
 	}
@@ -221,11 +221,11 @@ func (b *builder) filesOfIndex() error {
 	judged := map[string]bool{} // file name -> usable
 	kept := b.index.entries[:0]
 	for _, e := range b.index.entries {
-		ok, done := judged[e.file]
+		ok, done := judged[e.File]
 		if !done {
-			err := checkName(e.file, path, e.tensor)
+			err := checkName(e.File, path, e.Tensor)
 			ok = err == nil
-			judged[e.file] = ok
+			judged[e.File] = ok
 			if err := b.fail(err); err != nil {
 				return err
 			}
@@ -234,9 +234,9 @@ func (b *builder) filesOfIndex() error {
 			continue
 		}
 		kept = append(kept, e)
-		if !b.listed[e.file] {
-			b.listed[e.file] = true
-			b.c.files = append(b.c.files, e.file)
+		if !b.listed[e.File] {
+			b.listed[e.File] = true
+			b.c.files = append(b.c.files, e.File)
 		}
 	}
 	b.index.entries = kept

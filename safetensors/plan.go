@@ -43,7 +43,11 @@ func PlanFile(name string, specs []Spec, metadata map[string]string) (*FilePlan,
 	}
 	p := &FilePlan{Name: name, Tensors: make([]Info, len(specs))}
 	seen := make(map[string]struct{}, len(specs))
-	next := int64(0)
+	next, rank := int64(0), 0
+	for _, s := range specs {
+		rank += len(s.Shape)
+	}
+	shapes := make([]int64, 0, rank)
 	for i, s := range specs {
 		size, err := checkSpec(s, next, name)
 		if err != nil {
@@ -53,7 +57,9 @@ func PlanFile(name string, specs []Spec, metadata map[string]string) (*FilePlan,
 			return nil, at(ErrDuplicate, s.Name, -1, "is planned twice")
 		}
 		seen[s.Name] = struct{}{}
-		p.Tensors[i] = Info{Name: s.Name, DType: s.DType, Shape: slices.Clone(s.Shape), File: name, Offset: next, Size: size}
+		shapes = append(shapes, s.Shape...)
+		shape := shapes[len(shapes)-len(s.Shape) : len(shapes) : len(shapes)]
+		p.Tensors[i] = Info{Name: s.Name, DType: s.DType, Shape: shape, File: name, Offset: next, Size: size}
 		next += size
 	}
 	var err error
@@ -84,10 +90,8 @@ func checkSpec(s Spec, start int64, file string) (int64, error) {
 	case len(s.Shape) > MaxRank:
 		return bad("has %d dimensions, more than %d", len(s.Shape), MaxRank)
 	}
-	// Readers multiply from the left in 64 bits, a zero behind does not help.
-	nonZero := slices.DeleteFunc(slices.Clone(s.Shape), func(d int64) bool { return d == 0 })
 	size := s.Bytes()
-	if size < 0 || len(nonZero) < len(s.Shape) && DataSize(U8, nonZero) < 0 {
+	if size < 0 || size == 0 && !multiplies(s.Shape) {
 		return bad("has shape %v, impossible for type %s", s.Shape, s.DType)
 	}
 	const limit = 1 << 57
@@ -100,13 +104,23 @@ func checkSpec(s Spec, start int64, file string) (int64, error) {
 	return size, nil
 }
 
+// multiplies reports whether readers, who multiply from the left in 64 bits,
+// get through a shape with a zero in it.
+func multiplies(shape []int64) bool {
+	return DataSize(U8, slices.DeleteFunc(slices.Clone(shape), func(d int64) bool { return d == 0 })) >= 0
+}
+
 // encodeHeader writes the JSON by hand: encoding/json orders keys of a map by
 // name, while headers keep the order of the data, with __metadata__ first.
 func encodeHeader(tensors []Info, metadata map[string]string, file string) ([]byte, error) {
 	if metadata == nil {
 		metadata = map[string]string{"format": "pt"}
 	}
-	b := append(make([]byte, lengthSize, lengthSize+128*(len(tensors)+1)), '{')
+	room := lengthSize + 128
+	for _, t := range tensors {
+		room += len(t.Name) + 112 // two offsets, a shape, the keys
+	}
+	b := append(make([]byte, lengthSize, room), '{')
 	if len(metadata) > 0 {
 		b = append(b, `"`+metadataKey+`":{`...)
 		for i, key := range slices.Sorted(maps.Keys(metadata)) {
@@ -126,7 +140,9 @@ func encodeHeader(tensors []Info, metadata map[string]string, file string) ([]by
 			b = append(b, ',')
 		}
 		b = appendQuoted(b, t.Name)
-		b = append(b, `:{"dtype":"`+t.DType.String()+`","shape":[`...)
+		b = append(b, `:{"dtype":"`...)
+		b = append(b, t.DType.String()...)
+		b = append(b, `","shape":[`...)
 		for j, d := range t.Shape {
 			if j > 0 {
 				b = append(b, ',')
@@ -153,10 +169,15 @@ func encodeHeader(tensors []Info, metadata map[string]string, file string) ([]by
 
 // appendQuoted appends a JSON string without the escapes that are for HTML.
 func appendQuoted(b []byte, s string) []byte {
-	plain := func(c rune) bool { return c >= ' ' && c < 0x7f && c != '"' && c != '\\' }
-	if !strings.ContainsFunc(s, func(c rune) bool { return !plain(c) }) {
-		return append(append(append(b, '"'), s...), '"')
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return appendEscaped(b, s)
+		}
 	}
+	return append(append(append(b, '"'), s...), '"')
+}
+
+func appendEscaped(b []byte, s string) []byte {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	upstream "github.com/nlpodyssey/safetensors"
+
+	"github.com/glmconv/glmconv/internal/jsonwalk"
 )
 
 // What a header may hold beside tensors, so that a hostile one of 100 MB
@@ -15,22 +17,17 @@ const (
 	maxMetadata      = 100_000
 )
 
-// span is a part of the header's JSON.
-type span struct{ start, end int64 }
-
-func (s span) of(raw []byte) []byte { return raw[s.start:s.end] }
-
 // scannedTensor is a tensor whose keys are known to be right; the numbers are
 // not decoded yet but known to be arrays of natural numbers.
 type scannedTensor struct {
 	name                string
 	dtype               DType
-	key, shape, offsets span
+	key, shape, offsets jsonwalk.Span
 }
 
 type scannedHeader struct {
 	tensors  []scannedTensor
-	metadata span // empty if there is none
+	metadata jsonwalk.Span // empty if there is none
 }
 
 // scanHeader walks over a header that is valid JSON and valid UTF-8 and checks
@@ -40,14 +37,14 @@ type scannedHeader struct {
 // Fields other than dtype, shape and data_offsets are ignored, as the
 // reference does.
 func scanHeader(raw []byte, path string) (*scannedHeader, error) {
-	s := &scanner{cursor: cursor{raw: raw}, path: path}
+	s := &scanner{Cursor: jsonwalk.New(raw), path: path}
 	out := &scannedHeader{}
 	names := map[string]struct{}{}
 	if err := s.object("", "the header"); err != nil {
 		return nil, err
 	}
-	for s.more() {
-		name, key := s.key()
+	for s.More() {
+		name, key := s.Key()
 		if _, dup := names[name]; dup {
 			return nil, s.bad(ErrDuplicate, name, key, "is declared twice")
 		}
@@ -77,38 +74,38 @@ func scanHeader(raw []byte, path string) (*scannedHeader, error) {
 
 // scanner reads a header.
 type scanner struct {
-	cursor
+	jsonwalk.Cursor
 	path string
 }
 
-func (s *scanner) bad(kind error, tensor string, where span, format string, args ...any) *Error {
-	return fault(s.path).at(kind, tensor, lengthSize+where.start, format, args...)
+func (s *scanner) bad(kind error, tensor string, where jsonwalk.Span, format string, args ...any) *Error {
+	return fault(s.path).at(kind, tensor, lengthSize+where.Start, format, args...)
 }
 
 // object enters an object.
 func (s *scanner) object(tensor, what string) error {
-	if end, ok := s.open(); !ok {
-		return s.bad(ErrHeader, tensor, span{end, end}, "%s is not a JSON object", what)
+	if end, ok := s.Open(); !ok {
+		return s.bad(ErrHeader, tensor, jsonwalk.Span{Start: end, End: end}, "%s is not a JSON object", what)
 	}
 	return nil
 }
 
-func (s *scanner) tensor(name string, key span) (t scannedTensor, err error) {
+func (s *scanner) tensor(name string, key jsonwalk.Span) (t scannedTensor, err error) {
 	t = scannedTensor{name: name, key: key}
 	if err := s.object(name, "has an entry that"); err != nil {
 		return t, err
 	}
 	var hasDType, hasShape, hasOffsets bool
 	var others map[string]bool
-	for s.more() {
-		field, at := s.key()
-		value := s.value()
-		text := value.of(s.raw)
+	for s.More() {
+		field, at := s.Key()
+		value := s.Value()
+		text := value.Of(s.Raw())
 		dup := false
 		switch field {
 		case "dtype":
 			dup, hasDType = hasDType, true
-			name, ok := unquote(text)
+			name, ok := jsonwalk.Unquote(text)
 			if t.dtype, _ = ParseDType(name); !ok || t.dtype == Invalid {
 				return t, s.bad(ErrDType, t.name, value, "has unknown dtype %s", clip(text))
 			}
@@ -150,31 +147,31 @@ func (s *scanner) tensor(name string, key span) (t scannedTensor, err error) {
 }
 
 // metadata checks __metadata__: null, or an object of strings.
-func (s *scanner) metadata(key span) (span, error) {
-	whole := s.value()
-	text := whole.of(s.raw)
+func (s *scanner) metadata(key jsonwalk.Span) (jsonwalk.Span, error) {
+	whole := s.Value()
+	text := whole.Of(s.Raw())
 	if string(text) == "null" {
-		return span{}, nil
+		return jsonwalk.Span{}, nil
 	}
 	if text[0] != '{' {
-		return span{}, s.bad(ErrHeader, "", key, "__metadata__ is not a JSON object")
+		return jsonwalk.Span{}, s.bad(ErrHeader, "", key, "__metadata__ is not a JSON object")
 	}
-	inner := &scanner{cursor: cursor{raw: text}, path: s.path}
+	inner := &scanner{Cursor: jsonwalk.New(text), path: s.path}
 	if err := inner.object("", metadataKey); err != nil {
-		return span{}, err
+		return jsonwalk.Span{}, err
 	}
 	seen := map[string]bool{}
-	for inner.more() {
-		name, at := inner.key()
-		at.start += whole.start
+	for inner.More() {
+		name, at := inner.Key()
+		at.Start += whole.Start
 		if seen[name] {
-			return span{}, s.bad(ErrDuplicate, "", at, "__metadata__ has the key %s twice", clip([]byte(name)))
+			return jsonwalk.Span{}, s.bad(ErrDuplicate, "", at, "__metadata__ has the key %s twice", clip([]byte(name)))
 		}
 		if seen[name] = true; len(seen) > maxMetadata {
-			return span{}, s.bad(ErrHeaderTooLarge, "", at, "__metadata__ has more than %s entries", commas(maxMetadata))
+			return jsonwalk.Span{}, s.bad(ErrHeaderTooLarge, "", at, "__metadata__ has more than %s entries", commas(maxMetadata))
 		}
-		if inner.value().of(text)[0] != '"' {
-			return span{}, s.bad(ErrHeader, "", at, "__metadata__ entry %s is not a string", clip([]byte(name)))
+		if inner.Value().Of(text)[0] != '"' {
+			return jsonwalk.Span{}, s.bad(ErrHeader, "", at, "__metadata__ entry %s is not a string", clip([]byte(name)))
 		}
 	}
 	return whole, nil
@@ -182,29 +179,17 @@ func (s *scanner) metadata(key span) (span, error) {
 
 // decodeMetadata lets upstream decode the checked __metadata__.
 func (s *scannedHeader) decodeMetadata(raw []byte, path string) (map[string]string, error) {
-	if s.metadata == (span{}) {
+	if s.metadata == (jsonwalk.Span{}) {
 		return nil, nil
 	}
-	doc := append([]byte(`{"`+metadataKey+`":`), s.metadata.of(raw)...)
+	doc := append([]byte(`{"`+metadataKey+`":`), s.metadata.Of(raw)...)
 	var m upstream.Metadata
 	if err := json.Unmarshal(append(doc, '}'), &m); err != nil {
-		e := fault(path).at(ErrHeader, "", lengthSize+s.metadata.start, "__metadata__ cannot be decoded")
+		e := fault(path).at(ErrHeader, "", lengthSize+s.metadata.Start, "__metadata__ cannot be decoded")
 		e.Err = err
 		return nil, e
 	}
 	return m.Metadata(), nil
-}
-
-// unquote decodes a JSON string.
-func unquote(value []byte) (string, bool) {
-	if value[0] == '"' && bytes.IndexByte(value, '\\') < 0 {
-		return string(value[1 : len(value)-1]), true
-	}
-	var text string
-	if value[0] != '"' || json.Unmarshal(value, &text) != nil {
-		return "", false
-	}
-	return text, true
 }
 
 // naturals reports whether a valid JSON value is a flat list of natural

@@ -289,7 +289,7 @@ func TestWriterMisuse(t *testing.T) {
 }
 
 func TestEncodeIndex(t *testing.T) {
-	got, err := EncodeIndex(map[string]string{"b<>&": two, "a": one}, 42)
+	got, err := EncodeIndex([]IndexEntry{{"b<>&", two}, {"a", one}}, 42)
 	require.NoError(t, err)
 	assert.Equal(t, `{
   "metadata": {
@@ -303,15 +303,17 @@ func TestEncodeIndex(t *testing.T) {
 `, string(got))
 	idx, err := parseIndex(got, "x")
 	require.NoError(t, err)
-	assert.Equal(t, &index{entries: []indexEntry{{"a", one}, {"b<>&", two}}, totalSize: 42, hasTotal: true}, idx)
+	assert.Equal(t, &index{entries: []IndexEntry{{"a", one}, {"b<>&", two}}, totalSize: 42, hasTotal: true}, idx)
 
 	got, err = EncodeIndex(nil, 0)
 	require.NoError(t, err)
 	_, err = parseIndex(got, "x")
 	require.NoError(t, err)
-	_, err = EncodeIndex(map[string]string{"a": "../x.safetensors"}, 0)
+	_, err = EncodeIndex([]IndexEntry{{"a", "../x.safetensors"}}, 0)
 	require.ErrorIs(t, err, ErrPath)
-	_, err = EncodeIndex(map[string]string{"a\xff": one}, 0)
+	_, err = EncodeIndex([]IndexEntry{{"a", one}, {"b", one}, {"a", two}}, 0)
+	require.ErrorIs(t, err, ErrDuplicate)
+	_, err = EncodeIndex([]IndexEntry{{"a\xff", one}}, 0)
 	require.ErrorIs(t, err, ErrInvalidUTF8)
 }
 

@@ -25,15 +25,14 @@ type Config struct {
 	Method      string // "compressed-tensors", "fp8", "ascend"
 	Format      string // top-level format of compressed-tensors
 	Groups      []Group
-	Ignore      []Entry        // compressed-tensors
-	NotConvert  []string       // fp8
-	Description map[string]any // ascend
+	Ignore      []Entry     // compressed-tensors
+	NotConvert  []string    // fp8
+	Description []Described // ascend
 
-	mu     sync.Mutex                     // guards the views below, made when first asked for
-	keys   map[keyView]map[string]string  // of Description, by runtime name
-	floats map[keyView][]string           // FLOAT weights among them, sorted
-	names  map[glm.Family]map[string]bool // NotConvert under vLLM's names
-	words  map[string]bool                // NotConvert as SGLang finds it
+	mu    sync.Mutex                     // guards the views below, made when first asked for
+	views map[reader]*view               // Description, as engines look it up
+	names map[glm.Family]map[string]bool // NotConvert under vLLM's names
+	words map[string]bool                // NotConvert as SGLang finds it
 }
 
 // Group is one config group of compressed-tensors, in file order.
@@ -217,13 +216,4 @@ func (c *Config) targets() []target {
 		}
 	}
 	return list
-}
-
-// ParseDescription reads quant_model_description.json.
-func ParseDescription(raw []byte) (*Config, error) {
-	c := &Config{Method: "ascend"}
-	if err := json.Unmarshal(raw, &c.Description); err != nil {
-		return nil, fmt.Errorf("engine: quant_model_description.json: %w", err)
-	}
-	return c, nil
 }

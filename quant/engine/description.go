@@ -1,11 +1,24 @@
 package engine
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/internal/jsonwalk"
 )
+
+// Described is an entry of an Ascend description: a weight and its scheme.
+type Described struct {
+	Key    string // the module's name and ".weight" or ".weight_packed"
+	Scheme string // "W8A8_DYNAMIC", "FLOAT" …
+}
+
+const descriptionName = "quant_model_description.json"
 
 // scheme is a value of an Ascend description as the engines take it
 // (engine-vllm-ascend.md 1.1, engine-sglang.md 6).
@@ -39,36 +52,63 @@ func asEncoding(s string) (Encoding, bool) {
 	return v.encoding, ok
 }
 
-// resolveDescription looks a module up in quant_model_description.json.
-func resolveDescription(e Engine, cfg *glm.Config, c *Config, m Module) Resolution {
-	keys, floats := c.runtimeKeys(e, cfg)
-	if e == SGLang {
-		return describedSGLang(cfg, c, keys, m)
+// ParseDescription reads quant_model_description.json. As for encoding/json,
+// the last of several entries with one key holds.
+func ParseDescription(raw []byte) (*Config, error) {
+	bad := func(err error) (*Config, error) {
+		return nil, fmt.Errorf("engine: %s: %w", descriptionName, err)
 	}
-	return describedAscend(keys, floats, m)
+	if !json.Valid(raw) {
+		return bad(json.Unmarshal(raw, new(json.RawMessage))) // says why and where
+	}
+	walk := jsonwalk.New(raw)
+	if _, ok := walk.Open(); !ok {
+		return bad(errors.New("not a JSON object"))
+	}
+	c := &Config{Method: "ascend"}
+	for walk.More() {
+		key, value := walk.KeySpan().Of(raw), walk.Value().Of(raw)
+		if !bytes.HasSuffix(key, []byte(`.weight"`)) && !bytes.HasSuffix(key, []byte(`.weight_packed"`)) {
+			continue // nobody asks for it
+		}
+		name, _ := jsonwalk.Unquote(key)
+		if scheme, ok := jsonwalk.Unquote(value); ok {
+			c.Description = append(c.Description, Described{name, scheme})
+		}
+	}
+	return c, nil
 }
 
-// describedAscend is vllm-ascend's way (engine-vllm-ascend.md 2): a fused
+// resolveDescription looks a module up in quant_model_description.json.
+func resolveDescription(e Engine, cfg *glm.Config, c *Config, m Module) Resolution {
+	v := c.view(e, cfg)
+	if e == SGLang {
+		return v.sglang(cfg, m)
+	}
+	return v.ascend(m)
+}
+
+// ascend is vllm-ascend's way (engine-vllm-ascend.md 2): a fused
 // module is FLOAT or not by all its shards and has their common scheme; any
 // key that begins like a single module's name and says FLOAT makes it FLOAT;
 // experts go by expert 0.
-func describedAscend(keys map[string]string, floats []string, m Module) Resolution {
+func (v *view) ascend(m Module) Resolution {
 	names := m.Shards
 	switch {
 	case m.Kind == Experts:
 		names = expertNames(m)
 	case len(names) == 0:
-		if i, _ := slices.BinarySearch(floats, m.Name); i < len(floats) && strings.HasPrefix(floats[i], m.Name) {
+		if i, _ := slices.BinarySearch(v.floats, m.Name); i < len(v.floats) && strings.HasPrefix(v.floats[i], m.Name) {
 			return float()
 		}
 		names = []string{m.Name}
 	}
 	for _, n := range names {
-		if _, ok := keys[n+".weight"]; !ok {
+		if _, ok := v.schemes[n]; !ok {
 			return refused("KeyError: '%s.weight'", n)
 		}
 	}
-	value := func(n string) string { return keys[n+".weight"] }
+	value := func(n string) string { return v.schemes[n] }
 	switch floats := count(names, func(n string) bool { return value(n) == "FLOAT" }); {
 	case floats == len(names):
 		return float()
@@ -86,17 +126,17 @@ func describedAscend(keys map[string]string, floats []string, m Module) Resoluti
 	return Resolution{Encoding: s.encoding, Class: first}
 }
 
-// describedSGLang is SGLang's way on NPUs (engine-sglang.md 6): linears without
+// sglang is SGLang's way on NPUs (engine-sglang.md 6): linears without
 // an entry or with an unknown scheme are built in BF16, with a warning;
 // routed experts are never FLOAT, and w13 and w2 are looked up apart. Started
 // without a flag the draft is unquantised. With --quantization modelslim it
 // reads the description too, under model.layers.N for glm_moe_dsa and under
 // model.decoder, where there is never an entry, for the others; so only a
 // quantised draft of glm_moe_dsa is started with the flag.
-func describedSGLang(cfg *glm.Config, c *Config, keys map[string]string, m Module) Resolution {
+func (v *view) sglang(cfg *glm.Config, m Module) Resolution {
 	if m.Draft {
 		prefix := cfg.LayerPrefix(cfg.Layers)
-		if v := keys[prefix+"mlp.experts.0.gate_proj.weight"]; cfg.Family != glm.GlmMoeDsa || v == "" || v == "FLOAT" {
+		if s := v.schemes[prefix+"mlp.experts.0.gate_proj"]; cfg.Family != glm.GlmMoeDsa || s == "" || s == "FLOAT" {
 			return float()
 		}
 		rename := func(n string) string { return strings.Replace(n, "model.decoder.", prefix, 1) }
@@ -107,7 +147,7 @@ func describedSGLang(cfg *glm.Config, c *Config, keys map[string]string, m Modul
 		}
 		m.Shards = shards
 	}
-	value := func(n string) string { return keys[n+".weight"] }
+	value := func(n string) string { return v.schemes[n] }
 	if m.Kind == Experts {
 		names := expertNames(m)
 		up, down := schemes[value(names[0])], schemes[value(names[2])]
@@ -139,52 +179,64 @@ func describedSGLang(cfg *glm.Config, c *Config, keys map[string]string, m Modul
 	return float()
 }
 
-// keyView says for whom description keys were renamed.
-type keyView struct {
+// view is a description as somebody looks it up.
+type view struct {
+	schemes map[string]string // of a module's weight
+	floats  []string          // the modules whose weight is FLOAT, sorted
+}
+
+// reader says for whom a view is made: for an engine, or with an empty name
+// for tools that take a description as it is.
+type reader struct {
 	engine Engine
 	family glm.Family
 }
 
-// runtimeKeys maps the description's keys to runtime names and adds the alias
-// without ".shared_head" and that of packed weights. SGLang takes the keys as
-// they are. floats are the keys of FLOAT weights, sorted.
-func (c *Config) runtimeKeys(e Engine, cfg *glm.Config) (keys map[string]string, floats []string) {
-	view := keyView{e, cfg.Family}
-	c.mu.Lock()
-	keys, floats = c.keys[view], c.floats[view]
-	c.mu.Unlock()
-	if keys != nil {
-		return keys, floats
+// view maps the description's keys to runtime names and, for engines, adds the
+// alias without ".shared_head" and that of packed weights. SGLang takes the
+// keys as they are.
+func (c *Config) view(e Engine, cfg *glm.Config) *view {
+	by := reader{engine: e}
+	if e == Ascend {
+		by.family = cfg.Family
 	}
-	keys = make(map[string]string, len(c.Description))
-	for k, v := range c.Description {
-		s, ok := v.(string)
+	c.mu.Lock()
+	v := c.views[by]
+	c.mu.Unlock()
+	if v != nil {
+		return v
+	}
+	v = &view{schemes: make(map[string]string, len(c.Description))}
+	for _, d := range c.Description {
+		name := d.Key
+		if e == Ascend {
+			name = mapName(e, cfg, name)
+		}
+		module, ok := strings.CutSuffix(name, ".weight")
+		if !ok && e != "" {
+			module, ok = strings.CutSuffix(name, ".weight_packed")
+		}
 		if !ok {
 			continue
 		}
-		name := k
-		if e == Ascend {
-			name = mapName(e, cfg, k)
-		}
-		keys[name] = s
-		if strings.Contains(name, ".shared_head.") {
-			keys[strings.Replace(name, ".shared_head.", ".", 1)] = s
-		}
-		if base, ok := strings.CutSuffix(name, ".weight_packed"); ok {
-			keys[base+".weight"] = s
+		v.schemes[module] = d.Scheme
+		if e != "" && strings.Contains(name, ".shared_head.") {
+			if alias, ok := strings.CutSuffix(strings.Replace(name, ".shared_head.", ".", 1), ".weight"); ok {
+				v.schemes[alias] = d.Scheme
+			}
 		}
 	}
-	for k, v := range keys {
-		if v == "FLOAT" && strings.HasSuffix(k, ".weight") {
-			floats = append(floats, k)
+	for m, s := range v.schemes {
+		if s == "FLOAT" {
+			v.floats = append(v.floats, m)
 		}
 	}
-	slices.Sort(floats)
+	slices.Sort(v.floats)
 	c.mu.Lock() // two engines make their views at the same time
 	defer c.mu.Unlock()
-	if c.keys == nil {
-		c.keys, c.floats = map[keyView]map[string]string{}, map[keyView][]string{}
+	if c.views == nil {
+		c.views = map[reader]*view{}
 	}
-	c.keys[view], c.floats[view] = keys, floats
-	return keys, floats
+	c.views[by] = v
+	return v
 }

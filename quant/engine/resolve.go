@@ -119,8 +119,7 @@ func byName(targets []target, same func(t target) bool) *Group {
 func Declared(c *Config, module string) (enc Encoding, ok bool) {
 	switch c.Method {
 	case "ascend":
-		s, _ := c.Description[module+".weight"].(string)
-		return asEncoding(s)
+		return asEncoding(c.view("", nil).schemes[module])
 	case "fp8":
 		for _, en := range c.NotConvert {
 			if en == module || strings.HasPrefix(module, en+".") {

@@ -32,19 +32,45 @@ func biasParts(w Weight) int {
 	return 1
 }
 
-func (ascend) Outputs(w Weight) []safetensors.Spec {
+// What is appended to a module for the tensors of a quantised weight, in the
+// order of their data.
+var (
+	int8Parts = []string{".weight", ".weight_scale", ".weight_offset"}
+	int4Parts = []string{".weight", ".weight_scale", ".weight_offset", ".scale_bias"}
+	floatPart = []string{""}
+)
+
+// names returns the names of a weight's tensors: a stem and what follows it.
+func (ascend) names(w *Weight) (stem string, parts []string) {
+	switch {
+	case !w.Encoding.Quantized():
+		return w.Tensor.Name, floatPart
+	case w.Encoding == Int4ChannelAsc:
+		return w.Tensor.Module, int4Parts
+	}
+	return w.Tensor.Module, int8Parts
+}
+
+func (l ascend) Outputs(w Weight) []safetensors.Spec {
 	if !w.Encoding.Quantized() {
 		return floatOutput(w)
 	}
-	n, k := w.Dims()
-	p := w.Tensor.Module
-	scale := spec(p, "weight_scale", safetensors.F32, int64(n), 1)
-	offset := spec(p, "weight_offset", safetensors.F32, int64(n), 1)
-	if w.Encoding == Int4ChannelAsc {
-		return []safetensors.Spec{spec(p, "weight", safetensors.I8, int64(n/2), int64(k)), scale, offset,
-			spec(p, "scale_bias", safetensors.F32, int64(n), int64(biasParts(w)))}
+	stem, parts := l.names(&w)
+	rows, cols := w.Dims()
+	n, k := int64(rows), int64(cols)
+	out := make([]safetensors.Spec, len(parts))
+	column := []int64{n, 1}
+	for i, part := range parts {
+		out[i] = safetensors.Spec{Name: stem + part, DType: safetensors.F32, Shape: column}
 	}
-	return []safetensors.Spec{spec(p, "weight", safetensors.I8, int64(n), int64(k)), scale, offset}
+	out[0].DType, out[0].Shape = safetensors.I8, []int64{n, k}
+	if w.Encoding == Int4ChannelAsc {
+		out[0].Shape[0] = n / 2
+		if p := int64(biasParts(w)); p > 1 {
+			out[3].Shape = []int64{n, p}
+		}
+	}
+	return out
 }
 
 func (ascend) Numeric(w Weight, a Arith) numeric.Spec { return numericBase(w, numeric.Ascend, a) }

@@ -1,0 +1,141 @@
+package layout
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/glmconv/glmconv/internal/glm"
+)
+
+// DescriptionName is the file that names the scheme of every tensor of an
+// Ascend checkpoint.
+const DescriptionName = "quant_model_description.json"
+
+func (l ascend) Config(d Decisions) (map[string][]byte, error) {
+	raw, err := stripQuantization(d.Config.Raw)
+	if err != nil {
+		return nil, err
+	}
+	if raw, err = adjustMTP(raw, d); err != nil {
+		return nil, err
+	}
+	return map[string][]byte{"config.json": raw, DescriptionName: l.describe(d)}, nil
+}
+
+// describe lists every tensor with its scheme, then the keys that have no
+// tensor behind them. It is written as text at once: there are 240,000 keys
+// for the largest model.
+func (l ascend) describe(d Decisions) []byte {
+	extra := extraKeys(d)
+	stands := make(map[string]bool, len(extra)) // whether an extra key is there already
+	for _, e := range extra {
+		stands[e.key] = false
+	}
+	size := 2
+	for i := range d.Weights {
+		stem, parts := l.names(&d.Weights[i])
+		size += len(parts) * (len(stem) + len(`  ".weight_offset": "W8A8_DYNAMIC",`) + 1)
+	}
+	out := append(make([]byte, 0, size), "{\n"...)
+	var key []byte
+	for i := range d.Weights {
+		w := &d.Weights[i]
+		stem, parts := l.names(w)
+		value := `"` + ascendScheme(w.Encoding) + `"`
+		for _, part := range parts {
+			key = append(append(key[:0], stem...), part...)
+			if _, ok := stands[string(key)]; ok {
+				stands[string(key)] = true
+			}
+			out = appendEntry(out, key, value)
+		}
+	}
+	for _, e := range extra {
+		if !stands[e.key] {
+			stands[e.key] = true
+			out = appendEntry(out, []byte(e.key), e.value)
+		}
+	}
+	out = out[:len(out)-len(",\n")]
+	return append(out, "\n}\n"...)
+}
+
+// entry is a line of a description; the value is JSON.
+type entry struct{ key, value string }
+
+// extraKeys are the keys without a tensor of their own: the aliases that
+// engines look up and the keys that ModelSlim always writes
+// (layouts-ascend.md 1.3, 4; engine-vllm-ascend.md 2, 5; engine-sglang.md 6).
+func extraKeys(d Decisions) (list []entry) {
+	quantType := "FLOAT"
+	for i := range d.Weights {
+		w := &d.Weights[i]
+		scheme := ascendScheme(w.Encoding)
+		if scheme == "W8A8_DYNAMIC" {
+			quantType = scheme // ModelSlim's ranking leaves W4A8_DYNAMIC out
+		}
+		for _, alias := range aliases(w, d.Config) {
+			list = append(list, entry{alias, `"` + scheme + `"`})
+		}
+	}
+	for _, layer := range mtpLayers(d) { // looked up whether the tensor is there or not
+		embed, head := d.Config.MTPNames(layer)
+		list = append(list, entry{embed, `"FLOAT"`}, entry{head, `"FLOAT"`})
+	}
+	return append(list, entry{"version", `"1.0.0"`}, entry{"model_quant_type", `"` + quantType + `"`},
+		entry{"metadata", "{}"}, entry{"group_size", "0"}, entry{"optional", "{}"})
+}
+
+// appendEntry appends a line and its comma. Keys are escaped as encoding/json does.
+func appendEntry(b, key []byte, value string) []byte {
+	b = append(b, "  "...)
+	if plain(key) {
+		b = append(append(append(b, '"'), key...), '"')
+	} else {
+		k, _ := json.Marshal(string(key)) // a string: cannot fail
+		b = append(b, k...)
+	}
+	return append(append(append(b, ": "...), value...), ",\n"...)
+}
+
+// plain reports whether a string needs no escape.
+func plain(s []byte) bool {
+	for _, c := range s {
+		if c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			return false
+		}
+	}
+	return true
+}
+
+func ascendScheme(e Encoding) string {
+	switch e {
+	case Int8ChannelEnc:
+		return "W8A8_DYNAMIC"
+	case Int4ChannelAsc:
+		return "W4A8_DYNAMIC"
+	}
+	return "FLOAT"
+}
+
+// aliases are description keys without a tensor: newer vLLM names the vision
+// tower's fused projection qkv_proj and looks for its shards, and SGLang looks
+// 4.5V names up without the leading "model.".
+func aliases(w *Weight, cfg *glm.Config) []string {
+	t := &w.Tensor
+	if cfg.Family != glm.Glm4vMoe || t.Param != "weight" {
+		return nil
+	}
+	var out []string
+	if base, ok := strings.CutSuffix(t.Module, ".attn.qkv"); ok && t.Role.IsVision() {
+		for _, p := range []string{"q", "k", "v"} {
+			out = append(out, base+".attn."+p+"_proj.weight")
+		}
+	}
+	for _, name := range append([]string{t.Name}, out...) {
+		if short, ok := strings.CutPrefix(name, "model."); ok {
+			out = append(out, short)
+		}
+	}
+	return out
+}
