@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"runtime/debug"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -84,6 +85,9 @@ func makePlan(c *cli.Context, dir string) (*safetensors.Checkpoint, *quant.Plan,
 	if o.ShardSize, err = size(c, "shard-size"); err != nil {
 		return nil, nil, err
 	}
+	// A plan keeps nearly all that it allocates: collecting at every doubling of
+	// so little would only cost time.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	src, err := safetensors.OpenDir(dir)
 	if err != nil {
 		return nil, nil, err

@@ -20,7 +20,7 @@ const module = "github.com/glmconv/glmconv/"
 func layer(pkg string) int {
 	for i, prefixes := range [][]string{
 		{"internal/cpu"},
-		{"internal/fsx", "internal/jsonwalk", "internal/demo", "internal/progress", "quant/numeric", "runtime/tokenizer"},
+		{"internal/fsx", "internal/jsonwalk", "internal/rss", "internal/demo", "internal/progress", "quant/numeric", "runtime/tokenizer"},
 		{"safetensors"},
 		{"internal/glm"},
 		{"internal/synth"},
