@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -73,8 +74,13 @@ func currentBuild() buildInfo {
 
 // kernels says which kernels this process runs.
 func kernels() string {
-	if l := cpu.Current(); l != cpu.PureGo {
-		return l.String() + " kernels (GLMCONV_CPU=purego, avx2 or avx512 chooses)"
+	l := cpu.Current()
+	if l == cpu.PureGo {
+		return "plain Go kernels"
 	}
-	return "plain Go kernels"
+	var names []string
+	for _, l := range cpu.Levels() {
+		names = append(names, l.String())
+	}
+	return fmt.Sprintf("%s kernels (GLMCONV_CPU chooses: %s)", l, strings.Join(names, ", "))
 }

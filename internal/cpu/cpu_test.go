@@ -8,19 +8,27 @@ import (
 
 func TestChoose(t *testing.T) {
 	for _, c := range []struct {
+		arch string
 		want string
 		have Level
 		got  Level
 		err  string
 	}{
-		{"", AVX512, AVX512, ""},
-		{"", PureGo, PureGo, ""},
-		{"avx2", AVX512, AVX2, ""},
-		{"purego", AVX512, PureGo, ""},
-		{"avx512", AVX2, AVX2, "has avx2 at most"},
-		{"sse", AVX2, AVX2, "the choices are"},
+		{"amd64", "", AVX512, AVX512, ""},
+		{"amd64", "", PureGo, PureGo, ""},
+		{"amd64", "avx2", AVX512, AVX2, ""},
+		{"amd64", "purego", AVX512, PureGo, ""},
+		{"amd64", "avx512", AVX2, AVX2, "has avx2 at most"},
+		{"amd64", "sse", AVX2, AVX2, "the choices are purego, avx2, avx512"},
+		{"amd64", "neon", AVX512, AVX512, "the choices are purego, avx2, avx512"},
+		{"arm64", "", NEON, NEON, ""},
+		{"arm64", "neon", NEON, NEON, ""},
+		{"arm64", "purego", NEON, PureGo, ""},
+		{"arm64", "neon", PureGo, PureGo, "has purego at most"},
+		{"arm64", "avx2", NEON, NEON, "the choices are purego, neon"},
+		{"riscv64", "purego", PureGo, PureGo, ""},
 	} {
-		got, err := choose(c.want, c.have)
+		got, err := choose(c.want, levels(c.arch), c.have)
 		assert.Equal(t, c.got, got, c.want)
 		if c.err == "" {
 			assert.NoError(t, err)

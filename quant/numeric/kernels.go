@@ -149,12 +149,19 @@ func encodeRest(out []byte, w []float32, code Code, by divide, factor, s float32
 			out[i] = b
 			t[i&(chunkLen-1)] = e4m3[b] * s
 		}
-	case Int8:
-		roundInts(out, &t, -128, 127, s)
 	default:
-		roundInts(out, &t, -8, 7, s)
+		lo, hi := limits(code)
+		roundInts(out, &t, lo, hi, s)
 	}
 	return measure(w, t[:], acc.squares(), acc.errors())
+}
+
+// limits are those of an integer code.
+func limits(c Code) (lo, hi float32) {
+	if c == Int8 {
+		return -128, 127
+	}
+	return -8, 7
 }
 
 // roundInts clamps, rounds half to even, and leaves code × s in t.

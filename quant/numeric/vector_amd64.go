@@ -72,14 +72,6 @@ func encodeChunkVector(dst []byte, w []float32, code Code, by divide, factor, s 
 	return done
 }
 
-// limits are those of an integer code.
-func limits(c Code) (lo, hi float32) {
-	if c == Int8 {
-		return -128, 127
-	}
-	return -8, 7
-}
-
 // encodeRunVector does the whole chunks of encode, or all of it where that is
 // whole vectors, and returns how many weights that is.
 func encodeRunVector(dst []byte, w []float32, code Code, by divide, factor, s float32, sum *runError) (done int) {

@@ -1,14 +1,8 @@
-//go:build !amd64 || purego
+//go:build (!amd64 && !arm64) || purego
 
 package numeric
 
 // Elsewhere the leaf loops have no twins.
-
-type sums struct{ sq, er laneSum }
-
-func (s *sums) squares() *laneSum { return &s.sq }
-func (s *sums) errors() *laneSum  { return &s.er }
-func (s *sums) worst() uint32     { return 0 }
 
 func absMaxBitsVector([]float32) (uint32, int)                           { return 0, 0 }
 func indexAbsVector([]float32, uint32) int                               { return 0 }
@@ -17,8 +11,6 @@ func correlateVector(_, _ []float32, _ *[2 * maxCandidates]float32) bool { retur
 
 func packNibblesVector(dst, q []byte) int     { return 0 }
 func unpackNibblesVector(dst, src []byte) int { return 0 }
-
-func encodeChunkVector([]byte, []float32, Code, divide, float32, float32, *sums) int { return 0 }
 
 func encodeRunVector([]byte, []float32, Code, divide, float32, float32, *runError) int { return 0 }
 

@@ -1,4 +1,4 @@
-//go:build !purego
+//go:build (amd64 || arm64) && !purego
 
 package numeric
 
@@ -9,23 +9,25 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/cpu"
 )
 
 // same checks that f returns with every set of vector kernels what it returns
 // with the plain ones.
 func same(t testing.TB, what string, f func() any) {
 	t.Helper()
-	v, w := vector, wide
-	if !v {
+	if cpu.Current() == cpu.PureGo {
 		t.Skip("this processor, or GLMCONV_CPU, has no vector kernels")
 	}
-	defer func() { vector, wide = v, w }()
-	vector, wide = false, false
+	defer use(cpu.Current())
+	use(cpu.PureGo)
 	plain := f()
-	vector = true
-	require.Equal(t, plain, f(), "AVX2: %s", what)
-	if wide = w; wide {
-		require.Equal(t, plain, f(), "AVX-512: %s", what)
+	for _, l := range cpu.Levels()[1:] {
+		if l <= cpu.Current() {
+			use(l)
+			require.Equal(t, plain, f(), "%s: %s", l, what)
+		}
 	}
 }
 
