@@ -15,6 +15,8 @@ The suite is in [interop/](../interop/README.md); the continuous integration run
 |---|---|---|---|---|
 """
 
+ENVIRONMENTS = sorted(p.name for p in (pathlib.Path(__file__).resolve().parent / "tests").iterdir() if p.is_dir() and not p.name.startswith("_"))
+
 
 def cell(text):
     return " ".join(str(text).split()).replace("|", "\\|")
@@ -39,7 +41,7 @@ def main(folder, page):
     table = {}
     for line in page.read_text().splitlines() if page.exists() else ():
         first = line.split("|")[1].strip() if line.startswith("| ") else ""
-        if first and first != "environment":
+        if first in ENVIRONMENTS:
             table.setdefault(first, []).append(line)
     for f in pathlib.Path(folder).glob("*.json"):
         table[f.stem] = list(rows(f.stem, json.loads(f.read_text())))

@@ -246,6 +246,9 @@ func encodingFor(cfg *glm.Config, t glm.Tensor, o Options) (Encoding, string) {
 		if t.Role.IsShared() && !cfg.IsMLA() {
 			return Float, "shared expert: SGLang cannot run it in int4 beside expert parallelism"
 		}
+		if t.Role == glm.AttnQA || t.Role == glm.AttnKVA {
+			return Float, "SGLang joins q_a_proj and kv_a_proj_with_mqa while it loads, their weight_shape too, and refuses the result"
+		}
 		return Int4PackedEnc, ""
 	case W4A8FP8:
 		if t.Role.IsExpert() {

@@ -77,7 +77,7 @@ func TestDecisionCounts(t *testing.T) {
 		{"glm-5.2", Options{Scheme: FP8Block, Format: HFFP8}, map[string]int{"FP8 128x128": 5*79 + 2*22 + 9 + 76*(768+3)}},
 		{"glm-5.2", Options{Scheme: W4A8, Format: Ascend}, map[string]int{"W4A8_DYNAMIC": 75 * 768, "W8A8_DYNAMIC": 4*78 + 21 + 9 + 75*3}},
 		{"glm-4.7-flash", Options{Scheme: FP8, Format: CompressedTensors}, map[string]int{"FP8": 4*48 + 3 + 47*(192+3)}},
-		{"glm-4.7-flash", Options{Scheme: W4A16, Format: CompressedTensors}, map[string]int{"W4A16 g128": 4*47 + 3 + 46*(192+3)}},
+		{"glm-4.7-flash", Options{Scheme: W4A16, Format: CompressedTensors}, map[string]int{"W4A16 g128": 2*47 + 3 + 46*(192+3)}},
 	} {
 		cfg := preset(t, c.preset)
 		ds, err := Decide(cfg, inputs(cfg), c.o)

@@ -10,6 +10,7 @@ import sys
 import types
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 missing = []
 # probed by other packages, which take an empty module for the real one
@@ -90,6 +91,20 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module):
         pass
+
+
+class OnMeta(TorchFunctionMode):
+    """The device that the engine names (rotary tables of glm4_moe_lite are made there) is the meta device."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        def meta(x):
+            name = x.type if isinstance(x, torch.device) else x if isinstance(x, str) else ""
+            return torch.device("meta") if name.split(":")[0] in ("cuda", "npu") else x
+
+        kwargs = {k: meta(v) if k == "device" else v for k, v in (kwargs or {}).items()}
+        if func in (torch.Tensor.to, torch.Tensor.cuda):
+            args = tuple(map(meta, args))
+        return args[0].to("meta") if func is torch.Tensor.cuda else func(*args, **kwargs)
 
 
 class H100:

@@ -110,7 +110,7 @@ def tensors(d, trace, used):
 def build(d, draft, quantization):
     mc = ModelConfig(d, is_draft_model=draft, quantization=quantization)
     lc = LoadConfig()
-    with torch.device("meta"):
+    with torch.device("meta"), gpu.OnMeta():
         return loader._initialize_model(mc, lc, loader._get_quantization_config(mc, lc))
 
 
