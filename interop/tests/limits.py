@@ -18,7 +18,7 @@ LIMITS = [
      r"RuntimeError: expected scalar type Float but found BFloat16"),
     ("int4 experts with int8 activations", r"test_engine\.py::test_prompt_log_probabilities\[nano-glm4moe-w4a8\]",
      r"NotImplementedError: No W4A8 Int8 MoE backend supports the deployment configuration\."),
-    ("sparse attention", r"test_engine\.py::test_prompt_log_probabilities\[nano-glm5\]", r"NotImplementedError: Sparse Attention is not supported on CPU\."),
+    ("sparse attention", r"test_engine\.py::test_prompt_log_probabilities\[nano-glm5-bf16\]", r"NotImplementedError: Sparse Attention is not supported on CPU\."),
     # llama.cpp: the Hadamard product of the indexer's queries and keys takes widths of 64, 128, ... (llama-kv-cache.cpp, build_input_k_rot)
     ("width of the indexer's heads", r"test_logits\.py::test_logits\[nano-glm52?\]",
      r"index_head_dim 32: ggml/src/ggml\.c:\d+: GGML_ASSERT\(ggml_can_mul_mat\(a, b\)\) failed"),
