@@ -157,7 +157,7 @@ def test_loads_hf_fp8(model, tmp_path, defined_ties):
             got = params[name]
         assert torch.equal(got, want.to(torch.bfloat16)), name
         checked += 1
-    assert checked > 20
+    assert checked > 10
     rows = compare(m.float(), plain(d, tmp_path / "plain", tmp_path, torch.bfloat16), tmp_path)
     assert rows[-1] < 2e-4, rows[-12:]
 
