@@ -54,7 +54,8 @@
 // [PlanFile] lays a file out before its first byte of data exists, [Create]
 // reserves its space under a temporary name, [Writer.Write] takes the data in
 // order and hashes it, [Writer.Commit] makes it durable and gives it its name.
-// [WriteIndex] comes after all shards.
+// [Writer.PutAt] writes parts ahead of their turn, from many goroutines;
+// [Writer.Hash] takes them in order. [WriteIndex] comes after all shards.
 //
 //	plan, err := safetensors.PlanFile("model-00001-of-00001.safetensors", []safetensors.Spec{
 //		{Name: "a.weight", DType: safetensors.BF16, Shape: []int64{128, 64}},

@@ -1,24 +1,30 @@
 package safetensors
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"hash"
 	"io"
 	"path/filepath"
+	"sort"
+	"sync/atomic"
 
 	"github.com/glmconv/glmconv/internal/fsx"
 )
 
-// Writer writes the data of a planned file from its first byte to its last.
-// The file has a temporary name until Commit. A Writer is for one goroutine;
-// it hashes in a goroutine of its own, which ends with Commit or Abort.
+// Writer writes the data of a planned file and takes its SHA-256. The file has
+// a temporary name until Commit. A Writer is for one goroutine at a time, but
+// for PutAt.
 type Writer struct {
 	fs      fsx.FS
 	f       fsx.File
 	plan    *FilePlan
-	path    string // final
-	written int64
-	started int64 // bytes whose way to the disk has begun
-	hash    *hasher
+	path    string       // final
+	written int64        // and hashed
+	put     atomic.Int64 // bytes that the file has been given
+	started int64        // bytes whose way to the disk has begun
+	hash    hash.Hash
 	err     error // first failure; nothing is written after it
 	done    bool
 }
@@ -34,7 +40,7 @@ func Create(fsys fsx.FS, dir string, plan *FilePlan) (*Writer, error) {
 	if err != nil {
 		return nil, w.fail("cannot be created", err)
 	}
-	w.f, w.hash = f, newHasher()
+	w.f, w.hash = f, sha256.New()
 	if err := f.Preallocate(plan.Size); err != nil {
 		return nil, errors.Join(w.fail("cannot reserve "+commas(plan.Size)+" bytes", err), w.Abort())
 	}
@@ -47,33 +53,31 @@ func Create(fsys fsx.FS, dir string, plan *FilePlan) (*Writer, error) {
 // Path returns the final path.
 func (w *Writer) Path() string { return w.path }
 
-// Written returns the bytes written so far, header included.
+// Written returns the bytes written and hashed so far, header included.
 func (w *Writer) Written() int64 { return w.written }
 
 // fail notes the first failure.
 func (w *Writer) fail(reason string, err error) error {
-	e := &Error{Kind: ErrIO, File: w.path, Tensor: w.current(), Offset: -1, Reason: reason, Err: err}
+	w.err = w.failure(reason, w.written, err)
+	return w.err
+}
+
+func (w *Writer) failure(reason string, at int64, err error) error {
+	e := &Error{Kind: ErrIO, File: w.path, Tensor: w.tensorAt(at), Offset: -1, Reason: reason, Err: err}
 	if w.f != nil {
-		e.Offset = w.written
+		e.Offset = at
 	}
-	w.err = e
 	return e
 }
 
-// current names the tensor at the present position.
-func (w *Writer) current() string {
-	lo, hi := 0, len(w.plan.Tensors)
-	for lo < hi { // first tensor that ends after w.written
-		if mid := (lo + hi) / 2; w.plan.Tensors[mid].Offset+w.plan.Tensors[mid].Size > w.written {
-			hi = mid
-		} else {
-			lo = mid + 1
-		}
-	}
-	if lo == len(w.plan.Tensors) || w.plan.Tensors[lo].Offset > w.written {
+// tensorAt names the tensor at a place of the file.
+func (w *Writer) tensorAt(at int64) string {
+	list := w.plan.Tensors
+	i := sort.Search(len(list), func(i int) bool { return list[i].Offset+list[i].Size > at })
+	if i == len(list) || list[i].Offset > at {
 		return ""
 	}
-	return w.plan.Tensors[lo].Name
+	return list[i].Name
 }
 
 // Write appends data. More than the plan has room for is refused as a whole.
@@ -81,48 +85,57 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if err := w.room(p); err != nil {
 		return 0, err
 	}
-	hashed := make(chan struct{})
-	w.hash.add(p, func() { close(hashed) })
-	n, err := w.store(p)
-	<-hashed
-	return n, err
+	n, err := w.store(p, w.written)
+	if err != nil {
+		w.written += int64(n)
+		return n, w.fail("cannot be written", err)
+	}
+	w.take(p)
+	return n, nil
 }
 
-// WriteThen is Write for data that the caller gives away: hashing may go on
-// after it has returned. free, unless nil, is called exactly once, from any
-// goroutine, when p is no longer needed.
-func (w *Writer) WriteThen(p []byte, free func()) error {
-	err := w.room(p)
-	if err == nil {
-		_, err = w.store(p)
+// PutAt writes a part of the file ahead of its turn, from byte off of the file
+// on; Hash must follow in the order of the file. Any number of goroutines may
+// call it at the same time, and with everything else but Commit and Abort.
+func (w *Writer) PutAt(p []byte, off int64) error {
+	if off < 0 || int64(len(p)) > w.plan.Size-off {
+		return &Error{Kind: ErrSpec, File: w.path, Offset: off, Reason: "is planned with " + commas(w.plan.Size) + " bytes; " + commas(len(p)) + " were to be put behind them"}
 	}
-	if err == nil {
-		w.hash.add(p, free) // after the file has it: free means both
-	} else if free != nil {
-		free()
+	if _, err := w.store(p, off); err != nil {
+		return w.failure("cannot be written", off, err)
 	}
-	return err
+	return nil
+}
+
+// Hash takes the bytes that come next in the file, which PutAt has written.
+func (w *Writer) Hash(p []byte) error {
+	if err := w.room(p); err != nil {
+		return err
+	}
+	w.take(p)
+	return nil
+}
+
+func (w *Writer) store(p []byte, off int64) (int, error) {
+	n, err := w.f.WriteAt(p, off)
+	w.put.Add(int64(n))
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	return n, err
 }
 
 // writeBackBytes is how much is written before the disk is asked to begin.
 const writeBackBytes = 32 << 20
 
-// store writes to the file. After a failure the hash is worthless, but then the
-// file is given up.
-func (w *Writer) store(p []byte) (int, error) {
-	n, err := w.f.Write(p)
-	w.written += int64(n)
+// take hashes what the file has and moves on.
+func (w *Writer) take(p []byte) {
+	w.hash.Write(p)
+	w.written += int64(len(p))
 	if due := w.written - w.started; due >= writeBackBytes {
 		w.f.WriteBack(w.started, due)
 		w.started = w.written
 	}
-	if err == nil && n < len(p) {
-		err = io.ErrShortWrite
-	}
-	if err != nil {
-		return n, w.fail("cannot be written", err)
-	}
-	return n, nil
 }
 
 // room refuses what the plan has no place for.
@@ -149,19 +162,18 @@ func (w *Writer) Commit() (sha256hex string, err error) {
 	if w.done {
 		return "", &Error{Kind: ErrIO, File: w.path, Offset: -1, Reason: "cannot be finished", Err: errDone}
 	}
-	if w.err == nil && w.written != w.plan.Size {
-		w.err = &Error{Kind: ErrSpec, File: w.path, Tensor: w.current(), Offset: w.written,
-			Reason: "is incomplete: " + commas(w.written) + " of " + commas(w.plan.Size) + " bytes of the file were written"}
+	if have := min(w.written, w.put.Load()); w.err == nil && have != w.plan.Size {
+		w.err = &Error{Kind: ErrSpec, File: w.path, Tensor: w.tensorAt(have), Offset: have,
+			Reason: "is incomplete: " + commas(have) + " of " + commas(w.plan.Size) + " bytes of the file were written"}
 	}
 	if w.err != nil {
 		return "", errors.Join(w.err, w.Abort())
 	}
 	w.done = true
-	sum := w.hash.finish()
 	if err := fsx.Commit(w.fs, w.f, w.path); err != nil {
 		return "", &Error{Kind: ErrIO, File: w.path, Offset: -1, Reason: "cannot be finished", Err: err}
 	}
-	return sum, nil
+	return hex.EncodeToString(w.hash.Sum(nil)), nil
 }
 
 // Abort removes the temporary file. After Commit or Abort it does nothing, so
@@ -171,7 +183,6 @@ func (w *Writer) Abort() error {
 		return nil
 	}
 	w.done = true
-	w.hash.finish()
 	if err := fsx.Discard(w.fs, w.f); err != nil {
 		return &Error{Kind: ErrIO, File: w.path, Offset: -1, Reason: "leaves a temporary file behind", Err: err}
 	}

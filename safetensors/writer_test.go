@@ -9,15 +9,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
 	upstream "github.com/nlpodyssey/safetensors"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 
 	"github.com/glmconv/glmconv/internal/fsx"
@@ -329,52 +328,69 @@ func TestHashFile(t *testing.T) {
 	require.ErrorIs(t, err, ErrPath)
 }
 
-// TestWriteThen gives pieces away: each is freed once, hashed in order, and
-// refused ones are freed as well.
-func TestWriteThen(t *testing.T) {
+// TestPutAt writes pieces in any order from several goroutines and hashes them
+// in the order of the file.
+func TestPutAt(t *testing.T) {
 	const size = 1 << 20
-	plan, err := PlanFile("m.safetensors", []Spec{{"a", U8, []int64{size}}}, nil)
+	plan, err := PlanFile("m.safetensors", []Spec{{"a", U8, []int64{size}}, {"b", U8, []int64{8}}}, nil)
 	require.NoError(t, err)
-	data := bytes.Repeat([]byte("0123456"), size)[:size]
+	data := bytes.Repeat([]byte("0123456"), size)[:size+8]
+	start := int64(len(plan.Header))
 	want := sha256.Sum256(append(bytes.Clone(plan.Header), data...))
-	give := func(w *Writer) (freed *atomic.Int64, pieces int64, err error) {
-		freed = new(atomic.Int64)
-		for p := range slices.Chunk(bytes.Clone(data), 10_007) {
-			pieces++
-			if err = w.WriteThen(p, func() { clear(p); freed.Add(1) }); err != nil {
-				break
-			}
+	const step = 10_007
+	put := func(w *Writer) {
+		var g errgroup.Group
+		for off := 0; off < size; off += step {
+			g.Go(func() error { return w.PutAt(data[off:min(off+step, size)], start+int64(off)) })
 		}
-		return freed, pieces, err
+		require.NoError(t, g.Wait())
 	}
-	w, err := Create(fsx.OS, t.TempDir(), plan)
-	require.NoError(t, err)
-	freed, pieces, err := give(w)
-	require.NoError(t, err)
-	var spec *Error
-	require.ErrorAs(t, w.WriteThen([]byte{1}, func() { freed.Add(1) }), &spec, "beyond the plan")
-	assert.ErrorIs(t, spec, ErrSpec)
-	require.NoError(t, w.Abort())
-	assert.Equal(t, pieces+1, freed.Load())
 
-	w, err = Create(fsx.OS, t.TempDir(), plan)
+	dir := t.TempDir()
+	w, err := Create(fsx.OS, dir, plan)
 	require.NoError(t, err)
-	freed, pieces, err = give(w)
+	put(w)
+	for off := 0; off < size; off += step {
+		require.NoError(t, w.Hash(data[off:min(off+step, size)]))
+	}
+	_, err = w.Write(data[size:])
 	require.NoError(t, err)
+	require.ErrorIs(t, w.PutAt(data[:9], start+size), ErrSpec, "beyond the plan")
+	require.ErrorIs(t, w.PutAt(data[:1], -1), ErrSpec)
 	sum, err := w.Commit()
 	require.NoError(t, err)
 	assert.Equal(t, hex.EncodeToString(want[:]), sum)
-	assert.Equal(t, pieces, freed.Load())
-	onDisk, _, err := HashFile(w.Path())
+	got, err := os.ReadFile(filepath.Join(dir, plan.Name))
 	require.NoError(t, err)
-	assert.Equal(t, sum, onDisk, "no piece is freed before the file has it")
+	assert.Equal(t, sha256.Sum256(got), want)
 
-	w, err = Create(&fsx.Faulty{FS: fsx.OS, FailAt: 6, Err: syscall.ENOSPC, Short: true}, t.TempDir(), plan)
-	require.NoError(t, err)
-	freed, pieces, err = give(w)
-	require.ErrorIs(t, err, syscall.ENOSPC)
-	require.NoError(t, w.Abort())
-	assert.Equal(t, pieces, freed.Load())
+	t.Run("put and not hashed", func(t *testing.T) {
+		w, err := Create(fsx.OS, t.TempDir(), plan)
+		require.NoError(t, err)
+		put(w)
+		require.NoError(t, w.PutAt(data[size:], start+size))
+		_, err = w.Commit()
+		require.ErrorIs(t, err, ErrSpec)
+	})
+	t.Run("hashed and not put", func(t *testing.T) {
+		w, err := Create(fsx.OS, t.TempDir(), plan)
+		require.NoError(t, err)
+		require.NoError(t, w.Hash(data))
+		require.ErrorIs(t, w.Hash(data[:1]), ErrSpec, "beyond the plan")
+		_, err = w.Commit()
+		require.ErrorIs(t, err, ErrSpec)
+	})
+	t.Run("the disk is full", func(t *testing.T) {
+		fsys := &fsx.Faulty{FS: fsx.OS, FailAt: 4, Err: syscall.ENOSPC, Short: true}
+		w, err := Create(fsys, t.TempDir(), plan)
+		require.NoError(t, err)
+		err = w.PutAt(data[:size], start)
+		require.ErrorIs(t, err, syscall.ENOSPC)
+		var e *Error
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, []any{"a", start}, []any{e.Tensor, e.Offset})
+		require.NoError(t, w.Abort())
+	})
 }
 
 // TestWriterIsWriter keeps io.Copy working.
