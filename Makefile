@@ -23,6 +23,7 @@ interop: ; ./interop/run
 generate:
 	cd internal/asm && $(GO) run ./tile -out ../../runtime/kernel/tile_amd64.s -stubs ../../runtime/kernel/tile_asm_amd64.go -pkg kernel
 	cd internal/asm && $(GO) run ./panel -out ../../runtime/kernel/panel_amd64.s -stubs ../../runtime/kernel/panel_asm_amd64.go -pkg kernel
+	cd internal/asm && $(GO) run ./amx -out ../../runtime/kernel/amx_amd64.s -stubs ../../runtime/kernel/amx_asm_amd64.go -pkg kernel
 	cd internal/asm && $(GO) run ./rows -out ../../runtime/kernel/rows_amd64.s -stubs ../../runtime/kernel/rows_asm_amd64.go -pkg kernel
 	cd internal/asm && $(GO) run ./convert -out ../../quant/numeric/convert_amd64.s -stubs ../../quant/numeric/convert_asm_amd64.go -pkg numeric
 	cd internal/asm && $(GO) run ./neon -out ../../quant/numeric/convert_arm64.s -stubs ../../quant/numeric/convert_asm_arm64.go -pkg numeric

@@ -1,7 +1,7 @@
 // Package cpu chooses which kernels a process runs: plain Go, or twins with the
 // vector instructions of the processor. The choice is made once, at start-up.
 //
-// GLMCONV_CPU=purego|avx2|avx512 on amd64, purego|neon on arm64, asks for a
+// GLMCONV_CPU=purego|avx2|avx512|amx on amd64, purego|neon on arm64, asks for a
 // path; the purego build tag takes the others out of the program. A path that
 // the processor does not have is an error (Problem), never a crash in the middle
 // of the work.
@@ -24,12 +24,13 @@ const (
 	NEON                // arm64: the vector instructions that every such processor has
 	AVX2                // amd64: AVX2, FMA, F16C, BMI2
 	AVX512              // amd64: AVX-512 F, BW, DQ, VL and VNNI besides
+	AMX                 // amd64, Linux: AMX tiles, int8 and BF16, and AVX-512 VBMI besides
 )
 
 // String returns the level as GLMCONV_CPU names it.
-func (l Level) String() string { return [...]string{"purego", "neon", "avx2", "avx512"}[l] }
+func (l Level) String() string { return [...]string{"purego", "neon", "avx2", "avx512", "amx"}[l] }
 
-var current, problem = choose(os.Getenv("GLMCONV_CPU"), Levels(), best())
+var current, problem = choose(os.Getenv("GLMCONV_CPU"), Levels(), best(os.Getenv("GLMCONV_CPU")))
 
 // Current returns the level in use.
 func Current() Level { return current }
@@ -41,7 +42,7 @@ func Levels() []Level { return levels(runtime.GOARCH) }
 func levels(arch string) []Level {
 	switch arch {
 	case "amd64":
-		return []Level{PureGo, AVX2, AVX512}
+		return []Level{PureGo, AVX2, AVX512, AMX}
 	case "arm64":
 		return []Level{PureGo, NEON}
 	}

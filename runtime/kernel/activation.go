@@ -11,6 +11,8 @@ type Int8Rows struct {
 	M, K  int
 	Q     []int8    // [M, K]
 	Scale []float32 // [M]
+
+	turned turned // of Q
 }
 
 // E4M3Rows are activations rounded to FP8: x[i,k] ≈ V[i·K+k] times the scale of
@@ -20,6 +22,8 @@ type E4M3Rows struct {
 	M, K, Group int
 	V           []float32 // [M, K]
 	Scale       []float32 // [M, ceil(K/Group)]
+
+	turned turned // of V
 }
 
 // Divisors of absmax for int8 activations.

@@ -42,7 +42,7 @@ func init() {
 	switch cpu.Current() {
 	case cpu.AVX2:
 		panels = panelsAVX2
-	case cpu.AVX512:
+	case cpu.AVX512, cpu.AMX:
 		panels = panelsAVX512
 	}
 }

@@ -6,6 +6,9 @@ import "github.com/glmconv/glmconv/quant/numeric"
 // codes: exact integer sums over each scale block along K, then scales
 // (package comment: W8A8, W4A8). w has BlockRows 1.
 func Int8(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, workers *Workers) {
+	if tilesInt8(y, ldy, a, w, workers) {
+		return
+	}
 	if panels.suits(a.M, w) {
 		panels.int8(y, ldy, a, w, workers)
 		return

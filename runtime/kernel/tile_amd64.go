@@ -33,7 +33,7 @@ func init() {
 	switch cpu.Current() {
 	case cpu.AVX2:
 		tileInt8 = vectorInt8(int8AVX2, 16)
-	case cpu.AVX512:
+	case cpu.AVX512, cpu.AMX:
 		tileInt8 = vectorInt8(int8VNNI, 1)
 	}
 }
