@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/glmconv/glmconv/internal/cpu"
+	"github.com/glmconv/glmconv/internal/jsonwalk"
 	"github.com/glmconv/glmconv/internal/progress"
 )
 
@@ -131,10 +133,13 @@ func paths(c *cli.Context, names ...string) ([]string, error) {
 
 // writeJSON prints v as the command's result.
 func writeJSON(c *cli.Context, v any) error {
-	enc := json.NewEncoder(c.App.Writer)
+	var compact bytes.Buffer
+	enc := json.NewEncoder(&compact)
 	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	return jsonwalk.WriteIndented(c.App.Writer, compact.Bytes())
 }
 
 // size reads a flag that holds a number of bytes.

@@ -1,6 +1,7 @@
 package jsonwalk_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"testing"
 	"unicode/utf8"
@@ -47,5 +48,26 @@ func FuzzWalk(f *testing.F) {
 		got, ok := members(t, raw)
 		require.True(t, ok)
 		require.Equal(t, want, got)
+	})
+}
+
+// FuzzWriteIndented compares with encoding/json.
+func FuzzWriteIndented(f *testing.F) {
+	for _, s := range []string{
+		`{}`, `[]`, `"a\\"`, `17`, `[[],{},[{}]]`, `{"a":{"b":[1,-2.5e3,null,true],"c":"x,y:{}[]\""},"d":[]}`, "[1,2]\n",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var compact, want, got bytes.Buffer
+		if json.Compact(&compact, raw) != nil {
+			return
+		}
+		if bytes.HasSuffix(raw, []byte("\n")) {
+			compact.WriteByte('\n') // as an Encoder leaves it
+		}
+		require.NoError(t, json.Indent(&want, compact.Bytes(), "", "  "))
+		require.NoError(t, jsonwalk.WriteIndented(&got, compact.Bytes()))
+		require.Equal(t, want.String(), got.String())
 	})
 }
