@@ -121,7 +121,6 @@ func TestCuts(t *testing.T) {
 // BenchmarkTiles is an expert's projection, from memory: each turn has weights
 // of its own.
 func BenchmarkTiles(b *testing.B) {
-	needTiles(b)
 	r := rand.New(rand.NewPCG(1, 1))
 	const n, k, copies = 1408, 4096, 4
 	for _, c := range []struct {

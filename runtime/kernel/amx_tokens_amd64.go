@@ -3,7 +3,7 @@
 package kernel
 
 import (
-	"encoding/binary"
+	"math"
 	"unsafe"
 )
 
@@ -53,7 +53,10 @@ func (a *Int8Rows) int8Tiles(workers *Workers) *tokenTiles {
 
 // floatTiles returns the tiles of the first BF16 terms of numbers.
 func floatTiles(x []float32, m, k, terms int, workers *Workers) *tokenTiles {
-	split := map[int]func(dst *byte, next int, src *float32, n int){1: amxSplit1, 3: amxSplit3}[terms]
+	split := amxSplit3
+	if terms == 1 {
+		split = amxSplit1
+	}
 	return turnTiles(m, 2*k, terms, workers, func(dst []byte, next, i int) {
 		whole := k / 32 * 32
 		if whole > 0 {
@@ -72,14 +75,13 @@ func floatTiles(x []float32, m, k, terms int, workers *Workers) *tokenTiles {
 	})
 }
 
-// bf16Table is the table of amxTable for codes of a byte with the magnitude
-// value(code) where bit 7 is clear.
-func bf16Table(value func(code byte) float32, bits func(float32) uint16) *[256]byte {
+// bf16Table is the table of amxTable for codes of a byte: the BF16 of the
+// magnitude of each where bit 7 is clear.
+func bf16Table(value func(code byte) float32) *[256]byte {
 	t := new([256]byte)
 	for i := range 128 {
-		var b [2]byte
-		binary.LittleEndian.PutUint16(b[:], bits(value(byte(i))))
-		t[i], t[128+i] = b[0], b[1]
+		h := math.Float32bits(value(byte(i))) >> 16
+		t[i], t[128+i] = byte(h), byte(h>>8)
 	}
 	return t
 }

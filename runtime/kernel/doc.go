@@ -20,6 +20,17 @@
 // scale group. AVX2 and AVX-512 give the same bits; plain Go is within
 // K·2^-24·Σ|p| of them.
 //
+// On matrix tiles (AMX) a product of BF16 or E4M3 weights is a chain over steps of
+// 32 columns, each step adding
+//
+//	(t[0] + t[2] + … + t[30]) + (t[1] + t[3] + … + t[31])     t[k] = x[k]·w[k], exact
+//
+// every sum rounded, subnormal numbers taken for 0. A float32 activation is cut
+// into three BF16 terms of eight bits, without a remainder, and a step is done
+// for each, largest first: the result is as close to exact sums as a chain of
+// fused multiply-adds. Activations below 2^-110 lose their last bits so, and a
+// weight that is not finite makes NaN where plain arithmetic may give infinity.
+//
 // Integer products are exact in int32 and so agree in any order:
 // |code|·|code|·K ≤ 2^14·K, hence K may be up to 131,071. Their scales are
 // applied in the same order everywhere. Norms, SwiGLU, softmax and the rounding

@@ -43,6 +43,9 @@ const rowBlock = 32
 
 // Float computes y[M,N] = x[M,K]·w[N,K]ᵀ for an unquantised weight, in float32.
 func Float(y []float32, ldy int, x []float32, m int, t FloatType, w []byte, n, k int, workers *Workers) {
+	if tilesFloat(y, ldy, x, m, t, w, n, k, workers) {
+		return
+	}
 	if panels != nil {
 		panels.float(y, ldy, x, m, t, w, n, k, workers)
 		return

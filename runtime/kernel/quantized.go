@@ -65,6 +65,9 @@ func int8Rows(buf []byte, w *numeric.Matrix, j, r int) []byte {
 // (package comment: FP8, FP8 128, W4A8-FP8). Activations have one scale per
 // token, or per token and group of w.BlockCols columns.
 func E4M3(y []float32, ldy int, a *E4M3Rows, w *numeric.Matrix, workers *Workers) {
+	if tilesE4M3(y, ldy, a, w, workers) {
+		return
+	}
 	if panels.widens(w) {
 		panels.e4m3(y, ldy, a, w, workers)
 		return

@@ -1,0 +1,196 @@
+//go:build !purego
+
+package kernel
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/quant/numeric"
+)
+
+// flushed is x, and 0 for a subnormal number.
+func flushed(x float32) float32 {
+	if x != 0 && math.Abs(float64(x)) < 0x1p-126 {
+		return float32(math.Copysign(0, float64(x)))
+	}
+	return x
+}
+
+// tileChain adds the products of a step to sum in the order of the tiles.
+func tileChain(sum float32, x, w []float32) float32 {
+	var half [2]float32
+	for k := range x {
+		p := flushed(float32(flushed(x[k]) * flushed(w[k])))
+		half[k%2] = flushed(half[k%2] + p)
+	}
+	return flushed(sum + flushed(half[0]+half[1]))
+}
+
+// terms are the BF16 terms of x.
+func terms(x float32) (t [3]float32) {
+	cut := func(f float32) float32 { return math.Float32frombits(math.Float32bits(f) &^ 0xffff) }
+	t[0] = cut(x)
+	if x-x != 0 {
+		return t
+	}
+	t[1] = cut(x - t[0])
+	t[2] = cut(x - t[0] - t[1])
+	return t
+}
+
+// TestTilesFloat: the tiles give the bits of the order that the package comment
+// describes, for any number of tokens and threads, and what they give is as
+// close to exact sums as float32 allows.
+func TestTilesFloat(t *testing.T) {
+	needTiles(t)
+	r := rand.New(rand.NewPCG(3, 4))
+	for turn := range 60 {
+		m, n, k := 1+r.IntN(40), 1+r.IntN(70), 1+r.IntN(300)
+		if turn%10 == 0 {
+			m, k = 1+r.IntN(300), 2000+r.IntN(3000)
+			n = 1 + r.IntN(5)
+		}
+		x, w := normals(r, m*k), normals(r, n*k)
+		if turn%4 == 1 {
+			for i := range x {
+				x[i] *= float32(math.Exp2(float64(r.IntN(40) - 20)))
+			}
+		}
+		if turn%7 == 2 {
+			x[r.IntN(len(x))] = []float32{float32(math.Inf(1)), float32(math.NaN()), math.MaxFloat32}[r.IntN(3)]
+		}
+		raw := numeric.AppendBF16(nil, w)
+		numeric.DecodeBF16(w, raw)
+		ldy := n + r.IntN(3)
+		got, one := filled(m*ldy, 77), make([]float32, n)
+		require.True(t, tilesFloat(got, ldy, x, m, BF16, raw, n, k, &Workers{N: 1 + r.IntN(3)}))
+		for i := range m {
+			for j := range n {
+				sum, exact, size := float32(0), 0.0, 0.0
+				for lo := 0; lo < k; lo += 32 {
+					var cut [3][32]float32
+					ws := make([]float32, 32)
+					for c := lo; c < min(lo+32, k); c++ {
+						ts := terms(x[i*k+c])
+						for q := range ts {
+							cut[q][c-lo] = ts[q]
+						}
+						ws[c-lo] = w[j*k+c]
+						p := float64(x[i*k+c]) * float64(w[j*k+c])
+						exact, size = exact+p, size+math.Abs(p)
+					}
+					for q := range cut {
+						sum = tileChain(sum, cut[q][:], ws)
+					}
+				}
+				v := got[i*ldy+j]
+				sameBits(t, []float32{sum}, []float32{v}, fmt.Sprintf("m=%d n=%d k=%d, %d,%d", m, n, k, i, j))
+				if !math.IsNaN(exact) && size < 1e30 {
+					require.InDelta(t, exact, float64(v), size*0x1p-20)
+				}
+			}
+			for j := n; j < ldy; j++ {
+				require.EqualValues(t, 77, got[i*ldy+j])
+			}
+		}
+		i := r.IntN(m)
+		require.True(t, tilesFloat(one, n, x[i*k:][:k], 1, BF16, raw, n, k, nil))
+		sameBits(t, got[i*ldy:][:n], one, "one token")
+	}
+}
+
+// TestTilesE4M3: the same for codes, with their scales.
+func TestTilesE4M3(t *testing.T) {
+	needTiles(t)
+	r := rand.New(rand.NewPCG(5, 6))
+	for turn := range 80 {
+		m, n, k := 1+r.IntN(40), 1+r.IntN(70), 2*(1+r.IntN(200))
+		if turn%10 == 0 {
+			k = 2 * (1000 + r.IntN(6000))
+			n = 1 + r.IntN(40)
+		}
+		code, rows, block, group := numeric.E4M3, 1, k, 0
+		switch turn % 3 {
+		case 1:
+			rows, block = 16, 32*(1+r.IntN(5))
+			group = block
+		case 2:
+			code, block = numeric.Int4, 32*(1+r.IntN(5))
+		}
+		block = min(block, k)
+		w := matrix(r, code, n, k, rows, block)
+		if code == numeric.E4M3 && turn%4 == 0 {
+			w.Codes[r.IntN(len(w.Codes))] = 0x7f
+		}
+		a := QuantizeE4M3(normals(r, m*k), m, k, group, nil)
+		if block == k {
+			a.Group = k
+		}
+		got, one := make([]float32, m*n), make([]float32, n)
+		require.True(t, tilesE4M3(got, n, a, w, &Workers{N: 1 + r.IntN(3)}))
+		groups := w.ScaleCols()
+		for i := range m {
+			for j := range n {
+				var want float32
+				for g := range groups {
+					sum := float32(0)
+					end := min((g+1)*block, k)
+					for lo := g * block; lo < end; lo += 32 {
+						var xs, ws []float32
+						for c := lo; c < min(lo+32, end); c++ {
+							xs, ws = append(xs, a.V[i*k+c]), append(ws, w.Value(j, c))
+						}
+						sum = tileChain(sum, xs, ws)
+					}
+					s := w.Scales[j/w.BlockRows*groups+g]
+					if a.Group < k {
+						s *= a.Scale[i*groups+g]
+					}
+					want += float32(sum * s)
+				}
+				if a.Group >= k {
+					want *= a.Scale[i]
+				}
+				require.True(t, want == got[i*n+j] || want != want && got[i*n+j] != got[i*n+j], "turn %d m=%d n=%d k=%d block=%d: %v %v", turn, m, n, k, block, want, got[i*n+j])
+			}
+		}
+		i := r.IntN(m)
+		require.True(t, tilesE4M3(one, n, a.Gather([]int32{int32(i)}), w, nil))
+		sameBits(t, got[i*n:][:n], one, "one token")
+	}
+}
+
+func BenchmarkTilesFloat(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 1))
+	const n, k, copies = 1408, 4096, 4
+	var raw [copies][]byte
+	var w [copies]*numeric.Matrix
+	for c := range copies {
+		raw[c] = numeric.AppendBF16(nil, normals(r, n*k))
+		w[c] = matrix(r, numeric.E4M3, n, k, 128, 128)
+	}
+	for _, m := range []int{1, 8, 64, 256} {
+		x, y := normals(r, m*k), make([]float32, m*n)
+		a := QuantizeE4M3(x, m, k, 128, nil)
+		rate := func(b *testing.B) {
+			b.ReportMetric(float64(b.N)*float64(m)*n*k/b.Elapsed().Seconds()/1e9, "GMAC/s")
+		}
+		b.Run(fmt.Sprintf("bf16/M=%d", m), func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				Float(y, n, x, m, BF16, raw[i%copies], n, k, nil)
+			}
+			rate(b)
+		})
+		b.Run(fmt.Sprintf("e4m3 block/M=%d", m), func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				E4M3(y, n, a, w[i%copies], nil)
+			}
+			rate(b)
+		})
+	}
+}
