@@ -16,13 +16,13 @@ type kind struct {
 	name    string
 	what    string
 	terms   int
-	product func(b, a, sum tile)
+	product func(b, a, sum emit.Tile)
 }
 
 var kinds = []kind{
-	{"Int8", "int8 codes, exact sums in int32", 1, int8Product},
-	{"BF16", "BF16 in float32", 1, bf16Product},
-	{"Float", "BF16 weights and float32 tokens, split into three BF16 terms that are added largest first", 3, bf16Product},
+	{"Int8", "int8 codes, exact sums in int32", 1, emit.TileInt8},
+	{"BF16", "BF16 in float32", 1, emit.TileBF16},
+	{"Float", "BF16 weights and float32 tokens, split into three BF16 terms that are added largest first", 3, emit.TileBF16},
 }
 
 // tiles makes the kernel for blocks of two by n tiles.
@@ -36,10 +36,10 @@ func (k kind) tiles(n int) {
 		x0, x1, ldx   = reg.RDX, reg.R8, reg.R10
 		steps, groups = reg.R13, reg.RBX
 		next, t, c1   = reg.R15, reg.RAX, reg.RCX
-		lowC, highC   = []rows{{c, ldc, 0}, {c, ldc, 64}}, []rows{{c1, ldc, 0}, {c1, ldc, 64}}
+		lowC, highC   = []emit.TileRows{emit.TileAt(c, ldc, 0), emit.TileAt(c, ldc, 64)}, []emit.TileRows{emit.TileAt(c1, ldc, 0), emit.TileAt(c1, ldc, 64)}
 		from          = []reg.GPPhysical{x0, x1}
-		sum           = func(i, j int) tile { return tile(2*i + j) }
-		eachSum       = func(fn func(s tile, m rows)) {
+		sum           = func(i, j int) emit.Tile { return emit.Tile(2*i + j) }
+		eachSum       = func(fn func(s emit.Tile, m emit.TileRows)) {
 			for j := range n {
 				fn(sum(0, j), lowC[j])
 				fn(sum(1, j), highC[j])
@@ -48,7 +48,7 @@ func (k kind) tiles(n int) {
 	)
 	arg := func(name string, r reg.GPPhysical) { Load(Param(name), r) }
 	arg("shape", t)
-	config(t)
+	emit.TileConfig(t)
 	arg("ldc", ldc)
 	arg("ldw", ldw)
 	arg("ldx", ldx)
@@ -80,10 +80,10 @@ func (k kind) tiles(n int) {
 	arg("add", t)
 	TESTQ(t, t)
 	JZ(LabelRef("begin"))
-	eachSum(func(s tile, m rows) { load(m, s) })
+	eachSum(func(s emit.Tile, m emit.TileRows) { emit.TileLoad(m, s) })
 	JMP(LabelRef("sums"))
 	Label("begin")
-	eachSum(func(s tile, _ rows) { zero(s) })
+	eachSum(func(s emit.Tile, _ emit.TileRows) { emit.TileZero(s) })
 	Label("sums")
 	arg("steps", steps)
 
@@ -99,16 +99,16 @@ func (k kind) tiles(n int) {
 	Label("fetched")
 	MOVQ(ldx, t)
 	SHLQ(Imm(4), t)
-	load(rows{w0, ldw, 0}, 4)
-	load(rows{w1, ldw, 0}, 5)
+	emit.TileLoad(emit.TileAt(w0, ldw, 0), 4)
+	emit.TileLoad(emit.TileAt(w1, ldw, 0), 5)
 	for range k.terms {
 		for j := range n {
-			load(rows{from[j], ldx, 0}, tile(6+j))
+			emit.TileLoad(emit.TileAt(from[j], ldx, 0), emit.Tile(6+j))
 			ADDQ(t, from[j])
 		}
 		for i := range 2 {
 			for j := range n {
-				k.product(tile(6+j), tile(4+i), sum(i, j))
+				k.product(emit.Tile(6+j), emit.Tile(4+i), sum(i, j))
 			}
 		}
 	}
@@ -117,7 +117,7 @@ func (k kind) tiles(n int) {
 	DECQ(steps)
 	JNZ(LabelRef("step"))
 
-	eachSum(store)
+	eachSum(emit.TileStore)
 	arg("nextc", t)
 	ADDQ(t, c)
 	DECQ(groups)
@@ -131,6 +131,6 @@ func (k kind) tiles(n int) {
 	ADDQ(U32(64*n), sums)
 	DECQ(left)
 	JNZ(LabelRef("block"))
-	release()
+	emit.TileRelease()
 	RET()
 }

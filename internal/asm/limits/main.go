@@ -19,6 +19,8 @@ func main() {
 	maddubs()
 	maddwd()
 	vnni()
+	tiles("int8AMX", "TDPBSSD (16,384 multiply-accumulates each)", emit.TileInt8)
+	tiles("bf16AMX", "TDPBF16PS (8,192 multiply-accumulates each)", emit.TileBF16)
 	read()
 	stream()
 	Generate()
@@ -80,6 +82,27 @@ func vnni() {
 			VPDPBUSD(x, y, v)
 		}
 	})
+}
+
+// tiles multiplies matrix tiles, which it configures and releases.
+func tiles(name, what string, product func(b, a, sum emit.Tile)) {
+	emit.Begin(name, "func(n int, shape *[64]byte)", "runs n turns of 4 independent "+what+" on tiles of the given configuration.")
+	Load(Param("shape"), reg.RAX)
+	emit.TileConfig(reg.RAX)
+	for t := range emit.Tile(8) {
+		emit.TileZero(t)
+	}
+	Load(Param("n"), reg.RCX)
+	Label("loop")
+	for i := range emit.Tile(2) {
+		for j := range emit.Tile(2) {
+			product(6+j, 4+i, 2*i+j)
+		}
+	}
+	DECQ(reg.RCX)
+	JNZ(LabelRef("loop"))
+	emit.TileRelease()
+	RET()
 }
 
 // read loads n bytes, a multiple of 512.

@@ -12,7 +12,7 @@ import (
 // of rates that were measured one after the other.
 type figure struct {
 	Name      string  `json:"name"`
-	Path      string  `json:"path"` // purego, avx2 or avx512
+	Path      string  `json:"path"` // as GLMCONV_CPU names it
 	Threads   int     `json:"threads"`
 	Unit      string  `json:"unit"`
 	Value     float64 `json:"value"`

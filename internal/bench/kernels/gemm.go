@@ -24,10 +24,13 @@ type gemm struct {
 }
 
 func int8Limit(isa string) string {
-	return map[string]string{"avx2": limits.Int8AVX2, "avx512": limits.Int8AVX512}[isa]
+	return map[string]string{"avx2": limits.Int8AVX2, "avx512": limits.Int8AVX512, "amx": limits.Int8AMX}[isa]
 }
+
+// fmaLimit is what float32 multiply-accumulates reach. On matrix tiles, which
+// have none, it is still what to compare with: three BF16 products of theirs are one.
 func fmaLimit(isa string) string {
-	return map[string]string{"avx2": limits.FMAAVX2, "avx512": limits.FMAAVX512}[isa]
+	return map[string]string{"avx2": limits.FMAAVX2, "avx512": limits.FMAAVX512, "amx": limits.FMAAVX512}[isa]
 }
 
 func codes(r *rand.Rand, code numeric.Code, n, k, blockRows, blockCols int) []*numeric.Matrix {

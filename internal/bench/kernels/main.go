@@ -47,7 +47,7 @@ func main() {
 	flag.IntVar(&o.threads, "threads", goruntime.GOMAXPROCS(0), "threads of limits and figures")
 	flag.IntVar(&o.runs, "runs", 7, "pairs of limit and figure; medians are shown")
 	flag.StringVar(&o.only, "only", "", "figures whose name matches a regular `expression`")
-	flag.StringVar(&o.paths, "paths", "", "comma-separated: avx512, avx2, neon, purego (default all that there are)")
+	flag.StringVar(&o.paths, "paths", "", "comma-separated: amx, avx512, avx2, neon, purego (default all that there are)")
 	flag.StringVar(&o.dir, "dir", "", "where the model and a file lie")
 	flag.StringVar(&o.json, "json", "", "also write the figures to a `file`")
 	flag.BoolVar(&o.child, "child", false, "measure one path, for this program itself")

@@ -3,13 +3,15 @@ package limits
 import "crypto/sha256"
 
 // The names of what Compute measures. An AVX2 processor does not have the
-// AVX-512 ones.
+// AVX-512 and AMX ones.
 const (
 	FMAAVX2    = "float32 multiply-accumulate, AVX2"
 	FMAAVX512  = "float32 multiply-accumulate, AVX-512"
 	Int8AVX2   = "int8 multiply-accumulate, AVX2 (VPMADDUBSW, VPMADDWD, VPADDD)"
 	ExactAVX2  = "int8 multiply-accumulate, AVX2, exact for all codes (VPMADDWD, VPADDD)"
 	Int8AVX512 = "int8 multiply-accumulate, AVX-512 (VPDPBUSD)"
+	Int8AMX    = "int8 multiply-accumulate, AMX (TDPBSSD)"
+	BF16AMX    = "BF16 multiply-accumulate, AMX (TDPBF16PS)"
 	SHA256     = "SHA-256"
 )
 

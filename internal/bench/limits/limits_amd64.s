@@ -259,6 +259,136 @@ loop:
 	VZEROUPPER
 	RET
 
+// func int8AMX(n int, shape *[64]byte)
+TEXT ·int8AMX(SB), NOSPLIT, $0-16
+	MOVQ shape+8(FP), AX
+
+	// LDTILECFG (AX)
+	LONG $0x4978e2c4
+	BYTE $0x00
+
+	// TILEZERO TMM0
+	LONG $0x497be2c4
+	BYTE $0xc0
+
+	// TILEZERO TMM1
+	LONG $0x497be2c4
+	BYTE $0xc8
+
+	// TILEZERO TMM2
+	LONG $0x497be2c4
+	BYTE $0xd0
+
+	// TILEZERO TMM3
+	LONG $0x497be2c4
+	BYTE $0xd8
+
+	// TILEZERO TMM4
+	LONG $0x497be2c4
+	BYTE $0xe0
+
+	// TILEZERO TMM5
+	LONG $0x497be2c4
+	BYTE $0xe8
+
+	// TILEZERO TMM6
+	LONG $0x497be2c4
+	BYTE $0xf0
+
+	// TILEZERO TMM7
+	LONG $0x497be2c4
+	BYTE $0xf8
+	MOVQ n+0(FP), CX
+
+loop:
+	// TDPBSSD TMM6, TMM4, TMM0
+	LONG $0x5e4be2c4
+	BYTE $0xc4
+
+	// TDPBSSD TMM7, TMM4, TMM1
+	LONG $0x5e43e2c4
+	BYTE $0xcc
+
+	// TDPBSSD TMM6, TMM5, TMM2
+	LONG $0x5e4be2c4
+	BYTE $0xd5
+
+	// TDPBSSD TMM7, TMM5, TMM3
+	LONG $0x5e43e2c4
+	BYTE $0xdd
+	DECQ CX
+	JNZ  loop
+
+	// TILERELEASE
+	LONG $0x4978e2c4
+	BYTE $0xc0
+	RET
+
+// func bf16AMX(n int, shape *[64]byte)
+TEXT ·bf16AMX(SB), NOSPLIT, $0-16
+	MOVQ shape+8(FP), AX
+
+	// LDTILECFG (AX)
+	LONG $0x4978e2c4
+	BYTE $0x00
+
+	// TILEZERO TMM0
+	LONG $0x497be2c4
+	BYTE $0xc0
+
+	// TILEZERO TMM1
+	LONG $0x497be2c4
+	BYTE $0xc8
+
+	// TILEZERO TMM2
+	LONG $0x497be2c4
+	BYTE $0xd0
+
+	// TILEZERO TMM3
+	LONG $0x497be2c4
+	BYTE $0xd8
+
+	// TILEZERO TMM4
+	LONG $0x497be2c4
+	BYTE $0xe0
+
+	// TILEZERO TMM5
+	LONG $0x497be2c4
+	BYTE $0xe8
+
+	// TILEZERO TMM6
+	LONG $0x497be2c4
+	BYTE $0xf0
+
+	// TILEZERO TMM7
+	LONG $0x497be2c4
+	BYTE $0xf8
+	MOVQ n+0(FP), CX
+
+loop:
+	// TDPBF16PS TMM6, TMM4, TMM0
+	LONG $0x5c4ae2c4
+	BYTE $0xc4
+
+	// TDPBF16PS TMM7, TMM4, TMM1
+	LONG $0x5c42e2c4
+	BYTE $0xcc
+
+	// TDPBF16PS TMM6, TMM5, TMM2
+	LONG $0x5c4ae2c4
+	BYTE $0xd5
+
+	// TDPBF16PS TMM7, TMM5, TMM3
+	LONG $0x5c42e2c4
+	BYTE $0xdd
+	DECQ CX
+	JNZ  loop
+
+	// TILERELEASE
+	LONG $0x4978e2c4
+	BYTE $0xc0
+	RET
+
 // func readAVX2(p *byte, n int) uint64
 // Requires: AVX, AVX2
 TEXT ·readAVX2(SB), NOSPLIT, $0-24

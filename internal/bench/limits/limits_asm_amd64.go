@@ -29,6 +29,16 @@ func maddwdAVX2(n int)
 //go:noescape
 func vnniAVX512(n int)
 
+// int8AMX runs n turns of 4 independent TDPBSSD (16,384 multiply-accumulates each) on tiles of the given configuration.
+//
+//go:noescape
+func int8AMX(n int, shape *[64]byte)
+
+// bf16AMX runs n turns of 4 independent TDPBF16PS (8,192 multiply-accumulates each) on tiles of the given configuration.
+//
+//go:noescape
+func bf16AMX(n int, shape *[64]byte)
+
 // readAVX2 loads n bytes, a multiple of 512, and returns a value that depends on all.
 //
 //go:noescape

@@ -15,6 +15,13 @@ func loops() (out []loop) {
 	if cpu.Current() >= cpu.AVX512 {
 		out = append(out, loop{FMAAVX512, 24 * 16, fmaAVX512}, loop{Int8AVX512, 24 * 64, vnniAVX512})
 	}
+	if cpu.Current() >= cpu.AMX {
+		shape := [64]byte{0: 1} // the palette; all tiles are 16 rows of 64 bytes
+		for t := range 8 {
+			shape[16+2*t], shape[48+t] = 64, 16
+		}
+		out = append(out, loop{Int8AMX, 4 * 16 * 16 * 64, func(n int) { int8AMX(n, &shape) }}, loop{BF16AMX, 4 * 16 * 16 * 32, func(n int) { bf16AMX(n, &shape) }})
+	}
 	return out
 }
 

@@ -1,4 +1,4 @@
-package main
+package emit
 
 import (
 	"encoding/binary"
@@ -15,8 +15,8 @@ import (
 // L zero. They take general registers by number, so that a kernel with them
 // chooses its registers itself.
 
-// tile is a tile register, TMM0 … TMM7.
-type tile byte
+// Tile is a tile register, TMM0 … TMM7.
+type Tile byte
 
 // The prefixes of the instructions.
 const (
@@ -26,12 +26,15 @@ const (
 	pF2
 )
 
-// rows is the memory operand of a tile: 16 rows from base+disp on, stride bytes
+// TileRows is the memory operand of a tile: 16 rows from base+disp on, stride bytes
 // apart.
-type rows struct {
-	base, stride reg.GPPhysical
-	disp         int8
+type TileRows struct {
+	Base, Stride reg.GPPhysical
+	Disp         int8
 }
+
+// TileAt makes a memory operand.
+func TileAt(base, stride reg.GPPhysical, disp int8) TileRows { return TileRows{base, stride, disp} }
 
 // vex makes prefix and opcode; r, x and b are the high bits of the registers in
 // ModRM.reg, index and base, v the register that is named in the prefix.
@@ -42,30 +45,30 @@ func vex(pp, opcode, r, x, b, v byte) []byte {
 func number(r reg.GPPhysical) byte { return byte(reg.ToPhysical(r).PhysicalIndex()) }
 
 // sib encodes an instruction with a tile and rows in memory.
-func sib(pp byte, t tile, m rows) []byte {
-	base, index := number(m.base), number(m.stride)
+func sib(pp byte, t Tile, m TileRows) []byte {
+	base, index := number(m.Base), number(m.Stride)
 	if index == 4 {
 		panic("SP is no index")
 	}
 	out := vex(pp, 0x4b, 0, index>>3, base>>3, 0)
 	mod := byte(0)
-	if m.disp != 0 || base&7 == 5 { // BP and R13 need a displacement
+	if m.Disp != 0 || base&7 == 5 { // BP and R13 need a displacement
 		mod = 1
 	}
 	out = append(out, mod<<6|byte(t)<<3|4, (index&7)<<3|base&7)
 	if mod == 1 {
-		out = append(out, byte(m.disp))
+		out = append(out, byte(m.Disp))
 	}
 	return out
 }
 
-func encodeLoad(t tile, m rows) []byte  { return sib(pF2, t, m) }
-func encodeStore(t tile, m rows) []byte { return sib(pF3, t, m) }
-func encodeZero(t tile) []byte          { return append(vex(pF2, 0x49, 0, 0, 0, 0), 0xc0|byte(t)<<3) }
-func encodeRelease() []byte             { return append(vex(none, 0x49, 0, 0, 0, 0), 0xc0) }
-func encodeInt8(sum, a, b tile) []byte  { return product(pF2, 0x5e, sum, a, b) }
-func encodeBF16(sum, a, b tile) []byte  { return product(pF3, 0x5c, sum, a, b) }
-func product(pp, op byte, sum, a, b tile) []byte {
+func encodeLoad(t Tile, m TileRows) []byte  { return sib(pF2, t, m) }
+func encodeStore(t Tile, m TileRows) []byte { return sib(pF3, t, m) }
+func encodeZero(t Tile) []byte              { return append(vex(pF2, 0x49, 0, 0, 0, 0), 0xc0|byte(t)<<3) }
+func encodeRelease() []byte                 { return append(vex(none, 0x49, 0, 0, 0, 0), 0xc0) }
+func encodeInt8(sum, a, b Tile) []byte      { return tileProduct(pF2, 0x5e, sum, a, b) }
+func encodeBF16(sum, a, b Tile) []byte      { return tileProduct(pF3, 0x5c, sum, a, b) }
+func tileProduct(pp, op byte, sum, a, b Tile) []byte {
 	return append(vex(pp, op, 0, 0, 0, byte(b)), 0xc0|byte(sum)<<3|byte(a))
 }
 
@@ -99,21 +102,21 @@ func put(text string, code []byte) {
 	}
 }
 
-func (m rows) String() string {
-	return fmt.Sprintf("%d(%s)(%s*1)", m.disp, m.base.Asm(), m.stride.Asm())
+func (m TileRows) String() string {
+	return fmt.Sprintf("%d(%s)(%s*1)", m.Disp, m.Base.Asm(), m.Stride.Asm())
 }
 
-// The instructions, operands in Go's order: what is written comes last.
-func load(m rows, t tile)  { put(fmt.Sprintf("TILELOADD %v, TMM%d", m, t), encodeLoad(t, m)) }
-func store(t tile, m rows) { put(fmt.Sprintf("TILESTORED TMM%d, %v", t, m), encodeStore(t, m)) }
-func zero(t tile)          { put(fmt.Sprintf("TILEZERO TMM%d", t), encodeZero(t)) }
-func release()             { put("TILERELEASE", encodeRelease()) }
-func config(base reg.GPPhysical) {
+// TileLoad and the functions after it emit the instructions, operands in Go's order: what is written comes last.
+func TileLoad(m TileRows, t Tile)  { put(fmt.Sprintf("TILELOADD %v, TMM%d", m, t), encodeLoad(t, m)) }
+func TileStore(t Tile, m TileRows) { put(fmt.Sprintf("TILESTORED TMM%d, %v", t, m), encodeStore(t, m)) }
+func TileZero(t Tile)              { put(fmt.Sprintf("TILEZERO TMM%d", t), encodeZero(t)) }
+func TileRelease()                 { put("TILERELEASE", encodeRelease()) }
+func TileConfig(base reg.GPPhysical) {
 	put(fmt.Sprintf("LDTILECFG (%s)", base.Asm()), encodeConfig(base))
 }
-func int8Product(b, a, sum tile) {
+func TileInt8(b, a, sum Tile) {
 	put(fmt.Sprintf("TDPBSSD TMM%d, TMM%d, TMM%d", b, a, sum), encodeInt8(sum, a, b))
 }
-func bf16Product(b, a, sum tile) {
+func TileBF16(b, a, sum Tile) {
 	put(fmt.Sprintf("TDPBF16PS TMM%d, TMM%d, TMM%d", b, a, sum), encodeBF16(sum, a, b))
 }
