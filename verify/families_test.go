@@ -10,12 +10,20 @@ import (
 
 	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/internal/synth"
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify"
+	"github.com/glmconv/glmconv/verify/mutate"
 )
 
 // shrunk writes a published model cut down to widths that every kernel takes.
 func shrunk(t *testing.T, preset string) string {
+	t.Helper()
+	return shrunkAs(t, preset, synth.Options{Layers: 4})
+}
+
+func shrunkAs(t *testing.T, preset string, o synth.Options) string {
 	t.Helper()
 	p, err := glm.LookupPreset(preset)
 	require.NoError(t, err)
@@ -30,7 +38,8 @@ func shrunk(t *testing.T, preset string) string {
 	}
 	raw, err := json.Marshal(c)
 	require.NoError(t, err)
-	plan, err := synth.NewPlan(synth.Options{Config: raw, Layers: 4, Experts: 8, Vocab: 1024, Seed: 5})
+	o.Config, o.Experts, o.Vocab, o.Seed = raw, 8, 1024, 5
+	plan, err := synth.NewPlan(o)
 	require.NoError(t, err)
 	dir := filepath.Join(t.TempDir(), "source")
 	require.NoError(t, plan.Write(t.Context(), dir))
@@ -66,4 +75,47 @@ func TestEveryLayoutOfEveryFamily(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSourcesOfEveryForm: however a source is stored, every tensor of it is
+// accounted for: stacked experts, types that a layout widens, draft copies.
+func TestSourcesOfEveryForm(t *testing.T) {
+	for _, preset := range []string{"glm-4.6", "glm-5"} {
+		for _, o := range []synth.Options{{}, {DType: safetensors.F16}, {DType: safetensors.F32}, {Fused: true, V5Config: true}, {Fused: true, DType: safetensors.F16, ShardBytes: 1 << 20}} {
+			if preset == "glm-5" && !o.Fused {
+				continue // the forms are the same for every family
+			}
+			o.Layers = 4
+			src := shrunkAs(t, preset, o)
+			for _, c := range []struct {
+				s quant.Scheme
+				f quant.Format
+				o quant.Options
+			}{
+				{layout.W8A8, layout.Ascend, quant.Options{}}, {layout.W4A8, layout.Ascend, quant.Options{}}, {layout.W8A8, layout.CompressedTensors, quant.Options{}},
+				{layout.FP8Block, layout.HFFP8, quant.Options{}}, {layout.FP8, layout.CompressedTensors, quant.Options{MTP: layout.MTPDrop}},
+			} {
+				r, text := static(t, src, convertAs(t, src, c.s, c.f, c.o))
+				require.Equal(t, verify.Pass, r.Verdict, "%s %+v %s %s\n%s", preset, o, c.s, c.f, text)
+				assert.Zero(t, r.Exact.Lost+r.Exact.Differing)
+			}
+		}
+	}
+}
+
+// TestLostExpert: a stacked source has one name for many experts; one that is
+// missing in the result is missed.
+func TestLostExpert(t *testing.T) {
+	src := shrunkAs(t, "glm-4.6", synth.Options{Layers: 4, Fused: true})
+	dst := convertTo(t, src, layout.W8A8, layout.CompressedTensors)
+	const expert = "model.layers.3.mlp.experts.5.up_proj"
+	_, err := mutate.Edit(dst, func(s mutate.Set) (bool, error) {
+		delete(s, expert+".weight")
+		delete(s, expert+".weight_scale")
+		return true, nil
+	})
+	require.NoError(t, err)
+	r, text := static(t, src, dst)
+	require.Equal(t, verify.Fail, r.Verdict)
+	assert.Contains(t, text, expert+": is part of model.layers.3.mlp.experts.gate_up_proj in the source and not in the result")
 }

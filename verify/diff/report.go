@@ -24,6 +24,10 @@ type Tensor struct {
 	Name string `json:"name"`
 	A    *Side  `json:"a,omitempty"`
 	B    *Side  `json:"b,omitempty"`
+	// Same: stored in two types of float, the numbers are the same.
+	Same bool `json:"same_values,omitempty"`
+	// Parts are the modules that a stacked expert tensor of A consists of.
+	Parts []string `json:"-"`
 }
 
 // Module is a weight whose stored form differs, with the difference of its

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -113,15 +114,19 @@ func side(t safetensors.Info) *Side { return &Side{t.DType.String(), t.Shape, t.
 // tensors compares tensor by tensor.
 func (d *differ) tensors(ctx context.Context) error {
 	var equal []safetensors.Info // same name, type and shape: bytes decide
+	parts := map[string][]string{}
+	for m, e := range d.a.stacked {
+		parts[e.Source.Name] = append(parts[e.Source.Name], m)
+	}
 	for _, t := range d.a.Tensors() {
 		u, ok := d.b.Info(t.Name)
 		switch {
 		case !ok:
-			d.r.Removed = append(d.r.Removed, Tensor{Name: t.Name, A: side(t)})
+			d.r.Removed = append(d.r.Removed, Tensor{Name: t.Name, A: side(t), Parts: parts[t.Name]})
 		case !slices.Equal(t.Shape, u.Shape):
-			d.r.Reshaped = append(d.r.Reshaped, Tensor{t.Name, side(t), side(u)})
+			d.r.Reshaped = append(d.r.Reshaped, Tensor{Name: t.Name, A: side(t), B: side(u)})
 		case t.DType != u.DType:
-			d.r.Retyped = append(d.r.Retyped, Tensor{t.Name, side(t), side(u)})
+			d.r.Retyped = append(d.r.Retyped, Tensor{Name: t.Name, A: side(t), B: side(u)})
 		default:
 			equal = append(equal, t)
 			d.total += t.Size + u.Size
@@ -135,12 +140,19 @@ func (d *differ) tensors(ctx context.Context) error {
 			d.touch(u.Name)
 		}
 	}
-	same, odd := make([]bool, len(equal)), make([]bool, len(equal))
 	if d.opts.Only != nil {
-		equal = nil
+		return nil
 	}
+	same, odd := make([]bool, len(equal)), make([]bool, len(equal))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(d.opts.Workers)
+	for i := range d.r.Retyped {
+		x := &d.r.Retyped[i]
+		g.Go(func() (err error) {
+			x.Same, err = d.sameValues(ctx, x.Name)
+			return err
+		})
+	}
 	for i, t := range equal {
 		g.Go(func() (err error) {
 			same[i], odd[i], err = d.sameBytes(ctx, t)
@@ -159,7 +171,7 @@ func (d *differ) tensors(ctx context.Context) error {
 			continue
 		}
 		u, _ := d.b.Info(t.Name)
-		d.r.Changed = append(d.r.Changed, Tensor{t.Name, side(t), side(u)})
+		d.r.Changed = append(d.r.Changed, Tensor{Name: t.Name, A: side(t), B: side(u)})
 		d.touch(t.Name)
 	}
 	return nil
@@ -195,6 +207,36 @@ func (d *differ) sameBytes(ctx context.Context, t safetensors.Info) (same, odd b
 		d.progress(2 * n)
 	}
 	return true, odd, nil
+}
+
+// sameValues tells whether a tensor of two types of float holds the same
+// numbers, bit for bit after widening.
+func (d *differ) sameValues(ctx context.Context, name string) (bool, error) {
+	a, _ := d.a.Info(name)
+	b, _ := d.b.Info(name)
+	for _, t := range []safetensors.Info{a, b} {
+		if _, err := layout.DecoderOf(t.DType); err != nil {
+			return false, nil //nolint:nilerr // not a float: other types are other values
+		}
+	}
+	x, y := d.a.floats(a, 0, []int64{a.Elements()}, ""), d.b.floats(b, 0, []int64{b.Elements()}, "")
+	n := min(x.rows, tile)
+	p, q := make([]float32, n), make([]float32, n)
+	for lo := 0; lo < x.rows; lo += n {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		hi := min(lo+n, x.rows)
+		if err := errors.Join(x.read(lo, hi, p[:hi-lo]), y.read(lo, hi, q[:hi-lo])); err != nil {
+			return false, err
+		}
+		for i := range hi - lo {
+			if math.Float32bits(p[i]) != math.Float32bits(q[i]) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
 }
 
 // nonFinite tells whether stored floats have an exponent of all ones.
