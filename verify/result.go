@@ -53,6 +53,7 @@ type Profile struct {
 	P999     float64 `json:"p999"`
 	NRMSE    float64 `json:"nrmse"`
 	FlipRate float64 `json:"flip_rate"`
+	Keys     float64 `json:"keys"` // least overlap of a sparse indexer's choice with the source's from the same states
 }
 
 // Failed is one predicate that did not hold.
