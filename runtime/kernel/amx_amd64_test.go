@@ -20,14 +20,6 @@ func needTiles(t testing.TB) {
 	}
 }
 
-// untiled runs fn without the tiles.
-func untiled(fn func()) {
-	was := tiled
-	tiled = false
-	defer func() { tiled = was }()
-	fn()
-}
-
 // TestTilesInt8: the tiles give the bits of the plain dot products, for every
 // number of tokens, width, group and kind of code, at the extremes too.
 func TestTilesInt8(t *testing.T) {

@@ -141,8 +141,9 @@ func TestPanelF32(t *testing.T) {
 
 func TestTranspose(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
-	was := panels
-	defer func() { panels = was }()
+	was, tiles := panels, tiled
+	tiled = false
+	defer func() { panels, tiled = was, tiles }()
 	for _, p := range panelPaths(t) {
 		panels = p.panelPath
 		for range 200 {
@@ -192,8 +193,9 @@ func FuzzPanelInt8(f *testing.F) {
 func BenchmarkInt8(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 1))
 	const n, k, copies = 1408, 4096, 4
-	was := panels
-	defer func() { panels = was }()
+	was, tiles := panels, tiled
+	tiled = false
+	defer func() { panels, tiled = was, tiles }()
 	for _, c := range []struct {
 		name  string
 		code  numeric.Code
@@ -225,8 +227,9 @@ func BenchmarkInt8(b *testing.B) {
 // and codes that are no number stay so.
 func TestFloatPanels(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
-	was := panels
-	defer func() { panels = was }()
+	was, tiles := panels, tiled
+	tiled = false
+	defer func() { panels, tiled = was, tiles }()
 	for turn := range 120 {
 		m, n, k := 1+r.IntN(20), 1+r.IntN(90), 1+r.IntN(400)
 		x := normals(r, m*k)
