@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -8,7 +9,8 @@ import (
 
 // permute moves the flags of a command before its arguments, because
 // urfave/cli stops looking for flags at the first argument and users write
-// "quantize SRC DST --scheme w4a8" as well. Everything after "--" stays.
+// "quantize SRC DST --scheme w4a8" as well. Everything after "--" stays. A flag
+// whose value is missing comes last, for urfave/cli to say so; --help comes alone.
 func permute(app *cli.App, args []string) []string {
 	if len(args) < 2 {
 		return args
@@ -32,7 +34,8 @@ func permute(app *cli.App, args []string) []string {
 	if cmd == nil {
 		return args
 	}
-	takesValue := valueFlags(append(append([]cli.Flag{}, cmd.Flags...), app.Flags...))
+	flags := append(append([]cli.Flag{}, cmd.Flags...), app.Flags...)
+	takesValue, known := valueFlags(flags), names(flags)
 	out := append([]string{}, args[:cmdAt+1]...)
 	var rest []string
 	for i := cmdAt + 1; i < len(args); i++ {
@@ -45,11 +48,20 @@ func permute(app *cli.App, args []string) []string {
 			rest = append(rest, args[i])
 			continue
 		}
-		out = append(out, args[i])
-		if takesValue[name] && !hasValue && i+1 < len(args) {
-			i++
-			out = append(out, args[i])
+		if name == "help" || name == "h" {
+			return append(slices.Clone(args[:cmdAt+1]), "--help")
 		}
+		out = append(out, args[i])
+		if !takesValue[name] || hasValue {
+			continue
+		}
+		if i++; i == len(args) || args[i] == "--" {
+			return out
+		}
+		if next, _, isFlag := splitFlag(args[i]); isFlag && known[next] {
+			return out
+		}
+		out = append(out, args[i])
 	}
 	return append(append(out, "--"), rest...)
 }
@@ -68,13 +80,18 @@ func splitFlag(arg string) (name string, hasValue, isFlag bool) {
 
 // valueFlags returns the names of the flags that take a value.
 func valueFlags(flags []cli.Flag) map[string]bool {
-	names := map[string]bool{}
+	return names(slices.DeleteFunc(slices.Clone(flags), func(f cli.Flag) bool {
+		d, ok := f.(cli.DocGenerationFlag)
+		return !ok || !d.TakesValue()
+	}))
+}
+
+func names(flags []cli.Flag) map[string]bool {
+	out := map[string]bool{"help": true, "h": true} // every command has these
 	for _, f := range flags {
-		if d, ok := f.(cli.DocGenerationFlag); ok && d.TakesValue() {
-			for _, n := range f.Names() {
-				names[n] = true
-			}
+		for _, n := range f.Names() {
+			out[n] = true
 		}
 	}
-	return names
+	return out
 }
