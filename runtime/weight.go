@@ -61,7 +61,7 @@ func (w *Weight) prepare(in *input) {
 	switch {
 	case in.rows == 0:
 	case w.Quant == nil:
-		in.values()
+		in.asFloats()
 	case w.Act == Int8Token:
 		in.asInt8()
 	case w.Act == FP8Token:
@@ -79,7 +79,7 @@ func (w *Weight) product(y []float32, ldy int, in *input, workers *kernel.Worker
 	switch {
 	case in.rows == 0: // nothing to compute
 	case w.Quant == nil:
-		kernel.Float(y, ldy, in.values(), in.rows, w.Type, w.Data, w.Rows, w.Cols, workers)
+		kernel.FloatProduct(y, ldy, in.asFloats(), w.Type, w.Data, w.Rows, workers)
 	case w.Act == Int8Token:
 		kernel.Int8(y, ldy, in.asInt8(), w.Quant, workers)
 	case w.Act == FP8Token:
@@ -100,8 +100,9 @@ type input struct {
 	divisor    float32 // of int8 activations
 	workers    *kernel.Workers
 
-	int8 *kernel.Int8Rows
-	e4m3 map[int]*kernel.E4M3Rows // by group, 0 for the whole row
+	floats *kernel.FloatRows
+	int8   *kernel.Int8Rows
+	e4m3   map[int]*kernel.E4M3Rows // by group, 0 for the whole row
 
 	parent *input // of rows that were picked from another input
 	picked []int32
@@ -127,6 +128,13 @@ func (in *input) values() []float32 {
 		}
 	}
 	return in.x
+}
+
+func (in *input) asFloats() *kernel.FloatRows {
+	if in.floats == nil {
+		in.floats = &kernel.FloatRows{M: in.rows, K: in.cols, X: in.values()}
+	}
+	return in.floats
 }
 
 func (in *input) asInt8() *kernel.Int8Rows {

@@ -93,9 +93,10 @@ const (
 // product computes y[M,rows].
 func (p *amxProduct) product(y []float32, ldy int, workers *Workers) {
 	x := p.x
-	if _ = y[(x.m-1)*ldy+p.rows-1]; p.rows == 0 {
+	if p.rows == 0 {
 		return
 	}
+	_ = y[(x.m-1)*ldy+p.rows-1]
 	blocks := (x.tiles*16 + amxTokens - 1) / amxTokens
 	wide := (x.tiles + blocks - 1) / blocks // tiles of a block
 	if blocks > 1 {

@@ -5,11 +5,13 @@ package kernel
 import "github.com/glmconv/glmconv/quant/numeric"
 
 // tilesFloat computes Float on matrix tiles for a BF16 weight.
-func tilesFloat(y []float32, ldy int, x []float32, m int, t FloatType, w []byte, n, k int, workers *Workers) bool {
-	if !tiled || t != BF16 || m == 0 {
+func tilesFloat(y []float32, ldy int, a *FloatRows, t FloatType, w []byte, n int, workers *Workers) bool {
+	k := a.K
+	if !tiled || t != BF16 || a.M == 0 || k == 0 {
 		return false
 	}
-	p := &amxProduct{run: amxFloat, x: floatTiles(x, m, k, 3, workers), rows: n, data: w, rowBytes: 2 * k}
+	x := a.turned.get(func() *tokenTiles { return floatTiles(a.X, a.M, k, 3, workers) })
+	p := &amxProduct{run: amxFloat, x: x, rows: n, data: w, rowBytes: 2 * k}
 	p.group = p.x.steps
 	p.fill = func(dst []byte, ld, j, r, lo, hi int) {
 		end := min(64*hi, 2*k)
@@ -24,7 +26,7 @@ func tilesFloat(y []float32, ldy int, x []float32, m int, t FloatType, w []byte,
 
 // tilesE4M3 computes E4M3 on matrix tiles, if the weight suits.
 func tilesE4M3(y []float32, ldy int, a *E4M3Rows, w *numeric.Matrix, workers *Workers) bool {
-	if !tiled || a.M == 0 || !wholeGroups(w, 32) {
+	if !tiled || a.M == 0 || a.K == 0 || !wholeGroups(w, 32) {
 		return false
 	}
 	groups := w.ScaleCols()

@@ -68,7 +68,7 @@ func TestTilesFloat(t *testing.T) {
 		numeric.DecodeBF16(w, raw)
 		ldy := n + r.IntN(3)
 		got, one := filled(m*ldy, 77), make([]float32, n)
-		require.True(t, tilesFloat(got, ldy, x, m, BF16, raw, n, k, &Workers{N: 1 + r.IntN(3)}))
+		require.True(t, tilesFloat(got, ldy, &FloatRows{M: m, K: k, X: x}, BF16, raw, n, &Workers{N: 1 + r.IntN(3)}))
 		for i := range m {
 			for j := range n {
 				sum, exact, size := float32(0), 0.0, 0.0
@@ -99,7 +99,7 @@ func TestTilesFloat(t *testing.T) {
 			}
 		}
 		i := r.IntN(m)
-		require.True(t, tilesFloat(one, n, x[i*k:][:k], 1, BF16, raw, n, k, nil))
+		require.True(t, tilesFloat(one, n, &FloatRows{M: 1, K: k, X: x[i*k:][:k]}, BF16, raw, n, nil))
 		sameBits(t, got[i*ldy:][:n], one, "one token")
 	}
 }

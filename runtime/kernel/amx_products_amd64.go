@@ -9,7 +9,7 @@ import (
 // tilesInt8 computes Int8 on matrix tiles, if they suit: exact, so that it may
 // depend on the number of tokens.
 func tilesInt8(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, workers *Workers) bool {
-	if !tiled || a.M < panelRows || !wholeGroups(w, 64) {
+	if !tiled || a.M < panelRows || a.K == 0 || !wholeGroups(w, 64) {
 		return false
 	}
 	p := matrixProduct(amxInt8, a.int8Tiles(workers), w, 64, fillInt8(w))

@@ -26,7 +26,7 @@ func TestTilesUnderSignals(t *testing.T) {
 	compute := func() (a, b []float32) {
 		a, b = make([]float32, m*n), make([]float32, m*n)
 		require.True(t, tilesInt8(a, n, QuantizeInt8(x, m, k, 127, nil), w, nil))
-		require.True(t, tilesFloat(b, n, x, m, BF16, raw, n, k, nil))
+		require.True(t, tilesFloat(b, n, &FloatRows{M: m, K: k, X: x}, BF16, raw, n, nil))
 		return a, b
 	}
 	wantA, wantB := compute()

@@ -41,9 +41,24 @@ func (t FloatType) Decode(dst []float32, src []byte) {
 // few enough to stay in the second-level cache.
 const rowBlock = 32
 
+// FloatRows are unquantised activations x[M,K]; products with them keep the form
+// that they compute with, so X must not change.
+type FloatRows struct {
+	M, K int
+	X    []float32 // [M, K]
+
+	turned turned // of X
+}
+
 // Float computes y[M,N] = x[M,K]·w[N,K]ᵀ for an unquantised weight, in float32.
 func Float(y []float32, ldy int, x []float32, m int, t FloatType, w []byte, n, k int, workers *Workers) {
-	if tilesFloat(y, ldy, x, m, t, w, n, k, workers) {
+	FloatProduct(y, ldy, &FloatRows{M: m, K: k, X: x}, t, w, n, workers)
+}
+
+// FloatProduct is Float for activations that go through several products.
+func FloatProduct(y []float32, ldy int, a *FloatRows, t FloatType, w []byte, n int, workers *Workers) {
+	x, m, k := a.X, a.M, a.K
+	if tilesFloat(y, ldy, a, t, w, n, workers) {
 		return
 	}
 	if panels != nil {
