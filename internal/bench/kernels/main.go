@@ -151,7 +151,7 @@ func allPaths(ctx context.Context, o options) (out []figure, err error) {
 // measure takes the figures of this process's path. Plain Go is far slower:
 // one run, and fewer tokens.
 func measure(ctx context.Context, o options, only *regexp.Regexp) (out []figure, err error) {
-	plain := cpu.Current() == cpu.PureGo
+	plain := cpu.Current() < cpu.AVX2 // NEON is for conversion only
 	if plain {
 		o.runs = 1
 	}

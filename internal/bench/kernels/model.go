@@ -82,7 +82,7 @@ func measureModel(ctx context.Context, dir string, threads, runs int) (out []fig
 		}
 	}()
 	path, tokens, steps := cpu.Current(), promptTokens, decodeTokens
-	if path == cpu.PureGo {
+	if path < cpu.AVX2 {
 		tokens, steps = 4, 4
 	}
 	ids := make([]int, promptTokens)
