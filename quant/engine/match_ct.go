@@ -63,10 +63,22 @@ func resolveVLLM(cfg *glm.Config, c *Config, m Module) Resolution {
 	return by(named(m.Shards[0]))
 }
 
-// resolveSGLang: compressed-tensors in SGLang (engine-sglang.md 2.1). Plain
+// resolveSGLang is matchSGLang, less what its loader refuses afterwards: it
+// joins the tensors of q_a_proj and kv_a_proj_with_mqa, and of packed weights
+// their weight_shape too, which then is the shape of nothing (found with its
+// own loader, interop/tests/sglang).
+func resolveSGLang(cfg *glm.Config, c *Config, m Module) Resolution {
+	r := matchSGLang(cfg, c, m)
+	if r.group != nil && r.group.Weights.Bits == 4 && r.group.Acts == nil && strings.HasSuffix(m.Name, ".fused_qkv_a_proj_with_mqa") {
+		return refused("AssertionError: the weight_shape of %s, joined, has four numbers", strings.Join(m.Shards, " and "))
+	}
+	return r
+}
+
+// matchSGLang: compressed-tensors in SGLang (engine-sglang.md 2.1). Plain
 // ignore entries match a name or its dotted end; only the sparse-attention
 // family expands a fused name. A linear that nothing matches is an error.
-func resolveSGLang(cfg *glm.Config, c *Config, m Module) Resolution {
+func matchSGLang(cfg *glm.Config, c *Config, m Module) Resolution {
 	ignored := func(name string) bool {
 		for _, en := range c.Ignore {
 			if en.matches(name) || en.re == nil && strings.HasSuffix(name, "."+en.Text) {
