@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -43,6 +44,25 @@ func terms(x float32) (t [3]float32) {
 	return t
 }
 
+// tileDot is the dot product of float32 activations and BF16 weights as the
+// tiles sum it: 32 columns a step, the three terms one after the other.
+func tileDot(x, w []float32) (sum float32) {
+	for lo := 0; lo < len(x); lo += 32 {
+		var cut [3][32]float32
+		var ws [32]float32
+		for c := lo; c < min(lo+32, len(x)); c++ {
+			for q, t := range terms(x[c]) {
+				cut[q][c-lo] = t
+			}
+			ws[c-lo] = w[c]
+		}
+		for q := range cut {
+			sum = tileChain(sum, cut[q][:], ws[:])
+		}
+	}
+	return sum
+}
+
 // TestTilesFloat: the tiles give the bits of the order that the package comment
 // describes, for any number of tokens and threads, and what they give is as
 // close to exact sums as float32 allows.
@@ -71,22 +91,11 @@ func TestTilesFloat(t *testing.T) {
 		require.True(t, tilesFloat(got, ldy, &FloatRows{M: m, K: k, X: x}, BF16, raw, n, &Workers{N: 1 + r.IntN(3)}))
 		for i := range m {
 			for j := range n {
-				sum, exact, size := float32(0), 0.0, 0.0
-				for lo := 0; lo < k; lo += 32 {
-					var cut [3][32]float32
-					ws := make([]float32, 32)
-					for c := lo; c < min(lo+32, k); c++ {
-						ts := terms(x[i*k+c])
-						for q := range ts {
-							cut[q][c-lo] = ts[q]
-						}
-						ws[c-lo] = w[j*k+c]
-						p := float64(x[i*k+c]) * float64(w[j*k+c])
-						exact, size = exact+p, size+math.Abs(p)
-					}
-					for q := range cut {
-						sum = tileChain(sum, cut[q][:], ws)
-					}
+				row, col := x[i*k:][:k], w[j*k:][:k]
+				sum, exact, size := tileDot(row, col), 0.0, 0.0
+				for c := range row {
+					p := float64(row[c]) * float64(col[c])
+					exact, size = exact+p, size+math.Abs(p)
 				}
 				v := got[i*ldy+j]
 				sameBits(t, []float32{sum}, []float32{v}, fmt.Sprintf("m=%d n=%d k=%d, %d,%d", m, n, k, i, j))
@@ -102,6 +111,31 @@ func TestTilesFloat(t *testing.T) {
 		require.True(t, tilesFloat(one, n, &FloatRows{M: 1, K: k, X: x[i*k:][:k]}, BF16, raw, n, nil))
 		sameBits(t, got[i*ldy:][:n], one, "one token")
 	}
+}
+
+// FuzzTilesFloat: any bits, as activations and as weights.
+func FuzzTilesFloat(f *testing.F) {
+	f.Add(uint64(1), uint8(5), uint8(33), uint16(17), []byte{})
+	f.Add(uint64(2), uint8(40), uint8(7), uint16(400), []byte{0, 0, 0x80, 0x7f, 0xff, 0xff, 0x7f, 0x7f, 1, 0, 0, 0, 0, 0, 0x80, 0})
+	f.Fuzz(func(t *testing.T, seed uint64, m, n uint8, cols uint16, bits []byte) {
+		needTiles(t)
+		r := rand.New(rand.NewPCG(seed, 1))
+		rows, out, k := 1+int(m%50), 1+int(n%40), 1+int(cols%700)
+		x, w := normals(r, rows*k), normals(r, out*k)
+		for ; len(bits) >= 4; bits = bits[4:] {
+			v := math.Float32frombits(binary.LittleEndian.Uint32(bits))
+			x[r.IntN(len(x))], w[r.IntN(len(w))] = v, v
+		}
+		raw := numeric.AppendBF16(nil, w)
+		numeric.DecodeBF16(w, raw)
+		got := make([]float32, rows*out)
+		require.True(t, tilesFloat(got, out, &FloatRows{M: rows, K: k, X: x}, BF16, raw, out, nil))
+		for i := range rows {
+			for j := range out {
+				sameBits(t, []float32{tileDot(x[i*k:][:k], w[j*k:][:k])}, got[i*out+j:][:1], fmt.Sprintf("%d, %d of k=%d", i, j, k))
+			}
+		}
+	})
 }
 
 // TestTilesE4M3: the same for codes, with their scales.
