@@ -18,7 +18,7 @@ import (
 func same(t testing.TB, what string, f func() any) {
 	t.Helper()
 	if cpu.Current() == cpu.PureGo {
-		t.Skip("this processor, or GLMCONV_CPU, has no vector kernels")
+		t.Skip("SKIPPED: this build, processor or GLMCONV_CPU has no vector kernels to compare")
 	}
 	defer use(cpu.Current())
 	use(cpu.PureGo)
@@ -140,7 +140,7 @@ func FuzzTwins(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64, scale uint32, n int) {
 		s := math.Float32frombits(scale & 0x7fffffff)
 		if !(s >= minNormal && s <= 0x1p126) || n < 0 || n > 2000 {
-			t.Skip()
+			t.Skip("scales are normal numbers, runs at most 2000 long")
 		}
 		checkTwins(t, awkward(rand.New(rand.NewPCG(seed, 3)), n), s)
 	})

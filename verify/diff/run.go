@@ -148,6 +148,9 @@ func (d *differ) tensors(ctx context.Context) error {
 	g.SetLimit(d.opts.Workers)
 	for i := range d.r.Retyped {
 		x := &d.r.Retyped[i]
+		if d.opts.NoValues || d.paired(x.Name) {
+			continue // nobody asks, or weights() tells
+		}
 		g.Go(func() (err error) {
 			x.Same, err = d.sameValues(ctx, x.Name)
 			return err
@@ -207,6 +210,12 @@ func (d *differ) sameBytes(ctx context.Context, t safetensors.Info) (same, odd b
 		d.progress(2 * n)
 	}
 	return true, odd, nil
+}
+
+// paired tells whether a tensor is a weight of both sides, which weights compares.
+func (d *differ) paired(name string) bool {
+	m, param := glm.ModuleOf(name)
+	return param == "weight" && d.a.modules[m] && d.b.modules[m]
 }
 
 // sameValues tells whether a tensor of two types of float holds the same
@@ -309,6 +318,16 @@ func (d *differ) weights(ctx context.Context) error {
 		return err
 	}
 	d.r.Modules = out
+	equal := map[string]bool{}
+	for _, m := range out {
+		equal[m.Name] = m.Why == "" && m.Relative == 0
+	}
+	for i := range d.r.Retyped {
+		if x := &d.r.Retyped[i]; d.paired(x.Name) {
+			m, _ := glm.ModuleOf(x.Name)
+			x.Same = equal[m]
+		}
+	}
 	return nil
 }
 

@@ -46,7 +46,7 @@ func TestTable(t *testing.T) {
 // path has one.
 func TestMeasure(t *testing.T) {
 	if testing.Short() {
-		t.Skip("multiplies for a second")
+		t.Skip("SKIPPED with -short: multiplies for a second")
 	}
 	var b bytes.Buffer
 	o := options{threads: 1, runs: 1, only: "int8 × int8, 64", child: true}
