@@ -12,24 +12,6 @@ import (
 // same bits (internal/asm/neon).
 var vector = cpu.Current() >= cpu.NEON
 
-// absMaxBitsVector does the part of absMaxBits that is whole vectors and
-// returns how many elements that is.
-func absMaxBitsVector(w []float32) (top uint32, done int) {
-	if done = len(w) &^ (lanes - 1); !vector || done == 0 {
-		return 0, 0
-	}
-	return absMaxBitsNEON(&w[0], done), done
-}
-
-func decodeBF16Vector(dst []float32, src []byte) (done int) {
-	if done = len(dst) &^ (lanes - 1); !vector || done == 0 {
-		return 0
-	}
-	_ = src[2*done-1]
-	decodeBF16NEON(&dst[0], &src[0], done)
-	return done
-}
-
 // encodeRunVector does the whole chunks of encode, or all of it where that is
 // whole vectors, and returns how many weights that is.
 func encodeRunVector(dst []byte, w []float32, code Code, by divide, factor, s float32, sum *runError) (done int) {
@@ -60,70 +42,30 @@ func encodeRunVector(dst []byte, w []float32, code Code, by divide, factor, s fl
 	return done
 }
 
-// takesBF16 tells whether absMaxBF16 and encodeBF16 take n weights.
-func takesBF16(n int) bool { return vector && n > 0 && n%32 == 0 }
+// bf16 tells whether weights are rounded straight from bfloat16.
+func bf16() bool { return vector }
 
-func absMaxBF16(raw []byte) uint32 { return absMaxBF16NEON(&raw[0], len(raw)/2) }
+// The kernels that vector.go calls.
 
-// encodeBF16 is encode by the reciprocal factor of the scale s.
-func encodeBF16(dst, raw []byte, code Code, factor, s float32) (sum runError) {
-	_ = dst[len(raw)/2-1]
-	lo, hi := limits(code)
-	if code == E4M3 {
-		encodeE4M3BF16NEON(&dst[0], &raw[0], len(raw)/2, factor, s, &sum.sumSq)
-	} else {
-		encodeIntBF16NEON(&dst[0], &raw[0], len(raw)/2, factor, s, lo, hi, &sum.sumSq)
-	}
-	return sum
+func absMaxBitsKernel(w *float32, n int) uint32         { return absMaxBitsNEON(w, n) }
+func absMaxBF16Kernel(w *byte, n int) uint32            { return absMaxBF16NEON(w, n) }
+func decodeBF16Kernel(dst *float32, src *byte, n int)   { decodeBF16NEON(dst, src, n) }
+func indexAbsKernel(w *float32, n int, bits uint32) int { return indexAbsNEON(w, n, bits) }
+func packNibblesKernel(dst, q *byte, n int)             { packNibblesNEON(dst, q, n) }
+func unpackNibblesKernel(dst, src *byte, n int)         { unpackNibblesNEON(dst, src, n) }
+
+func correlateKernel(w *float32, n int, r *float32, m int, out *float32) {
+	correlateManyNEON(w, n, r, m, out)
 }
 
-// encodeBlock is encodeBF16 to E4M3 for a block of 128 columns of rows, an even
-// number, in matrices of cols; raw and dst begin at its first weight.
-func encodeBlock(dst, raw []byte, rows, cols int, factor, s float32) (sum runError) {
-	last := (rows-1)*cols + blockWidth
-	_, _ = dst[last-1], raw[2*last-1]
-	encodeE4M3BF16BlockNEON(&dst[0], &raw[0], rows*blockWidth, cols, factor, s, &sum.sumSq)
-	return sum
+func encodeE4M3BF16Kernel(dst, raw *byte, n int, factor, s float32, sum *float64) {
+	encodeE4M3BF16NEON(dst, raw, n, factor, s, sum)
 }
 
-// correlateVector does correlate for a chunk of whole vectors.
-func correlateVector(w, r []float32, out *[2 * maxCandidates]float32) bool {
-	if !vector || len(w) == 0 || len(w)%lanes != 0 || len(r) == 0 {
-		return false
-	}
-	_ = out[2*len(r)-1]
-	correlateManyNEON(&w[0], len(w), &r[0], len(r), &out[0])
-	return true
+func encodeIntBF16Kernel(dst, raw *byte, n int, factor, s, lo, hi float32, sum *float64) {
+	encodeIntBF16NEON(dst, raw, n, factor, s, lo, hi, sum)
 }
 
-// indexAbsVector finds a magnitude among the whole vectors of w, or returns
-// where they end.
-func indexAbsVector(w []float32, bits uint32) int {
-	n := len(w) &^ 7
-	if !vector || n == 0 {
-		return 0
-	}
-	return indexAbsNEON(&w[0], n, bits)
-}
-
-// packNibblesVector packs the part of a row that is whole vectors and returns
-// how many codes that is.
-func packNibblesVector(dst, q []byte) (done int) {
-	if done = len(q) &^ 31; !vector || done == 0 {
-		return 0
-	}
-	_ = dst[done/2-1]
-	packNibblesNEON(&dst[0], &q[0], done)
-	return done
-}
-
-// unpackNibblesVector does the whole vectors of UnpackInt4 and returns how many
-// bytes of src that is; dst has twice as many.
-func unpackNibblesVector(dst, src []byte) (done int) {
-	if done = len(src) &^ 15; !vector || done == 0 {
-		return 0
-	}
-	_ = dst[2*done-1]
-	unpackNibblesNEON(&dst[0], &src[0], done)
-	return done
+func encodeBlockKernel(dst, raw *byte, n, cols int, factor, s float32, sum *float64) {
+	encodeE4M3BF16BlockNEON(dst, raw, n, cols, factor, s, sum)
 }
