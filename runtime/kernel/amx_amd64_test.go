@@ -44,20 +44,9 @@ func TestTilesInt8(t *testing.T) {
 			}
 		}
 		w := matrix(r, code, n, k, 1, min(block, k))
-		a := QuantizeInt8(normals(r, m*k), m, k, 127, nil)
-		if turn%5 == 0 {
-			for i := range a.Q {
-				a.Q[i] = -128
-			}
-			for i := range w.Codes {
-				w.Codes[i] = 0x88
-			}
-		}
-		ldy := n + r.IntN(3)
-		want, got := filled(m*ldy, 77), filled(m*ldy, 77)
-		plainInt8(want, ldy, a, w)
-		require.True(t, tilesInt8(got, ldy, a, w, &Workers{N: 1 + r.IntN(3)}))
-		sameBits(t, want, got, fmt.Sprintf("m=%d n=%d k=%d block=%d code=%d", m, n, k, block, code))
+		checkInt8(t, r, "tiles", m, w, turn%5 == 0, func(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, p *Workers) {
+			require.True(t, tilesInt8(y, ldy, a, w, p))
+		})
 	}
 }
 

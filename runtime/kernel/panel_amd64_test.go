@@ -34,6 +34,27 @@ func panelPaths(t testing.TB) (out []panelCase) {
 	return out
 }
 
+// checkInt8 requires of a product the bits of the plain dot products, for m
+// tokens; extreme takes codes as far from zero as there are.
+func checkInt8(t *testing.T, r *rand.Rand, what string, m int, w *numeric.Matrix, extreme bool, product func(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, p *Workers)) {
+	t.Helper()
+	n, k := w.Rows, w.Cols
+	a := QuantizeInt8(normals(r, m*k), m, k, 127, nil)
+	if extreme {
+		for i := range a.Q {
+			a.Q[i] = -128
+		}
+		for i := range w.Codes {
+			w.Codes[i] = 0x88
+		}
+	}
+	ldy := n + r.IntN(3)
+	want, got := filled(m*ldy, 77), filled(m*ldy, 77)
+	plainInt8(want, ldy, a, w)
+	product(got, ldy, a, w, &Workers{N: 1 + r.IntN(3)})
+	sameBits(t, want, got, fmt.Sprintf("%s m=%d n=%d k=%d block=%d code=%d", what, m, n, k, w.BlockCols, w.Code))
+}
+
 // TestPanelInt8: the panels give the bits of the plain dot products, for every
 // number of tokens, width, group and kind of code, at the extremes too.
 func TestPanelInt8(t *testing.T) {
@@ -56,21 +77,8 @@ func TestPanelInt8(t *testing.T) {
 				}
 			}
 			w := matrix(r, code, n, k, 1, block)
-			a := QuantizeInt8(normals(r, m*k), m, k, 127, nil)
-			if turn%5 == 0 {
-				for i := range a.Q {
-					a.Q[i] = -128
-				}
-				for i := range w.Codes {
-					w.Codes[i] = 0x88
-				}
-			}
 			require.True(t, p.suits(max(m, panelRows), w))
-			ldy := n + r.IntN(3)
-			want, got := filled(m*ldy, 77), filled(m*ldy, 77)
-			plainInt8(want, ldy, a, w)
-			p.int8(got, ldy, a, w, &Workers{N: 1 + r.IntN(3)})
-			sameBits(t, want, got, fmt.Sprintf("%s m=%d n=%d k=%d block=%d code=%d", p.name, m, n, k, block, code))
+			checkInt8(t, r, p.name, m, w, turn%5 == 0, p.int8)
 		}
 	}
 }

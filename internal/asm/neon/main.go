@@ -51,13 +51,18 @@ func absMax(file *arm64.File) {
 	}
 	f.Go("SUBS $16, %s", count)
 	f.Loop("BNE", "loop", 16)
-	f.S4("umax", top[0], top[0], top[1])
-	f.S4("umax", top[2], top[2], top[3])
-	f.S4("umax", top[0], top[0], top[2])
+	greatest(f.S4, top)
 	f.Op("umaxv", top[0].S(), top[0].S4())
 	f.Op("fmov", tmp.W(), top[0].S())
 	f.Go("MOVW %s, %s", tmp, f.Param("ret"))
 	f.Go("RET")
+}
+
+// greatest leaves the greatest of each lane of four vectors in the first.
+func greatest(op func(mnemonic string, v ...arm64.V), v []arm64.V) {
+	op("umax", v[0], v[0], v[1])
+	op("umax", v[2], v[2], v[3])
+	op("umax", v[0], v[0], v[2])
 }
 
 // absMaxBF16 is absMax of bfloat16 weights.
@@ -77,9 +82,7 @@ func absMaxBF16(file *arm64.File) {
 	}
 	f.Go("SUBS $32, %s", count)
 	f.Loop("BNE", "loop", 32)
-	f.H8("umax", top[0], top[0], top[1])
-	f.H8("umax", top[2], top[2], top[3])
-	f.H8("umax", top[0], top[0], top[2])
+	greatest(f.H8, top)
 	f.Op("umaxv", top[0].H(), top[0].H8())
 	f.Op("fmov", tmp.W(), top[0].S())
 	f.Go("LSLW $16, %s", tmp)
