@@ -22,12 +22,13 @@ func flushed(x float32) float32 {
 	return x
 }
 
-// tileChain adds the products of a step to sum in the order of the tiles.
+// tileChain adds the products of a step to sum in the order of the tiles, which
+// round sums and not products.
 func tileChain(sum float32, x, w []float32) float32 {
 	var half [2]float32
 	for k := range x {
-		p := flushed(float32(flushed(x[k]) * flushed(w[k])))
-		half[k%2] = flushed(half[k%2] + p)
+		p := float64(flushed(x[k])) * float64(flushed(w[k])) // exact, and larger than a float32 can be
+		half[k%2] = flushed(float32(float64(half[k%2]) + p)) // 16 and 24 bits: rounding twice is rounding once
 	}
 	return flushed(sum + flushed(half[0]+half[1]))
 }
