@@ -3,7 +3,7 @@
 // that the processor has and in plain Go. Each figure takes turns with its
 // limit, so that both see the same machine; ratios are what to quote.
 //
-//	go run ./internal/bench/kernels [-threads N] [-runs 7] [-only REGEXP] [-paths LIST] [-dir DIR] [-json FILE]
+//	go run ./internal/bench/kernels [-threads N] [-runs 7] [-only REGEXP] [-paths LIST] [-dir DIR] [-json FILE] [-cpuprofile FILE]
 //
 // Limits (package limits): what memory streams at, multiply-accumulates alone,
 // SHA-256, a file in DIR. The model of prompt and decoding has two layers with
@@ -25,6 +25,7 @@ import (
 	"os/signal"
 	"regexp"
 	goruntime "runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 
@@ -38,6 +39,7 @@ type options struct {
 	only             string
 	paths, dir, json string
 	child            bool // measure this process's path, JSON to stdout
+	processorLog     string
 }
 
 func main() {
@@ -50,6 +52,7 @@ func main() {
 	flag.StringVar(&o.paths, "paths", "", "comma-separated: amx, avx512, avx2, neon, purego (default all that there are)")
 	flag.StringVar(&o.dir, "dir", "", "where the model and a file lie")
 	flag.StringVar(&o.json, "json", "", "also write the figures to a `file`")
+	flag.StringVar(&o.processorLog, "cpuprofile", "", "write a processor profile of each path to this `file` and the path's name")
 	flag.BoolVar(&o.child, "child", false, "measure one path, for this program itself")
 	flag.Parse()
 	if err := run(ctx, o, os.Stdout); err != nil {
@@ -73,6 +76,16 @@ func run(ctx context.Context, o options, w io.Writer) error {
 		return err
 	}
 	if o.child {
+		if o.processorLog != "" {
+			f, err := os.Create(o.processorLog + "." + cpu.Current().String())
+			if err != nil {
+				return err
+			}
+			defer func() { pprof.StopCPUProfile(); _ = f.Close() }()
+			if err := pprof.StartCPUProfile(f); err != nil {
+				return err
+			}
+		}
 		figures, err := measure(ctx, o, only)
 		if err != nil {
 			return err
@@ -129,7 +142,7 @@ func allPaths(ctx context.Context, o options) (out []figure, err error) {
 		if o.paths != "" && !strings.Contains(","+o.paths+",", ","+l.String()+",") {
 			continue
 		}
-		cmd := exec.CommandContext(ctx, self, "-child", "-threads", fmt.Sprint(o.threads), "-runs", fmt.Sprint(o.runs), "-only", o.only, "-dir", o.dir)
+		cmd := exec.CommandContext(ctx, self, "-child", "-threads", fmt.Sprint(o.threads), "-runs", fmt.Sprint(o.runs), "-only", o.only, "-dir", o.dir, "-cpuprofile", o.processorLog)
 		cmd.Env = append(os.Environ(), "GLMCONV_CPU="+l.String())
 		cmd.Stderr = os.Stderr
 		text, err := cmd.Output()

@@ -22,9 +22,8 @@
 //	          layers of GLM-4.5-Air's widths with 16 experts; the same weights
 //	          through llama.cpp's own converter.
 //
-// A ratio above 1 is in glmconv's favour. On a processor with AMX, which
-// PyTorch and llama.cpp use and glmconv does not, further rows have it
-// switched off.
+// A ratio above 1 is in glmconv's favour. On a processor with AMX, which all
+// three use, further rows have it switched off in PyTorch and llama.cpp.
 //
 // Measuring takes long: with -json FILE -resume the pairs of earlier calls
 // count, and -max N ends after N pairs of each row.
