@@ -78,7 +78,7 @@ func (m *Model) linears(ctx context.Context, jobs []job) (err error) {
 		if jobs[i].in.rows == 0 {
 			continue // a sequence too short for a draft step
 		}
-		n := max(1, 8*m.opt.Threads*t.cost(jobs[i].in)/max(cost, 1))
+		n := max(1, 32*m.opt.Threads*t.cost(jobs[i].in)/max(cost, 1))
 		step := (t.Rows + n - 1) / n
 		step = (step + t.align() - 1) / t.align() * t.align()
 		for lo := 0; lo < t.Rows; lo += step {

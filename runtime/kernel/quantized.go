@@ -27,6 +27,17 @@ func int8Tiles(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, workers *Wo
 		for j := lo; j < hi; j += rowBlock {
 			r := min(rowBlock, hi-j)
 			rows := int8Rows(buf.s, w, j, r)
+			if groups == 1 {
+				tileInt8(acc.s, rowBlock, a.Q, k, rows, k, a.M, r, k)
+				scales := w.Scales[j:][:r]
+				for i := range a.M {
+					out, sums, t := y[i*ldy+j:][:r], acc.s[i*rowBlock:][:r], a.Scale[i]
+					for n, s := range scales {
+						out[n] = float32(float32(sums[n])*s) * t
+					}
+				}
+				continue
+			}
 			for g := range groups {
 				c := g * w.BlockCols
 				width := min(w.BlockCols, k-c)

@@ -8,61 +8,70 @@ import (
 	"github.com/glmconv/glmconv/internal/cpu"
 )
 
-// blockInt8 computes a block of sums, see internal/asm/tile.
-type blockInt8 = func(y *int32, ldy int, x *int8, ldx int, w *int8, ldw, k, add int)
-
-// shape is a block kernel with its rows and columns.
-type shape struct {
-	m, n int
-	run  blockInt8
-}
-
-// The shapes of each path, largest first; 1 × 1 fits everywhere.
+// The kernels of each path for 1, 2, … tokens, see internal/asm/tile.
 var (
-	int8AVX2 = []shape{{3, 4, tileInt8x3x4AVX2}, {2, 4, tileInt8x2x4AVX2}, {1, 4, tileInt8x1x4AVX2},
-		{3, 1, tileInt8x3x1AVX2}, {2, 1, tileInt8x2x1AVX2}, {1, 1, tileInt8x1x1AVX2}}
-	int8VNNI = []shape{{4, 4, tileInt8x4x4VNNI}, {2, 4, tileInt8x2x4VNNI}, {1, 4, tileInt8x1x4VNNI},
-		{4, 1, tileInt8x4x1VNNI}, {2, 1, tileInt8x2x1VNNI}, {1, 1, tileInt8x1x1VNNI}}
+	rowsAVX2 = []func(y *int32, ldy int, x *int16, ldx int, w *int8, ldw, n, k int, init *int32){
+		rowsInt8x1AVX2, rowsInt8x2AVX2, rowsInt8x3AVX2, rowsInt8x4AVX2}
+	rowsVNNI = []func(y *int32, ldy int, x *int8, ldx int, w *int8, ldw, n, k int, init *int32){
+		rowsInt8x1VNNI, rowsInt8x2VNNI, rowsInt8x3VNNI, rowsInt8x4VNNI}
 )
-
-// int8Run is how many elements of k are summed before the sums go to memory, so
-// that the rows of a block stay in the first-level cache.
-const int8Run = 4096
 
 func init() {
 	switch cpu.Current() {
 	case cpu.AVX2:
-		tileInt8 = vectorInt8(int8AVX2, 16)
+		tileInt8 = tileInt8AVX2
 	case cpu.AVX512, cpu.AMX:
-		tileInt8 = vectorInt8(int8VNNI, 1)
+		tileInt8 = tileInt8VNNI
 	}
 }
 
-// vectorInt8 makes a tile kernel of block kernels that take multiples of step
-// elements; the rest is added in plain Go.
-func vectorInt8(shapes []shape, step int) func(acc []int32, lda int, x []int8, ldx int, w []byte, ldw, m, n, k int) {
-	return func(acc []int32, lda int, x []int8, ldx int, w []byte, ldw, m, n, k int) {
-		if !inside(m, n, k, len(acc), lda, len(x), ldx, len(w), ldw) {
-			return
+func tileInt8VNNI(acc []int32, lda int, x []int8, ldx int, w []byte, ldw, m, n, k int) {
+	if !inside(m, n, k, len(acc), lda, len(x), ldx, len(w), ldw) {
+		return
+	}
+	if k == 0 {
+		tileInt8Go(acc, lda, x, ldx, w, ldw, m, n, k)
+		return
+	}
+	for i := 0; i < m; {
+		rows := min(m-i, len(rowsVNNI))
+		var begin [4]int32
+		for r := range rows {
+			begin[r] = -128 * sumInt8(x[(i+r)*ldx:][:k])
 		}
-		whole := k / step * step
-		if whole == 0 {
-			tileInt8Go(acc, lda, x, ldx, w, ldw, m, n, k)
-			return
+		rowsVNNI[rows-1](&acc[i*lda], lda, &x[i*ldx], ldx, (*int8)(unsafe.Pointer(&w[0])), ldw, n, k, &begin[0])
+		i += rows
+	}
+}
+
+// tileInt8AVX2 leaves the last columns, fewer than a vector has, to plain Go.
+func tileInt8AVX2(acc []int32, lda int, x []int8, ldx int, w []byte, ldw, m, n, k int) {
+	if !inside(m, n, k, len(acc), lda, len(x), ldx, len(w), ldw) {
+		return
+	}
+	whole := k / 16 * 16
+	if whole == 0 {
+		tileInt8Go(acc, lda, x, ldx, w, ldw, m, n, k)
+		return
+	}
+	most := min(m, len(rowsAVX2))
+	wide := take[int16](&wordPool, most*whole)
+	defer wide.free()
+	for i := 0; i < m; {
+		rows := min(m-i, most)
+		for r := range rows {
+			widen(wide.s[r*whole:], x[(i+r)*ldx:][:whole])
 		}
-		for lo := 0; lo < whole; lo += int8Run {
-			width, add := min(int8Run, whole-lo), min(lo, 1)
-			blocks(shapes, m, n, func(i, j int, run blockInt8) {
-				run(&acc[i*lda+j], lda, &x[i*ldx+lo], ldx, (*int8)(unsafe.Pointer(&w[j*ldw+lo])), ldw, width, add)
-			})
-		}
-		if whole == k {
-			return
-		}
-		for i := range m {
-			for j := range n {
-				acc[i*lda+j] += DotInt8(x[i*ldx+whole:i*ldx+k], w[j*ldw+whole:j*ldw+k])
-			}
+		var begin [4]int32
+		rowsAVX2[rows-1](&acc[i*lda], lda, &wide.s[0], whole, (*int8)(unsafe.Pointer(&w[0])), ldw, n, whole, &begin[0])
+		i += rows
+	}
+	if whole == k {
+		return
+	}
+	for i := range m {
+		for j := range n {
+			acc[i*lda+j] += DotInt8(x[i*ldx+whole:i*ldx+k], w[j*ldw+whole:j*ldw+k])
 		}
 	}
 }
@@ -77,32 +86,4 @@ func inside(m, n, k, y, ldy, x, ldx, w, ldw int) bool {
 		panic("kernel: a tile leaves its slices")
 	}
 	return true
-}
-
-// blocks covers an m × n tile with the largest shapes that fit: all columns for
-// some rows of x before the next, since it is x that is long.
-func blocks(shapes []shape, m, n int, fn func(i, j int, run blockInt8)) {
-	for i := 0; i < m; {
-		rows := 1
-		for _, s := range shapes {
-			if s.m <= m-i {
-				rows = s.m
-				break
-			}
-		}
-		for j := 0; j < n; {
-			cols := 1
-			if n-j >= 4 {
-				cols = 4
-			}
-			for _, s := range shapes {
-				if s.n == cols && s.m == rows {
-					fn(i, j, s.run)
-					break
-				}
-			}
-			j += cols
-		}
-		i += rows
-	}
 }

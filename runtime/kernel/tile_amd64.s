@@ -4,1309 +4,917 @@
 
 #include "textflag.h"
 
-// func tileInt8x1x1AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
+// func rowsInt8x1AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
 // Requires: AVX, AVX2
-TEXT ·tileInt8x1x1AVX2(SB), NOSPLIT, $0-64
-	MOVQ  y+0(FP), AX
-	MOVQ  ldy+8(FP), CX
-	SHLQ  $0x02, CX
-	MOVQ  x+16(FP), DX
-	MOVQ  ldx+24(FP), CX
-	MOVQ  w+32(FP), BX
-	MOVQ  ldw+40(FP), CX
-	MOVQ  k+48(FP), CX
-	VPXOR Y0, Y0, Y0
+TEXT ·rowsInt8x1AVX2(SB), NOSPLIT, $0-72
+	MOVQ y+0(FP), AX
+	MOVQ x+16(FP), R8
+	MOVQ ldx+24(FP), CX
+	ADDQ CX, CX
+	MOVQ w+32(FP), CX
+	MOVQ ldw+40(FP), DX
+	MOVQ n+48(FP), BX
+	MOVQ k+56(FP), SI
+	SUBQ SI, DX
 
-loop:
-	VPMOVSXBW    (DX), Y1
-	VPMOVSXBW    (BX), Y2
-	VPMADDWD     Y1, Y2, Y2
-	VPADDD       Y2, Y0, Y0
-	ADDQ         $0x10, DX
-	ADDQ         $0x10, BX
-	SUBQ         $0x10, CX
-	JNZ          loop
-	MOVQ         add+56(FP), CX
-	VEXTRACTF128 $0x01, Y0, X1
+row:
+	MOVQ  SI, DI
+	VPXOR Y0, Y0, Y0
+	SUBQ  $0x00000040, DI
+	JL    long_end
+
+long:
+	VPMOVSXBW (CX), Y1
+	VPMADDWD  (R8), Y1, Y1
+	VPADDD    Y1, Y0, Y0
+	VPMOVSXBW 16(CX), Y1
+	VPMADDWD  32(R8), Y1, Y1
+	VPADDD    Y1, Y0, Y0
+	VPMOVSXBW 32(CX), Y1
+	VPMADDWD  64(R8), Y1, Y1
+	VPADDD    Y1, Y0, Y0
+	VPMOVSXBW 48(CX), Y1
+	VPMADDWD  96(R8), Y1, Y1
+	VPADDD    Y1, Y0, Y0
+	ADDQ      $0x00000080, R8
+	ADDQ      $0x00000040, CX
+	SUBQ      $0x00000040, DI
+	JGE       long
+
+long_end:
+	ADDQ $0x00000040, DI
+	SUBQ $0x00000010, DI
+	JL   short_end
+
+short:
+	VPMOVSXBW (CX), Y1
+	VPMADDWD  (R8), Y1, Y1
+	VPADDD    Y1, Y0, Y0
+	ADDQ      $0x20, R8
+	ADDQ      $0x00000010, CX
+	SUBQ      $0x00000010, DI
+	JGE       short
+
+short_end:
+	ADDQ         $0x00000010, DI
+	MOVQ         SI, DI
+	ADDQ         DI, DI
+	SUBQ         DI, R8
+	ADDQ         DX, CX
+	MOVQ         AX, DI
+	MOVQ         ldy+8(FP), R9
+	MOVQ         init+64(FP), R9
+	VEXTRACTI128 $0x01, Y0, X1
 	VPADDD       X1, X0, X1
-	VUNPCKHPD    X1, X1, X0
-	VPADDD       X0, X1, X0
-	VMOVSHDUP    X0, X1
-	VPADDD       X1, X0, X0
-	TESTQ        CX, CX
-	JZ           put0
-	VMOVSS       (AX), X1
-	VPADDD       X1, X0, X0
-
-put0:
-	VMOVSS X0, (AX)
-	VZEROUPPER
-	RET
-
-// func tileInt8x1x4AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-// Requires: AVX, AVX2
-TEXT ·tileInt8x1x4AVX2(SB), NOSPLIT, $0-64
-	MOVQ  y+0(FP), AX
-	MOVQ  ldy+8(FP), CX
-	SHLQ  $0x02, CX
-	MOVQ  x+16(FP), DX
-	MOVQ  ldx+24(FP), CX
-	MOVQ  w+32(FP), BX
-	MOVQ  ldw+40(FP), SI
-	LEAQ  (BX)(SI*2), DI
-	ADDQ  SI, DI
-	MOVQ  k+48(FP), CX
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-
-loop:
-	VPMOVSXBW    (DX), Y4
-	VPMOVSXBW    (BX), Y5
-	VPMADDWD     Y4, Y5, Y5
-	VPADDD       Y5, Y0, Y0
-	VPMOVSXBW    (BX)(SI*1), Y5
-	VPMADDWD     Y4, Y5, Y5
-	VPADDD       Y5, Y1, Y1
-	VPMOVSXBW    (BX)(SI*2), Y5
-	VPMADDWD     Y4, Y5, Y5
-	VPADDD       Y5, Y2, Y2
-	VPMOVSXBW    (DI), Y5
-	VPMADDWD     Y4, Y5, Y5
-	VPADDD       Y5, Y3, Y3
-	ADDQ         $0x10, DX
-	ADDQ         $0x10, BX
-	ADDQ         $0x10, DI
-	SUBQ         $0x10, CX
-	JNZ          loop
-	MOVQ         add+56(FP), CX
-	VEXTRACTF128 $0x01, Y0, X4
-	VPADDD       X4, X0, X4
-	VEXTRACTF128 $0x01, Y1, X0
-	VPADDD       X0, X1, X0
-	VUNPCKLPS    X0, X4, X1
-	VUNPCKHPS    X0, X4, X0
+	VPSHUFD      $0x4e, X1, X0
 	VPADDD       X0, X1, X1
-	VEXTRACTF128 $0x01, Y2, X0
-	VPADDD       X0, X2, X0
-	VEXTRACTF128 $0x01, Y3, X2
-	VPADDD       X2, X3, X2
-	VUNPCKLPS    X2, X0, X3
-	VUNPCKHPS    X2, X0, X0
-	VPADDD       X0, X3, X3
-	VUNPCKLPD    X3, X1, X0
-	VUNPCKHPD    X3, X1, X1
-	VPADDD       X1, X0, X0
-	TESTQ        CX, CX
-	JZ           put0
-	VMOVUPS      (AX), X1
-	VPADDD       X1, X0, X0
-
-put0:
-	VMOVUPS X0, (AX)
+	VPSHUFD      $0xb1, X1, X0
+	VPADDD       X0, X1, X1
+	VMOVD        X1, R10
+	ADDL         (R9), R10
+	MOVL         R10, (DI)
+	ADDQ         $0x04, AX
+	DECQ         BX
+	JNZ          row
 	VZEROUPPER
 	RET
 
-// func tileInt8x2x1AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
+// func rowsInt8x2AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
 // Requires: AVX, AVX2
-TEXT ·tileInt8x2x1AVX2(SB), NOSPLIT, $0-64
-	MOVQ  y+0(FP), AX
-	MOVQ  ldy+8(FP), CX
-	SHLQ  $0x02, CX
-	MOVQ  x+16(FP), BX
-	MOVQ  ldx+24(FP), SI
-	MOVQ  w+32(FP), DI
-	MOVQ  ldw+40(FP), DX
-	MOVQ  k+48(FP), DX
+TEXT ·rowsInt8x2AVX2(SB), NOSPLIT, $0-72
+	MOVQ y+0(FP), AX
+	MOVQ x+16(FP), R8
+	MOVQ ldx+24(FP), R9
+	ADDQ R9, R9
+	MOVQ w+32(FP), CX
+	MOVQ ldw+40(FP), DX
+	MOVQ n+48(FP), BX
+	MOVQ k+56(FP), SI
+	SUBQ SI, DX
+
+row:
+	MOVQ  SI, DI
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
+	SUBQ  $0x00000040, DI
+	JL    long_end
 
-loop:
-	VPMOVSXBW    (BX), Y2
-	VPMOVSXBW    (BX)(SI*1), Y3
-	VPMOVSXBW    (DI), Y4
-	VPMADDWD     Y2, Y4, Y2
-	VPADDD       Y2, Y0, Y0
-	VPMADDWD     Y3, Y4, Y4
-	VPADDD       Y4, Y1, Y1
-	ADDQ         $0x10, BX
-	ADDQ         $0x10, DI
-	SUBQ         $0x10, DX
-	JNZ          loop
-	MOVQ         add+56(FP), DX
-	VEXTRACTF128 $0x01, Y0, X2
+long:
+	VPMOVSXBW (CX), Y2
+	VPMADDWD  (R8), Y2, Y3
+	VPADDD    Y3, Y0, Y0
+	VPMADDWD  (R8)(R9*1), Y2, Y2
+	VPADDD    Y2, Y1, Y1
+	VPMOVSXBW 16(CX), Y2
+	VPMADDWD  32(R8), Y2, Y3
+	VPADDD    Y3, Y0, Y0
+	VPMADDWD  32(R8)(R9*1), Y2, Y2
+	VPADDD    Y2, Y1, Y1
+	VPMOVSXBW 32(CX), Y2
+	VPMADDWD  64(R8), Y2, Y3
+	VPADDD    Y3, Y0, Y0
+	VPMADDWD  64(R8)(R9*1), Y2, Y2
+	VPADDD    Y2, Y1, Y1
+	VPMOVSXBW 48(CX), Y2
+	VPMADDWD  96(R8), Y2, Y3
+	VPADDD    Y3, Y0, Y0
+	VPMADDWD  96(R8)(R9*1), Y2, Y2
+	VPADDD    Y2, Y1, Y1
+	ADDQ      $0x00000080, R8
+	ADDQ      $0x00000040, CX
+	SUBQ      $0x00000040, DI
+	JGE       long
+
+long_end:
+	ADDQ $0x00000040, DI
+	SUBQ $0x00000010, DI
+	JL   short_end
+
+short:
+	VPMOVSXBW (CX), Y2
+	VPMADDWD  (R8), Y2, Y3
+	VPADDD    Y3, Y0, Y0
+	VPMADDWD  (R8)(R9*1), Y2, Y2
+	VPADDD    Y2, Y1, Y1
+	ADDQ      $0x20, R8
+	ADDQ      $0x00000010, CX
+	SUBQ      $0x00000010, DI
+	JGE       short
+
+short_end:
+	ADDQ         $0x00000010, DI
+	MOVQ         SI, DI
+	ADDQ         DI, DI
+	SUBQ         DI, R8
+	ADDQ         DX, CX
+	MOVQ         AX, DI
+	MOVQ         ldy+8(FP), R10
+	MOVQ         init+64(FP), R11
+	VEXTRACTI128 $0x01, Y0, X2
 	VPADDD       X2, X0, X2
-	VUNPCKHPD    X2, X2, X0
-	VPADDD       X0, X2, X0
-	VMOVSHDUP    X0, X2
-	VPADDD       X2, X0, X0
-	TESTQ        DX, DX
-	JZ           put0
-	VMOVSS       (AX), X2
-	VPADDD       X2, X0, X0
-
-put0:
-	VMOVSS       X0, (AX)
-	ADDQ         CX, AX
-	VEXTRACTF128 $0x01, Y1, X0
-	VPADDD       X0, X1, X0
-	VUNPCKHPD    X0, X0, X1
-	VPADDD       X1, X0, X1
-	VMOVSHDUP    X1, X0
-	VPADDD       X0, X1, X1
-	TESTQ        DX, DX
-	JZ           put1
-	VMOVSS       (AX), X0
-	VPADDD       X0, X1, X1
-
-put1:
-	VMOVSS X1, (AX)
-	VZEROUPPER
-	RET
-
-// func tileInt8x2x4AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-// Requires: AVX, AVX2
-TEXT ·tileInt8x2x4AVX2(SB), NOSPLIT, $0-64
-	MOVQ  y+0(FP), AX
-	MOVQ  ldy+8(FP), CX
-	SHLQ  $0x02, CX
-	MOVQ  x+16(FP), BX
-	MOVQ  ldx+24(FP), SI
-	MOVQ  w+32(FP), DI
-	MOVQ  ldw+40(FP), R8
-	LEAQ  (DI)(R8*2), R9
-	ADDQ  R8, R9
-	MOVQ  k+48(FP), DX
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	VPXOR Y2, Y2, Y2
-	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
-
-loop:
-	VPMOVSXBW    (BX), Y8
-	VPMOVSXBW    (BX)(SI*1), Y9
-	VPMOVSXBW    (DI), Y10
-	VPMADDWD     Y8, Y10, Y11
-	VPADDD       Y11, Y0, Y0
-	VPMADDWD     Y9, Y10, Y10
-	VPADDD       Y10, Y4, Y4
-	VPMOVSXBW    (DI)(R8*1), Y10
-	VPMADDWD     Y8, Y10, Y11
-	VPADDD       Y11, Y1, Y1
-	VPMADDWD     Y9, Y10, Y10
-	VPADDD       Y10, Y5, Y5
-	VPMOVSXBW    (DI)(R8*2), Y10
-	VPMADDWD     Y8, Y10, Y11
-	VPADDD       Y11, Y2, Y2
-	VPMADDWD     Y9, Y10, Y10
-	VPADDD       Y10, Y6, Y6
-	VPMOVSXBW    (R9), Y10
-	VPMADDWD     Y8, Y10, Y8
-	VPADDD       Y8, Y3, Y3
-	VPMADDWD     Y9, Y10, Y10
-	VPADDD       Y10, Y7, Y7
-	ADDQ         $0x10, BX
-	ADDQ         $0x10, DI
-	ADDQ         $0x10, R9
-	SUBQ         $0x10, DX
-	JNZ          loop
-	MOVQ         add+56(FP), DX
-	VEXTRACTF128 $0x01, Y0, X8
-	VPADDD       X8, X0, X8
-	VEXTRACTF128 $0x01, Y1, X0
-	VPADDD       X0, X1, X0
-	VUNPCKLPS    X0, X8, X1
-	VUNPCKHPS    X0, X8, X0
-	VPADDD       X0, X1, X1
-	VEXTRACTF128 $0x01, Y2, X0
-	VPADDD       X0, X2, X0
-	VEXTRACTF128 $0x01, Y3, X2
-	VPADDD       X2, X3, X2
-	VUNPCKLPS    X2, X0, X3
-	VUNPCKHPS    X2, X0, X0
-	VPADDD       X0, X3, X3
-	VUNPCKLPD    X3, X1, X0
-	VUNPCKHPD    X3, X1, X1
-	VPADDD       X1, X0, X0
-	TESTQ        DX, DX
-	JZ           put0
-	VMOVUPS      (AX), X1
-	VPADDD       X1, X0, X0
-
-put0:
-	VMOVUPS      X0, (AX)
-	ADDQ         CX, AX
-	VEXTRACTF128 $0x01, Y4, X0
-	VPADDD       X0, X4, X0
-	VEXTRACTF128 $0x01, Y5, X1
-	VPADDD       X1, X5, X1
-	VUNPCKLPS    X1, X0, X2
-	VUNPCKHPS    X1, X0, X0
+	VPSHUFD      $0x4e, X2, X0
 	VPADDD       X0, X2, X2
-	VEXTRACTF128 $0x01, Y6, X0
-	VPADDD       X0, X6, X0
-	VEXTRACTF128 $0x01, Y7, X1
-	VPADDD       X1, X7, X1
-	VUNPCKLPS    X1, X0, X3
-	VUNPCKHPS    X1, X0, X0
-	VPADDD       X0, X3, X3
-	VUNPCKLPD    X3, X2, X0
-	VUNPCKHPD    X3, X2, X1
+	VPSHUFD      $0xb1, X2, X0
+	VPADDD       X0, X2, X2
+	VMOVD        X2, R12
+	ADDL         (R11), R12
+	MOVL         R12, (DI)
+	LEAQ         (DI)(R10*4), DI
+	VEXTRACTI128 $0x01, Y1, X0
+	VPADDD       X0, X1, X0
+	VPSHUFD      $0x4e, X0, X1
 	VPADDD       X1, X0, X0
-	TESTQ        DX, DX
-	JZ           put1
-	VMOVUPS      (AX), X1
+	VPSHUFD      $0xb1, X0, X1
 	VPADDD       X1, X0, X0
-
-put1:
-	VMOVUPS X0, (AX)
+	VMOVD        X0, R10
+	ADDL         4(R11), R10
+	MOVL         R10, (DI)
+	ADDQ         $0x04, AX
+	DECQ         BX
+	JNZ          row
 	VZEROUPPER
 	RET
 
-// func tileInt8x3x1AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
+// func rowsInt8x3AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
 // Requires: AVX, AVX2
-TEXT ·tileInt8x3x1AVX2(SB), NOSPLIT, $0-64
-	MOVQ  y+0(FP), AX
-	MOVQ  ldy+8(FP), CX
-	SHLQ  $0x02, CX
-	MOVQ  x+16(FP), BX
-	MOVQ  ldx+24(FP), SI
-	MOVQ  w+32(FP), DI
-	MOVQ  ldw+40(FP), DX
-	MOVQ  k+48(FP), DX
+TEXT ·rowsInt8x3AVX2(SB), NOSPLIT, $0-72
+	MOVQ y+0(FP), AX
+	MOVQ x+16(FP), R8
+	MOVQ ldx+24(FP), R9
+	ADDQ R9, R9
+	MOVQ w+32(FP), CX
+	MOVQ ldw+40(FP), DX
+	MOVQ n+48(FP), BX
+	MOVQ k+56(FP), SI
+	SUBQ SI, DX
+
+row:
+	MOVQ  SI, DI
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
+	SUBQ  $0x00000040, DI
+	JL    long_end
 
-loop:
-	VPMOVSXBW    (BX), Y3
-	VPMOVSXBW    (BX)(SI*1), Y4
-	VPMOVSXBW    (BX)(SI*2), Y5
-	VPMOVSXBW    (DI), Y6
-	VPMADDWD     Y3, Y6, Y3
-	VPADDD       Y3, Y0, Y0
-	VPMADDWD     Y4, Y6, Y3
-	VPADDD       Y3, Y1, Y1
-	VPMADDWD     Y5, Y6, Y6
-	VPADDD       Y6, Y2, Y2
-	ADDQ         $0x10, BX
-	ADDQ         $0x10, DI
-	SUBQ         $0x10, DX
-	JNZ          loop
-	MOVQ         add+56(FP), DX
-	VEXTRACTF128 $0x01, Y0, X3
+long:
+	VPMOVSXBW (CX), Y3
+	VPMADDWD  (R8), Y3, Y4
+	VPADDD    Y4, Y0, Y0
+	VPMADDWD  (R8)(R9*1), Y3, Y4
+	VPADDD    Y4, Y1, Y1
+	VPMADDWD  (R8)(R9*2), Y3, Y3
+	VPADDD    Y3, Y2, Y2
+	VPMOVSXBW 16(CX), Y3
+	VPMADDWD  32(R8), Y3, Y4
+	VPADDD    Y4, Y0, Y0
+	VPMADDWD  32(R8)(R9*1), Y3, Y4
+	VPADDD    Y4, Y1, Y1
+	VPMADDWD  32(R8)(R9*2), Y3, Y3
+	VPADDD    Y3, Y2, Y2
+	VPMOVSXBW 32(CX), Y3
+	VPMADDWD  64(R8), Y3, Y4
+	VPADDD    Y4, Y0, Y0
+	VPMADDWD  64(R8)(R9*1), Y3, Y4
+	VPADDD    Y4, Y1, Y1
+	VPMADDWD  64(R8)(R9*2), Y3, Y3
+	VPADDD    Y3, Y2, Y2
+	VPMOVSXBW 48(CX), Y3
+	VPMADDWD  96(R8), Y3, Y4
+	VPADDD    Y4, Y0, Y0
+	VPMADDWD  96(R8)(R9*1), Y3, Y4
+	VPADDD    Y4, Y1, Y1
+	VPMADDWD  96(R8)(R9*2), Y3, Y3
+	VPADDD    Y3, Y2, Y2
+	ADDQ      $0x00000080, R8
+	ADDQ      $0x00000040, CX
+	SUBQ      $0x00000040, DI
+	JGE       long
+
+long_end:
+	ADDQ $0x00000040, DI
+	SUBQ $0x00000010, DI
+	JL   short_end
+
+short:
+	VPMOVSXBW (CX), Y3
+	VPMADDWD  (R8), Y3, Y4
+	VPADDD    Y4, Y0, Y0
+	VPMADDWD  (R8)(R9*1), Y3, Y4
+	VPADDD    Y4, Y1, Y1
+	VPMADDWD  (R8)(R9*2), Y3, Y3
+	VPADDD    Y3, Y2, Y2
+	ADDQ      $0x20, R8
+	ADDQ      $0x00000010, CX
+	SUBQ      $0x00000010, DI
+	JGE       short
+
+short_end:
+	ADDQ         $0x00000010, DI
+	MOVQ         SI, DI
+	ADDQ         DI, DI
+	SUBQ         DI, R8
+	ADDQ         DX, CX
+	MOVQ         AX, DI
+	MOVQ         ldy+8(FP), R10
+	MOVQ         init+64(FP), R11
+	VEXTRACTI128 $0x01, Y0, X3
 	VPADDD       X3, X0, X3
-	VUNPCKHPD    X3, X3, X0
-	VPADDD       X0, X3, X0
-	VMOVSHDUP    X0, X3
-	VPADDD       X3, X0, X0
-	TESTQ        DX, DX
-	JZ           put0
-	VMOVSS       (AX), X3
-	VPADDD       X3, X0, X0
-
-put0:
-	VMOVSS       X0, (AX)
-	ADDQ         CX, AX
-	VEXTRACTF128 $0x01, Y1, X0
+	VPSHUFD      $0x4e, X3, X0
+	VPADDD       X0, X3, X3
+	VPSHUFD      $0xb1, X3, X0
+	VPADDD       X0, X3, X3
+	VMOVD        X3, R12
+	ADDL         (R11), R12
+	MOVL         R12, (DI)
+	LEAQ         (DI)(R10*4), DI
+	VEXTRACTI128 $0x01, Y1, X0
 	VPADDD       X0, X1, X0
-	VUNPCKHPD    X0, X0, X1
-	VPADDD       X1, X0, X1
-	VMOVSHDUP    X1, X0
-	VPADDD       X0, X1, X1
-	TESTQ        DX, DX
-	JZ           put1
-	VMOVSS       (AX), X0
-	VPADDD       X0, X1, X1
-
-put1:
-	VMOVSS       X1, (AX)
-	ADDQ         CX, AX
-	VEXTRACTF128 $0x01, Y2, X0
+	VPSHUFD      $0x4e, X0, X1
+	VPADDD       X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VPADDD       X1, X0, X0
+	VMOVD        X0, R12
+	ADDL         4(R11), R12
+	MOVL         R12, (DI)
+	LEAQ         (DI)(R10*4), DI
+	VEXTRACTI128 $0x01, Y2, X0
 	VPADDD       X0, X2, X0
-	VUNPCKHPD    X0, X0, X1
-	VPADDD       X1, X0, X1
-	VMOVSHDUP    X1, X0
-	VPADDD       X0, X1, X1
-	TESTQ        DX, DX
-	JZ           put2
-	VMOVSS       (AX), X0
-	VPADDD       X0, X1, X1
-
-put2:
-	VMOVSS X1, (AX)
+	VPSHUFD      $0x4e, X0, X1
+	VPADDD       X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VPADDD       X1, X0, X0
+	VMOVD        X0, R10
+	ADDL         8(R11), R10
+	MOVL         R10, (DI)
+	ADDQ         $0x04, AX
+	DECQ         BX
+	JNZ          row
 	VZEROUPPER
 	RET
 
-// func tileInt8x3x4AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
+// func rowsInt8x4AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
 // Requires: AVX, AVX2
-TEXT ·tileInt8x3x4AVX2(SB), NOSPLIT, $0-64
-	MOVQ  y+0(FP), AX
-	MOVQ  ldy+8(FP), CX
-	SHLQ  $0x02, CX
-	MOVQ  x+16(FP), BX
-	MOVQ  ldx+24(FP), SI
-	MOVQ  w+32(FP), DI
-	MOVQ  ldw+40(FP), R8
-	LEAQ  (DI)(R8*2), R9
-	ADDQ  R8, R9
-	MOVQ  k+48(FP), DX
+TEXT ·rowsInt8x4AVX2(SB), NOSPLIT, $0-72
+	MOVQ y+0(FP), AX
+	MOVQ x+16(FP), R8
+	MOVQ ldx+24(FP), R9
+	ADDQ R9, R9
+	LEAQ (R8)(R9*2), R10
+	ADDQ R9, R10
+	MOVQ w+32(FP), CX
+	MOVQ ldw+40(FP), DX
+	MOVQ n+48(FP), BX
+	MOVQ k+56(FP), SI
+	SUBQ SI, DX
+
+row:
+	MOVQ  SI, DI
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
 	VPXOR Y3, Y3, Y3
-	VPXOR Y4, Y4, Y4
-	VPXOR Y5, Y5, Y5
-	VPXOR Y6, Y6, Y6
-	VPXOR Y7, Y7, Y7
-	VPXOR Y8, Y8, Y8
-	VPXOR Y9, Y9, Y9
-	VPXOR Y10, Y10, Y10
-	VPXOR Y11, Y11, Y11
+	SUBQ  $0x00000040, DI
+	JL    long_end
 
-loop:
-	VPMOVSXBW    (BX), Y12
-	VPMOVSXBW    (BX)(SI*1), Y13
-	VPMOVSXBW    (BX)(SI*2), Y14
-	VPMOVSXBW    (DI), Y15
-	VPMADDWD     Y12, Y15, Y16
-	VPADDD       Y16, Y0, Y0
-	VPMADDWD     Y13, Y15, Y16
-	VPADDD       Y16, Y4, Y4
-	VPMADDWD     Y14, Y15, Y15
-	VPADDD       Y15, Y8, Y8
-	VPMOVSXBW    (DI)(R8*1), Y15
-	VPMADDWD     Y12, Y15, Y16
-	VPADDD       Y16, Y1, Y1
-	VPMADDWD     Y13, Y15, Y16
-	VPADDD       Y16, Y5, Y5
-	VPMADDWD     Y14, Y15, Y15
-	VPADDD       Y15, Y9, Y9
-	VPMOVSXBW    (DI)(R8*2), Y15
-	VPMADDWD     Y12, Y15, Y16
-	VPADDD       Y16, Y2, Y2
-	VPMADDWD     Y13, Y15, Y16
-	VPADDD       Y16, Y6, Y6
-	VPMADDWD     Y14, Y15, Y15
-	VPADDD       Y15, Y10, Y10
-	VPMOVSXBW    (R9), Y15
-	VPMADDWD     Y12, Y15, Y12
-	VPADDD       Y12, Y3, Y3
-	VPMADDWD     Y13, Y15, Y12
-	VPADDD       Y12, Y7, Y7
-	VPMADDWD     Y14, Y15, Y15
-	VPADDD       Y15, Y11, Y11
-	ADDQ         $0x10, BX
-	ADDQ         $0x10, DI
-	ADDQ         $0x10, R9
-	SUBQ         $0x10, DX
-	JNZ          loop
-	MOVQ         add+56(FP), DX
-	VEXTRACTF128 $0x01, Y0, X12
-	VPADDD       X12, X0, X12
-	VEXTRACTF128 $0x01, Y1, X0
+long:
+	VPMOVSXBW (CX), Y4
+	VPMADDWD  (R8), Y4, Y5
+	VPADDD    Y5, Y0, Y0
+	VPMADDWD  (R8)(R9*1), Y4, Y5
+	VPADDD    Y5, Y1, Y1
+	VPMADDWD  (R8)(R9*2), Y4, Y5
+	VPADDD    Y5, Y2, Y2
+	VPMADDWD  (R10), Y4, Y4
+	VPADDD    Y4, Y3, Y3
+	VPMOVSXBW 16(CX), Y4
+	VPMADDWD  32(R8), Y4, Y5
+	VPADDD    Y5, Y0, Y0
+	VPMADDWD  32(R8)(R9*1), Y4, Y5
+	VPADDD    Y5, Y1, Y1
+	VPMADDWD  32(R8)(R9*2), Y4, Y5
+	VPADDD    Y5, Y2, Y2
+	VPMADDWD  32(R10), Y4, Y4
+	VPADDD    Y4, Y3, Y3
+	VPMOVSXBW 32(CX), Y4
+	VPMADDWD  64(R8), Y4, Y5
+	VPADDD    Y5, Y0, Y0
+	VPMADDWD  64(R8)(R9*1), Y4, Y5
+	VPADDD    Y5, Y1, Y1
+	VPMADDWD  64(R8)(R9*2), Y4, Y5
+	VPADDD    Y5, Y2, Y2
+	VPMADDWD  64(R10), Y4, Y4
+	VPADDD    Y4, Y3, Y3
+	VPMOVSXBW 48(CX), Y4
+	VPMADDWD  96(R8), Y4, Y5
+	VPADDD    Y5, Y0, Y0
+	VPMADDWD  96(R8)(R9*1), Y4, Y5
+	VPADDD    Y5, Y1, Y1
+	VPMADDWD  96(R8)(R9*2), Y4, Y5
+	VPADDD    Y5, Y2, Y2
+	VPMADDWD  96(R10), Y4, Y4
+	VPADDD    Y4, Y3, Y3
+	ADDQ      $0x00000080, R8
+	ADDQ      $0x00000080, R10
+	ADDQ      $0x00000040, CX
+	SUBQ      $0x00000040, DI
+	JGE       long
+
+long_end:
+	ADDQ $0x00000040, DI
+	SUBQ $0x00000010, DI
+	JL   short_end
+
+short:
+	VPMOVSXBW (CX), Y4
+	VPMADDWD  (R8), Y4, Y5
+	VPADDD    Y5, Y0, Y0
+	VPMADDWD  (R8)(R9*1), Y4, Y5
+	VPADDD    Y5, Y1, Y1
+	VPMADDWD  (R8)(R9*2), Y4, Y5
+	VPADDD    Y5, Y2, Y2
+	VPMADDWD  (R10), Y4, Y4
+	VPADDD    Y4, Y3, Y3
+	ADDQ      $0x20, R8
+	ADDQ      $0x20, R10
+	ADDQ      $0x00000010, CX
+	SUBQ      $0x00000010, DI
+	JGE       short
+
+short_end:
+	ADDQ         $0x00000010, DI
+	MOVQ         SI, DI
+	ADDQ         DI, DI
+	SUBQ         DI, R8
+	SUBQ         DI, R10
+	ADDQ         DX, CX
+	MOVQ         AX, DI
+	MOVQ         ldy+8(FP), R11
+	MOVQ         init+64(FP), R12
+	VEXTRACTI128 $0x01, Y0, X4
+	VPADDD       X4, X0, X4
+	VPSHUFD      $0x4e, X4, X0
+	VPADDD       X0, X4, X4
+	VPSHUFD      $0xb1, X4, X0
+	VPADDD       X0, X4, X4
+	VMOVD        X4, R13
+	ADDL         (R12), R13
+	MOVL         R13, (DI)
+	LEAQ         (DI)(R11*4), DI
+	VEXTRACTI128 $0x01, Y1, X0
 	VPADDD       X0, X1, X0
-	VUNPCKLPS    X0, X12, X1
-	VUNPCKHPS    X0, X12, X0
-	VPADDD       X0, X1, X1
-	VEXTRACTF128 $0x01, Y2, X0
+	VPSHUFD      $0x4e, X0, X1
+	VPADDD       X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VPADDD       X1, X0, X0
+	VMOVD        X0, R13
+	ADDL         4(R12), R13
+	MOVL         R13, (DI)
+	LEAQ         (DI)(R11*4), DI
+	VEXTRACTI128 $0x01, Y2, X0
 	VPADDD       X0, X2, X0
-	VEXTRACTF128 $0x01, Y3, X2
-	VPADDD       X2, X3, X2
-	VUNPCKLPS    X2, X0, X3
-	VUNPCKHPS    X2, X0, X0
-	VPADDD       X0, X3, X3
-	VUNPCKLPD    X3, X1, X0
-	VUNPCKHPD    X3, X1, X1
+	VPSHUFD      $0x4e, X0, X1
 	VPADDD       X1, X0, X0
-	TESTQ        DX, DX
-	JZ           put0
-	VMOVUPS      (AX), X1
+	VPSHUFD      $0xb1, X0, X1
 	VPADDD       X1, X0, X0
-
-put0:
-	VMOVUPS      X0, (AX)
-	ADDQ         CX, AX
-	VEXTRACTF128 $0x01, Y4, X0
-	VPADDD       X0, X4, X0
-	VEXTRACTF128 $0x01, Y5, X1
-	VPADDD       X1, X5, X1
-	VUNPCKLPS    X1, X0, X2
-	VUNPCKHPS    X1, X0, X0
-	VPADDD       X0, X2, X2
-	VEXTRACTF128 $0x01, Y6, X0
-	VPADDD       X0, X6, X0
-	VEXTRACTF128 $0x01, Y7, X1
-	VPADDD       X1, X7, X1
-	VUNPCKLPS    X1, X0, X3
-	VUNPCKHPS    X1, X0, X0
-	VPADDD       X0, X3, X3
-	VUNPCKLPD    X3, X2, X0
-	VUNPCKHPD    X3, X2, X1
+	VMOVD        X0, R13
+	ADDL         8(R12), R13
+	MOVL         R13, (DI)
+	LEAQ         (DI)(R11*4), DI
+	VEXTRACTI128 $0x01, Y3, X0
+	VPADDD       X0, X3, X0
+	VPSHUFD      $0x4e, X0, X1
 	VPADDD       X1, X0, X0
-	TESTQ        DX, DX
-	JZ           put1
-	VMOVUPS      (AX), X1
+	VPSHUFD      $0xb1, X0, X1
 	VPADDD       X1, X0, X0
-
-put1:
-	VMOVUPS      X0, (AX)
-	ADDQ         CX, AX
-	VEXTRACTF128 $0x01, Y8, X0
-	VPADDD       X0, X8, X0
-	VEXTRACTF128 $0x01, Y9, X1
-	VPADDD       X1, X9, X1
-	VUNPCKLPS    X1, X0, X2
-	VUNPCKHPS    X1, X0, X0
-	VPADDD       X0, X2, X2
-	VEXTRACTF128 $0x01, Y10, X0
-	VPADDD       X0, X10, X0
-	VEXTRACTF128 $0x01, Y11, X1
-	VPADDD       X1, X11, X1
-	VUNPCKLPS    X1, X0, X3
-	VUNPCKHPS    X1, X0, X0
-	VPADDD       X0, X3, X3
-	VUNPCKLPD    X3, X2, X0
-	VUNPCKHPD    X3, X2, X1
-	VPADDD       X1, X0, X0
-	TESTQ        DX, DX
-	JZ           put2
-	VMOVUPS      (AX), X1
-	VPADDD       X1, X0, X0
-
-put2:
-	VMOVUPS X0, (AX)
+	VMOVD        X0, R11
+	ADDL         12(R12), R11
+	MOVL         R11, (DI)
+	ADDQ         $0x04, AX
+	DECQ         BX
+	JNZ          row
 	VZEROUPPER
 	RET
 
-// func tileInt8x1x1VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, AVX512VNNI, BMI2
-TEXT ·tileInt8x1x1VNNI(SB), NOSPLIT, $0-64
+// func rowsInt8x1VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI, BMI2
+TEXT ·rowsInt8x1VNNI(SB), NOSPLIT, $0-72
 	MOVQ         y+0(FP), AX
-	MOVQ         ldy+8(FP), CX
-	SHLQ         $0x02, CX
-	MOVQ         x+16(FP), DX
+	MOVQ         x+16(FP), R8
 	MOVQ         ldx+24(FP), CX
-	MOVQ         w+32(FP), BX
-	MOVQ         ldw+40(FP), CX
-	MOVQ         k+48(FP), CX
-	VPXORD       Z0, Z0, Z0
-	VPXORD       Z1, Z1, Z1
-	MOVL         $0x80808080, SI
-	VPBROADCASTD SI, Z2
-	SUBQ         $0x40, CX
-	JL           tail
+	MOVQ         w+32(FP), CX
+	MOVQ         ldw+40(FP), DX
+	MOVQ         n+48(FP), BX
+	MOVQ         k+56(FP), SI
+	SUBQ         SI, DX
+	MOVL         $0x80808080, DI
+	VPBROADCASTD DI, Z0
+	MOVQ         $-1, DI
+	MOVQ         SI, R9
+	ANDQ         $0x3f, R9
+	BZHIQ        R9, DI, DI
+	KMOVQ        DI, K1
 
-loop:
-	VMOVDQU64 (DX), Z3
-	VPXORD    Z2, Z3, Z3
-	VMOVDQU64 (BX), Z4
-	VPDPBUSD  Z4, Z3, Z0
-	VPDPBUSD  Z4, Z2, Z1
-	ADDQ      $0x40, DX
-	ADDQ      $0x40, BX
-	SUBQ      $0x40, CX
-	JGE       loop
+row:
+	MOVQ   SI, DI
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	SUBQ   $0x00000100, DI
+	JL     long_end
 
-tail:
-	ADDQ       $0x40, CX
+long:
+	VPXORD   (CX), Z0, Z5
+	VPDPBUSD (R8), Z5, Z1
+	VPXORD   64(CX), Z0, Z5
+	VPDPBUSD 64(R8), Z5, Z2
+	VPXORD   128(CX), Z0, Z5
+	VPDPBUSD 128(R8), Z5, Z3
+	VPXORD   192(CX), Z0, Z5
+	VPDPBUSD 192(R8), Z5, Z4
+	ADDQ     $0x00000100, R8
+	ADDQ     $0x00000100, CX
+	SUBQ     $0x00000100, DI
+	JGE      long
+
+long_end:
+	ADDQ $0x00000100, DI
+	SUBQ $0x00000040, DI
+	JL   short_end
+
+short:
+	VPXORD   (CX), Z0, Z5
+	VPDPBUSD (R8), Z5, Z1
+	ADDQ     $0x40, R8
+	ADDQ     $0x00000040, CX
+	SUBQ     $0x00000040, DI
+	JGE      short
+
+short_end:
+	ADDQ       $0x00000040, DI
+	TESTQ      DI, DI
 	JZ         fold
-	MOVQ       $-1, SI
-	BZHIQ      CX, SI, SI
-	KMOVQ      SI, K1
-	VMOVDQU8.Z (DX), K1, Z3
-	VPXORD     Z2, Z3, Z3
-	VMOVDQU8.Z (BX), K1, Z4
-	VPDPBUSD   Z4, Z3, Z0
-	VPDPBUSD   Z4, Z2, Z1
+	VMOVDQU8.Z (CX), K1, Z5
+	VPXORD     Z0, Z5, Z5
+	VMOVDQU8.Z (R8), K1, Z6
+	VPDPBUSD   Z6, Z5, Z1
+	ADDQ       DI, R8
+	ADDQ       DI, CX
 
 fold:
-	VPSUBD        Z1, Z0, Z0
-	MOVQ          add+56(FP), CX
-	VEXTRACTI64X4 $0x01, Z0, Y1
-	VPADDD        Y1, Y0, Y1
-	VEXTRACTF32X4 $0x01, Y1, X0
-	VPADDD        X0, X1, X0
-	VUNPCKHPD     X0, X0, X1
-	VPADDD        X1, X0, X1
-	VMOVSHDUP     X1, X0
-	VPADDD        X0, X1, X1
-	TESTQ         CX, CX
-	JZ            put0
-	VMOVSS        (AX), X0
-	VPADDD        X0, X1, X1
-
-put0:
-	VMOVSS X1, (AX)
+	VPADDD        Z2, Z1, Z1
+	VPADDD        Z3, Z1, Z1
+	VPADDD        Z4, Z1, Z1
+	VEXTRACTI64X4 $0x01, Z1, Y5
+	VPADDD        Y5, Y1, Y5
+	MOVQ          SI, DI
+	SUBQ          DI, R8
+	ADDQ          DX, CX
+	MOVQ          AX, DI
+	MOVQ          ldy+8(FP), R9
+	MOVQ          init+64(FP), R9
+	VEXTRACTI128  $0x01, Y5, X6
+	VPADDD        X6, X5, X6
+	VPSHUFD       $0x4e, X6, X5
+	VPADDD        X5, X6, X6
+	VPSHUFD       $0xb1, X6, X5
+	VPADDD        X5, X6, X6
+	VMOVD         X6, R10
+	ADDL          (R9), R10
+	MOVL          R10, (DI)
+	ADDQ          $0x04, AX
+	DECQ          BX
+	JNZ           row
 	VZEROUPPER
 	RET
 
-// func tileInt8x1x4VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, AVX512VNNI, BMI2
-TEXT ·tileInt8x1x4VNNI(SB), NOSPLIT, $0-64
+// func rowsInt8x2VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI, BMI2
+TEXT ·rowsInt8x2VNNI(SB), NOSPLIT, $0-72
 	MOVQ         y+0(FP), AX
-	MOVQ         ldy+8(FP), CX
-	SHLQ         $0x02, CX
-	MOVQ         x+16(FP), DX
-	MOVQ         ldx+24(FP), CX
-	MOVQ         w+32(FP), BX
-	MOVQ         ldw+40(FP), SI
-	LEAQ         (BX)(SI*2), DI
-	ADDQ         SI, DI
-	MOVQ         k+48(FP), CX
-	VPXORD       Z0, Z0, Z0
-	VPXORD       Z1, Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VPXORD       Z3, Z3, Z3
-	VPXORD       Z4, Z4, Z4
-	VPXORD       Z5, Z5, Z5
-	VPXORD       Z6, Z6, Z6
-	VPXORD       Z7, Z7, Z7
-	MOVL         $0x80808080, R8
-	VPBROADCASTD R8, Z8
-	SUBQ         $0x40, CX
-	JL           tail
+	MOVQ         x+16(FP), R8
+	MOVQ         ldx+24(FP), R9
+	MOVQ         w+32(FP), CX
+	MOVQ         ldw+40(FP), DX
+	MOVQ         n+48(FP), BX
+	MOVQ         k+56(FP), SI
+	SUBQ         SI, DX
+	MOVL         $0x80808080, DI
+	VPBROADCASTD DI, Z0
+	MOVQ         $-1, DI
+	MOVQ         SI, R10
+	ANDQ         $0x3f, R10
+	BZHIQ        R10, DI, DI
+	KMOVQ        DI, K1
 
-loop:
-	VMOVDQU64 (DX), Z9
-	VPXORD    Z8, Z9, Z9
-	VMOVDQU64 (BX), Z10
-	VPDPBUSD  Z10, Z9, Z0
-	VPDPBUSD  Z10, Z8, Z4
-	VMOVDQU64 (BX)(SI*1), Z10
-	VPDPBUSD  Z10, Z9, Z1
-	VPDPBUSD  Z10, Z8, Z5
-	VMOVDQU64 (BX)(SI*2), Z10
-	VPDPBUSD  Z10, Z9, Z2
-	VPDPBUSD  Z10, Z8, Z6
-	VMOVDQU64 (DI), Z10
-	VPDPBUSD  Z10, Z9, Z3
-	VPDPBUSD  Z10, Z8, Z7
-	ADDQ      $0x40, DX
-	ADDQ      $0x40, BX
-	ADDQ      $0x40, DI
-	SUBQ      $0x40, CX
-	JGE       loop
+row:
+	MOVQ   SI, DI
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	SUBQ   $0x00000100, DI
+	JL     long_end
 
-tail:
-	ADDQ       $0x40, CX
+long:
+	VPXORD   (CX), Z0, Z5
+	VPDPBUSD (R8), Z5, Z1
+	VPDPBUSD (R8)(R9*1), Z5, Z2
+	VPXORD   64(CX), Z0, Z5
+	VPDPBUSD 64(R8), Z5, Z3
+	VPDPBUSD 64(R8)(R9*1), Z5, Z4
+	VPXORD   128(CX), Z0, Z5
+	VPDPBUSD 128(R8), Z5, Z1
+	VPDPBUSD 128(R8)(R9*1), Z5, Z2
+	VPXORD   192(CX), Z0, Z5
+	VPDPBUSD 192(R8), Z5, Z3
+	VPDPBUSD 192(R8)(R9*1), Z5, Z4
+	ADDQ     $0x00000100, R8
+	ADDQ     $0x00000100, CX
+	SUBQ     $0x00000100, DI
+	JGE      long
+
+long_end:
+	ADDQ $0x00000100, DI
+	SUBQ $0x00000040, DI
+	JL   short_end
+
+short:
+	VPXORD   (CX), Z0, Z5
+	VPDPBUSD (R8), Z5, Z1
+	VPDPBUSD (R8)(R9*1), Z5, Z2
+	ADDQ     $0x40, R8
+	ADDQ     $0x00000040, CX
+	SUBQ     $0x00000040, DI
+	JGE      short
+
+short_end:
+	ADDQ       $0x00000040, DI
+	TESTQ      DI, DI
 	JZ         fold
-	MOVQ       $-1, R8
-	BZHIQ      CX, R8, R8
-	KMOVQ      R8, K1
-	VMOVDQU8.Z (DX), K1, Z9
-	VPXORD     Z8, Z9, Z9
-	VMOVDQU8.Z (BX), K1, Z10
-	VPDPBUSD   Z10, Z9, Z0
-	VPDPBUSD   Z10, Z8, Z4
-	VMOVDQU8.Z (BX)(SI*1), K1, Z10
-	VPDPBUSD   Z10, Z9, Z1
-	VPDPBUSD   Z10, Z8, Z5
-	VMOVDQU8.Z (BX)(SI*2), K1, Z10
-	VPDPBUSD   Z10, Z9, Z2
-	VPDPBUSD   Z10, Z8, Z6
-	VMOVDQU8.Z (DI), K1, Z10
-	VPDPBUSD   Z10, Z9, Z3
-	VPDPBUSD   Z10, Z8, Z7
+	VMOVDQU8.Z (CX), K1, Z5
+	VPXORD     Z0, Z5, Z5
+	VMOVDQU8.Z (R8), K1, Z6
+	VPDPBUSD   Z6, Z5, Z1
+	VMOVDQU8.Z (R8)(R9*1), K1, Z6
+	VPDPBUSD   Z6, Z5, Z2
+	ADDQ       DI, R8
+	ADDQ       DI, CX
 
 fold:
-	VPSUBD        Z4, Z0, Z0
-	VPSUBD        Z5, Z1, Z1
-	VPSUBD        Z6, Z2, Z2
-	VPSUBD        Z7, Z3, Z3
-	MOVQ          add+56(FP), CX
-	VEXTRACTI64X4 $0x01, Z0, Y4
-	VPADDD        Y4, Y0, Y4
-	VEXTRACTF32X4 $0x01, Y4, X0
-	VPADDD        X0, X4, X0
+	VPADDD        Z3, Z1, Z1
+	VEXTRACTI64X4 $0x01, Z1, Y5
+	VPADDD        Y5, Y1, Y5
+	VPADDD        Z4, Z2, Z2
+	VEXTRACTI64X4 $0x01, Z2, Y6
+	VPADDD        Y6, Y2, Y6
+	MOVQ          SI, DI
+	SUBQ          DI, R8
+	ADDQ          DX, CX
+	MOVQ          AX, DI
+	MOVQ          ldy+8(FP), R10
+	MOVQ          init+64(FP), R11
+	VEXTRACTI128  $0x01, Y5, X7
+	VPADDD        X7, X5, X7
+	VPSHUFD       $0x4e, X7, X5
+	VPADDD        X5, X7, X7
+	VPSHUFD       $0xb1, X7, X5
+	VPADDD        X5, X7, X7
+	VMOVD         X7, R12
+	ADDL          (R11), R12
+	MOVL          R12, (DI)
+	LEAQ          (DI)(R10*4), DI
+	VEXTRACTI128  $0x01, Y6, X5
+	VPADDD        X5, X6, X5
+	VPSHUFD       $0x4e, X5, X6
+	VPADDD        X6, X5, X5
+	VPSHUFD       $0xb1, X5, X6
+	VPADDD        X6, X5, X5
+	VMOVD         X5, R10
+	ADDL          4(R11), R10
+	MOVL          R10, (DI)
+	ADDQ          $0x04, AX
+	DECQ          BX
+	JNZ           row
+	VZEROUPPER
+	RET
+
+// func rowsInt8x3VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI, BMI2
+TEXT ·rowsInt8x3VNNI(SB), NOSPLIT, $0-72
+	MOVQ         y+0(FP), AX
+	MOVQ         x+16(FP), R8
+	MOVQ         ldx+24(FP), R9
+	MOVQ         w+32(FP), CX
+	MOVQ         ldw+40(FP), DX
+	MOVQ         n+48(FP), BX
+	MOVQ         k+56(FP), SI
+	SUBQ         SI, DX
+	MOVL         $0x80808080, DI
+	VPBROADCASTD DI, Z0
+	MOVQ         $-1, DI
+	MOVQ         SI, R10
+	ANDQ         $0x3f, R10
+	BZHIQ        R10, DI, DI
+	KMOVQ        DI, K1
+
+row:
+	MOVQ   SI, DI
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	SUBQ   $0x00000100, DI
+	JL     long_end
+
+long:
+	VPXORD   (CX), Z0, Z4
+	VPDPBUSD (R8), Z4, Z1
+	VPDPBUSD (R8)(R9*1), Z4, Z2
+	VPDPBUSD (R8)(R9*2), Z4, Z3
+	VPXORD   64(CX), Z0, Z4
+	VPDPBUSD 64(R8), Z4, Z1
+	VPDPBUSD 64(R8)(R9*1), Z4, Z2
+	VPDPBUSD 64(R8)(R9*2), Z4, Z3
+	VPXORD   128(CX), Z0, Z4
+	VPDPBUSD 128(R8), Z4, Z1
+	VPDPBUSD 128(R8)(R9*1), Z4, Z2
+	VPDPBUSD 128(R8)(R9*2), Z4, Z3
+	VPXORD   192(CX), Z0, Z4
+	VPDPBUSD 192(R8), Z4, Z1
+	VPDPBUSD 192(R8)(R9*1), Z4, Z2
+	VPDPBUSD 192(R8)(R9*2), Z4, Z3
+	ADDQ     $0x00000100, R8
+	ADDQ     $0x00000100, CX
+	SUBQ     $0x00000100, DI
+	JGE      long
+
+long_end:
+	ADDQ $0x00000100, DI
+	SUBQ $0x00000040, DI
+	JL   short_end
+
+short:
+	VPXORD   (CX), Z0, Z4
+	VPDPBUSD (R8), Z4, Z1
+	VPDPBUSD (R8)(R9*1), Z4, Z2
+	VPDPBUSD (R8)(R9*2), Z4, Z3
+	ADDQ     $0x40, R8
+	ADDQ     $0x00000040, CX
+	SUBQ     $0x00000040, DI
+	JGE      short
+
+short_end:
+	ADDQ       $0x00000040, DI
+	TESTQ      DI, DI
+	JZ         fold
+	VMOVDQU8.Z (CX), K1, Z4
+	VPXORD     Z0, Z4, Z4
+	VMOVDQU8.Z (R8), K1, Z5
+	VPDPBUSD   Z5, Z4, Z1
+	VMOVDQU8.Z (R8)(R9*1), K1, Z5
+	VPDPBUSD   Z5, Z4, Z2
+	VMOVDQU8.Z (R8)(R9*2), K1, Z5
+	VPDPBUSD   Z5, Z4, Z3
+	ADDQ       DI, R8
+	ADDQ       DI, CX
+
+fold:
 	VEXTRACTI64X4 $0x01, Z1, Y4
 	VPADDD        Y4, Y1, Y4
-	VEXTRACTF32X4 $0x01, Y4, X1
-	VPADDD        X1, X4, X1
-	VUNPCKLPS     X1, X0, X4
-	VUNPCKHPS     X1, X0, X0
-	VPADDD        X0, X4, X4
-	VEXTRACTI64X4 $0x01, Z2, Y0
-	VPADDD        Y0, Y2, Y0
-	VEXTRACTF32X4 $0x01, Y0, X1
-	VPADDD        X1, X0, X1
-	VEXTRACTI64X4 $0x01, Z3, Y0
-	VPADDD        Y0, Y3, Y0
-	VEXTRACTF32X4 $0x01, Y0, X2
-	VPADDD        X2, X0, X2
-	VUNPCKLPS     X2, X1, X0
-	VUNPCKHPS     X2, X1, X1
-	VPADDD        X1, X0, X0
-	VUNPCKLPD     X0, X4, X1
-	VUNPCKHPD     X0, X4, X0
-	VPADDD        X0, X1, X1
-	TESTQ         CX, CX
-	JZ            put0
-	VMOVUPS       (AX), X0
-	VPADDD        X0, X1, X1
-
-put0:
-	VMOVUPS X1, (AX)
+	VEXTRACTI64X4 $0x01, Z2, Y5
+	VPADDD        Y5, Y2, Y5
+	VEXTRACTI64X4 $0x01, Z3, Y6
+	VPADDD        Y6, Y3, Y6
+	MOVQ          SI, DI
+	SUBQ          DI, R8
+	ADDQ          DX, CX
+	MOVQ          AX, DI
+	MOVQ          ldy+8(FP), R10
+	MOVQ          init+64(FP), R11
+	VEXTRACTI128  $0x01, Y4, X7
+	VPADDD        X7, X4, X7
+	VPSHUFD       $0x4e, X7, X4
+	VPADDD        X4, X7, X7
+	VPSHUFD       $0xb1, X7, X4
+	VPADDD        X4, X7, X7
+	VMOVD         X7, R12
+	ADDL          (R11), R12
+	MOVL          R12, (DI)
+	LEAQ          (DI)(R10*4), DI
+	VEXTRACTI128  $0x01, Y5, X4
+	VPADDD        X4, X5, X4
+	VPSHUFD       $0x4e, X4, X5
+	VPADDD        X5, X4, X4
+	VPSHUFD       $0xb1, X4, X5
+	VPADDD        X5, X4, X4
+	VMOVD         X4, R12
+	ADDL          4(R11), R12
+	MOVL          R12, (DI)
+	LEAQ          (DI)(R10*4), DI
+	VEXTRACTI128  $0x01, Y6, X4
+	VPADDD        X4, X6, X4
+	VPSHUFD       $0x4e, X4, X5
+	VPADDD        X5, X4, X4
+	VPSHUFD       $0xb1, X4, X5
+	VPADDD        X5, X4, X4
+	VMOVD         X4, R10
+	ADDL          8(R11), R10
+	MOVL          R10, (DI)
+	ADDQ          $0x04, AX
+	DECQ          BX
+	JNZ           row
 	VZEROUPPER
 	RET
 
-// func tileInt8x2x1VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, AVX512VNNI, BMI2
-TEXT ·tileInt8x2x1VNNI(SB), NOSPLIT, $0-64
+// func rowsInt8x4VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI, BMI2
+TEXT ·rowsInt8x4VNNI(SB), NOSPLIT, $0-72
 	MOVQ         y+0(FP), AX
-	MOVQ         ldy+8(FP), CX
-	SHLQ         $0x02, CX
-	MOVQ         x+16(FP), BX
-	MOVQ         ldx+24(FP), SI
-	MOVQ         w+32(FP), DI
-	MOVQ         ldw+40(FP), DX
-	MOVQ         k+48(FP), DX
-	VPXORD       Z0, Z0, Z0
-	VPXORD       Z1, Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	MOVL         $0x80808080, R8
-	VPBROADCASTD R8, Z3
-	SUBQ         $0x40, DX
-	JL           tail
-
-loop:
-	VMOVDQU64 (BX), Z4
-	VPXORD    Z3, Z4, Z4
-	VMOVDQU64 (BX)(SI*1), Z5
-	VPXORD    Z3, Z5, Z5
-	VMOVDQU64 (DI), Z6
-	VPDPBUSD  Z6, Z4, Z0
-	VPDPBUSD  Z6, Z5, Z1
-	VPDPBUSD  Z6, Z3, Z2
-	ADDQ      $0x40, BX
-	ADDQ      $0x40, DI
-	SUBQ      $0x40, DX
-	JGE       loop
-
-tail:
-	ADDQ       $0x40, DX
-	JZ         fold
-	MOVQ       $-1, R8
-	BZHIQ      DX, R8, R8
-	KMOVQ      R8, K1
-	VMOVDQU8.Z (BX), K1, Z4
-	VPXORD     Z3, Z4, Z4
-	VMOVDQU8.Z (BX)(SI*1), K1, Z5
-	VPXORD     Z3, Z5, Z5
-	VMOVDQU8.Z (DI), K1, Z6
-	VPDPBUSD   Z6, Z4, Z0
-	VPDPBUSD   Z6, Z5, Z1
-	VPDPBUSD   Z6, Z3, Z2
-
-fold:
-	VPSUBD        Z2, Z0, Z0
-	VPSUBD        Z2, Z1, Z1
-	MOVQ          add+56(FP), DX
-	VEXTRACTI64X4 $0x01, Z0, Y2
-	VPADDD        Y2, Y0, Y2
-	VEXTRACTF32X4 $0x01, Y2, X0
-	VPADDD        X0, X2, X0
-	VUNPCKHPD     X0, X0, X2
-	VPADDD        X2, X0, X2
-	VMOVSHDUP     X2, X0
-	VPADDD        X0, X2, X2
-	TESTQ         DX, DX
-	JZ            put0
-	VMOVSS        (AX), X0
-	VPADDD        X0, X2, X2
-
-put0:
-	VMOVSS        X2, (AX)
-	ADDQ          CX, AX
-	VEXTRACTI64X4 $0x01, Z1, Y0
-	VPADDD        Y0, Y1, Y0
-	VEXTRACTF32X4 $0x01, Y0, X1
-	VPADDD        X1, X0, X1
-	VUNPCKHPD     X1, X1, X0
-	VPADDD        X0, X1, X0
-	VMOVSHDUP     X0, X1
-	VPADDD        X1, X0, X0
-	TESTQ         DX, DX
-	JZ            put1
-	VMOVSS        (AX), X1
-	VPADDD        X1, X0, X0
-
-put1:
-	VMOVSS X0, (AX)
-	VZEROUPPER
-	RET
-
-// func tileInt8x2x4VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, AVX512VNNI, BMI2
-TEXT ·tileInt8x2x4VNNI(SB), NOSPLIT, $0-64
-	MOVQ         y+0(FP), AX
-	MOVQ         ldy+8(FP), CX
-	SHLQ         $0x02, CX
-	MOVQ         x+16(FP), BX
-	MOVQ         ldx+24(FP), SI
-	MOVQ         w+32(FP), DI
-	MOVQ         ldw+40(FP), R8
-	LEAQ         (DI)(R8*2), R9
-	ADDQ         R8, R9
-	MOVQ         k+48(FP), DX
-	VPXORD       Z0, Z0, Z0
-	VPXORD       Z1, Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VPXORD       Z3, Z3, Z3
-	VPXORD       Z4, Z4, Z4
-	VPXORD       Z5, Z5, Z5
-	VPXORD       Z6, Z6, Z6
-	VPXORD       Z7, Z7, Z7
-	VPXORD       Z8, Z8, Z8
-	VPXORD       Z9, Z9, Z9
-	VPXORD       Z10, Z10, Z10
-	VPXORD       Z11, Z11, Z11
-	MOVL         $0x80808080, R10
-	VPBROADCASTD R10, Z12
-	SUBQ         $0x40, DX
-	JL           tail
-
-loop:
-	VMOVDQU64 (BX), Z13
-	VPXORD    Z12, Z13, Z13
-	VMOVDQU64 (BX)(SI*1), Z14
-	VPXORD    Z12, Z14, Z14
-	VMOVDQU64 (DI), Z15
-	VPDPBUSD  Z15, Z13, Z0
-	VPDPBUSD  Z15, Z14, Z4
-	VPDPBUSD  Z15, Z12, Z8
-	VMOVDQU64 (DI)(R8*1), Z15
-	VPDPBUSD  Z15, Z13, Z1
-	VPDPBUSD  Z15, Z14, Z5
-	VPDPBUSD  Z15, Z12, Z9
-	VMOVDQU64 (DI)(R8*2), Z15
-	VPDPBUSD  Z15, Z13, Z2
-	VPDPBUSD  Z15, Z14, Z6
-	VPDPBUSD  Z15, Z12, Z10
-	VMOVDQU64 (R9), Z15
-	VPDPBUSD  Z15, Z13, Z3
-	VPDPBUSD  Z15, Z14, Z7
-	VPDPBUSD  Z15, Z12, Z11
-	ADDQ      $0x40, BX
-	ADDQ      $0x40, DI
-	ADDQ      $0x40, R9
-	SUBQ      $0x40, DX
-	JGE       loop
-
-tail:
-	ADDQ       $0x40, DX
-	JZ         fold
-	MOVQ       $-1, R10
-	BZHIQ      DX, R10, R10
-	KMOVQ      R10, K1
-	VMOVDQU8.Z (BX), K1, Z13
-	VPXORD     Z12, Z13, Z13
-	VMOVDQU8.Z (BX)(SI*1), K1, Z14
-	VPXORD     Z12, Z14, Z14
-	VMOVDQU8.Z (DI), K1, Z15
-	VPDPBUSD   Z15, Z13, Z0
-	VPDPBUSD   Z15, Z14, Z4
-	VPDPBUSD   Z15, Z12, Z8
-	VMOVDQU8.Z (DI)(R8*1), K1, Z15
-	VPDPBUSD   Z15, Z13, Z1
-	VPDPBUSD   Z15, Z14, Z5
-	VPDPBUSD   Z15, Z12, Z9
-	VMOVDQU8.Z (DI)(R8*2), K1, Z15
-	VPDPBUSD   Z15, Z13, Z2
-	VPDPBUSD   Z15, Z14, Z6
-	VPDPBUSD   Z15, Z12, Z10
-	VMOVDQU8.Z (R9), K1, Z15
-	VPDPBUSD   Z15, Z13, Z3
-	VPDPBUSD   Z15, Z14, Z7
-	VPDPBUSD   Z15, Z12, Z11
-
-fold:
-	VPSUBD        Z8, Z0, Z0
-	VPSUBD        Z9, Z1, Z1
-	VPSUBD        Z10, Z2, Z2
-	VPSUBD        Z11, Z3, Z3
-	VPSUBD        Z8, Z4, Z4
-	VPSUBD        Z9, Z5, Z5
-	VPSUBD        Z10, Z6, Z6
-	VPSUBD        Z11, Z7, Z7
-	MOVQ          add+56(FP), DX
-	VEXTRACTI64X4 $0x01, Z0, Y8
-	VPADDD        Y8, Y0, Y8
-	VEXTRACTF32X4 $0x01, Y8, X0
-	VPADDD        X0, X8, X0
-	VEXTRACTI64X4 $0x01, Z1, Y8
-	VPADDD        Y8, Y1, Y8
-	VEXTRACTF32X4 $0x01, Y8, X1
-	VPADDD        X1, X8, X1
-	VUNPCKLPS     X1, X0, X8
-	VUNPCKHPS     X1, X0, X0
-	VPADDD        X0, X8, X8
-	VEXTRACTI64X4 $0x01, Z2, Y0
-	VPADDD        Y0, Y2, Y0
-	VEXTRACTF32X4 $0x01, Y0, X1
-	VPADDD        X1, X0, X1
-	VEXTRACTI64X4 $0x01, Z3, Y0
-	VPADDD        Y0, Y3, Y0
-	VEXTRACTF32X4 $0x01, Y0, X2
-	VPADDD        X2, X0, X2
-	VUNPCKLPS     X2, X1, X0
-	VUNPCKHPS     X2, X1, X1
-	VPADDD        X1, X0, X0
-	VUNPCKLPD     X0, X8, X1
-	VUNPCKHPD     X0, X8, X0
-	VPADDD        X0, X1, X1
-	TESTQ         DX, DX
-	JZ            put0
-	VMOVUPS       (AX), X0
-	VPADDD        X0, X1, X1
-
-put0:
-	VMOVUPS       X1, (AX)
-	ADDQ          CX, AX
-	VEXTRACTI64X4 $0x01, Z4, Y0
-	VPADDD        Y0, Y4, Y0
-	VEXTRACTF32X4 $0x01, Y0, X1
-	VPADDD        X1, X0, X1
-	VEXTRACTI64X4 $0x01, Z5, Y0
-	VPADDD        Y0, Y5, Y0
-	VEXTRACTF32X4 $0x01, Y0, X2
-	VPADDD        X2, X0, X2
-	VUNPCKLPS     X2, X1, X0
-	VUNPCKHPS     X2, X1, X1
-	VPADDD        X1, X0, X0
-	VEXTRACTI64X4 $0x01, Z6, Y1
-	VPADDD        Y1, Y6, Y1
-	VEXTRACTF32X4 $0x01, Y1, X2
-	VPADDD        X2, X1, X2
-	VEXTRACTI64X4 $0x01, Z7, Y1
-	VPADDD        Y1, Y7, Y1
-	VEXTRACTF32X4 $0x01, Y1, X3
-	VPADDD        X3, X1, X3
-	VUNPCKLPS     X3, X2, X1
-	VUNPCKHPS     X3, X2, X2
-	VPADDD        X2, X1, X1
-	VUNPCKLPD     X1, X0, X2
-	VUNPCKHPD     X1, X0, X0
-	VPADDD        X0, X2, X2
-	TESTQ         DX, DX
-	JZ            put1
-	VMOVUPS       (AX), X0
-	VPADDD        X0, X2, X2
-
-put1:
-	VMOVUPS X2, (AX)
-	VZEROUPPER
-	RET
-
-// func tileInt8x4x1VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, AVX512VNNI, BMI2
-TEXT ·tileInt8x4x1VNNI(SB), NOSPLIT, $0-64
-	MOVQ         y+0(FP), AX
-	MOVQ         ldy+8(FP), CX
-	SHLQ         $0x02, CX
-	MOVQ         x+16(FP), BX
-	MOVQ         ldx+24(FP), SI
-	LEAQ         (BX)(SI*2), DI
-	ADDQ         SI, DI
-	MOVQ         w+32(FP), R8
-	MOVQ         ldw+40(FP), DX
-	MOVQ         k+48(FP), DX
-	VPXORD       Z0, Z0, Z0
-	VPXORD       Z1, Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VPXORD       Z3, Z3, Z3
-	VPXORD       Z4, Z4, Z4
-	MOVL         $0x80808080, R9
-	VPBROADCASTD R9, Z5
-	SUBQ         $0x40, DX
-	JL           tail
-
-loop:
-	VMOVDQU64 (BX), Z6
-	VPXORD    Z5, Z6, Z6
-	VMOVDQU64 (BX)(SI*1), Z7
-	VPXORD    Z5, Z7, Z7
-	VMOVDQU64 (BX)(SI*2), Z8
-	VPXORD    Z5, Z8, Z8
-	VMOVDQU64 (DI), Z9
-	VPXORD    Z5, Z9, Z9
-	VMOVDQU64 (R8), Z10
-	VPDPBUSD  Z10, Z6, Z0
-	VPDPBUSD  Z10, Z7, Z1
-	VPDPBUSD  Z10, Z8, Z2
-	VPDPBUSD  Z10, Z9, Z3
-	VPDPBUSD  Z10, Z5, Z4
-	ADDQ      $0x40, BX
-	ADDQ      $0x40, DI
-	ADDQ      $0x40, R8
-	SUBQ      $0x40, DX
-	JGE       loop
-
-tail:
-	ADDQ       $0x40, DX
-	JZ         fold
-	MOVQ       $-1, R9
-	BZHIQ      DX, R9, R9
-	KMOVQ      R9, K1
-	VMOVDQU8.Z (BX), K1, Z6
-	VPXORD     Z5, Z6, Z6
-	VMOVDQU8.Z (BX)(SI*1), K1, Z7
-	VPXORD     Z5, Z7, Z7
-	VMOVDQU8.Z (BX)(SI*2), K1, Z8
-	VPXORD     Z5, Z8, Z8
-	VMOVDQU8.Z (DI), K1, Z9
-	VPXORD     Z5, Z9, Z9
-	VMOVDQU8.Z (R8), K1, Z10
-	VPDPBUSD   Z10, Z6, Z0
-	VPDPBUSD   Z10, Z7, Z1
-	VPDPBUSD   Z10, Z8, Z2
-	VPDPBUSD   Z10, Z9, Z3
-	VPDPBUSD   Z10, Z5, Z4
-
-fold:
-	VPSUBD        Z4, Z0, Z0
-	VPSUBD        Z4, Z1, Z1
-	VPSUBD        Z4, Z2, Z2
-	VPSUBD        Z4, Z3, Z3
-	MOVQ          add+56(FP), DX
-	VEXTRACTI64X4 $0x01, Z0, Y4
-	VPADDD        Y4, Y0, Y4
-	VEXTRACTF32X4 $0x01, Y4, X0
-	VPADDD        X0, X4, X0
-	VUNPCKHPD     X0, X0, X4
-	VPADDD        X4, X0, X4
-	VMOVSHDUP     X4, X0
-	VPADDD        X0, X4, X4
-	TESTQ         DX, DX
-	JZ            put0
-	VMOVSS        (AX), X0
-	VPADDD        X0, X4, X4
-
-put0:
-	VMOVSS        X4, (AX)
-	ADDQ          CX, AX
-	VEXTRACTI64X4 $0x01, Z1, Y0
-	VPADDD        Y0, Y1, Y0
-	VEXTRACTF32X4 $0x01, Y0, X1
-	VPADDD        X1, X0, X1
-	VUNPCKHPD     X1, X1, X0
-	VPADDD        X0, X1, X0
-	VMOVSHDUP     X0, X1
-	VPADDD        X1, X0, X0
-	TESTQ         DX, DX
-	JZ            put1
-	VMOVSS        (AX), X1
-	VPADDD        X1, X0, X0
-
-put1:
-	VMOVSS        X0, (AX)
-	ADDQ          CX, AX
-	VEXTRACTI64X4 $0x01, Z2, Y0
-	VPADDD        Y0, Y2, Y0
-	VEXTRACTF32X4 $0x01, Y0, X1
-	VPADDD        X1, X0, X1
-	VUNPCKHPD     X1, X1, X0
-	VPADDD        X0, X1, X0
-	VMOVSHDUP     X0, X1
-	VPADDD        X1, X0, X0
-	TESTQ         DX, DX
-	JZ            put2
-	VMOVSS        (AX), X1
-	VPADDD        X1, X0, X0
-
-put2:
-	VMOVSS        X0, (AX)
-	ADDQ          CX, AX
-	VEXTRACTI64X4 $0x01, Z3, Y0
-	VPADDD        Y0, Y3, Y0
-	VEXTRACTF32X4 $0x01, Y0, X1
-	VPADDD        X1, X0, X1
-	VUNPCKHPD     X1, X1, X0
-	VPADDD        X0, X1, X0
-	VMOVSHDUP     X0, X1
-	VPADDD        X1, X0, X0
-	TESTQ         DX, DX
-	JZ            put3
-	VMOVSS        (AX), X1
-	VPADDD        X1, X0, X0
-
-put3:
-	VMOVSS X0, (AX)
-	VZEROUPPER
-	RET
-
-// func tileInt8x4x4VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VL, AVX512VNNI, BMI2
-TEXT ·tileInt8x4x4VNNI(SB), NOSPLIT, $0-64
-	MOVQ         y+0(FP), AX
-	MOVQ         ldy+8(FP), CX
-	SHLQ         $0x02, CX
-	MOVQ         x+16(FP), BX
-	MOVQ         ldx+24(FP), SI
-	LEAQ         (BX)(SI*2), DI
-	ADDQ         SI, DI
-	MOVQ         w+32(FP), R8
-	MOVQ         ldw+40(FP), R9
+	MOVQ         x+16(FP), R8
+	MOVQ         ldx+24(FP), R9
 	LEAQ         (R8)(R9*2), R10
 	ADDQ         R9, R10
-	MOVQ         k+48(FP), DX
-	VPXORD       Z0, Z0, Z0
-	VPXORD       Z1, Z1, Z1
-	VPXORD       Z2, Z2, Z2
-	VPXORD       Z3, Z3, Z3
-	VPXORD       Z4, Z4, Z4
-	VPXORD       Z5, Z5, Z5
-	VPXORD       Z6, Z6, Z6
-	VPXORD       Z7, Z7, Z7
-	VPXORD       Z8, Z8, Z8
-	VPXORD       Z9, Z9, Z9
-	VPXORD       Z10, Z10, Z10
-	VPXORD       Z11, Z11, Z11
-	VPXORD       Z12, Z12, Z12
-	VPXORD       Z13, Z13, Z13
-	VPXORD       Z14, Z14, Z14
-	VPXORD       Z15, Z15, Z15
-	VPXORD       Z16, Z16, Z16
-	VPXORD       Z17, Z17, Z17
-	VPXORD       Z18, Z18, Z18
-	VPXORD       Z19, Z19, Z19
-	MOVL         $0x80808080, R11
-	VPBROADCASTD R11, Z20
-	SUBQ         $0x40, DX
-	JL           tail
+	MOVQ         w+32(FP), CX
+	MOVQ         ldw+40(FP), DX
+	MOVQ         n+48(FP), BX
+	MOVQ         k+56(FP), SI
+	SUBQ         SI, DX
+	MOVL         $0x80808080, DI
+	VPBROADCASTD DI, Z0
+	MOVQ         $-1, DI
+	MOVQ         SI, R11
+	ANDQ         $0x3f, R11
+	BZHIQ        R11, DI, DI
+	KMOVQ        DI, K1
 
-loop:
-	VMOVDQU64 (BX), Z21
-	VPXORD    Z20, Z21, Z21
-	VMOVDQU64 (BX)(SI*1), Z22
-	VPXORD    Z20, Z22, Z22
-	VMOVDQU64 (BX)(SI*2), Z23
-	VPXORD    Z20, Z23, Z23
-	VMOVDQU64 (DI), Z24
-	VPXORD    Z20, Z24, Z24
-	VMOVDQU64 (R8), Z25
-	VPDPBUSD  Z25, Z21, Z0
-	VPDPBUSD  Z25, Z22, Z4
-	VPDPBUSD  Z25, Z23, Z8
-	VPDPBUSD  Z25, Z24, Z12
-	VPDPBUSD  Z25, Z20, Z16
-	VMOVDQU64 (R8)(R9*1), Z25
-	VPDPBUSD  Z25, Z21, Z1
-	VPDPBUSD  Z25, Z22, Z5
-	VPDPBUSD  Z25, Z23, Z9
-	VPDPBUSD  Z25, Z24, Z13
-	VPDPBUSD  Z25, Z20, Z17
-	VMOVDQU64 (R8)(R9*2), Z25
-	VPDPBUSD  Z25, Z21, Z2
-	VPDPBUSD  Z25, Z22, Z6
-	VPDPBUSD  Z25, Z23, Z10
-	VPDPBUSD  Z25, Z24, Z14
-	VPDPBUSD  Z25, Z20, Z18
-	VMOVDQU64 (R10), Z25
-	VPDPBUSD  Z25, Z21, Z3
-	VPDPBUSD  Z25, Z22, Z7
-	VPDPBUSD  Z25, Z23, Z11
-	VPDPBUSD  Z25, Z24, Z15
-	VPDPBUSD  Z25, Z20, Z19
-	ADDQ      $0x40, BX
-	ADDQ      $0x40, DI
-	ADDQ      $0x40, R8
-	ADDQ      $0x40, R10
-	SUBQ      $0x40, DX
-	JGE       loop
+row:
+	MOVQ   SI, DI
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	SUBQ   $0x00000100, DI
+	JL     long_end
 
-tail:
-	ADDQ       $0x40, DX
+long:
+	VPXORD   (CX), Z0, Z5
+	VPDPBUSD (R8), Z5, Z1
+	VPDPBUSD (R8)(R9*1), Z5, Z2
+	VPDPBUSD (R8)(R9*2), Z5, Z3
+	VPDPBUSD (R10), Z5, Z4
+	VPXORD   64(CX), Z0, Z5
+	VPDPBUSD 64(R8), Z5, Z1
+	VPDPBUSD 64(R8)(R9*1), Z5, Z2
+	VPDPBUSD 64(R8)(R9*2), Z5, Z3
+	VPDPBUSD 64(R10), Z5, Z4
+	VPXORD   128(CX), Z0, Z5
+	VPDPBUSD 128(R8), Z5, Z1
+	VPDPBUSD 128(R8)(R9*1), Z5, Z2
+	VPDPBUSD 128(R8)(R9*2), Z5, Z3
+	VPDPBUSD 128(R10), Z5, Z4
+	VPXORD   192(CX), Z0, Z5
+	VPDPBUSD 192(R8), Z5, Z1
+	VPDPBUSD 192(R8)(R9*1), Z5, Z2
+	VPDPBUSD 192(R8)(R9*2), Z5, Z3
+	VPDPBUSD 192(R10), Z5, Z4
+	ADDQ     $0x00000100, R8
+	ADDQ     $0x00000100, R10
+	ADDQ     $0x00000100, CX
+	SUBQ     $0x00000100, DI
+	JGE      long
+
+long_end:
+	ADDQ $0x00000100, DI
+	SUBQ $0x00000040, DI
+	JL   short_end
+
+short:
+	VPXORD   (CX), Z0, Z5
+	VPDPBUSD (R8), Z5, Z1
+	VPDPBUSD (R8)(R9*1), Z5, Z2
+	VPDPBUSD (R8)(R9*2), Z5, Z3
+	VPDPBUSD (R10), Z5, Z4
+	ADDQ     $0x40, R8
+	ADDQ     $0x40, R10
+	ADDQ     $0x00000040, CX
+	SUBQ     $0x00000040, DI
+	JGE      short
+
+short_end:
+	ADDQ       $0x00000040, DI
+	TESTQ      DI, DI
 	JZ         fold
-	MOVQ       $-1, R11
-	BZHIQ      DX, R11, R11
-	KMOVQ      R11, K1
-	VMOVDQU8.Z (BX), K1, Z21
-	VPXORD     Z20, Z21, Z21
-	VMOVDQU8.Z (BX)(SI*1), K1, Z22
-	VPXORD     Z20, Z22, Z22
-	VMOVDQU8.Z (BX)(SI*2), K1, Z23
-	VPXORD     Z20, Z23, Z23
-	VMOVDQU8.Z (DI), K1, Z24
-	VPXORD     Z20, Z24, Z24
-	VMOVDQU8.Z (R8), K1, Z25
-	VPDPBUSD   Z25, Z21, Z0
-	VPDPBUSD   Z25, Z22, Z4
-	VPDPBUSD   Z25, Z23, Z8
-	VPDPBUSD   Z25, Z24, Z12
-	VPDPBUSD   Z25, Z20, Z16
-	VMOVDQU8.Z (R8)(R9*1), K1, Z25
-	VPDPBUSD   Z25, Z21, Z1
-	VPDPBUSD   Z25, Z22, Z5
-	VPDPBUSD   Z25, Z23, Z9
-	VPDPBUSD   Z25, Z24, Z13
-	VPDPBUSD   Z25, Z20, Z17
-	VMOVDQU8.Z (R8)(R9*2), K1, Z25
-	VPDPBUSD   Z25, Z21, Z2
-	VPDPBUSD   Z25, Z22, Z6
-	VPDPBUSD   Z25, Z23, Z10
-	VPDPBUSD   Z25, Z24, Z14
-	VPDPBUSD   Z25, Z20, Z18
-	VMOVDQU8.Z (R10), K1, Z25
-	VPDPBUSD   Z25, Z21, Z3
-	VPDPBUSD   Z25, Z22, Z7
-	VPDPBUSD   Z25, Z23, Z11
-	VPDPBUSD   Z25, Z24, Z15
-	VPDPBUSD   Z25, Z20, Z19
+	VMOVDQU8.Z (CX), K1, Z5
+	VPXORD     Z0, Z5, Z5
+	VMOVDQU8.Z (R8), K1, Z6
+	VPDPBUSD   Z6, Z5, Z1
+	VMOVDQU8.Z (R8)(R9*1), K1, Z6
+	VPDPBUSD   Z6, Z5, Z2
+	VMOVDQU8.Z (R8)(R9*2), K1, Z6
+	VPDPBUSD   Z6, Z5, Z3
+	VMOVDQU8.Z (R10), K1, Z6
+	VPDPBUSD   Z6, Z5, Z4
+	ADDQ       DI, R8
+	ADDQ       DI, R10
+	ADDQ       DI, CX
 
 fold:
-	VPSUBD        Z16, Z0, Z0
-	VPSUBD        Z17, Z1, Z1
-	VPSUBD        Z18, Z2, Z2
-	VPSUBD        Z19, Z3, Z3
-	VPSUBD        Z16, Z4, Z4
-	VPSUBD        Z17, Z5, Z5
-	VPSUBD        Z18, Z6, Z6
-	VPSUBD        Z19, Z7, Z7
-	VPSUBD        Z16, Z8, Z8
-	VPSUBD        Z17, Z9, Z9
-	VPSUBD        Z18, Z10, Z10
-	VPSUBD        Z19, Z11, Z11
-	VPSUBD        Z16, Z12, Z12
-	VPSUBD        Z17, Z13, Z13
-	VPSUBD        Z18, Z14, Z14
-	VPSUBD        Z19, Z15, Z15
-	MOVQ          add+56(FP), DX
-	VEXTRACTI64X4 $0x01, Z0, Y16
-	VPADDD        Y16, Y0, Y16
-	VEXTRACTF32X4 $0x01, Y16, X0
-	VPADDD        X0, X16, X0
-	VEXTRACTI64X4 $0x01, Z1, Y16
-	VPADDD        Y16, Y1, Y16
-	VEXTRACTF32X4 $0x01, Y16, X1
-	VPADDD        X1, X16, X1
-	VUNPCKLPS     X1, X0, X16
-	VUNPCKHPS     X1, X0, X0
-	VPADDD        X0, X16, X16
-	VEXTRACTI64X4 $0x01, Z2, Y0
-	VPADDD        Y0, Y2, Y0
-	VEXTRACTF32X4 $0x01, Y0, X1
-	VPADDD        X1, X0, X1
-	VEXTRACTI64X4 $0x01, Z3, Y0
-	VPADDD        Y0, Y3, Y0
-	VEXTRACTF32X4 $0x01, Y0, X2
-	VPADDD        X2, X0, X2
-	VUNPCKLPS     X2, X1, X0
-	VUNPCKHPS     X2, X1, X1
-	VPADDD        X1, X0, X0
-	VUNPCKLPD     X0, X16, X1
-	VUNPCKHPD     X0, X16, X0
-	VPADDD        X0, X1, X1
-	TESTQ         DX, DX
-	JZ            put0
-	VMOVUPS       (AX), X0
-	VPADDD        X0, X1, X1
-
-put0:
-	VMOVUPS       X1, (AX)
-	ADDQ          CX, AX
-	VEXTRACTI64X4 $0x01, Z4, Y0
-	VPADDD        Y0, Y4, Y0
-	VEXTRACTF32X4 $0x01, Y0, X1
-	VPADDD        X1, X0, X1
-	VEXTRACTI64X4 $0x01, Z5, Y0
-	VPADDD        Y0, Y5, Y0
-	VEXTRACTF32X4 $0x01, Y0, X2
-	VPADDD        X2, X0, X2
-	VUNPCKLPS     X2, X1, X0
-	VUNPCKHPS     X2, X1, X1
-	VPADDD        X1, X0, X0
-	VEXTRACTI64X4 $0x01, Z6, Y1
-	VPADDD        Y1, Y6, Y1
-	VEXTRACTF32X4 $0x01, Y1, X2
-	VPADDD        X2, X1, X2
-	VEXTRACTI64X4 $0x01, Z7, Y1
-	VPADDD        Y1, Y7, Y1
-	VEXTRACTF32X4 $0x01, Y1, X3
-	VPADDD        X3, X1, X3
-	VUNPCKLPS     X3, X2, X1
-	VUNPCKHPS     X3, X2, X2
-	VPADDD        X2, X1, X1
-	VUNPCKLPD     X1, X0, X2
-	VUNPCKHPD     X1, X0, X0
-	VPADDD        X0, X2, X2
-	TESTQ         DX, DX
-	JZ            put1
-	VMOVUPS       (AX), X0
-	VPADDD        X0, X2, X2
-
-put1:
-	VMOVUPS       X2, (AX)
-	ADDQ          CX, AX
-	VEXTRACTI64X4 $0x01, Z8, Y0
-	VPADDD        Y0, Y8, Y0
-	VEXTRACTF32X4 $0x01, Y0, X1
-	VPADDD        X1, X0, X1
-	VEXTRACTI64X4 $0x01, Z9, Y0
-	VPADDD        Y0, Y9, Y0
-	VEXTRACTF32X4 $0x01, Y0, X2
-	VPADDD        X2, X0, X2
-	VUNPCKLPS     X2, X1, X0
-	VUNPCKHPS     X2, X1, X1
-	VPADDD        X1, X0, X0
-	VEXTRACTI64X4 $0x01, Z10, Y1
-	VPADDD        Y1, Y10, Y1
-	VEXTRACTF32X4 $0x01, Y1, X2
-	VPADDD        X2, X1, X2
-	VEXTRACTI64X4 $0x01, Z11, Y1
-	VPADDD        Y1, Y11, Y1
-	VEXTRACTF32X4 $0x01, Y1, X3
-	VPADDD        X3, X1, X3
-	VUNPCKLPS     X3, X2, X1
-	VUNPCKHPS     X3, X2, X2
-	VPADDD        X2, X1, X1
-	VUNPCKLPD     X1, X0, X2
-	VUNPCKHPD     X1, X0, X0
-	VPADDD        X0, X2, X2
-	TESTQ         DX, DX
-	JZ            put2
-	VMOVUPS       (AX), X0
-	VPADDD        X0, X2, X2
-
-put2:
-	VMOVUPS       X2, (AX)
-	ADDQ          CX, AX
-	VEXTRACTI64X4 $0x01, Z12, Y0
-	VPADDD        Y0, Y12, Y0
-	VEXTRACTF32X4 $0x01, Y0, X1
-	VPADDD        X1, X0, X1
-	VEXTRACTI64X4 $0x01, Z13, Y0
-	VPADDD        Y0, Y13, Y0
-	VEXTRACTF32X4 $0x01, Y0, X2
-	VPADDD        X2, X0, X2
-	VUNPCKLPS     X2, X1, X0
-	VUNPCKHPS     X2, X1, X1
-	VPADDD        X1, X0, X0
-	VEXTRACTI64X4 $0x01, Z14, Y1
-	VPADDD        Y1, Y14, Y1
-	VEXTRACTF32X4 $0x01, Y1, X2
-	VPADDD        X2, X1, X2
-	VEXTRACTI64X4 $0x01, Z15, Y1
-	VPADDD        Y1, Y15, Y1
-	VEXTRACTF32X4 $0x01, Y1, X3
-	VPADDD        X3, X1, X3
-	VUNPCKLPS     X3, X2, X1
-	VUNPCKHPS     X3, X2, X2
-	VPADDD        X2, X1, X1
-	VUNPCKLPD     X1, X0, X2
-	VUNPCKHPD     X1, X0, X0
-	VPADDD        X0, X2, X2
-	TESTQ         DX, DX
-	JZ            put3
-	VMOVUPS       (AX), X0
-	VPADDD        X0, X2, X2
-
-put3:
-	VMOVUPS X2, (AX)
+	VEXTRACTI64X4 $0x01, Z1, Y5
+	VPADDD        Y5, Y1, Y5
+	VEXTRACTI64X4 $0x01, Z2, Y6
+	VPADDD        Y6, Y2, Y6
+	VEXTRACTI64X4 $0x01, Z3, Y7
+	VPADDD        Y7, Y3, Y7
+	VEXTRACTI64X4 $0x01, Z4, Y8
+	VPADDD        Y8, Y4, Y8
+	MOVQ          SI, DI
+	SUBQ          DI, R8
+	SUBQ          DI, R10
+	ADDQ          DX, CX
+	MOVQ          AX, DI
+	MOVQ          ldy+8(FP), R11
+	MOVQ          init+64(FP), R12
+	VEXTRACTI128  $0x01, Y5, X9
+	VPADDD        X9, X5, X9
+	VPSHUFD       $0x4e, X9, X5
+	VPADDD        X5, X9, X9
+	VPSHUFD       $0xb1, X9, X5
+	VPADDD        X5, X9, X9
+	VMOVD         X9, R13
+	ADDL          (R12), R13
+	MOVL          R13, (DI)
+	LEAQ          (DI)(R11*4), DI
+	VEXTRACTI128  $0x01, Y6, X5
+	VPADDD        X5, X6, X5
+	VPSHUFD       $0x4e, X5, X6
+	VPADDD        X6, X5, X5
+	VPSHUFD       $0xb1, X5, X6
+	VPADDD        X6, X5, X5
+	VMOVD         X5, R13
+	ADDL          4(R12), R13
+	MOVL          R13, (DI)
+	LEAQ          (DI)(R11*4), DI
+	VEXTRACTI128  $0x01, Y7, X5
+	VPADDD        X5, X7, X5
+	VPSHUFD       $0x4e, X5, X6
+	VPADDD        X6, X5, X5
+	VPSHUFD       $0xb1, X5, X6
+	VPADDD        X6, X5, X5
+	VMOVD         X5, R13
+	ADDL          8(R12), R13
+	MOVL          R13, (DI)
+	LEAQ          (DI)(R11*4), DI
+	VEXTRACTI128  $0x01, Y8, X5
+	VPADDD        X5, X8, X5
+	VPSHUFD       $0x4e, X5, X6
+	VPADDD        X6, X5, X5
+	VPSHUFD       $0xb1, X5, X6
+	VPADDD        X6, X5, X5
+	VMOVD         X5, R11
+	ADDL          12(R12), R11
+	MOVL          R11, (DI)
+	ADDQ          $0x04, AX
+	DECQ          BX
+	JNZ           row
 	VZEROUPPER
 	RET

@@ -19,7 +19,7 @@ type paths struct {
 }
 
 func vectorPaths(t testing.TB) (out []paths) {
-	for _, p := range []paths{{"avx2", cpu.AVX2, vectorInt8(int8AVX2, 16)}, {"avx512", cpu.AVX512, vectorInt8(int8VNNI, 1)}} {
+	for _, p := range []paths{{"avx2", cpu.AVX2, tileInt8AVX2}, {"avx512", cpu.AVX512, tileInt8VNNI}} {
 		if p.need > cpu.Current() {
 			t.Logf("this processor does not run the %s kernels", p.name)
 			continue

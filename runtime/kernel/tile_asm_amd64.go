@@ -4,62 +4,42 @@
 
 package kernel
 
-// tileInt8x1x1AVX2 computes a block of 1 × 1 exact int8 dot products; k is a multiple of 16; with add they are added to y.
+// rowsInt8x1AVX2 computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·w[j·ldw+·] for 1 tokens and n rows of k codes, n at least 1, k a multiple of 16.
 //
 //go:noescape
-func tileInt8x1x1AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
+func rowsInt8x1AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
 
-// tileInt8x1x4AVX2 computes a block of 1 × 4 exact int8 dot products; k is a multiple of 16; with add they are added to y.
+// rowsInt8x2AVX2 computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·w[j·ldw+·] for 2 tokens and n rows of k codes, n at least 1, k a multiple of 16.
 //
 //go:noescape
-func tileInt8x1x4AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
+func rowsInt8x2AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
 
-// tileInt8x2x1AVX2 computes a block of 2 × 1 exact int8 dot products; k is a multiple of 16; with add they are added to y.
+// rowsInt8x3AVX2 computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·w[j·ldw+·] for 3 tokens and n rows of k codes, n at least 1, k a multiple of 16.
 //
 //go:noescape
-func tileInt8x2x1AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
+func rowsInt8x3AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
 
-// tileInt8x2x4AVX2 computes a block of 2 × 4 exact int8 dot products; k is a multiple of 16; with add they are added to y.
+// rowsInt8x4AVX2 computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·w[j·ldw+·] for 4 tokens and n rows of k codes, n at least 1, k a multiple of 16.
 //
 //go:noescape
-func tileInt8x2x4AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
+func rowsInt8x4AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
 
-// tileInt8x3x1AVX2 computes a block of 3 × 1 exact int8 dot products; k is a multiple of 16; with add they are added to y.
+// rowsInt8x1VNNI computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·(w[j·ldw+·]+128) modulo 2^32 for 1 tokens and n rows of k codes, n and k at least 1.
 //
 //go:noescape
-func tileInt8x3x1AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
+func rowsInt8x1VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32)
 
-// tileInt8x3x4AVX2 computes a block of 3 × 4 exact int8 dot products; k is a multiple of 16; with add they are added to y.
+// rowsInt8x2VNNI computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·(w[j·ldw+·]+128) modulo 2^32 for 2 tokens and n rows of k codes, n and k at least 1.
 //
 //go:noescape
-func tileInt8x3x4AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
+func rowsInt8x2VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32)
 
-// tileInt8x1x1VNNI computes a block of 1 × 1 exact int8 dot products; with add they are added to y.
+// rowsInt8x3VNNI computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·(w[j·ldw+·]+128) modulo 2^32 for 3 tokens and n rows of k codes, n and k at least 1.
 //
 //go:noescape
-func tileInt8x1x1VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
+func rowsInt8x3VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32)
 
-// tileInt8x1x4VNNI computes a block of 1 × 4 exact int8 dot products; with add they are added to y.
+// rowsInt8x4VNNI computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·(w[j·ldw+·]+128) modulo 2^32 for 4 tokens and n rows of k codes, n and k at least 1.
 //
 //go:noescape
-func tileInt8x1x4VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-
-// tileInt8x2x1VNNI computes a block of 2 × 1 exact int8 dot products; with add they are added to y.
-//
-//go:noescape
-func tileInt8x2x1VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-
-// tileInt8x2x4VNNI computes a block of 2 × 4 exact int8 dot products; with add they are added to y.
-//
-//go:noescape
-func tileInt8x2x4VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-
-// tileInt8x4x1VNNI computes a block of 4 × 1 exact int8 dot products; with add they are added to y.
-//
-//go:noescape
-func tileInt8x4x1VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
-
-// tileInt8x4x4VNNI computes a block of 4 × 4 exact int8 dot products; with add they are added to y.
-//
-//go:noescape
-func tileInt8x4x4VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, k int, add int)
+func rowsInt8x4VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32)

@@ -94,7 +94,11 @@ func (p Rows) At(i int) Mem {
 
 // Advance moves all rows on.
 func (p Rows) Advance(bytes int) {
+	n := Imm(uint64(bytes))
+	if bytes > 127 { // does not fit in a signed byte
+		n = U32(uint32(bytes))
+	}
 	for _, b := range p[1:] {
-		ADDQ(Imm(uint64(bytes)), b)
+		ADDQ(n, b)
 	}
 }
