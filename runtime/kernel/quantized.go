@@ -19,19 +19,27 @@ func Int8(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, workers *Workers
 // int8Tiles is Int8 by dot products: few tokens, and any widths.
 func int8Tiles(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, workers *Workers) {
 	k, groups := w.Cols, w.ScaleCols()
+	block := rowBlock
+	if w.Code != numeric.Int4 { // nothing to unpack: what is done once a call is done less often
+		block *= 4
+	}
 	workers.Each(w.Rows, rowBlock, a.M*k+k, func(lo, hi int) {
-		acc := ints(a.M * rowBlock)
+		acc := ints(a.M * block)
 		defer acc.free()
-		buf := codes(rowBlock * k)
-		defer buf.free()
-		for j := lo; j < hi; j += rowBlock {
-			r := min(rowBlock, hi-j)
-			rows := int8Rows(buf.s, w, j, r)
+		var unpacked []byte
+		if w.Code == numeric.Int4 {
+			buf := codes(rowBlock * k)
+			defer buf.free()
+			unpacked = buf.s
+		}
+		for j := lo; j < hi; j += block {
+			r := min(block, hi-j)
+			rows := int8Rows(unpacked, w, j, r)
 			if groups == 1 {
-				tileInt8(acc.s, rowBlock, a.Q, k, rows, k, a.M, r, k)
+				tileInt8(acc.s, block, a.Q, k, rows, k, a.M, r, k)
 				scales := w.Scales[j:][:r]
 				for i := range a.M {
-					out, sums, t := y[i*ldy+j:][:r], acc.s[i*rowBlock:][:r], a.Scale[i]
+					out, sums, t := y[i*ldy+j:][:r], acc.s[i*block:][:r], a.Scale[i]
 					for n, s := range scales {
 						out[n] = float32(float32(sums[n])*s) * t
 					}
@@ -41,10 +49,10 @@ func int8Tiles(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, workers *Wo
 			for g := range groups {
 				c := g * w.BlockCols
 				width := min(w.BlockCols, k-c)
-				tileInt8(acc.s, rowBlock, a.Q[c:], k, rows[c:], k, a.M, r, width)
+				tileInt8(acc.s, block, a.Q[c:], k, rows[c:], k, a.M, r, width)
 				for i := range a.M {
 					for n := range r {
-						v := float32(acc.s[i*rowBlock+n]) * w.Scales[(j+n)*groups+g]
+						v := float32(acc.s[i*block+n]) * w.Scales[(j+n)*groups+g]
 						if o := &y[i*ldy+j+n]; g == 0 {
 							*o = v
 						} else {
