@@ -2,7 +2,7 @@
 GO ?= go
 LINT := .cache/golangci-lint
 
-.PHONY: build demo interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-peers generate generated clean ci
+.PHONY: build demo interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers generate generated clean ci
 build: ; $(GO) build -o bin/glmconv ./cmd/glmconv
 demo: build ; mkdir -p out && ./bin/glmconv demo --report out/demo.html
 test: ; $(GO) test ./...
@@ -16,9 +16,10 @@ fuzz-short: ; ./.ci/fuzz 10s
 cross: ; GOOS=linux GOARCH=arm64 $(GO) build ./... && GOOS=darwin GOARCH=arm64 $(GO) build ./... && GOOS=windows GOARCH=amd64 $(GO) vet ./safetensors ./internal/fsx
 # Needs qemu-user, which root on Debian gets by itself.
 arm64: ; ./.ci/arm64
-bench: bench-kernels bench-quantize
+bench: bench-kernels bench-quantize bench-verify
 bench-kernels: ; $(GO) run ./internal/bench/kernels
 bench-quantize: build ; $(GO) run ./internal/bench/quantize
+bench-verify: ; $(GO) run ./internal/bench/verify
 # PEERS="-only matmul -pairs 3" passes flags.
 bench-peers: build ; $(GO) run ./internal/bench/peers $(PEERS)
 interop: ; ./interop/run

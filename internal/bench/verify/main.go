@@ -1,0 +1,262 @@
+// Command verify measures a verification beside what bounds it: reading both
+// checkpoints once, and computing both forward passes with all weights in
+// memory. The three take turns; the ratio is that of verification to the longer
+// of the other two, median of the runs.
+//
+//	go run ./internal/bench/verify [-bytes 4GB] [-tokens 512] [-dir DIR] [-runs 5] [-max-memory 1GiB] [-json FILE]
+//
+// The source is a synthetic checkpoint with GLM-4.5-Air's widths and no MTP
+// layer, the result its w8a8 form for vLLM; both lie in DIR (by default the
+// system's temporary folder), are in the page cache and are removed at the end.
+// Verification does more than its limits: it compares and rounds every weight
+// again, runs a quarter of the sequences a third time for the noise floor, and
+// takes statistics.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/pprof"
+	"time"
+
+	"github.com/glmconv/glmconv/internal/bench/limits"
+	"github.com/glmconv/glmconv/internal/progress"
+	"github.com/glmconv/glmconv/internal/synth"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/runtime"
+	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/verify"
+)
+
+// figure is what -json writes; times in seconds, medians.
+type figure struct {
+	Schema  string  `json:"schema"`
+	Tokens  int     `json:"tokens"`
+	Runs    int     `json:"runs"`
+	Bytes   int64   `json:"bytes"` // of both checkpoints
+	Verify  float64 `json:"verify_seconds"`
+	Read    float64 `json:"read_seconds"`
+	Compute float64 `json:"compute_seconds"`
+	Ratio   float64 `json:"ratio"`
+}
+
+type options struct {
+	source            synth.Options
+	bytes, memory     int64
+	tokens, runs      int
+	dir, json, length string
+	processorLog      string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	o := options{source: synth.Options{Preset: "glm-4.5-air", MTP: synth.MTPNone}}
+	flag.StringVar(&o.length, "bytes", "4GB", "size of the source")
+	memory := flag.String("max-memory", "1GiB", "memory that verification may use")
+	flag.IntVar(&o.tokens, "tokens", 512, "tokens to read, in sequences of 128")
+	flag.IntVar(&o.runs, "runs", 5, "measurements of each")
+	flag.StringVar(&o.dir, "dir", "", "where the checkpoints lie")
+	flag.StringVar(&o.json, "json", "", "also write JSON to this file")
+	flag.StringVar(&o.processorLog, "cpuprofile", "", "write a processor profile of verification to this file")
+	flag.Parse()
+	err := parse(&o.bytes, o.length)
+	if err == nil {
+		err = parse(&o.memory, *memory)
+	}
+	if err == nil {
+		err = run(ctx, o, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(n *int64, text string) (err error) {
+	*n, err = progress.ParseBytes(text)
+	return err
+}
+
+func run(ctx context.Context, o options, w io.Writer) (err error) {
+	if o.dir, err = os.MkdirTemp(o.dir, "glmconv-bench-*"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
+	src, dst := filepath.Join(o.dir, "source"), filepath.Join(o.dir, "w8a8")
+	f := figure{Schema: "glmconv.bench-verify/1", Tokens: o.tokens, Runs: o.runs}
+	if f.Bytes, err = write(ctx, o, src, dst); err != nil {
+		return err
+	}
+	ids := tokens(o.tokens)
+	var total, read, compute, ratio []float64
+	for range o.runs {
+		io, err := timed(func() error { return readAll(ctx, src, dst) })
+		if err != nil {
+			return err
+		}
+		sum := 0.0
+		for _, dir := range []string{src, dst} {
+			t, err := passes(ctx, dir, ids)
+			if err != nil {
+				return err
+			}
+			sum += t
+		}
+		all, err := timed(func() (err error) {
+			if o.processorLog != "" {
+				f, err := os.Create(o.processorLog)
+				if err != nil {
+					return err
+				}
+				defer func() { pprof.StopCPUProfile(); _ = f.Close() }()
+				if err := pprof.StartCPUProfile(f); err != nil {
+					return err
+				}
+			}
+			r, err := verify.Compare(ctx, src, dst, verify.Options{TokenIDs: ids, MaxMemory: o.memory, AllTokens: true})
+			if err == nil && r.Logits.Tokens == 0 {
+				err = errors.New("verification did not get as far as logits")
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		total, read, compute, ratio = append(total, all), append(read, io), append(compute, sum), append(ratio, all/max(io, sum))
+	}
+	f.Verify, f.Read, f.Compute, f.Ratio = limits.MedianOf(total), limits.MedianOf(read), limits.MedianOf(compute), limits.MedianOf(ratio)
+	if _, err := fmt.Fprintf(w, "%d tokens, %.1f GB: verify %.2f s, reading %.2f s, computing %.2f s, ratio %.2f\n",
+		f.Tokens, float64(f.Bytes)/1e9, f.Verify, f.Read, f.Compute, f.Ratio); err != nil || o.json == "" {
+		return err
+	}
+	text, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.json, append(text, '\n'), 0o600)
+}
+
+// tokens are sequences of 128, and a rest.
+func tokens(n int) (out [][]int) {
+	for i := range n {
+		if i%128 == 0 {
+			out = append(out, nil)
+		}
+		seq := &out[len(out)-1]
+		*seq = append(*seq, (i*7919)%500+3)
+	}
+	return out
+}
+
+func timed(fn func() error) (float64, error) {
+	start := time.Now()
+	err := fn()
+	return time.Since(start).Seconds(), err
+}
+
+// write makes source and result and returns their bytes.
+func write(ctx context.Context, o options, src, dst string) (int64, error) {
+	source, err := synth.ScaleTo(o.source, o.bytes)
+	if err != nil {
+		return 0, err
+	}
+	plan, err := synth.NewPlan(source)
+	if err != nil {
+		return 0, err
+	}
+	if err := plan.Write(ctx, src); err != nil {
+		return 0, err
+	}
+	ckpt, err := safetensors.OpenDir(src)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = ckpt.Close() }()
+	p, err := quant.NewPlan(ckpt, quant.W8A8, layout.CompressedTensors, quant.Options{})
+	if err != nil {
+		return 0, err
+	}
+	if _, err := quant.Convert(ctx, p, ckpt, dst, quant.ConvertOptions{}); err != nil {
+		return 0, err
+	}
+	n := int64(0)
+	return n, weights(src, dst, func(path string) error {
+		st, err := os.Stat(path)
+		if err == nil {
+			n += st.Size()
+		}
+		return err
+	})
+}
+
+// weights calls fn for every file of weights.
+func weights(src, dst string, fn func(path string) error) error {
+	for _, dir := range []string{src, dst} {
+		names, err := filepath.Glob(filepath.Join(dir, "*.safetensors"))
+		if err != nil {
+			return err
+		}
+		for _, n := range names {
+			if err := fn(n); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// readAll reads the files from start to end, as large pieces.
+func readAll(ctx context.Context, src, dst string) error {
+	buf := make([]byte, 4<<20)
+	return weights(src, dst, func(path string) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }()
+		for err == nil {
+			if err = ctx.Err(); err == nil {
+				_, err = f.Read(buf)
+			}
+		}
+		if err == io.EOF {
+			err = nil
+		}
+		return err
+	})
+}
+
+// passes returns the seconds of a forward pass of all sequences together, the
+// weights in memory and touched before.
+func passes(ctx context.Context, dir string, ids [][]int) (_ float64, err error) {
+	m, err := runtime.Load(dir, runtime.Options{})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	pass := func(ids [][]int) error {
+		steps := make([]runtime.Step, len(ids))
+		for i, s := range ids {
+			steps[i] = runtime.Step{Session: m.NewSession(), IDs: s}
+		}
+		h, err := m.Forward(ctx, steps, nil)
+		if err != nil {
+			return err
+		}
+		_, err = m.Logits(ctx, h)
+		return err
+	}
+	if err := pass(ids); err != nil {
+		return 0, err
+	}
+	return timed(func() error { return pass(ids) })
+}
