@@ -30,6 +30,7 @@ generate:
 	cd internal/asm && $(GO) run ./rows -out ../../runtime/kernel/rows_amd64.s -stubs ../../runtime/kernel/rows_asm_amd64.go -pkg kernel
 	cd internal/asm && $(GO) run ./convert -out ../../quant/numeric/convert_amd64.s -stubs ../../quant/numeric/convert_asm_amd64.go -pkg numeric
 	cd internal/asm && $(GO) run ./neon -out ../../quant/numeric/convert_arm64.s -stubs ../../quant/numeric/convert_asm_arm64.go -pkg numeric
+	cd internal/asm && $(GO) run ./compare -out ../../verify/diff/totals_amd64.s -stubs ../../verify/diff/totals_asm_amd64.go -pkg diff
 	cd internal/asm && $(GO) run ./limits -out ../bench/limits/limits_amd64.s -stubs ../bench/limits/limits_asm_amd64.go -pkg limits
 generated: generate ; git diff --exit-code -- '*_amd64.s' '*_asm_amd64.go' '*_arm64.s' '*_asm_arm64.go' && cd internal/asm && $(GO) test ./...
 ci: ; ./.ci/run

@@ -14,6 +14,11 @@ func absMaxBitsAVX2(w *float32, n int) uint32
 //go:noescape
 func decodeBF16AVX2(dst *float32, src *byte, n int)
 
+// dequantInt8AVX2 widens n int8 codes and multiplies them by s.
+//
+//go:noescape
+func dequantInt8AVX2(dst *float32, src *byte, n int, s float32)
+
 // encodeIntReciprocalAVX2 rounds n weights to codes and adds what that costs to out.
 //
 //go:noescape

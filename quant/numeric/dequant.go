@@ -41,18 +41,33 @@ func (m *Matrix) Dequant(dst []float32, lo, hi int) {
 			c1 := min((g+1)*m.BlockCols, m.Cols)
 			switch m.Code {
 			case Int4:
-				for c := g * m.BlockCols; c < c1; c++ {
-					out[c] = float32(SignExtend4(row[c/2]>>(4*(c&1))&15)) * s
-				}
+				dequantInt4(out, row, g*m.BlockCols, c1, s)
 			case E4M3:
 				for c := g * m.BlockCols; c < c1; c++ {
 					out[c] = e4m3[row[c]] * s
 				}
 			default:
-				for c := g * m.BlockCols; c < c1; c++ {
+				c := g * m.BlockCols
+				for c += dequantInt8Vector(out[c:c1], row[c:c1], s); c < c1; c++ {
 					out[c] = float32(int8(row[c])) * s
 				}
 			}
 		}
+	}
+}
+
+// dequantInt4 writes elements lo … hi−1 of a row of int4 codes times s to out.
+func dequantInt4(out []float32, row []byte, lo, hi int, s float32) {
+	var codes [chunkLen]byte
+	for lo&1 == 0 && hi-lo >= lanes { // whole bytes, whole vectors
+		n := min(hi-lo, chunkLen) &^ (lanes - 1)
+		UnpackInt4(codes[:], row[lo/2:(lo+n)/2])
+		if dequantInt8Vector(out[lo:lo+n], codes[:n], s) == 0 {
+			break // there are none
+		}
+		lo += n
+	}
+	for ; lo < hi; lo++ {
+		out[lo] = float32(SignExtend4(row[lo/2]>>(4*(lo&1))&15)) * s
 	}
 }

@@ -168,3 +168,22 @@ func TestTwinsQuantize(t *testing.T) {
 		}
 	}
 }
+
+// TestDequantTwins: rows of any width and groups of any size.
+func TestDequantTwins(t *testing.T) {
+	r := rand.New(rand.NewPCG(17, 4))
+	for range 300 {
+		m := Matrix{Code: []Code{Int8, Int4}[r.IntN(2)], Rows: 1 + r.IntN(4), Cols: 1 + r.IntN(700), BlockRows: 1}
+		m.BlockCols = []int{m.Cols, 1 + r.IntN(m.Cols), min(m.Cols, 128)}[r.IntN(3)]
+		m.Codes = make([]byte, m.Rows*m.RowBytes())
+		for i := range m.Codes {
+			m.Codes[i] = byte(r.Uint32())
+		}
+		m.Scales = awkward(r, m.Rows*m.ScaleCols())
+		same(t, fmt.Sprintf("%+v", m), func() any {
+			out := make([]float32, m.Rows*m.Cols)
+			m.Dequant(out, 0, m.Rows)
+			return out
+		})
+	}
+}

@@ -74,6 +74,17 @@ func encodeRunVector(dst []byte, w []float32, code Code, by divide, factor, s fl
 	return done
 }
 
+// dequantInt8Vector widens the codes that fill whole vectors, times s, and
+// returns how many those are.
+func dequantInt8Vector(dst []float32, codes []byte, s float32) (done int) {
+	if done = len(codes) &^ (lanes - 1); !vector || done == 0 {
+		return 0
+	}
+	_ = dst[done-1]
+	dequantInt8AVX2(&dst[0], &codes[0], done, s)
+	return done
+}
+
 // bf16 tells whether weights are rounded straight from bfloat16.
 func bf16() bool { return wide }
 

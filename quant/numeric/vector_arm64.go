@@ -42,6 +42,9 @@ func encodeRunVector(dst []byte, w []float32, code Code, by divide, factor, s fl
 	return done
 }
 
+// dequantInt8Vector has no twin: conversion does not use it.
+func dequantInt8Vector([]float32, []byte, float32) int { return 0 }
+
 // bf16 tells whether weights are rounded straight from bfloat16.
 func bf16() bool { return vector }
 

@@ -7,14 +7,18 @@ import "math"
 // interleaved sums.
 type totals struct {
 	size, diff, ownSize, ownDiff, off [4]float64 // squares: x, y−x, z, z−x, y−z
-	top                               float64    // largest |y−x|
+	top                               float64    // largest |y−x|; internal/asm/compare knows the order
 }
 
 // add takes elements of x and y, and of z if there is one.
 func (t *totals) add(x, y, z []float32) {
 	n := len(x)
 	y = y[:n]
-	i := 0
+	if z != nil {
+		z = z[:n]
+	}
+	start := t.addVector(x, y, z)
+	i := start
 	s0, s1, s2, s3 := t.size[0], t.size[1], t.size[2], t.size[3]
 	d0, d1, d2, d3 := t.diff[0], t.diff[1], t.diff[2], t.diff[3]
 	for ; i+4 <= n; i += 4 {
@@ -38,11 +42,10 @@ func (t *totals) add(x, y, z []float32) {
 	if z == nil {
 		return
 	}
-	z = z[:n]
 	o0, o1, o2, o3 := t.ownSize[0], t.ownSize[1], t.ownSize[2], t.ownSize[3]
 	e0, e1, e2, e3 := t.ownDiff[0], t.ownDiff[1], t.ownDiff[2], t.ownDiff[3]
 	f0, f1, f2, f3 := t.off[0], t.off[1], t.off[2], t.off[3]
-	for i = 0; i+4 <= n; i += 4 {
+	for i = start; i+4 <= n; i += 4 {
 		a, b, c := x[i:i+4:i+4], y[i:i+4:i+4], z[i:i+4:i+4]
 		z0, z1, z2, z3 := float64(c[0]), float64(c[1]), float64(c[2]), float64(c[3])
 		o0 += z0 * z0

@@ -19,6 +19,7 @@ func main() {
 	ConstraintExpr("!purego")
 	absMax()
 	decodeBF16()
+	dequantInt8()
 	for _, by := range []string{"Reciprocal", "Quotient", "BF16Quotient"} {
 		encode("Int", by)
 		encode("E4M3", by)
@@ -96,6 +97,25 @@ func decodeBF16() {
 		VMOVDQU(v, Mem{Base: dst, Disp: 32 * i})
 	}
 	ADDQ(Imm(32), src)
+	ADDQ(Imm(64), dst)
+	SUBQ(Imm(16), n)
+	JNZ(LabelRef("loop"))
+	emit.End()
+}
+
+func dequantInt8() {
+	emit.Begin("dequantInt8AVX2", "func(dst *float32, src *byte, n int, s float32)", "widens n int8 codes and multiplies them by s.")
+	dst, src, n := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64())
+	s := emit.Broadcast("s", YMM())
+	Label("loop")
+	for i := range 2 {
+		v := YMM()
+		VPMOVSXBD(Mem{Base: src, Disp: 8 * i}, v)
+		VCVTDQ2PS(v, v)
+		VMULPS(s, v, v)
+		VMOVUPS(v, Mem{Base: dst, Disp: 32 * i})
+	}
+	ADDQ(Imm(16), src)
 	ADDQ(Imm(64), dst)
 	SUBQ(Imm(16), n)
 	JNZ(LabelRef("loop"))
