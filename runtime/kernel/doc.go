@@ -15,8 +15,8 @@
 // with every product and every sum rounded to float32 and a lane that no
 // element falls on being 0. That is eight lanes of one vector register, folded
 // in halves. With vector instructions (internal/asm, chosen by internal/cpu)
-// weights are turned into panels, columns side by side in a register, and an
-// element is one chain of fused multiply-adds over k (PanelF32), or one for each
+// weights are turned into panels, columns side by side in a register (BF16 ones
+// that few tokens meet, in registers alone), and an element is one chain of fused multiply-adds over k (PanelF32), or one for each
 // scale group. AVX2 and AVX-512 give the same bits; plain Go is within
 // K·2^-24·Σ|p| of them.
 //

@@ -87,6 +87,9 @@ func (p *panelPath) product(y []float32, ldy int, x []float32, m int, w *rowSour
 
 // float is Float.
 func (p *panelPath) float(y []float32, ldy int, x []float32, m int, t FloatType, w []byte, n, k int, workers *Workers) {
+	if t == BF16 && p.few(y, ldy, x, m, w, n, k, workers) {
+		return
+	}
 	src := &rowSource{rows: n, cols: k, rowBytes: k * t.Size(), data: w, group: k}
 	src.fill = func(panel []float32, width, j, r, lo, hi int, next []byte, hop int) {
 		rows, ld := w[(j*k+lo)*t.Size():], k*t.Size()

@@ -12,6 +12,7 @@ import (
 // internal/asm/panel.
 type (
 	panelF32Block  = func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw, k, add int, next *byte, hop int)
+	fewBF16Block   = func(y *float32, ldy int, x *float32, ldx int, w *byte, ldw, k int)
 	panelInt8Block = func(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc, init *int32, scale, token *float32, add int, next *byte, hop int)
 )
 
@@ -21,6 +22,7 @@ type panelPath struct {
 	per       int // elements of k in a step of the integer kernels
 	blockF32  []panelF32Block
 	blockInt8 []panelInt8Block
+	fewBF16   []fewBF16Block // few tokens, see few_amd64.go
 }
 
 // idle is what kernels prefetch that have nothing to prefetch.
@@ -35,7 +37,8 @@ var (
 		blockInt8: []panelInt8Block{panelInt8x1AVX2, panelInt8x2AVX2, panelInt8x3AVX2, panelInt8x4AVX2, panelInt8x5AVX2, panelInt8x6AVX2}}
 	panelsAVX512 = &panelPath{width: 64, per: 4,
 		blockF32:  []panelF32Block{panelF32x1AVX512, panelF32x2AVX512, panelF32x3AVX512, panelF32x4AVX512, panelF32x5AVX512, panelF32x6AVX512},
-		blockInt8: []panelInt8Block{panelInt8x1AVX512, panelInt8x2AVX512, panelInt8x3AVX512, panelInt8x4AVX512, panelInt8x5AVX512, panelInt8x6AVX512}}
+		blockInt8: []panelInt8Block{panelInt8x1AVX512, panelInt8x2AVX512, panelInt8x3AVX512, panelInt8x4AVX512, panelInt8x5AVX512, panelInt8x6AVX512},
+		fewBF16:   []fewBF16Block{fewBF16x1AVX512, fewBF16x2AVX512, fewBF16x3AVX512}}
 )
 
 func init() {

@@ -148,3 +148,18 @@ func transposeE4M3AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *by
 //
 //go:noescape
 func transposeWordsAVX512(dst *uint32, ldd int, src *byte, lds int, n int, flip uint32)
+
+// fewBF16x1AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[j] for 1 tokens and 16 rows of w, ldw bytes apart: a chain of fused multiply-adds over k, a multiple of 32, not 0.
+//
+//go:noescape
+func fewBF16x1AVX512(y *float32, ldy int, x *float32, ldx int, w *byte, ldw int, k int)
+
+// fewBF16x2AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[j] for 2 tokens and 16 rows of w, ldw bytes apart: a chain of fused multiply-adds over k, a multiple of 32, not 0.
+//
+//go:noescape
+func fewBF16x2AVX512(y *float32, ldy int, x *float32, ldx int, w *byte, ldw int, k int)
+
+// fewBF16x3AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[j] for 3 tokens and 16 rows of w, ldw bytes apart: a chain of fused multiply-adds over k, a multiple of 32, not 0.
+//
+//go:noescape
+func fewBF16x3AVX512(y *float32, ldy int, x *float32, ldx int, w *byte, ldw int, k int)

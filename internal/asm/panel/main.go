@@ -72,6 +72,9 @@ func main() {
 	}
 	transposes()
 	transpose16()
+	for m := 1; m <= 3; m++ {
+		fewBF16(m)
+	}
 	Generate()
 }
 

@@ -29,24 +29,51 @@ func transpose16() {
 		LEAQ(Mem{Base: bases[g-1], Index: lds, Scale: 4}, b)
 		bases = append(bases, b)
 	}
-	of := func(base, ld, ld3 reg.Register, i int) Mem {
-		m := Mem{Base: base}
-		switch i {
-		case 1, 2:
-			m.Index, m.Scale = ld, uint8(i)
-		case 3:
-			m.Index, m.Scale = ld3, 1
-		}
-		return m
-	}
 	Label("loop")
+	rows := []reg.Register{dst} // column 4L of the result
+	for l := 1; l < 4; l++ {
+		b := GP64()
+		LEAQ(Mem{Base: rows[l-1], Index: ldd, Scale: 4}, b)
+		rows = append(rows, b)
+	}
+	words := turned16(func(g, i int) reg.VecVirtual {
+		v := ZMM()
+		VPXORD(strided(bases[g], lds, lds3, i), flip, v)
+		return v
+	})
+	for c, v := range words {
+		VMOVDQU32(v, strided(rows[c/4], ldd, ldd3, c%4))
+	}
+	LEAQ(Mem{Base: rows[3], Index: ldd, Scale: 4}, dst.(reg.GPVirtual))
+	for _, b := range bases {
+		ADDQ(Imm(64), b)
+	}
+	SUBQ(Imm(16), n)
+	JNZ(LabelRef("loop"))
+	emit.End()
+}
+
+// strided addresses row i < 4 from base on, ld bytes apart; ld3 is 3·ld.
+func strided(base, ld, ld3 reg.Register, i int) Mem {
+	m := Mem{Base: base}
+	switch i {
+	case 1, 2:
+		m.Index, m.Scale = ld, uint8(i)
+	case 3:
+		m.Index, m.Scale = ld3, 1
+	}
+	return m
+}
+
+// turned16 turns 16 rows of 16 words, load reading row 4g+i, and returns the
+// columns in order.
+func turned16(load func(g, i int) reg.VecVirtual) (columns [16]reg.VecVirtual) {
 	// Quarter L of t[g][j] holds column 4L+j of rows 4g … 4g+3.
 	var t [4][4]reg.VecVirtual
 	for g := range t {
 		var r [4]reg.VecVirtual
 		for i := range r {
-			r[i] = ZMM()
-			VPXORD(of(bases[g], lds, lds3, i), flip, r[i])
+			r[i] = load(g, i)
 		}
 		a, b, c, d := ZMM(), ZMM(), ZMM(), ZMM()
 		VPUNPCKLDQ(r[1], r[0], a)
@@ -61,12 +88,6 @@ func transpose16() {
 		VPUNPCKLQDQ(d, b, t[g][2])
 		VPUNPCKHQDQ(d, b, t[g][3])
 	}
-	rows := []reg.Register{dst} // column 4L of the result
-	for l := 1; l < 4; l++ {
-		b := GP64()
-		LEAQ(Mem{Base: rows[l-1], Index: ldd, Scale: 4}, b)
-		rows = append(rows, b)
-	}
 	for j := range 4 {
 		a, b, c, d := ZMM(), ZMM(), ZMM(), ZMM()
 		VSHUFI32X4(Imm(0x44), t[1][j], t[0][j], a)
@@ -74,16 +95,10 @@ func transpose16() {
 		VSHUFI32X4(Imm(0x44), t[3][j], t[2][j], c)
 		VSHUFI32X4(Imm(0xee), t[3][j], t[2][j], d)
 		for l, pair := range [][2]reg.VecVirtual{{a, c}, {a, c}, {b, d}, {b, d}} {
-			out := ZMM()
-			VSHUFI32X4(Imm([]uint64{0x88, 0xdd}[l%2]), pair[1], pair[0], out)
-			VMOVDQU32(out, of(rows[l], ldd, ldd3, j))
+			v := ZMM()
+			VSHUFI32X4(Imm([]uint64{0x88, 0xdd}[l%2]), pair[1], pair[0], v)
+			columns[4*l+j] = v
 		}
 	}
-	LEAQ(Mem{Base: rows[3], Index: ldd, Scale: 4}, dst.(reg.GPVirtual))
-	for _, b := range bases {
-		ADDQ(Imm(64), b)
-	}
-	SUBQ(Imm(16), n)
-	JNZ(LabelRef("loop"))
-	emit.End()
+	return columns
 }
