@@ -57,7 +57,7 @@ func fileSums(t *testing.T, dir string) map[string]string {
 // that nobody killed, and no process takes more memory than it was given.
 func TestKilledAndResumed(t *testing.T) {
 	if raceDetector {
-		t.Skip("the race detector's own memory would be counted, and the processes share none")
+		t.Skip("SKIPPED: the race detector's own memory would be counted, and the processes share none")
 	}
 	const limit = 160 << 20
 	src := bigSource(t)

@@ -31,7 +31,7 @@ func peak(t *testing.T, cmd *exec.Cmd) (out []byte, most int64) {
 // times as large as --max-memory, stays below it, as the system counts.
 func TestVerifyMemory(t *testing.T) {
 	if raceDetector {
-		t.Skip("the race detector's own memory would be counted")
+		t.Skip("SKIPPED: the race detector's own memory would be counted")
 	}
 	const limit = 80 << 20
 	const experts = `"first_k_dense_replace": 1, "hidden_act": "silu", "intermediate_size": 2560, "moe_intermediate_size": 1024, "n_group": 1, "n_routed_experts": 12,

@@ -10,9 +10,9 @@ import (
 
 // The kernels of each path for 1, 2, … tokens, see internal/asm/tile.
 var (
-	rowsAVX2 = []func(y *int32, ldy int, x *int16, ldx int, w *int8, ldw, n, k int, init *int32){
+	rowsAVX2 = [...]func(y *int32, ldy int, x *int16, ldx int, w *int8, ldw, n, k int, init *int32){
 		rowsInt8x1AVX2, rowsInt8x2AVX2, rowsInt8x3AVX2, rowsInt8x4AVX2}
-	rowsVNNI = []func(y *int32, ldy int, x *int8, ldx int, w *int8, ldw, n, k int, init *int32){
+	rowsVNNI = [...]func(y *int32, ldy int, x *int8, ldx int, w *int8, ldw, n, k int, init *int32){
 		rowsInt8x1VNNI, rowsInt8x2VNNI, rowsInt8x3VNNI, rowsInt8x4VNNI}
 )
 
@@ -35,7 +35,7 @@ func tileInt8VNNI(acc []int32, lda int, x []int8, ldx int, w []byte, ldw, m, n, 
 	}
 	for i := 0; i < m; {
 		rows := min(m-i, len(rowsVNNI))
-		var begin [4]int32
+		var begin [len(rowsVNNI)]int32
 		for r := range rows {
 			begin[r] = -128 * sumInt8(x[(i+r)*ldx:][:k])
 		}
@@ -62,7 +62,7 @@ func tileInt8AVX2(acc []int32, lda int, x []int8, ldx int, w []byte, ldw, m, n, 
 		for r := range rows {
 			widen(wide.s[r*whole:], x[(i+r)*ldx:][:whole])
 		}
-		var begin [4]int32
+		var begin [len(rowsAVX2)]int32
 		rowsAVX2[rows-1](&acc[i*lda], lda, &wide.s[0], whole, (*int8)(unsafe.Pointer(&w[0])), ldw, n, whole, &begin[0])
 		i += rows
 	}

@@ -12,8 +12,8 @@ import (
 
 // fewBF16 multiplies m tokens with 16 rows of BF16 weights as they are stored:
 // squares of 16 × 16 words are turned in registers and never written, since a
-// panel that few tokens pass costs more than its product. The sums are those of a panel: one
-// chain for each row, in order.
+// panel that few tokens pass costs more than its product. The sums are those of a
+// panel: one chain for each row, in order.
 func fewBF16(m int) {
 	emit.Begin(fmt.Sprintf("fewBF16x%dAVX512", m), "func(y *float32, ldy int, x *float32, ldx int, w *byte, ldw int, k int)",
 		fmt.Sprintf("computes y[i·ldy+j] = Σ x[i·ldx+·]·w[j] for %d tokens and 16 rows of w, ldw bytes apart: a chain of fused multiply-adds over k, a multiple of 32, not 0.", m))
@@ -22,12 +22,7 @@ func fewBF16(m int) {
 	k := Load(Param("k"), GP64())
 	lds3 := GP64()
 	LEAQ(Mem{Base: lds, Index: lds, Scale: 2}, lds3)
-	bases := []reg.Register{Load(Param("w"), GP64())} // of row 4g
-	for g := 1; g < 4; g++ {
-		b := GP64()
-		LEAQ(Mem{Base: bases[g-1], Index: lds, Scale: 4}, b)
-		bases = append(bases, b)
-	}
+	bases := quarters(Load(Param("w"), GP64()), lds)
 	upper, c := ZMM(), GP32()
 	MOVL(U32(0xffff0000), c)
 	VPBROADCASTD(c, upper)

@@ -23,19 +23,9 @@ func transpose16() {
 	lds3, ldd3 := GP64(), GP64()
 	LEAQ(Mem{Base: lds, Index: lds, Scale: 2}, lds3)
 	LEAQ(Mem{Base: ldd, Index: ldd, Scale: 2}, ldd3)
-	bases := []reg.Register{Load(Param("src"), GP64())} // of row 4g
-	for g := 1; g < 4; g++ {
-		b := GP64()
-		LEAQ(Mem{Base: bases[g-1], Index: lds, Scale: 4}, b)
-		bases = append(bases, b)
-	}
+	bases := quarters(Load(Param("src"), GP64()), lds)
 	Label("loop")
-	rows := []reg.Register{dst} // column 4L of the result
-	for l := 1; l < 4; l++ {
-		b := GP64()
-		LEAQ(Mem{Base: rows[l-1], Index: ldd, Scale: 4}, b)
-		rows = append(rows, b)
-	}
+	rows := quarters(dst, ldd) // of the result
 	words := turned16(func(g, i int) reg.VecVirtual {
 		v := ZMM()
 		VPXORD(strided(bases[g], lds, lds3, i), flip, v)
@@ -51,6 +41,17 @@ func transpose16() {
 	SUBQ(Imm(16), n)
 	JNZ(LabelRef("loop"))
 	emit.End()
+}
+
+// quarters returns the addresses of rows 0, 4, 8 and 12, ld bytes apart from base on.
+func quarters(base, ld reg.Register) []reg.Register {
+	out := []reg.Register{base}
+	for len(out) < 4 {
+		b := GP64()
+		LEAQ(Mem{Base: out[len(out)-1], Index: ld, Scale: 4}, b)
+		out = append(out, b)
+	}
+	return out
 }
 
 // strided addresses row i < 4 from base on, ld bytes apart; ld3 is 3·ld.

@@ -218,20 +218,10 @@ func weights(src, dst string, fn func(path string) error) error {
 func readAll(ctx context.Context, src, dst string) error {
 	buf := make([]byte, 4<<20)
 	return weights(src, dst, func(path string) error {
-		f, err := os.Open(path)
-		if err != nil {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		defer func() { _ = f.Close() }()
-		for err == nil {
-			if err = ctx.Err(); err == nil {
-				_, err = f.Read(buf)
-			}
-		}
-		if err == io.EOF {
-			err = nil
-		}
-		return err
+		return limits.ReadFile(path, buf)
 	})
 }
 
