@@ -652,76 +652,575 @@ loop:
 	VZEROUPPER
 	RET
 
-// func encodeIntF32AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
-// Requires: AVX, AVX2, AVX512F, AVX512VL, CMOV
-TEXT ·encodeIntF32AVX512(SB), NOSPLIT, $0-48
-	MOVQ         dst+0(FP), AX
-	MOVQ         w+8(FP), CX
-	MOVQ         n+16(FP), DX
-	VBROADCASTSS factor+24(FP), Z0
-	VBROADCASTSS s+28(FP), Z1
-	VBROADCASTSS lo+32(FP), Z2
-	VBROADCASTSS hi+36(FP), Z3
-	VMOVUPS      lanes16x7fffffff<>+0(SB), Z4
+// func encodeIntBF16AVX2(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+// Requires: AVX, AVX2, CMOV
+TEXT ·encodeIntBF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ         dst+0(FP), CX
+	MOVQ         w+8(FP), DX
+	MOVQ         n+16(FP), AX
+	VBROADCASTSS factor+24(FP), Y0
+	VBROADCASTSS s+28(FP), Y1
+	VPXOR        Y3, Y3, Y3
+	VBROADCASTSS lo+32(FP), Y4
+	VBROADCASTSS hi+36(FP), Y5
 	MOVQ         out+40(FP), BX
-	VMOVSD       (BX), X5
-	VMOVSD       8(BX), X6
-	VPXORD       Z7, Z7, Z7
+	VPXOR        Y2, Y2, Y2
 
 chunk:
 	MOVQ    $0x00000100, SI
-	CMPQ    DX, SI
-	CMOVQLT DX, SI
-	SUBQ    SI, DX
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
+	CMPQ    AX, SI
+	CMOVQLT AX, SI
+	SUBQ    SI, AX
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
 
 loop:
-	VMOVUPS       (CX), Z10
-	VMULPS        Z0, Z10, Z11
-	VMAXPS        Z2, Z11, Z11
-	VMINPS        Z3, Z11, Z11
-	VCVTPS2DQ     Z11, Z11
-	VCVTDQ2PS     Z11, Z12
-	VPMOVDB       Z11, (AX)
-	VMULPS        Z1, Z12, Z12
-	VSUBPS        Z10, Z12, Z12
-	VMULPS        Z10, Z10, Z10
-	VADDPS        Z10, Z8, Z8
-	VMULPS        Z12, Z12, Z10
-	VADDPS        Z10, Z9, Z9
-	VPANDD        Z4, Z12, Z12
-	VPMAXUD       Z12, Z7, Z7
-	ADDQ          $0x00000040, CX
-	ADDQ          $0x10, AX
+	VMOVDQU      (DX), Y10
+	VPUNPCKLWD   Y10, Y3, Y11
+	VMULPS       Y0, Y11, Y12
+	VMAXPS       Y4, Y12, Y12
+	VMINPS       Y5, Y12, Y12
+	VCVTPS2DQ    Y12, Y12
+	VCVTDQ2PS    Y12, Y13
+	VMULPS       Y1, Y13, Y13
+	VSUBPS       Y11, Y13, Y13
+	VMULPS       Y11, Y11, Y11
+	VADDPS       Y11, Y6, Y6
+	VMULPS       Y13, Y13, Y11
+	VADDPS       Y11, Y7, Y7
+	VPAND        lanes8x7fffffff<>+0(SB), Y13, Y13
+	VPMAXUD      Y13, Y2, Y2
+	VPUNPCKHWD   Y10, Y3, Y10
+	VMULPS       Y0, Y10, Y11
+	VMAXPS       Y4, Y11, Y11
+	VMINPS       Y5, Y11, Y11
+	VCVTPS2DQ    Y11, Y11
+	VCVTDQ2PS    Y11, Y13
+	VMULPS       Y1, Y13, Y13
+	VSUBPS       Y10, Y13, Y13
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y8, Y8
+	VMULPS       Y13, Y13, Y10
+	VADDPS       Y10, Y9, Y9
+	VPAND        lanes8x7fffffff<>+0(SB), Y13, Y13
+	VPMAXUD      Y13, Y2, Y2
+	VPACKSSDW    Y11, Y12, Y10
+	VMOVDQU      32(DX), Y11
+	VPUNPCKLWD   Y11, Y3, Y12
+	VMULPS       Y0, Y12, Y13
+	VMAXPS       Y4, Y13, Y13
+	VMINPS       Y5, Y13, Y13
+	VCVTPS2DQ    Y13, Y13
+	VCVTDQ2PS    Y13, Y14
+	VMULPS       Y1, Y14, Y14
+	VSUBPS       Y12, Y14, Y14
+	VMULPS       Y12, Y12, Y12
+	VADDPS       Y12, Y6, Y6
+	VMULPS       Y14, Y14, Y12
+	VADDPS       Y12, Y7, Y7
+	VPAND        lanes8x7fffffff<>+0(SB), Y14, Y14
+	VPMAXUD      Y14, Y2, Y2
+	VPUNPCKHWD   Y11, Y3, Y11
+	VMULPS       Y0, Y11, Y12
+	VMAXPS       Y4, Y12, Y12
+	VMINPS       Y5, Y12, Y12
+	VCVTPS2DQ    Y12, Y12
+	VCVTDQ2PS    Y12, Y14
+	VMULPS       Y1, Y14, Y14
+	VSUBPS       Y11, Y14, Y14
+	VMULPS       Y11, Y11, Y11
+	VADDPS       Y11, Y8, Y8
+	VMULPS       Y14, Y14, Y11
+	VADDPS       Y11, Y9, Y9
+	VPAND        lanes8x7fffffff<>+0(SB), Y14, Y14
+	VPMAXUD      Y14, Y2, Y2
+	VPACKSSDW    Y12, Y13, Y11
+	VPACKSSWB    Y11, Y10, Y10
+	VPERMQ       $0xd8, Y10, Y10
+	VMOVDQU      Y10, (CX)
+	ADDQ         $0x00000040, DX
+	ADDQ         $0x20, CX
+	SUBQ         $0x20, SI
+	JNZ          loop
+	VEXTRACTF128 $0x01, Y6, X10
+	VADDPS       X6, X10, X10
+	VEXTRACTF128 $0x01, Y8, X6
+	VADDPS       X8, X6, X6
+	VADDPS       X6, X10, X10
+	VPSHUFD      $0x4e, X10, X6
+	VADDPS       X6, X10, X10
+	VPSHUFD      $0xb1, X10, X6
+	VADDPS       X6, X10, X10
+	VCVTSS2SD    X10, X10, X10
+	VADDSD       (BX), X10, X10
+	VMOVSD       X10, (BX)
+	VEXTRACTF128 $0x01, Y7, X6
+	VADDPS       X7, X6, X6
+	VEXTRACTF128 $0x01, Y9, X7
+	VADDPS       X9, X7, X7
+	VADDPS       X7, X6, X6
+	VPSHUFD      $0x4e, X6, X7
+	VADDPS       X7, X6, X6
+	VPSHUFD      $0xb1, X6, X7
+	VADDPS       X7, X6, X6
+	VCVTSS2SD    X6, X6, X6
+	VADDSD       8(BX), X6, X6
+	VMOVSD       X6, 8(BX)
+	TESTQ        AX, AX
+	JNZ          chunk
+	VEXTRACTI128 $0x01, Y2, X0
+	VPMAXUD      X2, X0, X0
+	VPSHUFD      $0x4e, X0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        16(BX), X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        X0, 16(BX)
+	VZEROUPPER
+	RET
+
+// func encodeE4M3BF16AVX2(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+// Requires: AVX, AVX2, CMOV, FMA3
+TEXT ·encodeE4M3BF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ         dst+0(FP), CX
+	MOVQ         w+8(FP), DX
+	MOVQ         n+16(FP), AX
+	VBROADCASTSS factor+24(FP), Y0
+	VBROADCASTSS s+28(FP), Y1
+	VPXOR        Y3, Y3, Y3
+	MOVQ         out+40(FP), BX
+	VPXOR        Y2, Y2, Y2
+
+chunk:
+	MOVQ    $0x00000100, SI
+	CMPQ    AX, SI
+	CMOVQLT AX, SI
+	SUBQ    SI, AX
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+
+loop:
+	VMOVDQU      (DX), Y8
+	VPAND        lanes8x7fff7fff<>+0(SB), Y8, Y8
+	VPUNPCKLWD   Y8, Y3, Y9
+	VMULPS       Y0, Y9, Y10
+	VPMINUD      lanes8x43e00000<>+0(SB), Y10, Y10
+	VPAND        lanes8x7f800000<>+0(SB), Y10, Y11
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y11, Y11
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y11, Y10
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y10, Y11
+	VPSRLD       $0x14, Y10, Y12
+	VPADDD       Y10, Y12, Y12
+	VPAND        lanes8x000000ff<>+0(SB), Y12, Y12
+	VMULPS       Y1, Y11, Y11
+	VSUBPS       Y9, Y11, Y11
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y4, Y4
+	VMULPS       Y11, Y11, Y9
+	VADDPS       Y9, Y5, Y5
+	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
+	VPMAXUD      Y11, Y2, Y2
+	VPUNPCKHWD   Y8, Y3, Y8
+	VMULPS       Y0, Y8, Y9
+	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y9
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y10
+	VPSRLD       $0x14, Y9, Y11
+	VPADDD       Y9, Y11, Y11
+	VPAND        lanes8x000000ff<>+0(SB), Y11, Y11
+	VMULPS       Y1, Y10, Y10
+	VSUBPS       Y8, Y10, Y10
+	VMULPS       Y8, Y8, Y8
+	VADDPS       Y8, Y6, Y6
+	VMULPS       Y10, Y10, Y8
+	VADDPS       Y8, Y7, Y7
+	VPAND        lanes8x7fffffff<>+0(SB), Y10, Y10
+	VPMAXUD      Y10, Y2, Y2
+	VPACKUSDW    Y11, Y12, Y8
+	VMOVDQU      32(DX), Y9
+	VPAND        lanes8x7fff7fff<>+0(SB), Y9, Y9
+	VPUNPCKLWD   Y9, Y3, Y10
+	VMULPS       Y0, Y10, Y11
+	VPMINUD      lanes8x43e00000<>+0(SB), Y11, Y11
+	VPAND        lanes8x7f800000<>+0(SB), Y11, Y12
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y12, Y12
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y12, Y11
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y11, Y12
+	VPSRLD       $0x14, Y11, Y13
+	VPADDD       Y11, Y13, Y13
+	VPAND        lanes8x000000ff<>+0(SB), Y13, Y13
+	VMULPS       Y1, Y12, Y12
+	VSUBPS       Y10, Y12, Y12
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y4, Y4
+	VMULPS       Y12, Y12, Y10
+	VADDPS       Y10, Y5, Y5
+	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
+	VPMAXUD      Y12, Y2, Y2
+	VPUNPCKHWD   Y9, Y3, Y9
+	VMULPS       Y0, Y9, Y10
+	VPMINUD      lanes8x43e00000<>+0(SB), Y10, Y10
+	VPAND        lanes8x7f800000<>+0(SB), Y10, Y11
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y11, Y11
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y11, Y10
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y10, Y11
+	VPSRLD       $0x14, Y10, Y12
+	VPADDD       Y10, Y12, Y12
+	VPAND        lanes8x000000ff<>+0(SB), Y12, Y12
+	VMULPS       Y1, Y11, Y11
+	VSUBPS       Y9, Y11, Y11
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y6, Y6
+	VMULPS       Y11, Y11, Y9
+	VADDPS       Y9, Y7, Y7
+	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
+	VPMAXUD      Y11, Y2, Y2
+	VPACKUSDW    Y12, Y13, Y9
+	VPACKUSWB    Y9, Y8, Y8
+	VPSUBB       lanes8x68686868<>+0(SB), Y8, Y8
+	VMOVDQU      (DX), Y9
+	VPACKSSWB    32(DX), Y9, Y9
+	VPAND        lanes8x80808080<>+0(SB), Y9, Y9
+	VPOR         Y9, Y8, Y8
+	VPERMQ       $0xd8, Y8, Y8
+	VMOVDQU      Y8, (CX)
+	ADDQ         $0x00000040, DX
+	ADDQ         $0x20, CX
+	SUBQ         $0x20, SI
+	JNZ          loop
+	VEXTRACTF128 $0x01, Y4, X8
+	VADDPS       X4, X8, X8
+	VEXTRACTF128 $0x01, Y6, X4
+	VADDPS       X6, X4, X4
+	VADDPS       X4, X8, X8
+	VPSHUFD      $0x4e, X8, X4
+	VADDPS       X4, X8, X8
+	VPSHUFD      $0xb1, X8, X4
+	VADDPS       X4, X8, X8
+	VCVTSS2SD    X8, X8, X8
+	VADDSD       (BX), X8, X8
+	VMOVSD       X8, (BX)
+	VEXTRACTF128 $0x01, Y5, X4
+	VADDPS       X5, X4, X4
+	VEXTRACTF128 $0x01, Y7, X5
+	VADDPS       X7, X5, X5
+	VADDPS       X5, X4, X4
+	VPSHUFD      $0x4e, X4, X5
+	VADDPS       X5, X4, X4
+	VPSHUFD      $0xb1, X4, X5
+	VADDPS       X5, X4, X4
+	VCVTSS2SD    X4, X4, X4
+	VADDSD       8(BX), X4, X4
+	VMOVSD       X4, 8(BX)
+	TESTQ        AX, AX
+	JNZ          chunk
+	VEXTRACTI128 $0x01, Y2, X0
+	VPMAXUD      X2, X0, X0
+	VPSHUFD      $0x4e, X0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        16(BX), X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        X0, 16(BX)
+	VZEROUPPER
+	RET
+
+DATA lanes8x7fff7fff<>+0(SB)/4, $0x7fff7fff
+DATA lanes8x7fff7fff<>+4(SB)/4, $0x7fff7fff
+DATA lanes8x7fff7fff<>+8(SB)/4, $0x7fff7fff
+DATA lanes8x7fff7fff<>+12(SB)/4, $0x7fff7fff
+DATA lanes8x7fff7fff<>+16(SB)/4, $0x7fff7fff
+DATA lanes8x7fff7fff<>+20(SB)/4, $0x7fff7fff
+DATA lanes8x7fff7fff<>+24(SB)/4, $0x7fff7fff
+DATA lanes8x7fff7fff<>+28(SB)/4, $0x7fff7fff
+GLOBL lanes8x7fff7fff<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x49800000<>+0(SB)/4, $0x49800000
+DATA lanes8x49800000<>+4(SB)/4, $0x49800000
+DATA lanes8x49800000<>+8(SB)/4, $0x49800000
+DATA lanes8x49800000<>+12(SB)/4, $0x49800000
+DATA lanes8x49800000<>+16(SB)/4, $0x49800000
+DATA lanes8x49800000<>+20(SB)/4, $0x49800000
+DATA lanes8x49800000<>+24(SB)/4, $0x49800000
+DATA lanes8x49800000<>+28(SB)/4, $0x49800000
+GLOBL lanes8x49800000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x3c800000<>+0(SB)/4, $0x3c800000
+DATA lanes8x3c800000<>+4(SB)/4, $0x3c800000
+DATA lanes8x3c800000<>+8(SB)/4, $0x3c800000
+DATA lanes8x3c800000<>+12(SB)/4, $0x3c800000
+DATA lanes8x3c800000<>+16(SB)/4, $0x3c800000
+DATA lanes8x3c800000<>+20(SB)/4, $0x3c800000
+DATA lanes8x3c800000<>+24(SB)/4, $0x3c800000
+DATA lanes8x3c800000<>+28(SB)/4, $0x3c800000
+GLOBL lanes8x3c800000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x000000ff<>+0(SB)/4, $0x000000ff
+DATA lanes8x000000ff<>+4(SB)/4, $0x000000ff
+DATA lanes8x000000ff<>+8(SB)/4, $0x000000ff
+DATA lanes8x000000ff<>+12(SB)/4, $0x000000ff
+DATA lanes8x000000ff<>+16(SB)/4, $0x000000ff
+DATA lanes8x000000ff<>+20(SB)/4, $0x000000ff
+DATA lanes8x000000ff<>+24(SB)/4, $0x000000ff
+DATA lanes8x000000ff<>+28(SB)/4, $0x000000ff
+GLOBL lanes8x000000ff<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x68686868<>+0(SB)/4, $0x68686868
+DATA lanes8x68686868<>+4(SB)/4, $0x68686868
+DATA lanes8x68686868<>+8(SB)/4, $0x68686868
+DATA lanes8x68686868<>+12(SB)/4, $0x68686868
+DATA lanes8x68686868<>+16(SB)/4, $0x68686868
+DATA lanes8x68686868<>+20(SB)/4, $0x68686868
+DATA lanes8x68686868<>+24(SB)/4, $0x68686868
+DATA lanes8x68686868<>+28(SB)/4, $0x68686868
+GLOBL lanes8x68686868<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x80808080<>+0(SB)/4, $0x80808080
+DATA lanes8x80808080<>+4(SB)/4, $0x80808080
+DATA lanes8x80808080<>+8(SB)/4, $0x80808080
+DATA lanes8x80808080<>+12(SB)/4, $0x80808080
+DATA lanes8x80808080<>+16(SB)/4, $0x80808080
+DATA lanes8x80808080<>+20(SB)/4, $0x80808080
+DATA lanes8x80808080<>+24(SB)/4, $0x80808080
+DATA lanes8x80808080<>+28(SB)/4, $0x80808080
+GLOBL lanes8x80808080<>(SB), RODATA|NOPTR, $32
+
+// func encodeE4M3BF16BlockAVX2(dst *byte, w *byte, n int, cols int, factor float32, s float32, lo float32, hi float32, out *float64)
+// Requires: AVX, AVX2, CMOV, FMA3
+TEXT ·encodeE4M3BF16BlockAVX2(SB), NOSPLIT, $0-56
+	MOVQ         cols+24(FP), AX
+	SUBQ         $0x00000080, AX
+	MOVQ         AX, CX
+	SHLQ         $0x01, CX
+	MOVQ         dst+0(FP), BX
+	MOVQ         w+8(FP), SI
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS factor+32(FP), Y0
+	VBROADCASTSS s+36(FP), Y1
+	VPXOR        Y3, Y3, Y3
+	MOVQ         out+48(FP), DI
+	VPXOR        Y2, Y2, Y2
+
+chunk:
+	MOVQ    $0x00000100, R8
+	CMPQ    DX, R8
+	CMOVQLT DX, R8
+	SUBQ    R8, DX
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+
+loop:
+	VMOVDQU      (SI), Y8
+	VPAND        lanes8x7fff7fff<>+0(SB), Y8, Y8
+	VPUNPCKLWD   Y8, Y3, Y9
+	VMULPS       Y0, Y9, Y10
+	VPMINUD      lanes8x43e00000<>+0(SB), Y10, Y10
+	VPAND        lanes8x7f800000<>+0(SB), Y10, Y11
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y11, Y11
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y11, Y10
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y10, Y11
+	VPSRLD       $0x14, Y10, Y12
+	VPADDD       Y10, Y12, Y12
+	VPAND        lanes8x000000ff<>+0(SB), Y12, Y12
+	VMULPS       Y1, Y11, Y11
+	VSUBPS       Y9, Y11, Y11
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y4, Y4
+	VMULPS       Y11, Y11, Y9
+	VADDPS       Y9, Y5, Y5
+	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
+	VPMAXUD      Y11, Y2, Y2
+	VPUNPCKHWD   Y8, Y3, Y8
+	VMULPS       Y0, Y8, Y9
+	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y9
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y10
+	VPSRLD       $0x14, Y9, Y11
+	VPADDD       Y9, Y11, Y11
+	VPAND        lanes8x000000ff<>+0(SB), Y11, Y11
+	VMULPS       Y1, Y10, Y10
+	VSUBPS       Y8, Y10, Y10
+	VMULPS       Y8, Y8, Y8
+	VADDPS       Y8, Y6, Y6
+	VMULPS       Y10, Y10, Y8
+	VADDPS       Y8, Y7, Y7
+	VPAND        lanes8x7fffffff<>+0(SB), Y10, Y10
+	VPMAXUD      Y10, Y2, Y2
+	VPACKUSDW    Y11, Y12, Y8
+	VMOVDQU      32(SI), Y9
+	VPAND        lanes8x7fff7fff<>+0(SB), Y9, Y9
+	VPUNPCKLWD   Y9, Y3, Y10
+	VMULPS       Y0, Y10, Y11
+	VPMINUD      lanes8x43e00000<>+0(SB), Y11, Y11
+	VPAND        lanes8x7f800000<>+0(SB), Y11, Y12
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y12, Y12
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y12, Y11
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y11, Y12
+	VPSRLD       $0x14, Y11, Y13
+	VPADDD       Y11, Y13, Y13
+	VPAND        lanes8x000000ff<>+0(SB), Y13, Y13
+	VMULPS       Y1, Y12, Y12
+	VSUBPS       Y10, Y12, Y12
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y4, Y4
+	VMULPS       Y12, Y12, Y10
+	VADDPS       Y10, Y5, Y5
+	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
+	VPMAXUD      Y12, Y2, Y2
+	VPUNPCKHWD   Y9, Y3, Y9
+	VMULPS       Y0, Y9, Y10
+	VPMINUD      lanes8x43e00000<>+0(SB), Y10, Y10
+	VPAND        lanes8x7f800000<>+0(SB), Y10, Y11
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y11, Y11
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y11, Y10
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y10, Y11
+	VPSRLD       $0x14, Y10, Y12
+	VPADDD       Y10, Y12, Y12
+	VPAND        lanes8x000000ff<>+0(SB), Y12, Y12
+	VMULPS       Y1, Y11, Y11
+	VSUBPS       Y9, Y11, Y11
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y6, Y6
+	VMULPS       Y11, Y11, Y9
+	VADDPS       Y9, Y7, Y7
+	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
+	VPMAXUD      Y11, Y2, Y2
+	VPACKUSDW    Y12, Y13, Y9
+	VPACKUSWB    Y9, Y8, Y8
+	VPSUBB       lanes8x68686868<>+0(SB), Y8, Y8
+	VMOVDQU      (SI), Y9
+	VPACKSSWB    32(SI), Y9, Y9
+	VPAND        lanes8x80808080<>+0(SB), Y9, Y9
+	VPOR         Y9, Y8, Y8
+	VPERMQ       $0xd8, Y8, Y8
+	VMOVDQU      Y8, (BX)
+	ADDQ         $0x00000040, SI
+	ADDQ         $0x20, BX
+	SUBQ         $0x20, R8
+	TESTQ        $0x0000007f, R8
+	JNZ          loop
+	ADDQ         AX, BX
+	ADDQ         CX, SI
+	TESTQ        R8, R8
+	JNZ          loop
+	VEXTRACTF128 $0x01, Y4, X8
+	VADDPS       X4, X8, X8
+	VEXTRACTF128 $0x01, Y6, X4
+	VADDPS       X6, X4, X4
+	VADDPS       X4, X8, X8
+	VPSHUFD      $0x4e, X8, X4
+	VADDPS       X4, X8, X8
+	VPSHUFD      $0xb1, X8, X4
+	VADDPS       X4, X8, X8
+	VCVTSS2SD    X8, X8, X8
+	VADDSD       (DI), X8, X8
+	VMOVSD       X8, (DI)
+	VEXTRACTF128 $0x01, Y5, X4
+	VADDPS       X5, X4, X4
+	VEXTRACTF128 $0x01, Y7, X5
+	VADDPS       X7, X5, X5
+	VADDPS       X5, X4, X4
+	VPSHUFD      $0x4e, X4, X5
+	VADDPS       X5, X4, X4
+	VPSHUFD      $0xb1, X4, X5
+	VADDPS       X5, X4, X4
+	VCVTSS2SD    X4, X4, X4
+	VADDSD       8(DI), X4, X4
+	VMOVSD       X4, 8(DI)
+	TESTQ        DX, DX
+	JNZ          chunk
+	VEXTRACTI128 $0x01, Y2, X0
+	VPMAXUD      X2, X0, X0
+	VPSHUFD      $0x4e, X0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        16(DI), X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        X0, 16(DI)
+	VZEROUPPER
+	RET
+
+// func encodeIntF32AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+// Requires: AVX, AVX2, AVX512F, AVX512VL, CMOV
+TEXT ·encodeIntF32AVX512(SB), NOSPLIT, $0-48
+	MOVQ         dst+0(FP), CX
+	MOVQ         w+8(FP), DX
+	MOVQ         n+16(FP), AX
+	VBROADCASTSS factor+24(FP), Z0
+	VBROADCASTSS s+28(FP), Z1
+	VBROADCASTSS lo+32(FP), Z3
+	VBROADCASTSS hi+36(FP), Z4
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z5
+	MOVQ         out+40(FP), BX
+	VPXORD       Z2, Z2, Z2
+
+chunk:
+	MOVQ    $0x00000100, SI
+	CMPQ    AX, SI
+	CMOVQLT AX, SI
+	SUBQ    SI, AX
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+
+loop:
+	VMOVUPS       (DX), Z8
+	VMULPS        Z0, Z8, Z9
+	VMAXPS        Z3, Z9, Z9
+	VMINPS        Z4, Z9, Z9
+	VCVTPS2DQ     Z9, Z9
+	VCVTDQ2PS     Z9, Z10
+	VPMOVDB       Z9, (CX)
+	VMULPS        Z1, Z10, Z10
+	VSUBPS        Z8, Z10, Z10
+	VMULPS        Z8, Z8, Z8
+	VADDPS        Z8, Z6, Z6
+	VMULPS        Z10, Z10, Z8
+	VADDPS        Z8, Z7, Z7
+	VPANDD        Z5, Z10, Z10
+	VPMAXUD       Z10, Z2, Z2
+	ADDQ          $0x00000040, DX
+	ADDQ          $0x10, CX
 	SUBQ          $0x10, SI
 	JNZ           loop
-	VEXTRACTF64X4 $0x01, Z8, Y10
-	VADDPS        Y8, Y10, Y10
-	VEXTRACTF32X4 $0x01, Y10, X11
-	VADDPS        X11, X10, X10
-	VPSHUFD       $0x4e, X10, X11
-	VADDPS        X11, X10, X10
-	VPSHUFD       $0xb1, X10, X11
-	VADDPS        X11, X10, X10
-	VCVTSS2SD     X10, X10, X10
-	VADDSD        X10, X5, X5
-	VEXTRACTF64X4 $0x01, Z9, Y10
-	VADDPS        Y9, Y10, Y10
-	VEXTRACTF32X4 $0x01, Y10, X11
-	VADDPS        X11, X10, X10
-	VPSHUFD       $0x4e, X10, X11
-	VADDPS        X11, X10, X10
-	VPSHUFD       $0xb1, X10, X11
-	VADDPS        X11, X10, X10
-	VCVTSS2SD     X10, X10, X10
-	VADDSD        X10, X6, X6
-	TESTQ         DX, DX
+	VEXTRACTF64X4 $0x01, Z6, Y8
+	VADDPS        Y6, Y8, Y8
+	VEXTRACTF32X4 $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VPSHUFD       $0x4e, X8, X9
+	VADDPS        X9, X8, X8
+	VPSHUFD       $0xb1, X8, X9
+	VADDPS        X9, X8, X8
+	VCVTSS2SD     X8, X8, X8
+	VADDSD        (BX), X8, X8
+	VMOVSD        X8, (BX)
+	VEXTRACTF64X4 $0x01, Z7, Y8
+	VADDPS        Y7, Y8, Y8
+	VEXTRACTF32X4 $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VPSHUFD       $0x4e, X8, X9
+	VADDPS        X9, X8, X8
+	VPSHUFD       $0xb1, X8, X9
+	VADDPS        X9, X8, X8
+	VCVTSS2SD     X8, X8, X8
+	VADDSD        8(BX), X8, X8
+	VMOVSD        X8, 8(BX)
+	TESTQ         AX, AX
 	JNZ           chunk
-	VMOVSD        X5, (BX)
-	VMOVSD        X6, 8(BX)
-	VEXTRACTI64X4 $0x01, Z7, Y0
-	VPMAXUD       Y0, Y7, Y0
+	VEXTRACTI64X4 $0x01, Z2, Y0
+	VPMAXUD       Y0, Y2, Y0
 	VEXTRACTI32X4 $0x01, Y0, X1
 	VPMAXUD       X0, X1, X0
 	VPSHUFD       $0x4e, X0, X1
@@ -755,89 +1254,87 @@ GLOBL lanes16x7fffffff<>(SB), RODATA|NOPTR, $64
 // func encodeE4M3F32AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
 // Requires: AVX, AVX2, AVX512F, AVX512VL, CMOV
 TEXT ·encodeE4M3F32AVX512(SB), NOSPLIT, $0-48
-	MOVQ         dst+0(FP), AX
-	MOVQ         w+8(FP), CX
-	MOVQ         n+16(FP), DX
+	MOVQ         dst+0(FP), CX
+	MOVQ         w+8(FP), DX
+	MOVQ         n+16(FP), AX
 	VBROADCASTSS factor+24(FP), Z0
 	VBROADCASTSS s+28(FP), Z1
-	VMOVUPS      lanes16x80000000<>+0(SB), Z2
-	VMOVUPS      lanes16x7fffffff<>+0(SB), Z3
-	VMOVUPS      lanes16x43e00000<>+0(SB), Z4
-	VMOVUPS      lanes16x7f800000<>+0(SB), Z5
-	VMOVUPS      lanes16x0a000000<>+0(SB), Z6
-	VMOVUPS      lanes16x46800000<>+0(SB), Z7
-	VMOVUPS      lanes16x00000468<>+0(SB), Z8
-	VMOVUPS      lanes16x00000080<>+0(SB), Z9
-	VMOVUPS      lanes16x7fffffff<>+0(SB), Z10
+	VMOVUPS      lanes16x80000000<>+0(SB), Z3
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z4
+	VMOVUPS      lanes16x43e00000<>+0(SB), Z5
+	VMOVUPS      lanes16x7f800000<>+0(SB), Z6
+	VMOVUPS      lanes16x0a000000<>+0(SB), Z7
+	VMOVUPS      lanes16x46800000<>+0(SB), Z8
+	VMOVUPS      lanes16x00000468<>+0(SB), Z9
+	VMOVUPS      lanes16x00000080<>+0(SB), Z10
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z11
 	MOVQ         out+40(FP), BX
-	VMOVSD       (BX), X11
-	VMOVSD       8(BX), X12
-	VPXORD       Z13, Z13, Z13
+	VPXORD       Z2, Z2, Z2
 
 chunk:
 	MOVQ    $0x00000100, SI
-	CMPQ    DX, SI
-	CMOVQLT DX, SI
-	SUBQ    SI, DX
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
+	CMPQ    AX, SI
+	CMOVQLT AX, SI
+	SUBQ    SI, AX
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
 
 loop:
-	VMOVUPS       (CX), Z16
-	VMULPS        Z0, Z16, Z17
-	VPANDD        Z3, Z17, Z18
-	VPMINUD       Z4, Z18, Z18
-	VPANDD        Z5, Z18, Z19
-	VPADDD        Z6, Z19, Z19
-	VPMAXUD       Z7, Z19, Z19
-	VADDPS        Z19, Z18, Z18
-	VSUBPS        Z19, Z18, Z20
-	VPSUBD        Z19, Z18, Z18
-	VPSRLD        $0x14, Z19, Z19
-	VPADDD        Z19, Z18, Z18
-	VPSUBD        Z8, Z18, Z18
-	VPSRLD        $0x18, Z17, Z19
-	VPTERNLOGD    $0xf8, Z9, Z19, Z18
-	VPTERNLOGD    $0xf8, Z2, Z17, Z20
-	VPMOVDB       Z18, (AX)
-	VMULPS        Z1, Z20, Z20
-	VSUBPS        Z16, Z20, Z20
-	VMULPS        Z16, Z16, Z16
-	VADDPS        Z16, Z14, Z14
-	VMULPS        Z20, Z20, Z16
-	VADDPS        Z16, Z15, Z15
-	VPANDD        Z10, Z20, Z20
-	VPMAXUD       Z20, Z13, Z13
-	ADDQ          $0x00000040, CX
-	ADDQ          $0x10, AX
+	VMOVUPS       (DX), Z14
+	VMULPS        Z0, Z14, Z15
+	VPANDD        Z4, Z15, Z16
+	VPMINUD       Z5, Z16, Z16
+	VPANDD        Z6, Z16, Z17
+	VPADDD        Z7, Z17, Z17
+	VPMAXUD       Z8, Z17, Z17
+	VADDPS        Z17, Z16, Z16
+	VSUBPS        Z17, Z16, Z18
+	VPSUBD        Z17, Z16, Z16
+	VPSRLD        $0x14, Z17, Z17
+	VPADDD        Z17, Z16, Z16
+	VPSUBD        Z9, Z16, Z16
+	VPSRLD        $0x18, Z15, Z17
+	VPTERNLOGD    $0xf8, Z10, Z17, Z16
+	VPTERNLOGD    $0xf8, Z3, Z15, Z18
+	VPMOVDB       Z16, (CX)
+	VMULPS        Z1, Z18, Z18
+	VSUBPS        Z14, Z18, Z18
+	VMULPS        Z14, Z14, Z14
+	VADDPS        Z14, Z12, Z12
+	VMULPS        Z18, Z18, Z14
+	VADDPS        Z14, Z13, Z13
+	VPANDD        Z11, Z18, Z18
+	VPMAXUD       Z18, Z2, Z2
+	ADDQ          $0x00000040, DX
+	ADDQ          $0x10, CX
 	SUBQ          $0x10, SI
 	JNZ           loop
-	VEXTRACTF64X4 $0x01, Z14, Y16
-	VADDPS        Y14, Y16, Y16
-	VEXTRACTF32X4 $0x01, Y16, X17
-	VADDPS        X17, X16, X16
-	VPSHUFD       $0x4e, X16, X17
-	VADDPS        X17, X16, X16
-	VPSHUFD       $0xb1, X16, X17
-	VADDPS        X17, X16, X16
-	VCVTSS2SD     X16, X16, X16
-	VADDSD        X16, X11, X11
-	VEXTRACTF64X4 $0x01, Z15, Y16
-	VADDPS        Y15, Y16, Y16
-	VEXTRACTF32X4 $0x01, Y16, X17
-	VADDPS        X17, X16, X16
-	VPSHUFD       $0x4e, X16, X17
-	VADDPS        X17, X16, X16
-	VPSHUFD       $0xb1, X16, X17
-	VADDPS        X17, X16, X16
-	VCVTSS2SD     X16, X16, X16
-	VADDSD        X16, X12, X12
-	TESTQ         DX, DX
+	VEXTRACTF64X4 $0x01, Z12, Y14
+	VADDPS        Y12, Y14, Y14
+	VEXTRACTF32X4 $0x01, Y14, X15
+	VADDPS        X15, X14, X14
+	VPSHUFD       $0x4e, X14, X15
+	VADDPS        X15, X14, X14
+	VPSHUFD       $0xb1, X14, X15
+	VADDPS        X15, X14, X14
+	VCVTSS2SD     X14, X14, X14
+	VADDSD        (BX), X14, X14
+	VMOVSD        X14, (BX)
+	VEXTRACTF64X4 $0x01, Z13, Y14
+	VADDPS        Y13, Y14, Y14
+	VEXTRACTF32X4 $0x01, Y14, X15
+	VADDPS        X15, X14, X14
+	VPSHUFD       $0x4e, X14, X15
+	VADDPS        X15, X14, X14
+	VPSHUFD       $0xb1, X14, X15
+	VADDPS        X15, X14, X14
+	VCVTSS2SD     X14, X14, X14
+	VADDSD        8(BX), X14, X14
+	VMOVSD        X14, 8(BX)
+	TESTQ         AX, AX
 	JNZ           chunk
-	VMOVSD        X11, (BX)
-	VMOVSD        X12, 8(BX)
-	VEXTRACTI64X4 $0x01, Z13, Y0
-	VPMAXUD       Y0, Y13, Y0
+	VEXTRACTI64X4 $0x01, Z2, Y0
+	VPMAXUD       Y0, Y2, Y0
 	VEXTRACTI32X4 $0x01, Y0, X1
 	VPMAXUD       X0, X1, X0
 	VPSHUFD       $0x4e, X0, X1
@@ -979,74 +1476,72 @@ GLOBL lanes16x00000080<>(SB), RODATA|NOPTR, $64
 // func encodeIntBF16AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
 // Requires: AVX, AVX2, AVX512F, AVX512VL, CMOV
 TEXT ·encodeIntBF16AVX512(SB), NOSPLIT, $0-48
-	MOVQ         dst+0(FP), AX
-	MOVQ         w+8(FP), CX
-	MOVQ         n+16(FP), DX
+	MOVQ         dst+0(FP), CX
+	MOVQ         w+8(FP), DX
+	MOVQ         n+16(FP), AX
 	VBROADCASTSS factor+24(FP), Z0
 	VBROADCASTSS s+28(FP), Z1
-	VBROADCASTSS lo+32(FP), Z2
-	VBROADCASTSS hi+36(FP), Z3
-	VMOVUPS      lanes16x7fffffff<>+0(SB), Z4
+	VBROADCASTSS lo+32(FP), Z3
+	VBROADCASTSS hi+36(FP), Z4
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z5
 	MOVQ         out+40(FP), BX
-	VMOVSD       (BX), X5
-	VMOVSD       8(BX), X6
-	VPXORD       Z7, Z7, Z7
+	VPXORD       Z2, Z2, Z2
 
 chunk:
 	MOVQ    $0x00000100, SI
-	CMPQ    DX, SI
-	CMOVQLT DX, SI
-	SUBQ    SI, DX
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
+	CMPQ    AX, SI
+	CMOVQLT AX, SI
+	SUBQ    SI, AX
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
 
 loop:
-	VPMOVZXWD     (CX), Z10
-	VPSLLD        $0x10, Z10, Z10
-	VMULPS        Z0, Z10, Z11
-	VMAXPS        Z2, Z11, Z11
-	VMINPS        Z3, Z11, Z11
-	VCVTPS2DQ     Z11, Z11
-	VCVTDQ2PS     Z11, Z12
-	VPMOVDB       Z11, (AX)
-	VMULPS        Z1, Z12, Z12
-	VSUBPS        Z10, Z12, Z12
-	VMULPS        Z10, Z10, Z10
-	VADDPS        Z10, Z8, Z8
-	VMULPS        Z12, Z12, Z10
-	VADDPS        Z10, Z9, Z9
-	VPANDD        Z4, Z12, Z12
-	VPMAXUD       Z12, Z7, Z7
-	ADDQ          $0x00000020, CX
-	ADDQ          $0x10, AX
+	VPMOVZXWD     (DX), Z8
+	VPSLLD        $0x10, Z8, Z8
+	VMULPS        Z0, Z8, Z9
+	VMAXPS        Z3, Z9, Z9
+	VMINPS        Z4, Z9, Z9
+	VCVTPS2DQ     Z9, Z9
+	VCVTDQ2PS     Z9, Z10
+	VPMOVDB       Z9, (CX)
+	VMULPS        Z1, Z10, Z10
+	VSUBPS        Z8, Z10, Z10
+	VMULPS        Z8, Z8, Z8
+	VADDPS        Z8, Z6, Z6
+	VMULPS        Z10, Z10, Z8
+	VADDPS        Z8, Z7, Z7
+	VPANDD        Z5, Z10, Z10
+	VPMAXUD       Z10, Z2, Z2
+	ADDQ          $0x00000020, DX
+	ADDQ          $0x10, CX
 	SUBQ          $0x10, SI
 	JNZ           loop
-	VEXTRACTF64X4 $0x01, Z8, Y10
-	VADDPS        Y8, Y10, Y10
-	VEXTRACTF32X4 $0x01, Y10, X11
-	VADDPS        X11, X10, X10
-	VPSHUFD       $0x4e, X10, X11
-	VADDPS        X11, X10, X10
-	VPSHUFD       $0xb1, X10, X11
-	VADDPS        X11, X10, X10
-	VCVTSS2SD     X10, X10, X10
-	VADDSD        X10, X5, X5
-	VEXTRACTF64X4 $0x01, Z9, Y10
-	VADDPS        Y9, Y10, Y10
-	VEXTRACTF32X4 $0x01, Y10, X11
-	VADDPS        X11, X10, X10
-	VPSHUFD       $0x4e, X10, X11
-	VADDPS        X11, X10, X10
-	VPSHUFD       $0xb1, X10, X11
-	VADDPS        X11, X10, X10
-	VCVTSS2SD     X10, X10, X10
-	VADDSD        X10, X6, X6
-	TESTQ         DX, DX
+	VEXTRACTF64X4 $0x01, Z6, Y8
+	VADDPS        Y6, Y8, Y8
+	VEXTRACTF32X4 $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VPSHUFD       $0x4e, X8, X9
+	VADDPS        X9, X8, X8
+	VPSHUFD       $0xb1, X8, X9
+	VADDPS        X9, X8, X8
+	VCVTSS2SD     X8, X8, X8
+	VADDSD        (BX), X8, X8
+	VMOVSD        X8, (BX)
+	VEXTRACTF64X4 $0x01, Z7, Y8
+	VADDPS        Y7, Y8, Y8
+	VEXTRACTF32X4 $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VPSHUFD       $0x4e, X8, X9
+	VADDPS        X9, X8, X8
+	VPSHUFD       $0xb1, X8, X9
+	VADDPS        X9, X8, X8
+	VCVTSS2SD     X8, X8, X8
+	VADDSD        8(BX), X8, X8
+	VMOVSD        X8, 8(BX)
+	TESTQ         AX, AX
 	JNZ           chunk
-	VMOVSD        X5, (BX)
-	VMOVSD        X6, 8(BX)
-	VEXTRACTI64X4 $0x01, Z7, Y0
-	VPMAXUD       Y0, Y7, Y0
+	VEXTRACTI64X4 $0x01, Z2, Y0
+	VPMAXUD       Y0, Y2, Y0
 	VEXTRACTI32X4 $0x01, Y0, X1
 	VPMAXUD       X0, X1, X0
 	VPSHUFD       $0x4e, X0, X1
@@ -1062,90 +1557,88 @@ loop:
 // func encodeE4M3BF16AVX512(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
 // Requires: AVX, AVX2, AVX512F, AVX512VL, CMOV
 TEXT ·encodeE4M3BF16AVX512(SB), NOSPLIT, $0-48
-	MOVQ         dst+0(FP), AX
-	MOVQ         w+8(FP), CX
-	MOVQ         n+16(FP), DX
+	MOVQ         dst+0(FP), CX
+	MOVQ         w+8(FP), DX
+	MOVQ         n+16(FP), AX
 	VBROADCASTSS factor+24(FP), Z0
 	VBROADCASTSS s+28(FP), Z1
-	VMOVUPS      lanes16x80000000<>+0(SB), Z2
-	VMOVUPS      lanes16x7fffffff<>+0(SB), Z3
-	VMOVUPS      lanes16x43e00000<>+0(SB), Z4
-	VMOVUPS      lanes16x7f800000<>+0(SB), Z5
-	VMOVUPS      lanes16x0a000000<>+0(SB), Z6
-	VMOVUPS      lanes16x46800000<>+0(SB), Z7
-	VMOVUPS      lanes16x00000468<>+0(SB), Z8
-	VMOVUPS      lanes16x00000080<>+0(SB), Z9
-	VMOVUPS      lanes16x7fffffff<>+0(SB), Z10
+	VMOVUPS      lanes16x80000000<>+0(SB), Z3
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z4
+	VMOVUPS      lanes16x43e00000<>+0(SB), Z5
+	VMOVUPS      lanes16x7f800000<>+0(SB), Z6
+	VMOVUPS      lanes16x0a000000<>+0(SB), Z7
+	VMOVUPS      lanes16x46800000<>+0(SB), Z8
+	VMOVUPS      lanes16x00000468<>+0(SB), Z9
+	VMOVUPS      lanes16x00000080<>+0(SB), Z10
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z11
 	MOVQ         out+40(FP), BX
-	VMOVSD       (BX), X11
-	VMOVSD       8(BX), X12
-	VPXORD       Z13, Z13, Z13
+	VPXORD       Z2, Z2, Z2
 
 chunk:
 	MOVQ    $0x00000100, SI
-	CMPQ    DX, SI
-	CMOVQLT DX, SI
-	SUBQ    SI, DX
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
+	CMPQ    AX, SI
+	CMOVQLT AX, SI
+	SUBQ    SI, AX
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
 
 loop:
-	VPMOVZXWD     (CX), Z16
-	VPSLLD        $0x10, Z16, Z16
-	VMULPS        Z0, Z16, Z17
-	VPANDD        Z3, Z17, Z18
-	VPMINUD       Z4, Z18, Z18
-	VPANDD        Z5, Z18, Z19
-	VPADDD        Z6, Z19, Z19
-	VPMAXUD       Z7, Z19, Z19
-	VADDPS        Z19, Z18, Z18
-	VSUBPS        Z19, Z18, Z20
-	VPSUBD        Z19, Z18, Z18
-	VPSRLD        $0x14, Z19, Z19
-	VPADDD        Z19, Z18, Z18
-	VPSUBD        Z8, Z18, Z18
-	VPSRLD        $0x18, Z17, Z19
-	VPTERNLOGD    $0xf8, Z9, Z19, Z18
-	VPTERNLOGD    $0xf8, Z2, Z17, Z20
-	VPMOVDB       Z18, (AX)
-	VMULPS        Z1, Z20, Z20
-	VSUBPS        Z16, Z20, Z20
-	VMULPS        Z16, Z16, Z16
-	VADDPS        Z16, Z14, Z14
-	VMULPS        Z20, Z20, Z16
-	VADDPS        Z16, Z15, Z15
-	VPANDD        Z10, Z20, Z20
-	VPMAXUD       Z20, Z13, Z13
-	ADDQ          $0x00000020, CX
-	ADDQ          $0x10, AX
+	VPMOVZXWD     (DX), Z14
+	VPSLLD        $0x10, Z14, Z14
+	VMULPS        Z0, Z14, Z15
+	VPANDD        Z4, Z15, Z16
+	VPMINUD       Z5, Z16, Z16
+	VPANDD        Z6, Z16, Z17
+	VPADDD        Z7, Z17, Z17
+	VPMAXUD       Z8, Z17, Z17
+	VADDPS        Z17, Z16, Z16
+	VSUBPS        Z17, Z16, Z18
+	VPSUBD        Z17, Z16, Z16
+	VPSRLD        $0x14, Z17, Z17
+	VPADDD        Z17, Z16, Z16
+	VPSUBD        Z9, Z16, Z16
+	VPSRLD        $0x18, Z15, Z17
+	VPTERNLOGD    $0xf8, Z10, Z17, Z16
+	VPTERNLOGD    $0xf8, Z3, Z15, Z18
+	VPMOVDB       Z16, (CX)
+	VMULPS        Z1, Z18, Z18
+	VSUBPS        Z14, Z18, Z18
+	VMULPS        Z14, Z14, Z14
+	VADDPS        Z14, Z12, Z12
+	VMULPS        Z18, Z18, Z14
+	VADDPS        Z14, Z13, Z13
+	VPANDD        Z11, Z18, Z18
+	VPMAXUD       Z18, Z2, Z2
+	ADDQ          $0x00000020, DX
+	ADDQ          $0x10, CX
 	SUBQ          $0x10, SI
 	JNZ           loop
-	VEXTRACTF64X4 $0x01, Z14, Y16
-	VADDPS        Y14, Y16, Y16
-	VEXTRACTF32X4 $0x01, Y16, X17
-	VADDPS        X17, X16, X16
-	VPSHUFD       $0x4e, X16, X17
-	VADDPS        X17, X16, X16
-	VPSHUFD       $0xb1, X16, X17
-	VADDPS        X17, X16, X16
-	VCVTSS2SD     X16, X16, X16
-	VADDSD        X16, X11, X11
-	VEXTRACTF64X4 $0x01, Z15, Y16
-	VADDPS        Y15, Y16, Y16
-	VEXTRACTF32X4 $0x01, Y16, X17
-	VADDPS        X17, X16, X16
-	VPSHUFD       $0x4e, X16, X17
-	VADDPS        X17, X16, X16
-	VPSHUFD       $0xb1, X16, X17
-	VADDPS        X17, X16, X16
-	VCVTSS2SD     X16, X16, X16
-	VADDSD        X16, X12, X12
-	TESTQ         DX, DX
+	VEXTRACTF64X4 $0x01, Z12, Y14
+	VADDPS        Y12, Y14, Y14
+	VEXTRACTF32X4 $0x01, Y14, X15
+	VADDPS        X15, X14, X14
+	VPSHUFD       $0x4e, X14, X15
+	VADDPS        X15, X14, X14
+	VPSHUFD       $0xb1, X14, X15
+	VADDPS        X15, X14, X14
+	VCVTSS2SD     X14, X14, X14
+	VADDSD        (BX), X14, X14
+	VMOVSD        X14, (BX)
+	VEXTRACTF64X4 $0x01, Z13, Y14
+	VADDPS        Y13, Y14, Y14
+	VEXTRACTF32X4 $0x01, Y14, X15
+	VADDPS        X15, X14, X14
+	VPSHUFD       $0x4e, X14, X15
+	VADDPS        X15, X14, X14
+	VPSHUFD       $0xb1, X14, X15
+	VADDPS        X15, X14, X14
+	VCVTSS2SD     X14, X14, X14
+	VADDSD        8(BX), X14, X14
+	VMOVSD        X14, 8(BX)
+	TESTQ         AX, AX
 	JNZ           chunk
-	VMOVSD        X11, (BX)
-	VMOVSD        X12, 8(BX)
-	VEXTRACTI64X4 $0x01, Z13, Y0
-	VPMAXUD       Y0, Y13, Y0
+	VEXTRACTI64X4 $0x01, Z2, Y0
+	VPMAXUD       Y0, Y2, Y0
 	VEXTRACTI32X4 $0x01, Y0, X1
 	VPMAXUD       X0, X1, X0
 	VPSHUFD       $0x4e, X0, X1
@@ -1165,95 +1658,93 @@ TEXT ·encodeE4M3BF16BlockAVX512(SB), NOSPLIT, $0-56
 	SUBQ         $0x00000080, AX
 	MOVQ         AX, CX
 	SHLQ         $0x01, CX
-	MOVQ         dst+0(FP), DX
-	MOVQ         w+8(FP), BX
-	MOVQ         n+16(FP), SI
+	MOVQ         dst+0(FP), BX
+	MOVQ         w+8(FP), SI
+	MOVQ         n+16(FP), DX
 	VBROADCASTSS factor+32(FP), Z0
 	VBROADCASTSS s+36(FP), Z1
-	VMOVUPS      lanes16x80000000<>+0(SB), Z2
-	VMOVUPS      lanes16x7fffffff<>+0(SB), Z3
-	VMOVUPS      lanes16x43e00000<>+0(SB), Z4
-	VMOVUPS      lanes16x7f800000<>+0(SB), Z5
-	VMOVUPS      lanes16x0a000000<>+0(SB), Z6
-	VMOVUPS      lanes16x46800000<>+0(SB), Z7
-	VMOVUPS      lanes16x00000468<>+0(SB), Z8
-	VMOVUPS      lanes16x00000080<>+0(SB), Z9
-	VMOVUPS      lanes16x7fffffff<>+0(SB), Z10
+	VMOVUPS      lanes16x80000000<>+0(SB), Z3
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z4
+	VMOVUPS      lanes16x43e00000<>+0(SB), Z5
+	VMOVUPS      lanes16x7f800000<>+0(SB), Z6
+	VMOVUPS      lanes16x0a000000<>+0(SB), Z7
+	VMOVUPS      lanes16x46800000<>+0(SB), Z8
+	VMOVUPS      lanes16x00000468<>+0(SB), Z9
+	VMOVUPS      lanes16x00000080<>+0(SB), Z10
+	VMOVUPS      lanes16x7fffffff<>+0(SB), Z11
 	MOVQ         out+48(FP), DI
-	VMOVSD       (DI), X11
-	VMOVSD       8(DI), X12
-	VPXORD       Z13, Z13, Z13
+	VPXORD       Z2, Z2, Z2
 
 chunk:
 	MOVQ    $0x00000100, R8
-	CMPQ    SI, R8
-	CMOVQLT SI, R8
-	SUBQ    R8, SI
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
+	CMPQ    DX, R8
+	CMOVQLT DX, R8
+	SUBQ    R8, DX
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
 
 loop:
-	VPMOVZXWD     (BX), Z16
-	VPSLLD        $0x10, Z16, Z16
-	VMULPS        Z0, Z16, Z17
-	VPANDD        Z3, Z17, Z18
-	VPMINUD       Z4, Z18, Z18
-	VPANDD        Z5, Z18, Z19
-	VPADDD        Z6, Z19, Z19
-	VPMAXUD       Z7, Z19, Z19
-	VADDPS        Z19, Z18, Z18
-	VSUBPS        Z19, Z18, Z20
-	VPSUBD        Z19, Z18, Z18
-	VPSRLD        $0x14, Z19, Z19
-	VPADDD        Z19, Z18, Z18
-	VPSUBD        Z8, Z18, Z18
-	VPSRLD        $0x18, Z17, Z19
-	VPTERNLOGD    $0xf8, Z9, Z19, Z18
-	VPTERNLOGD    $0xf8, Z2, Z17, Z20
-	VPMOVDB       Z18, (DX)
-	VMULPS        Z1, Z20, Z20
-	VSUBPS        Z16, Z20, Z20
-	VMULPS        Z16, Z16, Z16
-	VADDPS        Z16, Z14, Z14
-	VMULPS        Z20, Z20, Z16
-	VADDPS        Z16, Z15, Z15
-	VPANDD        Z10, Z20, Z20
-	VPMAXUD       Z20, Z13, Z13
-	ADDQ          $0x00000020, BX
-	ADDQ          $0x10, DX
+	VPMOVZXWD     (SI), Z14
+	VPSLLD        $0x10, Z14, Z14
+	VMULPS        Z0, Z14, Z15
+	VPANDD        Z4, Z15, Z16
+	VPMINUD       Z5, Z16, Z16
+	VPANDD        Z6, Z16, Z17
+	VPADDD        Z7, Z17, Z17
+	VPMAXUD       Z8, Z17, Z17
+	VADDPS        Z17, Z16, Z16
+	VSUBPS        Z17, Z16, Z18
+	VPSUBD        Z17, Z16, Z16
+	VPSRLD        $0x14, Z17, Z17
+	VPADDD        Z17, Z16, Z16
+	VPSUBD        Z9, Z16, Z16
+	VPSRLD        $0x18, Z15, Z17
+	VPTERNLOGD    $0xf8, Z10, Z17, Z16
+	VPTERNLOGD    $0xf8, Z3, Z15, Z18
+	VPMOVDB       Z16, (BX)
+	VMULPS        Z1, Z18, Z18
+	VSUBPS        Z14, Z18, Z18
+	VMULPS        Z14, Z14, Z14
+	VADDPS        Z14, Z12, Z12
+	VMULPS        Z18, Z18, Z14
+	VADDPS        Z14, Z13, Z13
+	VPANDD        Z11, Z18, Z18
+	VPMAXUD       Z18, Z2, Z2
+	ADDQ          $0x00000020, SI
+	ADDQ          $0x10, BX
 	SUBQ          $0x10, R8
 	TESTQ         $0x0000007f, R8
 	JNZ           loop
-	ADDQ          AX, DX
-	ADDQ          CX, BX
+	ADDQ          AX, BX
+	ADDQ          CX, SI
 	TESTQ         R8, R8
 	JNZ           loop
-	VEXTRACTF64X4 $0x01, Z14, Y16
-	VADDPS        Y14, Y16, Y16
-	VEXTRACTF32X4 $0x01, Y16, X17
-	VADDPS        X17, X16, X16
-	VPSHUFD       $0x4e, X16, X17
-	VADDPS        X17, X16, X16
-	VPSHUFD       $0xb1, X16, X17
-	VADDPS        X17, X16, X16
-	VCVTSS2SD     X16, X16, X16
-	VADDSD        X16, X11, X11
-	VEXTRACTF64X4 $0x01, Z15, Y16
-	VADDPS        Y15, Y16, Y16
-	VEXTRACTF32X4 $0x01, Y16, X17
-	VADDPS        X17, X16, X16
-	VPSHUFD       $0x4e, X16, X17
-	VADDPS        X17, X16, X16
-	VPSHUFD       $0xb1, X16, X17
-	VADDPS        X17, X16, X16
-	VCVTSS2SD     X16, X16, X16
-	VADDSD        X16, X12, X12
-	TESTQ         SI, SI
+	VEXTRACTF64X4 $0x01, Z12, Y14
+	VADDPS        Y12, Y14, Y14
+	VEXTRACTF32X4 $0x01, Y14, X15
+	VADDPS        X15, X14, X14
+	VPSHUFD       $0x4e, X14, X15
+	VADDPS        X15, X14, X14
+	VPSHUFD       $0xb1, X14, X15
+	VADDPS        X15, X14, X14
+	VCVTSS2SD     X14, X14, X14
+	VADDSD        (DI), X14, X14
+	VMOVSD        X14, (DI)
+	VEXTRACTF64X4 $0x01, Z13, Y14
+	VADDPS        Y13, Y14, Y14
+	VEXTRACTF32X4 $0x01, Y14, X15
+	VADDPS        X15, X14, X14
+	VPSHUFD       $0x4e, X14, X15
+	VADDPS        X15, X14, X14
+	VPSHUFD       $0xb1, X14, X15
+	VADDPS        X15, X14, X14
+	VCVTSS2SD     X14, X14, X14
+	VADDSD        8(DI), X14, X14
+	VMOVSD        X14, 8(DI)
+	TESTQ         DX, DX
 	JNZ           chunk
-	VMOVSD        X11, (DI)
-	VMOVSD        X12, 8(DI)
-	VEXTRACTI64X4 $0x01, Z13, Y0
-	VPMAXUD       Y0, Y13, Y0
+	VEXTRACTI64X4 $0x01, Z2, Y0
+	VPMAXUD       Y0, Y2, Y0
 	VEXTRACTI32X4 $0x01, Y0, X1
 	VPMAXUD       X0, X1, X0
 	VPSHUFD       $0x4e, X0, X1
@@ -1264,6 +1755,38 @@ loop:
 	VPMAXUD       X1, X0, X0
 	VMOVD         X0, 16(DI)
 	VZEROUPPER
+	RET
+
+// func absMaxBF16AVX2(w *byte, n int) uint32
+// Requires: AVX, AVX2
+TEXT ·absMaxBF16AVX2(SB), NOSPLIT, $0-20
+	MOVQ    w+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VMOVDQU lanes8x7fff7fff<>+0(SB), Y2
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+
+loop:
+	VPAND        (AX), Y2, Y3
+	VPMAXUW      Y3, Y0, Y0
+	VPAND        32(AX), Y2, Y3
+	VPMAXUW      Y3, Y1, Y1
+	ADDQ         $0x40, AX
+	SUBQ         $0x20, CX
+	JNZ          loop
+	VPMAXUW      Y1, Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPMAXUW      X0, X1, X1
+	VPSRLD       $0x10, X1, X0
+	VPMAXUW      X0, X1, X1
+	VPSLLD       $0x10, X1, X1
+	VPSHUFD      $0x4e, X1, X0
+	VPMAXUD      X0, X1, X1
+	VPSHUFD      $0xb1, X1, X0
+	VPMAXUD      X0, X1, X1
+	VMOVD        X1, AX
+	VZEROUPPER
+	MOVL         AX, ret+16(FP)
 	RET
 
 // func absMaxBF16AVX512(w *byte, n int) uint32

@@ -49,6 +49,21 @@ func encodeIntBF16QuotientAVX2(dst *byte, w *float32, n int, factor float32, s f
 //go:noescape
 func encodeE4M3BF16QuotientAVX2(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
 
+// encodeIntBF16AVX2 rounds n weights, a multiple of thirty-two, to codes and adds what that costs to the runError at out.
+//
+//go:noescape
+func encodeIntBF16AVX2(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+
+// encodeE4M3BF16AVX2 rounds n weights, a multiple of thirty-two, to codes and adds what that costs to the runError at out.
+//
+//go:noescape
+func encodeE4M3BF16AVX2(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+
+// encodeE4M3BF16BlockAVX2 rounds the n weights of a block, 128 columns of n/128 rows of cols, and adds what that costs to the runError at out.
+//
+//go:noescape
+func encodeE4M3BF16BlockAVX2(dst *byte, w *byte, n int, cols int, factor float32, s float32, lo float32, hi float32, out *float64)
+
 // encodeIntF32AVX512 rounds n weights, a multiple of sixteen, to codes and adds what that costs to the runError at out.
 //
 //go:noescape
@@ -73,6 +88,11 @@ func encodeE4M3BF16AVX512(dst *byte, w *byte, n int, factor float32, s float32, 
 //
 //go:noescape
 func encodeE4M3BF16BlockAVX512(dst *byte, w *byte, n int, cols int, factor float32, s float32, lo float32, hi float32, out *float64)
+
+// absMaxBF16AVX2 returns the bits of the largest magnitude of n bfloat16 weights, a multiple of thirty-two.
+//
+//go:noescape
+func absMaxBF16AVX2(w *byte, n int) uint32
 
 // absMaxBF16AVX512 returns the bits of the largest magnitude of n bfloat16 weights, a multiple of thirty-two.
 //

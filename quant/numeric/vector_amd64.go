@@ -86,12 +86,11 @@ func dequantInt8Vector(dst []float32, codes []byte, s float32) (done int) {
 }
 
 // bf16 tells whether weights are rounded straight from bfloat16.
-func bf16() bool { return wide }
+func bf16() bool { return vector }
 
 // The kernels that vector.go calls.
 
 func absMaxBitsKernel(w *float32, n int) uint32         { return absMaxBitsAVX2(w, n) }
-func absMaxBF16Kernel(w *byte, n int) uint32            { return absMaxBF16AVX512(w, n) }
 func decodeBF16Kernel(dst *float32, src *byte, n int)   { decodeBF16AVX2(dst, src, n) }
 func indexAbsKernel(w *float32, n int, bits uint32) int { return indexAbsAVX2(w, n, bits) }
 func packNibblesKernel(dst, q *byte, n int)             { packNibblesAVX2(dst, q, n) }
@@ -105,14 +104,33 @@ func correlateKernel(w *float32, n int, r *float32, m int, out *float32) {
 	}
 }
 
+func absMaxBF16Kernel(w *byte, n int) uint32 {
+	if wide {
+		return absMaxBF16AVX512(w, n)
+	}
+	return absMaxBF16AVX2(w, n)
+}
+
 func encodeE4M3BF16Kernel(dst, raw *byte, n int, factor, s float32, sum *float64) {
-	encodeE4M3BF16AVX512(dst, raw, n, factor, s, 0, 0, sum)
+	if wide {
+		encodeE4M3BF16AVX512(dst, raw, n, factor, s, 0, 0, sum)
+	} else {
+		encodeE4M3BF16AVX2(dst, raw, n, factor, s, 0, 0, sum)
+	}
 }
 
 func encodeIntBF16Kernel(dst, raw *byte, n int, factor, s, lo, hi float32, sum *float64) {
-	encodeIntBF16AVX512(dst, raw, n, factor, s, lo, hi, sum)
+	if wide {
+		encodeIntBF16AVX512(dst, raw, n, factor, s, lo, hi, sum)
+	} else {
+		encodeIntBF16AVX2(dst, raw, n, factor, s, lo, hi, sum)
+	}
 }
 
 func encodeBlockKernel(dst, raw *byte, n, cols int, factor, s float32, sum *float64) {
-	encodeE4M3BF16BlockAVX512(dst, raw, n, cols, factor, s, 0, 0, sum)
+	if wide {
+		encodeE4M3BF16BlockAVX512(dst, raw, n, cols, factor, s, 0, 0, sum)
+	} else {
+		encodeE4M3BF16BlockAVX2(dst, raw, n, cols, factor, s, 0, 0, sum)
+	}
 }

@@ -34,7 +34,7 @@ func (x *Scratch) take(at, n int) []float32 {
 }
 
 // span is a run of weights that share a scale: floats, or bfloat16 bytes where
-// the kernels take them as they are. With rows they are a block of 128 columns
+// there are kernels that take them as they are, by a reciprocal. With rows they are a block of 128 columns
 // in a matrix of cols, raw beginning at its first weight; its codes go to such a
 // block too.
 type span struct {
@@ -45,7 +45,7 @@ type span struct {
 
 // span returns n weights from element at on.
 func (x *Scratch) span(at, n int) span {
-	if x.src.BF16 && takesBF16(n) {
+	if x.src.BF16 && x.spec.Arith == Best && takesBF16(n) {
 		return span{raw: x.src.raw[2*at : 2*(at+n)]}
 	}
 	return span{floats: x.take(at, n)}
@@ -116,12 +116,8 @@ func (w span) encode(dst []byte, c Code, k blockScale) runError {
 	switch {
 	case w.rows > 0:
 		return encodeBlock(dst, w.raw, w.rows, w.cols, k.factor, k.stored)
-	case w.raw == nil:
-		return encode(dst, w.floats, c, k.by, k.factor, k.stored)
-	case k.by == byReciprocal:
+	case w.raw != nil:
 		return encodeBF16(dst, w.raw, c, k.factor, k.stored)
 	}
-	floats := make([]float32, w.len())
-	DecodeBF16(floats, w.raw)
-	return encode(dst, floats, c, k.by, k.factor, k.stored)
+	return encode(dst, w.floats, c, k.by, k.factor, k.stored)
 }

@@ -24,11 +24,19 @@ func main() {
 		encode("Int", by)
 		encode("E4M3", by)
 	}
-	for _, dtype := range []string{"F32", "BF16"} {
-		encodeWide("Int", dtype, false)
-		encodeWide("E4M3", dtype, false)
+	for _, r := range []run{
+		{"AVX2", "Int", "BF16", false},
+		{"AVX2", "E4M3", "BF16", false},
+		{"AVX2", "E4M3", "BF16", true},
+		{"AVX512", "Int", "F32", false},
+		{"AVX512", "E4M3", "F32", false},
+		{"AVX512", "Int", "BF16", false},
+		{"AVX512", "E4M3", "BF16", false},
+		{"AVX512", "E4M3", "BF16", true},
+	} {
+		r.emit()
 	}
-	encodeWide("E4M3", "BF16", true)
+	absMaxNarrow()
 	absMaxWide()
 	correlateMany(false)
 	correlateMany(true)

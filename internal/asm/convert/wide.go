@@ -19,115 +19,40 @@ func hold(bits uint32) reg.VecVirtual {
 	return v
 }
 
-// encodeWide is encode with the reciprocal of the scale, of float32 weights or
-// of bfloat16 ones; blocks are 128 columns of an even number of rows, two rows a
-// chunk, as if they were packed.
-func encodeWide(code, dtype string, block bool) {
-	size := map[string]int{"F32": 4, "BF16": 2}[dtype]
-	var skipCodes, skipWeights reg.Register
-	if block {
-		emit.Begin("encode"+code+dtype+"BlockAVX512", "func(dst *byte, w *byte, n, cols int, factor, s, lo, hi float32, out *float64)",
-			"rounds the n weights of a block, 128 columns of n/128 rows of cols, and adds what that costs to the runError at out.")
-		skipCodes, skipWeights = Load(Param("cols"), GP64()), GP64()
-		SUBQ(U32(128), skipCodes)
-		MOVQ(skipCodes, skipWeights)
-		SHLQ(Imm(uint64(size/2)), skipWeights) // two or four bytes
-	} else {
-		emit.Begin("encode"+code+dtype+"AVX512", "func(dst *byte, w *byte, n int, factor, s, lo, hi float32, out *float64)",
-			"rounds n weights, a multiple of sixteen, to codes and adds what that costs to the runError at out.")
-	}
-	dst, w, n := Load(Param("dst"), GP64()), Load(Param("w"), GP64()), Load(Param("n"), GP64())
-	factor, s := emit.Broadcast("factor", ZMM()), emit.Broadcast("s", ZMM())
-	var round func(t reg.VecVirtual) (code, value reg.VecVirtual)
-	if code == "Int" {
+// wideStep rounds sixteen weights.
+func (r run) wideStep() func(l *loop) {
+	round := wideE4M3
+	if r.code == "Int" {
 		lo, hi := emit.Broadcast("lo", ZMM()), emit.Broadcast("hi", ZMM())
-		round = func(t reg.VecVirtual) (code, value reg.VecVirtual) {
-			VMAXPS(lo, t, t)
-			VMINPS(hi, t, t)
-			code, value = ZMM(), ZMM()
-			VCVTPS2DQ(t, code)
-			VCVTDQ2PS(code, value)
-			return code, value
+		round = func() func(t reg.VecVirtual) (code, value reg.VecVirtual) {
+			return func(t reg.VecVirtual) (code, value reg.VecVirtual) {
+				VMAXPS(lo, t, t)
+				VMINPS(hi, t, t)
+				return nearest(t)
+			}
 		}
-	} else {
-		round = wideE4M3()
 	}
-	mask := hold(absMask)
-	out := Load(Param("out"), GP64())
-	sumSq, errSq := XMM(), XMM()
-	VMOVSD(Mem{Base: out}, sumSq)
-	VMOVSD(Mem{Base: out, Disp: 8}, errSq)
-	worst := ZMM()
-	emit.Zero(worst)
-	left := GP64()
-	Label("chunk")
-	MOVQ(U32(256), left)
-	CMPQ(n, left)
-	CMOVQLT(n, left)
-	SUBQ(left, n)
-	sq, er := ZMM(), ZMM()
-	emit.Zero(sq)
-	emit.Zero(er)
-	Label("loop")
-	x, t, square := ZMM(), ZMM(), ZMM()
-	if dtype == "F32" {
-		VMOVUPS(Mem{Base: w}, x)
-	} else {
-		VPMOVZXWD(Mem{Base: w}, x)
-		VPSLLD(Imm(16), x, x)
+	codeOf, mask := round(), hold(absMask)
+	return func(l *loop) {
+		x, t, square := ZMM(), ZMM(), ZMM()
+		if r.dtype == "F32" {
+			VMOVUPS(Mem{Base: l.w}, x)
+		} else {
+			VPMOVZXWD(Mem{Base: l.w}, x)
+			VPSLLD(Imm(16), x, x)
+		}
+		VMULPS(l.factor, x, t)
+		codes, deq := codeOf(t)
+		VPMOVDB(codes, Mem{Base: l.dst})
+		VMULPS(l.s, deq, deq)
+		VSUBPS(x, deq, deq) // the difference
+		VMULPS(x, x, x)
+		VADDPS(x, l.sq[0], l.sq[0])
+		VMULPS(deq, deq, square)
+		VADDPS(square, l.er[0], l.er[0])
+		VPANDD(mask, deq, deq)
+		VPMAXUD(deq, l.worst, l.worst)
 	}
-	VMULPS(factor, x, t)
-	codes, deq := round(t)
-	VPMOVDB(codes, Mem{Base: dst})
-	VMULPS(s, deq, deq)
-	VSUBPS(x, deq, deq) // the difference
-	VMULPS(x, x, x)
-	VADDPS(x, sq, sq)
-	VMULPS(deq, deq, square)
-	VADDPS(square, er, er)
-	VPANDD(mask, deq, deq)
-	VPMAXUD(deq, worst, worst)
-	ADDQ(U32(uint32(16*size)), w)
-	ADDQ(Imm(16), dst)
-	SUBQ(Imm(16), left)
-	if block {
-		TESTQ(U32(127), left)
-		JNZ(LabelRef("loop"))
-		ADDQ(skipCodes, dst) // to the next row
-		ADDQ(skipWeights, w)
-		TESTQ(left, left)
-	}
-	JNZ(LabelRef("loop"))
-	for _, v := range []struct{ lanes, total reg.VecVirtual }{{sq, sumSq}, {er, errSq}} {
-		x := fold([]reg.VecVirtual{v.lanes})
-		VCVTSS2SD(x, x, x)
-		VADDSD(x, v.total, v.total)
-	}
-	TESTQ(n, n)
-	JNZ(LabelRef("chunk"))
-	VMOVSD(sumSq, Mem{Base: out})
-	VMOVSD(errSq, Mem{Base: out, Disp: 8})
-	y := YMM()
-	VEXTRACTI64X4(Imm(1), worst, y)
-	VPMAXUD(y, worst.AsY(), y)
-	storeMax(y, Mem{Base: out, Disp: 16})
-	emit.End()
-}
-
-// storeMax replaces the unsigned number at m by the largest lane of y, if that
-// is larger.
-func storeMax(y reg.VecVirtual, m Mem) {
-	half, x, old := XMM(), XMM(), XMM()
-	VEXTRACTI32X4(Imm(1), y, half)
-	VPMAXUD(y.AsX(), half, x)
-	for _, order := range []uint64{0x4e, 0xb1} {
-		s := XMM()
-		VPSHUFD(Imm(order), x, s)
-		VPMAXUD(s, x, x)
-	}
-	VMOVD(m, old)
-	VPMAXUD(old, x, x)
-	VMOVD(x, m)
 }
 
 // absMaxWide is absMaxBits of bfloat16 weights, thirty-two at a time.
@@ -146,13 +71,7 @@ func absMaxWide() {
 	y := YMM()
 	VEXTRACTI64X4(Imm(1), top, y)
 	VPMAXUW(y, top.AsY(), y)
-	half, x, even := XMM(), XMM(), XMM()
-	VEXTRACTI32X4(Imm(1), y, half)
-	VPMAXUW(y.AsX(), half, x)
-	VPSRLD(Imm(16), x, even)
-	VPMAXUW(even, x, x) // in the low words
-	VPSLLD(Imm(16), x, x)
-	returnMax(x)
+	returnMaxWord(y, true)
 }
 
 // wideE4M3 is roundE4M3 with its constants in registers.
@@ -256,6 +175,11 @@ func fold(lanes []reg.VecVirtual) reg.VecVirtual {
 		VEXTRACTF128(Imm(1), y, half)
 	}
 	VADDPS(half, y.AsX(), x)
+	return foldFour(x)
+}
+
+// foldFour adds four lanes: j and j+2, +1.
+func foldFour(x reg.VecVirtual) reg.VecVirtual {
 	for _, order := range []uint64{0x4e, 0xb1} {
 		s := XMM()
 		VPSHUFD(Imm(order), x, s)

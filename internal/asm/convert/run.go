@@ -1,0 +1,152 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+
+	"github.com/glmconv/glmconv/internal/asm/emit"
+)
+
+// run is a twin of encode with the reciprocal of the scale that takes all chunks
+// at once. Blocks are 128 columns of an even number of rows, two rows a chunk, as
+// if they were packed.
+type run struct {
+	isa, code, dtype string
+	block            bool
+}
+
+// loop is what a step finds in registers. With AVX-512 the sixteen lanes of a
+// sum are one vector, with AVX2 two, in the order of narrowStep.
+type loop struct {
+	dst, w        reg.Register
+	factor, s     reg.VecVirtual
+	sq, er        []reg.VecVirtual
+	worst         reg.VecVirtual
+	wide          bool
+	width, weight int // weights of a step; bytes of one
+}
+
+func (r run) emit() {
+	l := &loop{wide: r.isa == "AVX512", width: 32, weight: 2}
+	if l.wide {
+		l.width = 16
+	}
+	if r.dtype == "F32" {
+		l.weight = 4
+	}
+	var skipCodes, skipWeights reg.Register
+	if r.block {
+		emit.Begin("encode"+r.code+r.dtype+"Block"+r.isa, "func(dst *byte, w *byte, n, cols int, factor, s, lo, hi float32, out *float64)",
+			"rounds the n weights of a block, 128 columns of n/128 rows of cols, and adds what that costs to the runError at out.")
+		skipCodes, skipWeights = Load(Param("cols"), GP64()), GP64()
+		SUBQ(U32(128), skipCodes)
+		MOVQ(skipCodes, skipWeights)
+		SHLQ(Imm(uint64(l.weight/2)), skipWeights) // two or four bytes
+	} else {
+		count := map[bool]string{true: "sixteen", false: "thirty-two"}[l.wide]
+		emit.Begin("encode"+r.code+r.dtype+r.isa, "func(dst *byte, w *byte, n int, factor, s, lo, hi float32, out *float64)",
+			"rounds n weights, a multiple of "+count+", to codes and adds what that costs to the runError at out.")
+	}
+	n := GP64()
+	l.dst, l.w = Load(Param("dst"), GP64()), Load(Param("w"), GP64())
+	Load(Param("n"), n)
+	vec, sums, step := YMM, 2, r.narrowStep
+	if l.wide {
+		vec, sums, step = ZMM, 1, r.wideStep
+	}
+	l.factor, l.s, l.worst = emit.Broadcast("factor", vec()), emit.Broadcast("s", vec()), vec()
+	one := step()
+	for range sums {
+		l.sq, l.er = append(l.sq, vec()), append(l.er, vec())
+	}
+	out := Load(Param("out"), GP64())
+	emit.Zero(l.worst)
+	left := GP64()
+	Label("chunk")
+	MOVQ(U32(256), left)
+	CMPQ(n, left)
+	CMOVQLT(n, left)
+	SUBQ(left, n)
+	for i := range sums {
+		emit.Zero(l.sq[i])
+		emit.Zero(l.er[i])
+	}
+	Label("loop")
+	one(l)
+	ADDQ(U32(uint32(l.width*l.weight)), l.w)
+	ADDQ(Imm(uint64(l.width)), l.dst)
+	SUBQ(Imm(uint64(l.width)), left)
+	if r.block {
+		TESTQ(U32(127), left)
+		JNZ(LabelRef("loop"))
+		ADDQ(skipCodes, l.dst) // to the next row
+		ADDQ(skipWeights, l.w)
+		TESTQ(left, left)
+	}
+	JNZ(LabelRef("loop"))
+	for i, v := range [][]reg.VecVirtual{l.sq, l.er} {
+		var x reg.VecVirtual
+		if l.wide {
+			x = fold(v)
+		} else {
+			x = foldNarrow(v)
+		}
+		VCVTSS2SD(x, x, x)
+		VADDSD(Mem{Base: out, Disp: 8 * i}, x, x)
+		VMOVSD(x, Mem{Base: out, Disp: 8 * i})
+	}
+	TESTQ(n, n)
+	JNZ(LabelRef("chunk"))
+	y := l.worst
+	if l.wide {
+		y = YMM()
+		VEXTRACTI64X4(Imm(1), l.worst, y)
+		VPMAXUD(y, l.worst.AsY(), y)
+	}
+	storeMax(y, Mem{Base: out, Disp: 16}, l.wide)
+	emit.End()
+}
+
+// upperHalf returns a copy of the upper half of y, from any of 32 registers with
+// AVX-512.
+func upperHalf(y reg.VecVirtual, wide bool) reg.VecVirtual {
+	half := XMM()
+	if wide {
+		VEXTRACTI32X4(Imm(1), y, half)
+	} else {
+		VEXTRACTI128(Imm(1), y, half)
+	}
+	return half
+}
+
+// storeMax replaces the unsigned number at m by the largest lane of y, if that
+// is larger.
+func storeMax(y reg.VecVirtual, m Mem, wide bool) {
+	half, x, old := upperHalf(y, wide), XMM(), XMM()
+	VPMAXUD(y.AsX(), half, x)
+	for _, order := range []uint64{0x4e, 0xb1} {
+		s := XMM()
+		VPSHUFD(Imm(order), x, s)
+		VPMAXUD(s, x, x)
+	}
+	VMOVD(m, old)
+	VPMAXUD(old, x, x)
+	VMOVD(x, m)
+}
+
+// nearest returns the integers next to t, ties to even, and their values.
+func nearest(t reg.VecVirtual) (code, value reg.VecVirtual) {
+	code, value = like(t), like(t)
+	VCVTPS2DQ(t, code)
+	VCVTDQ2PS(code, value)
+	return code, value
+}
+
+// like is a register of v's size.
+func like(v reg.VecVirtual) reg.VecVirtual {
+	if v.Size() == 64 {
+		return ZMM()
+	}
+	return YMM()
+}
