@@ -3,6 +3,7 @@ package quant
 import (
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -50,6 +51,9 @@ func NewRounder(s layout.Stored, source safetensors.DType, a numeric.Arith) (*Ro
 	return &Rounder{spec, lay.RowAlign(w, a), s.Cols}, nil
 }
 
+// rounding holds the buffers of Round.
+var rounding = sync.Pool{New: func() any { return new(numeric.Scratch) }}
+
 // Align is the number of rows that pieces must start at a multiple of; 0 means
 // that the weight must be rounded in one piece.
 func (r *Rounder) Align() int { return r.align }
@@ -57,7 +61,9 @@ func (r *Rounder) Align() int { return r.align }
 // Round quantises rows of the weight, src [rows, cols], and writes what their
 // codes stand for to dst. Errors are those of numeric.Quantize.
 func (r *Rounder) Round(dst, src []float32, rows int) error {
-	m, _, err := numeric.Quantize(r.spec, src, rows, r.cols, nil)
+	x := rounding.Get().(*numeric.Scratch)
+	defer rounding.Put(x)
+	m, _, err := numeric.Quantize(r.spec, src, rows, r.cols, x)
 	if err != nil {
 		return err
 	}

@@ -24,10 +24,16 @@ type loader struct {
 	scheme  *scheme
 	entries map[string]*glm.Entry
 	missing []glm.Tensor
-	buffers *sync.Pool // of *[]byte for tiles that are released; nil where they stay
+	buffers *buffers // of tiles that are released; nil where they stay
 
 	mu     sync.Mutex
 	stored map[string]layout.Stored // by module
+}
+
+// buffers holds memory that tiles use again.
+type buffers struct {
+	floats sync.Pool // *[]byte
+	codes  sync.Pool // *layout.Buffer
 }
 
 func newLoader(cfg *glm.Config, src Source) (*loader, error) {
@@ -96,12 +102,22 @@ func (l *loader) rows(t *glm.Tensor, lo, hi int) (*Weight, error) {
 	}
 	align := s.RowAlign()
 	hi = min((hi+align-1)/align*align, rows)
-	m, err := layout.ReadRows(l.src, s, lo, hi)
+	buf := new(layout.Buffer)
+	if l.buffers != nil {
+		if b, ok := l.buffers.codes.Get().(*layout.Buffer); ok {
+			buf = b
+		}
+	}
+	m, err := buf.ReadRows(l.src, s, lo, hi)
 	if err != nil {
 		return nil, err
 	}
 	engineScales(m, s, act)
-	return &Weight{Rows: m.Rows, Cols: cols, Quant: m, Act: act}, nil
+	w := &Weight{Rows: m.Rows, Cols: cols, Quant: m, Act: act}
+	if l.buffers != nil {
+		w.release = func() { l.buffers.codes.Put(buf) }
+	}
+	return w, nil
 }
 
 // align is the number of rows that tiles of a weight must begin at a multiple
@@ -154,12 +170,13 @@ func (l *loader) floatRows(e *glm.Entry, lo, hi, cols int) (*Weight, error) {
 	if l.buffers == nil {
 		w.Data = make([]byte, n)
 	} else {
-		w.buf, _ = l.buffers.Get().(*[]byte)
-		if w.buf == nil || cap(*w.buf) < n {
+		buf, _ := l.buffers.floats.Get().(*[]byte)
+		if buf == nil || cap(*buf) < n {
 			b := make([]byte, n)
-			w.buf = &b
+			buf = &b
 		}
-		w.Data = (*w.buf)[:n]
+		w.Data = (*buf)[:n]
+		w.release = func() { l.buffers.floats.Put(buf) }
 	}
 	return w, l.src.ReadAt(e.Source, e.Offset+int64(lo)*int64(cols*w.Type.Size()), w.Data)
 }

@@ -39,7 +39,7 @@ func NewStreaming(cfg *glm.Config, src Source, tileBytes int64) (*Streaming, err
 	if err != nil {
 		return nil, err
 	}
-	l.buffers = new(sync.Pool)
+	l.buffers = new(buffers)
 	if tileBytes <= 0 {
 		tileBytes = 16 << 20
 	}
@@ -126,9 +126,9 @@ func (s *Streaming) take(t *glm.Tensor, lo int) *reading {
 
 // Release implements Provider; the tile's memory is used again.
 func (s *Streaming) Release(w *Weight) {
-	if w != nil && w.buf != nil {
-		s.l.buffers.Put(w.buf)
-		w.buf, w.Data = nil, nil
+	if w != nil && w.release != nil {
+		w.release()
+		w.release, w.Data, w.Quant = nil, nil, nil
 	}
 }
 

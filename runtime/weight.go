@@ -30,7 +30,7 @@ type Weight struct {
 	Quant      *numeric.Matrix  // nil when not quantised
 	Act        Activation       // of the input of a quantised weight
 
-	buf *[]byte // Data's, to be used again
+	release func() // gives the memory back, to be used again; nil where it stays
 }
 
 // Bytes returns the memory that the weight takes.

@@ -228,9 +228,19 @@ func (s Stored) RowAlign() int {
 	return 1
 }
 
+// Buffer is memory that reading weights uses again. The zero value is ready; it
+// is not for concurrent use.
+type Buffer struct{ stored, codes []byte }
+
 // ReadRows reads rows lo..hi of a quantised weight. lo must be a multiple of
 // RowAlign, and so must hi unless it is the last row.
 func ReadRows(r TensorReader, s Stored, lo, hi int) (*numeric.Matrix, error) {
+	return new(Buffer).ReadRows(r, s, lo, hi)
+}
+
+// ReadRows is the function of that name; the codes of the Matrix are valid until
+// the next call.
+func (b *Buffer) ReadRows(r TensorReader, s Stored, lo, hi int) (*numeric.Matrix, error) {
 	if s.Encoding == Float || s.Encoding == Widen {
 		return nil, fmt.Errorf("layout: %s is not quantised", s.Module)
 	}
@@ -241,7 +251,7 @@ func ReadRows(r TensorReader, s Stored, lo, hi int) (*numeric.Matrix, error) {
 	br, bc := s.blocks()
 	m := &numeric.Matrix{Code: s.Code(), Rows: hi - lo, Cols: s.Cols, BlockRows: br, BlockCols: bc}
 	var err error
-	if m.Codes, err = s.readCodes(r, lo, hi); err != nil {
+	if m.Codes, err = b.readCodes(r, s, lo, hi); err != nil {
 		return nil, err
 	}
 	_, sc := s.scaleDims()
@@ -276,7 +286,7 @@ func (s Stored) checkOffsets(r TensorReader, lo, hi int) error {
 func Read(r TensorReader, s Stored) (*numeric.Matrix, error) { return ReadRows(r, s, 0, s.Rows) }
 
 // readCodes reads rows of codes and brings them into Matrix form.
-func (s Stored) readCodes(r TensorReader, lo, hi int) ([]byte, error) {
+func (b *Buffer) readCodes(r TensorReader, s Stored, lo, hi int) ([]byte, error) {
 	rowBytes := s.Cols
 	switch s.Encoding {
 	case Int4PackedEnc:
@@ -284,24 +294,30 @@ func (s Stored) readCodes(r TensorReader, lo, hi int) ([]byte, error) {
 	case Int4ChannelAsc:
 		lo, hi = lo/2, hi/2
 	}
-	raw := make([]byte, (hi-lo)*rowBytes)
+	if n := (hi - lo) * rowBytes; cap(b.stored) < n {
+		b.stored = make([]byte, n)
+	} else {
+		b.stored = b.stored[:n]
+	}
+	raw := b.stored
 	if err := r.ReadAt(s.Codes, int64(lo)*int64(rowBytes), raw); err != nil {
 		return nil, err
 	}
+	var err error
 	switch s.Encoding {
 	case Int4PackedEnc:
-		return numeric.Int4FromWords(nil, raw, s.Cols)
+		b.codes, err = numeric.Int4FromWords(b.codes[:0], raw, s.Cols)
 	case Int4ChannelAsc:
-		return numeric.Int4FromRowPairs(nil, raw, s.Cols)
+		b.codes, err = numeric.Int4FromRowPairs(b.codes[:0], raw, s.Cols)
 	case Int4GroupEnc:
-		for i, b := range raw {
-			if v := int8(b); v < -8 || v > 7 {
-				return nil, fmt.Errorf("layout: %s: code %d at row %d, column %d is outside of int4: %w", s.Codes.Name, v, lo+i/s.Cols, i%s.Cols, ErrMalformed)
-			}
+		if i := numeric.FirstOutsideInt4(raw); i < len(raw) {
+			return nil, fmt.Errorf("layout: %s: code %d at row %d, column %d is outside of int4: %w", s.Codes.Name, int8(raw[i]), lo+i/s.Cols, i%s.Cols, ErrMalformed)
 		}
-		return numeric.PackNibbles(nil, raw, s.Cols), nil
+		b.codes = numeric.PackNibbles(b.codes[:0], raw, s.Cols)
+	default:
+		return raw, nil
 	}
-	return raw, nil
+	return b.codes, err
 }
 
 // readFloats reads n values of a floating-point tensor from element lo on.

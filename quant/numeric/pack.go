@@ -99,12 +99,43 @@ func AppendInt4Words(dst []byte, packed []byte, cols int) []byte {
 	return dst
 }
 
+// FirstOutsideInt4 returns the index of the first code, a byte each, that is not
+// within [-8, 7], or len(q).
+func FirstOutsideInt4(q []byte) int {
+	i := 0
+	for ; i+8 <= len(q); i += 8 { // plus 8 in every byte: the upper half of a good one is 0
+		v := binary.LittleEndian.Uint64(q[i:])
+		if ((v&0x7f7f7f7f7f7f7f7f+0x0808080808080808)^v&0x8080808080808080)&0xf0f0f0f0f0f0f0f0 != 0 {
+			break
+		}
+	}
+	for ; i < len(q); i++ {
+		if v := int8(q[i]); v < -8 || v > 7 {
+			break
+		}
+	}
+	return i
+}
+
 // Int4FromWords is the inverse of AppendInt4Words: words has rows of
 // ceil(cols/8) little-endian 32-bit words; Matrix rows are appended to dst.
 func Int4FromWords(dst []byte, words []byte, cols int) ([]byte, error) {
 	rowWords := (cols + 7) / 8 * 4
 	if rowWords == 0 || len(words)%rowWords != 0 {
 		return nil, fmt.Errorf("numeric: %d bytes are not rows of %d packed columns", len(words), cols)
+	}
+	if cols%8 == 0 { // bytes in the same order, codes without the offset of 8
+		n := len(dst)
+		dst = slices.Grow(dst, len(words))[:n+len(words)]
+		out := dst[n:]
+		i := 0
+		for ; i+8 <= len(words); i += 8 {
+			binary.LittleEndian.PutUint64(out[i:], binary.LittleEndian.Uint64(words[i:])^0x8888888888888888)
+		}
+		for ; i < len(words); i++ {
+			out[i] = words[i] ^ 0x88
+		}
+		return dst, nil
 	}
 	for ; len(words) > 0; words = words[rowWords:] {
 		for c := 0; c < cols; c += 2 {
@@ -151,7 +182,14 @@ func Int4FromRowPairs(dst []byte, pairs []byte, cols int) ([]byte, error) {
 	}
 	for ; len(pairs) > 0; pairs = pairs[cols:] {
 		for shift := 0; shift <= 4; shift += 4 {
-			for c := 0; c < cols; c += 2 {
+			c := 0
+			for ; c+8 <= cols; c += 8 { // eight nibbles come together
+				v := binary.LittleEndian.Uint64(pairs[c:]) >> shift & 0x0f0f0f0f0f0f0f0f
+				v = (v | v>>4) & 0x00ff00ff00ff00ff
+				v = (v | v>>8) & 0x0000ffff0000ffff
+				dst = binary.LittleEndian.AppendUint32(dst, uint32(v|v>>16))
+			}
+			for ; c < cols; c += 2 {
 				b := pairs[c] >> shift & 15
 				if c+1 < cols {
 					b |= pairs[c+1] >> shift << 4

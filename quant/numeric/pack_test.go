@@ -151,3 +151,23 @@ func FuzzNibbles(f *testing.F) {
 		require.Equal(t, append([]byte{}, codes...), append([]byte{}, back...))
 	})
 }
+
+func TestFirstOutsideInt4(t *testing.T) {
+	for n := range 20 {
+		q := make([]byte, n)
+		for i := range q {
+			q[i] = byte(i%16 - 8)
+		}
+		require.Equal(t, n, FirstOutsideInt4(q))
+		for i := range q {
+			for v := range 256 {
+				was, want := q[i], n
+				if q[i] = byte(v); int8(v) < -8 || int8(v) > 7 {
+					want = i
+				}
+				require.Equal(t, want, FirstOutsideInt4(q), "%d at %d of %d", int8(v), i, n)
+				q[i] = was
+			}
+		}
+	}
+}

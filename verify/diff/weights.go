@@ -111,7 +111,9 @@ func (c *checkpoint) weight(module string) (*weight, error) {
 		w.name += fmt.Sprintf(" %d", s.Group)
 	}
 	w.read = func(lo, hi int, dst []float32) error {
-		m, err := layout.ReadRows(c, s, lo, hi)
+		buf := codes.Get().(*layout.Buffer)
+		defer codes.Put(buf)
+		m, err := buf.ReadRows(c, s, lo, hi)
 		if err != nil {
 			return err
 		}
@@ -216,6 +218,9 @@ func compare(ctx context.Context, name string, a, b *weight, own Rounder, read f
 	}
 	return m, nil
 }
+
+// codes holds a piece of a quantised tensor.
+var codes = sync.Pool{New: func() any { return new(layout.Buffer) }}
 
 // rawBytes holds a piece of a tensor as it is stored.
 var rawBytes = sync.Pool{New: func() any { return new([]byte) }}
