@@ -19,7 +19,7 @@ import (
 type side struct {
 	dir   string
 	m     *runtime.Model
-	final []float32 // [R, H] after model.norm; the source's with the rounded rows after them
+	final []float32 // [R, H] after model.norm; the source's with the rounded probes after them
 	read  func() int64
 	close func() error
 }
@@ -58,38 +58,43 @@ func (s *side) named(err error) error {
 
 // layerSums adds up what is said of a layer, over the batches of a comparison.
 type layerSums struct {
-	Inherited, Own, Size float64 // squares: y−x on own states, on the source's, x
-	Same, Flips          float64 // of the routers, by row
-	Routed               int
-	Keys, OwnKeys        float64 // overlap of the indexer's choices, by row
-	Chosen               int
+	Inherited, Size float64 // squares: y−x on own states, x
+	Own, OwnSize    float64 // the same on the source's states, of probes
+	Same, Flips     float64 // of the routers, by row
+	Routed          int
+	Keys, OwnKeys   float64 // overlap of the indexer's choices, by row; OwnKeys of probes
+	Chosen, Probed  int
 }
 
-// noisy chooses the sequences that the noise floor is measured on: a quarter.
-func noisy(seq int) bool { return seq%4 == 0 }
+// probed chooses the sequences that both models compute a second time, a
+// quarter: the source for the noise floor, the result to tell what each of its
+// layers does to a state that is right.
+func probed(seq int) bool { return seq%4 == 0 }
 
 // lockstep runs both models layer by layer over some sequences, numbered from
-// first on, and leaves the states after model.norm in the sides. The result's
-// layer reads its own states and the source's in one pass, stacked, and the
-// source's layer its states and, for some sequences, the same rounded to BF16
-// after every layer, as engines keep them: each weight is read once. Both models
-// run at the same time, so that one reads while the other computes. The pass
-// begins where from says, if that is given, and calls save after each layer.
+// first on, and leaves the states after model.norm in the sides. For the
+// sequences that are probed, which follow the others in the same pass, the
+// source's layer reads its states rounded to BF16 after every layer, as engines
+// keep them, and the result's layer the source's states: each weight is read
+// once. Both models run at the same time, so that one reads while the other
+// computes. The pass begins where from says, if that is given, and calls save
+// after each layer.
 func lockstep(ctx context.Context, src, res *side, seqs [][]int, first int, sums []layerSums, from *resumed, save func(layer int, x, y []float32, a, b []runtime.Span) error, o *Options) error {
-	var ids, again []int
-	var a, b, rounded []runtime.Span
+	var ids []int
+	var a, again []runtime.Span
+	var probes []rowRange
 	for i, s := range seqs {
+		if probed(first + i) {
+			probes = append(probes, rowRange{len(ids), len(ids) + len(s)})
+			again = append(again, runtime.Span{N: len(s)})
+		}
 		ids = append(ids, s...)
 		a = append(a, runtime.Span{N: len(s)})
-		if noisy(first + i) {
-			again = append(again, s...)
-			rounded = append(rounded, runtime.Span{N: len(s)})
-		}
 	}
-	b = append(slices.Clone(a), a...)
-	a = append(a, rounded...)
-	rows := len(ids)
-	x, err := src.m.Embed(slices.Concat(ids, again))
+	a = append(a, again...)
+	b := slices.Clone(a)
+	rows, h := len(ids), src.m.Config().HiddenSize
+	x, err := src.m.Embed(ids)
 	if err != nil {
 		return err
 	}
@@ -97,8 +102,8 @@ func lockstep(ctx context.Context, src, res *side, seqs [][]int, first int, sums
 	if err != nil {
 		return err
 	}
-	n := len(y)
-	y = append(y, x[:n]...)
+	n := rows * h
+	x, y = appendRows(x, x, probes, h), appendRows(y, x, probes, h)
 	start := 0
 	if from != nil && len(from.x) == len(x) && len(from.y) == len(y) {
 		x, y, start = from.x, from.y, from.Layer
@@ -140,7 +145,7 @@ func lockstep(ctx context.Context, src, res *side, seqs [][]int, first int, sums
 						other = append(other, e)
 					}
 				},
-				Keys: func(_, _ int, k []int32) { otherKeys = append(otherKeys, k) },
+				Keys: func(_, _ int, k []int32) { otherKeys = append(otherKeys, k) }, // the probes' too
 			})
 			if err != nil {
 				return res.named(err)
@@ -150,9 +155,10 @@ func lockstep(ctx context.Context, src, res *side, seqs [][]int, first int, sums
 		if err != nil {
 			return err
 		}
-		sums[l].add(x[:n], y[:n], y[n:], own, other)
-		sums[l].addKeys(seqs, keys, otherKeys)
-		copy(y[n:], x[:n])
+		sums[l].add(x[:n], y[:n], own, other)
+		sums[l].addKeys(seqs, probes, keys, otherKeys)
+		sums[l].addOwn(x, y[n:], probes, h)
+		y = appendRows(y[:n], x, probes, h)
 		o.layerDone(rows)
 		if err := save(l+1, x, y, a, b); err != nil {
 			return err
@@ -173,15 +179,33 @@ func both(ctx context.Context, f, g func(context.Context) error) error {
 	return group.Wait()
 }
 
-// add takes the states after a layer: the source's, the result's, and the
-// result's layer on the source's state.
-func (s *layerSums) add(x, inherited, own []float32, a, b [][]int32) {
-	for i, v := range x {
-		d, e, w := float64(inherited[i])-float64(v), float64(own[i])-float64(v), float64(v)
-		s.Inherited += d * d
-		s.Own += e * e
-		s.Size += w * w
+// rowRange are the rows of a sequence in a batch.
+type rowRange struct{ lo, hi int }
+
+// appendRows appends some rows of x, which have h elements, to y.
+func appendRows(y, x []float32, ranges []rowRange, h int) []float32 {
+	for _, r := range ranges {
+		y = append(y, x[r.lo*h:r.hi*h]...)
 	}
+	return y
+}
+
+// addSquares adds Σ(y−x)² and Σx² element by element: how rows are cut into
+// batches changes no bit.
+func addSquares(diff, size *float64, x, y []float32) {
+	a, b := *diff, *size
+	for i, v := range x {
+		d, w := float64(y[i])-float64(v), float64(v)
+		a += d * d
+		b += w * w
+	}
+	*diff, *size = a, b
+}
+
+// add takes the states after a layer, the source's and the result's, and the
+// experts of every row.
+func (s *layerSums) add(x, y []float32, a, b [][]int32) {
+	addSquares(&s.Inherited, &s.Size, x, y)
 	if len(a) != len(b) {
 		return
 	}
@@ -195,11 +219,29 @@ func (s *layerSums) add(x, inherited, own []float32, a, b [][]int32) {
 	s.Routed += len(a)
 }
 
+// addOwn takes the states after the source's layer and, for the probes, those
+// after the result's layer on the same.
+func (s *layerSums) addOwn(x, own []float32, probes []rowRange, h int) {
+	for _, p := range probes {
+		n := (p.hi - p.lo) * h
+		addSquares(&s.Own, &s.OwnSize, x[p.lo*h:p.hi*h], own[:n])
+		own = own[n:]
+	}
+}
+
 // addKeys takes the keys that an indexer chose for each row: the source's, and
-// the result's on its own states and then on the source's. Rows that attend to
-// all tokens before them had no choice.
-func (s *layerSums) addKeys(seqs [][]int, a, b [][]int32) {
-	if len(b) != 2*len(a) {
+// the result's on its own states and then on the source's, for the probes. Rows
+// that attend to all tokens before them had no choice.
+func (s *layerSums) addKeys(seqs [][]int, probes []rowRange, a, b [][]int32) {
+	probe := map[int]int{} // row of b for a row of a
+	next := len(a)
+	for _, p := range probes {
+		for r := p.lo; r < p.hi; r++ {
+			probe[r] = next
+			next++
+		}
+	}
+	if len(a) == 0 || len(b) != next {
 		return
 	}
 	row := 0
@@ -210,8 +252,11 @@ func (s *layerSums) addKeys(seqs [][]int, a, b [][]int32) {
 			}
 			if len(a[row]) <= slot {
 				s.Keys += jaccard(a[row], b[row])
-				s.OwnKeys += jaccard(a[row], b[len(a)+row])
 				s.Chosen++
+				if at, ok := probe[row]; ok {
+					s.OwnKeys += jaccard(a[row], b[at])
+					s.Probed++
+				}
 			}
 			row++
 		}
@@ -234,12 +279,15 @@ func jaccard(a, b []int32) float64 {
 
 // layer condenses the sums.
 func (s *layerSums) layer(l int) Layer {
-	out := Layer{Layer: l, Error: root(s.Inherited, s.Size), Own: root(s.Own, s.Size), RouterSame: 1, KeysSame: 1, KeysOwn: 1}
+	out := Layer{Layer: l, Error: root(s.Inherited, s.Size), Own: root(s.Own, s.OwnSize), RouterSame: 1, KeysSame: 1, KeysOwn: 1}
 	if s.Routed > 0 {
 		out.RouterSame, out.RouterFlip = s.Same/float64(s.Routed), s.Flips/float64(s.Routed)
 	}
 	if s.Chosen > 0 {
-		out.KeysSame, out.KeysOwn = s.Keys/float64(s.Chosen), s.OwnKeys/float64(s.Chosen)
+		out.KeysSame = s.Keys / float64(s.Chosen)
+	}
+	if s.Probed > 0 {
+		out.KeysOwn = s.OwnKeys / float64(s.Probed)
 	}
 	return out
 }

@@ -14,7 +14,7 @@ import (
 // logitRows compares the logits of both models over the first vocab entries;
 // one row for each position of each sequence, which are numbered from first on.
 // noise are rows of the source against itself with its stream rounded, for the
-// sequences that noisy chooses. The heads are read once.
+// sequences that are probed. The heads are read once.
 func logitRows(ctx context.Context, src, res *side, seqs [][]int, first, vocab int, o *Options) (rows, noise []stats.Row, err error) {
 	var acc, own []*stats.Accumulator
 	var at []int // row of the source that a row of noise is compared with
@@ -24,7 +24,7 @@ func logitRows(ctx context.Context, src, res *side, seqs [][]int, first, vocab i
 			if p+1 < len(s) {
 				next = s[p+1]
 			}
-			if noisy(first + i) {
+			if probed(first + i) {
 				at = append(at, len(acc))
 				own = append(own, stats.NewAccumulator(next))
 				noise = append(noise, stats.Row{Seq: first + i, Pos: p})

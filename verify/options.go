@@ -80,12 +80,12 @@ func (o *Options) block(c *glm.Config) int {
 }
 
 // batch returns the first sequences, at least one, that go through all layers
-// together. A row of both models, of the result on the source's state and of
-// what measures the noise takes the stream, a normed copy, its quantised form
-// and what is added to it; drafts have two streams at their input. Its figures
-// take some KiB while the heads are read.
+// together. A row of both models, and a quarter of one for the probes of each,
+// takes the stream, a normed copy, its quantised form and what is added to it;
+// drafts have two streams at their input. Its figures take some KiB while the
+// heads are read.
 func (o *Options) batch(seqs [][]int, c *glm.Config) [][]int {
-	rows := o.MaxMemory / 4 / int64(max(4*c.HiddenSize*13, 4*c.HiddenSize*4+9<<10))
+	rows := o.MaxMemory / 4 / int64(max(4*c.HiddenSize*10, 4*c.HiddenSize*4+9<<10))
 	n := 1
 	for left := rows - int64(len(seqs[0])); n < len(seqs) && left >= int64(len(seqs[n])); n++ {
 		left -= int64(len(seqs[n]))

@@ -126,13 +126,13 @@ type Bin struct {
 type Layer struct {
 	Layer      int     `json:"layer"`
 	Error      float64 `json:"error"`       // both models on their own states
-	Own        float64 `json:"own"`         // the result's layer on the source's state: its own share
+	Own        float64 `json:"own"`         // the result's layer on the source's state: its own share, on every fourth sequence
 	RouterSame float64 `json:"router_same"` // mean Jaccard overlap of the experts chosen; 1 for dense layers
 	RouterFlip float64 `json:"router_flip"` // share of tokens whose set of experts changed
 	// Mean Jaccard overlap of the keys that a sparse indexer chose, over tokens
 	// with more keys than it may choose; 1 where there is nothing to choose.
 	KeysSame float64 `json:"keys_same"` // both models on their own states
-	KeysOwn  float64 `json:"keys_own"`  // the result's layer on the source's state
+	KeysOwn  float64 `json:"keys_own"`  // the result's layer on the source's state, on every fourth sequence
 }
 
 // Tensor is the weight error of one module.

@@ -39,32 +39,28 @@ type StaticOptions struct {
 func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, error) {
 	start := time.Now()
 	r := &Result{Schema: Schema, Verdict: Pass, Failed: []Failed{}, Layers: []Layer{}, Tensors: []Tensor{}, Logits: Logits{Histogram: []Bin{}, PerToken: []float64{}}, Identity: Identity{Source: src, Result: dst}}
-	c, err := check.Run(ctx, dst, check.Options{Workers: o.Workers})
-	if err != nil {
-		return nil, err
-	}
-	r.Bytes = c.Read
-	r.Exact.CheckOK, r.Exact.ConfigAgrees, r.Exact.MTPComplete = c.OK, true, true
-	for _, f := range c.Findings {
-		if f.Severity != check.Error && !serious[f.Code] {
-			continue
+	// A file is hashed on one core: the weights are compared meanwhile.
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var c *check.Report
+	var unchecked error
+	checked := make(chan struct{})
+	go func() {
+		defer close(checked)
+		if c, unchecked = check.Run(inner, dst, check.Options{Workers: o.Workers}); unchecked != nil {
+			cancel()
 		}
-		r.fail("exact", f.Where, f.Detail)
-		if strings.Contains(f.Code, "mtp") {
-			r.Exact.MTPComplete = false
-		}
-		if strings.Contains(f.Code, "config") || strings.Contains(f.Code, "description") || f.Code == "engine-misreads" {
-			r.Exact.ConfigAgrees = false
-		}
+	}()
+	var d *diff.Report
+	own, err := r.rounders(inner, src, dst, o.Workers)
+	if err == nil {
+		d, err = diff.Run(inner, src, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true})
 	}
-	if !c.OK {
-		r.Cause = c.Cause
+	<-checked
+	if unchecked != nil {
+		return nil, unchecked
 	}
-	own, err := r.rounders(ctx, src, dst, o.Workers)
-	if err != nil {
-		return nil, err
-	}
-	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true})
+	r.findings(c)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -91,6 +87,27 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	}
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil
+}
+
+// findings takes what check has found in the result.
+func (r *Result) findings(c *check.Report) {
+	r.Bytes += c.Read
+	r.Exact.CheckOK, r.Exact.ConfigAgrees, r.Exact.MTPComplete = c.OK, true, true
+	for _, f := range c.Findings {
+		if f.Severity != check.Error && !serious[f.Code] {
+			continue
+		}
+		r.fail("exact", f.Where, f.Detail)
+		if strings.Contains(f.Code, "mtp") {
+			r.Exact.MTPComplete = false
+		}
+		if strings.Contains(f.Code, "config") || strings.Contains(f.Code, "description") || f.Code == "engine-misreads" {
+			r.Exact.ConfigAgrees = false
+		}
+	}
+	if !c.OK {
+		r.Cause = c.Cause
+	}
 }
 
 // serious are warnings of check that a result of quantize cannot have.
