@@ -3,7 +3,6 @@ package quant
 import (
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -51,22 +50,17 @@ func NewRounder(s layout.Stored, source safetensors.DType, a numeric.Arith) (*Ro
 	return &Rounder{spec, lay.RowAlign(w, a), s.Cols}, nil
 }
 
-// rounding holds the buffers of Round.
-var rounding = sync.Pool{New: func() any { return new(numeric.Scratch) }}
-
 // Align is the number of rows that pieces must start at a multiple of; 0 means
 // that the weight must be rounded in one piece.
 func (r *Rounder) Align() int { return r.align }
 
-// Round quantises rows of the weight, src [rows, cols], and writes what their
-// codes stand for to dst. Errors are those of numeric.Quantize.
-func (r *Rounder) Round(dst, src []float32, rows int) error {
-	x := rounding.Get().(*numeric.Scratch)
-	defer rounding.Put(x)
-	m, _, err := numeric.Quantize(r.spec, src, rows, r.cols, x)
-	if err != nil {
-		return err
-	}
-	m.Dequant(dst, 0, rows)
-	return nil
+// Round quantises rows of the weight, src [rows, cols]. Results and errors are
+// those of numeric.Quantize.
+func (r *Rounder) Round(src []float32, rows int, x *numeric.Scratch) (*numeric.Matrix, numeric.Stats, error) {
+	return numeric.Quantize(r.spec, src, rows, r.cols, x)
+}
+
+// RoundBytes is Round for rows as a checkpoint stores them.
+func (r *Rounder) RoundBytes(src []byte, d numeric.Decoder, rows int, x *numeric.Scratch) (*numeric.Matrix, numeric.Stats, error) {
+	return numeric.QuantizeBytes(r.spec, src, d, rows, r.cols, x)
 }

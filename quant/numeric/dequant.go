@@ -1,5 +1,11 @@
 package numeric
 
+import (
+	"bytes"
+	"math"
+	"slices"
+)
+
 // Scale returns the scale of element (r, c).
 func (m *Matrix) Scale(r, c int) float32 {
 	return m.Scales[r/m.BlockRows*m.ScaleCols()+c/m.BlockCols]
@@ -28,6 +34,17 @@ func (m *Matrix) CodeAt(r, c int) int {
 		return int(int8(b))
 	}
 	return int(b)
+}
+
+// Equal tells whether two matrices are stored alike: form, codes, and scales to
+// the bit.
+func (m *Matrix) Equal(o *Matrix) bool {
+	if m.Code != o.Code || m.Rows != o.Rows || m.Cols != o.Cols || m.BlockRows != o.BlockRows || m.BlockCols != o.BlockCols {
+		return false
+	}
+	return bytes.Equal(m.Codes, o.Codes) && slices.EqualFunc(m.Scales, o.Scales, func(a, b float32) bool {
+		return math.Float32bits(a) == math.Float32bits(b)
+	})
 }
 
 // Dequant writes rows lo..hi as float32, row-major, to dst

@@ -18,6 +18,7 @@ import (
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -85,7 +86,8 @@ type Weight struct {
 // Rounder rounds weights; *quant.Rounder is one.
 type Rounder interface {
 	Align() int // rows that pieces start at a multiple of; 0: one piece
-	Round(dst, src []float32, rows int) error
+	Round(src []float32, rows int, x *numeric.Scratch) (*numeric.Matrix, numeric.Stats, error)
+	RoundBytes(src []byte, d numeric.Decoder, rows int, x *numeric.Scratch) (*numeric.Matrix, numeric.Stats, error)
 }
 
 type differ struct {
@@ -231,12 +233,14 @@ func (d *differ) sameValues(ctx context.Context, name string) (bool, error) {
 	x, y := d.a.floats(a, 0, []int64{a.Elements()}, ""), d.b.floats(b, 0, []int64{b.Elements()}, "")
 	n := min(x.rows, tile)
 	p, q := make([]float32, n), make([]float32, n)
+	buf := pieces.Get().(*piece)
+	defer pieces.Put(buf)
 	for lo := 0; lo < x.rows; lo += n {
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
 		hi := min(lo+n, x.rows)
-		if err := errors.Join(x.read(lo, hi, p[:hi-lo]), y.read(lo, hi, q[:hi-lo])); err != nil {
+		if err := errors.Join(x.read(lo, hi, p[:hi-lo], buf), y.read(lo, hi, q[:hi-lo], buf)); err != nil {
 			return false, err
 		}
 		for i := range hi - lo {
@@ -246,27 +250,6 @@ func (d *differ) sameValues(ctx context.Context, name string) (bool, error) {
 		}
 	}
 	return true, nil
-}
-
-// nonFinite tells whether stored floats have an exponent of all ones.
-func nonFinite(raw []byte, t safetensors.DType) bool {
-	step, at, mask := 2, 0, uint16(0)
-	switch t {
-	case safetensors.BF16:
-		mask = 0x7f80
-	case safetensors.F16:
-		mask = 0x7c00
-	case safetensors.F32:
-		step, at, mask = 4, 2, 0x7f80
-	default:
-		return false
-	}
-	for i := at; i+1 < len(raw); i += step {
-		if (uint16(raw[i])|uint16(raw[i+1])<<8)&mask == mask {
-			return true
-		}
-	}
-	return false
 }
 
 // weights compares the values of every module that is not stored alike.

@@ -1,6 +1,10 @@
 package diff
 
-import "math"
+import (
+	"math"
+
+	"github.com/glmconv/glmconv/quant/numeric"
+)
 
 // totals add up the differences of a weight x from y, and of both from z, what
 // y should be. Everything is float64; the order is that of the elements, in four
@@ -70,6 +74,17 @@ func (t *totals) add(x, y, z []float32) {
 		t.ownDiff[i&3] += (w - p) * (w - p)
 		t.off[i&3] += (q - w) * (q - w)
 	}
+}
+
+// addEqual takes elements of which y and z are the same to the bit, by what
+// rounding them cost: its sums are float32 within a chunk. z² counts as x², from
+// which it differs by what rounding costs.
+func (t *totals) addEqual(s numeric.Stats) {
+	t.size[0] += s.SumSq
+	t.diff[0] += s.SumErrSq
+	t.ownSize[0] += s.SumSq
+	t.ownDiff[0] += s.SumErrSq
+	t.top = max(t.top, s.MaxErr)
 }
 
 // square is (q−p)², 0 for equal infinities and for two NaNs.

@@ -3,12 +3,13 @@ package diff
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
-	"sync"
 
 	"github.com/glmconv/glmconv/internal/glm"
 	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -88,10 +89,28 @@ type weight struct {
 	name       string // encoding, for the report
 	rows, cols int
 	align      int
-	read       func(lo, hi int, dst []float32) error
 	bytes      int64
 	parts      []safetensors.Info
 	stored     layout.Stored // of a quantised weight
+
+	// One of them: rows as stored, in buf if they fit, or rows of codes.
+	floats func(lo, hi int, buf []byte) ([]byte, error)
+	codes  func(lo, hi int, buf *layout.Buffer) (*numeric.Matrix, error)
+}
+
+// read widens rows.
+func (w *weight) read(lo, hi int, dst []float32, p *piece) (err error) {
+	if w.floats == nil {
+		m, err := w.codes(lo, hi, &p.codes)
+		if err == nil {
+			m.Dequant(dst, 0, hi-lo)
+		}
+		return err
+	}
+	if p.raw, err = w.floats(lo, hi, p.raw); err != nil {
+		return err
+	}
+	return layout.DecodeFloats(dst, p.raw, w.parts[0].DType)
 }
 
 // weight finds a module's weight.
@@ -110,16 +129,7 @@ func (c *checkpoint) weight(module string) (*weight, error) {
 	if s.Group > 0 {
 		w.name += fmt.Sprintf(" %d", s.Group)
 	}
-	w.read = func(lo, hi int, dst []float32) error {
-		buf := codes.Get().(*layout.Buffer)
-		defer codes.Put(buf)
-		m, err := buf.ReadRows(c, s, lo, hi)
-		if err != nil {
-			return err
-		}
-		m.Dequant(dst, 0, hi-lo)
-		return nil
-	}
+	w.codes = func(lo, hi int, buf *layout.Buffer) (*numeric.Matrix, error) { return buf.ReadRows(c, s, lo, hi) }
 	return w, nil
 }
 
@@ -134,18 +144,13 @@ func (c *checkpoint) floats(t safetensors.Info, off int64, shape []int64, prefix
 	}
 	width := int64(t.DType.Bits() / 8)
 	w.bytes = int64(w.rows) * int64(w.cols) * width
-	w.read = func(lo, hi int, dst []float32) error {
+	w.floats = func(lo, hi int, buf []byte) ([]byte, error) {
 		row := int64(w.cols) * width
-		buf := rawBytes.Get().(*[]byte)
-		defer rawBytes.Put(buf)
-		if n := int64(hi-lo) * row; int64(cap(*buf)) < n {
-			*buf = make([]byte, n)
+		n := int64(hi-lo) * row
+		if int64(cap(buf)) < n {
+			buf = make([]byte, n)
 		}
-		raw := (*buf)[:int64(hi-lo)*row]
-		if err := c.ReadAt(t, off+int64(lo)*row, raw); err != nil {
-			return err
-		}
-		return layout.DecodeFloats(dst, raw, t.DType)
+		return buf[:n], c.ReadAt(t, off+int64(lo)*row, buf[:n])
 	}
 	return w
 }
@@ -174,39 +179,21 @@ func compare(ctx context.Context, name string, a, b *weight, own Rounder, read f
 		}
 	}
 	step = min(step, a.rows)
-	bufs := scratch.Get().(*[3][]float32)
-	defer scratch.Put(bufs)
-	for i := range bufs {
-		if n := step * a.cols; cap(bufs[i]) < n && (i < 2 || own != nil) {
-			bufs[i] = make([]float32, n)
-		}
-	}
-	x, y, z := bufs[0][:step*a.cols], bufs[1][:step*a.cols], bufs[2][:0]
-	if own != nil {
-		z = bufs[2][:step*a.cols]
-	}
+	p := pieces.Get().(*piece)
+	defer pieces.Put(p)
 	var t totals
 	for lo := 0; lo < a.rows; lo += step {
 		if err := ctx.Err(); err != nil {
 			return m, err
 		}
 		hi := min(lo+step, a.rows)
-		n := (hi - lo) * a.cols
-		if err := a.read(lo, hi, x[:n]); err != nil {
+		var unrounded *roundingError
+		if err := p.compare(&t, a, b, own, lo, hi); errors.As(err, &unrounded) {
+			m.Why = unrounded.Error()
+			return m, nil
+		} else if err != nil {
 			return m, err
 		}
-		if err := b.read(lo, hi, y[:n]); err != nil {
-			return m, err
-		}
-		var w []float32
-		if own != nil {
-			w = z[:n]
-			if err := own.Round(w, x[:n], hi-lo); err != nil {
-				m.Why = err.Error()
-				return m, nil
-			}
-		}
-		t.add(x[:n], y[:n], w)
 		part := (a.bytes + b.bytes) * int64(hi-lo) / int64(a.rows)
 		rest -= part
 		read(part)
@@ -218,15 +205,6 @@ func compare(ctx context.Context, name string, a, b *weight, own Rounder, read f
 	}
 	return m, nil
 }
-
-// codes holds a piece of a quantised tensor.
-var codes = sync.Pool{New: func() any { return new(layout.Buffer) }}
-
-// rawBytes holds a piece of a tensor as it is stored.
-var rawBytes = sync.Pool{New: func() any { return new([]byte) }}
-
-// scratch holds what is compared at a time: source, result, own rounding.
-var scratch = sync.Pool{New: func() any { return new([3][]float32) }}
 
 // root is √(part/whole), 0 for no part and infinite for a part of nothing.
 func root(part, whole float64) Figure {

@@ -1,0 +1,31 @@
+package diff
+
+import (
+	"encoding/binary"
+
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// nonFinite tells whether stored floats have an exponent of all ones.
+func nonFinite(raw []byte, t safetensors.DType) bool {
+	var mask, one uint64 // the exponents of four or two of them; what carries from a full one
+	switch t {
+	case safetensors.BF16:
+		mask, one = 0x7f807f807f807f80, 0x0080008000800080
+	case safetensors.F16:
+		mask, one = 0x7c007c007c007c00, 0x0400040004000400
+	case safetensors.F32:
+		mask, one = 0x7f8000007f800000, 0x0080000000800000
+	default:
+		return false
+	}
+	carried := mask + one // the sign bits, where all exponents are full
+	for ; len(raw) >= 8; raw = raw[8:] {
+		if (binary.LittleEndian.Uint64(raw)&mask+one)&carried != 0 {
+			return true
+		}
+	}
+	var rest [8]byte
+	copy(rest[:], raw)
+	return (binary.LittleEndian.Uint64(rest[:])&mask+one)&carried != 0
+}

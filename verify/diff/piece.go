@@ -1,0 +1,88 @@
+package diff
+
+import (
+	"sync"
+
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
+)
+
+// piece holds some rows of a weight while they are compared.
+type piece struct {
+	x, y, z []float32 // of A, of B, what B should be
+	raw     []byte    // as stored
+	codes   layout.Buffer
+	scratch numeric.Scratch
+}
+
+var pieces = sync.Pool{New: func() any { return new(piece) }}
+
+func room(s []float32, n int) []float32 {
+	if cap(s) < n {
+		return make([]float32, n)
+	}
+	return s[:n]
+}
+
+// roundingError says why a weight of A cannot be rounded.
+type roundingError struct{ error }
+
+func (e *roundingError) Unwrap() error { return e.error }
+
+// compare adds rows lo … hi−1 to the totals. Where own has the very codes and
+// scales of B, which is what a sound conversion has everywhere, nothing needs to
+// be widened: rounding has told its cost.
+func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) error {
+	rows := hi - lo
+	n := rows * a.cols
+	widen := func() { p.x, p.y = room(p.x, n), room(p.y, n) }
+	if own == nil {
+		widen()
+		if err := a.read(lo, hi, p.x, p); err != nil {
+			return err
+		}
+		if err := b.read(lo, hi, p.y, p); err != nil {
+			return err
+		}
+		t.add(p.x, p.y, nil)
+		return nil
+	}
+	var d numeric.Decoder
+	var err error
+	if a.floats == nil {
+		widen()
+		err = a.read(lo, hi, p.x, p)
+	} else if p.raw, err = a.floats(lo, hi, p.raw); err == nil {
+		d, err = layout.DecoderOf(a.parts[0].DType)
+	}
+	if err != nil {
+		return err
+	}
+	stored, err := b.codes(lo, hi, &p.codes)
+	if err != nil {
+		return err
+	}
+	var m *numeric.Matrix
+	var cost numeric.Stats
+	if a.floats == nil {
+		m, cost, err = own.Round(p.x, rows, &p.scratch)
+	} else {
+		m, cost, err = own.RoundBytes(p.raw, d, rows, &p.scratch)
+	}
+	if err != nil {
+		return &roundingError{err}
+	}
+	if m.Equal(stored) {
+		t.addEqual(cost)
+		return nil
+	}
+	widen()
+	if a.floats != nil {
+		d.Decode(p.x, p.raw)
+	}
+	p.z = room(p.z, n)
+	stored.Dequant(p.y, 0, rows)
+	m.Dequant(p.z, 0, rows)
+	t.add(p.x, p.y, p.z)
+	return nil
+}
