@@ -9,16 +9,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/glmconv/glmconv/internal/cpu"
 	"github.com/glmconv/glmconv/quant/numeric"
 )
 
 // TestFewBF16: few tokens have the bits that they have among many, which
 // pass a panel, and nothing beside them is touched.
 func TestFewBF16(t *testing.T) {
-	if cpu.Current() < cpu.AVX512 {
-		t.Skip("SKIPPED: this processor or GLMCONV_CPU has no kernels for few tokens")
+	for _, p := range panelPaths(t) {
+		t.Run(p.name, func(t *testing.T) { fewBF16(t, p.panelPath) })
 	}
+}
+
+func fewBF16(t *testing.T, p *panelPath) {
 	r := rand.New(rand.NewPCG(8, 15))
 	for range 200 {
 		m, n, k := 1+r.IntN(3), 1+r.IntN(90), 32*(1+r.IntN(20))
@@ -35,8 +37,8 @@ func TestFewBF16(t *testing.T) {
 		for i := range few {
 			few[i] = 77
 		}
-		panelsAVX512.float(many, n, x, panelRows, BF16, w, n, k, &Workers{N: 2})
-		require.Equal(t, n >= fewRowsOfBF16, panelsAVX512.few(few, ldy, x[:m*k], m, w, n, k, &Workers{N: 2}))
+		p.float(many, n, x, panelRows, BF16, w, n, k, &Workers{N: 2})
+		require.Equal(t, n >= fewRowsOfBF16, p.few(few, ldy, x[:m*k], m, w, n, k, &Workers{N: 2}))
 		for i := range m {
 			if n < fewRowsOfBF16 {
 				continue
@@ -67,6 +69,26 @@ func BenchmarkFewBF16(b *testing.B) {
 			for b.Loop() {
 				Float(y, n, x, 1, BF16, w[at:at+2*n*k], n, k, nil)
 				at = (at + 2*n*k) % len(w)
+			}
+		})
+	}
+}
+
+// BenchmarkFewInt8 is the same with int8 weights.
+func BenchmarkFewInt8(b *testing.B) {
+	const n, k, copies = 1408, 4096, 32
+	r := rand.New(rand.NewPCG(1, 1))
+	all := matrix(r, numeric.Int8, n*copies, k, 1, k)
+	for m := 1; m < panelRows; m++ {
+		a, y := QuantizeInt8(normals(r, m*k), m, k, 127, nil), make([]float32, m*n)
+		b.Run(fmt.Sprintf("M=%d", m), func(b *testing.B) {
+			at := 0
+			b.SetBytes(n * k)
+			for b.Loop() {
+				w := *all
+				w.Rows, w.Codes, w.Scales = n, all.Codes[at*n*k:][:n*k], all.Scales[at*n:][:n]
+				Int8(y, n, a, &w, nil)
+				at = (at + 1) % copies
 			}
 		})
 	}

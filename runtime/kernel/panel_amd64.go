@@ -34,7 +34,8 @@ var panels *panelPath
 var (
 	panelsAVX2 = &panelPath{width: 16, per: 2,
 		blockF32:  []panelF32Block{panelF32x1AVX2, panelF32x2AVX2, panelF32x3AVX2, panelF32x4AVX2, panelF32x5AVX2, panelF32x6AVX2},
-		blockInt8: []panelInt8Block{panelInt8x1AVX2, panelInt8x2AVX2, panelInt8x3AVX2, panelInt8x4AVX2, panelInt8x5AVX2, panelInt8x6AVX2}}
+		blockInt8: []panelInt8Block{panelInt8x1AVX2, panelInt8x2AVX2, panelInt8x3AVX2, panelInt8x4AVX2, panelInt8x5AVX2, panelInt8x6AVX2},
+		fewBF16:   []fewBF16Block{fewBF16x1AVX2, fewBF16x2AVX2, fewBF16x3AVX2}}
 	panelsAVX512 = &panelPath{width: 64, per: 4,
 		blockF32:  []panelF32Block{panelF32x1AVX512, panelF32x2AVX512, panelF32x3AVX512, panelF32x4AVX512, panelF32x5AVX512, panelF32x6AVX512},
 		blockInt8: []panelInt8Block{panelInt8x1AVX512, panelInt8x2AVX512, panelInt8x3AVX512, panelInt8x4AVX512, panelInt8x5AVX512, panelInt8x6AVX512},

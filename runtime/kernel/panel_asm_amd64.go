@@ -163,3 +163,18 @@ func fewBF16x2AVX512(y *float32, ldy int, x *float32, ldx int, w *byte, ldw int,
 //
 //go:noescape
 func fewBF16x3AVX512(y *float32, ldy int, x *float32, ldx int, w *byte, ldw int, k int)
+
+// fewBF16x1AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[j] for 1 tokens and 16 rows of w, ldw bytes apart: a chain of fused multiply-adds over k, a multiple of 32, not 0.
+//
+//go:noescape
+func fewBF16x1AVX2(y *float32, ldy int, x *float32, ldx int, w *byte, ldw int, k int)
+
+// fewBF16x2AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[j] for 2 tokens and 16 rows of w, ldw bytes apart: a chain of fused multiply-adds over k, a multiple of 32, not 0.
+//
+//go:noescape
+func fewBF16x2AVX2(y *float32, ldy int, x *float32, ldx int, w *byte, ldw int, k int)
+
+// fewBF16x3AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[j] for 3 tokens and 16 rows of w, ldw bytes apart: a chain of fused multiply-adds over k, a multiple of 32, not 0.
+//
+//go:noescape
+func fewBF16x3AVX2(y *float32, ldy int, x *float32, ldx int, w *byte, ldw int, k int)

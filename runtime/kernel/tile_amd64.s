@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func rowsInt8x1AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·rowsInt8x1AVX2(SB), NOSPLIT, $0-72
 	MOVQ y+0(FP), AX
 	MOVQ x+16(FP), R8
@@ -24,22 +24,23 @@ row:
 	JL    long_end
 
 long:
-	VPMOVSXBW (CX), Y1
-	VPMADDWD  (R8), Y1, Y1
-	VPADDD    Y1, Y0, Y0
-	VPMOVSXBW 16(CX), Y1
-	VPMADDWD  32(R8), Y1, Y1
-	VPADDD    Y1, Y0, Y0
-	VPMOVSXBW 32(CX), Y1
-	VPMADDWD  64(R8), Y1, Y1
-	VPADDD    Y1, Y0, Y0
-	VPMOVSXBW 48(CX), Y1
-	VPMADDWD  96(R8), Y1, Y1
-	VPADDD    Y1, Y0, Y0
-	ADDQ      $0x00000080, R8
-	ADDQ      $0x00000040, CX
-	SUBQ      $0x00000040, DI
-	JGE       long
+	PREFETCHT0 1024(CX)
+	VPMOVSXBW  (CX), Y1
+	VPMADDWD   (R8), Y1, Y1
+	VPADDD     Y1, Y0, Y0
+	VPMOVSXBW  16(CX), Y1
+	VPMADDWD   32(R8), Y1, Y1
+	VPADDD     Y1, Y0, Y0
+	VPMOVSXBW  32(CX), Y1
+	VPMADDWD   64(R8), Y1, Y1
+	VPADDD     Y1, Y0, Y0
+	VPMOVSXBW  48(CX), Y1
+	VPMADDWD   96(R8), Y1, Y1
+	VPADDD     Y1, Y0, Y0
+	ADDQ       $0x00000080, R8
+	ADDQ       $0x00000040, CX
+	SUBQ       $0x00000040, DI
+	JGE        long
 
 long_end:
 	ADDQ $0x00000040, DI
@@ -80,7 +81,7 @@ short_end:
 	RET
 
 // func rowsInt8x2AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·rowsInt8x2AVX2(SB), NOSPLIT, $0-72
 	MOVQ y+0(FP), AX
 	MOVQ x+16(FP), R8
@@ -100,30 +101,31 @@ row:
 	JL    long_end
 
 long:
-	VPMOVSXBW (CX), Y2
-	VPMADDWD  (R8), Y2, Y3
-	VPADDD    Y3, Y0, Y0
-	VPMADDWD  (R8)(R9*1), Y2, Y2
-	VPADDD    Y2, Y1, Y1
-	VPMOVSXBW 16(CX), Y2
-	VPMADDWD  32(R8), Y2, Y3
-	VPADDD    Y3, Y0, Y0
-	VPMADDWD  32(R8)(R9*1), Y2, Y2
-	VPADDD    Y2, Y1, Y1
-	VPMOVSXBW 32(CX), Y2
-	VPMADDWD  64(R8), Y2, Y3
-	VPADDD    Y3, Y0, Y0
-	VPMADDWD  64(R8)(R9*1), Y2, Y2
-	VPADDD    Y2, Y1, Y1
-	VPMOVSXBW 48(CX), Y2
-	VPMADDWD  96(R8), Y2, Y3
-	VPADDD    Y3, Y0, Y0
-	VPMADDWD  96(R8)(R9*1), Y2, Y2
-	VPADDD    Y2, Y1, Y1
-	ADDQ      $0x00000080, R8
-	ADDQ      $0x00000040, CX
-	SUBQ      $0x00000040, DI
-	JGE       long
+	PREFETCHT0 1024(CX)
+	VPMOVSXBW  (CX), Y2
+	VPMADDWD   (R8), Y2, Y3
+	VPADDD     Y3, Y0, Y0
+	VPMADDWD   (R8)(R9*1), Y2, Y2
+	VPADDD     Y2, Y1, Y1
+	VPMOVSXBW  16(CX), Y2
+	VPMADDWD   32(R8), Y2, Y3
+	VPADDD     Y3, Y0, Y0
+	VPMADDWD   32(R8)(R9*1), Y2, Y2
+	VPADDD     Y2, Y1, Y1
+	VPMOVSXBW  32(CX), Y2
+	VPMADDWD   64(R8), Y2, Y3
+	VPADDD     Y3, Y0, Y0
+	VPMADDWD   64(R8)(R9*1), Y2, Y2
+	VPADDD     Y2, Y1, Y1
+	VPMOVSXBW  48(CX), Y2
+	VPMADDWD   96(R8), Y2, Y3
+	VPADDD     Y3, Y0, Y0
+	VPMADDWD   96(R8)(R9*1), Y2, Y2
+	VPADDD     Y2, Y1, Y1
+	ADDQ       $0x00000080, R8
+	ADDQ       $0x00000040, CX
+	SUBQ       $0x00000040, DI
+	JGE        long
 
 long_end:
 	ADDQ $0x00000040, DI
@@ -176,7 +178,7 @@ short_end:
 	RET
 
 // func rowsInt8x3AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·rowsInt8x3AVX2(SB), NOSPLIT, $0-72
 	MOVQ y+0(FP), AX
 	MOVQ x+16(FP), R8
@@ -197,38 +199,39 @@ row:
 	JL    long_end
 
 long:
-	VPMOVSXBW (CX), Y3
-	VPMADDWD  (R8), Y3, Y4
-	VPADDD    Y4, Y0, Y0
-	VPMADDWD  (R8)(R9*1), Y3, Y4
-	VPADDD    Y4, Y1, Y1
-	VPMADDWD  (R8)(R9*2), Y3, Y3
-	VPADDD    Y3, Y2, Y2
-	VPMOVSXBW 16(CX), Y3
-	VPMADDWD  32(R8), Y3, Y4
-	VPADDD    Y4, Y0, Y0
-	VPMADDWD  32(R8)(R9*1), Y3, Y4
-	VPADDD    Y4, Y1, Y1
-	VPMADDWD  32(R8)(R9*2), Y3, Y3
-	VPADDD    Y3, Y2, Y2
-	VPMOVSXBW 32(CX), Y3
-	VPMADDWD  64(R8), Y3, Y4
-	VPADDD    Y4, Y0, Y0
-	VPMADDWD  64(R8)(R9*1), Y3, Y4
-	VPADDD    Y4, Y1, Y1
-	VPMADDWD  64(R8)(R9*2), Y3, Y3
-	VPADDD    Y3, Y2, Y2
-	VPMOVSXBW 48(CX), Y3
-	VPMADDWD  96(R8), Y3, Y4
-	VPADDD    Y4, Y0, Y0
-	VPMADDWD  96(R8)(R9*1), Y3, Y4
-	VPADDD    Y4, Y1, Y1
-	VPMADDWD  96(R8)(R9*2), Y3, Y3
-	VPADDD    Y3, Y2, Y2
-	ADDQ      $0x00000080, R8
-	ADDQ      $0x00000040, CX
-	SUBQ      $0x00000040, DI
-	JGE       long
+	PREFETCHT0 1024(CX)
+	VPMOVSXBW  (CX), Y3
+	VPMADDWD   (R8), Y3, Y4
+	VPADDD     Y4, Y0, Y0
+	VPMADDWD   (R8)(R9*1), Y3, Y4
+	VPADDD     Y4, Y1, Y1
+	VPMADDWD   (R8)(R9*2), Y3, Y3
+	VPADDD     Y3, Y2, Y2
+	VPMOVSXBW  16(CX), Y3
+	VPMADDWD   32(R8), Y3, Y4
+	VPADDD     Y4, Y0, Y0
+	VPMADDWD   32(R8)(R9*1), Y3, Y4
+	VPADDD     Y4, Y1, Y1
+	VPMADDWD   32(R8)(R9*2), Y3, Y3
+	VPADDD     Y3, Y2, Y2
+	VPMOVSXBW  32(CX), Y3
+	VPMADDWD   64(R8), Y3, Y4
+	VPADDD     Y4, Y0, Y0
+	VPMADDWD   64(R8)(R9*1), Y3, Y4
+	VPADDD     Y4, Y1, Y1
+	VPMADDWD   64(R8)(R9*2), Y3, Y3
+	VPADDD     Y3, Y2, Y2
+	VPMOVSXBW  48(CX), Y3
+	VPMADDWD   96(R8), Y3, Y4
+	VPADDD     Y4, Y0, Y0
+	VPMADDWD   96(R8)(R9*1), Y3, Y4
+	VPADDD     Y4, Y1, Y1
+	VPMADDWD   96(R8)(R9*2), Y3, Y3
+	VPADDD     Y3, Y2, Y2
+	ADDQ       $0x00000080, R8
+	ADDQ       $0x00000040, CX
+	SUBQ       $0x00000040, DI
+	JGE        long
 
 long_end:
 	ADDQ $0x00000040, DI
@@ -293,7 +296,7 @@ short_end:
 	RET
 
 // func rowsInt8x4AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·rowsInt8x4AVX2(SB), NOSPLIT, $0-72
 	MOVQ y+0(FP), AX
 	MOVQ x+16(FP), R8
@@ -317,47 +320,48 @@ row:
 	JL    long_end
 
 long:
-	VPMOVSXBW (CX), Y4
-	VPMADDWD  (R8), Y4, Y5
-	VPADDD    Y5, Y0, Y0
-	VPMADDWD  (R8)(R9*1), Y4, Y5
-	VPADDD    Y5, Y1, Y1
-	VPMADDWD  (R8)(R9*2), Y4, Y5
-	VPADDD    Y5, Y2, Y2
-	VPMADDWD  (R10), Y4, Y4
-	VPADDD    Y4, Y3, Y3
-	VPMOVSXBW 16(CX), Y4
-	VPMADDWD  32(R8), Y4, Y5
-	VPADDD    Y5, Y0, Y0
-	VPMADDWD  32(R8)(R9*1), Y4, Y5
-	VPADDD    Y5, Y1, Y1
-	VPMADDWD  32(R8)(R9*2), Y4, Y5
-	VPADDD    Y5, Y2, Y2
-	VPMADDWD  32(R10), Y4, Y4
-	VPADDD    Y4, Y3, Y3
-	VPMOVSXBW 32(CX), Y4
-	VPMADDWD  64(R8), Y4, Y5
-	VPADDD    Y5, Y0, Y0
-	VPMADDWD  64(R8)(R9*1), Y4, Y5
-	VPADDD    Y5, Y1, Y1
-	VPMADDWD  64(R8)(R9*2), Y4, Y5
-	VPADDD    Y5, Y2, Y2
-	VPMADDWD  64(R10), Y4, Y4
-	VPADDD    Y4, Y3, Y3
-	VPMOVSXBW 48(CX), Y4
-	VPMADDWD  96(R8), Y4, Y5
-	VPADDD    Y5, Y0, Y0
-	VPMADDWD  96(R8)(R9*1), Y4, Y5
-	VPADDD    Y5, Y1, Y1
-	VPMADDWD  96(R8)(R9*2), Y4, Y5
-	VPADDD    Y5, Y2, Y2
-	VPMADDWD  96(R10), Y4, Y4
-	VPADDD    Y4, Y3, Y3
-	ADDQ      $0x00000080, R8
-	ADDQ      $0x00000080, R10
-	ADDQ      $0x00000040, CX
-	SUBQ      $0x00000040, DI
-	JGE       long
+	PREFETCHT0 1024(CX)
+	VPMOVSXBW  (CX), Y4
+	VPMADDWD   (R8), Y4, Y5
+	VPADDD     Y5, Y0, Y0
+	VPMADDWD   (R8)(R9*1), Y4, Y5
+	VPADDD     Y5, Y1, Y1
+	VPMADDWD   (R8)(R9*2), Y4, Y5
+	VPADDD     Y5, Y2, Y2
+	VPMADDWD   (R10), Y4, Y4
+	VPADDD     Y4, Y3, Y3
+	VPMOVSXBW  16(CX), Y4
+	VPMADDWD   32(R8), Y4, Y5
+	VPADDD     Y5, Y0, Y0
+	VPMADDWD   32(R8)(R9*1), Y4, Y5
+	VPADDD     Y5, Y1, Y1
+	VPMADDWD   32(R8)(R9*2), Y4, Y5
+	VPADDD     Y5, Y2, Y2
+	VPMADDWD   32(R10), Y4, Y4
+	VPADDD     Y4, Y3, Y3
+	VPMOVSXBW  32(CX), Y4
+	VPMADDWD   64(R8), Y4, Y5
+	VPADDD     Y5, Y0, Y0
+	VPMADDWD   64(R8)(R9*1), Y4, Y5
+	VPADDD     Y5, Y1, Y1
+	VPMADDWD   64(R8)(R9*2), Y4, Y5
+	VPADDD     Y5, Y2, Y2
+	VPMADDWD   64(R10), Y4, Y4
+	VPADDD     Y4, Y3, Y3
+	VPMOVSXBW  48(CX), Y4
+	VPMADDWD   96(R8), Y4, Y5
+	VPADDD     Y5, Y0, Y0
+	VPMADDWD   96(R8)(R9*1), Y4, Y5
+	VPADDD     Y5, Y1, Y1
+	VPMADDWD   96(R8)(R9*2), Y4, Y5
+	VPADDD     Y5, Y2, Y2
+	VPMADDWD   96(R10), Y4, Y4
+	VPADDD     Y4, Y3, Y3
+	ADDQ       $0x00000080, R8
+	ADDQ       $0x00000080, R10
+	ADDQ       $0x00000040, CX
+	SUBQ       $0x00000040, DI
+	JGE        long
 
 long_end:
 	ADDQ $0x00000040, DI

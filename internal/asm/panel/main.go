@@ -75,6 +75,9 @@ func main() {
 	for m := 1; m <= 3; m++ {
 		fewBF16(m)
 	}
+	for m := 1; m <= 3; m++ {
+		fewBF16Narrow(m)
+	}
 	Generate()
 }
 

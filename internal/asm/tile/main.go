@@ -136,6 +136,7 @@ func rowsAVX2(m int) {
 		}
 	}
 	f.turns("long", 64, func() {
+		PREFETCHT0(Mem{Base: f.w, Disp: 1024}) // what a core holds under way by itself is less than memory can bring
 		for at := 0; at < 64; at += 16 {
 			step(at)
 		}
