@@ -66,10 +66,10 @@ type layerSums struct {
 	Chosen, Probed  int
 }
 
-// probed chooses the sequences that both models compute a second time, a
+// Probed chooses the sequences that both models compute a second time, a
 // quarter: the source for the noise floor, the result to tell what each of its
 // layers does to a state that is right.
-func probed(seq int) bool { return seq%4 == 0 }
+func Probed(seq int) bool { return seq%4 == 0 }
 
 // lockstep runs both models layer by layer over some sequences, numbered from
 // first on, and leaves the states after model.norm in the sides. For the
@@ -84,7 +84,7 @@ func lockstep(ctx context.Context, src, res *side, seqs [][]int, first int, sums
 	var a, again []runtime.Span
 	var probes []rowRange
 	for i, s := range seqs {
-		if probed(first + i) {
+		if Probed(first + i) {
 			probes = append(probes, rowRange{len(ids), len(ids) + len(s)})
 			again = append(again, runtime.Span{N: len(s)})
 		}

@@ -24,7 +24,7 @@ func logitRows(ctx context.Context, src, res *side, seqs [][]int, first, vocab i
 			if p+1 < len(s) {
 				next = s[p+1]
 			}
-			if probed(first + i) {
+			if Probed(first + i) {
 				at = append(at, len(acc))
 				own = append(own, stats.NewAccumulator(next))
 				noise = append(noise, stats.Row{Seq: first + i, Pos: p})

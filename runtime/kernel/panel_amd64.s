@@ -5274,7 +5274,7 @@ loop:
 	RET
 
 // func transposeE4M3AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int, nan *uint32)
-// Requires: AVX, AVX2, MMX+
+// Requires: AVX, AVX2, F16C, MMX+
 TEXT ·transposeE4M3AVX2(SB), NOSPLIT, $0-64
 	MOVQ         dst+0(FP), AX
 	MOVQ         ldd+8(FP), CX
@@ -5287,248 +5287,160 @@ TEXT ·transposeE4M3AVX2(SB), NOSPLIT, $0-64
 	LEAQ         (CX)(CX*2), R11
 	LEAQ         (BX)(BX*2), R9
 	LEAQ         (DX)(BX*4), R10
-	MOVL         $0x07f00000, R12
+	MOVL         $0x7f7f7f7f, R12
 	VMOVD        R12, X0
 	VPBROADCASTD X0, Y0
-	MOVL         $0x80000000, R12
+	MOVL         $0xbf80bf80, R12
 	VMOVD        R12, X1
 	VPBROADCASTD X1, Y1
-	MOVL         $0x7f7f7f7f, R12
+	MOVL         $0x43800000, R12
 	VMOVD        R12, X2
 	VPBROADCASTD X2, Y2
 	VPXOR        Y3, Y3, Y3
 
 loop:
-	PREFETCHT1  (DI)
-	PREFETCHT1  64(DI)
-	ADDQ        R8, DI
-	VMOVDQU     (DX), X4
-	VINSERTI128 $0x01, (R10), Y4, Y4
-	VMOVDQU     (DX)(BX*1), X5
-	VINSERTI128 $0x01, (R10)(BX*1), Y5, Y5
-	VMOVDQU     (DX)(BX*2), X6
-	VINSERTI128 $0x01, (R10)(BX*2), Y6, Y6
-	VMOVDQU     (DX)(R9*1), X7
-	VINSERTI128 $0x01, (R10)(R9*1), Y7, Y7
-	VPUNPCKLDQ  Y5, Y4, Y8
-	VPUNPCKHDQ  Y5, Y4, Y9
-	VPUNPCKLDQ  Y7, Y6, Y10
-	VPUNPCKHDQ  Y7, Y6, Y11
-	VPUNPCKLQDQ Y10, Y8, Y12
-	VPUNPCKHQDQ Y10, Y8, Y8
-	VPAND       Y2, Y12, Y10
-	VPCMPEQB    Y2, Y10, Y10
-	VPOR        Y10, Y3, Y3
-	VPSLLD      $0x18, Y12, Y10
-	VPSRLD      $0x04, Y10, Y13
-	VPAND       Y1, Y10, Y10
-	VPAND       Y0, Y13, Y13
-	VPADDD      eight3c000000<>+0(SB), Y13, Y13
-	VPMAXUD     eight3c800000<>+0(SB), Y13, Y14
-	VPADDD      eight800000<>+0(SB), Y13, Y13
-	VSUBPS      Y14, Y13, Y13
-	VPOR        Y10, Y13, Y13
-	VMOVDQU     Y13, (AX)
-	VPSLLD      $0x10, Y12, Y10
-	VPSRLD      $0x04, Y10, Y13
-	VPAND       Y1, Y10, Y10
-	VPAND       Y0, Y13, Y13
-	VPADDD      eight3c000000<>+0(SB), Y13, Y13
-	VPMAXUD     eight3c800000<>+0(SB), Y13, Y14
-	VPADDD      eight800000<>+0(SB), Y13, Y13
-	VSUBPS      Y14, Y13, Y13
-	VPOR        Y10, Y13, Y13
-	VMOVDQU     Y13, (AX)(CX*1)
-	VPSLLD      $0x08, Y12, Y10
-	VPSRLD      $0x04, Y10, Y13
-	VPAND       Y1, Y10, Y10
-	VPAND       Y0, Y13, Y13
-	VPADDD      eight3c000000<>+0(SB), Y13, Y13
-	VPMAXUD     eight3c800000<>+0(SB), Y13, Y14
-	VPADDD      eight800000<>+0(SB), Y13, Y13
-	VSUBPS      Y14, Y13, Y13
-	VPOR        Y10, Y13, Y13
-	VMOVDQU     Y13, (AX)(CX*2)
-	VPSRLD      $0x04, Y12, Y10
-	VPAND       Y1, Y12, Y12
-	VPAND       Y0, Y10, Y10
-	VPADDD      eight3c000000<>+0(SB), Y10, Y10
-	VPMAXUD     eight3c800000<>+0(SB), Y10, Y13
-	VPADDD      eight800000<>+0(SB), Y10, Y10
-	VSUBPS      Y13, Y10, Y10
-	VPOR        Y12, Y10, Y10
-	VMOVDQU     Y10, (AX)(R11*1)
-	LEAQ        (AX)(CX*4), AX
-	VPAND       Y2, Y8, Y10
-	VPCMPEQB    Y2, Y10, Y10
-	VPOR        Y10, Y3, Y3
-	VPSLLD      $0x18, Y8, Y10
-	VPSRLD      $0x04, Y10, Y12
-	VPAND       Y1, Y10, Y10
-	VPAND       Y0, Y12, Y12
-	VPADDD      eight3c000000<>+0(SB), Y12, Y12
-	VPMAXUD     eight3c800000<>+0(SB), Y12, Y13
-	VPADDD      eight800000<>+0(SB), Y12, Y12
-	VSUBPS      Y13, Y12, Y12
-	VPOR        Y10, Y12, Y12
-	VMOVDQU     Y12, (AX)
-	VPSLLD      $0x10, Y8, Y10
-	VPSRLD      $0x04, Y10, Y12
-	VPAND       Y1, Y10, Y10
-	VPAND       Y0, Y12, Y12
-	VPADDD      eight3c000000<>+0(SB), Y12, Y12
-	VPMAXUD     eight3c800000<>+0(SB), Y12, Y13
-	VPADDD      eight800000<>+0(SB), Y12, Y12
-	VSUBPS      Y13, Y12, Y12
-	VPOR        Y10, Y12, Y12
-	VMOVDQU     Y12, (AX)(CX*1)
-	VPSLLD      $0x08, Y8, Y10
-	VPSRLD      $0x04, Y10, Y12
-	VPAND       Y1, Y10, Y10
-	VPAND       Y0, Y12, Y12
-	VPADDD      eight3c000000<>+0(SB), Y12, Y12
-	VPMAXUD     eight3c800000<>+0(SB), Y12, Y13
-	VPADDD      eight800000<>+0(SB), Y12, Y12
-	VSUBPS      Y13, Y12, Y12
-	VPOR        Y10, Y12, Y12
-	VMOVDQU     Y12, (AX)(CX*2)
-	VPSRLD      $0x04, Y8, Y10
-	VPAND       Y1, Y8, Y8
-	VPAND       Y0, Y10, Y10
-	VPADDD      eight3c000000<>+0(SB), Y10, Y10
-	VPMAXUD     eight3c800000<>+0(SB), Y10, Y12
-	VPADDD      eight800000<>+0(SB), Y10, Y10
-	VSUBPS      Y12, Y10, Y10
-	VPOR        Y8, Y10, Y10
-	VMOVDQU     Y10, (AX)(R11*1)
-	LEAQ        (AX)(CX*4), AX
-	VPUNPCKLQDQ Y11, Y9, Y8
-	VPUNPCKHQDQ Y11, Y9, Y9
-	VPAND       Y2, Y8, Y10
-	VPCMPEQB    Y2, Y10, Y10
-	VPOR        Y10, Y3, Y3
-	VPSLLD      $0x18, Y8, Y10
-	VPSRLD      $0x04, Y10, Y11
-	VPAND       Y1, Y10, Y10
-	VPAND       Y0, Y11, Y11
-	VPADDD      eight3c000000<>+0(SB), Y11, Y11
-	VPMAXUD     eight3c800000<>+0(SB), Y11, Y12
-	VPADDD      eight800000<>+0(SB), Y11, Y11
-	VSUBPS      Y12, Y11, Y11
-	VPOR        Y10, Y11, Y11
-	VMOVDQU     Y11, (AX)
-	VPSLLD      $0x10, Y8, Y10
-	VPSRLD      $0x04, Y10, Y11
-	VPAND       Y1, Y10, Y10
-	VPAND       Y0, Y11, Y11
-	VPADDD      eight3c000000<>+0(SB), Y11, Y11
-	VPMAXUD     eight3c800000<>+0(SB), Y11, Y12
-	VPADDD      eight800000<>+0(SB), Y11, Y11
-	VSUBPS      Y12, Y11, Y11
-	VPOR        Y10, Y11, Y11
-	VMOVDQU     Y11, (AX)(CX*1)
-	VPSLLD      $0x08, Y8, Y10
-	VPSRLD      $0x04, Y10, Y11
-	VPAND       Y1, Y10, Y10
-	VPAND       Y0, Y11, Y11
-	VPADDD      eight3c000000<>+0(SB), Y11, Y11
-	VPMAXUD     eight3c800000<>+0(SB), Y11, Y12
-	VPADDD      eight800000<>+0(SB), Y11, Y11
-	VSUBPS      Y12, Y11, Y11
-	VPOR        Y10, Y11, Y11
-	VMOVDQU     Y11, (AX)(CX*2)
-	VPSRLD      $0x04, Y8, Y10
-	VPAND       Y1, Y8, Y8
-	VPAND       Y0, Y10, Y10
-	VPADDD      eight3c000000<>+0(SB), Y10, Y10
-	VPMAXUD     eight3c800000<>+0(SB), Y10, Y11
-	VPADDD      eight800000<>+0(SB), Y10, Y10
-	VSUBPS      Y11, Y10, Y10
-	VPOR        Y8, Y10, Y10
-	VMOVDQU     Y10, (AX)(R11*1)
-	LEAQ        (AX)(CX*4), AX
-	VPAND       Y2, Y9, Y8
-	VPCMPEQB    Y2, Y8, Y8
-	VPOR        Y8, Y3, Y3
-	VPSLLD      $0x18, Y9, Y8
-	VPSRLD      $0x04, Y8, Y10
-	VPAND       Y1, Y8, Y8
-	VPAND       Y0, Y10, Y10
-	VPADDD      eight3c000000<>+0(SB), Y10, Y10
-	VPMAXUD     eight3c800000<>+0(SB), Y10, Y11
-	VPADDD      eight800000<>+0(SB), Y10, Y10
-	VSUBPS      Y11, Y10, Y10
-	VPOR        Y8, Y10, Y10
-	VMOVDQU     Y10, (AX)
-	VPSLLD      $0x10, Y9, Y8
-	VPSRLD      $0x04, Y8, Y10
-	VPAND       Y1, Y8, Y8
-	VPAND       Y0, Y10, Y10
-	VPADDD      eight3c000000<>+0(SB), Y10, Y10
-	VPMAXUD     eight3c800000<>+0(SB), Y10, Y11
-	VPADDD      eight800000<>+0(SB), Y10, Y10
-	VSUBPS      Y11, Y10, Y10
-	VPOR        Y8, Y10, Y10
-	VMOVDQU     Y10, (AX)(CX*1)
-	VPSLLD      $0x08, Y9, Y8
-	VPSRLD      $0x04, Y8, Y10
-	VPAND       Y1, Y8, Y8
-	VPAND       Y0, Y10, Y10
-	VPADDD      eight3c000000<>+0(SB), Y10, Y10
-	VPMAXUD     eight3c800000<>+0(SB), Y10, Y11
-	VPADDD      eight800000<>+0(SB), Y10, Y10
-	VSUBPS      Y11, Y10, Y10
-	VPOR        Y8, Y10, Y10
-	VMOVDQU     Y10, (AX)(CX*2)
-	VPSRLD      $0x04, Y9, Y8
-	VPAND       Y1, Y9, Y9
-	VPAND       Y0, Y8, Y8
-	VPADDD      eight3c000000<>+0(SB), Y8, Y8
-	VPMAXUD     eight3c800000<>+0(SB), Y8, Y10
-	VPADDD      eight800000<>+0(SB), Y8, Y8
-	VSUBPS      Y10, Y8, Y8
-	VPOR        Y9, Y8, Y8
-	VMOVDQU     Y8, (AX)(R11*1)
-	LEAQ        (AX)(CX*4), AX
-	ADDQ        $0x10, DX
-	ADDQ        $0x10, R10
-	SUBQ        $0x04, SI
-	JNZ         loop
-	MOVQ        nan+56(FP), AX
-	VPMOVMSKB   Y3, CX
-	ORL         CX, (AX)
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
+	ADDQ         R8, DI
+	VMOVDQU      (DX), X4
+	VINSERTI128  $0x01, (R10), Y4, Y4
+	VMOVDQU      (DX)(BX*1), X5
+	VINSERTI128  $0x01, (R10)(BX*1), Y5, Y5
+	VMOVDQU      (DX)(BX*2), X6
+	VINSERTI128  $0x01, (R10)(BX*2), Y6, Y6
+	VMOVDQU      (DX)(R9*1), X7
+	VINSERTI128  $0x01, (R10)(R9*1), Y7, Y7
+	VPUNPCKLDQ   Y5, Y4, Y8
+	VPUNPCKHDQ   Y5, Y4, Y9
+	VPUNPCKLDQ   Y7, Y6, Y10
+	VPUNPCKHDQ   Y7, Y6, Y11
+	VPUNPCKLQDQ  Y10, Y8, Y12
+	VPUNPCKHQDQ  Y10, Y8, Y8
+	VPAND        Y0, Y12, Y10
+	VPCMPEQB     Y0, Y10, Y10
+	VPOR         Y10, Y3, Y3
+	VPSLLW       $0x08, Y12, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        Y1, Y10, Y10
+	VPSHUFB      evenWordsFirst<>+0(SB), Y10, Y10
+	VPERMQ       $0xd8, Y10, Y10
+	VPSRAW       $0x01, Y12, Y12
+	VPAND        Y1, Y12, Y12
+	VPSHUFB      evenWordsFirst<>+0(SB), Y12, Y12
+	VPERMQ       $0xd8, Y12, Y12
+	VCVTPH2PS    X10, Y13
+	VMULPS       Y2, Y13, Y13
+	VMOVDQU      Y13, (AX)
+	VCVTPH2PS    X12, Y13
+	VMULPS       Y2, Y13, Y13
+	VMOVDQU      Y13, (AX)(CX*1)
+	VEXTRACTI128 $0x01, Y10, X4
+	VCVTPH2PS    X4, Y10
+	VMULPS       Y2, Y10, Y10
+	VMOVDQU      Y10, (AX)(CX*2)
+	VEXTRACTI128 $0x01, Y12, X4
+	VCVTPH2PS    X4, Y10
+	VMULPS       Y2, Y10, Y10
+	VMOVDQU      Y10, (AX)(R11*1)
+	LEAQ         (AX)(CX*4), AX
+	VPAND        Y0, Y8, Y10
+	VPCMPEQB     Y0, Y10, Y10
+	VPOR         Y10, Y3, Y3
+	VPSLLW       $0x08, Y8, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        Y1, Y10, Y10
+	VPSHUFB      evenWordsFirst<>+0(SB), Y10, Y10
+	VPERMQ       $0xd8, Y10, Y10
+	VPSRAW       $0x01, Y8, Y8
+	VPAND        Y1, Y8, Y8
+	VPSHUFB      evenWordsFirst<>+0(SB), Y8, Y8
+	VPERMQ       $0xd8, Y8, Y8
+	VCVTPH2PS    X10, Y12
+	VMULPS       Y2, Y12, Y12
+	VMOVDQU      Y12, (AX)
+	VCVTPH2PS    X8, Y12
+	VMULPS       Y2, Y12, Y12
+	VMOVDQU      Y12, (AX)(CX*1)
+	VEXTRACTI128 $0x01, Y10, X4
+	VCVTPH2PS    X4, Y10
+	VMULPS       Y2, Y10, Y10
+	VMOVDQU      Y10, (AX)(CX*2)
+	VEXTRACTI128 $0x01, Y8, X4
+	VCVTPH2PS    X4, Y8
+	VMULPS       Y2, Y8, Y8
+	VMOVDQU      Y8, (AX)(R11*1)
+	LEAQ         (AX)(CX*4), AX
+	VPUNPCKLQDQ  Y11, Y9, Y8
+	VPUNPCKHQDQ  Y11, Y9, Y9
+	VPAND        Y0, Y8, Y10
+	VPCMPEQB     Y0, Y10, Y10
+	VPOR         Y10, Y3, Y3
+	VPSLLW       $0x08, Y8, Y10
+	VPSRAW       $0x01, Y10, Y10
+	VPAND        Y1, Y10, Y10
+	VPSHUFB      evenWordsFirst<>+0(SB), Y10, Y10
+	VPERMQ       $0xd8, Y10, Y10
+	VPSRAW       $0x01, Y8, Y8
+	VPAND        Y1, Y8, Y8
+	VPSHUFB      evenWordsFirst<>+0(SB), Y8, Y8
+	VPERMQ       $0xd8, Y8, Y8
+	VCVTPH2PS    X10, Y11
+	VMULPS       Y2, Y11, Y11
+	VMOVDQU      Y11, (AX)
+	VCVTPH2PS    X8, Y11
+	VMULPS       Y2, Y11, Y11
+	VMOVDQU      Y11, (AX)(CX*1)
+	VEXTRACTI128 $0x01, Y10, X4
+	VCVTPH2PS    X4, Y10
+	VMULPS       Y2, Y10, Y10
+	VMOVDQU      Y10, (AX)(CX*2)
+	VEXTRACTI128 $0x01, Y8, X4
+	VCVTPH2PS    X4, Y8
+	VMULPS       Y2, Y8, Y8
+	VMOVDQU      Y8, (AX)(R11*1)
+	LEAQ         (AX)(CX*4), AX
+	VPAND        Y0, Y9, Y8
+	VPCMPEQB     Y0, Y8, Y8
+	VPOR         Y8, Y3, Y3
+	VPSLLW       $0x08, Y9, Y8
+	VPSRAW       $0x01, Y8, Y8
+	VPAND        Y1, Y8, Y8
+	VPSHUFB      evenWordsFirst<>+0(SB), Y8, Y8
+	VPERMQ       $0xd8, Y8, Y8
+	VPSRAW       $0x01, Y9, Y9
+	VPAND        Y1, Y9, Y9
+	VPSHUFB      evenWordsFirst<>+0(SB), Y9, Y9
+	VPERMQ       $0xd8, Y9, Y9
+	VCVTPH2PS    X8, Y10
+	VMULPS       Y2, Y10, Y10
+	VMOVDQU      Y10, (AX)
+	VCVTPH2PS    X9, Y10
+	VMULPS       Y2, Y10, Y10
+	VMOVDQU      Y10, (AX)(CX*1)
+	VEXTRACTI128 $0x01, Y8, X4
+	VCVTPH2PS    X4, Y8
+	VMULPS       Y2, Y8, Y8
+	VMOVDQU      Y8, (AX)(CX*2)
+	VEXTRACTI128 $0x01, Y9, X4
+	VCVTPH2PS    X4, Y8
+	VMULPS       Y2, Y8, Y8
+	VMOVDQU      Y8, (AX)(R11*1)
+	LEAQ         (AX)(CX*4), AX
+	ADDQ         $0x10, DX
+	ADDQ         $0x10, R10
+	SUBQ         $0x04, SI
+	JNZ          loop
+	MOVQ         nan+56(FP), AX
+	VPMOVMSKB    Y3, CX
+	ORL          CX, (AX)
 	VZEROUPPER
 	RET
 
-DATA eight3c000000<>+0(SB)/4, $0x3c000000
-DATA eight3c000000<>+4(SB)/4, $0x3c000000
-DATA eight3c000000<>+8(SB)/4, $0x3c000000
-DATA eight3c000000<>+12(SB)/4, $0x3c000000
-DATA eight3c000000<>+16(SB)/4, $0x3c000000
-DATA eight3c000000<>+20(SB)/4, $0x3c000000
-DATA eight3c000000<>+24(SB)/4, $0x3c000000
-DATA eight3c000000<>+28(SB)/4, $0x3c000000
-GLOBL eight3c000000<>(SB), RODATA|NOPTR, $32
-
-DATA eight800000<>+0(SB)/4, $0x00800000
-DATA eight800000<>+4(SB)/4, $0x00800000
-DATA eight800000<>+8(SB)/4, $0x00800000
-DATA eight800000<>+12(SB)/4, $0x00800000
-DATA eight800000<>+16(SB)/4, $0x00800000
-DATA eight800000<>+20(SB)/4, $0x00800000
-DATA eight800000<>+24(SB)/4, $0x00800000
-DATA eight800000<>+28(SB)/4, $0x00800000
-GLOBL eight800000<>(SB), RODATA|NOPTR, $32
-
-DATA eight3c800000<>+0(SB)/4, $0x3c800000
-DATA eight3c800000<>+4(SB)/4, $0x3c800000
-DATA eight3c800000<>+8(SB)/4, $0x3c800000
-DATA eight3c800000<>+12(SB)/4, $0x3c800000
-DATA eight3c800000<>+16(SB)/4, $0x3c800000
-DATA eight3c800000<>+20(SB)/4, $0x3c800000
-DATA eight3c800000<>+24(SB)/4, $0x3c800000
-DATA eight3c800000<>+28(SB)/4, $0x3c800000
-GLOBL eight3c800000<>(SB), RODATA|NOPTR, $32
+DATA evenWordsFirst<>+0(SB)/8, $0x0d0c090805040100
+DATA evenWordsFirst<>+8(SB)/8, $0x0f0e0b0a07060302
+DATA evenWordsFirst<>+16(SB)/8, $0x0d0c090805040100
+DATA evenWordsFirst<>+24(SB)/8, $0x0f0e0b0a07060302
+GLOBL evenWordsFirst<>(SB), RODATA|NOPTR, $32
 
 // func transposeWordsAVX512(dst *uint32, ldd int, src *byte, lds int, n int, flip uint32)
 // Requires: AVX, AVX512F

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -53,37 +54,38 @@ func transposes() {
 			}
 		}, nil
 	})
-	// With x the seven bits of a code that are not its sign, where float32 has
-	// exponent and fraction, a normal code is float(x + 120·2^23) and a subnormal
-	// one float(x + 121·2^23) − 2^-6. Both are
-	// float(x + 121·2^23) − float(max(x, 2^23) + 120·2^23): no subnormal float32
-	// comes up, which would take the processor a hundred cycles.
+	// Sign, exponent and fraction of a code are those of a float16, a bit further to
+	// the right and with an exponent that is 8 less: converting it, which takes
+	// subnormal numbers at full speed, and multiplying by 2^8 are both exact.
 	transpose("E4M3", "fours of E4M3 codes; nan is set if one is no number, and is 480 here", "nan *uint32", func() (widener, func()) {
-		magnitude, sign, seven := constant(0x07f00000), constant(1<<31), constant(0x7f7f7f7f)
-		bias, one, least, seen := stored(120<<23), stored(1<<23), stored(121<<23), YMM()
+		seven, fields, up, seen := constant(0x7f7f7f7f), constant(0xbf80bf80), constant(math.Float32bits(1<<8)), YMM()
+		apart := evenWordsFirst()
 		VPXOR(seen, seen, seen)
 		return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
 				t := YMM()
 				VPAND(seven, v, t)
 				VPCMPEQB(seven, t, t)
 				VPOR(t, seen, seen)
-				for b := range 4 {
-					x := v
-					if b < 3 {
-						x = YMM()
-						VPSLLD(Imm(uint64(24-8*b)), v, x)
+				even := YMM() // columns 0 and 2 of a row in the upper bytes of its words
+				VPSLLW(Imm(8), v, even)
+				for _, w := range []reg.VecVirtual{even, v} {
+					VPSRAW(Imm(1), w, w)
+					VPAND(fields, w, w)
+					VPSHUFB(apart, w, w)
+					VPERMQ(Imm(0xd8), w, w)
+				}
+				for half := range 2 {
+					for _, w := range []reg.VecVirtual{even, v} {
+						x, y := w.AsX(), YMM()
+						if half == 1 {
+							upper := XMM()
+							VEXTRACTI128(Imm(1), w, upper)
+							x = upper
+						}
+						VCVTPH2PS(x, y)
+						VMULPS(up, y, y)
+						put(y)
 					}
-					z := YMM()
-					VPSRLD(Imm(4), x, z)
-					VPAND(sign, x, x)
-					VPAND(magnitude, z, z)
-					VPADDD(bias, z, z)
-					y := YMM()
-					VPMAXUD(least, z, y)
-					VPADDD(one, z, z)
-					VSUBPS(y, z, z)
-					VPOR(x, z, z)
-					put(z)
 				}
 			}, func() {
 				p, m := GP64(), GP32()
@@ -94,11 +96,13 @@ func transposes() {
 	})
 }
 
-// stored is a constant in memory.
-func stored(v uint32) Mem {
-	m := GLOBL(fmt.Sprintf("eight%x", v), RODATA|NOPTR)
-	for i := range 8 {
-		DATA(4*i, U32(v))
+// evenWordsFirst is a shuffle that puts the even words of each half of a vector
+// before the odd ones.
+func evenWordsFirst() Mem {
+	m := GLOBL("evenWordsFirst", RODATA|NOPTR)
+	for half := range 2 {
+		DATA(16*half, U64(0x0d0c_0908_0504_0100))
+		DATA(16*half+8, U64(0x0f0e_0b0a_0706_0302))
 	}
 	return m
 }

@@ -1,16 +1,17 @@
 // Command verify measures a verification beside what bounds it: reading both
-// checkpoints once, and computing both forward passes with all weights in
-// memory. The three take turns; the ratio is that of verification to the longer
-// of the other two, median of the runs.
+// checkpoints once, and computing the forward passes that it compares with all
+// weights in memory. They take turns; the ratio is that of verification to the
+// longer of the other two, median of the runs.
 //
 //	go run ./internal/bench/verify [-bytes 4GB] [-tokens 512] [-dir DIR] [-runs 5] [-max-memory 1GiB] [-json FILE]
 //
 // The source is a synthetic checkpoint with GLM-4.5-Air's widths and no MTP
 // layer, the result its w8a8 form for vLLM; both lie in DIR (by default the
 // system's temporary folder), are in the page cache and are removed at the end.
-// Verification does more than its limits: it compares and rounds every weight
-// again, runs a quarter of the sequences a third time for the noise floor, and
-// takes statistics.
+// Computing is every sequence through both models and, as in a verification, a
+// quarter of them a second time; what both models take for every sequence once is
+// printed as well. Verification also compares and rounds every weight, hashes
+// files and takes statistics.
 package main
 
 import (
@@ -44,8 +45,10 @@ type figure struct {
 	Bytes   int64   `json:"bytes"` // of both checkpoints
 	Verify  float64 `json:"verify_seconds"`
 	Read    float64 `json:"read_seconds"`
-	Compute float64 `json:"compute_seconds"`
-	Ratio   float64 `json:"ratio"`
+	Compute float64 `json:"compute_seconds"` // every sequence, those that are probed twice
+	Passes  float64 `json:"passes_seconds"`  // every sequence once
+	Ratio   float64 `json:"ratio"`           // to the longer of read and compute
+	ToOnce  float64 `json:"ratio_to_passes"` // to the longer of read and passes
 }
 
 type options struct {
@@ -97,19 +100,19 @@ func run(ctx context.Context, o options, w io.Writer) (err error) {
 		return err
 	}
 	ids := tokens(o.tokens)
-	var total, read, compute, ratio []float64
+	var total, read, compute, passes, ratio, once []float64
 	for range o.runs {
 		io, err := timed(func() error { return readAll(ctx, src, dst) })
 		if err != nil {
 			return err
 		}
-		sum := 0.0
+		short, sum := 0.0, 0.0
 		for _, dir := range []string{src, dst} {
-			t, err := passes(ctx, dir, ids)
+			once, all, err := alone(ctx, dir, ids, dir == src)
 			if err != nil {
 				return err
 			}
-			sum += t
+			short, sum = short+once, sum+all
 		}
 		all, err := timed(func() (err error) {
 			if o.processorLog != "" {
@@ -131,11 +134,13 @@ func run(ctx context.Context, o options, w io.Writer) (err error) {
 		if err != nil {
 			return err
 		}
-		total, read, compute, ratio = append(total, all), append(read, io), append(compute, sum), append(ratio, all/max(io, sum))
+		total, read, compute, passes = append(total, all), append(read, io), append(compute, sum), append(passes, short)
+		ratio, once = append(ratio, all/max(io, sum)), append(once, all/max(io, short))
 	}
-	f.Verify, f.Read, f.Compute, f.Ratio = limits.MedianOf(total), limits.MedianOf(read), limits.MedianOf(compute), limits.MedianOf(ratio)
-	if _, err := fmt.Fprintf(w, "%d tokens, %.1f GB: verify %.2f s, reading %.2f s, computing %.2f s, ratio %.2f\n",
-		f.Tokens, float64(f.Bytes)/1e9, f.Verify, f.Read, f.Compute, f.Ratio); err != nil || o.json == "" {
+	f.Verify, f.Read, f.Compute, f.Passes = limits.MedianOf(total), limits.MedianOf(read), limits.MedianOf(compute), limits.MedianOf(passes)
+	f.Ratio, f.ToOnce = limits.MedianOf(ratio), limits.MedianOf(once)
+	if _, err := fmt.Fprintf(w, "%d tokens, %.1f GB: verify %.2f s, reading %.2f s, computing %.2f s, ratio %.2f; every token once %.2f s, ratio %.2f\n",
+		f.Tokens, float64(f.Bytes)/1e9, f.Verify, f.Read, f.Compute, f.Ratio, f.Passes, f.ToOnce); err != nil || o.json == "" {
 		return err
 	}
 	text, err := json.MarshalIndent(f, "", "  ")
@@ -225,15 +230,15 @@ func readAll(ctx context.Context, src, dst string) error {
 	})
 }
 
-// passes returns the seconds of a forward pass of all sequences together, the
-// weights in memory and touched before.
-func passes(ctx context.Context, dir string, ids [][]int) (_ float64, err error) {
+// alone returns the seconds that one model takes for all sequences once, and for
+// what a verification computes with it, the weights in memory and touched before.
+func alone(ctx context.Context, dir string, ids [][]int, source bool) (once, all float64, err error) {
 	m, err := runtime.Load(dir, runtime.Options{})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	pass := func(ids [][]int) error {
+	pass := func(ids [][]int, tokens int) error {
 		steps := make([]runtime.Step, len(ids))
 		for i, s := range ids {
 			steps[i] = runtime.Step{Session: m.NewSession(), IDs: s}
@@ -242,11 +247,26 @@ func passes(ctx context.Context, dir string, ids [][]int) (_ float64, err error)
 		if err != nil {
 			return err
 		}
-		_, err = m.Logits(ctx, h)
+		_, err = m.Logits(ctx, h[:tokens*m.Config().HiddenSize])
 		return err
 	}
-	if err := pass(ids); err != nil {
-		return 0, err
+	n, again, probes := 0, 0, ids
+	for i, s := range ids {
+		if n += len(s); verify.Probed(i) {
+			again += len(s)
+			probes = append(probes[:len(probes):len(probes)], s)
+		}
 	}
-	return timed(func() error { return pass(ids) })
+	with := n
+	if source { // the result's probes have no logits
+		with += again
+	}
+	if err := pass(ids, n); err != nil {
+		return 0, 0, err
+	}
+	if once, err = timed(func() error { return pass(ids, n) }); err != nil {
+		return 0, 0, err
+	}
+	all, err = timed(func() error { return pass(probes, with) })
+	return once, all, err
 }

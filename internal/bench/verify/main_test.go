@@ -27,6 +27,8 @@ func TestRun(t *testing.T) {
 	assert.Positive(t, f.Verify)
 	assert.Positive(t, f.Read)
 	assert.Positive(t, f.Compute)
+	assert.Positive(t, f.Passes)
+	assert.Positive(t, f.ToOnce)
 	assert.Positive(t, f.Ratio)
 }
 
