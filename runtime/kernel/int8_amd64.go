@@ -164,12 +164,28 @@ func (p *panelPath) pack(panel, rows []byte, w *numeric.Matrix, j, r, lo, hi int
 		packWords(panel, p.width, src, ld, n/4, r, 0x80808080)
 		return
 	}
-	wide := take[int16](&wordPool, r*n)
-	defer wide.free()
-	for i := range r {
-		widen(wide.s[i*n:], unsafe.Slice((*int8)(unsafe.Pointer(&src[i*ld])), n))
+	packPairs(panel, p.width, src, ld, n, r)
+}
+
+// packPairs transposes r rows, ld bytes apart, of n codes, an even number, as
+// pairs of int16 to panel[n/2][width].
+func packPairs(panel []byte, width int, src []byte, ld, n, r int) {
+	_, _ = panel[2*n*width-1], src[(r-1)*ld+n-1]
+	dst := unsafe.Slice((*uint32)(unsafe.Pointer(&panel[0])), n/2*width)
+	whole, lo := r/8*8, n/16*16
+	for i := 0; i < whole && lo > 0; i += 8 {
+		transposePairsAVX2(&dst[i], width, &src[i*ld], ld, lo/4, &idle, 0)
 	}
-	packWords(panel, p.width, unsafe.Slice((*byte)(unsafe.Pointer(&wide.s[0])), 2*r*n), 2*n, n/2, r, 0)
+	for i := range r {
+		c := lo
+		if i >= whole {
+			c = 0
+		}
+		for ; c < n; c += 2 {
+			first, second := int16(int8(src[i*ld+c])), int16(int8(src[i*ld+c+1]))
+			dst[c/2*width+i] = uint32(uint16(first)) | uint32(uint16(second))<<16
+		}
+	}
 }
 
 // packWords transposes r rows, ld bytes apart, of n 4-byte words to
@@ -177,18 +193,9 @@ func (p *panelPath) pack(panel, rows []byte, w *numeric.Matrix, j, r, lo, hi int
 func packWords(panel []byte, width int, src []byte, ld, n, r int, flip uint32) {
 	_, _ = panel[4*n*width-1], src[(r-1)*ld+4*n-1]
 	dst := unsafe.Slice((*uint32)(unsafe.Pointer(&panel[0])), n*width)
-	step := 8 // rows at a time, and half as many columns; with AVX-512 square
-	lo := n / 4 * 4
-	if width == panelsAVX512.width {
-		step, lo = 16, n/16*16
-	}
-	whole := r / step * step
-	for i := 0; i < whole && lo > 0; i += step {
-		if step == 16 {
-			transposeWordsAVX512(&dst[i], width, &src[i*ld], ld, lo, flip)
-		} else {
-			transposeWordsAVX2(&dst[i], width, &src[i*ld], ld, lo, &idle, 0, flip)
-		}
+	whole, lo := r/16*16, n/16*16
+	for i := 0; i < whole && lo > 0; i += 16 {
+		transposeWordsAVX512(&dst[i], width, &src[i*ld], ld, lo, flip)
 	}
 	for i := range r {
 		c := lo

@@ -5273,6 +5273,88 @@ loop:
 	VZEROUPPER
 	RET
 
+// func transposePairsAVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int)
+// Requires: AVX, AVX2, MMX+
+TEXT ·transposePairsAVX2(SB), NOSPLIT, $0-56
+	MOVQ    dst+0(FP), AX
+	MOVQ    ldd+8(FP), CX
+	MOVQ    src+16(FP), DX
+	MOVQ    lds+24(FP), BX
+	MOVQ    n+32(FP), SI
+	MOVQ    next+40(FP), DI
+	MOVQ    hop+48(FP), R8
+	SHLQ    $0x02, CX
+	LEAQ    (CX)(CX*2), R11
+	LEAQ    (BX)(BX*2), R9
+	LEAQ    (DX)(BX*4), R10
+	VMOVDQU upperBytes0<>+0(SB), Y0
+	VMOVDQU upperBytes1<>+0(SB), Y1
+
+loop:
+	PREFETCHT1  (DI)
+	PREFETCHT1  64(DI)
+	ADDQ        R8, DI
+	VMOVDQU     (DX), X2
+	VINSERTI128 $0x01, (R10), Y2, Y2
+	VMOVDQU     (DX)(BX*1), X3
+	VINSERTI128 $0x01, (R10)(BX*1), Y3, Y3
+	VMOVDQU     (DX)(BX*2), X4
+	VINSERTI128 $0x01, (R10)(BX*2), Y4, Y4
+	VMOVDQU     (DX)(R9*1), X5
+	VINSERTI128 $0x01, (R10)(R9*1), Y5, Y5
+	VPUNPCKLDQ  Y3, Y2, Y6
+	VPUNPCKHDQ  Y3, Y2, Y7
+	VPUNPCKLDQ  Y5, Y4, Y8
+	VPUNPCKHDQ  Y5, Y4, Y9
+	VPUNPCKLQDQ Y8, Y6, Y10
+	VPUNPCKHQDQ Y8, Y6, Y6
+	VPSHUFB     Y0, Y10, Y8
+	VPSRAW      $0x08, Y8, Y8
+	VMOVDQU     Y8, (AX)
+	VPSHUFB     Y1, Y10, Y8
+	VPSRAW      $0x08, Y8, Y8
+	VMOVDQU     Y8, (AX)(CX*1)
+	VPSHUFB     Y0, Y6, Y8
+	VPSRAW      $0x08, Y8, Y8
+	VMOVDQU     Y8, (AX)(CX*2)
+	VPSHUFB     Y1, Y6, Y6
+	VPSRAW      $0x08, Y6, Y6
+	VMOVDQU     Y6, (AX)(R11*1)
+	LEAQ        (AX)(CX*4), AX
+	VPUNPCKLQDQ Y9, Y7, Y6
+	VPUNPCKHQDQ Y9, Y7, Y7
+	VPSHUFB     Y0, Y6, Y8
+	VPSRAW      $0x08, Y8, Y8
+	VMOVDQU     Y8, (AX)
+	VPSHUFB     Y1, Y6, Y6
+	VPSRAW      $0x08, Y6, Y6
+	VMOVDQU     Y6, (AX)(CX*1)
+	VPSHUFB     Y0, Y7, Y6
+	VPSRAW      $0x08, Y6, Y6
+	VMOVDQU     Y6, (AX)(CX*2)
+	VPSHUFB     Y1, Y7, Y6
+	VPSRAW      $0x08, Y6, Y6
+	VMOVDQU     Y6, (AX)(R11*1)
+	LEAQ        (AX)(CX*4), AX
+	ADDQ        $0x10, DX
+	ADDQ        $0x10, R10
+	SUBQ        $0x04, SI
+	JNZ         loop
+	VZEROUPPER
+	RET
+
+DATA upperBytes0<>+0(SB)/8, $0x0580048001800080
+DATA upperBytes0<>+8(SB)/8, $0x0d800c8009800880
+DATA upperBytes0<>+16(SB)/8, $0x0580048001800080
+DATA upperBytes0<>+24(SB)/8, $0x0d800c8009800880
+GLOBL upperBytes0<>(SB), RODATA|NOPTR, $32
+
+DATA upperBytes1<>+0(SB)/8, $0x0780068003800280
+DATA upperBytes1<>+8(SB)/8, $0x0f800e800b800a80
+DATA upperBytes1<>+16(SB)/8, $0x0780068003800280
+DATA upperBytes1<>+24(SB)/8, $0x0f800e800b800a80
+GLOBL upperBytes1<>(SB), RODATA|NOPTR, $32
+
 // func transposeE4M3AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int, nan *uint32)
 // Requires: AVX, AVX2, F16C, MMX+
 TEXT ·transposeE4M3AVX2(SB), NOSPLIT, $0-64

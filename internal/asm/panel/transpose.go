@@ -54,6 +54,25 @@ func transposes() {
 			}
 		}, nil
 	})
+	transpose("Pairs", "fours of int8 codes, each widened to two words, pairs of int16", "", func() (widener, func()) {
+		var upper [2]reg.VecVirtual // codes 0 and 1, then 2 and 3, in the upper bytes of 16 bits
+		for i, order := range []uint64{0x0580048001800080, 0x0780068003800280} {
+			m := GLOBL(fmt.Sprintf("upperBytes%d", i), RODATA|NOPTR)
+			for j := range 4 {
+				DATA(8*j, U64(order+uint64(j%2)*0x0800080008000800))
+			}
+			upper[i] = YMM()
+			VMOVDQU(m, upper[i])
+		}
+		return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
+			for _, order := range upper {
+				pair := YMM()
+				VPSHUFB(order, v, pair)
+				VPSRAW(Imm(8), pair, pair)
+				put(pair)
+			}
+		}, nil
+	})
 	// Sign, exponent and fraction of a code are those of a float16, a bit further to
 	// the right and with an exponent that is 8 less: converting it, which takes
 	// subnormal numbers at full speed, and multiplying by 2^8 are both exact.
