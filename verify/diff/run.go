@@ -2,6 +2,7 @@ package diff
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -282,12 +283,20 @@ func (d *differ) weights(ctx context.Context) error {
 		pairs[i] = pair{a, b}
 		d.total += a.bytes + b.bytes
 	}
+	order := make([]int, 0, len(pairs)) // of A's files, so that a disk reads on
+	for i, p := range pairs {
+		if p.a != nil {
+			order = append(order, i)
+		}
+	}
+	slices.SortStableFunc(order, func(i, j int) int {
+		a, b := pairs[i].a.parts[0], pairs[j].a.parts[0]
+		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Offset, b.Offset))
+	})
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(d.opts.Workers)
-	for i, p := range pairs {
-		if p.a == nil {
-			continue
-		}
+	for _, i := range order {
+		p := pairs[i]
 		g.Go(func() (err error) {
 			var own Rounder
 			if d.opts.Rounder != nil && p.b.stored.Encoding.Quantized() {
