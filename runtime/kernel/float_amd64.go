@@ -36,9 +36,9 @@ func (p *panelPath) product(y []float32, ldy int, x []float32, m int, w *rowSour
 	workers.Each(w.rows, p.width, m*k+k, func(lo, hi int) {
 		panel := floats(8192)
 		defer panel.free()
-		rest := floats((2*m + 1) * p.width)
+		rest := floats((2*m+1)*p.width + m)
 		defer rest.free()
-		out, part, scale := rest.s[:m*p.width], rest.s[m*p.width:2*m*p.width], rest.s[2*m*p.width:]
+		out, part, scale, token := rest.s[:m*p.width], rest.s[m*p.width:2*m*p.width], rest.s[2*m*p.width:][:p.width], rest.s[(2*m+1)*p.width:]
 		for j := lo; j < hi; j += p.width {
 			r := min(p.width, hi-j)
 			dst, ld := y[j:], ldy
@@ -57,19 +57,30 @@ func (p *panelPath) product(y []float32, ldy int, x []float32, m int, w *rowSour
 				end := min(c+wide, (g+1)*w.group, k)
 				w.fill(panel.s, p.width, j, r, c, end, next, making)
 				next = skip(next, w.rowBytes*(end-c)/k*p.width*making/128)
-				fair(m, most, func(i, rows int) {
-					to, ldt, add := dst[i*ld:], ld, min(c, 1)
-					if w.sums {
-						to, ldt, add = part[i*p.width:], p.width, min(c-g*w.group, 1)
-					}
-					p.blockF32[rows-1](&to[0], ldt, &x[i*k+c], k, &panel.s[0], p.width, end-c, add, &next[0], passing)
-					next = skip(next, passing*(end-c)/2)
-				})
-				if c = end; w.sums && (c == k || c%w.group == 0) {
+				ends := w.sums && (end == k || end%w.group == 0)
+				whole := ends && c == g*w.group // the panel has all of the group
+				if ends {
 					clear(scale)
 					w.scale(scale[:r], j, g)
 					for i := range m {
-						scaledAVX2(&dst[i*ld], &part[i*p.width], &scale[0], p.width, w.token(i, g), min(g, 1))
+						token[i] = w.token(i, g)
+					}
+				}
+				fair(m, most, func(i, rows int) {
+					to, ldt, add := dst[i*ld:], ld, min(c, 1)
+					var factor, by *float32
+					switch {
+					case whole:
+						add, factor, by = 0, &scale[0], &token[i]
+					case w.sums:
+						to, ldt, add = part[i*p.width:], p.width, min(c-g*w.group, 1)
+					}
+					p.blockF32[rows-1](&to[0], ldt, &x[i*k+c], k, &panel.s[0], p.width, end-c, add, &next[0], passing, factor, by, min(g, 1))
+					next = skip(next, passing*(end-c)/2)
+				})
+				if c = end; ends && !whole {
+					for i := range m {
+						scaledAVX2(&dst[i*ld], &part[i*p.width], &scale[0], p.width, token[i], min(g, 1))
 					}
 				}
 			}

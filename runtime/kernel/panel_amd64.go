@@ -11,7 +11,7 @@ import (
 // panelF32Block and panelInt8Block compute a block of sums, see
 // internal/asm/panel.
 type (
-	panelF32Block  = func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw, k, add int, next *byte, hop int)
+	panelF32Block  = func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw, k, add int, next *byte, hop int, scale, token *float32, onto int)
 	fewBF16Block   = func(y *float32, ldy int, x *float32, ldx int, w *byte, ldw, k int)
 	panelInt8Block = func(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc, init *int32, scale, token *float32, add int, next *byte, hop int)
 )
@@ -60,7 +60,7 @@ func (p *panelPath) f32(y []float32, ldy int, x []float32, ldx int, w []float32,
 	whole := n / p.width * p.width
 	for j := 0; j < whole; j += p.width {
 		fair(m, len(p.blockF32), func(i, rows int) {
-			p.blockF32[rows-1](&y[i*ldy+j], ldy, &x[i*ldx], ldx, &w[j], ldw, k, with, &idle, 0)
+			p.blockF32[rows-1](&y[i*ldy+j], ldy, &x[i*ldx], ldx, &w[j], ldw, k, with, &idle, 0, nil, nil, 0)
 		})
 	}
 	if whole == n {
@@ -79,7 +79,7 @@ func (p *panelPath) f32(y []float32, ldy int, x []float32, ldx int, w []float32,
 		for r := range rows {
 			copy(out[r*p.width:], y[(i+r)*ldy+whole:(i+r)*ldy+n])
 		}
-		p.blockF32[rows-1](&out[0], p.width, &x[i*ldx], ldx, &last[0], p.width, k, with, &idle, 0)
+		p.blockF32[rows-1](&out[0], p.width, &x[i*ldx], ldx, &last[0], p.width, k, with, &idle, 0, nil, nil, 0)
 		for r := range rows {
 			copy(y[(i+r)*ldy+whole:(i+r)*ldy+n], out[r*p.width:])
 		}

@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func panelF32x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// func panelF32x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·panelF32x1AVX2(SB), NOSPLIT, $0-80
+TEXT ·panelF32x1AVX2(SB), NOSPLIT, $0-104
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -68,6 +68,28 @@ one:
 	JNZ          one
 
 end:
+	MOVQ    scale+80(FP), CX
+	TESTQ   CX, CX
+	JNZ     finish
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ         token+88(FP), DX
+	MOVQ         onto+96(FP), BX
+	VBROADCASTSS (DX), Y2
+	VMULPS       (CX), Y2, Y3
+	VMULPS       Y3, Y0, Y0
+	VMULPS       32(CX), Y2, Y2
+	VMULPS       Y2, Y1, Y1
+	TESTQ        BX, BX
+	JZ           first0
+	VADDPS       (AX), Y0, Y0
+	VADDPS       32(AX), Y1, Y1
+
+first0:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VZEROUPPER
@@ -191,9 +213,9 @@ plain0:
 	VZEROUPPER
 	RET
 
-// func panelF32x2AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// func panelF32x2AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·panelF32x2AVX2(SB), NOSPLIT, $0-80
+TEXT ·panelF32x2AVX2(SB), NOSPLIT, $0-104
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -269,9 +291,45 @@ one:
 	JNZ          one
 
 end:
+	MOVQ    scale+80(FP), DX
+	TESTQ   DX, DX
+	JNZ     finish
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	ADDQ    CX, AX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ         token+88(FP), BX
+	MOVQ         onto+96(FP), SI
+	VBROADCASTSS (BX), Y4
+	VMULPS       (DX), Y4, Y5
+	VMULPS       Y5, Y0, Y0
+	VMULPS       32(DX), Y4, Y4
+	VMULPS       Y4, Y1, Y1
+	TESTQ        SI, SI
+	JZ           first0
+	VADDPS       (AX), Y0, Y0
+	VADDPS       32(AX), Y1, Y1
+
+first0:
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 4(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y2, Y2
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y3, Y3
+	TESTQ        SI, SI
+	JZ           first1
+	VADDPS       (AX), Y2, Y2
+	VADDPS       32(AX), Y3, Y3
+
+first1:
 	VMOVUPS Y2, (AX)
 	VMOVUPS Y3, 32(AX)
 	VZEROUPPER
@@ -446,9 +504,9 @@ plain1:
 	VZEROUPPER
 	RET
 
-// func panelF32x3AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// func panelF32x3AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·panelF32x3AVX2(SB), NOSPLIT, $0-80
+TEXT ·panelF32x3AVX2(SB), NOSPLIT, $0-104
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -538,12 +596,62 @@ one:
 	JNZ          one
 
 end:
+	MOVQ    scale+80(FP), DX
+	TESTQ   DX, DX
+	JNZ     finish
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	ADDQ    CX, AX
 	VMOVUPS Y2, (AX)
 	VMOVUPS Y3, 32(AX)
 	ADDQ    CX, AX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ         token+88(FP), BX
+	MOVQ         onto+96(FP), SI
+	VBROADCASTSS (BX), Y6
+	VMULPS       (DX), Y6, Y7
+	VMULPS       Y7, Y0, Y0
+	VMULPS       32(DX), Y6, Y6
+	VMULPS       Y6, Y1, Y1
+	TESTQ        SI, SI
+	JZ           first0
+	VADDPS       (AX), Y0, Y0
+	VADDPS       32(AX), Y1, Y1
+
+first0:
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 4(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y2, Y2
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y3, Y3
+	TESTQ        SI, SI
+	JZ           first1
+	VADDPS       (AX), Y2, Y2
+	VADDPS       32(AX), Y3, Y3
+
+first1:
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 8(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y4, Y4
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y5, Y5
+	TESTQ        SI, SI
+	JZ           first2
+	VADDPS       (AX), Y4, Y4
+	VADDPS       32(AX), Y5, Y5
+
+first2:
 	VMOVUPS Y4, (AX)
 	VMOVUPS Y5, 32(AX)
 	VZEROUPPER
@@ -769,9 +877,9 @@ plain2:
 	VZEROUPPER
 	RET
 
-// func panelF32x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// func panelF32x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·panelF32x4AVX2(SB), NOSPLIT, $0-80
+TEXT ·panelF32x4AVX2(SB), NOSPLIT, $0-104
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -879,6 +987,9 @@ one:
 	JNZ          one
 
 end:
+	MOVQ    scale+80(FP), DX
+	TESTQ   DX, DX
+	JNZ     finish
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	ADDQ    CX, AX
@@ -888,6 +999,67 @@ end:
 	VMOVUPS Y4, (AX)
 	VMOVUPS Y5, 32(AX)
 	ADDQ    CX, AX
+	VMOVUPS Y6, (AX)
+	VMOVUPS Y7, 32(AX)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ         token+88(FP), BX
+	MOVQ         onto+96(FP), SI
+	VBROADCASTSS (BX), Y8
+	VMULPS       (DX), Y8, Y9
+	VMULPS       Y9, Y0, Y0
+	VMULPS       32(DX), Y8, Y8
+	VMULPS       Y8, Y1, Y1
+	TESTQ        SI, SI
+	JZ           first0
+	VADDPS       (AX), Y0, Y0
+	VADDPS       32(AX), Y1, Y1
+
+first0:
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 4(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y2, Y2
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y3, Y3
+	TESTQ        SI, SI
+	JZ           first1
+	VADDPS       (AX), Y2, Y2
+	VADDPS       32(AX), Y3, Y3
+
+first1:
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 8(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y4, Y4
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y5, Y5
+	TESTQ        SI, SI
+	JZ           first2
+	VADDPS       (AX), Y4, Y4
+	VADDPS       32(AX), Y5, Y5
+
+first2:
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 12(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y6, Y6
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y7, Y7
+	TESTQ        SI, SI
+	JZ           first3
+	VADDPS       (AX), Y6, Y6
+	VADDPS       32(AX), Y7, Y7
+
+first3:
 	VMOVUPS Y6, (AX)
 	VMOVUPS Y7, 32(AX)
 	VZEROUPPER
@@ -1168,9 +1340,9 @@ plain3:
 	VZEROUPPER
 	RET
 
-// func panelF32x5AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// func panelF32x5AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·panelF32x5AVX2(SB), NOSPLIT, $0-80
+TEXT ·panelF32x5AVX2(SB), NOSPLIT, $0-104
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -1292,6 +1464,9 @@ one:
 	JNZ          one
 
 end:
+	MOVQ    scale+80(FP), DX
+	TESTQ   DX, DX
+	JNZ     finish
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	ADDQ    CX, AX
@@ -1304,6 +1479,81 @@ end:
 	VMOVUPS Y6, (AX)
 	VMOVUPS Y7, 32(AX)
 	ADDQ    CX, AX
+	VMOVUPS Y8, (AX)
+	VMOVUPS Y9, 32(AX)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ         token+88(FP), BX
+	MOVQ         onto+96(FP), SI
+	VBROADCASTSS (BX), Y10
+	VMULPS       (DX), Y10, Y11
+	VMULPS       Y11, Y0, Y0
+	VMULPS       32(DX), Y10, Y10
+	VMULPS       Y10, Y1, Y1
+	TESTQ        SI, SI
+	JZ           first0
+	VADDPS       (AX), Y0, Y0
+	VADDPS       32(AX), Y1, Y1
+
+first0:
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 4(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y2, Y2
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y3, Y3
+	TESTQ        SI, SI
+	JZ           first1
+	VADDPS       (AX), Y2, Y2
+	VADDPS       32(AX), Y3, Y3
+
+first1:
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 8(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y4, Y4
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y5, Y5
+	TESTQ        SI, SI
+	JZ           first2
+	VADDPS       (AX), Y4, Y4
+	VADDPS       32(AX), Y5, Y5
+
+first2:
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 12(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y6, Y6
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y7, Y7
+	TESTQ        SI, SI
+	JZ           first3
+	VADDPS       (AX), Y6, Y6
+	VADDPS       32(AX), Y7, Y7
+
+first3:
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 16(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y8, Y8
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y9, Y9
+	TESTQ        SI, SI
+	JZ           first4
+	VADDPS       (AX), Y8, Y8
+	VADDPS       32(AX), Y9, Y9
+
+first4:
 	VMOVUPS Y8, (AX)
 	VMOVUPS Y9, 32(AX)
 	VZEROUPPER
@@ -1635,9 +1885,9 @@ plain4:
 	VZEROUPPER
 	RET
 
-// func panelF32x6AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// func panelF32x6AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·panelF32x6AVX2(SB), NOSPLIT, $0-80
+TEXT ·panelF32x6AVX2(SB), NOSPLIT, $0-104
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -1773,6 +2023,9 @@ one:
 	JNZ          one
 
 end:
+	MOVQ    scale+80(FP), DX
+	TESTQ   DX, DX
+	JNZ     finish
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	ADDQ    CX, AX
@@ -1788,6 +2041,95 @@ end:
 	VMOVUPS Y8, (AX)
 	VMOVUPS Y9, 32(AX)
 	ADDQ    CX, AX
+	VMOVUPS Y10, (AX)
+	VMOVUPS Y11, 32(AX)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ         token+88(FP), BX
+	MOVQ         onto+96(FP), SI
+	VBROADCASTSS (BX), Y12
+	VMULPS       (DX), Y12, Y13
+	VMULPS       Y13, Y0, Y0
+	VMULPS       32(DX), Y12, Y12
+	VMULPS       Y12, Y1, Y1
+	TESTQ        SI, SI
+	JZ           first0
+	VADDPS       (AX), Y0, Y0
+	VADDPS       32(AX), Y1, Y1
+
+first0:
+	VMOVUPS      Y0, (AX)
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 4(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y2, Y2
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y3, Y3
+	TESTQ        SI, SI
+	JZ           first1
+	VADDPS       (AX), Y2, Y2
+	VADDPS       32(AX), Y3, Y3
+
+first1:
+	VMOVUPS      Y2, (AX)
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 8(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y4, Y4
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y5, Y5
+	TESTQ        SI, SI
+	JZ           first2
+	VADDPS       (AX), Y4, Y4
+	VADDPS       32(AX), Y5, Y5
+
+first2:
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 12(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y6, Y6
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y7, Y7
+	TESTQ        SI, SI
+	JZ           first3
+	VADDPS       (AX), Y6, Y6
+	VADDPS       32(AX), Y7, Y7
+
+first3:
+	VMOVUPS      Y6, (AX)
+	VMOVUPS      Y7, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 16(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y8, Y8
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y9, Y9
+	TESTQ        SI, SI
+	JZ           first4
+	VADDPS       (AX), Y8, Y8
+	VADDPS       32(AX), Y9, Y9
+
+first4:
+	VMOVUPS      Y8, (AX)
+	VMOVUPS      Y9, 32(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 20(BX), Y0
+	VMULPS       (DX), Y0, Y1
+	VMULPS       Y1, Y10, Y10
+	VMULPS       32(DX), Y0, Y0
+	VMULPS       Y0, Y11, Y11
+	TESTQ        SI, SI
+	JZ           first5
+	VADDPS       (AX), Y10, Y10
+	VADDPS       32(AX), Y11, Y11
+
+first5:
 	VMOVUPS Y10, (AX)
 	VMOVUPS Y11, 32(AX)
 	VZEROUPPER
@@ -2170,9 +2512,9 @@ plain5:
 	VZEROUPPER
 	RET
 
-// func panelF32x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// func panelF32x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·panelF32x1AVX512(SB), NOSPLIT, $0-80
+TEXT ·panelF32x1AVX512(SB), NOSPLIT, $0-104
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -2250,6 +2592,36 @@ one:
 	JNZ          one
 
 end:
+	MOVQ    scale+80(FP), CX
+	TESTQ   CX, CX
+	JNZ     finish
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ         token+88(FP), DX
+	MOVQ         onto+96(FP), BX
+	VBROADCASTSS (DX), Z4
+	VMULPS       (CX), Z4, Z5
+	VMULPS       Z5, Z0, Z0
+	VMULPS       64(CX), Z4, Z5
+	VMULPS       Z5, Z1, Z1
+	VMULPS       128(CX), Z4, Z5
+	VMULPS       Z5, Z2, Z2
+	VMULPS       192(CX), Z4, Z4
+	VMULPS       Z4, Z3, Z3
+	TESTQ        BX, BX
+	JZ           first0
+	VADDPS       (AX), Z0, Z0
+	VADDPS       64(AX), Z1, Z1
+	VADDPS       128(AX), Z2, Z2
+	VADDPS       192(AX), Z3, Z3
+
+first0:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -2403,9 +2775,9 @@ plain0:
 	VZEROUPPER
 	RET
 
-// func panelF32x2AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// func panelF32x2AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·panelF32x2AVX512(SB), NOSPLIT, $0-80
+TEXT ·panelF32x2AVX512(SB), NOSPLIT, $0-104
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -2507,11 +2879,63 @@ one:
 	JNZ          one
 
 end:
+	MOVQ    scale+80(FP), DX
+	TESTQ   DX, DX
+	JNZ     finish
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
 	VMOVUPS Z3, 192(AX)
 	ADDQ    CX, AX
+	VMOVUPS Z4, (AX)
+	VMOVUPS Z5, 64(AX)
+	VMOVUPS Z6, 128(AX)
+	VMOVUPS Z7, 192(AX)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ         token+88(FP), BX
+	MOVQ         onto+96(FP), SI
+	VBROADCASTSS (BX), Z8
+	VMULPS       (DX), Z8, Z9
+	VMULPS       Z9, Z0, Z0
+	VMULPS       64(DX), Z8, Z9
+	VMULPS       Z9, Z1, Z1
+	VMULPS       128(DX), Z8, Z9
+	VMULPS       Z9, Z2, Z2
+	VMULPS       192(DX), Z8, Z8
+	VMULPS       Z8, Z3, Z3
+	TESTQ        SI, SI
+	JZ           first0
+	VADDPS       (AX), Z0, Z0
+	VADDPS       64(AX), Z1, Z1
+	VADDPS       128(AX), Z2, Z2
+	VADDPS       192(AX), Z3, Z3
+
+first0:
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 4(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z4, Z4
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z5, Z5
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z6, Z6
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z7, Z7
+	TESTQ        SI, SI
+	JZ           first1
+	VADDPS       (AX), Z4, Z4
+	VADDPS       64(AX), Z5, Z5
+	VADDPS       128(AX), Z6, Z6
+	VADDPS       192(AX), Z7, Z7
+
+first1:
 	VMOVUPS Z4, (AX)
 	VMOVUPS Z5, 64(AX)
 	VMOVUPS Z6, 128(AX)
@@ -2732,9 +3156,9 @@ plain1:
 	VZEROUPPER
 	RET
 
-// func panelF32x3AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// func panelF32x3AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·panelF32x3AVX512(SB), NOSPLIT, $0-80
+TEXT ·panelF32x3AVX512(SB), NOSPLIT, $0-104
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -2860,6 +3284,9 @@ one:
 	JNZ          one
 
 end:
+	MOVQ    scale+80(FP), DX
+	TESTQ   DX, DX
+	JNZ     finish
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -2870,6 +3297,77 @@ end:
 	VMOVUPS Z6, 128(AX)
 	VMOVUPS Z7, 192(AX)
 	ADDQ    CX, AX
+	VMOVUPS Z8, (AX)
+	VMOVUPS Z9, 64(AX)
+	VMOVUPS Z10, 128(AX)
+	VMOVUPS Z11, 192(AX)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ         token+88(FP), BX
+	MOVQ         onto+96(FP), SI
+	VBROADCASTSS (BX), Z12
+	VMULPS       (DX), Z12, Z13
+	VMULPS       Z13, Z0, Z0
+	VMULPS       64(DX), Z12, Z13
+	VMULPS       Z13, Z1, Z1
+	VMULPS       128(DX), Z12, Z13
+	VMULPS       Z13, Z2, Z2
+	VMULPS       192(DX), Z12, Z12
+	VMULPS       Z12, Z3, Z3
+	TESTQ        SI, SI
+	JZ           first0
+	VADDPS       (AX), Z0, Z0
+	VADDPS       64(AX), Z1, Z1
+	VADDPS       128(AX), Z2, Z2
+	VADDPS       192(AX), Z3, Z3
+
+first0:
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 4(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z4, Z4
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z5, Z5
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z6, Z6
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z7, Z7
+	TESTQ        SI, SI
+	JZ           first1
+	VADDPS       (AX), Z4, Z4
+	VADDPS       64(AX), Z5, Z5
+	VADDPS       128(AX), Z6, Z6
+	VADDPS       192(AX), Z7, Z7
+
+first1:
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	VMOVUPS      Z6, 128(AX)
+	VMOVUPS      Z7, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 8(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z8, Z8
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z9, Z9
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z10, Z10
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z11, Z11
+	TESTQ        SI, SI
+	JZ           first2
+	VADDPS       (AX), Z8, Z8
+	VADDPS       64(AX), Z9, Z9
+	VADDPS       128(AX), Z10, Z10
+	VADDPS       192(AX), Z11, Z11
+
+first2:
 	VMOVUPS Z8, (AX)
 	VMOVUPS Z9, 64(AX)
 	VMOVUPS Z10, 128(AX)
@@ -3157,9 +3655,9 @@ plain2:
 	VZEROUPPER
 	RET
 
-// func panelF32x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// func panelF32x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·panelF32x4AVX512(SB), NOSPLIT, $0-80
+TEXT ·panelF32x4AVX512(SB), NOSPLIT, $0-104
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -3313,6 +3811,9 @@ one:
 	JNZ          one
 
 end:
+	MOVQ    scale+80(FP), DX
+	TESTQ   DX, DX
+	JNZ     finish
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -3328,6 +3829,99 @@ end:
 	VMOVUPS Z10, 128(AX)
 	VMOVUPS Z11, 192(AX)
 	ADDQ    CX, AX
+	VMOVUPS Z12, (AX)
+	VMOVUPS Z13, 64(AX)
+	VMOVUPS Z14, 128(AX)
+	VMOVUPS Z15, 192(AX)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ         token+88(FP), BX
+	MOVQ         onto+96(FP), SI
+	VBROADCASTSS (BX), Z16
+	VMULPS       (DX), Z16, Z17
+	VMULPS       Z17, Z0, Z0
+	VMULPS       64(DX), Z16, Z17
+	VMULPS       Z17, Z1, Z1
+	VMULPS       128(DX), Z16, Z17
+	VMULPS       Z17, Z2, Z2
+	VMULPS       192(DX), Z16, Z16
+	VMULPS       Z16, Z3, Z3
+	TESTQ        SI, SI
+	JZ           first0
+	VADDPS       (AX), Z0, Z0
+	VADDPS       64(AX), Z1, Z1
+	VADDPS       128(AX), Z2, Z2
+	VADDPS       192(AX), Z3, Z3
+
+first0:
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 4(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z4, Z4
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z5, Z5
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z6, Z6
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z7, Z7
+	TESTQ        SI, SI
+	JZ           first1
+	VADDPS       (AX), Z4, Z4
+	VADDPS       64(AX), Z5, Z5
+	VADDPS       128(AX), Z6, Z6
+	VADDPS       192(AX), Z7, Z7
+
+first1:
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	VMOVUPS      Z6, 128(AX)
+	VMOVUPS      Z7, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 8(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z8, Z8
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z9, Z9
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z10, Z10
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z11, Z11
+	TESTQ        SI, SI
+	JZ           first2
+	VADDPS       (AX), Z8, Z8
+	VADDPS       64(AX), Z9, Z9
+	VADDPS       128(AX), Z10, Z10
+	VADDPS       192(AX), Z11, Z11
+
+first2:
+	VMOVUPS      Z8, (AX)
+	VMOVUPS      Z9, 64(AX)
+	VMOVUPS      Z10, 128(AX)
+	VMOVUPS      Z11, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 12(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z12, Z12
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z13, Z13
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z14, Z14
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z15, Z15
+	TESTQ        SI, SI
+	JZ           first3
+	VADDPS       (AX), Z12, Z12
+	VADDPS       64(AX), Z13, Z13
+	VADDPS       128(AX), Z14, Z14
+	VADDPS       192(AX), Z15, Z15
+
+first3:
 	VMOVUPS Z12, (AX)
 	VMOVUPS Z13, 64(AX)
 	VMOVUPS Z14, 128(AX)
@@ -3686,9 +4280,9 @@ plain3:
 	VZEROUPPER
 	RET
 
-// func panelF32x5AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// func panelF32x5AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·panelF32x5AVX512(SB), NOSPLIT, $0-80
+TEXT ·panelF32x5AVX512(SB), NOSPLIT, $0-104
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -3866,6 +4460,9 @@ one:
 	JNZ          one
 
 end:
+	MOVQ    scale+80(FP), DX
+	TESTQ   DX, DX
+	JNZ     finish
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -3886,6 +4483,121 @@ end:
 	VMOVUPS Z14, 128(AX)
 	VMOVUPS Z15, 192(AX)
 	ADDQ    CX, AX
+	VMOVUPS Z16, (AX)
+	VMOVUPS Z17, 64(AX)
+	VMOVUPS Z18, 128(AX)
+	VMOVUPS Z19, 192(AX)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ         token+88(FP), BX
+	MOVQ         onto+96(FP), SI
+	VBROADCASTSS (BX), Z20
+	VMULPS       (DX), Z20, Z21
+	VMULPS       Z21, Z0, Z0
+	VMULPS       64(DX), Z20, Z21
+	VMULPS       Z21, Z1, Z1
+	VMULPS       128(DX), Z20, Z21
+	VMULPS       Z21, Z2, Z2
+	VMULPS       192(DX), Z20, Z20
+	VMULPS       Z20, Z3, Z3
+	TESTQ        SI, SI
+	JZ           first0
+	VADDPS       (AX), Z0, Z0
+	VADDPS       64(AX), Z1, Z1
+	VADDPS       128(AX), Z2, Z2
+	VADDPS       192(AX), Z3, Z3
+
+first0:
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 4(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z4, Z4
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z5, Z5
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z6, Z6
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z7, Z7
+	TESTQ        SI, SI
+	JZ           first1
+	VADDPS       (AX), Z4, Z4
+	VADDPS       64(AX), Z5, Z5
+	VADDPS       128(AX), Z6, Z6
+	VADDPS       192(AX), Z7, Z7
+
+first1:
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	VMOVUPS      Z6, 128(AX)
+	VMOVUPS      Z7, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 8(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z8, Z8
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z9, Z9
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z10, Z10
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z11, Z11
+	TESTQ        SI, SI
+	JZ           first2
+	VADDPS       (AX), Z8, Z8
+	VADDPS       64(AX), Z9, Z9
+	VADDPS       128(AX), Z10, Z10
+	VADDPS       192(AX), Z11, Z11
+
+first2:
+	VMOVUPS      Z8, (AX)
+	VMOVUPS      Z9, 64(AX)
+	VMOVUPS      Z10, 128(AX)
+	VMOVUPS      Z11, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 12(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z12, Z12
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z13, Z13
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z14, Z14
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z15, Z15
+	TESTQ        SI, SI
+	JZ           first3
+	VADDPS       (AX), Z12, Z12
+	VADDPS       64(AX), Z13, Z13
+	VADDPS       128(AX), Z14, Z14
+	VADDPS       192(AX), Z15, Z15
+
+first3:
+	VMOVUPS      Z12, (AX)
+	VMOVUPS      Z13, 64(AX)
+	VMOVUPS      Z14, 128(AX)
+	VMOVUPS      Z15, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 16(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z16, Z16
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z17, Z17
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z18, Z18
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z19, Z19
+	TESTQ        SI, SI
+	JZ           first4
+	VADDPS       (AX), Z16, Z16
+	VADDPS       64(AX), Z17, Z17
+	VADDPS       128(AX), Z18, Z18
+	VADDPS       192(AX), Z19, Z19
+
+first4:
 	VMOVUPS Z16, (AX)
 	VMOVUPS Z17, 64(AX)
 	VMOVUPS Z18, 128(AX)
@@ -4311,9 +5023,9 @@ plain4:
 	VZEROUPPER
 	RET
 
-// func panelF32x6AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+// func panelF32x6AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·panelF32x6AVX512(SB), NOSPLIT, $0-80
+TEXT ·panelF32x6AVX512(SB), NOSPLIT, $0-104
 	MOVQ    y+0(FP), AX
 	MOVQ    ldy+8(FP), CX
 	SHLQ    $0x02, CX
@@ -4515,6 +5227,9 @@ one:
 	JNZ          one
 
 end:
+	MOVQ    scale+80(FP), DX
+	TESTQ   DX, DX
+	JNZ     finish
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -4540,6 +5255,143 @@ end:
 	VMOVUPS Z18, 128(AX)
 	VMOVUPS Z19, 192(AX)
 	ADDQ    CX, AX
+	VMOVUPS Z20, (AX)
+	VMOVUPS Z21, 64(AX)
+	VMOVUPS Z22, 128(AX)
+	VMOVUPS Z23, 192(AX)
+	VZEROUPPER
+	RET
+
+finish:
+	MOVQ         token+88(FP), BX
+	MOVQ         onto+96(FP), SI
+	VBROADCASTSS (BX), Z24
+	VMULPS       (DX), Z24, Z25
+	VMULPS       Z25, Z0, Z0
+	VMULPS       64(DX), Z24, Z25
+	VMULPS       Z25, Z1, Z1
+	VMULPS       128(DX), Z24, Z25
+	VMULPS       Z25, Z2, Z2
+	VMULPS       192(DX), Z24, Z24
+	VMULPS       Z24, Z3, Z3
+	TESTQ        SI, SI
+	JZ           first0
+	VADDPS       (AX), Z0, Z0
+	VADDPS       64(AX), Z1, Z1
+	VADDPS       128(AX), Z2, Z2
+	VADDPS       192(AX), Z3, Z3
+
+first0:
+	VMOVUPS      Z0, (AX)
+	VMOVUPS      Z1, 64(AX)
+	VMOVUPS      Z2, 128(AX)
+	VMOVUPS      Z3, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 4(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z4, Z4
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z5, Z5
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z6, Z6
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z7, Z7
+	TESTQ        SI, SI
+	JZ           first1
+	VADDPS       (AX), Z4, Z4
+	VADDPS       64(AX), Z5, Z5
+	VADDPS       128(AX), Z6, Z6
+	VADDPS       192(AX), Z7, Z7
+
+first1:
+	VMOVUPS      Z4, (AX)
+	VMOVUPS      Z5, 64(AX)
+	VMOVUPS      Z6, 128(AX)
+	VMOVUPS      Z7, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 8(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z8, Z8
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z9, Z9
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z10, Z10
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z11, Z11
+	TESTQ        SI, SI
+	JZ           first2
+	VADDPS       (AX), Z8, Z8
+	VADDPS       64(AX), Z9, Z9
+	VADDPS       128(AX), Z10, Z10
+	VADDPS       192(AX), Z11, Z11
+
+first2:
+	VMOVUPS      Z8, (AX)
+	VMOVUPS      Z9, 64(AX)
+	VMOVUPS      Z10, 128(AX)
+	VMOVUPS      Z11, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 12(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z12, Z12
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z13, Z13
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z14, Z14
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z15, Z15
+	TESTQ        SI, SI
+	JZ           first3
+	VADDPS       (AX), Z12, Z12
+	VADDPS       64(AX), Z13, Z13
+	VADDPS       128(AX), Z14, Z14
+	VADDPS       192(AX), Z15, Z15
+
+first3:
+	VMOVUPS      Z12, (AX)
+	VMOVUPS      Z13, 64(AX)
+	VMOVUPS      Z14, 128(AX)
+	VMOVUPS      Z15, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 16(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z16, Z16
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z17, Z17
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z18, Z18
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z19, Z19
+	TESTQ        SI, SI
+	JZ           first4
+	VADDPS       (AX), Z16, Z16
+	VADDPS       64(AX), Z17, Z17
+	VADDPS       128(AX), Z18, Z18
+	VADDPS       192(AX), Z19, Z19
+
+first4:
+	VMOVUPS      Z16, (AX)
+	VMOVUPS      Z17, 64(AX)
+	VMOVUPS      Z18, 128(AX)
+	VMOVUPS      Z19, 192(AX)
+	ADDQ         CX, AX
+	VBROADCASTSS 20(BX), Z0
+	VMULPS       (DX), Z0, Z1
+	VMULPS       Z1, Z20, Z20
+	VMULPS       64(DX), Z0, Z1
+	VMULPS       Z1, Z21, Z21
+	VMULPS       128(DX), Z0, Z1
+	VMULPS       Z1, Z22, Z22
+	VMULPS       192(DX), Z0, Z0
+	VMULPS       Z0, Z23, Z23
+	TESTQ        SI, SI
+	JZ           first5
+	VADDPS       (AX), Z20, Z20
+	VADDPS       64(AX), Z21, Z21
+	VADDPS       128(AX), Z22, Z22
+	VADDPS       192(AX), Z23, Z23
+
+first5:
 	VMOVUPS Z20, (AX)
 	VMOVUPS Z21, 64(AX)
 	VMOVUPS Z22, 128(AX)

@@ -4,120 +4,120 @@
 
 package kernel
 
-// panelF32x1AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 1 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
+// panelF32x1AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 1 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+func panelF32x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
 // panelInt8x1AVX2 adds Σ x·w over 2·steps elements to sums for 1 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x1AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x2AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 2 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
+// panelF32x2AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 2 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x2AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+func panelF32x2AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
 // panelInt8x2AVX2 adds Σ x·w over 2·steps elements to sums for 2 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x2AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x3AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 3 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
+// panelF32x3AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 3 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x3AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+func panelF32x3AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
 // panelInt8x3AVX2 adds Σ x·w over 2·steps elements to sums for 3 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x3AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x4AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 4 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
+// panelF32x4AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 4 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+func panelF32x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
 // panelInt8x4AVX2 adds Σ x·w over 2·steps elements to sums for 4 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x4AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x5AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 5 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
+// panelF32x5AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 5 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x5AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+func panelF32x5AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
 // panelInt8x5AVX2 adds Σ x·w over 2·steps elements to sums for 5 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x5AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x6AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 6 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
+// panelF32x6AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 6 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x6AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+func panelF32x6AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
 // panelInt8x6AVX2 adds Σ x·w over 2·steps elements to sums for 6 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x6AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x1AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 1 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
+// panelF32x1AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 1 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+func panelF32x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
 // panelInt8x1AVX512 adds Σ x·w over 4·steps elements to sums for 1 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x1AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x2AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 2 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
+// panelF32x2AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 2 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x2AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+func panelF32x2AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
 // panelInt8x2AVX512 adds Σ x·w over 4·steps elements to sums for 2 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x2AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x3AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 3 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
+// panelF32x3AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 3 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x3AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+func panelF32x3AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
 // panelInt8x3AVX512 adds Σ x·w over 4·steps elements to sums for 3 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x3AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x4AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 4 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
+// panelF32x4AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 4 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+func panelF32x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
 // panelInt8x4AVX512 adds Σ x·w over 4·steps elements to sums for 4 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x4AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x5AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 5 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
+// panelF32x5AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 5 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x5AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+func panelF32x5AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
 // panelInt8x5AVX512 adds Σ x·w over 4·steps elements to sums for 5 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //
 //go:noescape
 func panelInt8x5AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
-// panelF32x6AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 6 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.
+// panelF32x6AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 6 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
-func panelF32x6AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)
+func panelF32x6AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
 // panelInt8x6AVX512 adds Σ x·w over 4·steps elements to sums for 6 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
 //

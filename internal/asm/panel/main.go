@@ -84,7 +84,7 @@ func main() {
 // float computes y = (y +) x·w for m rows and two vectors of columns.
 func float(p path, m int) {
 	name := fmt.Sprintf("panelF32x%d%s", m, p.name)
-	emit.Begin(name, "func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int)", fmt.Sprintf("computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for %d rows and %d columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. It prefetches from next on, hop bytes further every second step.", m, p.size*p.cols/4))
+	emit.Begin(name, "func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale, token *float32, onto int)", fmt.Sprintf("computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for %d rows and %d columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.", m, p.size*p.cols/4))
 	y, ldy := Load(Param("y"), GP64()), Load(Param("ldy"), GP64())
 	SHLQ(Imm(2), ldy)
 	x := emit.NewRows("x", "ldx", m, 4)
@@ -120,7 +120,31 @@ func float(p path, m int) {
 		}
 		x.Advance(4 * steps)
 	})
+	scale := Load(Param("scale"), GP64())
+	TESTQ(scale, scale)
+	JNZ(LabelRef("finish"))
 	p.each(acc, y, ldy, func(v reg.VecVirtual, mem Mem) { VMOVUPS(v, mem) })
+	emit.End()
+	Label("finish")
+	token, onto := Load(Param("token"), GP64()), Load(Param("onto"), GP64())
+	for i := range acc {
+		row, t := acc[i:i+1], p.vec()
+		VBROADCASTSS(Mem{Base: token, Disp: 4 * i}, t)
+		p.each(row, scale, nil, func(v reg.VecVirtual, mem Mem) {
+			f := p.vec()
+			VMULPS(mem, t, f)
+			VMULPS(f, v, v)
+		})
+		first := fmt.Sprintf("first%d", i)
+		TESTQ(onto, onto)
+		JZ(LabelRef(first))
+		p.each(row, y, nil, func(v reg.VecVirtual, mem Mem) { VADDPS(mem, v, v) })
+		Label(first)
+		p.each(row, y, nil, func(v reg.VecVirtual, mem Mem) { VMOVUPS(v, mem) })
+		if i+1 < m {
+			ADDQ(ldy, y)
+		}
+	}
 	emit.End()
 }
 
