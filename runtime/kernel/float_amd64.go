@@ -157,6 +157,12 @@ func (p *panelPath) e4m3(y []float32, ldy int, a *E4M3Rows, w *numeric.Matrix, w
 	groups := w.ScaleCols()
 	src := &rowSource{rows: w.Rows, cols: w.Cols, rowBytes: w.RowBytes(), data: w.Codes, group: w.BlockCols, sums: true}
 	src.scale = func(dst []float32, j, g int) {
+		if b := j / w.BlockRows; b == (j+len(dst)-1)/w.BlockRows { // one block of rows
+			for n := range dst {
+				dst[n] = w.Scales[b*groups+g]
+			}
+			return
+		}
 		for n := range dst {
 			dst[n] = w.Scales[(j+n)/w.BlockRows*groups+g]
 		}
