@@ -311,3 +311,27 @@ func TestFloatPanels(t *testing.T) {
 		}
 	}
 }
+
+// TestZeroSums: where sums are 0, a negative scale gives −0 whether a group fits
+// in a panel or not, and on every path.
+func TestZeroSums(t *testing.T) {
+	was, tiles := panels, tiled
+	tiled = false
+	defer func() { panels, tiled = was, tiles }()
+	r := rand.New(rand.NewPCG(9, 10))
+	const m, n, k = 5, 40, 1024
+	for _, p := range panelPaths(t) {
+		panels = p.panelPath
+		for _, group := range []int{128, 512, k} {
+			w := matrix(r, numeric.E4M3, n, k, 1, group)
+			for i := range w.Scales {
+				w.Scales[i] = -w.Scales[i]
+			}
+			y := make([]float32, m*n)
+			E4M3(y, n, QuantizeE4M3(make([]float32, m*k), m, k, 0, nil), w, nil)
+			for i, v := range y {
+				require.Equal(t, uint32(1<<31), math.Float32bits(v), "%s, groups of %d, element %d", p.name, group, i)
+			}
+		}
+	}
+}

@@ -168,15 +168,17 @@ func scaled() {
 	load := text("scaledAVX2", "y, part, scale *float32, n int, token float32, add int", "", "writes part·(scale·token) to y, with add adds it, each product and sum rounded; n is a multiple of 8, not 0")
 	y, part, scale, n, add := load("y"), load("part"), load("scale"), load("n"), load("add")
 	token := emit.Broadcast("token", YMM())
-	mask := YMM() // of y: nothing without add
+	mask, nothing := YMM(), YMM() // of y, and −0 without add, which changes no number
 	NEGQ(add)
 	VMOVQ(add, mask.AsX())
 	VPBROADCASTQ(mask.AsX(), mask)
+	VPANDN(emit.Lanes(1<<31, 8), mask, nothing)
 	loop(n, 8, func() {
 		v, old := YMM(), YMM()
 		VMULPS(Mem{Base: scale}, token, v)
 		VMULPS(Mem{Base: part}, v, v)
 		VANDPS(Mem{Base: y}, mask, old)
+		VORPS(nothing, old, old)
 		VADDPS(old, v, v)
 		VMOVUPS(v, Mem{Base: y})
 		ahead(32, y, part, scale)
