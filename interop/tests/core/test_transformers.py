@@ -54,14 +54,36 @@ def defined_ties(monkeypatch):
     return topk
 
 
+def router_margins(model):
+    """Hooks that note by how much every token's last expert leads the first that is not chosen; what they note, by layer, and how to remove them."""
+    cfg = getattr(model.config, "text_config", model.config)
+    seen = []
+
+    def note(router, inputs, _):
+        h = inputs[0].reshape(-1, router.weight.shape[1]).float()
+        scores = (torch.sigmoid(h @ router.weight.float().T) + router.e_score_correction_bias).sort(descending=True).values
+        seen.append(scores[:, cfg.num_experts_per_tok - 1] - scores[:, cfg.num_experts_per_tok])
+
+    hooks = [m.register_forward_hook(note) for m in model.modules() if hasattr(m, "e_score_correction_bias") and hasattr(m, "weight")]
+    return seen, lambda: [h.remove() for h in hooks]
+
+
 @torch.no_grad()
 def compare(model, d, tmp):
+    """The rows' largest difference, rising, without rows where a choice of experts, a token's own or of one before it, is a matter of the last bits: another processor's sums choose otherwise. At most one row in fifty may be left out."""
     seqs = sequences(model.get_input_embeddings().weight.shape[0])
-    ours, rows = our_logits(d, seqs, tmp), []
+    ours, rows, left_out = our_logits(d, seqs, tmp), [], 0
     for i, ids in enumerate(seqs):
+        margins, remove = router_margins(model)
         want, got = model(input_ids=torch.tensor([ids])).logits[0].float(), ours[f"logits.{i}"]
+        remove()
         assert got.shape == want.shape
-        rows += ((want - got).abs().amax(1) / want.std()).tolist()
+        diff = (want - got).abs().amax(1) / want.std()
+        tied = torch.stack(margins).amin(0).cummin(0).values < 2e-6 if margins else torch.zeros(len(ids), dtype=torch.bool)
+        out = tied & (diff > 2e-4)
+        left_out += int(out.sum())
+        rows += diff[~out].tolist()
+    assert left_out * 50 <= len(rows) + left_out, f"{left_out} rows differ after a near tie of experts"
     return sorted(rows)
 
 
