@@ -233,6 +233,9 @@ func (s *layerSums) addOwn(x, own []float32, probes []rowRange, h int) {
 // the result's on its own states and then on the source's, for the probes. Rows
 // that attend to all tokens before them had no choice.
 func (s *layerSums) addKeys(seqs [][]int, probes []rowRange, a, b [][]int32) {
+	if len(a) == 0 {
+		return // no indexer
+	}
 	probe := map[int]int{} // row of b for a row of a
 	next := len(a)
 	for _, p := range probes {
@@ -241,7 +244,7 @@ func (s *layerSums) addKeys(seqs [][]int, probes []rowRange, a, b [][]int32) {
 			next++
 		}
 	}
-	if len(a) == 0 || len(b) != next {
+	if len(b) != next {
 		return
 	}
 	row := 0

@@ -5903,38 +5903,38 @@ TEXT ·transposeWordsAVX2(SB), NOSPLIT, $0-60
 	VPBROADCASTD X0, Y0
 
 loop:
-	PREFETCHT1  (DI)
-	PREFETCHT1  64(DI)
-	ADDQ        R8, DI
-	VMOVDQU     (DX), X1
-	VINSERTI128 $0x01, (R10), Y1, Y1
-	VMOVDQU     (DX)(BX*1), X2
-	VINSERTI128 $0x01, (R10)(BX*1), Y2, Y2
-	VMOVDQU     (DX)(BX*2), X3
-	VINSERTI128 $0x01, (R10)(BX*2), Y3, Y3
-	VMOVDQU     (DX)(R9*1), X4
-	VINSERTI128 $0x01, (R10)(R9*1), Y4, Y4
-	VPUNPCKLDQ  Y2, Y1, Y5
-	VPUNPCKHDQ  Y2, Y1, Y6
-	VPUNPCKLDQ  Y4, Y3, Y7
-	VPUNPCKHDQ  Y4, Y3, Y8
-	VPUNPCKLQDQ Y7, Y5, Y9
-	VPUNPCKHQDQ Y7, Y5, Y5
-	VPXOR       Y0, Y9, Y9
-	VMOVDQU     Y9, (AX)
-	VPXOR       Y0, Y5, Y5
-	VMOVDQU     Y5, (AX)(CX*1)
-	VPUNPCKLQDQ Y8, Y6, Y5
-	VPUNPCKHQDQ Y8, Y6, Y6
-	VPXOR       Y0, Y5, Y5
-	VMOVDQU     Y5, (AX)(CX*2)
-	VPXOR       Y0, Y6, Y6
-	VMOVDQU     Y6, (AX)(R11*1)
-	LEAQ        (AX)(CX*4), AX
-	ADDQ        $0x10, DX
-	ADDQ        $0x10, R10
-	SUBQ        $0x04, SI
-	JNZ         loop
+	PREFETCHT1     (DI)
+	PREFETCHT1     64(DI)
+	ADDQ           R8, DI
+	VBROADCASTI128 (DX), Y1
+	VINSERTI128    $0x01, (R10), Y1, Y1
+	VBROADCASTI128 (DX)(BX*1), Y2
+	VINSERTI128    $0x01, (R10)(BX*1), Y2, Y2
+	VBROADCASTI128 (DX)(BX*2), Y3
+	VINSERTI128    $0x01, (R10)(BX*2), Y3, Y3
+	VBROADCASTI128 (DX)(R9*1), Y4
+	VINSERTI128    $0x01, (R10)(R9*1), Y4, Y4
+	VPUNPCKLDQ     Y2, Y1, Y5
+	VPUNPCKLDQ     Y4, Y3, Y6
+	VPUNPCKLQDQ    Y6, Y5, Y7
+	VPUNPCKHQDQ    Y6, Y5, Y5
+	VPUNPCKHDQ     Y2, Y1, Y1
+	VPUNPCKHDQ     Y4, Y3, Y2
+	VPUNPCKLQDQ    Y2, Y1, Y3
+	VPUNPCKHQDQ    Y2, Y1, Y1
+	VPXOR          Y0, Y7, Y7
+	VMOVDQU        Y7, (AX)
+	VPXOR          Y0, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*1)
+	VPXOR          Y0, Y3, Y3
+	VMOVDQU        Y3, (AX)(CX*2)
+	VPXOR          Y0, Y1, Y1
+	VMOVDQU        Y1, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	ADDQ           $0x10, DX
+	ADDQ           $0x10, R10
+	SUBQ           $0x04, SI
+	JNZ            loop
 	VZEROUPPER
 	RET
 
@@ -5957,47 +5957,47 @@ TEXT ·transposeBF16AVX2(SB), NOSPLIT, $0-56
 	VPBROADCASTD X0, Y0
 
 loop:
-	PREFETCHT1  (DI)
-	PREFETCHT1  64(DI)
-	ADDQ        R8, DI
-	VMOVDQU     (DX), X1
-	VINSERTI128 $0x01, (R10), Y1, Y1
-	VMOVDQU     (DX)(BX*1), X2
-	VINSERTI128 $0x01, (R10)(BX*1), Y2, Y2
-	VMOVDQU     (DX)(BX*2), X3
-	VINSERTI128 $0x01, (R10)(BX*2), Y3, Y3
-	VMOVDQU     (DX)(R9*1), X4
-	VINSERTI128 $0x01, (R10)(R9*1), Y4, Y4
-	VPUNPCKLDQ  Y2, Y1, Y5
-	VPUNPCKHDQ  Y2, Y1, Y6
-	VPUNPCKLDQ  Y4, Y3, Y7
-	VPUNPCKHDQ  Y4, Y3, Y8
-	VPUNPCKLQDQ Y7, Y5, Y9
-	VPUNPCKHQDQ Y7, Y5, Y5
-	VPSLLD      $0x10, Y9, Y7
-	VPAND       Y0, Y9, Y9
-	VMOVDQU     Y7, (AX)
-	VMOVDQU     Y9, (AX)(CX*1)
-	VPSLLD      $0x10, Y5, Y7
-	VPAND       Y0, Y5, Y5
-	VMOVDQU     Y7, (AX)(CX*2)
-	VMOVDQU     Y5, (AX)(R11*1)
-	LEAQ        (AX)(CX*4), AX
-	VPUNPCKLQDQ Y8, Y6, Y5
-	VPUNPCKHQDQ Y8, Y6, Y6
-	VPSLLD      $0x10, Y5, Y7
-	VPAND       Y0, Y5, Y5
-	VMOVDQU     Y7, (AX)
-	VMOVDQU     Y5, (AX)(CX*1)
-	VPSLLD      $0x10, Y6, Y5
-	VPAND       Y0, Y6, Y6
-	VMOVDQU     Y5, (AX)(CX*2)
-	VMOVDQU     Y6, (AX)(R11*1)
-	LEAQ        (AX)(CX*4), AX
-	ADDQ        $0x10, DX
-	ADDQ        $0x10, R10
-	SUBQ        $0x04, SI
-	JNZ         loop
+	PREFETCHT1     (DI)
+	PREFETCHT1     64(DI)
+	ADDQ           R8, DI
+	VBROADCASTI128 (DX), Y1
+	VINSERTI128    $0x01, (R10), Y1, Y1
+	VBROADCASTI128 (DX)(BX*1), Y2
+	VINSERTI128    $0x01, (R10)(BX*1), Y2, Y2
+	VBROADCASTI128 (DX)(BX*2), Y3
+	VINSERTI128    $0x01, (R10)(BX*2), Y3, Y3
+	VBROADCASTI128 (DX)(R9*1), Y4
+	VINSERTI128    $0x01, (R10)(R9*1), Y4, Y4
+	VPUNPCKLDQ     Y2, Y1, Y5
+	VPUNPCKLDQ     Y4, Y3, Y6
+	VPUNPCKLQDQ    Y6, Y5, Y7
+	VPUNPCKHQDQ    Y6, Y5, Y5
+	VPUNPCKHDQ     Y2, Y1, Y1
+	VPUNPCKHDQ     Y4, Y3, Y2
+	VPUNPCKLQDQ    Y2, Y1, Y3
+	VPUNPCKHQDQ    Y2, Y1, Y1
+	VPSLLD         $0x10, Y7, Y2
+	VPAND          Y0, Y7, Y7
+	VMOVDQU        Y2, (AX)
+	VMOVDQU        Y7, (AX)(CX*1)
+	VPSLLD         $0x10, Y5, Y2
+	VPAND          Y0, Y5, Y5
+	VMOVDQU        Y2, (AX)(CX*2)
+	VMOVDQU        Y5, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VPSLLD         $0x10, Y3, Y2
+	VPAND          Y0, Y3, Y3
+	VMOVDQU        Y2, (AX)
+	VMOVDQU        Y3, (AX)(CX*1)
+	VPSLLD         $0x10, Y1, Y2
+	VPAND          Y0, Y1, Y1
+	VMOVDQU        Y2, (AX)(CX*2)
+	VMOVDQU        Y1, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	ADDQ           $0x10, DX
+	ADDQ           $0x10, R10
+	SUBQ           $0x04, SI
+	JNZ            loop
 	VZEROUPPER
 	RET
 
@@ -6019,109 +6019,109 @@ TEXT ·transposeInt8AVX2(SB), NOSPLIT, $0-64
 	VMOVUPS (R12), Y0
 
 loop:
-	PREFETCHT1  (DI)
-	PREFETCHT1  64(DI)
-	ADDQ        R8, DI
-	VMOVDQU     (DX), X1
-	VINSERTI128 $0x01, (R10), Y1, Y1
-	VMOVDQU     (DX)(BX*1), X2
-	VINSERTI128 $0x01, (R10)(BX*1), Y2, Y2
-	VMOVDQU     (DX)(BX*2), X3
-	VINSERTI128 $0x01, (R10)(BX*2), Y3, Y3
-	VMOVDQU     (DX)(R9*1), X4
-	VINSERTI128 $0x01, (R10)(R9*1), Y4, Y4
-	VPUNPCKLDQ  Y2, Y1, Y5
-	VPUNPCKHDQ  Y2, Y1, Y6
-	VPUNPCKLDQ  Y4, Y3, Y7
-	VPUNPCKHDQ  Y4, Y3, Y8
-	VPUNPCKLQDQ Y7, Y5, Y9
-	VPUNPCKHQDQ Y7, Y5, Y5
-	VPSLLD      $0x18, Y9, Y7
-	VPSRAD      $0x18, Y7, Y7
-	VCVTDQ2PS   Y7, Y7
-	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)
-	VPSLLD      $0x10, Y9, Y7
-	VPSRAD      $0x18, Y7, Y7
-	VCVTDQ2PS   Y7, Y7
-	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)(CX*1)
-	VPSLLD      $0x08, Y9, Y7
-	VPSRAD      $0x18, Y7, Y7
-	VCVTDQ2PS   Y7, Y7
-	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)(CX*2)
-	VPSRAD      $0x18, Y9, Y9
-	VCVTDQ2PS   Y9, Y9
-	VMULPS      Y0, Y9, Y9
-	VMOVDQU     Y9, (AX)(R11*1)
-	LEAQ        (AX)(CX*4), AX
-	VPSLLD      $0x18, Y5, Y7
-	VPSRAD      $0x18, Y7, Y7
-	VCVTDQ2PS   Y7, Y7
-	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)
-	VPSLLD      $0x10, Y5, Y7
-	VPSRAD      $0x18, Y7, Y7
-	VCVTDQ2PS   Y7, Y7
-	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)(CX*1)
-	VPSLLD      $0x08, Y5, Y7
-	VPSRAD      $0x18, Y7, Y7
-	VCVTDQ2PS   Y7, Y7
-	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)(CX*2)
-	VPSRAD      $0x18, Y5, Y5
-	VCVTDQ2PS   Y5, Y5
-	VMULPS      Y0, Y5, Y5
-	VMOVDQU     Y5, (AX)(R11*1)
-	LEAQ        (AX)(CX*4), AX
-	VPUNPCKLQDQ Y8, Y6, Y5
-	VPUNPCKHQDQ Y8, Y6, Y6
-	VPSLLD      $0x18, Y5, Y7
-	VPSRAD      $0x18, Y7, Y7
-	VCVTDQ2PS   Y7, Y7
-	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)
-	VPSLLD      $0x10, Y5, Y7
-	VPSRAD      $0x18, Y7, Y7
-	VCVTDQ2PS   Y7, Y7
-	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)(CX*1)
-	VPSLLD      $0x08, Y5, Y7
-	VPSRAD      $0x18, Y7, Y7
-	VCVTDQ2PS   Y7, Y7
-	VMULPS      Y0, Y7, Y7
-	VMOVDQU     Y7, (AX)(CX*2)
-	VPSRAD      $0x18, Y5, Y5
-	VCVTDQ2PS   Y5, Y5
-	VMULPS      Y0, Y5, Y5
-	VMOVDQU     Y5, (AX)(R11*1)
-	LEAQ        (AX)(CX*4), AX
-	VPSLLD      $0x18, Y6, Y5
-	VPSRAD      $0x18, Y5, Y5
-	VCVTDQ2PS   Y5, Y5
-	VMULPS      Y0, Y5, Y5
-	VMOVDQU     Y5, (AX)
-	VPSLLD      $0x10, Y6, Y5
-	VPSRAD      $0x18, Y5, Y5
-	VCVTDQ2PS   Y5, Y5
-	VMULPS      Y0, Y5, Y5
-	VMOVDQU     Y5, (AX)(CX*1)
-	VPSLLD      $0x08, Y6, Y5
-	VPSRAD      $0x18, Y5, Y5
-	VCVTDQ2PS   Y5, Y5
-	VMULPS      Y0, Y5, Y5
-	VMOVDQU     Y5, (AX)(CX*2)
-	VPSRAD      $0x18, Y6, Y6
-	VCVTDQ2PS   Y6, Y6
-	VMULPS      Y0, Y6, Y6
-	VMOVDQU     Y6, (AX)(R11*1)
-	LEAQ        (AX)(CX*4), AX
-	ADDQ        $0x10, DX
-	ADDQ        $0x10, R10
-	SUBQ        $0x04, SI
-	JNZ         loop
+	PREFETCHT1     (DI)
+	PREFETCHT1     64(DI)
+	ADDQ           R8, DI
+	VBROADCASTI128 (DX), Y1
+	VINSERTI128    $0x01, (R10), Y1, Y1
+	VBROADCASTI128 (DX)(BX*1), Y2
+	VINSERTI128    $0x01, (R10)(BX*1), Y2, Y2
+	VBROADCASTI128 (DX)(BX*2), Y3
+	VINSERTI128    $0x01, (R10)(BX*2), Y3, Y3
+	VBROADCASTI128 (DX)(R9*1), Y4
+	VINSERTI128    $0x01, (R10)(R9*1), Y4, Y4
+	VPUNPCKLDQ     Y2, Y1, Y5
+	VPUNPCKLDQ     Y4, Y3, Y6
+	VPUNPCKLQDQ    Y6, Y5, Y7
+	VPUNPCKHQDQ    Y6, Y5, Y5
+	VPUNPCKHDQ     Y2, Y1, Y1
+	VPUNPCKHDQ     Y4, Y3, Y2
+	VPUNPCKLQDQ    Y2, Y1, Y3
+	VPUNPCKHQDQ    Y2, Y1, Y1
+	VPSLLD         $0x18, Y7, Y2
+	VPSRAD         $0x18, Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVDQU        Y2, (AX)
+	VPSLLD         $0x10, Y7, Y2
+	VPSRAD         $0x18, Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVDQU        Y2, (AX)(CX*1)
+	VPSLLD         $0x08, Y7, Y2
+	VPSRAD         $0x18, Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVDQU        Y2, (AX)(CX*2)
+	VPSRAD         $0x18, Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y0, Y7, Y7
+	VMOVDQU        Y7, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VPSLLD         $0x18, Y5, Y2
+	VPSRAD         $0x18, Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVDQU        Y2, (AX)
+	VPSLLD         $0x10, Y5, Y2
+	VPSRAD         $0x18, Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVDQU        Y2, (AX)(CX*1)
+	VPSLLD         $0x08, Y5, Y2
+	VPSRAD         $0x18, Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVDQU        Y2, (AX)(CX*2)
+	VPSRAD         $0x18, Y5, Y5
+	VCVTDQ2PS      Y5, Y5
+	VMULPS         Y0, Y5, Y5
+	VMOVDQU        Y5, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VPSLLD         $0x18, Y3, Y2
+	VPSRAD         $0x18, Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVDQU        Y2, (AX)
+	VPSLLD         $0x10, Y3, Y2
+	VPSRAD         $0x18, Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVDQU        Y2, (AX)(CX*1)
+	VPSLLD         $0x08, Y3, Y2
+	VPSRAD         $0x18, Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVDQU        Y2, (AX)(CX*2)
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVDQU        Y3, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VPSLLD         $0x18, Y1, Y2
+	VPSRAD         $0x18, Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVDQU        Y2, (AX)
+	VPSLLD         $0x10, Y1, Y2
+	VPSRAD         $0x18, Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVDQU        Y2, (AX)(CX*1)
+	VPSLLD         $0x08, Y1, Y2
+	VPSRAD         $0x18, Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVDQU        Y2, (AX)(CX*2)
+	VPSRAD         $0x18, Y1, Y1
+	VCVTDQ2PS      Y1, Y1
+	VMULPS         Y0, Y1, Y1
+	VMOVDQU        Y1, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	ADDQ           $0x10, DX
+	ADDQ           $0x10, R10
+	SUBQ           $0x04, SI
+	JNZ            loop
 	VZEROUPPER
 	RET
 
@@ -6143,55 +6143,55 @@ TEXT ·transposePairsAVX2(SB), NOSPLIT, $0-56
 	VMOVDQU upperBytes1<>+0(SB), Y1
 
 loop:
-	PREFETCHT1  (DI)
-	PREFETCHT1  64(DI)
-	ADDQ        R8, DI
-	VMOVDQU     (DX), X2
-	VINSERTI128 $0x01, (R10), Y2, Y2
-	VMOVDQU     (DX)(BX*1), X3
-	VINSERTI128 $0x01, (R10)(BX*1), Y3, Y3
-	VMOVDQU     (DX)(BX*2), X4
-	VINSERTI128 $0x01, (R10)(BX*2), Y4, Y4
-	VMOVDQU     (DX)(R9*1), X5
-	VINSERTI128 $0x01, (R10)(R9*1), Y5, Y5
-	VPUNPCKLDQ  Y3, Y2, Y6
-	VPUNPCKHDQ  Y3, Y2, Y7
-	VPUNPCKLDQ  Y5, Y4, Y8
-	VPUNPCKHDQ  Y5, Y4, Y9
-	VPUNPCKLQDQ Y8, Y6, Y10
-	VPUNPCKHQDQ Y8, Y6, Y6
-	VPSHUFB     Y0, Y10, Y8
-	VPSRAW      $0x08, Y8, Y8
-	VMOVDQU     Y8, (AX)
-	VPSHUFB     Y1, Y10, Y8
-	VPSRAW      $0x08, Y8, Y8
-	VMOVDQU     Y8, (AX)(CX*1)
-	VPSHUFB     Y0, Y6, Y8
-	VPSRAW      $0x08, Y8, Y8
-	VMOVDQU     Y8, (AX)(CX*2)
-	VPSHUFB     Y1, Y6, Y6
-	VPSRAW      $0x08, Y6, Y6
-	VMOVDQU     Y6, (AX)(R11*1)
-	LEAQ        (AX)(CX*4), AX
-	VPUNPCKLQDQ Y9, Y7, Y6
-	VPUNPCKHQDQ Y9, Y7, Y7
-	VPSHUFB     Y0, Y6, Y8
-	VPSRAW      $0x08, Y8, Y8
-	VMOVDQU     Y8, (AX)
-	VPSHUFB     Y1, Y6, Y6
-	VPSRAW      $0x08, Y6, Y6
-	VMOVDQU     Y6, (AX)(CX*1)
-	VPSHUFB     Y0, Y7, Y6
-	VPSRAW      $0x08, Y6, Y6
-	VMOVDQU     Y6, (AX)(CX*2)
-	VPSHUFB     Y1, Y7, Y6
-	VPSRAW      $0x08, Y6, Y6
-	VMOVDQU     Y6, (AX)(R11*1)
-	LEAQ        (AX)(CX*4), AX
-	ADDQ        $0x10, DX
-	ADDQ        $0x10, R10
-	SUBQ        $0x04, SI
-	JNZ         loop
+	PREFETCHT1     (DI)
+	PREFETCHT1     64(DI)
+	ADDQ           R8, DI
+	VBROADCASTI128 (DX), Y2
+	VINSERTI128    $0x01, (R10), Y2, Y2
+	VBROADCASTI128 (DX)(BX*1), Y3
+	VINSERTI128    $0x01, (R10)(BX*1), Y3, Y3
+	VBROADCASTI128 (DX)(BX*2), Y4
+	VINSERTI128    $0x01, (R10)(BX*2), Y4, Y4
+	VBROADCASTI128 (DX)(R9*1), Y5
+	VINSERTI128    $0x01, (R10)(R9*1), Y5, Y5
+	VPUNPCKLDQ     Y3, Y2, Y6
+	VPUNPCKLDQ     Y5, Y4, Y7
+	VPUNPCKLQDQ    Y7, Y6, Y8
+	VPUNPCKHQDQ    Y7, Y6, Y6
+	VPUNPCKHDQ     Y3, Y2, Y2
+	VPUNPCKHDQ     Y5, Y4, Y3
+	VPUNPCKLQDQ    Y3, Y2, Y4
+	VPUNPCKHQDQ    Y3, Y2, Y2
+	VPSHUFB        Y0, Y8, Y3
+	VPSRAW         $0x08, Y3, Y3
+	VMOVDQU        Y3, (AX)
+	VPSHUFB        Y1, Y8, Y3
+	VPSRAW         $0x08, Y3, Y3
+	VMOVDQU        Y3, (AX)(CX*1)
+	VPSHUFB        Y0, Y6, Y3
+	VPSRAW         $0x08, Y3, Y3
+	VMOVDQU        Y3, (AX)(CX*2)
+	VPSHUFB        Y1, Y6, Y3
+	VPSRAW         $0x08, Y3, Y3
+	VMOVDQU        Y3, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VPSHUFB        Y0, Y4, Y3
+	VPSRAW         $0x08, Y3, Y3
+	VMOVDQU        Y3, (AX)
+	VPSHUFB        Y1, Y4, Y3
+	VPSRAW         $0x08, Y3, Y3
+	VMOVDQU        Y3, (AX)(CX*1)
+	VPSHUFB        Y0, Y2, Y3
+	VPSRAW         $0x08, Y3, Y3
+	VMOVDQU        Y3, (AX)(CX*2)
+	VPSHUFB        Y1, Y2, Y2
+	VPSRAW         $0x08, Y2, Y2
+	VMOVDQU        Y2, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	ADDQ           $0x10, DX
+	ADDQ           $0x10, R10
+	SUBQ           $0x04, SI
+	JNZ            loop
 	VZEROUPPER
 	RET
 
@@ -6233,140 +6233,140 @@ TEXT ·transposeE4M3AVX2(SB), NOSPLIT, $0-64
 	VPXOR        Y3, Y3, Y3
 
 loop:
-	PREFETCHT1   (DI)
-	PREFETCHT1   64(DI)
-	ADDQ         R8, DI
-	VMOVDQU      (DX), X4
-	VINSERTI128  $0x01, (R10), Y4, Y4
-	VMOVDQU      (DX)(BX*1), X5
-	VINSERTI128  $0x01, (R10)(BX*1), Y5, Y5
-	VMOVDQU      (DX)(BX*2), X6
-	VINSERTI128  $0x01, (R10)(BX*2), Y6, Y6
-	VMOVDQU      (DX)(R9*1), X7
-	VINSERTI128  $0x01, (R10)(R9*1), Y7, Y7
-	VPUNPCKLDQ   Y5, Y4, Y8
-	VPUNPCKHDQ   Y5, Y4, Y9
-	VPUNPCKLDQ   Y7, Y6, Y10
-	VPUNPCKHDQ   Y7, Y6, Y11
-	VPUNPCKLQDQ  Y10, Y8, Y12
-	VPUNPCKHQDQ  Y10, Y8, Y8
-	VPAND        Y0, Y12, Y10
-	VPCMPEQB     Y0, Y10, Y10
-	VPOR         Y10, Y3, Y3
-	VPSLLW       $0x08, Y12, Y10
-	VPSRAW       $0x01, Y10, Y10
-	VPAND        Y1, Y10, Y10
-	VPSHUFB      evenWordsFirst<>+0(SB), Y10, Y10
-	VPERMQ       $0xd8, Y10, Y10
-	VPSRAW       $0x01, Y12, Y12
-	VPAND        Y1, Y12, Y12
-	VPSHUFB      evenWordsFirst<>+0(SB), Y12, Y12
-	VPERMQ       $0xd8, Y12, Y12
-	VCVTPH2PS    X10, Y13
-	VMULPS       Y2, Y13, Y13
-	VMOVDQU      Y13, (AX)
-	VCVTPH2PS    X12, Y13
-	VMULPS       Y2, Y13, Y13
-	VMOVDQU      Y13, (AX)(CX*1)
-	VEXTRACTI128 $0x01, Y10, X4
-	VCVTPH2PS    X4, Y10
-	VMULPS       Y2, Y10, Y10
-	VMOVDQU      Y10, (AX)(CX*2)
-	VEXTRACTI128 $0x01, Y12, X4
-	VCVTPH2PS    X4, Y10
-	VMULPS       Y2, Y10, Y10
-	VMOVDQU      Y10, (AX)(R11*1)
-	LEAQ         (AX)(CX*4), AX
-	VPAND        Y0, Y8, Y10
-	VPCMPEQB     Y0, Y10, Y10
-	VPOR         Y10, Y3, Y3
-	VPSLLW       $0x08, Y8, Y10
-	VPSRAW       $0x01, Y10, Y10
-	VPAND        Y1, Y10, Y10
-	VPSHUFB      evenWordsFirst<>+0(SB), Y10, Y10
-	VPERMQ       $0xd8, Y10, Y10
-	VPSRAW       $0x01, Y8, Y8
-	VPAND        Y1, Y8, Y8
-	VPSHUFB      evenWordsFirst<>+0(SB), Y8, Y8
-	VPERMQ       $0xd8, Y8, Y8
-	VCVTPH2PS    X10, Y12
-	VMULPS       Y2, Y12, Y12
-	VMOVDQU      Y12, (AX)
-	VCVTPH2PS    X8, Y12
-	VMULPS       Y2, Y12, Y12
-	VMOVDQU      Y12, (AX)(CX*1)
-	VEXTRACTI128 $0x01, Y10, X4
-	VCVTPH2PS    X4, Y10
-	VMULPS       Y2, Y10, Y10
-	VMOVDQU      Y10, (AX)(CX*2)
-	VEXTRACTI128 $0x01, Y8, X4
-	VCVTPH2PS    X4, Y8
-	VMULPS       Y2, Y8, Y8
-	VMOVDQU      Y8, (AX)(R11*1)
-	LEAQ         (AX)(CX*4), AX
-	VPUNPCKLQDQ  Y11, Y9, Y8
-	VPUNPCKHQDQ  Y11, Y9, Y9
-	VPAND        Y0, Y8, Y10
-	VPCMPEQB     Y0, Y10, Y10
-	VPOR         Y10, Y3, Y3
-	VPSLLW       $0x08, Y8, Y10
-	VPSRAW       $0x01, Y10, Y10
-	VPAND        Y1, Y10, Y10
-	VPSHUFB      evenWordsFirst<>+0(SB), Y10, Y10
-	VPERMQ       $0xd8, Y10, Y10
-	VPSRAW       $0x01, Y8, Y8
-	VPAND        Y1, Y8, Y8
-	VPSHUFB      evenWordsFirst<>+0(SB), Y8, Y8
-	VPERMQ       $0xd8, Y8, Y8
-	VCVTPH2PS    X10, Y11
-	VMULPS       Y2, Y11, Y11
-	VMOVDQU      Y11, (AX)
-	VCVTPH2PS    X8, Y11
-	VMULPS       Y2, Y11, Y11
-	VMOVDQU      Y11, (AX)(CX*1)
-	VEXTRACTI128 $0x01, Y10, X4
-	VCVTPH2PS    X4, Y10
-	VMULPS       Y2, Y10, Y10
-	VMOVDQU      Y10, (AX)(CX*2)
-	VEXTRACTI128 $0x01, Y8, X4
-	VCVTPH2PS    X4, Y8
-	VMULPS       Y2, Y8, Y8
-	VMOVDQU      Y8, (AX)(R11*1)
-	LEAQ         (AX)(CX*4), AX
-	VPAND        Y0, Y9, Y8
-	VPCMPEQB     Y0, Y8, Y8
-	VPOR         Y8, Y3, Y3
-	VPSLLW       $0x08, Y9, Y8
-	VPSRAW       $0x01, Y8, Y8
-	VPAND        Y1, Y8, Y8
-	VPSHUFB      evenWordsFirst<>+0(SB), Y8, Y8
-	VPERMQ       $0xd8, Y8, Y8
-	VPSRAW       $0x01, Y9, Y9
-	VPAND        Y1, Y9, Y9
-	VPSHUFB      evenWordsFirst<>+0(SB), Y9, Y9
-	VPERMQ       $0xd8, Y9, Y9
-	VCVTPH2PS    X8, Y10
-	VMULPS       Y2, Y10, Y10
-	VMOVDQU      Y10, (AX)
-	VCVTPH2PS    X9, Y10
-	VMULPS       Y2, Y10, Y10
-	VMOVDQU      Y10, (AX)(CX*1)
-	VEXTRACTI128 $0x01, Y8, X4
-	VCVTPH2PS    X4, Y8
-	VMULPS       Y2, Y8, Y8
-	VMOVDQU      Y8, (AX)(CX*2)
-	VEXTRACTI128 $0x01, Y9, X4
-	VCVTPH2PS    X4, Y8
-	VMULPS       Y2, Y8, Y8
-	VMOVDQU      Y8, (AX)(R11*1)
-	LEAQ         (AX)(CX*4), AX
-	ADDQ         $0x10, DX
-	ADDQ         $0x10, R10
-	SUBQ         $0x04, SI
-	JNZ          loop
-	MOVQ         nan+56(FP), AX
-	VPMOVMSKB    Y3, CX
-	ORL          CX, (AX)
+	PREFETCHT1     (DI)
+	PREFETCHT1     64(DI)
+	ADDQ           R8, DI
+	VBROADCASTI128 (DX), Y4
+	VINSERTI128    $0x01, (R10), Y4, Y4
+	VBROADCASTI128 (DX)(BX*1), Y5
+	VINSERTI128    $0x01, (R10)(BX*1), Y5, Y5
+	VBROADCASTI128 (DX)(BX*2), Y6
+	VINSERTI128    $0x01, (R10)(BX*2), Y6, Y6
+	VBROADCASTI128 (DX)(R9*1), Y7
+	VINSERTI128    $0x01, (R10)(R9*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKLDQ     Y7, Y6, Y9
+	VPUNPCKLQDQ    Y9, Y8, Y10
+	VPUNPCKHQDQ    Y9, Y8, Y8
+	VPUNPCKHDQ     Y5, Y4, Y4
+	VPUNPCKHDQ     Y7, Y6, Y5
+	VPUNPCKLQDQ    Y5, Y4, Y6
+	VPUNPCKHQDQ    Y5, Y4, Y4
+	VPAND          Y0, Y10, Y5
+	VPCMPEQB       Y0, Y5, Y5
+	VPOR           Y5, Y3, Y3
+	VPSLLW         $0x08, Y10, Y5
+	VPSRAW         $0x01, Y5, Y5
+	VPAND          Y1, Y5, Y5
+	VPSHUFB        evenWordsFirst<>+0(SB), Y5, Y5
+	VPERMQ         $0xd8, Y5, Y5
+	VPSRAW         $0x01, Y10, Y10
+	VPAND          Y1, Y10, Y10
+	VPSHUFB        evenWordsFirst<>+0(SB), Y10, Y10
+	VPERMQ         $0xd8, Y10, Y10
+	VCVTPH2PS      X5, Y7
+	VMULPS         Y2, Y7, Y7
+	VMOVDQU        Y7, (AX)
+	VCVTPH2PS      X10, Y7
+	VMULPS         Y2, Y7, Y7
+	VMOVDQU        Y7, (AX)(CX*1)
+	VEXTRACTI128   $0x01, Y5, X5
+	VCVTPH2PS      X5, Y5
+	VMULPS         Y2, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*2)
+	VEXTRACTI128   $0x01, Y10, X5
+	VCVTPH2PS      X5, Y5
+	VMULPS         Y2, Y5, Y5
+	VMOVDQU        Y5, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VPAND          Y0, Y8, Y5
+	VPCMPEQB       Y0, Y5, Y5
+	VPOR           Y5, Y3, Y3
+	VPSLLW         $0x08, Y8, Y5
+	VPSRAW         $0x01, Y5, Y5
+	VPAND          Y1, Y5, Y5
+	VPSHUFB        evenWordsFirst<>+0(SB), Y5, Y5
+	VPERMQ         $0xd8, Y5, Y5
+	VPSRAW         $0x01, Y8, Y8
+	VPAND          Y1, Y8, Y8
+	VPSHUFB        evenWordsFirst<>+0(SB), Y8, Y8
+	VPERMQ         $0xd8, Y8, Y8
+	VCVTPH2PS      X5, Y7
+	VMULPS         Y2, Y7, Y7
+	VMOVDQU        Y7, (AX)
+	VCVTPH2PS      X8, Y7
+	VMULPS         Y2, Y7, Y7
+	VMOVDQU        Y7, (AX)(CX*1)
+	VEXTRACTI128   $0x01, Y5, X5
+	VCVTPH2PS      X5, Y5
+	VMULPS         Y2, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*2)
+	VEXTRACTI128   $0x01, Y8, X5
+	VCVTPH2PS      X5, Y5
+	VMULPS         Y2, Y5, Y5
+	VMOVDQU        Y5, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VPAND          Y0, Y6, Y5
+	VPCMPEQB       Y0, Y5, Y5
+	VPOR           Y5, Y3, Y3
+	VPSLLW         $0x08, Y6, Y5
+	VPSRAW         $0x01, Y5, Y5
+	VPAND          Y1, Y5, Y5
+	VPSHUFB        evenWordsFirst<>+0(SB), Y5, Y5
+	VPERMQ         $0xd8, Y5, Y5
+	VPSRAW         $0x01, Y6, Y6
+	VPAND          Y1, Y6, Y6
+	VPSHUFB        evenWordsFirst<>+0(SB), Y6, Y6
+	VPERMQ         $0xd8, Y6, Y6
+	VCVTPH2PS      X5, Y7
+	VMULPS         Y2, Y7, Y7
+	VMOVDQU        Y7, (AX)
+	VCVTPH2PS      X6, Y7
+	VMULPS         Y2, Y7, Y7
+	VMOVDQU        Y7, (AX)(CX*1)
+	VEXTRACTI128   $0x01, Y5, X5
+	VCVTPH2PS      X5, Y5
+	VMULPS         Y2, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*2)
+	VEXTRACTI128   $0x01, Y6, X5
+	VCVTPH2PS      X5, Y5
+	VMULPS         Y2, Y5, Y5
+	VMOVDQU        Y5, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VPAND          Y0, Y4, Y5
+	VPCMPEQB       Y0, Y5, Y5
+	VPOR           Y5, Y3, Y3
+	VPSLLW         $0x08, Y4, Y5
+	VPSRAW         $0x01, Y5, Y5
+	VPAND          Y1, Y5, Y5
+	VPSHUFB        evenWordsFirst<>+0(SB), Y5, Y5
+	VPERMQ         $0xd8, Y5, Y5
+	VPSRAW         $0x01, Y4, Y4
+	VPAND          Y1, Y4, Y4
+	VPSHUFB        evenWordsFirst<>+0(SB), Y4, Y4
+	VPERMQ         $0xd8, Y4, Y4
+	VCVTPH2PS      X5, Y6
+	VMULPS         Y2, Y6, Y6
+	VMOVDQU        Y6, (AX)
+	VCVTPH2PS      X4, Y6
+	VMULPS         Y2, Y6, Y6
+	VMOVDQU        Y6, (AX)(CX*1)
+	VEXTRACTI128   $0x01, Y5, X5
+	VCVTPH2PS      X5, Y5
+	VMULPS         Y2, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*2)
+	VEXTRACTI128   $0x01, Y4, X4
+	VCVTPH2PS      X4, Y4
+	VMULPS         Y2, Y4, Y4
+	VMOVDQU        Y4, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	ADDQ           $0x10, DX
+	ADDQ           $0x10, R10
+	SUBQ           $0x04, SI
+	JNZ            loop
+	MOVQ           nan+56(FP), AX
+	VPMOVMSKB      Y3, CX
+	ORL            CX, (AX)
 	VZEROUPPER
 	RET
 

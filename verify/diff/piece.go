@@ -24,31 +24,25 @@ func room(s []float32, n int) []float32 {
 	return s[:n]
 }
 
-// roundingError says why a weight of A cannot be rounded.
-type roundingError struct{ error }
-
-func (e *roundingError) Unwrap() error { return e.error }
-
 // compare adds rows lo … hi−1 to the totals. Where own has the very codes and
 // scales of B, which is what a sound conversion has everywhere, nothing needs to
-// be widened: rounding has told its cost.
-func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) error {
+// be widened: rounding has told its cost. refused says why A cannot be rounded.
+func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) (refused, err error) {
 	rows := hi - lo
 	n := rows * a.cols
 	widen := func() { p.x, p.y = room(p.x, n), room(p.y, n) }
 	if own == nil {
 		widen()
 		if err := a.read(lo, hi, p.x, p); err != nil {
-			return err
+			return nil, err
 		}
 		if err := b.read(lo, hi, p.y, p); err != nil {
-			return err
+			return nil, err
 		}
 		t.add(p.x, p.y, nil)
-		return nil
+		return nil, nil
 	}
 	var d numeric.Decoder
-	var err error
 	if a.floats == nil {
 		widen()
 		err = a.read(lo, hi, p.x, p)
@@ -56,11 +50,11 @@ func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) error 
 		d, err = layout.DecoderOf(a.parts[0].DType)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	stored, err := b.codes(lo, hi, &p.codes)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var m *numeric.Matrix
 	var cost numeric.Stats
@@ -70,11 +64,11 @@ func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) error 
 		m, cost, err = own.RoundBytes(p.raw, d, rows, &p.scratch)
 	}
 	if err != nil {
-		return &roundingError{err}
+		return err, nil
 	}
 	if m.Equal(stored) {
 		t.addEqual(cost)
-		return nil
+		return nil, nil
 	}
 	widen()
 	if a.floats != nil {
@@ -84,5 +78,5 @@ func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) error 
 	stored.Dequant(p.y, 0, rows)
 	m.Dequant(p.z, 0, rows)
 	t.add(p.x, p.y, p.z)
-	return nil
+	return nil, nil
 }

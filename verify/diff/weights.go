@@ -3,7 +3,6 @@ package diff
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 
@@ -187,12 +186,13 @@ func compare(ctx context.Context, name string, a, b *weight, own Rounder, read f
 			return m, err
 		}
 		hi := min(lo+step, a.rows)
-		var unrounded *roundingError
-		if err := p.compare(&t, a, b, own, lo, hi); errors.As(err, &unrounded) {
-			m.Why = unrounded.Error()
-			return m, nil
-		} else if err != nil {
+		refused, err := p.compare(&t, a, b, own, lo, hi)
+		if err != nil {
 			return m, err
+		}
+		if refused != nil {
+			m.Why = refused.Error()
+			return m, nil
 		}
 		part := (a.bytes + b.bytes) * int64(hi-lo) / int64(a.rows)
 		rest -= part

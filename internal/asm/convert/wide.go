@@ -21,18 +21,18 @@ func hold(bits uint32) reg.VecVirtual {
 
 // wideStep rounds sixteen weights.
 func (r run) wideStep() func(l *loop) {
-	round := wideE4M3
+	var round func(t reg.VecVirtual) (code, value reg.VecVirtual)
 	if r.code == "Int" {
 		lo, hi := emit.Broadcast("lo", ZMM()), emit.Broadcast("hi", ZMM())
-		round = func() func(t reg.VecVirtual) (code, value reg.VecVirtual) {
-			return func(t reg.VecVirtual) (code, value reg.VecVirtual) {
-				VMAXPS(lo, t, t)
-				VMINPS(hi, t, t)
-				return nearest(t)
-			}
+		round = func(t reg.VecVirtual) (code, value reg.VecVirtual) {
+			VMAXPS(lo, t, t)
+			VMINPS(hi, t, t)
+			return nearest(t)
 		}
+	} else {
+		round = wideE4M3()
 	}
-	codeOf, mask := round(), hold(absMask)
+	mask := hold(absMask)
 	return func(l *loop) {
 		x, t, square := ZMM(), ZMM(), ZMM()
 		if r.dtype == "F32" {
@@ -42,7 +42,7 @@ func (r run) wideStep() func(l *loop) {
 			VPSLLD(Imm(16), x, x)
 		}
 		VMULPS(l.factor, x, t)
-		codes, deq := codeOf(t)
+		codes, deq := round(t)
 		VPMOVDB(codes, Mem{Base: l.dst})
 		VMULPS(l.s, deq, deq)
 		VSUBPS(x, deq, deq) // the difference

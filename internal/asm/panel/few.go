@@ -49,10 +49,7 @@ func fewBF16(m int) {
 // that are a multiple of 4 KiB long.
 func fewBF16Narrow(m int) {
 	f := beginFew(m, "AVX2")
-	upper, c, low := YMM(), GP32(), XMM()
-	MOVL(U32(0xffff0000), c)
-	VMOVD(c, low)
-	VPBROADCASTD(low, upper)
+	upper := constant(0xffff0000)
 	var acc [2][]reg.VecVirtual
 	for h := range acc {
 		for range m {
@@ -83,30 +80,6 @@ func fewBF16Narrow(m int) {
 		VMOVUPS(acc[0][i], y)
 		VMOVUPS(acc[1][i], y.Offset(32))
 	})
-}
-
-// turned8 turns 8 rows of 4 words and returns the columns in order.
-func turned8(row func(i int) Mem) (columns [4]reg.VecVirtual) {
-	var r [4]reg.VecVirtual // rows i and i+4
-	for i := range r {
-		r[i] = YMM()
-		VBROADCASTI128(row(i), r[i])
-		VINSERTI128(Imm(1), row(i+4), r[i], r[i])
-	}
-	for i := range 2 {
-		a, b := YMM(), YMM()
-		if i == 0 {
-			VPUNPCKLDQ(r[1], r[0], a)
-			VPUNPCKLDQ(r[3], r[2], b)
-		} else {
-			VPUNPCKHDQ(r[1], r[0], a)
-			VPUNPCKHDQ(r[3], r[2], b)
-		}
-		columns[2*i], columns[2*i+1] = YMM(), YMM()
-		VPUNPCKLQDQ(b, a, columns[2*i])
-		VPUNPCKHQDQ(b, a, columns[2*i+1])
-	}
-	return columns
 }
 
 // few is what the kernels for few tokens share.

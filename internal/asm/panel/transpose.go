@@ -154,16 +154,6 @@ func transpose(kind, what, param string, setup func() (widen widener, end func()
 	LEAQ(Mem{Base: lds, Index: lds, Scale: 2}, lds3)
 	LEAQ(Mem{Base: src, Index: lds, Scale: 4}, half)
 	widen, end := setup()
-	row := func(base reg.Register, i int) Mem {
-		m := Mem{Base: base}
-		switch i {
-		case 1, 2:
-			m.Index, m.Scale = lds, uint8(i)
-		case 3:
-			m.Index, m.Scale = lds3, 1
-		}
-		return m
-	}
 	puts := 0
 	put := func(x reg.VecVirtual) { // to the next row of dst
 		to := Mem{Base: dst}
@@ -182,24 +172,8 @@ func transpose(kind, what, param string, setup func() (widen widener, end func()
 	PREFETCHT1(Mem{Base: next})
 	PREFETCHT1(Mem{Base: next, Disp: 64})
 	ADDQ(hop, next)
-	v := [4]reg.VecVirtual{}
-	for i := range v {
-		v[i] = YMM()
-		VMOVDQU(row(src, i), v[i].AsX())
-		VINSERTI128(Imm(1), row(half, i), v[i], v[i])
-	}
-	a, b, c, d := YMM(), YMM(), YMM(), YMM()
-	VPUNPCKLDQ(v[1], v[0], a)
-	VPUNPCKHDQ(v[1], v[0], b)
-	VPUNPCKLDQ(v[3], v[2], c)
-	VPUNPCKHDQ(v[3], v[2], d)
-	for _, pair := range [][2]reg.VecVirtual{{a, c}, {b, d}} {
-		lo, hi := YMM(), YMM()
-		VPUNPCKLQDQ(pair[1], pair[0], lo)
-		VPUNPCKHQDQ(pair[1], pair[0], hi)
-		for _, t := range []reg.VecVirtual{lo, hi} {
-			widen(t, put)
-		}
+	for _, column := range turned8(func(i int) Mem { return strided([]reg.Register{src, half}[i/4], lds, lds3, i%4) }) {
+		widen(column, put)
 	}
 	ADDQ(Imm(16), src)
 	ADDQ(Imm(16), half)
@@ -209,4 +183,28 @@ func transpose(kind, what, param string, setup func() (widen widener, end func()
 		end()
 	}
 	emit.End()
+}
+
+// turned8 turns 8 rows of 4 words and returns the columns in order.
+func turned8(row func(i int) Mem) (columns [4]reg.VecVirtual) {
+	var r [4]reg.VecVirtual // rows i and i+4
+	for i := range r {
+		r[i] = YMM()
+		VBROADCASTI128(row(i), r[i])
+		VINSERTI128(Imm(1), row(i+4), r[i], r[i])
+	}
+	for i := range 2 {
+		a, b := YMM(), YMM()
+		if i == 0 {
+			VPUNPCKLDQ(r[1], r[0], a)
+			VPUNPCKLDQ(r[3], r[2], b)
+		} else {
+			VPUNPCKHDQ(r[1], r[0], a)
+			VPUNPCKHDQ(r[3], r[2], b)
+		}
+		columns[2*i], columns[2*i+1] = YMM(), YMM()
+		VPUNPCKLQDQ(b, a, columns[2*i])
+		VPUNPCKHQDQ(b, a, columns[2*i+1])
+	}
+	return columns
 }

@@ -79,11 +79,11 @@ def compare(model, d, tmp):
         remove()
         assert got.shape == want.shape
         diff = (want - got).abs().amax(1) / want.std()
-        tied = torch.stack(margins).amin(0).cummin(0).values < 2e-6 if margins else torch.zeros(len(ids), dtype=torch.bool)
+        tied = torch.stack(margins).amin(0).cummin(0).values < 5e-7 if margins else torch.zeros(len(ids), dtype=torch.bool)
         out = tied & (diff > 2e-4)
         left_out += int(out.sum())
         rows += diff[~out].tolist()
-    assert left_out * 50 <= len(rows) + left_out, f"{left_out} rows differ after a near tie of experts"
+    assert left_out * 50 <= len(rows) + left_out, f"{left_out} rows differ after a tie of experts"
     return sorted(rows)
 
 
