@@ -1,6 +1,6 @@
 package mtp
 
-import "github.com/glmconv/glmconv/internal/glm"
+import "github.com/glmconv/glmconv/glm"
 
 // State is what a checkpoint's MTP layer is and what it lacks.
 type State struct {

@@ -5,7 +5,7 @@ import (
 
 	"github.com/dlclark/regexp2"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 )
 
 // patterns are the user's --ignore and --target: module names as the

@@ -3,7 +3,7 @@ package quant
 import (
 	"fmt"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/progress"
 )
 

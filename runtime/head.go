@@ -3,7 +3,7 @@ package runtime
 import (
 	"context"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 )
 
 // HeadPass computes the logits of R states a run of the vocabulary at a time, so

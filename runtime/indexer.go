@@ -6,7 +6,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/runtime/kernel"
 )
 

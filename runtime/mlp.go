@@ -3,7 +3,7 @@ package runtime
 import (
 	"context"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/runtime/kernel"
 )
 

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 )
 
 // MTP is the multi-token-prediction layer (architectures.md 5). One step reads

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 )
 
 // Provider is how blocks get at weights. There is one forward pass and two

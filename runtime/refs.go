@@ -1,6 +1,6 @@
 package runtime
 
-import "github.com/glmconv/glmconv/internal/glm"
+import "github.com/glmconv/glmconv/glm"
 
 // refs are the tensors of one decoder layer by what they do; nil where the
 // layer has none. They come from the family's table, never from names.

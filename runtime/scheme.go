@@ -8,7 +8,7 @@ import (
 
 	"github.com/dlclark/regexp2"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/layout"
 )
 

@@ -3,7 +3,7 @@ package runtime
 import (
 	"sync"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 )
 
 // Streaming is a Provider that holds one tile for each caller and, where it is

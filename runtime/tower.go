@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/runtime/kernel"
 	"github.com/glmconv/glmconv/runtime/vision"
 )

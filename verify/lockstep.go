@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/safetensors"

@@ -9,7 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
 	"github.com/glmconv/glmconv/verify/corpus"
 )

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/glmconv/glmconv/internal/fsx"
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/stats"

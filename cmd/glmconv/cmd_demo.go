@@ -13,7 +13,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/fsx"
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/quant"

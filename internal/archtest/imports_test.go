@@ -22,7 +22,7 @@ func layer(pkg string) int {
 		{"internal/cpu"},
 		{"internal/fsx", "internal/jsonwalk", "internal/rss", "internal/demo", "internal/progress", "quant/numeric", "runtime/tokenizer"},
 		{"safetensors"},
-		{"internal/glm"},
+		{"glm"},
 		{"internal/synth"},
 		{"mtp"},
 		{"quant/engine", "quant/layout"},

@@ -7,7 +7,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/safetensors"
 )
 

@@ -3,7 +3,7 @@ package synth
 import (
 	"fmt"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/safetensors"
 )
 

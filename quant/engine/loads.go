@@ -3,7 +3,7 @@ package engine
 import (
 	"fmt"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 )
 
 // Subject is what the load rules need to know of a result.

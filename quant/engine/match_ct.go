@@ -3,7 +3,7 @@ package engine
 import (
 	"strings"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 )
 
 // resolveVLLM: compressed-tensors in vLLM (engine-vllm.md 2.1). Plain names

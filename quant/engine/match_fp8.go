@@ -3,7 +3,7 @@ package engine
 import (
 	"strings"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 )
 
 // blockFP8 is what quant_method fp8 makes of a module that is not listed.

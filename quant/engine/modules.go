@@ -3,7 +3,7 @@ package engine
 import (
 	"strings"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 )
 
 // Engine is a serving engine.

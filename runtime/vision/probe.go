@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/runtime/media"
 )
 

@@ -3,7 +3,7 @@ package check
 import (
 	"fmt"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 )
 
 // layoutName says in a few words how the weights lie.

@@ -6,7 +6,7 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/layout"
 )
 

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/engine"
 )
 

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 )
 
 // Text prints the inspection for a person.

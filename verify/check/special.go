@@ -1,7 +1,7 @@
 package check
 
 import (
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/safetensors"
 )
 

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/bench/limits"
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/synth"
 )
 

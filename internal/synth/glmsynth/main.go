@@ -17,7 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/glmconv/glmconv/internal/glm"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/internal/synth"
 	"github.com/glmconv/glmconv/safetensors"
