@@ -25,6 +25,7 @@ func layer(pkg string) int {
 		{"glm"},
 		{"internal/synth"},
 		{"mtp"},
+		{"quant/format"},
 		{"quant/engine", "quant/layout"},
 		{"quant"},
 		{"runtime/kernel"},
