@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/bench/limits"
 	"github.com/glmconv/glmconv/internal/cpu"
-	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/synth"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"

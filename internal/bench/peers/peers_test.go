@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/glmconv/glmconv/internal/bench/limits"
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/bench/limits"
 	"github.com/glmconv/glmconv/internal/synth"
 )
 
