@@ -89,8 +89,5 @@ type VisionConfig struct {
 	VideoStartID, VideoEndID                       int
 }
 
-// IsMLA reports whether the family uses multi-head latent attention.
-func (c *Config) IsMLA() bool { return c.Family == GlmMoeDsa || c.Family == Glm4MoeLite }
-
 // QKHeadDim is the width of a query head of the MLA families.
 func (c *Config) QKHeadDim() int { return c.QKNopeHeadDim + c.QKRopeHeadDim }

@@ -88,7 +88,7 @@ func TestDescribeReferences(t *testing.T) {
 			assert.Equal(t, want.family, cfg.Family)
 			assert.Equal(t, want.ropeWidth, cfg.RopeWidth)
 			assert.Equal(t, want.ropeTheta, cfg.RopeTheta)
-			assert.Equal(t, cfg.IsMLA(), cfg.RopeInterleaved)
+			assert.Equal(t, cfg.LatentAttention(), cfg.RopeInterleaved)
 			assert.Equal(t, want.interleavedIx, cfg.IndexerInterleaved)
 			assert.Len(t, cfg.EOS, 3)
 			assert.Equal(t, cfg.EOS[0], cfg.Pad)

@@ -17,5 +17,8 @@ var glmMoeDsa = family{
 	family:       GlmMoeDsa,
 	architecture: "GlmMoeDsaForCausalLM",
 	prefix:       "model.",
+	latent:       true,
+	sparse:       true,
+	draftSteps:   3,
 	layer:        slices.Concat(mtpInRows, normRows, mlaRows, indexerRows, mlpRows, mtpOutRows),
 }

@@ -20,5 +20,6 @@ var glm4MoeLite = family{
 	family:       Glm4MoeLite,
 	architecture: "Glm4MoeLiteForCausalLM",
 	prefix:       "model.",
+	latent:       true,
 	layer:        slices.Concat(mtpInRows, normRows, mlaRows, mlpRows, mtpOutRows),
 }

@@ -81,13 +81,13 @@ func (c *Config) parse(o object) {
 	if *o.err != nil {
 		return
 	}
-	if c.IsMLA() {
+	if c.LatentAttention() {
 		c.parseMLA(text)
 	} else {
 		c.parseGQA(text)
 	}
 	c.parseExperts(text)
-	if c.Family == GlmMoeDsa {
+	if c.SparseAttention() {
 		c.parseIndexer(text)
 	}
 	c.parseRope(text)

@@ -31,7 +31,7 @@ func (c *Config) parseRope(o object) {
 	c.RopeTheta = first("rope_theta", v5, o).number("rope_theta")
 
 	at := first("partial_rotary_factor", v5, o)
-	if c.IsMLA() {
+	if c.LatentAttention() {
 		c.RopeWidth = c.QKRopeHeadDim
 		c.RopeInterleaved = o.boolOr("rope_interleave", true)
 		// Written relative to the slice (1) or to a head; never anything else.
@@ -58,7 +58,7 @@ func (c *Config) parseRope(o object) {
 // parseMRope reads the sections of the 3-axis rotation of glm4v_moe.
 func (c *Config) parseMRope(o object) {
 	const key = "mrope_section"
-	if c.Family != Glm4vMoe {
+	if !c.NestedText() {
 		if o.has(key) {
 			o.unsupported(key, "", "only glm4v_moe has multi-axis rotary embedding")
 		}

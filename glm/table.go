@@ -14,6 +14,9 @@ type family struct {
 	family       Family
 	architecture string
 	nested       bool   // config.json has text_config and vision_config
+	latent       bool   // multi-head latent attention
+	sparse       bool   // sparse attention: an indexer chooses keys
+	draftSteps   int    // tokens in a row that the MTP layer was trained to draft, 0 for one
 	prefix       string // of the text model's tensors
 	layer        []row  // rows of a decoder layer, below prefix + "layers.{L}."
 	vision       []row  // full names; {B} is a block of the tower

@@ -161,7 +161,7 @@ func (r *Remap) refuseRotated() error {
 
 // decide finds the layer and what it lacks.
 func (r *Remap) decide(cfg *glm.Config, layer int) error {
-	if cfg.Family == glm.Glm4vMoe {
+	if cfg.NestedText() {
 		return fail(ErrNoMTP, r.Dir, "", "%s has no MTP layer", cfg.Family)
 	}
 	// An undeclared layer counts if it is there: GLM-4.x configs may leave the

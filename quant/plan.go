@@ -140,7 +140,7 @@ func NewPlan(src *safetensors.Checkpoint, scheme Scheme, format Format, o Option
 // newPlan is the pure part of NewPlan.
 func newPlan(cfg *glm.Config, infos []safetensors.Info, scheme Scheme, format Format, o Options) (*Plan, error) {
 	if format == "" {
-		format = layout.DefaultFormat(scheme, cfg.Family)
+		format = layout.DefaultFormat(scheme, cfg)
 	}
 	if err := layout.Supported(scheme, format); err != nil {
 		return nil, err

@@ -117,7 +117,7 @@ func (p *Plan) Summary() string {
 
 // why says where the format comes from.
 func (p *Plan) why() string {
-	def := layout.DefaultFormat(p.Scheme, p.Config.Family)
+	def := layout.DefaultFormat(p.Scheme, p.Config)
 	var also []string
 	for _, f := range layout.Formats {
 		if f != p.Format && layout.Supported(p.Scheme, f) == nil {

@@ -41,7 +41,7 @@ func newMLA(cfg *glm.Config, o Options) *mla {
 	if a.eps == 0 {
 		a.eps = cfg.RMSNormEps
 	}
-	if cfg.Family == glm.GlmMoeDsa {
+	if cfg.SparseAttention() {
 		a.ix = newIndexer(cfg, a.rope)
 	}
 	return a

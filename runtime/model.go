@@ -85,13 +85,8 @@ func New(cfg *glm.Config, p Provider, o Options) (*Model, error) {
 		o.Chunk = 512
 	}
 	m := &Model{cfg: cfg, p: p, opt: o, refs: collectRefs(cfg), workers: &kernel.Workers{N: o.Threads}}
-	switch cfg.Family {
-	case glm.Glm4Moe, glm.Glm4vMoe:
-		m.att = newGQA(cfg)
-	case glm.GlmMoeDsa, glm.Glm4MoeLite:
+	if m.att = newGQA(cfg); cfg.LatentAttention() {
 		m.att = newMLA(cfg, o)
-	default:
-		return nil, unsupported(string(cfg.Family), "no forward pass for this family yet")
 	}
 	var lost []glm.Tensor
 	mtpLost, visionLost := 0, 0

@@ -16,8 +16,8 @@ import (
 	"reflect"
 	"time"
 
-	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/stats"

@@ -13,7 +13,6 @@ import (
 
 	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/fsx"
-	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/quant"
@@ -127,7 +126,7 @@ func runDemo(c *cli.Context) error {
 			good = good && row.Check && row.Verdict == verify.Pass
 			checked := map[bool]string{true: "ok", false: "FAILED"}[row.Check]
 			say("  %-10s %-19s %10s %7.0f%%  %-44s %-6s %-9.4f %s\n", s, f, progress.Bytes(row.Bytes), 100*float64(row.Bytes)/float64(source), errorsText(row.Errors), checked, row.KL, row.Verdict)
-			if s == layout.W4A8 && f == layout.DefaultFormat(s, glm.GlmMoeDsa) {
+			if s == layout.W4A8 && f == layout.Ascend {
 				shown = row.result
 			}
 		}

@@ -136,7 +136,7 @@ func (v *view) ascend(m Module) Resolution {
 func (v *view) sglang(cfg *glm.Config, m Module) Resolution {
 	if m.Draft {
 		prefix := cfg.LayerPrefix(cfg.Layers)
-		if s := v.schemes[prefix+"mlp.experts.0.gate_proj"]; cfg.Family != glm.GlmMoeDsa || s == "" || s == "FLOAT" {
+		if s := v.schemes[prefix+"mlp.experts.0.gate_proj"]; !cfg.SparseAttention() || s == "" || s == "FLOAT" {
 			return float()
 		}
 		rename := func(n string) string { return strings.Replace(n, "model.decoder.", prefix, 1) }

@@ -91,7 +91,7 @@ func (c cell) shared() int { return c.Config.MoEIntermediateSize * c.Config.Shar
 func (c cell) dense() int  { return c.Config.IntermediateSize / c.tp }
 
 func (c cell) attnOut() int {
-	if c.Config.IsMLA() {
+	if c.Config.LatentAttention() {
 		return c.Config.Heads * c.Config.VHeadDim / c.tp
 	}
 	return c.Config.Heads * c.Config.HeadDim / c.tp
@@ -144,7 +144,7 @@ var rules = []rule{
 		if c.Config.Heads%c.tp != 0 {
 			return fmt.Sprintf("%d attention heads do not split over %d ranks", c.Config.Heads, c.tp)
 		}
-		if kv := c.Config.KVHeads; !c.Config.IsMLA() && kv%c.tp != 0 && c.tp%kv != 0 {
+		if kv := c.Config.KVHeads; !c.Config.LatentAttention() && kv%c.tp != 0 && c.tp%kv != 0 {
 			return fmt.Sprintf("%d KV heads do not split over %d ranks", kv, c.tp)
 		}
 		if c.ep && c.Config.Experts%c.tp != 0 {
@@ -257,9 +257,9 @@ func gcd(n ...int) int {
 
 // remark says on what hardware a result that loads is at home.
 func remark(c cell) string {
-	dsa := c.Config.Family == glm.GlmMoeDsa
+	dsa := c.Config.SparseAttention()
 	switch {
-	case c.engine == Ascend && c.Config.Family == glm.Glm4vMoe:
+	case c.engine == Ascend && c.Config.NestedText():
 		return "resolves; GLM-4.5V is not in vllm-ascend's support matrix"
 	case c.engine == Ascend:
 		return ""
@@ -286,10 +286,7 @@ func remark(c cell) string {
 // serveFlags are what the serve command must carry for this result.
 func serveFlags(e Engine, s Subject) []string {
 	var f []string
-	drafts := 1
-	if s.Config.Family == glm.GlmMoeDsa {
-		drafts = 3 // trained with three shared steps
-	}
+	drafts := s.Config.DraftSteps()
 	sharedDiffers := s.SharedFloat || s.Scheme == "w4a8-fp8" || s.Scheme == "w4a8" && s.Format == "ascend"
 	switch e {
 	case VLLM:
@@ -312,7 +309,7 @@ func serveFlags(e Engine, s Subject) []string {
 	switch {
 	case e == SGLang:
 		f = append(f, fmt.Sprintf("--speculative-algorithm EAGLE --speculative-num-steps %d --speculative-eagle-topk 1 --speculative-num-draft-tokens %d", drafts, drafts+1))
-	case e == Ascend && s.Config.Family == glm.GlmMoeDsa:
+	case e == Ascend && s.Config.SparseAttention():
 		f = append(f, fmt.Sprintf(`--speculative-config '{"method": "deepseek_mtp", "num_speculative_tokens": %d}'`, drafts))
 	default:
 		f = append(f, fmt.Sprintf(`--speculative-config '{"method": "mtp", "num_speculative_tokens": %d}'`, drafts))

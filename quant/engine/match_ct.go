@@ -87,7 +87,7 @@ func matchSGLang(cfg *glm.Config, c *Config, m Module) Resolution {
 		}
 		return false
 	}
-	expands := cfg.Family == glm.GlmMoeDsa && strings.HasSuffix(m.Name, ".fused_qkv_a_proj_with_mqa")
+	expands := cfg.SparseAttention() && strings.HasSuffix(m.Name, ".fused_qkv_a_proj_with_mqa")
 	if expands && !ignored(m.Name) {
 		switch n := count(m.Shards, ignored); {
 		case n == len(m.Shards):

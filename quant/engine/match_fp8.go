@@ -79,7 +79,7 @@ func resolveFP8SGLang(cfg *glm.Config, c *Config, m Module) Resolution {
 	words := c.dotted()
 	skipped := func(name string) bool { return onPath(words, name) }
 	shards := m.Shards
-	if m.Kind == Experts || cfg.Family != glm.GlmMoeDsa && strings.HasSuffix(m.Name, ".fused_qkv_a_proj_with_mqa") {
+	if m.Kind == Experts || !cfg.SparseAttention() && strings.HasSuffix(m.Name, ".fused_qkv_a_proj_with_mqa") {
 		shards = nil
 	}
 	n := count(shards, skipped)

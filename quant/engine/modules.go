@@ -136,7 +136,7 @@ func kindOf(e Engine, cfg *glm.Config, t glm.Tensor) Kind {
 		return Linear
 	case t.Role == glm.Head || t.Role == glm.MTPHead:
 		return Head
-	case t.Role == glm.Embedding && e != SGLang && cfg.IsMLA():
+	case t.Role == glm.Embedding && e != SGLang && cfg.LatentAttention():
 		return Embedding
 	}
 	return 0
@@ -164,7 +164,7 @@ func runtimeName(e Engine, cfg *glm.Config, t glm.Tensor, name string, ct bool) 
 
 // mapName is the engines' mapping of GLM-4.5V names.
 func mapName(e Engine, cfg *glm.Config, name string) string {
-	if cfg.Family != glm.Glm4vMoe {
+	if !cfg.NestedText() {
 		return name
 	}
 	if rest, ok := strings.CutPrefix(name, "model.visual."); ok {

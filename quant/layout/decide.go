@@ -243,7 +243,7 @@ func encodingFor(cfg *glm.Config, t glm.Tensor, o Options) (Encoding, string) {
 		}
 		return Int8ChannelEnc, ""
 	case W4A16:
-		if t.Role.IsShared() && !cfg.IsMLA() {
+		if t.Role.IsShared() && !cfg.LatentAttention() {
 			return Float, "shared expert: SGLang cannot run it in int4 beside expert parallelism"
 		}
 		if t.Role == glm.AttnQA || t.Role == glm.AttnKVA {

@@ -123,7 +123,7 @@ func ascendScheme(e Encoding) string {
 // 4.5V names up without the leading "model.".
 func aliases(w *Weight, cfg *glm.Config) []string {
 	t := &w.Tensor
-	if cfg.Family != glm.Glm4vMoe || t.Param != "weight" {
+	if !cfg.NestedText() || t.Param != "weight" {
 		return nil
 	}
 	var out []string

@@ -38,7 +38,7 @@ func ignoreList(d Decisions) []string {
 	if d.Config.Vision != nil {
 		list = append(list, `re:.*visual\..*`)
 	}
-	if d.Config.Family == glm.GlmMoeDsa {
+	if d.Config.SparseAttention() {
 		list = append(list, `re:.*indexer\.(wk|weights_proj|wk_weights_proj|k_norm)$`)
 	}
 	mtpFloat := mtpStaysFloat(d)

@@ -150,9 +150,9 @@ func TestJSONEditKeepsEverythingElse(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	assert.Equal(t, Ascend, DefaultFormat(W8A8, glm.GlmMoeDsa))
-	assert.Equal(t, CompressedTensors, DefaultFormat(W8A8, glm.Glm4Moe))
-	assert.Equal(t, HFFP8, DefaultFormat(FP8Block, glm.Glm4Moe))
+	assert.Equal(t, Ascend, DefaultFormat(W8A8, &glm.Config{Family: glm.GlmMoeDsa}))
+	assert.Equal(t, CompressedTensors, DefaultFormat(W8A8, &glm.Config{Family: glm.Glm4Moe}))
+	assert.Equal(t, HFFP8, DefaultFormat(FP8Block, &glm.Config{Family: glm.Glm4Moe}))
 	possible := 0
 	for _, s := range Schemes {
 		for _, f := range Formats {

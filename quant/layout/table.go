@@ -60,10 +60,10 @@ func ParseFormat(s string) (Format, error) {
 	return "", &ImpossibleError{What: fmt.Sprintf("unknown format %q", s), Rule: "the formats are " + join(Formats), Nearest: "leave --format out for the scheme's default"}
 }
 
-// DefaultFormat returns the format a scheme takes for a family when none is
+// DefaultFormat returns the format a scheme takes for a model when none is
 // asked for.
-func DefaultFormat(s Scheme, family glm.Family) Format {
-	if s == W8A8 && family == glm.GlmMoeDsa {
+func DefaultFormat(s Scheme, cfg *glm.Config) Format {
+	if s == W8A8 && cfg.SparseAttention() {
 		return Ascend // no GPU of the INT8 generation has kernels for sparse attention
 	}
 	return cells[s][0]

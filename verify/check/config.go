@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/engine"
 )
@@ -92,11 +91,11 @@ func (s *subject) text() map[string]json.RawMessage {
 func (s *subject) checkKeys() {
 	keys := s.text()
 	lacks := func(key string) bool { _, ok := keys[key]; return !ok }
-	mla := s.cfg.IsMLA()
+	mla := s.cfg.LatentAttention()
 	if mla && lacks("topk_method") {
 		s.add("config-key-missing", "config.json: topk_method", "vLLM creates the router bias of %s only with topk_method noaux_tc, and raises KeyError without", s.cfg.Family).on("vllm")
 	}
-	if s.cfg.Family == glm.GlmMoeDsa {
+	if s.cfg.SparseAttention() {
 		shared := false
 		for _, full := range s.cfg.IndexerFull {
 			shared = shared || !full
@@ -123,7 +122,7 @@ func (s *subject) checkMTPDeclared() {
 		s.add("config-mtp-absent", "config.json: num_nextn_predict_layers", "it says %d, and no tensor of layer %d is stored; vLLM drafts from nothing for glm4_moe and fails for the others", s.cfg.MTPLayers, s.cfg.Layers)
 	case s.cfg.MTPLayers == 0 && stored:
 		f := s.add("config-mtp-undeclared", "config.json: num_nextn_predict_layers", "layer %d is stored and config.json does not declare it", s.cfg.Layers)
-		if !s.cfg.MTPDeclared && !s.cfg.IsMLA() {
+		if !s.cfg.MTPDeclared && !s.cfg.LatentAttention() {
 			f.as(Warning) // vLLM assumes 1 for glm4_moe
 		}
 	}

@@ -100,7 +100,7 @@ func (s *subject) lookedUp(m *module) bool {
 	case r.IsLinear(), r == glm.Head, r == glm.MTPHead:
 		return true
 	case r == glm.Embedding:
-		return s.cfg.IsMLA()
+		return s.cfg.LatentAttention()
 	}
 	return r.IsVision() && len(m.row.Shape) == 2
 }

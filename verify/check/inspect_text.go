@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/glmconv/glmconv/glm"
 )
 
 // Text prints the inspection for a person.
@@ -44,12 +42,12 @@ func (in *Inspection) Text() string {
 func (in *Inspection) layers() string {
 	c := in.cfg
 	s := fmt.Sprintf("%d (%d dense, %d MoE: %d experts, %d active, %d shared)", in.Layers, in.Dense, in.Layers-in.Dense, in.Experts, in.Active, in.Shared)
-	if c.IsMLA() {
+	if c.LatentAttention() {
 		s += fmt.Sprintf(" · MLA %d/%d", c.QLoraRank, c.KVLoraRank)
 	} else {
 		s += fmt.Sprintf(" · %d heads, %d KV", c.Heads, c.KVHeads)
 	}
-	if c.Family == glm.GlmMoeDsa {
+	if c.SparseAttention() {
 		s += fmt.Sprintf(" · sparse attention top %d", c.IndexTopK)
 	}
 	if c.Vision != nil {

@@ -76,7 +76,7 @@ func (s *subject) checkMTPCopies() {
 			continue
 		}
 		f := s.add("mtp-copy-missing", row.Name, "vLLM and SGLang bind the model's own; vllm-ascend needs the copy for %s", s.cfg.Family).on("vllm-ascend")
-		if !s.cfg.IsMLA() || !s.ascend && s.decl != nil {
+		if !s.cfg.LatentAttention() || !s.ascend && s.decl != nil {
 			f.as(Info)
 		}
 	}
