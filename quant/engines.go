@@ -8,6 +8,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/engine"
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 )
 
@@ -46,21 +47,21 @@ func (p *Plan) subject() engine.Subject {
 	return s
 }
 
-// label is an encoding in the engines' words.
-func label(w layout.Weight) engine.Encoding {
+// codes is what a weight is quantized to.
+func codes(w layout.Weight) format.Weight {
 	switch w.Encoding {
 	case layout.FP8ChannelEnc:
-		return "fp8 channel"
+		return format.Float8
 	case layout.FP8BlockEnc:
-		return "fp8 block"
+		return format.Float8Block
 	case layout.Int8ChannelEnc:
-		return "int8 channel"
+		return format.Int8
 	case layout.Int4ChannelAsc:
-		return "int4 channel"
+		return format.Int4(0)
 	case layout.Int4GroupEnc, layout.Int4PackedEnc:
-		return engine.Encoding(fmt.Sprintf("int4 group %d", w.Group))
+		return format.Int4(w.Group)
 	}
-	return engine.Float
+	return format.Weight{}
 }
 
 // VerifyMatching compares, module by module, what the written configuration
@@ -68,10 +69,10 @@ func label(w layout.Weight) engine.Encoding {
 // names and the engines' runtime names, trunk and draft. It returns the
 // disagreements of engines that can read the layout at all.
 func (p *Plan) VerifyMatching() ([]string, error) {
-	stored := map[string]engine.Encoding{}
+	stored := map[string]format.Weight{}
 	for i := range p.Items {
 		if it := &p.Items[i]; it.Action != Drop && it.Weight.Tensor.Param == "weight" {
-			stored[it.Weight.Tensor.Module] = label(it.Weight)
+			stored[it.Weight.Tensor.Module] = codes(it.Weight)
 		}
 	}
 	c, err := p.engineConfig()
@@ -91,7 +92,7 @@ func (p *Plan) VerifyMatching() ([]string, error) {
 }
 
 // mismatches compares what an engine builds with what is stored.
-func (p *Plan) mismatches(e engine.Engine, c *engine.Config, stored map[string]engine.Encoding) (out []string) {
+func (p *Plan) mismatches(e engine.Engine, c *engine.Config, stored map[string]format.Weight) (out []string) {
 	for _, m := range engine.Modules(e, p.Config, p.Format == layout.CompressedTensors) {
 		if m.Draft && (p.Model.MTP == nil || p.Options.MTP == layout.MTPDrop) {
 			continue
@@ -102,8 +103,8 @@ func (p *Plan) mismatches(e engine.Engine, c *engine.Config, stored map[string]e
 			continue
 		}
 		for _, s := range m.Stored {
-			if have, ok := stored[s]; ok && have != r.Encoding {
-				out = append(out, fmt.Sprintf("%s builds %s as %s, stored is %s", e, m.Name, r.Encoding, have))
+			if have, ok := stored[s]; ok && !have.SameCodes(r.Weight) {
+				out = append(out, fmt.Sprintf("%s builds %s as %s, stored is %s", e, m.Name, r.Weight, have))
 				break
 			}
 		}

@@ -10,15 +10,8 @@ import (
 	"github.com/dlclark/regexp2"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 )
-
-// Encoding says how an engine would take a module's weight, in words that do
-// not depend on the layout: "float", "fp8 channel", "fp8 block", "int8
-// channel", "int4 group 128", "int4 channel".
-type Encoding string
-
-// Float is the encoding of a module that is not quantised.
-const Float Encoding = "float"
 
 // Config is a quantisation config as an engine sees it.
 type Config struct {
@@ -37,12 +30,12 @@ type Config struct {
 
 // Group is one config group of compressed-tensors, in file order.
 type Group struct {
-	Name     string
-	Targets  []Entry
-	Format   string
-	Encoding Encoding
-	Weights  Args
-	Acts     *Args // nil: activations are not quantised
+	Name    string
+	Targets []Entry
+	Format  string
+	Weight  format.Weight
+	Weights Args
+	Acts    *Args // nil: activations are not quantised
 }
 
 // Args are the quantisation arguments that engines choose their classes by.
@@ -148,13 +141,17 @@ func (r *rawArgs) args() *Args {
 	return a
 }
 
-func (a Args) encoding() Encoding {
-	kind := map[string]string{"int": "int", "float": "fp"}[a.Type]
-	enc := fmt.Sprintf("%s%d %s", kind, a.Bits, a.Strategy)
-	if a.Strategy == "group" && a.Group > 0 {
-		enc += fmt.Sprintf(" %d", a.Group)
+// weight is the record of arguments of a weight. Blocks are 128×128: engines
+// know no other.
+func (a Args) weight() format.Weight {
+	w := format.Weight{Type: map[string]format.Type{"int": format.Int, "float": format.Float}[a.Type], Bits: a.Bits}
+	switch w.Strategy, _ = format.ParseStrategy(a.Strategy); w.Strategy {
+	case format.Group, format.TensorGroup:
+		w.Group = a.Group
+	case format.Block:
+		w.BlockRows, w.BlockCols = 128, 128
 	}
-	return Encoding(enc)
+	return w
 }
 
 // parseGroups keeps the groups in the order of the file, which decides.
@@ -181,9 +178,9 @@ func (c *Config) parseGroups(raw json.RawMessage) error {
 			return fmt.Errorf("engine: config_groups: %w", err)
 		}
 		name, _ := t.(string)
-		out := Group{Name: name, Format: g.Format, Encoding: Float, Acts: g.Acts.args()}
+		out := Group{Name: name, Format: g.Format, Acts: g.Acts.args()}
 		if w := g.Weights.args(); w != nil {
-			out.Weights, out.Encoding = *w, w.encoding()
+			out.Weights, out.Weight = *w, w.weight()
 		}
 		if out.Targets, err = newEntries(g.Targets); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/jsonwalk"
+	"github.com/glmconv/glmconv/quant/format"
 )
 
 // Described is an entry of an Ascend description: a weight and its scheme.
@@ -23,7 +24,7 @@ const descriptionName = "quant_model_description.json"
 // scheme is a value of an Ascend description as the engines take it
 // (engine-vllm-ascend.md 1.1, engine-sglang.md 6).
 type scheme struct {
-	encoding Encoding
+	weight format.Weight
 	// Which engine registers it for linears and for routed experts.
 	linear, experts map[Engine]bool
 }
@@ -34,22 +35,22 @@ var (
 )
 
 var schemes = map[string]scheme{
-	"FLOAT":                  {Float, both, ascendOnly},
-	"W8A8":                   {"int8 channel", both, nil},
-	"W8A8_DYNAMIC":           {"int8 channel", both, both},
-	"W8A8_MIX":               {"int8 channel", ascendOnly, ascendOnly},
-	"W8A16":                  {"int8 channel", ascendOnly, nil},
-	"W4A8_DYNAMIC":           {"int4 channel", ascendOnly, both},
-	"W4A16":                  {"int4 group 32", nil, ascendOnly},
-	"W4A4_DYNAMIC":           {"int4 channel", both, map[Engine]bool{SGLang: true}},
-	"W4A4_FLATQUANT_DYNAMIC": {"int4 channel", ascendOnly, nil},
-	"W8A8_MXFP8":             {"fp8 mx", both, both},
+	"FLOAT":                  {format.Weight{}, both, ascendOnly},
+	"W8A8":                   {format.Int8, both, nil},
+	"W8A8_DYNAMIC":           {format.Int8, both, both},
+	"W8A8_MIX":               {format.Int8, ascendOnly, ascendOnly},
+	"W8A16":                  {format.Int8, ascendOnly, nil},
+	"W4A8_DYNAMIC":           {format.Int4(0), ascendOnly, both},
+	"W4A16":                  {format.Int4(32), nil, ascendOnly},
+	"W4A4_DYNAMIC":           {format.Int4(0), both, map[Engine]bool{SGLang: true}},
+	"W4A4_FLATQUANT_DYNAMIC": {format.Int4(0), ascendOnly, nil},
+	"W8A8_MXFP8":             {format.MXFP8, both, both},
 }
 
-// asEncoding translates the scheme strings of an Ascend description.
-func asEncoding(s string) (Encoding, bool) {
+// asWeight translates the scheme strings of an Ascend description.
+func asWeight(s string) (format.Weight, bool) {
 	v, ok := schemes[s]
-	return v.encoding, ok
+	return v.weight, ok
 }
 
 // ParseDescription reads quant_model_description.json. As for encoding/json,
@@ -123,7 +124,7 @@ func (v *view) ascend(m Module) Resolution {
 	if m.Kind == Experts && !s.experts[Ascend] || m.Kind != Experts && !s.linear[Ascend] {
 		return refused("NotImplementedError: %s has no scheme %s", m.Name, first)
 	}
-	return Resolution{Encoding: s.encoding, Class: first}
+	return Resolution{Weight: s.weight, Class: first}
 }
 
 // sglang is SGLang's way on NPUs (engine-sglang.md 6): linears without
@@ -157,9 +158,9 @@ func (v *view) sglang(cfg *glm.Config, m Module) Resolution {
 		if !up.experts[SGLang] || !down.experts[SGLang] {
 			return refused("ValueError: routed experts %s are FLOAT, missing or of an unknown scheme", m.Name)
 		}
-		r := Resolution{Encoding: up.encoding, Class: value(names[0])}
-		if down.encoding != up.encoding {
-			r.down = down.encoding
+		r := Resolution{Weight: up.weight, Class: value(names[0])}
+		if down.weight != up.weight {
+			r.down = &down.weight
 		}
 		return r
 	}
@@ -174,7 +175,7 @@ func (v *view) sglang(cfg *glm.Config, m Module) Resolution {
 		return float()
 	}
 	if s := schemes[value(names[0])]; s.linear[SGLang] {
-		return Resolution{Encoding: s.encoding, Class: value(names[0])}
+		return Resolution{Weight: s.weight, Class: value(names[0])}
 	}
 	return float()
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 )
 
 // resolveVLLM: compressed-tensors in vLLM (engine-vllm.md 2.1). Plain names
@@ -143,7 +144,7 @@ func matchSGLang(cfg *glm.Config, c *Config, m Module) Resolution {
 func (c *Config) int8Everywhere() bool {
 	for i := range c.Groups {
 		g := &c.Groups[i]
-		if g.Encoding != "int8 channel" || g.Acts == nil || c.format(g) != "int-quantized" {
+		if g.Weight != format.Int8 || g.Acts == nil || c.formatOf(g) != "int-quantized" {
 			return false
 		}
 	}
@@ -166,8 +167,8 @@ func w8a8Int8(c *Config, m Module, ignored func(string) bool) Resolution {
 	return by(&c.Groups[0])
 }
 
-// format is the format that counts for a group: its own, or the file's.
-func (c *Config) format(g *Group) string {
+// formatOf is the format that counts for a group: its own, or the file's.
+func (c *Config) formatOf(g *Group) string {
 	if g.Format != "" {
 		return g.Format
 	}

@@ -4,10 +4,11 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 )
 
 // blockFP8 is what quant_method fp8 makes of a module that is not listed.
-func blockFP8() Resolution { return Resolution{Encoding: "fp8 block"} }
+func blockFP8() Resolution { return Resolution{Weight: format.Float8Block} }
 
 // resolveFP8VLLM: quant_method fp8 in vLLM (engine-vllm.md 2.1). Entries are
 // exact names, mapped by the model; an entry that contains ….mlp.experts skips

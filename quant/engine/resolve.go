@@ -5,29 +5,30 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 )
 
 // Resolution is what an engine decides for a module.
 type Resolution struct {
-	Encoding Encoding
-	Err      string // the engine's complaint; "" when it builds the module
-	Class    string // the engine's class for it, see Load; "" when unquantised
+	Weight format.Weight
+	Err    string // the engine's complaint; "" when it builds the module
+	Class  string // the engine's class for it; "" when unquantised
 
-	down  Encoding // of the experts' down projections where it differs
-	group *Group   // compressed-tensors: the group that decided
+	down  *format.Weight // of the experts' down projections where it differs
+	group *Group         // compressed-tensors: the group that decided
 }
 
-// Of returns the encoding of one stored module behind the resolved one. It
-// differs from Encoding only for the down projections of routed experts on
+// Of returns what one stored module behind the resolved one is taken for. It
+// differs from Weight only for the down projections of routed experts on
 // SGLang's NPU path, which decides on them alone (engine-sglang.md 6).
-func (r Resolution) Of(stored string) Encoding {
-	if r.down != "" && strings.HasSuffix(stored, ".down_proj") {
-		return r.down
+func (r Resolution) Of(stored string) format.Weight {
+	if r.down != nil && strings.HasSuffix(stored, ".down_proj") {
+		return *r.down
 	}
-	return r.Encoding
+	return r.Weight
 }
 
-func float() Resolution { return Resolution{Encoding: Float} }
+func float() Resolution { return Resolution{} }
 
 func refused(format string, args ...any) Resolution {
 	return Resolution{Err: fmt.Sprintf(format, args...)}
@@ -37,12 +38,12 @@ func by(g *Group) Resolution {
 	if g == nil {
 		return float()
 	}
-	return Resolution{Encoding: g.Encoding, group: g}
+	return Resolution{Weight: g.Weight, group: g}
 }
 
-// Resolve applies the engine's matching rules to one module: which encoding
-// its config declares for it. Whether the engine has a class for that encoding
-// is Load's question.
+// Resolve applies the engine's matching rules to one module: what its config
+// declares the weight to be. Whether the engine has a class for it is the
+// question of Judge.
 func Resolve(e Engine, cfg *glm.Config, c *Config, m Module) Resolution {
 	switch {
 	case c.Method == "ascend" && e == VLLM:
@@ -72,7 +73,7 @@ func expertNames(m Module) []string {
 func same(names []string, answer func(string) Resolution, complaint string) Resolution {
 	first := answer(names[0])
 	for _, n := range names[1:] {
-		if r := answer(n); r.Encoding != first.Encoding || r.Err != first.Err {
+		if r := answer(n); r.Weight != first.Weight || r.Err != first.Err {
 			return refused("%s", complaint)
 		}
 	}
@@ -116,21 +117,21 @@ func byName(targets []target, same func(t target) bool) *Group {
 // (compressed-tensors itself, transformers, msmodelslim). A literal of an fp8
 // list stands for its children too, as in transformers. ok is false when a
 // description has no entry.
-func Declared(c *Config, module string) (enc Encoding, ok bool) {
+func Declared(c *Config, module string) (w format.Weight, ok bool) {
 	switch c.Method {
 	case "ascend":
-		return asEncoding(c.view("", nil).schemes[module])
+		return asWeight(c.view("", nil).schemes[module])
 	case "fp8":
 		for _, en := range c.NotConvert {
 			if en == module || strings.HasPrefix(module, en+".") {
-				return Float, true
+				return format.Weight{}, true
 			}
 		}
-		return "fp8 block", true
+		return format.Float8Block, true
 	}
 	for _, en := range c.Ignore {
 		if en.matches(module) {
-			return Float, true
+			return format.Weight{}, true
 		}
 	}
 	targets := c.targets()
@@ -138,5 +139,5 @@ func Declared(c *Config, module string) (enc Encoding, ok bool) {
 	if g == nil {
 		g = byClass(targets, Module{Name: module, Kind: Linear})
 	}
-	return by(g).Encoding, true
+	return by(g).Weight, true
 }

@@ -113,8 +113,8 @@ func TestSGLangDescription(t *testing.T) {
 func TestSGLangDownProjections(t *testing.T) {
 	r := resolved(t, engine.SGLang, "glm-4.5-air", described(
 		parts("model.layers.1.mlp.experts.0.", map[string]string{"gate": dyn4, "up": dyn4, "down": dyn8})), "model.layers.1.mlp.experts")
-	for stored, want := range map[string]engine.Encoding{"gate_proj": "int4 channel", "up_proj": "int4 channel", "down_proj": int8c} {
-		if got := r.Of("model.layers.1.mlp.experts.3." + stored); got != want {
+	for stored, want := range map[string]string{"gate_proj": "int4 channel", "up_proj": "int4 channel", "down_proj": int8c} {
+		if got := r.Of("model.layers.1.mlp.experts.3." + stored).String(); got != want {
 			t.Errorf("%s is built as %q, want %q", stored, got, want)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/engine"
+	"github.com/glmconv/glmconv/quant/format"
 )
 
 // checkEngines says for each engine whether it loads the directory as it is,
@@ -188,24 +189,21 @@ func (s *subject) askLoads(e engine.Engine, v *EngineVerdict, asked bool) {
 	}
 }
 
-// encoding translates a form into the words of package engine.
-func (f form) encoding() engine.Encoding {
+// codes is what the form's weights are quantized to.
+func (f form) codes() format.Weight {
 	switch f.kind {
 	case fp8Channel:
-		return "fp8 channel"
+		return format.Float8
 	case fp8Block, fp8BlockInv:
-		return "fp8 block"
+		return format.Float8Block
 	case int8Channel, ascendInt8, ascendStatic:
-		return "int8 channel"
+		return format.Int8
 	case ascendInt4:
-		return "int4 channel"
+		return format.Int4(0)
 	case int4Bytes, int4Packed:
-		if f.group > 0 {
-			return engine.Encoding(fmt.Sprintf("int4 group %d", f.group))
-		}
-		return "int4 channel"
+		return format.Int4(f.group)
 	}
-	return engine.Float
+	return format.Weight{}
 }
 
 // askMatching resolves every runtime module by the engine's own rules and
@@ -235,12 +233,12 @@ func (s *subject) askMatching(e engine.Engine, v *EngineVerdict) {
 			continue
 		}
 		for _, x := range stored {
-			if x.form.encoding() == res.Encoding || s.toldAlready(x) {
+			if x.form.codes().SameCodes(res.Weight) || s.toldAlready(x) {
 				continue
 			}
-			how, loads := s.misread(e, x.form, res.Encoding)
-			s.verdict(v, loads, fmt.Sprintf("%s is built as %s and stored as %s", m.Name, res.Encoding, x.form))
-			f := s.add("engine-misreads", m.Name, "it is built as %s, %s is %s: %s", res.Encoding, x.row.Module, x.form, how).on(string(e))
+			how, loads := s.misread(e, x.form, res.Weight)
+			s.verdict(v, loads, fmt.Sprintf("%s is built as %s and stored as %s", m.Name, res.Weight, x.form))
+			f := s.add("engine-misreads", m.Name, "it is built as %s, %s is %s: %s", res.Weight, x.row.Module, x.form, how).on(string(e))
 			if s.secondary(e) {
 				f.as(Warning)
 			}
@@ -258,15 +256,15 @@ func (s *subject) secondary(e engine.Engine) bool {
 }
 
 // misread says what becomes of a weight that is built otherwise than stored.
-func (s *subject) misread(e engine.Engine, f form, built engine.Encoding) (how, loads string) {
+func (s *subject) misread(e engine.Engine, f form, built format.Weight) (how, loads string) {
 	switch {
-	case f.kind == plain && strings.HasPrefix(string(built), "int4") && !s.ascend:
+	case f.kind == plain && built.Bits == 4 && !s.ascend:
 		return "its packed tensors are missing", "no"
 	case f.kind == plain:
 		return "its values are cast to codes, no scale is set, no error", "wrong"
-	case built == engine.Float && e == engine.SGLang:
+	case !built.Quantized() && e == engine.SGLang:
 		return "its codes are read as numbers, the scale is dropped, no error", "wrong"
-	case built == engine.Float:
+	case !built.Quantized():
 		return "the scale has no parameter to go to", "no"
 	}
 	return "names or shapes differ", "no"
