@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	goruntime "runtime"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -59,7 +57,8 @@ func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
 		r.chooseProfile(o.Tol)
 	}
 	if !o.SkipForward {
-		if err := r.forward(ctx, src, dst, state, at, &o); err != nil {
+		f := comparison{r: r, o: &o, state: state, from: at}
+		if err := f.run(ctx, src, dst); err != nil {
 			return nil, err
 		}
 		state.remove()
@@ -89,107 +88,6 @@ func (r *Result) chooseProfile(tol float64) {
 	if r.Tol = tol; tol <= 0 {
 		r.Tol = r.Profile.Tol
 	}
-}
-
-// forward fills everything that needs both models to run.
-func (r *Result) forward(ctx context.Context, srcDir, dstDir string, state *stateFile, at *resumed, o *Options) error {
-	src, err := openSide(srcDir, o)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = src.close(); r.Bytes += src.read() }()
-	res, err := openSide(dstDir, o)
-	if err != nil {
-		return r.broken(ctx, err)
-	}
-	defer func() { _ = res.close(); r.Bytes += res.read() }()
-	seqs, origin, vocab, err := o.sequences(srcDir, src.m.Config().VocabSize)
-	if err != nil {
-		return err
-	}
-	for _, s := range seqs {
-		vocab = max(vocab, slices.Max(s)+1)
-	}
-	r.Identity.Corpus, r.Identity.Sequences, r.Identity.IDsSHA256, r.Identity.Threads = origin, len(seqs), fingerprint(seqs), o.Workers
-	if o.Workers <= 0 {
-		r.Identity.Threads = goruntime.GOMAXPROCS(0)
-	}
-	if len(seqs) == 0 {
-		r.undecided("there is no token to read")
-		return nil
-	}
-	if err := r.passes(ctx, src, res, seqs, vocab, state, at, o); err != nil {
-		return r.broken(ctx, err)
-	}
-	tower, err := CompareTowers(ctx, Looker{srcDir, src.m}, Looker{dstDir, res.m})
-	if err != nil {
-		return r.broken(ctx, err)
-	}
-	r.Failed = append(r.Failed, tower.Failed()...)
-	return nil
-}
-
-// passes runs both models over as many sequences at a time as memory allows,
-// most often over all of them, from where an earlier run was stopped.
-func (r *Result) passes(ctx context.Context, src, res *side, seqs [][]int, vocab int, state *stateFile, at *resumed, o *Options) error {
-	drafting := r.canDraft(src, res)
-	p := point{Result: r, Sums: make([]layerSums, src.m.Layers())}
-	if at != nil && len(at.Sums) == len(p.Sums) {
-		p = at.point
-		r.Bytes += p.Read // by the run that this one goes on with
-	}
-	o.layersToDo(seqs, len(p.Sums))
-	o.layersDone(seqs[:p.First], len(p.Sums))
-	if at != nil && p.First < len(seqs) {
-		o.layersDone(o.batch(seqs[p.First:], src.m.Config()), p.Layer)
-	}
-	for p.First < len(seqs) {
-		if rule := r.enough(p.Rows); rule != "" && !o.AllTokens {
-			r.Stopped = &Stopped{p.First, len(seqs), rule}
-			r.Identity.Sequences, r.Identity.IDsSHA256 = p.First, fingerprint(seqs[:p.First])
-			break
-		}
-		batch := o.batch(seqs[p.First:], src.m.Config())
-		save := func(layer int, x, y []float32, a, b []runtime.Span) error {
-			if !state.due() {
-				return nil
-			}
-			p.Layer, p.KeysA, p.KeysB = layer, keysOf(a), keysOf(b)
-			p.Read = src.read() + res.read()
-			return state.save(&p, x, y)
-		}
-		if err := lockstep(ctx, src, res, batch, p.First, p.Sums, at, save, o); err != nil {
-			return err
-		}
-		at = nil
-		rows, noise, err := logitRows(ctx, src, res, batch, p.First, vocab, o)
-		if err != nil {
-			return err
-		}
-		p.Rows, p.Noise = append(p.Rows, rows...), append(p.Noise, noise...)
-		if drafting {
-			if err := p.Drafts.compare(ctx, src, res, batch, rows, vocab, o); err != nil {
-				return err
-			}
-		}
-		p.First += len(batch)
-		p.Layer = 0
-		if state.due() {
-			if err := state.save(&p, nil, nil); err != nil {
-				return err
-			}
-		}
-	}
-	for l := range p.Sums {
-		r.Layers = append(r.Layers, p.Sums[l].layer(l))
-	}
-	r.judgeKeys()
-	r.judgeLogits(counted(p.Rows))
-	r.KL.Noise = stats.Summarize(counted(p.Noise)).MeanKL
-	if drafting {
-		r.judgeDrafts(&p.Drafts)
-	}
-	return nil
 }
 
 // judgeKeys looks at what sparse attention chose: a wrong choice of keys hardly

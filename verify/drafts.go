@@ -51,12 +51,13 @@ func (r *Result) canDraft(src, res *side) bool {
 	return err == nil
 }
 
-// compare runs the MTP layers over some sequences, both models at the same time.
+// compareDrafts runs the MTP layers over a batch, both models at the same time.
 // rows are those of the trunks. At the first step the source's layer also reads
 // the states of other positions, the control, and the result's the source's
 // states: what it drafts of those is compared by logits, since agreement with
 // the trunk says little where wrong states draft nearly as well.
-func (d *drafts) compare(ctx context.Context, src, res *side, seqs [][]int, rows []stats.Row, vocab int, o *Options) error {
+func (c *comparison) compareDrafts(ctx context.Context, d *drafts, batch batch, rows []stats.Row) error {
+	src, res, seqs, o := c.src, c.res, batch.seqs, c.o
 	a, err := src.m.MTP()
 	if err != nil {
 		return err
@@ -99,7 +100,7 @@ func (d *drafts) compare(ctx context.Context, src, res *side, seqs [][]int, rows
 		all := len(z) / h
 		var own, other = newChoices(all), newChoices(all)
 		diff, size := make([]float64, all), make([]float64, all)
-		err = o.heads(ctx, []head{{a.HeadPass(z), all}, {b.HeadPass(w), all}}, vocab, func(lo, width, stride int, z [][]float32) {
+		err = o.heads(ctx, []head{{a.HeadPass(z), all}, {b.HeadPass(w), all}}, c.vocab, func(lo, width, stride int, z [][]float32) {
 			parallel(o.Workers, all, func(i int) {
 				p, q := z[0][i*stride:][:width], z[1][i*stride:][:width]
 				own.take(i, lo, p)

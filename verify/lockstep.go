@@ -66,109 +66,127 @@ type layerSums struct {
 	Chosen, Probed  int
 }
 
-// Probed chooses the sequences that both models compute a second time, a
+// probed chooses the sequences that both models compute a second time, a
 // quarter: the source for the noise floor, the result to tell what each of its
 // layers does to a state that is right.
-func Probed(seq int) bool { return seq%4 == 0 }
+func probed(seq int) bool { return seq%4 == 0 }
 
-// lockstep runs both models layer by layer over some sequences, numbered from
-// first on, and leaves the states after model.norm in the sides. For the
-// sequences that are probed, which follow the others in the same pass, the
-// source's layer reads its states rounded to BF16 after every layer, as engines
-// keep them, and the result's layer the source's states: each weight is read
-// once. Both models run at the same time, so that one reads while the other
-// computes. The pass begins where from says, if that is given, and calls save
-// after each layer.
-func lockstep(ctx context.Context, src, res *side, seqs [][]int, first int, sums []layerSums, from *resumed, save func(layer int, x, y []float32, a, b []runtime.Span) error, o *Options) error {
+// streams are the states of both models between two layers, rows × hidden
+// size: those of the batch's tokens and after them those of the probes.
+type streams struct {
+	x, y   []float32 // the source's, the result's
+	a, b   []runtime.Span
+	probes []rowRange
+	rows   int // tokens of the batch
+	h      int // hidden size
+}
+
+// begin embeds the tokens of a batch, or takes the streams of the run that this
+// one goes on with, and returns the layer to begin with.
+func (c *comparison) begin(b batch) (*streams, int, error) {
+	s := &streams{h: c.src.m.Config().HiddenSize}
 	var ids []int
-	var a, again []runtime.Span
-	var probes []rowRange
-	for i, s := range seqs {
-		if Probed(first + i) {
-			probes = append(probes, rowRange{len(ids), len(ids) + len(s)})
-			again = append(again, runtime.Span{N: len(s)})
+	var again []runtime.Span
+	for i, seq := range b.seqs {
+		if probed(b.first + i) {
+			s.probes = append(s.probes, rowRange{len(ids), len(ids) + len(seq)})
+			again = append(again, runtime.Span{N: len(seq)})
 		}
-		ids = append(ids, s...)
-		a = append(a, runtime.Span{N: len(s)})
+		ids = append(ids, seq...)
+		s.a = append(s.a, runtime.Span{N: len(seq)})
 	}
-	a = append(a, again...)
-	b := slices.Clone(a)
-	rows, h := len(ids), src.m.Config().HiddenSize
-	x, err := src.m.Embed(ids)
+	s.a = append(s.a, again...)
+	s.b, s.rows = slices.Clone(s.a), len(ids)
+	x, err := c.src.m.Embed(ids)
+	if err != nil {
+		return nil, 0, err
+	}
+	y, err := c.res.m.Embed(ids)
+	if err != nil {
+		return nil, 0, err
+	}
+	s.x, s.y = appendRows(x, x, s.probes, s.h), appendRows(y, x, s.probes, s.h)
+	if f := c.from; f != nil && len(f.x) == len(s.x) && len(f.y) == len(s.y) {
+		s.x, s.y = f.x, f.y
+		putKeys(s.a, f.KeysA)
+		putKeys(s.b, f.KeysB)
+		return s, f.Layer, nil
+	}
+	return s, 0, nil
+}
+
+// lockstep runs both models layer by layer over a batch and leaves the states
+// after model.norm in the sides. For the sequences that are probed, which
+// follow the others in the same pass, the source's layer reads its states
+// rounded to BF16 after every layer, as engines keep them, and the result's
+// layer the source's states: each weight is read once. Both models run at the
+// same time, so that one reads while the other computes. save is called after
+// each layer.
+func (c *comparison) lockstep(ctx context.Context, b batch, save func(layer int, x, y []float32, a, b []runtime.Span) error) error {
+	s, start, err := c.begin(b)
 	if err != nil {
 		return err
 	}
-	y, err := res.m.Embed(ids)
-	if err != nil {
-		return err
-	}
-	n := rows * h
-	x, y = appendRows(x, x, probes, h), appendRows(y, x, probes, h)
-	start := 0
-	if from != nil && len(from.x) == len(x) && len(from.y) == len(y) {
-		x, y, start = from.x, from.y, from.Layer
-		putKeys(a, from.KeysA)
-		putKeys(b, from.KeysB)
-	}
-	for l := start; l < src.m.Layers(); l++ {
-		for i := range a {
-			a[i].Cache = new(runtime.LayerCache)
-		}
-		for i := range b {
-			b[i].Cache = new(runtime.LayerCache)
-		}
-		var own, other, keys, otherKeys [][]int32
-		err := both(ctx, func(ctx context.Context) error {
-			err := src.m.Layer(ctx, l, x, a, &runtime.Trace{
-				Router: func(_, row int, e []int32, _ []float32) {
-					if row < rows {
-						own = append(own, e)
-					}
-				},
-				Keys: func(_, row int, k []int32) {
-					if row < rows {
-						keys = append(keys, k)
-					}
-				},
-			})
-			if err != nil {
-				return src.named(err)
-			}
-			for i := n; i < len(x); i++ {
-				x[i] = numeric.RoundBF16(x[i])
-			}
-			return nil
-		}, func(ctx context.Context) error {
-			err := res.m.Layer(ctx, l, y, b, &runtime.Trace{
-				Router: func(_, row int, e []int32, _ []float32) {
-					if row < rows {
-						other = append(other, e)
-					}
-				},
-				Keys: func(_, _ int, k []int32) { otherKeys = append(otherKeys, k) }, // the probes' too
-			})
-			if err != nil {
-				return res.named(err)
-			}
-			return nil
-		})
+	n := s.rows * s.h
+	for l := start; l < c.src.m.Layers(); l++ {
+		seen, err := c.layer(ctx, l, s)
 		if err != nil {
 			return err
 		}
-		sums[l].add(x[:n], y[:n], own, other)
-		sums[l].addKeys(seqs, probes, keys, otherKeys)
-		sums[l].addOwn(x, y[n:], probes, h)
-		y = appendRows(y[:n], x, probes, h)
-		o.layerDone(rows)
-		if err := save(l+1, x, y, a, b); err != nil {
+		sums := &c.sums[l]
+		sums.add(s.x[:n], s.y[:n], seen.experts[0], seen.experts[1])
+		sums.addKeys(b.seqs, s.probes, seen.keys[0], seen.keys[1])
+		sums.addOwn(s.x, s.y[n:], s.probes, s.h)
+		s.y = appendRows(s.y[:n], s.x, s.probes, s.h)
+		c.o.layerDone(s.rows)
+		if err := save(l+1, s.x, s.y, s.a, s.b); err != nil {
 			return err
 		}
 	}
-	if src.final, err = src.m.FinalNorm(x); err != nil {
+	if c.src.final, err = c.src.m.FinalNorm(s.x); err != nil {
 		return err
 	}
-	res.final, err = res.m.FinalNorm(y[:n])
+	c.res.final, err = c.res.m.FinalNorm(s.y[:n])
 	return err
+}
+
+// choicesOfLayer are the experts and keys that a layer chose for each row, the
+// source's and the result's. The result's keys include those of the probes.
+type choicesOfLayer struct{ experts, keys [2][][]int32 }
+
+// layer runs layer l of both models over the streams.
+func (c *comparison) layer(ctx context.Context, l int, s *streams) (seen choicesOfLayer, err error) {
+	for i := range s.a {
+		s.a[i].Cache, s.b[i].Cache = new(runtime.LayerCache), new(runtime.LayerCache)
+	}
+	router := func(k int) func(int, int, []int32, []float32) {
+		return func(_, row int, e []int32, _ []float32) {
+			if row < s.rows {
+				seen.experts[k] = append(seen.experts[k], e)
+			}
+		}
+	}
+	err = both(ctx, func(ctx context.Context) error {
+		keys := func(_, row int, chosen []int32) {
+			if row < s.rows {
+				seen.keys[0] = append(seen.keys[0], chosen)
+			}
+		}
+		if err := c.src.m.Layer(ctx, l, s.x, s.a, &runtime.Trace{Router: router(0), Keys: keys}); err != nil {
+			return c.src.named(err)
+		}
+		for i := s.rows * s.h; i < len(s.x); i++ {
+			s.x[i] = numeric.RoundBF16(s.x[i])
+		}
+		return nil
+	}, func(ctx context.Context) error {
+		keys := func(_, _ int, chosen []int32) { seen.keys[1] = append(seen.keys[1], chosen) }
+		if err := c.res.m.Layer(ctx, l, s.y, s.b, &runtime.Trace{Router: router(1), Keys: keys}); err != nil {
+			return c.res.named(err)
+		}
+		return nil
+	})
+	return seen, err
 }
 
 // both runs two functions at the same time; the first error ends the other.

@@ -11,30 +11,31 @@ import (
 	"github.com/glmconv/glmconv/verify/stats"
 )
 
-// logitRows compares the logits of both models over the first vocab entries;
-// one row for each position of each sequence, which are numbered from first on.
+// logitRows compares the logits of both models over the vocabulary, one row for
+// each position of each sequence of a batch.
 // noise are rows of the source against itself with its stream rounded, for the
 // sequences that are probed. The heads are read once.
-func logitRows(ctx context.Context, src, res *side, seqs [][]int, first, vocab int, o *Options) (rows, noise []stats.Row, err error) {
+func (c *comparison) logitRows(ctx context.Context, b batch) (rows, noise []stats.Row, err error) {
+	o, src, res := c.o, c.src, c.res
 	var acc, own []*stats.Accumulator
 	var at []int // row of the source that a row of noise is compared with
-	for i, s := range seqs {
+	for i, s := range b.seqs {
 		for p := range s {
 			next := -1
 			if p+1 < len(s) {
 				next = s[p+1]
 			}
-			if Probed(first + i) {
+			if probed(b.first + i) {
 				at = append(at, len(acc))
 				own = append(own, stats.NewAccumulator(next))
-				noise = append(noise, stats.Row{Seq: first + i, Pos: p})
+				noise = append(noise, stats.Row{Seq: b.first + i, Pos: p})
 			}
 			acc = append(acc, stats.NewAccumulator(next))
-			rows = append(rows, stats.Row{Seq: first + i, Pos: p})
+			rows = append(rows, stats.Row{Seq: b.first + i, Pos: p})
 		}
 	}
 	n := len(rows)
-	err = o.heads(ctx, []head{{src.m.HeadPass(src.final), n + len(noise)}, {res.m.HeadPass(res.final), n}}, vocab, func(_, w, stride int, z [][]float32) {
+	err = o.heads(ctx, []head{{src.m.HeadPass(src.final), n + len(noise)}, {res.m.HeadPass(res.final), n}}, c.vocab, func(_, w, stride int, z [][]float32) {
 		row := func(k, i int) []float32 { return z[k][i*stride:][:w] }
 		parallel(o.Workers, n+len(noise), func(i int) {
 			if i < n {

@@ -30,7 +30,8 @@ type Result struct {
 	KL       KL      `json:"kl"`
 	NRMSE    float64 `json:"nrmse"`
 	FlipRate float64 `json:"flip_rate"`
-	Tokens   int     `json:"tokens"`
+	Tokens   int     `json:"tokens"`  // positions that the figures count
+	Skipped  int     `json:"skipped"` // positions that no figure counts: the first four of each sequence
 
 	Exact   Exact    `json:"exact"`
 	Oracle  Oracle   `json:"oracle"`
@@ -169,5 +170,6 @@ type Identity struct {
 	Corpus    string `json:"corpus"`
 	Sequences int    `json:"sequences"`
 	IDsSHA256 string `json:"ids_sha256"`
+	Vocab     int    `json:"vocab"` // entries of the logits that are compared: those that the tokenizer has
 	Threads   int    `json:"threads"`
 }

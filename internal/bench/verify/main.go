@@ -252,7 +252,7 @@ func alone(ctx context.Context, dir string, ids [][]int, source bool) (once, all
 	}
 	n, again, probes := 0, 0, ids
 	for i, s := range ids {
-		if n += len(s); verify.Probed(i) {
+		if n += len(s); i%4 == 0 { // a verification computes every fourth sequence twice
 			again += len(s)
 			probes = append(probes[:len(probes):len(probes)], s)
 		}
