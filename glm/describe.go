@@ -184,7 +184,7 @@ func (d *describer) fits(info *safetensors.Info, shape []int64) error {
 	if !slices.Equal(info.Shape, shape) {
 		return &TensorError{Tensor: info.Name, File: info.File, Kind: ErrInvalid,
 			Reason: fmt.Sprintf("expected shape %v by config.json, found %v", shape, info.Shape),
-			Hint:   "config.json and weights are of different models, or the tensor was cut"}
+			Advice: "config.json and weights are of different models, or the tensor was cut"}
 	}
 	if want := safetensors.DataSize(info.DType, info.Shape); info.Size != want {
 		return &TensorError{Tensor: info.Name, File: info.File, Kind: ErrInvalid,
@@ -197,14 +197,14 @@ func (d *describer) fits(info *safetensors.Info, shape []int64) error {
 func (d *describer) wrongDType(info *safetensors.Info) error {
 	e := &TensorError{Tensor: info.Name, File: info.File, Kind: ErrQuantized,
 		Reason: fmt.Sprintf("dtype %s; BF16, F16 or F32 is needed", info.DType),
-		Hint:   "convert from the BF16 release"}
+		Advice: "convert from the BF16 release"}
 	switch info.DType {
 	case safetensors.F8E4M3, safetensors.F8E5M2:
-		e.Hint = "reading FP8 sources comes later; use the BF16 release"
+		e.Advice = "reading FP8 sources comes later; use the BF16 release"
 	}
 	if err := AsConfigError(d.cfg.RequireUnquantized()); err != nil {
 		e.Reason += ": " + err.Reason
-		e.Hint = err.Hint
+		e.Advice = err.Advice
 	}
 	return e
 }

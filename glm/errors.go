@@ -25,7 +25,7 @@ type ConfigError struct {
 	Field  string // dotted path in config.json, "" for the file as a whole
 	Value  string // the value found, as JSON; "" when there is none
 	Reason string
-	Hint   string // what the user can do; "" when there is nothing to say
+	Advice string // what the user can do; "" when there is nothing to say
 	Kind   error
 }
 
@@ -49,8 +49,8 @@ func (e *ConfigError) Is(target error) bool {
 	return target == e.Kind || (target == ErrUnsupported && e.Kind == ErrQuantized)
 }
 
-// UserHint returns the hint, for the line below the error.
-func (e *ConfigError) UserHint() string { return e.Hint }
+// Hint says what the user can do; "" when there is nothing to say.
+func (e *ConfigError) Hint() string { return e.Advice }
 
 // TensorError says which tensor of a checkpoint does not fit the family's
 // table. Kind is ErrInvalid or ErrQuantized.
@@ -58,7 +58,7 @@ type TensorError struct {
 	Tensor string
 	File   string // shard, "" when unknown
 	Reason string
-	Hint   string
+	Advice string
 	Kind   error
 }
 
@@ -75,5 +75,5 @@ func (e *TensorError) Is(target error) bool {
 	return target == e.Kind || (target == ErrUnsupported && e.Kind == ErrQuantized)
 }
 
-// UserHint returns the hint, for the line below the error.
-func (e *TensorError) UserHint() string { return e.Hint }
+// Hint says what the user can do; "" when there is nothing to say.
+func (e *TensorError) Hint() string { return e.Advice }

@@ -113,7 +113,7 @@ func (o object) raw(key string) string {
 
 func (o object) fail(kind error, key, reason, hint string) {
 	if *o.err == nil {
-		*o.err = &ConfigError{Field: o.path + key, Value: o.raw(key), Reason: reason, Hint: hint, Kind: kind}
+		*o.err = &ConfigError{Field: o.path + key, Value: o.raw(key), Reason: reason, Advice: hint, Kind: kind}
 	}
 }
 

@@ -92,7 +92,7 @@ func (c *Config) RequireUnquantized() error {
 			fp8("FP8")
 		}
 	}
-	return &ConfigError{Field: "quantization_config", Reason: what, Hint: hint, Kind: ErrQuantized}
+	return &ConfigError{Field: "quantization_config", Reason: what, Advice: hint, Kind: ErrQuantized}
 }
 
 func (c *Config) note(format string, args ...any) {

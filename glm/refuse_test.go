@@ -105,7 +105,7 @@ func TestConfigRefusals(t *testing.T) {
 			assert.True(t, ce.Field == tc.field || strings.HasSuffix(ce.Field, "."+tc.field), "field %s", ce.Field)
 			assert.ErrorContains(t, err, tc.says)
 			if tc.field == "model_type" && tc.kind == ErrUnsupported {
-				assert.Contains(t, ce.UserHint(), "glm_moe_dsa")
+				assert.Contains(t, ce.Hint(), "glm_moe_dsa")
 			}
 		})
 	}
@@ -162,7 +162,7 @@ func TestRequireUnquantized(t *testing.T) {
 			require.ErrorIs(t, err, ErrQuantized)
 			require.ErrorIs(t, err, ErrUnsupported)
 			assert.ErrorContains(t, err, tc.says)
-			assert.Equal(t, tc.hint, AsConfigError(err).Hint)
+			assert.Equal(t, tc.hint, AsConfigError(err).Advice)
 		}
 	}
 }

@@ -13,18 +13,17 @@ import (
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// Progress receives the bytes done so far and the bytes to do. It may be nil.
-type Progress func(done, total int64)
-
-// Apply does what was decided. It takes the lock of the directory it writes
-// (fsx.ErrLocked if another process has it), writes the new file under a
-// temporary name, makes it durable, and then replaces the index. Whatever
-// fails, the index names only what is there; running again completes.
-func (r *Remap) Apply(ctx context.Context, fsys fsx.FS, progress Progress) error {
-	if progress == nil {
-		progress = func(int64, int64) {}
-	}
-	dst := r.Dir
+// Apply does what was decided. It takes the lock of the directory it writes,
+// writes the new file under a temporary name, makes it durable, and then
+// replaces the index. Whatever fails, the index names only what is there;
+// running again completes.
+//
+// Errors: [*Error] (ErrFinished, ErrConflict), one that matches
+// [safetensors.ErrLocked] if another process writes the directory, those of
+// package safetensors for reading and writing shards, and those of package os
+// for the rest; ctx.Err() when ctx ends.
+func (r *Remap) Apply(ctx context.Context) error {
+	dst, fsys := r.Dir, r.fs
 	if r.Out != "" {
 		if err := r.prepareOut(fsys); err != nil {
 			return err
@@ -59,7 +58,7 @@ func (r *Remap) Apply(ctx context.Context, fsys fsx.FS, progress Progress) error
 			return err
 		}
 	}
-	if err := r.writeCopies(ctx, fsys, dst, progress); err != nil {
+	if err := r.writeCopies(ctx, fsys, dst); err != nil {
 		return err
 	}
 	text, err := r.newIndex()
@@ -79,8 +78,8 @@ func (r *Remap) refuseFinished(fsys fsx.FS) error {
 	if err != nil {
 		return err
 	}
-	return fail(ErrConflict, filepath.Join(r.Dir, manifestName), "remap the source and convert that, or use --out DIR, which makes a directory without a manifest",
-		"the directory is a finished conversion; changing it would belie its manifest")
+	return fail(ErrFinished, filepath.Join(r.Dir, manifestName), "remap the source and convert that, or remap into a new directory, which gets no manifest",
+		"the directory is a finished conversion; changing it would make its manifest wrong")
 }
 
 // newDescription returns the description with a FLOAT entry for every copy,
@@ -139,8 +138,11 @@ func textOf(raw []byte) *string {
 
 // Undo takes back what Apply did in place: the former index and description
 // return byte for byte, then the new file goes. It matches ErrNoUndo if
-// nothing was done in dir, ErrChanged if the index was changed since.
-func Undo(dir string, fsys fsx.FS) error {
+// nothing was done in dir, ErrChanged if the index was changed since, and
+// [safetensors.ErrLocked] if another process writes dir. A nil fsys means the
+// operating system's files.
+func Undo(dir string, fsys safetensors.FS) error {
+	fsys = fsx.Or(fsys)
 	for _, name := range []string{safetensors.IndexName, safetensors.AscendIndexName} {
 		raw, err := fsys.ReadFile(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {

@@ -22,7 +22,7 @@ const marker = "glmconv"
 var fileMetadata = map[string]string{"format": "pt", marker: "mtp-remap"}
 
 // writeCopies writes the new file, unless an interrupted run wrote it already.
-func (r *Remap) writeCopies(ctx context.Context, fsys fsx.FS, dst string, progress Progress) error {
+func (r *Remap) writeCopies(ctx context.Context, fsys fsx.FS, dst string) error {
 	if len(r.Copies) == 0 {
 		return nil
 	}
@@ -55,7 +55,9 @@ func (r *Remap) writeCopies(ctx context.Context, fsys fsx.FS, dst string, progre
 		err := eachChunk(ctx, ckpt, c.From, buf, func(p []byte, _ int64) error {
 			_, err := w.Write(p)
 			done += int64(len(p))
-			progress(done, r.Bytes)
+			if r.progress != nil {
+				r.progress(done, r.Bytes, r.File)
+			}
 			return err
 		})
 		if err != nil {
@@ -71,17 +73,17 @@ func (r *Remap) writeCopies(ctx context.Context, fsys fsx.FS, dst string, progre
 func (r *Remap) compare(ctx context.Context, ckpt *safetensors.Checkpoint, path string) error {
 	f, err := safetensors.OpenFile(path)
 	if err != nil {
-		return fail(ErrConflict, path, "remove it, or choose another name with --file", "a file of this name is in the way: %v", err)
+		return fail(ErrConflict, path, "remove it, or remap into a new directory", "a file of this name is in the way: %v", err)
 	}
 	defer f.Close()
 	if n := len(f.Tensors()); n != len(r.Copies) {
-		return fail(ErrConflict, path, "remove it, or choose another name with --file", "a file of this name is in the way; it holds %d tensors, not the %d copies", n, len(r.Copies))
+		return fail(ErrConflict, path, "remove it, or remap into a new directory", "a file of this name is in the way; it holds %d tensors, not the %d copies", n, len(r.Copies))
 	}
 	a, b := make([]byte, chunk), make([]byte, chunk)
 	for _, c := range r.Copies {
 		have, ok := f.Tensor(c.Name)
 		if !ok || have.DType != c.From.DType || have.Size != c.From.Size || fmt.Sprint(have.Shape) != fmt.Sprint(c.From.Shape) {
-			return fail(ErrConflict, path, "remove it, or choose another name with --file", "a file of this name is in the way; it has no fitting %s", c.Name)
+			return fail(ErrConflict, path, "remove it, or remap into a new directory", "a file of this name is in the way; it has no fitting %s", c.Name)
 		}
 		err := eachChunk(ctx, ckpt, c.From, a, func(p []byte, off int64) error {
 			if err := f.ReadTensor(have, off, b[:len(p)]); err != nil {

@@ -19,9 +19,9 @@
 //
 // [NewRemap] reads the headers and decides; [Remap.Apply] writes:
 //
-//	r, err := mtp.NewRemap("GLM-5", mtp.Options{Layer: -1})
+//	r, err := mtp.NewRemap("GLM-5", mtp.Options{})
 //	fmt.Println(r.Text())
-//	err = r.Apply(ctx, fsx.OS, nil)
+//	err = r.Apply(ctx)
 //
 // In place, one new file mtp-others.safetensors with the copies appears, and
 // then the index is replaced by one that names it. A machine that loses power

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Reasons why a checkpoint cannot be remapped; an *Error matches one of them.
-// All of them are bad input: trying again never helps.
+// Reasons why a checkpoint cannot be remapped; an [*Error] matches one of them
+// by errors.Is. All of them are bad input: trying again never helps.
 var (
 	ErrNoMTP     = errors.New("no MTP layer")             // the family or this checkpoint has none
 	ErrRotated   = errors.New("rotated checkpoint")       // copies would need the rotation
@@ -15,7 +15,8 @@ var (
 	ErrConflict  = errors.New("file in the way")          // something else stands under the new name
 	ErrNoUndo    = errors.New("nothing to undo")          // no remapping in place was found
 	ErrChanged   = errors.New("changed since the remap")  // undoing would lose what came later
-	ErrLayer     = errors.New("no such MTP layer")        // --layer names another layer
+	ErrFinished  = errors.New("finished conversion")      // changing it in place would make its manifest wrong
+	ErrLayer     = errors.New("no such MTP layer")        // Options.Layer is another layer
 	ErrMissing   = errors.New("source tensor is missing") // no embedding or head to copy
 )
 
@@ -24,7 +25,7 @@ type Error struct {
 	Kind   error  // one of the sentinels above
 	Where  string // file or tensor
 	Reason string
-	hint   string
+	Advice string // what the user can do, "" when there is nothing to say
 }
 
 // Error returns one line: where and why.
@@ -34,8 +35,8 @@ func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Where, e.Reason)
 func (e *Error) Unwrap() error { return e.Kind }
 
 // Hint says what the user can do; "" when there is nothing to say.
-func (e *Error) Hint() string { return e.hint }
+func (e *Error) Hint() string { return e.Advice }
 
 func fail(kind error, where, hint, format string, args ...any) *Error {
-	return &Error{Kind: kind, Where: where, Reason: fmt.Sprintf(format, args...), hint: hint}
+	return &Error{Kind: kind, Where: where, Reason: fmt.Sprintf(format, args...), Advice: hint}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/glm"
-	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/synth"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -38,7 +37,7 @@ func TestFullSize(t *testing.T) {
 		}
 		t.Run(preset, func(t *testing.T) {
 			dir, cfg := sparse(t, synth.Options{Preset: preset})
-			r, err := NewRemap(dir, Options{Layer: -1})
+			r, err := NewRemap(dir, Options{})
 			want, has := layer[preset]
 			if !has {
 				require.ErrorIs(t, err, ErrNoMTP)
@@ -65,7 +64,7 @@ func TestFamilies(t *testing.T) {
 			for _, place := range []synth.MTPPlace{synth.PlaceShards, synth.PlaceListed, synth.PlaceUnlisted} {
 				dir, cfg := sparse(t, synth.Options{Preset: preset, Layers: 2, Experts: 4, Vocab: 512, MTP: synth.MTPPlain, MTPPlace: place, Fused: fused, ShardBytes: 200 << 20})
 				files := snapshotNames(t, dir)
-				r := apply(t, dir, Options{Layer: -1})
+				r := apply(t, dir, Options{})
 				assert.Equal(t, cfg.Layers, r.Layer, preset)
 				assert.Equal(t, place == synth.PlaceUnlisted, len(r.Listed) > 0, "%s %s", preset, place)
 				c, err := safetensors.OpenDir(dir)
@@ -82,7 +81,7 @@ func TestFamilies(t *testing.T) {
 				assert.True(t, StateOf(m).Ready(), preset)
 				assert.Empty(t, m.Missing)
 				require.NoError(t, c.Close())
-				require.NoError(t, Undo(dir, fsx.OS))
+				require.NoError(t, Undo(dir, nil))
 				assert.Equal(t, files, snapshotNames(t, dir))
 			}
 		}

@@ -40,14 +40,14 @@ func reset(t *testing.T, dir string, files map[string]string) {
 func TestEveryOperationMayFail(t *testing.T) {
 	dir := clone(t, "nano-glm5")
 	files, before := snapshot(t, dir), weights(t, dir)
-	apply(t, dir, Options{Layer: -1})
+	apply(t, dir, Options{})
 	doneFiles, after := snapshot(t, dir), weights(t, dir)
 	run := func(fsys fsx.FS) error {
-		r, err := NewRemap(dir, Options{Layer: -1})
+		r, err := NewRemap(dir, Options{FS: fsys})
 		if err != nil {
 			return err
 		}
-		return r.Apply(context.Background(), fsys, nil)
+		return r.Apply(context.Background())
 	}
 	undo := func(fsys fsx.FS) error { return Undo(dir, fsys) }
 	for name, tc := range map[string]struct {
@@ -92,14 +92,14 @@ func TestOutMayFail(t *testing.T) {
 	dir := clone(t, "nano-glm5")
 	files := snapshot(t, dir)
 	out := filepath.Join(t.TempDir(), "result")
-	apply(t, dir, Options{Layer: -1, Out: out})
+	apply(t, dir, Options{Out: out})
 	want := snapshot(t, out)
 	for n := 1; ; n++ {
 		require.NoError(t, os.RemoveAll(out))
 		fsys := &fsx.Faulty{FS: fsx.OS, FailAt: n, Err: syscall.EIO}
-		r, err := NewRemap(dir, Options{Layer: -1, Out: out})
+		r, err := NewRemap(dir, Options{Out: out, FS: fsys})
 		require.NoError(t, err)
-		err = r.Apply(context.Background(), fsys, nil)
+		err = r.Apply(context.Background())
 		if !fsys.Hit() {
 			require.NoError(t, err)
 			break
@@ -108,7 +108,7 @@ func TestOutMayFail(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(out, safetensors.IndexName)); err == nil {
 			require.Equal(t, want[safetensors.IndexName], snapshot(t, out)[safetensors.IndexName])
 		}
-		apply(t, dir, Options{Layer: -1, Out: out})
+		apply(t, dir, Options{Out: out})
 		require.Equal(t, want, snapshot(t, out), "operation %d", n)
 		require.Equal(t, files, snapshot(t, dir))
 	}
@@ -119,9 +119,9 @@ func TestInterrupted(t *testing.T) {
 	files := snapshot(t, dir)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	r, err := NewRemap(dir, Options{Layer: -1})
+	r, err := NewRemap(dir, Options{})
 	require.NoError(t, err)
-	require.ErrorIs(t, r.Apply(ctx, fsx.OS, nil), context.Canceled)
+	require.ErrorIs(t, r.Apply(ctx), context.Canceled)
 	require.Equal(t, files, snapshot(t, dir))
 }
 
@@ -130,7 +130,7 @@ func TestLocked(t *testing.T) {
 	unlock, err := fsx.Lock(dir)
 	require.NoError(t, err)
 	defer func() { _ = unlock() }()
-	r, err := NewRemap(dir, Options{Layer: -1})
+	r, err := NewRemap(dir, Options{})
 	require.NoError(t, err)
-	require.ErrorIs(t, r.Apply(context.Background(), fsx.OS, nil), fsx.ErrLocked)
+	require.ErrorIs(t, r.Apply(context.Background()), fsx.ErrLocked)
 }

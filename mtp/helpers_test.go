@@ -79,7 +79,7 @@ func apply(t testing.TB, dir string, o Options) *Remap {
 	t.Helper()
 	r, err := NewRemap(dir, o)
 	require.NoError(t, err)
-	require.NoError(t, r.Apply(context.Background(), fsx.OS, nil))
+	require.NoError(t, r.Apply(context.Background()))
 	return r
 }
 

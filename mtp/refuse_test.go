@@ -30,10 +30,10 @@ func TestRefusals(t *testing.T) {
 		damage func(dir string)
 		kind   error
 	}{
-		"family without MTP": {"nano-glm45v", Options{Layer: -1}, nil, ErrNoMTP},
+		"family without MTP": {"nano-glm45v", Options{}, nil, ErrNoMTP},
 		"another layer":      {"nano-glm5", Options{Layer: 78}, nil, ErrLayer},
 		"trunk layer":        {"nano-glm5", Options{Layer: 2}, nil, ErrLayer},
-		"layer not stored": {"nano-glm5", Options{Layer: -1}, func(dir string) {
+		"layer not stored": {"nano-glm5", Options{}, func(dir string) {
 			rewrite(t, dir, safetensors.IndexName, func(n string) string {
 				if strings.HasPrefix(n, "model.layers.3.") {
 					return ""
@@ -41,7 +41,7 @@ func TestRefusals(t *testing.T) {
 				return keepAll(n)
 			})
 		}, ErrNoMTP},
-		"no head": {"nano-glm5", Options{Layer: -1}, func(dir string) {
+		"no head": {"nano-glm5", Options{}, func(dir string) {
 			rewrite(t, dir, safetensors.IndexName, func(n string) string {
 				if n == "lm_head.weight" {
 					return ""
@@ -49,9 +49,9 @@ func TestRefusals(t *testing.T) {
 				return keepAll(n)
 			})
 		}, ErrMissing},
-		"vocabulary of another model": {"nano-glm5", Options{Layer: -1}, func(dir string) { edit(dir, `"vocab_size": 1088`, `"vocab_size": 1089`) }, ErrShape},
-		"name taken":                  {"nano-glm5", Options{Layer: -1, File: "model"}, nil, ErrConflict},
-		"name with a path":            {"nano-glm5", Options{Layer: -1, File: "../x.safetensors"}, nil, ErrConflict},
+		"vocabulary of another model": {"nano-glm5", Options{}, func(dir string) { edit(dir, `"vocab_size": 1088`, `"vocab_size": 1089`) }, ErrShape},
+		"name taken":                  {"nano-glm5", Options{File: "model"}, nil, ErrConflict},
+		"name with a path":            {"nano-glm5", Options{File: "../x.safetensors"}, nil, ErrConflict},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := clone(t, tc.model)
@@ -89,7 +89,7 @@ func TestQuantisedEmbedding(t *testing.T) {
 	raw, err = idx.encode()
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, safetensors.IndexName), raw, 0o644))
-	_, err = NewRemap(dir, Options{Layer: -1})
+	_, err = NewRemap(dir, Options{})
 	require.ErrorIs(t, err, ErrQuantized)
 }
 
@@ -97,34 +97,34 @@ func TestFileInTheWay(t *testing.T) {
 	dir := clone(t, "nano-glm5")
 	path := filepath.Join(dir, DefaultFile)
 	require.NoError(t, os.WriteFile(path, []byte("not safetensors"), 0o644))
-	r, err := NewRemap(dir, Options{Layer: -1})
+	r, err := NewRemap(dir, Options{})
 	require.NoError(t, err)
 	files := snapshot(t, dir)
-	require.ErrorIs(t, r.Apply(context.Background(), fsx.OS, nil), ErrConflict)
+	require.ErrorIs(t, r.Apply(context.Background()), ErrConflict)
 	require.Equal(t, files, snapshot(t, dir))
 
 	// One with the right names and other bytes is refused as well.
 	require.NoError(t, os.Remove(path))
-	apply(t, dir, Options{Layer: -1})
+	apply(t, dir, Options{})
 	done := snapshot(t, dir)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, safetensors.IndexName), []byte(files[safetensors.IndexName]), 0o644))
 	raw := []byte(done[DefaultFile])
 	raw[len(raw)-1] ^= 1
 	require.NoError(t, os.WriteFile(path, raw, 0o644))
-	r, err = NewRemap(dir, Options{Layer: -1})
+	r, err = NewRemap(dir, Options{})
 	require.NoError(t, err)
-	require.ErrorIs(t, r.Apply(context.Background(), fsx.OS, nil), ErrConflict)
+	require.ErrorIs(t, r.Apply(context.Background()), ErrConflict)
 
 	// And one that is whole is taken over: a run was stopped before the index.
 	raw[len(raw)-1] ^= 1
 	require.NoError(t, os.WriteFile(path, raw, 0o644))
-	apply(t, dir, Options{Layer: -1})
+	apply(t, dir, Options{})
 	require.Equal(t, done, snapshot(t, dir))
 }
 
 func TestUndoKeepsLaterChanges(t *testing.T) {
 	dir := clone(t, "nano-glm5")
-	apply(t, dir, Options{Layer: -1})
+	apply(t, dir, Options{})
 	path := filepath.Join(dir, safetensors.IndexName)
 	raw, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -135,7 +135,7 @@ func TestUndoKeepsLaterChanges(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, raw, 0o644))
 	files := snapshot(t, dir)
-	require.ErrorIs(t, Undo(dir, fsx.OS), ErrChanged)
+	require.ErrorIs(t, Undo(dir, nil), ErrChanged)
 	require.Equal(t, files, snapshot(t, dir))
 }
 
@@ -144,12 +144,12 @@ func TestFinishedConversion(t *testing.T) {
 	before := weights(t, dir)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, manifestName), []byte("{}"), 0o644))
 	files := snapshot(t, dir)
-	r, err := NewRemap(dir, Options{Layer: -1})
+	r, err := NewRemap(dir, Options{})
 	require.NoError(t, err)
-	require.ErrorIs(t, r.Apply(context.Background(), fsx.OS, nil), ErrConflict)
+	require.ErrorIs(t, r.Apply(context.Background()), ErrFinished)
 	require.Equal(t, files, snapshot(t, dir))
 	out := filepath.Join(t.TempDir(), "result")
-	apply(t, dir, Options{Layer: -1, Out: out})
+	apply(t, dir, Options{Out: out})
 	checkResult(t, before, weights(t, out))
 	assert.NoFileExists(t, filepath.Join(out, manifestName))
 }

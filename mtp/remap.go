@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -19,9 +20,14 @@ const DefaultFile = "mtp-others.safetensors"
 
 // Options say how to remap.
 type Options struct {
-	Layer int    // index of the MTP layer; negative: the one that config.json implies
+	Layer int    // index of the MTP layer; 0: the one that config.json implies (it comes after the decoder layers)
 	Out   string // "": in place; else a new directory
 	File  string // name of the new file; "": DefaultFile
+	// FS is what Apply writes through; nil: the operating system's files.
+	FS safetensors.FS
+	// Progress receives the bytes written so far, the bytes to write and the
+	// file at work. It may be nil; one goroutine calls it.
+	Progress func(done, total int64, detail string)
 }
 
 // Copy is one tensor that the layer lacks and where it is taken from.
@@ -44,13 +50,16 @@ type Remap struct {
 	index       []byte // text of the index as found, nil if there is none
 	description []byte // text of the description as found, nil if there is none
 	tensors     []safetensors.Info
+
+	fs       fsx.FS
+	progress func(done, total int64, detail string)
 }
 
 // NewRemap reads config, index and headers of the checkpoint in dir and
 // decides what to do. Errors are *Error, or those of packages glm and
 // safetensors for a checkpoint that cannot be read.
 func NewRemap(dir string, opts Options) (*Remap, error) {
-	r := &Remap{Dir: dir, Out: opts.Out, File: opts.File}
+	r := &Remap{Dir: dir, Out: opts.Out, File: opts.File, fs: fsx.Or(opts.FS), progress: opts.Progress}
 	if r.File == "" {
 		r.File = DefaultFile
 	}
@@ -134,7 +143,7 @@ func (r *Remap) find(name string) (safetensors.Info, bool) {
 	return r.tensors[i], true
 }
 
-const hintRotated = "convert the unrotated source with glmconv quantize: its Ascend output holds both copies"
+const hintRotated = "convert the unrotated source: an Ascend result of glmconv holds both copies"
 
 // refuseRotated refuses checkpoints whose weights were multiplied by a
 // rotation: the model's embedding and head are then not what the MTP layer
@@ -169,11 +178,11 @@ func (r *Remap) decide(cfg *glm.Config, layer int) error {
 	c := *cfg
 	c.MTPLayers = max(c.MTPLayers, 1)
 	r.Layer = layer
-	if layer < 0 {
+	if layer == 0 {
 		r.Layer = c.Layers
 	}
 	if r.Layer < c.Layers || r.Layer >= c.Layers+c.MTPLayers {
-		return fail(ErrLayer, fmt.Sprintf("layer %d", layer), "leave --layer out", "the MTP layer of this checkpoint is %d (num_hidden_layers)", c.Layers)
+		return fail(ErrLayer, fmt.Sprintf("layer %d", layer), "the layer need not be given: config.json implies it", "the MTP layer of this checkpoint is %d (num_hidden_layers)", c.Layers)
 	}
 	if proj := projName(&c, r.Layer); !r.has(proj) {
 		return fail(ErrNoMTP, proj, "fetch the file that holds the MTP layer (mtp.safetensors in some releases)",

@@ -29,15 +29,17 @@ func TestInPlace(t *testing.T) {
 	was, _ := totalSize(t, dir, safetensors.IndexName)
 
 	var seen int64
-	r, err := NewRemap(dir, Options{Layer: -1})
-	require.NoError(t, err)
-	assert.Equal(t, 3, r.Layer)
-	assert.False(t, r.Done)
-	require.NoError(t, r.Apply(context.Background(), fsx.OS, func(done, total int64) {
+	var r *Remap
+	r, err := NewRemap(dir, Options{Progress: func(done, total int64, detail string) {
 		assert.GreaterOrEqual(t, done, seen)
 		seen = done
 		assert.Equal(t, r.Bytes, total)
-	}))
+		assert.Equal(t, DefaultFile, detail)
+	}})
+	require.NoError(t, err)
+	assert.Equal(t, 3, r.Layer)
+	assert.False(t, r.Done)
+	require.NoError(t, r.Apply(context.Background()))
 	assert.Equal(t, r.Bytes, seen)
 
 	after := weights(t, dir)
@@ -61,9 +63,9 @@ func TestInPlace(t *testing.T) {
 	assert.Contains(t, again.Text(), "already done")
 	require.Equal(t, now, snapshot(t, dir))
 
-	require.NoError(t, Undo(dir, fsx.OS))
+	require.NoError(t, Undo(dir, nil))
 	require.Equal(t, files, snapshot(t, dir))
-	require.ErrorIs(t, Undo(dir, fsx.OS), ErrNoUndo)
+	require.ErrorIs(t, Undo(dir, nil), ErrNoUndo)
 }
 
 func TestOut(t *testing.T) {
@@ -72,7 +74,7 @@ func TestOut(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "extra", "note.txt"), []byte("x"), 0o644))
 	files, before := snapshot(t, dir), weights(t, dir)
 	out := filepath.Join(t.TempDir(), "result")
-	apply(t, dir, Options{Layer: -1, Out: out})
+	apply(t, dir, Options{Out: out})
 	require.Equal(t, files, snapshot(t, dir), "the source changed")
 	checkResult(t, before, weights(t, out))
 	for _, name := range []string{"model-00001-of-00002.safetensors", "config.json", "extra/note.txt"} {
@@ -86,27 +88,27 @@ func TestOut(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotContains(t, string(raw), undoKey)
 	once := snapshot(t, out)
-	apply(t, dir, Options{Layer: -1, Out: out})
+	apply(t, dir, Options{Out: out})
 	require.Equal(t, once, snapshot(t, out))
 
 	// A directory with something else in it is refused.
 	other := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(other, "mine.txt"), nil, 0o644))
-	r, err := NewRemap(dir, Options{Layer: -1, Out: other})
+	r, err := NewRemap(dir, Options{Out: other})
 	require.NoError(t, err)
-	require.ErrorIs(t, r.Apply(context.Background(), fsx.OS, nil), ErrConflict)
-	r, err = NewRemap(dir, Options{Layer: -1, Out: filepath.Join(dir, "inside")})
+	require.ErrorIs(t, r.Apply(context.Background()), ErrConflict)
+	r, err = NewRemap(dir, Options{Out: filepath.Join(dir, "inside")})
 	require.NoError(t, err)
-	require.ErrorIs(t, r.Apply(context.Background(), fsx.OS, nil), ErrConflict)
+	require.ErrorIs(t, r.Apply(context.Background()), ErrConflict)
 }
 
 func TestOutWithoutLinks(t *testing.T) {
 	dir := clone(t, "nano-glm5")
 	before := weights(t, dir)
 	out := filepath.Join(t.TempDir(), "result")
-	r, err := NewRemap(dir, Options{Layer: -1, Out: out})
+	r, err := NewRemap(dir, Options{Out: out, FS: noLinks{fsx.OS}})
 	require.NoError(t, err)
-	require.NoError(t, r.Apply(context.Background(), noLinks{fsx.OS}, nil))
+	require.NoError(t, r.Apply(context.Background()))
 	checkResult(t, before, weights(t, out))
 }
 
@@ -123,10 +125,10 @@ func TestOneShardOrMany(t *testing.T) {
 			dir := clone(t, "nano-glm5")
 			rewrite(t, dir, tc.index, tc.file)
 			files, before := snapshot(t, dir), weights(t, dir)
-			apply(t, dir, Options{Layer: -1})
+			apply(t, dir, Options{})
 			checkResult(t, before, weights(t, dir))
 			assert.FileExists(t, filepath.Join(dir, safetensors.IndexName))
-			require.NoError(t, Undo(dir, fsx.OS))
+			require.NoError(t, Undo(dir, nil))
 			require.Equal(t, files, snapshot(t, dir))
 		})
 	}
@@ -145,7 +147,7 @@ func TestUnlistedMTPFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, safetensors.IndexName), raw, 0o644))
 	files := snapshot(t, dir)
 
-	r := apply(t, dir, Options{Layer: -1})
+	r := apply(t, dir, Options{})
 	assert.Equal(t, 4, r.Layer)
 	assert.Len(t, r.Copies, 2)
 	assert.NotEmpty(t, r.Listed)
@@ -157,14 +159,14 @@ func TestUnlistedMTPFile(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, c.Problems())
 	require.NoError(t, c.Close())
-	require.NoError(t, Undo(dir, fsx.OS))
+	require.NoError(t, Undo(dir, nil))
 	require.Equal(t, files, snapshot(t, dir))
 }
 
 func TestNothingToDo(t *testing.T) {
 	dir := clone(t, "nano-glm4moe")
 	files := snapshot(t, dir)
-	r := apply(t, dir, Options{Layer: -1})
+	r := apply(t, dir, Options{})
 	assert.True(t, r.Done)
 	require.Equal(t, files, snapshot(t, dir))
 	raw, err := json.Marshal(r)
@@ -186,7 +188,7 @@ func TestAscendDescription(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, text, 0o644))
 	files := snapshot(t, dir)
 
-	apply(t, dir, Options{Layer: -1})
+	apply(t, dir, Options{})
 	checkResult(t, before, weights(t, dir))
 	_, m := totalSize(t, dir, safetensors.AscendIndexName)
 	assert.Equal(t, DefaultFile, m[copyHead])
@@ -199,7 +201,7 @@ func TestAscendDescription(t *testing.T) {
 	assert.Equal(t, "FLOAT", got[copyHead])
 	assert.Len(t, got, len(desc)+2)
 	assert.True(t, bytes.HasSuffix(raw, text[10:]), "the rest of the description changed")
-	require.NoError(t, Undo(dir, fsx.OS))
+	require.NoError(t, Undo(dir, nil))
 	require.Equal(t, files, snapshot(t, dir))
 
 	// Rotated checkpoints are refused.
@@ -207,7 +209,7 @@ func TestAscendDescription(t *testing.T) {
 	text, err = json.Marshal(desc)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, text, 0o644))
-	_, err = NewRemap(dir, Options{Layer: -1})
+	_, err = NewRemap(dir, Options{})
 	require.ErrorIs(t, err, ErrRotated)
 }
 

@@ -284,5 +284,5 @@ func TestHuggingFaceCache(t *testing.T) {
 	var e *Error
 	require.ErrorAs(t, err, &e)
 	assert.Equal(t, ErrPath, e.Kind)
-	assert.Contains(t, e.Hint, "hf download --local-dir")
+	assert.Contains(t, e.Advice, "hf download --local-dir")
 }

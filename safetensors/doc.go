@@ -60,7 +60,7 @@
 //	plan, err := safetensors.PlanFile("model-00001-of-00001.safetensors", []safetensors.Spec{
 //		{Name: "a.weight", DType: safetensors.BF16, Shape: []int64{128, 64}},
 //	}, nil)
-//	w, err := safetensors.Create(fsx.OS, dir, plan)
+//	w, err := safetensors.Create(nil, dir, plan)
 //	defer w.Abort() // removes the temporary file unless committed
 //	_, err = w.Write(data)
 //	sum, err := w.Commit()

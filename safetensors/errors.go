@@ -29,7 +29,7 @@ var (
 )
 
 // Error is what is wrong with a file. Reason is a sentence about File, or
-// about Tensor if that is set; Hint, if there is one, says what to do.
+// about Tensor if that is set; Advice, if there is some, says what to do.
 //
 //	model-00017-of-00093.safetensors: tensor a.weight ends at byte 5,368,709,312, the file at 5,100,273,664
 type Error struct {
@@ -38,7 +38,7 @@ type Error struct {
 	Tensor string // "" if no single tensor is concerned
 	Offset int64  // byte in the file where it shows, -1 if there is none
 	Reason string
-	Hint   string
+	Advice string
 	Err    error // underlying error, or nil
 }
 
@@ -60,6 +60,9 @@ func (e *Error) Error() string {
 	}
 	return b.String()
 }
+
+// Hint says what the user can do; "" when there is nothing to say.
+func (e *Error) Hint() string { return e.Advice }
 
 // Unwrap returns the kind and the underlying error.
 func (e *Error) Unwrap() []error {

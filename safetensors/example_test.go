@@ -5,7 +5,6 @@ import (
 	"log"
 	"os"
 
-	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -25,7 +24,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	w, err := safetensors.Create(fsx.OS, dir, plan)
+	w, err := safetensors.Create(nil, dir, plan)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -36,7 +35,7 @@ func Example() {
 	if _, err := w.Commit(); err != nil {
 		log.Fatal(err)
 	}
-	err = safetensors.WriteIndex(fsx.OS, dir, safetensors.IndexName, map[string]string{"w": shard, "b": shard}, 8)
+	err = safetensors.WriteIndex(nil, dir, safetensors.IndexName, map[string]string{"w": shard, "b": shard}, 8)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func readHeaderBytes(r io.ReaderAt, size int64, path string) ([]byte, error) {
 	at := fault(path).at
 	if size < lengthSize {
 		e := at(ErrHeaderTooSmall, "", -1, "the file has %s bytes, a safetensors file at least %d", commas(size), lengthSize+2)
-		e.Hint = hintDownload
+		e.Advice = hintDownload
 		return nil, e
 	}
 	var length [lengthSize]byte
@@ -78,13 +78,13 @@ func readHeaderBytes(r io.ReaderAt, size int64, path string) ([]byte, error) {
 	switch {
 	case n > MaxHeaderSize:
 		e := at(ErrHeaderTooLarge, "", 0, "the header claims %s bytes, the format allows %s", commas(n), commas(MaxHeaderSize))
-		e.Hint = "this is probably not a safetensors file (a Git LFS pointer, an HTML page or another format)"
+		e.Advice = "this is probably not a safetensors file (a Git LFS pointer, an HTML page or another format)"
 		return nil, e
 	case n < 2:
 		return nil, at(ErrHeaderTooSmall, "", 0, "the header claims %d bytes, the smallest is {}", n)
 	case int64(n) > size-lengthSize:
 		e := at(ErrTruncated, "", size, "the header ends at byte %s, the file at %s", commas(n+lengthSize), commas(size))
-		e.Hint = hintDownload
+		e.Advice = hintDownload
 		return nil, e
 	}
 	raw := make([]byte, n)
@@ -284,7 +284,7 @@ func (h *header) checkLayout(size int64, path string) error {
 	for _, t := range h.tensors {
 		if end := t.Offset + t.Size; end > size {
 			e := at(ErrTruncated, t.Name, size, "ends at byte %s, the file at %s", commas(end), commas(size))
-			e.Hint = fmt.Sprintf("%s (expected size %s)", hintDownload, commas(next))
+			e.Advice = fmt.Sprintf("%s (expected size %s)", hintDownload, commas(next))
 			return e
 		}
 	}

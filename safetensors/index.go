@@ -45,7 +45,7 @@ func parseIndex(data []byte, path string) (*index, error) {
 	if !json.Valid(data) {
 		e := at(ErrIndex, "", -1, "the index is not JSON")
 		e.Err = json.Unmarshal(data, new(json.RawMessage))
-		e.Hint = hintDownload
+		e.Advice = hintDownload
 		return nil, e
 	}
 	if i := loneSurrogate(data); i >= 0 {
@@ -141,7 +141,7 @@ func wholeNumber(value []byte) (int64, bool) {
 func checkName(name, path, tensor string) error {
 	bad := func(why string) error {
 		e := fault(path).at(ErrPath, tensor, -1, "is mapped to %s, which %s", clip([]byte(strconv.Quote(name))), why)
-		e.Hint = "the shards must lie beside the index; do not use this checkpoint if you do not trust its source"
+		e.Advice = "the shards must lie beside the index; do not use this checkpoint if you do not trust its source"
 		return e
 	}
 	switch {
@@ -199,9 +199,11 @@ func EncodeIndex(entries []IndexEntry, totalSize int64) ([]byte, error) {
 	return append(b, "}\n}\n"...), nil
 }
 
-// WriteIndex writes an index file through fsx.WriteFile. It is written after
+// WriteIndex writes an index file: at every moment the name holds what it held
+// before or all of the new text. A nil fsys means the operating system's files.
+// It is written after
 // the shards it names: readers take its presence for completeness.
-func WriteIndex(fsys fsx.FS, dir, name string, weightMap map[string]string, totalSize int64) error {
+func WriteIndex(fsys FS, dir, name string, weightMap map[string]string, totalSize int64) error {
 	entries := make([]IndexEntry, 0, len(weightMap))
 	for tensor, file := range weightMap {
 		entries = append(entries, IndexEntry{tensor, file})

@@ -238,7 +238,7 @@ func TestTruncatedMessage(t *testing.T) {
 	require.ErrorAs(t, err, &e)
 	begin := 8 + len(head)
 	assert.Equal(t, fmt.Sprintf("%s: tensor model.up_proj.weight ends at byte %s, the file at %s", path, commas(begin+5000), commas(begin+1000)), err.Error())
-	assert.Equal(t, "the download is incomplete; fetch this file again (expected size "+commas(begin+5000)+")", e.Hint)
+	assert.Equal(t, "the download is incomplete; fetch this file again (expected size "+commas(begin+5000)+")", e.Advice)
 }
 
 func TestErrorText(t *testing.T) {

@@ -60,7 +60,7 @@ func (b *builder) merge() error {
 		for _, t := range s.tensors {
 			if i, dup := c.byName[t.Name]; dup {
 				e := fault(s.path).at(ErrDuplicate, t.Name, t.Offset, "is also in %s", c.tensors[i].File)
-				e.Hint = "one of the two files is left over from another conversion"
+				e.Advice = "one of the two files is left over from another conversion"
 				if err := b.fail(e); err != nil {
 					return err
 				}
@@ -95,7 +95,7 @@ func (b *builder) compareIndex() error {
 		if ok {
 			err.Reason += "; it is in " + t.File
 		}
-		err.Hint = "index and shards are not of one version; fetch both again"
+		err.Advice = "index and shards are not of one version; fetch both again"
 		if err := b.fail(err); err != nil {
 			return err
 		}

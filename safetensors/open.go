@@ -58,7 +58,7 @@ func (b *builder) build() (*Checkpoint, error) {
 		}
 		if st, serr := os.Stat(b.dir); serr == nil && !st.IsDir() {
 			return nil, &Error{Kind: ErrNotFound, File: b.dir, Offset: -1, Reason: "is not a directory",
-				Hint: "give the directory that holds config.json and the shards"}
+				Advice: "give the directory that holds config.json and the shards"}
 		}
 		return nil, fault(b.dir).io(err)
 	}
@@ -95,7 +95,7 @@ func (b *builder) open(name string) (*os.File, error) {
 			return nil, &Error{Kind: ErrNotFound, File: b.path(name), Offset: -1, Reason: "is a symlink to " + target + ", which does not exist", Err: fs.ErrNotExist}
 		}
 		return nil, &Error{Kind: ErrPath, File: b.path(name), Offset: -1, Reason: "is a symlink to " + target + ", which is not a relative path inside the directory",
-			Hint: "a Hugging Face cache keeps files elsewhere: use `hf download --local-dir DIR REPO`, or copy with `cp -rL`"}
+			Advice: "a Hugging Face cache keeps files elsewhere: use `hf download --local-dir DIR REPO`, or copy with `cp -rL`"}
 	}
 	return nil, err
 }
@@ -200,7 +200,7 @@ func (b *builder) chooseFiles() error {
 		return b.filesOfIndex()
 	case len(b.names) == 0:
 		e := fault(b.dir).at(ErrNotFound, "", -1, "has no *.safetensors file")
-		e.Hint = "give the directory that holds config.json and the shards"
+		e.Advice = "give the directory that holds config.json and the shards"
 		return e
 	case b.has[SingleName]:
 		b.c.files = []string{SingleName}
@@ -263,7 +263,7 @@ func (b *builder) numbering() error {
 				continue
 			}
 			e := fault(b.path(want)).at(ErrNotFound, "", -1, "is missing from a set of %d shards", n)
-			e.Hint = "fetch or convert the missing shards"
+			e.Advice = "fetch or convert the missing shards"
 			if err := b.fail(e); err != nil {
 				return err
 			}
@@ -311,7 +311,7 @@ func (b *builder) explainMissing(name string, err error) error {
 	if b.index == nil || !errors.As(err, &e) || !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	e.Hint = "the index lists this shard; fetch it again"
+	e.Advice = "the index lists this shard; fetch it again"
 	return err
 }
 

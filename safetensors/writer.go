@@ -32,11 +32,12 @@ type Writer struct {
 var errDone = errors.New("the file is finished")
 
 // Create makes the temporary file in dir, reserves plan.Size bytes and writes
-// the header. On failure nothing is left behind. Errors are [*Error]; ErrIO
-// carries the cause, for instance ENOSPC for a disk that is too small.
-func Create(fsys fsx.FS, dir string, plan *FilePlan) (*Writer, error) {
-	w := &Writer{fs: fsys, plan: plan, path: filepath.Join(dir, plan.Name)}
-	f, err := fsx.CreateTemp(fsys, w.path)
+// the header; a nil fsys means the operating system's files. On failure
+// nothing is left behind. Errors are [*Error]; ErrIO carries the cause, for
+// instance ENOSPC for a disk that is too small.
+func Create(fsys FS, dir string, plan *FilePlan) (*Writer, error) {
+	w := &Writer{fs: fsx.Or(fsys), plan: plan, path: filepath.Join(dir, plan.Name)}
+	f, err := fsx.CreateTemp(w.fs, w.path)
 	if err != nil {
 		return nil, w.fail("cannot be created", err)
 	}
@@ -190,9 +191,9 @@ func (w *Writer) Abort() error {
 }
 
 // writeFile is fsx.WriteFile with a typed error.
-func writeFile(fsys fsx.FS, dir, name string, data []byte) error {
+func writeFile(fsys FS, dir, name string, data []byte) error {
 	path := filepath.Join(dir, name)
-	if err := fsx.WriteFile(fsys, path, data); err != nil {
+	if err := fsx.WriteFile(fsx.Or(fsys), path, data); err != nil {
 		return &Error{Kind: ErrIO, File: path, Offset: -1, Reason: "cannot be written", Err: err}
 	}
 	return nil

@@ -12,7 +12,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/glmconv/glmconv/internal/demo"
-	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/quant"
@@ -92,12 +91,12 @@ func runDemo(c *cli.Context) error {
 		return err
 	}
 	say("%s\n", in.Text())
-	r, err := mtp.NewRemap(model, mtp.Options{Layer: -1})
+	r, err := mtp.NewRemap(model, mtp.Options{})
 	if err != nil {
 		return err
 	}
 	say("$ glmconv mtp-remap %s\n%s\n", demo.Name, r.Text())
-	if err := r.Apply(c.Context, fsx.OS, nil); err != nil {
+	if err := r.Apply(c.Context); err != nil {
 		return err
 	}
 	src, err := safetensors.OpenDir(model)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
 	"github.com/glmconv/glmconv/runtime/vision"
@@ -213,7 +212,7 @@ func (l *arrayList) write(path string) error {
 	if err != nil {
 		return err
 	}
-	w, err := safetensors.Create(fsx.OS, filepath.Dir(path), plan)
+	w, err := safetensors.Create(nil, filepath.Dir(path), plan)
 	if err != nil {
 		return err
 	}

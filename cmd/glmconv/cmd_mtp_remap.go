@@ -5,7 +5,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/mtp"
 )
 
@@ -19,7 +18,7 @@ func cmdMTPRemap() *cli.Command {
 			"directory of hard links. A second run does nothing. --undo takes it back.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "out", Usage: "build this directory of hard links instead of changing DIR"},
-			&cli.IntFlag{Name: "layer", Value: -1, Usage: "index of the MTP layer (default: the one config.json implies)"},
+			&cli.IntFlag{Name: "layer", Usage: "index of the MTP layer", DefaultText: "the one config.json implies"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done"},
 			&cli.BoolFlag{Name: "undo", Usage: "take an earlier remapping back"},
 			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
@@ -34,13 +33,21 @@ func remap(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("undo") {
-		if err := mtp.Undo(args[0], fsx.OS); err != nil {
+		if err := mtp.Undo(args[0], nil); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintf(c.App.Writer, "undone: %s is as it was\n", args[0])
 		return err
 	}
-	r, err := mtp.NewRemap(args[0], mtp.Options{Layer: c.Int("layer"), Out: c.String("out")})
+	if c.IsSet("layer") && c.Int("layer") <= 0 {
+		return usagef("--layer %d: the MTP layer comes after the decoder layers; leave the flag out for the one that config.json implies", c.Int("layer"))
+	}
+	bar, err := newProgress(c, "mtp-remap")
+	if err != nil {
+		return err
+	}
+	defer bar.Close()
+	r, err := mtp.NewRemap(args[0], mtp.Options{Layer: c.Int("layer"), Out: c.String("out"), Progress: bar.Update})
 	if err != nil {
 		return err
 	}
@@ -49,14 +56,8 @@ func remap(c *cli.Context) error {
 	} else {
 		_, err = fmt.Fprint(c.App.Writer, r.Text())
 	}
-	if err != nil || c.Bool("dry-run") || r.Done {
+	if err != nil || c.Bool("dry-run") {
 		return err
 	}
-	bar, err := newProgress(c, "mtp-remap")
-	if err != nil {
-		return err
-	}
-	err = r.Apply(c.Context, fsx.OS, func(done, total int64) { bar.Update(done, total, r.File) })
-	bar.Close()
-	return err
+	return r.Apply(c.Context)
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -50,9 +50,6 @@ func usagef(format string, args ...any) error {
 // hinter is an error that knows what the user can do.
 type hinter interface{ Hint() string }
 
-// userHinter is the same for types whose advice is a field called Hint.
-type userHinter interface{ UserHint() string }
-
 // coder is an error that knows its exit code.
 type coder interface{ ExitCode() int }
 
@@ -73,19 +70,26 @@ func report(w io.Writer, err error) int {
 	return code
 }
 
-// hintOf finds the advice of the innermost error that has some.
+// flagHints are hints that name flags, for errors of libraries that know none.
+var flagHints = []struct {
+	is   error
+	hint string
+}{
+	{mtp.ErrFinished, "remap the source and convert that, or use --out DIR, which makes a directory without a manifest"},
+	{mtp.ErrLayer, "leave --layer out: config.json implies it"},
+}
+
+// hintOf returns what the user can do: in terms of flags where flags can do
+// it, else the advice of the outermost error that has some.
 func hintOf(err error) string {
+	for _, f := range flagHints {
+		if errors.Is(err, f.is) {
+			return f.hint
+		}
+	}
 	var h hinter
 	if errors.As(err, &h) && h.Hint() != "" {
 		return h.Hint()
-	}
-	var u userHinter
-	if errors.As(err, &u) && u.UserHint() != "" {
-		return u.UserHint()
-	}
-	var se *safetensors.Error
-	if errors.As(err, &se) {
-		return se.Hint
 	}
 	return ""
 }
@@ -104,7 +108,7 @@ func codeOf(err error) int {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, fsx.ErrLocked), errors.Is(err, safetensors.ErrChanged):
+	case errors.Is(err, safetensors.ErrLocked), errors.Is(err, safetensors.ErrChanged):
 		return exitTemporary
 	case errors.Is(err, safetensors.ErrIO):
 		return exitIO

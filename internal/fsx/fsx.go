@@ -54,6 +54,15 @@ type File interface {
 // OS is the real file system.
 var OS FS = osFS{}
 
+// Or returns fsys, or OS if it is nil: public functions take nil for the
+// operating system's files.
+func Or(fsys FS) FS {
+	if fsys == nil {
+		return OS
+	}
+	return fsys
+}
+
 type osFS struct{}
 
 func (osFS) Create(path string) (File, error) {

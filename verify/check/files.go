@@ -93,8 +93,8 @@ func (s *subject) headerProblem(p safetensors.Problem) {
 	default:
 		f = s.add("shard-invalid", where, "%s", detail)
 	}
-	if e.Hint != "" {
-		f.hint(e.Hint)
+	if e.Advice != "" {
+		f.hint(e.Advice)
 	}
 }
 

@@ -146,7 +146,7 @@ func (s *subject) loadConfig() (err error) {
 	if err != nil {
 		f := s.add("config-invalid", "config.json", "%v", err)
 		if ce := glm.AsConfigError(err); ce != nil {
-			f.hint(ce.UserHint())
+			f.hint(ce.Hint())
 		}
 		return nil
 	}
