@@ -20,12 +20,6 @@ import (
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// Progress is how far a conversion is. Bytes are those of the source.
-type Progress struct {
-	Done, Total int64
-	Detail      string // what is at work
-}
-
 // ConvertOptions say how a plan is carried out; none of them changes a byte of
 // the result.
 type ConvertOptions struct {
@@ -34,9 +28,12 @@ type ConvertOptions struct {
 	Resume    bool  // go on with an unfinished directory
 	// Index and Count select part Index (from 1) of Count; zero means all.
 	Index, Count int
-	Version      string // recorded in the manifest
-	FS           fsx.FS // nil: the operating system's
-	Progress     func(Progress)
+	Version      string         // recorded in the manifest
+	FS           safetensors.FS // what is written through; nil: the operating system's files
+	// Progress receives the source's bytes read so far, those to read and the
+	// tensor or step at work. It may be nil; it is called from several
+	// goroutines, one at a time, and not for every step if it takes long.
+	Progress func(done, total int64, detail string)
 }
 
 // Result is what a conversion did.
@@ -194,7 +191,7 @@ func (c *converter) report(done int64, detail string) {
 	}
 	select {
 	case c.progress <- struct{}{}:
-		c.o.Progress(Progress{Done: done, Total: c.total, Detail: detail})
+		c.o.Progress(done, c.total, detail)
 		<-c.progress
 	default:
 	}

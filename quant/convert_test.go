@@ -179,8 +179,8 @@ func TestInterruptedRunsResume(t *testing.T) {
 	for stop := int64(0); stop < p.SourceBytes; stop += p.SourceBytes / 7 {
 		dst := filepath.Join(t.TempDir(), "dst")
 		ctx, cancel := context.WithCancel(context.Background())
-		_, err := Convert(ctx, p, src, dst, ConvertOptions{Workers: 2, Progress: func(pr Progress) {
-			if pr.Done >= stop {
+		_, err := Convert(ctx, p, src, dst, ConvertOptions{Workers: 2, Progress: func(done, _ int64, _ string) {
+			if done >= stop {
 				cancel()
 			}
 		}})

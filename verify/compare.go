@@ -43,10 +43,7 @@ func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
 	if at != nil {
 		r = at.Result
 	} else {
-		so := StaticOptions{Workers: o.Workers}
-		if o.Progress != nil {
-			so.Progress = func(done, total int64) { o.Progress("weights", done, total) }
-		}
+		so := StaticOptions{Workers: o.Workers, Progress: o.Progress}
 		var err error
 		if r, err = Static(ctx, src, dst, so); err != nil {
 			return nil, err

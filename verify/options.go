@@ -31,7 +31,10 @@ type Options struct {
 	AllTokens bool
 	// SkipForward leaves out everything that needs a forward pass.
 	SkipForward bool
-	Progress    func(stage string, done, total int64)
+	// Progress receives how much is done, how much there is to do, and the
+	// stage: bytes in stage "weights", tokens through a layer in stage "layers".
+	// It may be nil; it is called from several goroutines, one at a time.
+	Progress func(done, total int64, detail string)
 
 	done, todo int64 // rows through a layer
 	saveAlways bool  // for tests: after every layer
@@ -105,7 +108,7 @@ func rows(seqs [][]int, layers int) (n int64) {
 
 func (o *Options) layerDone(rows int) {
 	if o.done += int64(rows); o.Progress != nil {
-		o.Progress("layers", o.done, o.todo)
+		o.Progress(o.done, o.todo, "layers")
 	}
 }
 

@@ -43,7 +43,7 @@ func TestGoesOn(t *testing.T) {
 			runs++
 			ctx, cancel := context.WithCancel(t.Context())
 			seen := int64(-1)
-			o.Progress = func(stage string, done, _ int64) {
+			o.Progress = func(done, _ int64, stage string) {
 				if stage != "layers" {
 					assert.Zero(t, last, "%s is done again", stage)
 					return

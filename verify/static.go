@@ -22,8 +22,11 @@ import (
 
 // StaticOptions say how Static works. The zero value is the default.
 type StaticOptions struct {
-	Workers  int // goroutines that read; 0: one a core
-	Progress func(done, total int64)
+	Workers int // goroutines that read; 0: one a core
+	// Progress receives the bytes compared so far, the bytes to compare and
+	// "weights". It may be nil; it is called from several goroutines, one at a
+	// time.
+	Progress func(done, total int64, detail string)
 }
 
 // Static compares the result in dst with the source in src without a forward

@@ -33,7 +33,7 @@ func cmdCheck() *cli.Command {
 				return err
 			}
 			rep, err := check.Run(c.Context, args[0], check.Options{Engines: c.StringSlice("engine"), NoHashes: c.Bool("no-hashes"),
-				Weights: c.Bool("weights"), Workers: c.Int("workers"), Progress: func(done, total int64) { bar.Update(done, total, "") }})
+				Weights: c.Bool("weights"), Workers: c.Int("workers"), Progress: bar.Update})
 			bar.Close()
 			if err != nil {
 				return err

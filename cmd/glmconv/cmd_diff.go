@@ -30,7 +30,7 @@ func cmdDiff() *cli.Command {
 				return err
 			}
 			rep, err := diff.Run(c.Context, args[0], args[1], diff.Options{Workers: c.Int("workers"), NoValues: c.Bool("no-values"),
-				Progress: func(done, total int64) { bar.Update(done, total, "") }})
+				Progress: bar.Update})
 			bar.Close()
 			if err != nil {
 				return err

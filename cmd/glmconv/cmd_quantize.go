@@ -76,7 +76,7 @@ func quantize(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	o.Progress = func(pr quant.Progress) { bar.Update(pr.Done, pr.Total, pr.Detail) }
+	o.Progress = bar.Update
 	for _, n := range p.Notes {
 		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", n)
 	}

@@ -83,7 +83,7 @@ func runVerify(c *cli.Context) error {
 		return err
 	}
 	var read int64
-	o.Progress = func(stage string, done, total int64) {
+	o.Progress = func(done, total int64, stage string) {
 		if stage == "weights" { // bytes: the bar's unit; a stage of the forward pass moves its label
 			read = done
 			bar.Update(done, total, "weights")

@@ -37,7 +37,7 @@ func demoPair(t *testing.T) (src, dst string) {
 func compareDamaged(t *testing.T, src, dst string, damage func()) (*verify.Result, error) {
 	t.Helper()
 	done := false
-	r, err := verify.Compare(t.Context(), src, dst, verify.Options{Tokens: 256, SeqLen: 32, Progress: func(stage string, _, _ int64) {
+	r, err := verify.Compare(t.Context(), src, dst, verify.Options{Tokens: 256, SeqLen: 32, Progress: func(_, _ int64, stage string) {
 		if stage == "layers" && !done {
 			done = true
 			damage()

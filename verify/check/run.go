@@ -11,9 +11,10 @@ type Options struct {
 	NoHashes bool     // do not compare SHA-256 sums with the manifest
 	Weights  bool     // read every weight as well: NaN, Inf, int4 codes out of range
 	Workers  int      // goroutines that read; 0: one a core
-	// Progress receives the bytes read so far and the bytes to read. It may be
-	// nil; it is called from several goroutines, one at a time.
-	Progress func(done, total int64)
+	// Progress receives the bytes read so far, the bytes to read and what is
+	// read: "hashes" or "values". It may be nil; it is called from several
+	// goroutines, one at a time.
+	Progress func(done, total int64, detail string)
 }
 
 // Run examines the checkpoint in dir. The error says that the directory
@@ -36,8 +37,12 @@ func Run(ctx context.Context, dir string, opts Options) (*Report, error) {
 		check()
 	}
 	bytes := newMeter(opts.Progress)
-	for _, check := range []func(context.Context, *meter) error{s.checkManifest, s.checkValues} {
-		if err := check(ctx, bytes); err != nil {
+	for _, check := range []struct {
+		reads string
+		run   func(context.Context, *meter) error
+	}{{"hashes", s.checkManifest}, {"values", s.checkValues}} {
+		bytes.detail = check.reads
+		if err := check.run(ctx, bytes); err != nil {
 			return nil, err
 		}
 	}

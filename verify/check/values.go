@@ -20,12 +20,13 @@ const chunk = 1 << 20
 type meter struct {
 	mu          sync.Mutex
 	done, total int64
-	fn          func(done, total int64)
+	detail      string // what is read; set while nothing is
+	fn          func(done, total int64, detail string)
 }
 
-func newMeter(fn func(done, total int64)) *meter {
+func newMeter(fn func(done, total int64, detail string)) *meter {
 	if fn == nil {
-		fn = func(int64, int64) {}
+		fn = func(int64, int64, string) {}
 	}
 	return &meter{fn: fn}
 }
@@ -35,7 +36,7 @@ func (m *meter) expect(n int64) { m.mu.Lock(); m.total += n; m.mu.Unlock() }
 func (m *meter) add(n int64) {
 	m.mu.Lock()
 	m.done += n
-	m.fn(m.done, m.total)
+	m.fn(m.done, m.total, m.detail)
 	m.mu.Unlock()
 }
 

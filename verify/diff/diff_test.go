@@ -22,7 +22,8 @@ import (
 func run(t *testing.T, a, b string) *Report {
 	t.Helper()
 	var last, total int64
-	r, err := Run(context.Background(), a, b, Options{Workers: 2, Progress: func(d, n int64) {
+	r, err := Run(context.Background(), a, b, Options{Workers: 2, Progress: func(d, n int64, detail string) {
+		assert.Equal(t, "weights", detail)
 		assert.GreaterOrEqual(t, d, last)
 		last, total = d, n
 	}})

@@ -39,9 +39,10 @@ type Options struct {
 	// Finite looks for NaN and infinity in the floating-point tensors that both
 	// store alike: Report.NonFinite.
 	Finite bool
-	// Progress receives the bytes compared so far and the bytes to compare. It
+	// Progress receives the bytes compared so far, the bytes to compare and
+	// "weights". It
 	// may be nil; it is called from several goroutines, one at a time.
-	Progress func(done, total int64)
+	Progress func(done, total int64, detail string)
 }
 
 // Run compares the checkpoints in dirA and dirB. The error says that one of
@@ -107,7 +108,7 @@ func (d *differ) progress(n int64) {
 	d.mu.Lock()
 	d.done += n
 	if d.opts.Progress != nil {
-		d.opts.Progress(d.done, d.total)
+		d.opts.Progress(d.done, d.total, "weights")
 	}
 	d.mu.Unlock()
 }
