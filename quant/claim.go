@@ -58,6 +58,9 @@ func (c *converter) prepare(ctx context.Context) (done bool, err error) {
 		if m.Fingerprint != c.plan.Fingerprint {
 			return false, usageError("choose another directory, or remove this one", "%s holds a finished result of another plan (%s, %s)", c.dst, m.Scheme, m.Format)
 		}
+		if c.recorded, err = c.alreadyDone(ctx, m); err != nil {
+			return false, err
+		}
 		return true, c.removeState() // which a run that was killed at its very end left
 	}
 	own := len(entries) == 1 && entries[0].Name() == stateDir

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,10 +40,13 @@ type ConvertOptions struct {
 // Result is what a conversion did.
 type Result struct {
 	AlreadyDone bool
-	Pending     []string // shards of other parts that are still missing; the result is not finished
-	Stats       Summary  // weight errors, of the whole result once it is finished
-	BytesRead   int64
-	Seconds     float64
+	// Unrecorded says of what was already done that its manifest has no checksums
+	// of the source: it was compared by names, shapes and sizes.
+	Unrecorded bool
+	Pending    []string // shards of other parts that are still missing; the result is not finished
+	Stats      Summary  // weight errors, of the whole result once it is finished
+	BytesRead  int64
+	Seconds    float64
 }
 
 // Convert carries out a plan: src is the checkpoint it was made for, dst the
@@ -62,7 +66,7 @@ func Convert(ctx context.Context, p *Plan, src *safetensors.Checkpoint, dst stri
 	}
 	unlock, done, err := c.claim(ctx)
 	if err != nil || done {
-		return &Result{AlreadyDone: done}, c.explain(err)
+		return &Result{AlreadyDone: done, Unrecorded: done && !c.recorded}, c.explain(err)
 	}
 	defer unlock()
 	todo, err := c.todo(ctx)
@@ -101,6 +105,11 @@ type converter struct {
 	progress chan struct{} // holds one token: serialises the callback
 	summary  Summary
 	buffers  buffers
+	recorded bool // the manifest of a finished result has checksums of the source
+
+	mu        sync.Mutex
+	confirmed map[string][]sourceFile // by shard: the source that it was found to be of
+	stale     map[string]string       // shards of other bytes: a file of the source that changed
 }
 
 func (o ConvertOptions) memoryLimit() int64 { return o.MaxMemory / 8 * 7 }

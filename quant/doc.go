@@ -23,6 +23,15 @@
 // glmconv-manifest.json: a directory without it is unfinished. An interrupted
 // run goes on with the shards that have no receipt.
 //
+// A receipt also has the identities of the source's files (size, times, inode)
+// and the CRC-32C of the bytes that the shard was made from, taken as they are
+// read. Before a shard gets its name the files must be the ones that were
+// opened; where an identity differs, then or in a later run, the bytes are read
+// again: the same ones are the same source, others make the shard anew or end
+// the run with code 75. The manifest keeps the checksums, so that a result that
+// is there already is known to be this source's. Receipts of versions before
+// that are made anew; of a manifest without checksums [Result].Unrecorded tells.
+//
 // The bytes depend on the plan alone: not on workers, parts, interruptions or
 // memory. Peak memory stays under ConvertOptions.MaxMemory whatever the size
 // of the model or of a tensor; the exception is compat int4 of Ascend, which

@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -27,12 +25,15 @@ func (c *converter) finish(ctx context.Context) (pending []string, err error) {
 		return nil, c.unlessFinished(err)
 	}
 	defer unlock()
-	receipts, pending, err := c.receipts()
+	receipts, pending, err := c.receipts(ctx)
 	if c.finished() { // the other part was faster
 		return nil, c.removeState()
 	}
-	if err != nil || len(pending) > 0 {
-		return pending, err
+	if err != nil {
+		return nil, err
+	}
+	if len(pending) > 0 {
+		return pending, c.missing(pending)
 	}
 	if _, err := fsx.RemoveTemps(c.fs, c.dst); err != nil { // of killed runs
 		return nil, err
@@ -79,7 +80,7 @@ func (c *converter) manifest(receipts []*receipt) (*Manifest, error) {
 		GroupSize: p.Options.GroupSize, MTP: string(p.Options.MTP), Family: string(p.Config.Family), Fingerprint: p.Fingerprint, Dropped: map[string]string{}}
 	var stats []TensorStats
 	for _, r := range receipts {
-		m.Files = append(m.Files, ManifestFile{r.Name, r.Size, r.SHA256})
+		m.Files = append(m.Files, ManifestFile{r.Name, r.Size, r.SHA256, r.CRC32C})
 		stats = append(stats, r.Tensors...)
 	}
 	for i := range p.Items {
@@ -97,36 +98,26 @@ func (c *converter) putFile(m *Manifest, name string, b []byte) error {
 		return err
 	}
 	sum := sha256.Sum256(b)
-	m.Files = append(m.Files, ManifestFile{name, int64(len(b)), hex.EncodeToString(sum[:])})
+	m.Files = append(m.Files, ManifestFile{Name: name, Size: int64(len(b)), SHA256: hex.EncodeToString(sum[:])})
 	return nil
 }
 
 // copySidecar copies a file of the source in pieces.
 func (c *converter) copySidecar(s Sidecar) (ManifestFile, error) {
 	var none ManifestFile
-	in, err := os.Open(filepath.Join(c.plan.dir, s.Name))
-	if err != nil {
-		return none, err
-	}
-	defer in.Close()
 	path := filepath.Join(c.dst, s.Name)
 	out, err := fsx.CreateTemp(c.fs, path)
 	if err != nil {
 		return none, err
 	}
-	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(out, h), in)
-	if err == nil && n != s.Size {
-		err = &Error{Code: 75, Reason: fmt.Sprintf("%s of the source changed: it had %d bytes, now %d", s.Name, s.Size, n),
-			Advice: "put the file back as it was and go on with --resume, or begin anew"}
-	}
+	sum, n, err := c.copySource(out, s)
 	if err != nil {
 		return none, errors.Join(err, fsx.Discard(c.fs, out))
 	}
 	if err := fsx.Commit(c.fs, out, path); err != nil {
 		return none, err
 	}
-	return ManifestFile{s.Name, n, hex.EncodeToString(h.Sum(nil))}, nil
+	return ManifestFile{Name: s.Name, Size: n, SHA256: sum}, nil
 }
 
 // VerifyOutput reads the headers of what was written and compares them with

@@ -38,6 +38,8 @@ type receipt struct {
 	Size    int64         `json:"size"`
 	SHA256  string        `json:"sha256"`
 	Tensors []TensorStats `json:"tensors"`
+	CRC32C  string        `json:"crc32c"` // of the source's bytes, in the order of the shard's items
+	Source  []sourceFile  `json:"source"` // the files that they came from
 }
 
 func (c *converter) keepReceipt(r *receipt) error {
@@ -49,8 +51,9 @@ func (c *converter) keepReceipt(r *receipt) error {
 }
 
 // receipt returns the receipt of a shard, or nil if it is still to do: none, an
-// unreadable one, or the shard is not there in full.
-func (c *converter) receipt(f *File) (*receipt, error) {
+// unreadable one, the shard is not there in full, or the source has other bytes
+// now.
+func (c *converter) receipt(ctx context.Context, f *File) (*receipt, error) {
 	b, err := c.fs.ReadFile(c.state(f.Plan.Name + ".json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -64,6 +67,9 @@ func (c *converter) receipt(f *File) (*receipt, error) {
 	st, err := c.fs.Stat(filepath.Join(c.dst, f.Plan.Name))
 	if err != nil || st.Size() != f.Plan.Size {
 		return nil, nil
+	}
+	if same, err := c.ofThisSource(ctx, f, &r); err != nil || !same {
+		return nil, err
 	}
 	return &r, nil
 }
@@ -89,9 +95,9 @@ func (c *converter) describes(r *receipt, f *File) bool {
 
 // receipts returns the receipts of all shards, or the names of those that are
 // still to do, in whatever part.
-func (c *converter) receipts() (list []*receipt, pending []string, err error) {
+func (c *converter) receipts(ctx context.Context) (list []*receipt, pending []string, err error) {
 	for i := range c.plan.Files {
-		r, err := c.receipt(&c.plan.Files[i])
+		r, err := c.receipt(ctx, &c.plan.Files[i])
 		if err != nil {
 			return nil, nil, err
 		}
@@ -117,7 +123,7 @@ func (c *converter) todo(ctx context.Context) ([]int, error) {
 			continue
 		}
 		g.Go(func() error {
-			r, err := c.receipt(f)
+			r, err := c.receipt(ctx, f)
 			if err == nil && r != nil && c.o.Resume {
 				r, err = c.rehash(ctx, r)
 			}

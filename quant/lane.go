@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/glmconv/glmconv/internal/crc32c"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
@@ -33,6 +34,7 @@ type lane struct {
 
 	// Of the goroutine that takes tiles.
 	receipt *receipt
+	crc     uint32   // of the source's bytes so far
 	side    [][]byte // companions of the present item
 	stats   numeric.Stats
 	err     error // of the first tile that failed
@@ -45,7 +47,7 @@ func (c *converter) writeShard(ctx context.Context, f *File, pool *pool, budget 
 		return c.unlessFinished(err)
 	}
 	defer unlock()
-	if r, err := c.receipt(f); err != nil || r != nil {
+	if r, err := c.receipt(ctx, f); err != nil || r != nil {
 		return err // another process wrote it since we looked
 	} else if c.finished() {
 		return nil
@@ -78,6 +80,9 @@ func (c *converter) writeShard(ctx context.Context, f *File, pool *pool, budget 
 		if _, err := w.Write(*l.late[o]); err != nil {
 			return err
 		}
+	}
+	if err := c.seal(ctx, f, l.receipt, l.crc); err != nil {
+		return err
 	}
 	if l.receipt.SHA256, err = w.Commit(); err != nil {
 		return err
@@ -189,6 +194,7 @@ func (l *lane) keep(t *tile) error {
 		l.side, l.stats = make([][]byte, len(t.out)), numeric.Stats{}
 	}
 	l.stats.Add(t.stats)
+	l.crc = crc32c.Combine(l.crc, t.crc, int64(t.bytes))
 	for k, b := range t.out {
 		if late := l.late[output{t.index, k}]; late != nil {
 			*late = append(*late, b...)

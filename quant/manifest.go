@@ -38,6 +38,9 @@ type ManifestFile struct {
 	Name   string `json:"name"`
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
+	// SourceCRC32C is, for a shard, the CRC-32C of the source's bytes that it was
+	// made from, in the order of its tensors.
+	SourceCRC32C string `json:"source_crc32c,omitempty"`
 }
 
 // TensorError is the weight error of one tensor: root of Σ(ŵ−w)²/Σw².

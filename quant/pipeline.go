@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/glmconv/glmconv/internal/crc32c"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 )
@@ -19,6 +20,7 @@ type tile struct {
 	bytes int   // of the source
 	at    int64 // place of the first output in the file; -1: comes at its end
 	cost  int64
+	crc   uint32   // of the source's bytes
 	out   [][]byte // bytes for each output of the item
 	stats numeric.Stats
 	err   error
@@ -77,7 +79,9 @@ func (c *converter) compute(t *tile, s *scratch) error {
 	if it.Action == Copy || it.Action == Alias {
 		b := c.buffers.get(t.bytes)
 		t.out = [][]byte{b}
-		return c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*unit, b)
+		err := c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*unit, b)
+		t.crc = crc32c.Sum(b)
+		return err
 	}
 	if cap(s.src) < t.bytes {
 		s.src = make([]byte, t.bytes)
@@ -86,6 +90,7 @@ func (c *converter) compute(t *tile, s *scratch) error {
 	if err := c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*unit, src); err != nil {
 		return err
 	}
+	t.crc = crc32c.Sum(src)
 	decoder, err := layout.DecoderOf(it.Source.DType)
 	if err != nil {
 		return err

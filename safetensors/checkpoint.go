@@ -2,6 +2,7 @@ package safetensors
 
 import (
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -123,6 +124,19 @@ func (c *Checkpoint) Files() []FileInfo {
 	}
 	return out
 }
+
+// Opened returns what the system said about a file of Files when its header
+// was read, nil for other names; Stat returns what it says now. A file that is
+// the same has the same size, times and inode.
+func (c *Checkpoint) Opened(name string) fs.FileInfo {
+	if s, ok := c.shards[name]; ok {
+		return s.stat
+	}
+	return nil
+}
+
+// Stat is described at Opened. Errors are those of package os.
+func (c *Checkpoint) Stat(name string) (fs.FileInfo, error) { return c.root.Stat(name) }
 
 // ReadAt fills p with a tensor's bytes from off on, which counts from the
 // start of its data. Fewer bytes than asked for are an error.

@@ -94,8 +94,11 @@ func quantize(c *cli.Context) error {
 
 // describeResult is what a person reads when the work is done.
 func describeResult(p *quant.Plan, res *quant.Result, dst string) string {
+	if res.Unrecorded {
+		return fmt.Sprintf("already done: %s is finished and was made by this plan (by a version that noted no checksums of the source: names, shapes and sizes are the same)\n", dst)
+	}
 	if res.AlreadyDone {
-		return fmt.Sprintf("already done: %s is finished and was made by this plan\n", dst)
+		return fmt.Sprintf("already done: %s is finished and was made by this plan from this source\n", dst)
 	}
 	var b strings.Builder
 	if n := len(res.Pending); n > 0 {

@@ -1,0 +1,280 @@
+package quant
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/glmconv/glmconv/internal/crc32c"
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// A shard is of the source that was read: its receipt has the identities of the
+// source's files and the CRC-32C of the bytes that went into it. While the
+// identities are the same, so are the bytes. Where they differ (a copy of the
+// source, a second name, a changed byte under a time that was put back) the
+// bytes are read again and decide.
+
+// sourceFile is a file of the source as the system described it.
+type sourceFile struct {
+	Name string `json:"name"`
+	fsx.Identity
+}
+
+// sourceFiles describes the files that a shard is made from, by name.
+func (c *converter) sourceFiles(f *File, stat func(name string) (fs.FileInfo, error)) ([]sourceFile, error) {
+	var names []string
+	for _, i := range f.Items {
+		names = append(names, c.plan.Items[i].Source.File)
+	}
+	slices.Sort(names)
+	var out []sourceFile
+	for _, name := range slices.Compact(names) {
+		st, err := stat(name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, sourceFile{name, fsx.IdentityOf(st)})
+	}
+	return out, nil
+}
+
+// opened describes a file as it was when the plan was made.
+func (c *converter) opened(name string) (fs.FileInfo, error) {
+	if st := c.src.Opened(name); st != nil {
+		return st, nil
+	}
+	return nil, &fs.PathError{Op: "stat", Path: filepath.Join(c.src.Dir(), name), Err: fs.ErrNotExist}
+}
+
+// sameSource reports whether the bytes that gave crc when the source's files
+// were as in was are those that the source has now, and how its files are now.
+func (c *converter) sameSource(ctx context.Context, f *File, was []sourceFile, crc uint32) (now []sourceFile, same bool, err error) {
+	now, err = c.sourceFiles(f, c.src.Stat)
+	if err != nil || slices.Equal(now, was) {
+		return now, err == nil, err
+	}
+	if differ(now, was) {
+		return now, false, nil
+	}
+	again, err := c.readAgain(ctx, f)
+	if err != nil {
+		var gone *safetensors.Error
+		if errors.As(err, &gone) && !errors.Is(err, safetensors.ErrIO) {
+			return now, false, nil // no longer what was planned from
+		}
+		return now, false, err
+	}
+	still, err := c.sourceFiles(f, c.src.Stat)
+	return now, again == crc && slices.Equal(still, now), err
+}
+
+// differ reports whether two descriptions cannot be of the same bytes.
+func differ(a, b []sourceFile) bool {
+	return !slices.EqualFunc(a, b, func(x, y sourceFile) bool { return x.Name == y.Name && x.Size == y.Size })
+}
+
+// readAgain reads the source's bytes of a shard by its files' present names and
+// returns their CRC-32C.
+func (c *converter) readAgain(ctx context.Context, f *File) (crc uint32, err error) {
+	src, err := safetensors.OpenDir(c.src.Dir())
+	if err != nil {
+		return 0, err
+	}
+	defer src.Close()
+	c.report(c.read.Load(), "reading the source of "+f.Plan.Name+" again")
+	buf := make([]byte, copyBytes)
+	for _, i := range f.Items {
+		it := &c.plan.Items[i]
+		t, ok := src.Info(it.Source.Name)
+		if !ok || t.File != it.Source.File || t.Offset != it.Source.Offset || t.Size != it.Source.Size || t.DType != it.Source.DType {
+			return 0, &safetensors.Error{Kind: safetensors.ErrChanged, File: filepath.Join(c.src.Dir(), it.Source.File), Tensor: it.Source.Name,
+				Offset: -1, Reason: "is no longer where it was"}
+		}
+		for at := int64(0); at < it.Bytes; at += int64(len(buf)) {
+			if err := ctx.Err(); err != nil {
+				return 0, err
+			}
+			p := buf[:min(int64(len(buf)), it.Bytes-at)]
+			if err := src.ReadAt(t, it.Offset+at, p); err != nil {
+				return 0, err
+			}
+			crc = crc32c.Update(crc, p)
+		}
+	}
+	return crc, nil
+}
+
+// seal completes the receipt of a shard that is written and has no name yet:
+// the source must still be what was read.
+func (c *converter) seal(ctx context.Context, f *File, r *receipt, crc uint32) error {
+	was, err := c.sourceFiles(f, c.opened)
+	if err != nil {
+		return err
+	}
+	now, same, err := c.sameSource(ctx, f, was, crc)
+	if err != nil {
+		return err
+	}
+	if !same {
+		return sourceChanged(fmt.Sprintf("the source changed while %s was made from it (%s)", f.Plan.Name, changed(was, now)))
+	}
+	r.Source, r.CRC32C = now, hexCRC(crc)
+	c.confirm(r)
+	return nil
+}
+
+func hexCRC(crc uint32) string { return fmt.Sprintf("%08x", crc) }
+
+func sourceChanged(reason string) error {
+	return &Error{Code: 75, Reason: reason, Advice: "let nothing write to the source; the same command with --resume then makes anew what was made from other bytes"}
+}
+
+// changed names the first file that two descriptions differ in.
+func changed(was, now []sourceFile) string {
+	for i := range min(len(was), len(now)) {
+		if was[i] != now[i] {
+			return was[i].Name
+		}
+	}
+	return "other files"
+}
+
+// confirm remembers that a shard is of the source as its receipt describes it.
+func (c *converter) confirm(r *receipt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.confirmed == nil {
+		c.confirmed = map[string][]sourceFile{}
+	}
+	c.confirmed[r.Name] = r.Source
+	delete(c.stale, r.Name)
+}
+
+// ofThisSource reports whether a shard was made from what the source is now.
+// Receipts of versions that recorded nothing of the source cannot tell.
+func (c *converter) ofThisSource(ctx context.Context, f *File, r *receipt) (bool, error) {
+	var crc uint32
+	if n, err := fmt.Sscanf(r.CRC32C, "%08x", &crc); n != 1 || err != nil || len(r.CRC32C) != 8 {
+		return false, nil
+	}
+	was := r.Source
+	c.mu.Lock()
+	if known := c.confirmed[r.Name]; known != nil {
+		was = known
+	}
+	c.mu.Unlock()
+	now, same, err := c.sameSource(ctx, f, was, crc)
+	if err != nil {
+		return false, err
+	}
+	if same {
+		r.Source = now
+		c.confirm(r)
+		return true, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stale == nil {
+		c.stale = map[string]string{}
+	}
+	c.stale[r.Name] = changed(was, now)
+	return false, nil
+}
+
+// missing says what it means that shards are still to be written when this
+// part has written its own; nil if other parts owe them.
+func (c *converter) missing(pending []string) error {
+	for _, name := range slices.Sorted(slices.Values(pending)) {
+		if file, ok := c.stale[name]; ok {
+			return sourceChanged(fmt.Sprintf("%s was made from other bytes of the source than it has now (%s)", name, file))
+		}
+	}
+	if len(pending) > 0 && c.o.Count == 1 {
+		return &Error{Code: 75, Reason: fmt.Sprintf("%s was written and is gone or changed", pending[0]),
+			Advice: "let nothing else write to the result; the same command with --resume goes on"}
+	}
+	return nil
+}
+
+// alreadyDone makes sure that a finished result of this plan was made from this
+// source: every other file that was copied by its SHA-256, weights by the
+// CRC-32C of each shard of this part. recorded is false if the result is of a
+// version that did not note it.
+func (c *converter) alreadyDone(ctx context.Context, m *Manifest) (recorded bool, err error) {
+	files := map[string]ManifestFile{}
+	for _, f := range m.Files {
+		files[f.Name] = f
+	}
+	for _, s := range c.plan.Sidecars {
+		sum, _, err := safetensors.HashFile(filepath.Join(c.plan.dir, s.Name))
+		if err != nil {
+			return false, err
+		}
+		if sum != files[s.Name].SHA256 {
+			return false, c.ofAnotherSource(s.Name)
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(c.o.Workers)
+	for i := range c.plan.Files {
+		f := &c.plan.Files[i]
+		want := files[f.Plan.Name].SourceCRC32C
+		if want == "" {
+			return false, g.Wait()
+		}
+		if c.plan.part(i, c.o.Count) != c.o.Index {
+			continue
+		}
+		g.Go(func() error {
+			crc, err := c.readAgain(ctx, f)
+			if err == nil && hexCRC(crc) != want {
+				err = c.ofAnotherSource(c.plan.Items[f.Items[0]].Source.File)
+			}
+			return err
+		})
+	}
+	return true, g.Wait()
+}
+
+func (c *converter) ofAnotherSource(file string) error {
+	return usageError("choose another directory, or remove this one",
+		"%s holds a finished result of another source: %s of this one has other bytes", c.dst, file)
+}
+
+// copySource copies a file of the source; that something wrote to it meanwhile is
+// an error.
+func (c *converter) copySource(out io.Writer, s Sidecar) (sum string, n int64, err error) {
+	in, err := os.Open(filepath.Join(c.plan.dir, s.Name))
+	if err != nil {
+		return "", 0, err
+	}
+	defer in.Close()
+	before, err := in.Stat()
+	if err != nil {
+		return "", 0, err
+	}
+	h := sha256.New()
+	if n, err = io.Copy(io.MultiWriter(out, h), in); err != nil {
+		return "", n, err
+	}
+	after, err := in.Stat()
+	if err != nil {
+		return "", n, err
+	}
+	if n != s.Size || fsx.IdentityOf(before) != fsx.IdentityOf(after) {
+		return "", n, &Error{Code: 75, Reason: fmt.Sprintf("%s of the source changed: it had %d bytes, now %d", s.Name, s.Size, n),
+			Advice: "put the file back as it was and go on with --resume, or begin anew"}
+	}
+	return hex.EncodeToString(h.Sum(nil)), n, nil
+}
