@@ -14,7 +14,7 @@ MODELS = ["nano-glm5", "nano-glm52", "tiny-glm4moe"]
 
 
 def adjust_weight(folder, layer):
-    """What the guide's script does (GLM5.md of vllm-ascend), for any layer number: two copies in a file of their own, listed in the index."""
+    """What the script of vllm-ascend's GLM-5 guide does, for any layer number: two copies in a file of their own, listed in the index."""
     path = folder / "model.safetensors.index.json"
     index = json.loads(path.read_text())
     copies = {}
