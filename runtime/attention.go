@@ -47,7 +47,7 @@ func newGQA(cfg *glm.Config) *gqa {
 
 func (a *gqa) forward(ctx context.Context, m *Model, l *refs, x []float32, spans []Span) ([]float32, error) {
 	in := m.input(x, m.cfg.HiddenSize)
-	m.ahead(l.q, l.k, l.v, l.o)
+	m.prefetch(l.q, l.k, l.v, l.o)
 	jobs := []job{{in: in, w: l.q, bias: l.qBias}, {in: in, w: l.k, bias: l.kBias}, {in: in, w: l.v, bias: l.vBias}}
 	err := m.linears(ctx, jobs)
 	if err != nil {

@@ -33,8 +33,8 @@
 //		err := m.Layer(ctx, l, x, spans, nil)
 //	}
 //	h, _ := m.FinalNorm(x)
-//	pass := m.HeadPass(h)
-//	n, err := pass.Next(ctx, 32*runtime.HeadRows, z) // logits of the first 4,096 entries
+//	r := m.LogitReader(h)
+//	n, err := r.Next(ctx, 32*runtime.LogitRun, z) // logits of the first 4,096 entries
 //
 // # Latent and sparse attention
 //

@@ -6,10 +6,11 @@ import (
 	"github.com/glmconv/glmconv/glm"
 )
 
-// HeadPass computes the logits of R states a run of the vocabulary at a time, so
-// that the head is read once however many states there are, and two models can
-// advance over the vocabulary together.
-type HeadPass struct {
+// LogitReader computes the logits of R states for one run of the vocabulary after
+// the other: the head is read once however many states there are, memory does
+// not grow with the vocabulary, and two models can advance together. It is for
+// one goroutine at a time.
+type LogitReader struct {
 	m    *Model
 	head *glm.Tensor
 	in   *input
@@ -17,27 +18,29 @@ type HeadPass struct {
 	at   int     // the vocabulary row that comes next
 }
 
-// HeadPass begins a pass over the head for normed states h [R, H].
-func (m *Model) HeadPass(h []float32) *HeadPass {
-	m.ahead(m.refs.head)
-	return &HeadPass{m: m, head: m.refs.head, in: m.input(h, m.cfg.HiddenSize)}
+// LogitReader begins at the first entry of the vocabulary, for states h [R, H]
+// after model.norm.
+func (m *Model) LogitReader(h []float32) *LogitReader {
+	m.prefetch(m.refs.head)
+	return &LogitReader{m: m, head: m.refs.head, in: m.input(h, m.cfg.HiddenSize)}
 }
 
-// HeadPass is Model.HeadPass with the draft's head; g are states after
+// LogitReader is [Model.LogitReader] with the draft's head; g are states after
 // shared_head.norm.
-func (t *MTP) HeadPass(g []float32) *HeadPass {
-	t.m.ahead(t.head)
-	return &HeadPass{m: t.m, head: t.head, in: t.m.input(g, t.m.cfg.HiddenSize)}
+func (t *MTP) LogitReader(g []float32) *LogitReader {
+	t.m.prefetch(t.head)
+	return &LogitReader{m: t.m, head: t.head, in: t.m.input(g, t.m.cfg.HiddenSize)}
 }
 
-// HeadRows is the number that runs should be a multiple of, the last aside:
-// rows of the vocabulary that a block of scales covers.
-const HeadRows = 128
+// LogitRun is the number of vocabulary entries that runs of a [LogitReader] must
+// be a multiple of, the last run aside: the rows that a block of scales covers.
+const LogitRun = 128
 
-// Next writes the logits of the next n rows of the vocabulary to z [R, n], or of
-// fewer at its end, which it returns; 0 when the pass is over. n must be a
-// multiple of HeadRows.
-func (p *HeadPass) Next(ctx context.Context, n int, z []float32) (int, error) {
+// Next writes the logits of the next n entries of the vocabulary to z [R, n] and
+// returns n; at the end of the vocabulary it is smaller, and 0 when all were
+// read. n must be a multiple of [LogitRun]. Errors are those of reading the
+// head, or ctx.Err().
+func (p *LogitReader) Next(ctx context.Context, n int, z []float32) (int, error) {
 	n = min(n, int(p.head.Shape[0])-p.at)
 	for done := 0; done < n; {
 		if err := ctx.Err(); err != nil {

@@ -12,10 +12,10 @@ import (
 	"github.com/glmconv/glmconv/quant/numeric"
 )
 
-// TestHeadPass: logits that come a run of the vocabulary at a time are those
+// TestLogitReader: logits that come a run of the vocabulary at a time are those
 // that come at once, to the bit, whatever runs and tiles, and the head is read
 // once.
-func TestHeadPass(t *testing.T) {
+func TestLogitReader(t *testing.T) {
 	cfg := tinyConfig(t, map[string]any{"vocab_size": 700})
 	src := random(cfg, 3)
 	rapid.Check(t, func(t *rapid.T) {
@@ -31,9 +31,9 @@ func TestHeadPass(t *testing.T) {
 		}
 		want, err := m.Logits(context.Background(), h)
 		require.NoError(t, err)
-		run := HeadRows * rapid.IntRange(1, 6).Draw(t, "run")
+		run := LogitRun * rapid.IntRange(1, 6).Draw(t, "run")
 		z := make([]float32, rows*run)
-		pass, at := m.HeadPass(h), 0
+		pass, at := m.LogitReader(h), 0
 		for {
 			n, err := pass.Next(context.Background(), run, z)
 			require.NoError(t, err)
@@ -67,8 +67,8 @@ func TestWeightSlice(t *testing.T) {
 		w := &Weight{Rows: rows, Cols: cols, Quant: q}
 		want := make([]float32, rows*cols)
 		q.Dequant(want, 0, rows)
-		for lo := 0; lo < rows; lo += HeadRows {
-			hi := min(lo+HeadRows, rows)
+		for lo := 0; lo < rows; lo += LogitRun {
+			hi := min(lo+LogitRun, rows)
 			got := make([]float32, (hi-lo)*cols)
 			w.slice(lo, hi).Quant.Dequant(got, 0, hi-lo)
 			assert.Equal(t, want[lo*cols:hi*cols], got)

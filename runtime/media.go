@@ -21,7 +21,7 @@ type Media struct {
 func (m *Model) Media(ctx context.Context, in *vision.Inputs) (*Media, error) {
 	out := &Media{Positions: in.Positions, Delta: in.Delta, Slots: in.Slots}
 	for _, p := range in.Items {
-		rows, err := m.Look(ctx, p)
+		rows, err := m.visionRows(ctx, p)
 		if err != nil {
 			return nil, err
 		}

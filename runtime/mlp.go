@@ -28,7 +28,7 @@ func (m *Model) activate(g, u []float32, gate *glm.Tensor) *input {
 func (m *Model) mlp(ctx context.Context, l *refs, x []float32, tr *Trace) ([]float32, error) {
 	in := m.input(x, m.cfg.HiddenSize)
 	if l.router == nil {
-		m.ahead(l.gate, l.up, l.down)
+		m.prefetch(l.gate, l.up, l.down)
 		return m.swiglu(ctx, in, l.gate, l.up, l.down)
 	}
 	if _, ok := m.p.(*Resident); ok && in.rows <= fewRows {

@@ -84,7 +84,7 @@ func (m *Model) routed(ctx context.Context, l *refs, in *input, tr *Trace) ([]fl
 			next = append(next, x.gate, x.up, x.down)
 		}
 	}
-	m.ahead(append(next, l.shGate, l.shUp, l.shDown)...)
+	m.prefetch(append(next, l.shGate, l.shUp, l.shDown)...)
 	for e, tokens := range choices {
 		if len(tokens) == 0 {
 			continue

@@ -7,7 +7,7 @@ import (
 )
 
 // Streaming is a Provider that holds one tile for each caller and, where it is
-// told what comes next (Ahead), two tiles that it reads meanwhile.
+// told what comes next, two tiles that it reads meanwhile.
 type Streaming struct {
 	l    *loader
 	tile int64 // bytes
@@ -55,10 +55,10 @@ func (s *Streaming) Missing() []glm.Tensor { return s.l.missing }
 // Vector implements Provider.
 func (s *Streaming) Vector(t *glm.Tensor) ([]float32, error) { return s.vec.get(s.l, t) }
 
-// Ahead says which weights will be asked for next, whole and in this order; some
+// prefetch says which weights will be asked for next, whole and in this order; some
 // may be left out. It replaces what was said before. Tiles are read and decoded
 // in the background, two at a time, while those before them are computed with.
-func (s *Streaming) Ahead(ts ...*glm.Tensor) {
+func (s *Streaming) prefetch(ts ...*glm.Tensor) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queue, s.lo, s.ready = s.queue[:0], 0, nil
@@ -89,7 +89,7 @@ func (s *Streaming) pump() {
 // Stop forgets what was to come and waits for what is being read; after it the
 // source may be closed.
 func (s *Streaming) Stop() {
-	s.Ahead()
+	s.prefetch()
 	s.wg.Wait()
 }
 
@@ -137,9 +137,9 @@ func (s *Streaming) Gather(dst []float32, t *glm.Tensor, rows []int) error {
 	return gather(dst, rows, int(t.Shape[1]), func(lo int) (*Weight, error) { return s.l.rows(t, lo, lo+1) })
 }
 
-// ahead tells the provider what the next products need.
-func (m *Model) ahead(ts ...*glm.Tensor) {
+// prefetch tells the provider what the next products need.
+func (m *Model) prefetch(ts ...*glm.Tensor) {
 	if s, ok := m.p.(*Streaming); ok {
-		s.Ahead(ts...)
+		s.prefetch(ts...)
 	}
 }

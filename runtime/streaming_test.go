@@ -50,7 +50,7 @@ func TestReadAhead(t *testing.T) {
 		for range 1 + rng.IntN(6) {
 			said = append(said, weights[rng.IntN(len(weights))])
 		}
-		s.Ahead(append(said, nil)...)
+		s.prefetch(append(said, nil)...)
 		all := rng.IntN(2) == 0
 		var bytes int64
 		for _, w := range said {

@@ -61,10 +61,10 @@ func matrix(t *glm.Tensor) *glm.Tensor {
 // slices: what bounds its memory.
 const towerRows = 8192
 
-// Look runs the vision tower and its merger over a picture or clip and returns
+// visionRows runs the vision tower and its merger over a picture or clip and returns
 // a row for each merged patch [T·H·W/merge², hidden_size], slice by slice. A
 // slice sees itself only: how many go through together changes no result.
-func (m *Model) Look(ctx context.Context, p *vision.Patches) ([]float32, error) {
+func (m *Model) visionRows(ctx context.Context, p *vision.Patches) ([]float32, error) {
 	t := m.tower
 	if t == nil {
 		return nil, unsupported(string(m.cfg.Family), "the family has no vision tower")

@@ -322,9 +322,9 @@ func TestPositionTableRounding(t *testing.T) {
 func TestVisionErrors(t *testing.T) {
 	ctx := context.Background()
 	m := load(t, vlm, Options{})
-	_, err := m.Look(ctx, &vision.Patches{Grid: vision.Grid{T: 1, H: 3, W: 2}, Pixel: make([]float32, 6*1176)})
+	_, err := m.visionRows(ctx, &vision.Patches{Grid: vision.Grid{T: 1, H: 3, W: 2}, Pixel: make([]float32, 6*1176)})
 	assert.ErrorIs(t, err, ErrUnsupported)
-	_, err = load(t, "nano-glm4moe", Options{}).Look(ctx, &vision.Patches{})
+	_, err = load(t, "nano-glm4moe", Options{}).visionRows(ctx, &vision.Patches{})
 	assert.ErrorIs(t, err, ErrUnsupported)
 	src := newMemory()
 	ckpt, err := safetensors.OpenDir(testkit.Shared(t, "reference/"+vlm))
@@ -337,12 +337,12 @@ func TestVisionErrors(t *testing.T) {
 	}
 	src.remove("model.visual.merger.proj.weight")
 	lame := resident(t, m.cfg, src, Options{})
-	_, err = lame.Look(ctx, probes(t, m)[0].Items[0])
+	_, err = lame.visionRows(ctx, probes(t, m)[0].Items[0])
 	assert.ErrorIs(t, err, ErrIncomplete)
 	_, err = lame.NewSession().Forward(ctx, []int{1, 2})
 	assert.NoError(t, err, "text needs no tower")
 	stop, cancel := context.WithCancel(ctx)
 	cancel()
-	_, err = m.Look(stop, probes(t, m)[0].Items[0])
+	_, err = m.visionRows(stop, probes(t, m)[0].Items[0])
 	assert.ErrorIs(t, err, context.Canceled)
 }

@@ -124,7 +124,7 @@ func (r *Result) judgeLogits(rows []stats.Row) {
 	for _, x := range rows {
 		r.Logits.PerToken = append(r.Logits.PerToken, x.KL)
 	}
-	r.Logits.Histogram, _ = Bins(r.Logits.PerToken)
+	r.Logits.Histogram, _ = stats.Histogram(r.Logits.PerToken)
 	r.Tokens, r.NRMSE, r.FlipRate = s.Tokens, s.NRMSE, s.FlipRate
 	r.KL = KL{Mean: s.MeanKL, Upper95: s.Upper95, P50: s.P50, P99: s.P99, P999: s.P999, Max: s.MaxKL, ReverseMean: s.ReverseMean, JSMean: s.JSMean}
 	switch {

@@ -56,7 +56,7 @@ func (c *comparison) run(ctx context.Context, srcDir, dstDir string) (err error)
 	if err := c.passes(ctx, seqs); err != nil {
 		return r.broken(ctx, err)
 	}
-	tower, err := CompareTowers(ctx, Looker{srcDir, c.src.m}, Looker{dstDir, c.res.m})
+	tower, err := CompareTowers(ctx, VisionModel{srcDir, c.src.m}, VisionModel{dstDir, c.res.m})
 	if err != nil {
 		return r.broken(ctx, err)
 	}

@@ -100,7 +100,7 @@ func (c *comparison) compareDrafts(ctx context.Context, d *drafts, batch batch, 
 		all := len(z) / h
 		var own, other = newChoices(all), newChoices(all)
 		diff, size := make([]float64, all), make([]float64, all)
-		err = o.heads(ctx, []head{{a.HeadPass(z), all}, {b.HeadPass(w), all}}, c.vocab, func(lo, width, stride int, z [][]float32) {
+		err = o.heads(ctx, []head{{a.LogitReader(z), all}, {b.LogitReader(w), all}}, c.vocab, func(lo, width, stride int, z [][]float32) {
 			parallel(o.Workers, all, func(i int) {
 				p, q := z[0][i*stride:][:width], z[1][i*stride:][:width]
 				own.take(i, lo, p)

@@ -35,7 +35,7 @@ func (c *comparison) logitRows(ctx context.Context, b batch) (rows, noise []stat
 		}
 	}
 	n := len(rows)
-	err = o.heads(ctx, []head{{src.m.HeadPass(src.final), n + len(noise)}, {res.m.HeadPass(res.final), n}}, c.vocab, func(_, w, stride int, z [][]float32) {
+	err = o.heads(ctx, []head{{src.m.LogitReader(src.final), n + len(noise)}, {res.m.LogitReader(res.final), n}}, c.vocab, func(_, w, stride int, z [][]float32) {
 		row := func(k, i int) []float32 { return z[k][i*stride:][:w] }
 		parallel(o.Workers, n+len(noise), func(i int) {
 			if i < n {
@@ -59,7 +59,7 @@ func (c *comparison) logitRows(ctx context.Context, b batch) (rows, noise []stat
 
 // head is a pass over the head of one model for a number of states.
 type head struct {
-	*runtime.HeadPass
+	*runtime.LogitReader
 	rows int
 }
 
@@ -102,8 +102,8 @@ func (o *Options) heads(ctx context.Context, list []head, vocab int, fn func(lo,
 // logitRun is for how many entries of the vocabulary the logits of rows states
 // are in memory together.
 func (o *Options) logitRun(rows, vocab int) int {
-	n := o.MaxMemory / 16 / int64(4*rows*runtime.HeadRows)
-	return runtime.HeadRows * int(max(1, min(n, int64((vocab+runtime.HeadRows-1)/runtime.HeadRows))))
+	n := o.MaxMemory / 16 / int64(4*rows*runtime.LogitRun)
+	return runtime.LogitRun * int(max(1, min(n, int64((vocab+runtime.LogitRun-1)/runtime.LogitRun))))
 }
 
 // parallel calls fn for 0 … n−1 on some goroutines.

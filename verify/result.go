@@ -111,15 +111,8 @@ type Oracle struct {
 // Logits holds the statistics beside the KL.
 type Logits struct {
 	stats.Summary
-	Histogram []Bin     `json:"histogram"` // of log10 KL per token
-	PerToken  []float64 `json:"per_token"` // KL by position, sequences one after the other
-}
-
-// Bin is one bar of a histogram.
-type Bin struct {
-	Lo    float64 `json:"lo"`
-	Hi    float64 `json:"hi"`
-	Count int     `json:"count"`
+	Histogram []stats.Bin `json:"histogram"` // of log10 KL per token
+	PerToken  []float64   `json:"per_token"` // KL by position, sequences one after the other
 }
 
 // Layer is the error after one decoder layer: relative Frobenius norms

@@ -18,6 +18,7 @@ import (
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/verify/check"
 	"github.com/glmconv/glmconv/verify/diff"
+	"github.com/glmconv/glmconv/verify/stats"
 )
 
 // StaticOptions say how Static works. The zero value is the default.
@@ -41,7 +42,7 @@ type StaticOptions struct {
 // none, but a Fail.
 func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, error) {
 	start := time.Now()
-	r := &Result{Schema: Schema, Verdict: Pass, Failed: []Failed{}, Layers: []Layer{}, Tensors: []Tensor{}, Logits: Logits{Histogram: []Bin{}, PerToken: []float64{}}, Identity: Identity{Source: src, Result: dst}}
+	r := &Result{Schema: Schema, Verdict: Pass, Failed: []Failed{}, Layers: []Layer{}, Tensors: []Tensor{}, Logits: Logits{Histogram: []stats.Bin{}, PerToken: []float64{}}, Identity: Identity{Source: src, Result: dst}}
 	// A file is hashed on one core: the weights are compared meanwhile.
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()

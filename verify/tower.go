@@ -27,8 +27,9 @@ type Tower struct {
 // probePrompts are the prompts of CompareTowers: three pictures and a clip.
 const probePrompts = 4
 
-// Looker is a checkpoint with a vision tower.
-type Looker struct {
+// VisionModel is one side of [CompareTowers]: a checkpoint, which may have a
+// vision tower.
+type VisionModel struct {
 	Dir   string // of the preprocessor files
 	Model *runtime.Model
 }
@@ -36,7 +37,7 @@ type Looker struct {
 // CompareTowers runs both towers over vision.Probes. It returns nil for a
 // source without a tower. A result that lost its tower, or tensors of it, is an
 // error that matches runtime.ErrIncomplete or runtime.ErrUnsupported.
-func CompareTowers(ctx context.Context, source, result Looker) (*Tower, error) {
+func CompareTowers(ctx context.Context, source, result VisionModel) (*Tower, error) {
 	cfg := source.Model.Config()
 	if cfg.Vision == nil {
 		return nil, nil

@@ -23,7 +23,7 @@ import (
 func TestTowerInEveryLayout(t *testing.T) {
 	ctx := context.Background()
 	dir := testkit.Shared(t, "reference/nano-glm45v")
-	source := looker(t, dir)
+	source := visionModel(t, dir)
 	src, err := safetensors.OpenDir(dir)
 	require.NoError(t, err)
 	defer src.Close()
@@ -51,7 +51,7 @@ func TestTowerInEveryLayout(t *testing.T) {
 				dst := filepath.Join(t.TempDir(), "result")
 				_, err = quant.Convert(ctx, plan, src, dst, quant.ConvertOptions{Workers: 2, Version: "test"})
 				require.NoError(t, err)
-				result := looker(t, dst)
+				result := visionModel(t, dst)
 				r, err := CompareTowers(ctx, source, result)
 				require.NoError(t, err)
 				assert.Empty(t, r.Failed())

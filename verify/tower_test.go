@@ -51,11 +51,11 @@ func changed(t *testing.T, name string, edit func(info safetensors.Info, x []flo
 	return dst
 }
 
-func looker(t *testing.T, dir string) Looker {
+func visionModel(t *testing.T, dir string) VisionModel {
 	m, err := runtime.Load(dir, runtime.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = m.Close() })
-	return Looker{dir, m}
+	return VisionModel{dir, m}
 }
 
 // roundRows rounds every row to int8 steps, as a scheme that forgot to leave
@@ -74,7 +74,7 @@ func roundRows(x []float32, cols int) {
 
 func TestTowers(t *testing.T) {
 	ctx := context.Background()
-	source := looker(t, testkit.Shared(t, "reference/nano-glm45v"))
+	source := visionModel(t, testkit.Shared(t, "reference/nano-glm45v"))
 	same := func(safetensors.Info, []float32) bool { return false }
 	one := func(part string, fn func(x []float32, cols int)) func(safetensors.Info, []float32) bool {
 		return func(i safetensors.Info, x []float32) bool {
@@ -103,7 +103,7 @@ func TestTowers(t *testing.T) {
 		{"not a number", one("visual.post_layernorm", func(x []float32, _ int) { x[0] /= x[0] - x[0] }), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r, err := CompareTowers(ctx, source, looker(t, changed(t, "nano-glm45v", c.edit)))
+			r, err := CompareTowers(ctx, source, visionModel(t, changed(t, "nano-glm45v", c.edit)))
 			require.NoError(t, err)
 			assert.Equal(t, probePrompts, r.Prompts)
 			assert.Greater(t, r.Rows, 20)
@@ -120,18 +120,18 @@ func TestTowers(t *testing.T) {
 func TestTowerSettings(t *testing.T) {
 	dir := changed(t, "nano-glm45v", func(safetensors.Info, []float32) bool { return false })
 	require.NoError(t, os.Remove(filepath.Join(dir, "preprocessor_config.json")))
-	r, err := CompareTowers(context.Background(), looker(t, testkit.Shared(t, "reference/nano-glm45v")), looker(t, dir))
+	r, err := CompareTowers(context.Background(), visionModel(t, testkit.Shared(t, "reference/nano-glm45v")), visionModel(t, dir))
 	require.NoError(t, err)
 	require.Len(t, r.Failed(), 1)
 	assert.Equal(t, "preprocessor_config.json", r.Failed()[0].Where)
 }
 
 func TestNoTower(t *testing.T) {
-	text := looker(t, testkit.Shared(t, "reference/nano-glm4moe"))
+	text := visionModel(t, testkit.Shared(t, "reference/nano-glm4moe"))
 	r, err := CompareTowers(context.Background(), text, text)
 	require.NoError(t, err)
 	assert.Nil(t, r)
 	assert.Empty(t, r.Failed())
-	_, err = CompareTowers(context.Background(), looker(t, testkit.Shared(t, "reference/nano-glm45v")), text)
+	_, err = CompareTowers(context.Background(), visionModel(t, testkit.Shared(t, "reference/nano-glm45v")), text)
 	assert.ErrorIs(t, err, runtime.ErrUnsupported)
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/verify"
+	"github.com/glmconv/glmconv/verify/stats"
 )
 
 // Charts are drawn with x in percent of the width and y in pixels, so that text
@@ -105,7 +106,7 @@ func histogram(r *verify.Result) *chart {
 }
 
 // binned returns the bins of log10 KL per token, and how many are not finite.
-func binned(r *verify.Result) (bins []verify.Bin, infinite int) {
+func binned(r *verify.Result) (bins []stats.Bin, infinite int) {
 	if len(r.Logits.PerToken) == 0 {
 		for _, b := range r.Logits.Histogram {
 			if math.IsNaN(b.Lo) || math.IsInf(b.Lo, 0) || math.IsNaN(b.Hi) || math.IsInf(b.Hi, 0) || b.Hi <= b.Lo {
@@ -116,7 +117,7 @@ func binned(r *verify.Result) (bins []verify.Bin, infinite int) {
 		}
 		return bins, infinite
 	}
-	return verify.Bins(r.Logits.PerToken)
+	return stats.Histogram(r.Logits.PerToken)
 }
 
 // curve draws the error by layer: bars are each layer's own share, the line is

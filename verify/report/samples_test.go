@@ -33,7 +33,7 @@ func passing() *verify.Result {
 			IDsSHA256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
 		PeakRSS: 940e6, Seconds: 543, Bytes: 320e9,
 	}
-	r.Logits.Histogram = []verify.Bin{}
+	r.Logits.Histogram = []stats.Bin{}
 	r.Logits.Summary = stats.Summary{Tokens: 2048, Sequences: 16, MeanKL: 0.0024, Upper95: 0.0028, FlipRate: 0.014, FlipRateConfident: 0.003, Top5: 0.982, Sigma: 2.6, NLLSource: 2.31, NLLResult: 2.312, DeltaNLL: 0.002, PerplexitySource: 10.07, PerplexityRes: 10.09}
 	for range r.Tokens {
 		r.Logits.PerToken = append(r.Logits.PerToken, math.Exp(rng.NormFloat64()*1.3-7))
@@ -113,7 +113,7 @@ func random(t *rapid.T) *verify.Result {
 		Oracle:  verify.Oracle{Modules: n.Draw(t, "n"), MaxDiff: num(), Worst: s.Draw(t, "s")},
 	}
 	r.Logits.PerToken = list()
-	r.Logits.Histogram = []verify.Bin{{Lo: num(), Hi: num(), Count: n.Draw(t, "n")}}
+	r.Logits.Histogram = []stats.Bin{{Lo: num(), Hi: num(), Count: n.Draw(t, "n")}}
 	for range rapid.IntRange(0, 4).Draw(t, "layers") {
 		r.Layers = append(r.Layers, verify.Layer{Layer: n.Draw(t, "n"), Error: num(), Own: num(), RouterSame: num(), RouterFlip: num()})
 		r.Tensors = append(r.Tensors, verify.Tensor{Name: s.Draw(t, "s"), Encoding: s.Draw(t, "s"), Relative: num(), Own: num(), Max: num()})
