@@ -72,8 +72,8 @@ func stopHalfway(t *testing.T, src, dst string) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	_, err = Convert(ctx, p, c, dst, ConvertOptions{Workers: 1, Progress: func(pr Progress) {
-		if pr.Done > pr.Total/2 {
+	_, err = Convert(ctx, p, c, dst, ConvertOptions{Workers: 1, Progress: func(done, total int64, _ string) {
+		if done > total/2 {
 			cancel()
 		}
 	}})
@@ -107,8 +107,8 @@ func TestSourceChangesWhileConverted(t *testing.T) {
 		for _, tensor := range []string{first, last} {
 			src, dst := demoModel(t), filepath.Join(t.TempDir(), "dst")
 			var once sync.Once
-			_, err := convertW8A8(t, src, dst, ConvertOptions{Workers: 2, Progress: func(pr Progress) {
-				if float64(pr.Done) >= after*float64(pr.Total) {
+			_, err := convertW8A8(t, src, dst, ConvertOptions{Workers: 2, Progress: func(done, total int64, _ string) {
+				if float64(done) >= after*float64(total) {
 					once.Do(func() { alter(t, src, tensor) })
 				}
 			}})
@@ -138,8 +138,8 @@ func TestSourceTouched(t *testing.T) {
 	require.NoError(t, os.CopyFS(moved, os.DirFS(src)))
 	before := hashes(t, dst)
 	var once sync.Once
-	_, err := convertW8A8(t, moved, dst, ConvertOptions{Resume: true, Workers: 1, Progress: func(pr Progress) {
-		if strings.Contains(pr.Detail, "checking") {
+	_, err := convertW8A8(t, moved, dst, ConvertOptions{Resume: true, Workers: 1, Progress: func(_, _ int64, detail string) {
+		if strings.Contains(detail, "checking") {
 			return
 		}
 		once.Do(func() {
