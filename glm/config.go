@@ -3,7 +3,7 @@ package glm
 import "encoding/json"
 
 // Config is config.json of either generation, normalised: one name for each
-// fact, defaults filled in (architectures.md section 1). Sizes are in
+// fact, defaults filled in (docs/facts/families.md 1). Sizes are in
 // elements; zero means "not in this family".
 type Config struct {
 	Family       Family
@@ -54,7 +54,7 @@ type Config struct {
 	IndexShareForMTP                    bool
 
 	MTPLayers   int  // num_nextn_predict_layers, 0 when absent
-	MTPDeclared bool // the key is there (vLLM needs it: engine-vllm.md section 3)
+	MTPDeclared bool // the key is there (vLLM needs it: docs/facts/engine-vllm.md 3)
 
 	Vision *VisionConfig // glm4v_moe only
 

@@ -7,7 +7,7 @@ import (
 )
 
 // symbols are the names that shapes in the family tables are written with;
-// the letters are those of architectures.md.
+// the letters are those of docs/facts/families.md.
 var symbols = map[string]func(c *Config) int{
 	"V":  func(c *Config) int { return c.VocabSize },
 	"H":  func(c *Config) int { return c.HiddenSize },

@@ -11,7 +11,7 @@ var indexerRows = []row{
 	{name: "self_attn.indexer.weights_proj.weight", role: IndexerProj, shape: "IH H", when: ifIndexer},
 }
 
-// glmMoeDsa is GLM-5, 5.1, 5.2 and 5.3 (architectures.md 3.3). From 5.2 on
+// glmMoeDsa is GLM-5, 5.1, 5.2 and 5.3 (docs/facts/families.md 3.3). From 5.2 on
 // only some layers have an indexer; the MTP layer always has one.
 var glmMoeDsa = family{
 	family:       GlmMoeDsa,

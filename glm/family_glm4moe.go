@@ -4,7 +4,7 @@ import "slices"
 
 // The rows that all families share, by block of a decoder layer.
 var (
-	// mtpInRows open an MTP layer (architectures.md 3.1, 5.3).
+	// mtpInRows open an MTP layer (docs/facts/families.md 3.1, 5.3).
 	mtpInRows = []row{
 		{name: "embed_tokens.weight", role: MTPEmbedding, shape: "V H", when: ifMTPCopy},
 		{name: "enorm.weight", role: MTPNorm, shape: "H", when: ifMTP},
@@ -46,7 +46,7 @@ var (
 	}
 )
 
-// glm4Moe is GLM-4.5, 4.5-Air, 4.6 and 4.7 (architectures.md 3.1).
+// glm4Moe is GLM-4.5, 4.5-Air, 4.6 and 4.7 (docs/facts/families.md 3.1).
 var glm4Moe = family{
 	family:       Glm4Moe,
 	architecture: "Glm4MoeForCausalLM",

@@ -2,7 +2,7 @@ package glm
 
 import "slices"
 
-// glm4vMoe is GLM-4.5V and 4.6V (architectures.md 3.2). The published ones
+// glm4vMoe is GLM-4.5V and 4.6V (docs/facts/families.md 3.2). The published ones
 // have no MTP layer; a fine-tune that declares one has it below the text
 // model's prefix. The width of a block's MLP is out_hidden_size; only the
 // merger uses the vision intermediate_size.

@@ -15,7 +15,7 @@ var mlaRows = []row{
 	{name: "self_attn.o_proj.weight", role: AttnO, shape: "H NH*VD"},
 }
 
-// glm4MoeLite is GLM-4.7-Flash (architectures.md 3.4).
+// glm4MoeLite is GLM-4.7-Flash (docs/facts/families.md 3.4).
 var glm4MoeLite = family{
 	family:       Glm4MoeLite,
 	architecture: "Glm4MoeLiteForCausalLM",

@@ -31,7 +31,7 @@ func (c *Config) HeadName() string { return "lm_head.weight" }
 func (c *Config) FinalNormName() string { return families[c.Family].prefix + "norm.weight" }
 
 // MTPNames returns the names of the copies of embedding and head, both
-// [V, H], that MTP layer i may hold (architectures.md 5.3).
+// [V, H], that MTP layer i may hold (docs/facts/families.md 5.3).
 func (c *Config) MTPNames(layer int) (embed, head string) {
 	p := c.LayerPrefix(layer)
 	return p + "embed_tokens.weight", p + "shared_head.head.weight"
@@ -39,7 +39,7 @@ func (c *Config) MTPNames(layer int) (embed, head string) {
 
 // StackedExperts returns the names of the stacked expert tensors of decoder
 // layer i as transformers v5 saves them: gate and up [E, 2M, H], down
-// [E, H, M] (architectures.md 3.5).
+// [E, H, M] (docs/facts/families.md 3.5).
 func (c *Config) StackedExperts(layer int) (gateUp, down string) {
 	p := c.LayerPrefix(layer) + "mlp.experts."
 	return p + "gate_up_proj", p + "down_proj"

@@ -42,11 +42,11 @@ func LoadConfig(dir string) (*Config, error) {
 	return cfg, nil
 }
 
-// ParseConfig reads config.json of either naming generation (architectures.md
-// section 1), fills in defaults and checks that the sizes are plausible and
-// agree. The error is a *ConfigError of kind ErrInvalid (malformed, missing
-// field, contradiction) or ErrUnsupported (another model, rope type,
-// activation or router). A quantised checkpoint's config parses: see
+// ParseConfig reads config.json of either naming generation
+// (docs/facts/families.md 1), fills in defaults and checks that the
+// sizes are plausible and agree. The error is a *ConfigError of kind ErrInvalid
+// (malformed, missing field, contradiction) or ErrUnsupported (another model,
+// rope type, activation or router). A quantised checkpoint's config parses: see
 // RequireUnquantized.
 func ParseConfig(data []byte) (*Config, error) {
 	o, err := parseObject(data)

@@ -10,7 +10,7 @@ import (
 var presetFiles embed.FS
 
 // PresetInfo is a published checkpoint: its config.json and how its MTP layer
-// is stored, which the config does not tell (architectures.md 5.3).
+// is stored, which the config does not tell (docs/facts/families.md 5.3).
 type PresetInfo struct {
 	Name      string // as in "glm-4.5-air"
 	JSON      []byte // config.json
@@ -41,7 +41,7 @@ func Presets() []string {
 }
 
 // LookupPreset returns a published checkpoint by name. The values are those
-// of architectures.md section 1; fields that no loader reads may differ from
+// of docs/facts/families.md 1; fields that no loader reads may differ from
 // the published file.
 func LookupPreset(name string) (PresetInfo, error) {
 	for _, p := range presets {

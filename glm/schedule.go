@@ -1,7 +1,7 @@
 package glm
 
 // parseDense decides which layers have a dense MLP: mlp_layer_types if
-// present, else the first first_k_dense_replace (architectures.md 1.1).
+// present, else the first first_k_dense_replace (docs/facts/families.md 1.1).
 func (c *Config) parseDense(o object) {
 	dense := make([]bool, c.Layers)
 	c.Dense = dense
@@ -39,7 +39,7 @@ func (c *Config) parseDense(o object) {
 
 // parseIndexer reads the sparse-attention indexer and its schedule:
 // indexer_types, else index_topk_pattern, else frequency and offset
-// (architectures.md 1.4).
+// (docs/facts/families.md 1.4).
 func (c *Config) parseIndexer(o object) {
 	c.IndexHeads = o.size("index_n_heads", 1, maxHeads)
 	c.IndexHeadDim = o.size("index_head_dim", 1, maxHeadDim)

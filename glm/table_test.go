@@ -25,7 +25,7 @@ func presetRows(t testing.TB, name string) (*Config, []Tensor) {
 	return cfg, rows
 }
 
-// The figures are those of architectures.md 1.6.
+// The figures are those of docs/facts/families.md 1.6.
 func TestPublishedSizes(t *testing.T) {
 	for _, want := range []struct {
 		name    string

@@ -1,7 +1,7 @@
 package glm
 
 // parseVision reads vision_config and the special token ids of glm4v_moe
-// (architectures.md 1.3). Ids are -1 when absent.
+// (docs/facts/families.md 1.3). Ids are -1 when absent.
 func (c *Config) parseVision(top object) {
 	o := top.sub("vision_config")
 	v := &VisionConfig{
