@@ -34,7 +34,7 @@ type attention interface {
 
 // gqa is grouped-query attention with biases, optional per-head norms of
 // queries and keys, and half-split rope on the first dimensions of a head
-// (architectures.md 4.2).
+// (docs/facts/families.md 4.2).
 type gqa struct {
 	heads, kvHeads, dim int
 	rope                *kernel.Rope

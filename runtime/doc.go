@@ -61,7 +61,7 @@
 // # Precision
 //
 // Activations outside of quantised modules, the residual stream, norms, router,
-// softmax and all accumulation are float32 (architectures.md 12). Quantised
+// softmax and all accumulation are float32 (docs/facts/families.md 12). Quantised
 // modules: see runtime/kernel; scales are rounded as the engines round them
 // when they load a file.
 package runtime

@@ -11,7 +11,7 @@ import (
 )
 
 // indexer chooses the tokens that a row of sparse attention sees: the top k by
-// a score of its own heads and its own cached keys (architectures.md 4.4).
+// a score of its own heads and its own cached keys (docs/facts/families.md 4.4).
 // Layers without an indexer take the choice of the nearest earlier one.
 type indexer struct {
 	heads, dim, top int

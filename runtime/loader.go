@@ -134,8 +134,8 @@ func (l *loader) align(t *glm.Tensor) int {
 
 // engineScales rounds stored scales as the engines do when they load them:
 // Ascend's int8 scales and the group scales of vLLM's int4 kernels to BF16
-// (layouts-ascend.md 2.2, engine-vllm.md 4), W4A8-FP8 group scales to FP8 under
-// a row scale (engine-vllm.md 5 item 2).
+// (docs/facts/ascend.md 2.2, docs/facts/engine-vllm.md 4), W4A8-FP8 group
+// scales to FP8 under a row scale (docs/facts/engine-vllm.md 5 item 2).
 func engineScales(m *numeric.Matrix, s layout.Stored, act Activation) {
 	if s.Format == layout.Ascend && s.Encoding == layout.Int8ChannelEnc || m.Code == numeric.Int4 && s.Group > 0 {
 		for i, v := range m.Scales {

@@ -9,7 +9,7 @@ import (
 	"github.com/glmconv/glmconv/runtime/kernel"
 )
 
-// mla is multi-head latent attention (architectures.md 4.3): a token's keys
+// mla is multi-head latent attention (docs/facts/families.md 4.3): a token's keys
 // and values are one latent vector and one rotated key that all heads share,
 // and that is what the cache holds. In glm_moe_dsa an indexer chooses the
 // tokens that a row sees.
@@ -21,7 +21,7 @@ import (
 // was cut. Options.ExpandKV selects the expanded form, equal up to rounding.
 //
 // kv_b_proj is used dequantised, rounded to BF16, in both forms
-// (engine-vllm.md 4: engines split it after loading).
+// (docs/facts/engine-vllm.md 4: engines split it after loading).
 type mla struct {
 	heads, nope, rot, v int // dimensions of a head
 	rank                int // of the latent

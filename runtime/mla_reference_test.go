@@ -18,8 +18,8 @@ import (
 )
 
 // plain is glm_moe_dsa and glm4_moe_lite in float64, a token at a time, written
-// from architectures.md 2.3 and 4 with names and formulas alone: nothing of it
-// comes from the runtime.
+// from docs/facts/families.md 2.3 and 4 with names and formulas alone: nothing
+// of it comes from the runtime.
 type plain struct {
 	c    *glm.Config
 	t    *memory

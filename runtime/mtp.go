@@ -7,8 +7,8 @@ import (
 	"github.com/glmconv/glmconv/glm"
 )
 
-// MTP is the multi-token-prediction layer (architectures.md 5). One step reads
-// at slot p the token t[p+1] and the hidden state of slot p, and predicts
+// MTP is the multi-token-prediction layer (docs/facts/families.md 5). One step
+// reads at slot p the token t[p+1] and the hidden state of slot p, and predicts
 // t[p+2].
 type MTP struct {
 	m                *Model
@@ -46,7 +46,7 @@ func (m *Model) MTP() (*MTP, error) {
 // what the previous draft step carries. It returns the states before and after
 // shared_head.norm, both [R, H]. The draft's logits come of the latter, which
 // is also what the next step carries (vLLM's glm4_moe carries the former:
-// engine-vllm.md 3).
+// docs/facts/engine-vllm.md 3).
 func (t *MTP) Step(ctx context.Context, ids []int, h []float32, spans []Span, tr *Trace) (z, g []float32, err error) {
 	m, width := t.m, t.m.cfg.HiddenSize
 	e, err := m.embed(t.embedding, ids)

@@ -16,7 +16,7 @@ import (
 // its tensors cannot: bits of integer codes, form of the activations.
 type scheme struct{ groups []group }
 
-// group is a config group of compressed-tensors (layouts-nvidia.md 1.1).
+// group is a config group of compressed-tensors (docs/facts/layouts.md 1.1).
 type group struct {
 	exact    map[string]bool
 	patterns []*regexp2.Regexp

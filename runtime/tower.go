@@ -11,7 +11,7 @@ import (
 )
 
 // tower is the vision tower of glm4v_moe with its merger
-// (architectures.md 6.2).
+// (docs/facts/families.md 6.2).
 type tower struct {
 	v       *glm.VisionConfig
 	missing int

@@ -23,6 +23,6 @@
 // # Answers
 //
 // Parser takes the answer piece by piece and gives reasoning, content and tool
-// calls (architectures.md sections 9 and 10); where the pieces are cut makes
+// calls (docs/facts/families.md 9, 10); where the pieces are cut makes
 // no difference.
 package chat

@@ -41,8 +41,8 @@ const (
 var tags = []string{openThink, closeThink, openCall}
 
 // Parser reads one answer, in pieces of any size: the glm45 and glm47 forms of
-// tool calls, and reasoning by the prompt's ending (architectures.md 9.2, 10).
-// It is not safe for concurrent use.
+// tool calls, and reasoning by the prompt's ending (docs/facts/families.md 9.2,
+// 10). It is not safe for concurrent use.
 type Parser struct {
 	tools   []*Object
 	state   state

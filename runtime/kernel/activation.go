@@ -28,8 +28,8 @@ type E4M3Rows struct {
 
 // Divisors of absmax for int8 activations.
 const (
-	EngineDivisor     = 127   // vLLM, SGLang, CANN (layouts-ascend.md 2.2)
-	CompressedDivisor = 127.5 // compressed-tensors' own arithmetic (layouts-nvidia.md 1.4)
+	EngineDivisor     = 127   // vLLM, SGLang, CANN (docs/facts/ascend.md 2.2)
+	CompressedDivisor = 127.5 // compressed-tensors' own arithmetic (docs/facts/layouts.md 1.4)
 )
 
 // QuantizeInt8 quantises rows of x [M,K]: scale = absmax/divisor, code =

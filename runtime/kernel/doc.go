@@ -41,8 +41,8 @@
 //
 // # Quantised products
 //
-// They compute what the serving engines compute (layouts-ascend.md 2.2-2.5,
-// engine-vllm.md 5), with s the weight's scale and t the token's:
+// They compute what the serving engines compute (docs/facts/ascend.md 2.2-2.5,
+// docs/facts/engine-vllm.md 5), with s the weight's scale and t the token's:
 //
 //	W8A8     y = float(Σ q·a) · s · t                       exact int32 sum
 //	W4A8     y = (Σ_g float(Σ_{k∈g} q·a) · s_g) · t         groups in order

@@ -3,7 +3,7 @@ package kernel
 import "math"
 
 // Rope is a table of inverse frequencies for a rotary width
-// (architectures.md 2.1).
+// (docs/facts/families.md 2.1).
 type Rope struct {
 	Inv []float32 // θ^(−2j/width), j = 0 … width/2−1
 }
@@ -27,7 +27,7 @@ func (r *Rope) Angles(cos, sin []float32, pos int) {
 
 // AnglesAxes is Angles with a position for each axis (temporal, height, width):
 // the first sections[0] frequencies turn with pos[0], the next sections[1] with
-// pos[1], the rest with pos[2] (M-RoPE, architectures.md 2.2).
+// pos[1], the rest with pos[2] (M-RoPE, docs/facts/families.md 2.2).
 func (r *Rope) AnglesAxes(cos, sin []float32, pos [3]int, sections []int) {
 	axis, end := 0, sections[0]
 	for j, f := range r.Inv {
@@ -41,7 +41,7 @@ func (r *Rope) AnglesAxes(cos, sin []float32, pos [3]int, sections []int) {
 }
 
 // RotateHalf rotates the pairs (x[i], x[i+n]) by angle i, n = len(cos); further
-// dimensions stay (glm4_moe, architectures.md 2.2).
+// dimensions stay (glm4_moe, docs/facts/families.md 2.2).
 func RotateHalf(x, cos, sin []float32) {
 	n := len(cos)
 	a, b := x[:n], x[n:2*n]
@@ -53,7 +53,7 @@ func RotateHalf(x, cos, sin []float32) {
 }
 
 // RotateInterleaved rotates the pairs (x[2j], x[2j+1]) by angle j; further
-// dimensions stay (MLA families, architectures.md 2.3).
+// dimensions stay (MLA families, docs/facts/families.md 2.3).
 func RotateInterleaved(x, cos, sin []float32) {
 	for j, c := range cos {
 		s, p, q := sin[j], x[2*j], x[2*j+1]

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Routing is how tokens choose experts (architectures.md 4.5).
+// Routing is how tokens choose experts (docs/facts/families.md 4.5).
 type Routing struct {
 	TopK          int
 	Groups        int // n_group; 0 and 1 mean no groups

@@ -1,6 +1,6 @@
 // Package spec generates text: token by token, or with drafts of the MTP layer
 // that the model verifies several at a time (speculative decoding,
-// architectures.md 5.1-5.5).
+// docs/facts/families.md 5.1-5.5).
 //
 //	out, err := spec.Generate(ctx, m, prompt, spec.Options{
 //		Drafts:    3,

@@ -10,8 +10,8 @@ import (
 // changes memory, no result.
 const chunk = 512
 
-// Drafter drafts tokens of one sequence with its MTP layer (architectures.md
-// 5.2). It is not safe for concurrent use.
+// Drafter drafts tokens of one sequence with its MTP layer
+// (docs/facts/families.md 5.2). It is not safe for concurrent use.
 type Drafter struct {
 	mtp     *runtime.MTP
 	cache   *runtime.LayerCache

@@ -12,7 +12,7 @@
 //
 // # Algorithm
 //
-// Byte-level BPE (architectures.md section 7). Added tokens are cut out of the
+// Byte-level BPE (docs/facts/families.md 7). Added tokens are cut out of the
 // text first, the longest one at the leftmost place. What lies between is split
 // into pieces by the GLM pre-tokenizer, a scanner written by hand (the regular
 // expression needs a look-ahead, which Go's regexp does not have). With

@@ -6,7 +6,7 @@ import (
 )
 
 // glmPattern is the one splitting expression that nextPiece implements, as it
-// stands in the tokenizer.json of every GLM model (architectures.md 7.1).
+// stands in the tokenizer.json of every GLM model (docs/facts/families.md 7.1).
 const glmPattern = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 
 // class sorts characters as the pattern does.

@@ -1,7 +1,7 @@
 // Package vision turns pictures and clips into what a glm4v_moe model reads:
 // patches, token ids with expanded placeholders, and rope positions of three
 // axes. It mirrors the reference processors Glm4vProcessor (GLM-4.5V) and
-// Glm46VProcessor (GLM-4.6V): architectures.md section 6.
+// Glm46VProcessor (GLM-4.6V): docs/facts/families.md 6.
 //
 // The steps are
 //

@@ -57,7 +57,7 @@ func named(path string, err error) error {
 }
 
 // Placeholders is the text that shows the model n pictures and m clips, in the
-// order of Open: what goes in front of a question (architectures.md 8.4).
+// order of Open: what goes in front of a question (docs/facts/families.md 8.4).
 func (f Files) Placeholders() string {
 	s := ""
 	for range f.Images {

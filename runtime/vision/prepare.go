@@ -17,8 +17,8 @@ type Inputs struct {
 }
 
 // Prepare expands the placeholders of a prompt and lays out its positions
-// (architectures.md 6.3, 6.4). Each image_token_id takes the next picture of
-// items, each video_token_id the next clip; encode gives the ids of a
+// (docs/facts/families.md 6.3, 6.4). Each image_token_id takes the next picture
+// of items, each video_token_id the next clip; encode gives the ids of a
 // timestamp. A placeholder or an item without its counterpart is an error.
 // Prompts whose placeholders are expanded already, as the reference processors
 // return them, are recognised and kept.

@@ -9,7 +9,7 @@ import (
 
 // Size returns the height and width that n frames of h × w pixels are resized
 // to: multiples of factor (patch times merge size) whose volume lies within the
-// pixel budget (architectures.md 6.1; rounding is half to even). A still
+// pixel budget (docs/facts/families.md 6.1; rounding is half to even). A still
 // picture counts as a full temporal patch.
 func Size(n, h, w, temporal, factor int, minPixels, maxPixels int64) (int, int, error) {
 	if n <= 0 || h <= 0 || w <= 0 {

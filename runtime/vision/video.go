@@ -72,7 +72,7 @@ func (p *Processor) Frames(src Source, index []int, rate float64) (*Patches, err
 }
 
 // Sample chooses frames of a clip of n frames: an even number of indices that
-// do not fall (architectures.md 6.5).
+// do not fall (docs/facts/families.md 6.5).
 func (p *Processor) Sample(n int, rate float64) []int {
 	var index []int
 	if p.V46 {
