@@ -277,7 +277,7 @@ func (p *Plan) decide() error {
 }
 
 // addCopies gives an Ascend result the MTP layer's own embedding and head,
-// which its engine does not share with the model (layouts-ascend.md 4.1).
+// which its engine does not share with the model (docs/facts/ascend.md 4.1).
 func (p *Plan) addCopies() error {
 	if p.Format != layout.Ascend || p.Model.MTP == nil || p.Options.MTP == layout.MTPDrop {
 		return nil

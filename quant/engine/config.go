@@ -120,7 +120,7 @@ type rawArgs struct {
 }
 
 // args fills in what may be left out: the strategy, where there is a group
-// size (engine-vllm.md 1.3).
+// size (docs/facts/engine-vllm.md 1.3).
 func (r *rawArgs) args() *Args {
 	if r == nil {
 		return nil
@@ -197,7 +197,7 @@ type target struct {
 }
 
 // targets lists the targets of all groups in file order. A string that stands
-// in two groups belongs to the last (engine-vllm.md 1.3).
+// in two groups belongs to the last (docs/facts/engine-vllm.md 1.3).
 func (c *Config) targets() []target {
 	var list []target
 	at := map[string]int{}

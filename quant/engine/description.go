@@ -22,7 +22,7 @@ type Described struct {
 const descriptionName = "quant_model_description.json"
 
 // scheme is a value of an Ascend description as the engines take it
-// (engine-vllm-ascend.md 1.1, engine-sglang.md 6).
+// (docs/facts/engine-vllm-ascend.md 1.1, docs/facts/engine-sglang.md 6).
 type scheme struct {
 	weight format.Weight
 	// Which engine registers it for linears and for routed experts.
@@ -89,7 +89,7 @@ func resolveDescription(e Engine, cfg *glm.Config, c *Config, m Module) Resoluti
 	return v.ascend(m)
 }
 
-// ascend is vllm-ascend's way (engine-vllm-ascend.md 2): a fused
+// ascend is vllm-ascend's way (docs/facts/engine-vllm-ascend.md 2): a fused
 // module is FLOAT or not by all its shards and has their common scheme; any
 // key that begins like a single module's name and says FLOAT makes it FLOAT;
 // experts go by expert 0.
@@ -127,7 +127,7 @@ func (v *view) ascend(m Module) Resolution {
 	return Resolution{Weight: s.weight, Class: first}
 }
 
-// sglang is SGLang's way on NPUs (engine-sglang.md 6): linears without
+// sglang is SGLang's way on NPUs (docs/facts/engine-sglang.md 6): linears without
 // an entry or with an unknown scheme are built in BF16, with a warning;
 // routed experts are never FLOAT, and w13 and w2 are looked up apart. Started
 // without a flag the draft is unquantised. With --quantization modelslim it

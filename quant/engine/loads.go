@@ -117,28 +117,28 @@ func is(scheme, format string) func(cell) bool {
 // rules are what the engines' current releases demand. The first complaint
 // counts.
 var rules = []rule{
-	{VLLM, "engine-vllm.md 1.4", is("", "ascend"), always("plain vLLM does not read the ascend layout")},
-	{SGLang, "engine-sglang.md 1", is("w4a8", "compressed-tensors"), always("no CUDA class for int4 weights with int8 activations")},
+	{VLLM, "docs/facts/engine-vllm.md 1.4", is("", "ascend"), always("plain vLLM does not read the ascend layout")},
+	{SGLang, "docs/facts/engine-sglang.md 1", is("w4a8", "compressed-tensors"), always("no CUDA class for int4 weights with int8 activations")},
 	// Found with its own loader (interop/tests/sglang): merged linears take the block size of their scales from the target
 	// Linear, and its int4 expert class takes its own group from the same one.
 	{SGLang, "CompressedTensorsConfig.weight_block_size", is("w4a8-fp8", ""), always("SGLang 0.5.23 fails while it loads block FP8 beside int4 experts ('NoneType' object is not subscriptable)")},
-	{SGLang, "engine-sglang.md 1", is("w8a8", "compressed-tensors"), func(c cell) string {
+	{SGLang, "docs/facts/engine-sglang.md 1", is("w8a8", "compressed-tensors"), func(c cell) string {
 		if c.MTP && c.MTPFloat {
 			return "--quantization w8a8_int8 cannot build the BF16 experts of the MTP layer (use --mtp quantize)"
 		}
 		return ""
 	}},
-	{SGLang, "engine-sglang.md 6", is("", "ascend"), func(c cell) string {
+	{SGLang, "docs/facts/engine-sglang.md 6", is("", "ascend"), func(c cell) string {
 		if c.MTP && !c.MTPFloat {
 			return "SGLang builds the draft unquantised (use --mtp float)"
 		}
 		return ""
 	}},
-	{Ascend, "engine-vllm-ascend.md 1.2", is("fp8", ""), always("vllm-ascend casts FP8 values to INT8 without an error: garbage")},
-	{Ascend, "engine-vllm-ascend.md 1.2", is("fp8-block", ""), always("vllm-ascend has no class for block FP8")},
-	{Ascend, "engine-vllm-ascend.md 1.2", is("w4a8-fp8", ""), always("vllm-ascend takes pack-quantized for weight-only and fails on the shapes")},
-	{Ascend, "engine-vllm-ascend.md 1.2", is("w4a16", ""), always("vllm-ascend reads int4 weight-only experts alone, in groups that config.json cannot name")},
-	{Ascend, "engine-vllm-ascend.md 1.2", is("w4a8", "compressed-tensors"), always("vllm-ascend wants second scales for int4 linears (use --format ascend)")},
+	{Ascend, "docs/facts/engine-vllm-ascend.md 1.2", is("fp8", ""), always("vllm-ascend casts FP8 values to INT8 without an error: garbage")},
+	{Ascend, "docs/facts/engine-vllm-ascend.md 1.2", is("fp8-block", ""), always("vllm-ascend has no class for block FP8")},
+	{Ascend, "docs/facts/engine-vllm-ascend.md 1.2", is("w4a8-fp8", ""), always("vllm-ascend takes pack-quantized for weight-only and fails on the shapes")},
+	{Ascend, "docs/facts/engine-vllm-ascend.md 1.2", is("w4a16", ""), always("vllm-ascend reads int4 weight-only experts alone, in groups that config.json cannot name")},
+	{Ascend, "docs/facts/engine-vllm-ascend.md 1.2", is("w4a8", "compressed-tensors"), always("vllm-ascend wants second scales for int4 linears (use --format ascend)")},
 
 	{"", "all engines", nil, func(c cell) string {
 		if c.Config.Heads%c.tp != 0 {
@@ -161,40 +161,40 @@ var rules = []rule{
 		return ""
 	}},
 
-	{VLLM, "engine-vllm.md 1.5", is("fp8-block", "hf-fp8"), func(c cell) string {
+	{VLLM, "docs/facts/engine-vllm.md 1.5", is("fp8-block", "hf-fp8"), func(c cell) string {
 		if n := gcd(128, c.experts(), c.Config.HiddenSize); n < 32 {
 			return fmt.Sprintf("expert width per rank %d leaves blocks of %d, vLLM refines them to 32 at the least", c.experts(), n)
 		}
 		return blockDense(c)
 	}},
-	{VLLM, "engine-vllm.md 1.5", is("fp8-block", "compressed-tensors"), func(c cell) string {
+	{VLLM, "docs/facts/engine-vllm.md 1.5", is("fp8-block", "compressed-tensors"), func(c cell) string {
 		if c.experts()%128 != 0 {
 			return fmt.Sprintf("expert width per rank must be a multiple of 128, it is %d", c.experts())
 		}
 		return blockDense(c)
 	}},
-	{SGLang, "engine-sglang.md 1", is("fp8-block", ""), func(c cell) string {
+	{SGLang, "docs/facts/engine-sglang.md 1", is("fp8-block", ""), func(c cell) string {
 		if c.experts()%128 != 0 {
 			return fmt.Sprintf("expert width per rank must be a multiple of 128, it is %d", c.experts())
 		}
 		return blockDense(c)
 	}},
-	{"", "engine-vllm.md 1.5, engine-sglang.md 1", is("w4a8-fp8", ""), func(c cell) string {
+	{"", "docs/facts/engine-vllm.md 1.5, docs/facts/engine-sglang.md 1", is("w4a8-fp8", ""), func(c cell) string {
 		if c.experts()%256 != 0 || c.Config.HiddenSize%256 != 0 {
 			return fmt.Sprintf("hidden size and expert width per rank must be multiples of 256, they are %d and %d", c.Config.HiddenSize, c.experts())
 		}
 		return blockDense(c)
 	}},
-	{"", "engine-vllm.md 1.5", func(c cell) bool {
+	{"", "docs/facts/engine-vllm.md 1.5", func(c cell) bool {
 		return c.Scheme == "w4a16" || c.Scheme == "w4a8" && c.Format == "compressed-tensors"
 	}, groupsFit},
-	{"", "engine-vllm.md 1.5", is("w4a16", ""), func(c cell) string {
+	{"", "docs/facts/engine-vllm.md 1.5", is("w4a16", ""), func(c cell) string {
 		if c.Config.HiddenSize%128 != 0 {
 			return fmt.Sprintf("Marlin's expert kernel needs hidden size %% 128 = 0, it is %d", c.Config.HiddenSize)
 		}
 		return ""
 	}},
-	{Ascend, "engine-vllm-ascend.md 3", is("w4a8", "ascend"), func(c cell) string {
+	{Ascend, "docs/facts/engine-vllm-ascend.md 3", is("w4a8", "ascend"), func(c cell) string {
 		switch {
 		case c.ep:
 			return ""
@@ -205,7 +205,7 @@ var rules = []rule{
 		}
 		return ""
 	}},
-	{SGLang, "engine-sglang.md 6", is("", "ascend"), func(c cell) string {
+	{SGLang, "docs/facts/engine-sglang.md 6", is("", "ascend"), func(c cell) string {
 		if c.Scheme == "w4a8" && !c.ep && c.tp > 1 {
 			return "SGLang adds the whole scale_bias on every rank; use expert parallelism"
 		}

@@ -7,10 +7,10 @@ import (
 	"github.com/glmconv/glmconv/quant/format"
 )
 
-// resolveVLLM: compressed-tensors in vLLM (engine-vllm.md 2.1). Plain names
-// with a dot go through the model's name mapping, patterns do not. A fused
-// module is ignored by its own name or by all its shards; targets match its
-// name, then its class, then its shards, of which the first decides. What
+// resolveVLLM: compressed-tensors in vLLM (docs/facts/engine-vllm.md 2.1).
+// Plain names with a dot go through the model's name mapping, patterns do not.
+// A fused module is ignored by its own name or by all its shards; targets match
+// its name, then its class, then its shards, of which the first decides. What
 // nothing matches stays unquantised.
 func resolveVLLM(cfg *glm.Config, c *Config, m Module) Resolution {
 	hits := func(en Entry, name string) bool {
@@ -76,9 +76,10 @@ func resolveSGLang(cfg *glm.Config, c *Config, m Module) Resolution {
 	return r
 }
 
-// matchSGLang: compressed-tensors in SGLang (engine-sglang.md 2.1). Plain
-// ignore entries match a name or its dotted end; only the sparse-attention
-// family expands a fused name. A linear that nothing matches is an error.
+// matchSGLang: compressed-tensors in SGLang (docs/facts/engine-sglang.md 2.1).
+// Plain ignore entries match a name or its dotted end; only the
+// sparse-attention family expands a fused name. A linear that nothing matches
+// is an error.
 func matchSGLang(cfg *glm.Config, c *Config, m Module) Resolution {
 	ignored := func(name string) bool {
 		for _, en := range c.Ignore {
@@ -152,7 +153,8 @@ func (c *Config) int8Everywhere() bool {
 }
 
 // w8a8Int8 reads the ignore list alone: every linear and all experts are INT8
-// unless ignored, and ignored experts cannot be built (engine-sglang.md 1).
+// unless ignored, and ignored experts cannot be built
+// (docs/facts/engine-sglang.md 1).
 func w8a8Int8(c *Config, m Module, ignored func(string) bool) Resolution {
 	name := m.Name
 	if m.Kind == Experts {

@@ -10,9 +10,9 @@ import (
 // blockFP8 is what quant_method fp8 makes of a module that is not listed.
 func blockFP8() Resolution { return Resolution{Weight: format.Float8Block} }
 
-// resolveFP8VLLM: quant_method fp8 in vLLM (engine-vllm.md 2.1). Entries are
-// exact names, mapped by the model; an entry that contains ….mlp.experts skips
-// the experts of that layer.
+// resolveFP8VLLM: quant_method fp8 in vLLM (docs/facts/engine-vllm.md 2.1).
+// Entries are exact names, mapped by the model; an entry that contains
+// ….mlp.experts skips the experts of that layer.
 func resolveFP8VLLM(cfg *glm.Config, c *Config, m Module) Resolution {
 	if m.Kind == Head || m.Kind == Embedding {
 		return float()
@@ -69,10 +69,10 @@ func (c *Config) dotted() map[string]bool {
 	return c.words
 }
 
-// resolveFP8SGLang: quant_method fp8 in SGLang (engine-sglang.md 2.1). Entries
-// match on borders of dots, parents their children; patterns never. qkv_proj
-// and gate_up_proj are always expanded, the latent projections for the
-// sparse-attention family alone.
+// resolveFP8SGLang: quant_method fp8 in SGLang (docs/facts/engine-sglang.md
+// 2.1). Entries match on borders of dots, parents their children; patterns
+// never. qkv_proj and gate_up_proj are always expanded, the latent projections
+// for the sparse-attention family alone.
 func resolveFP8SGLang(cfg *glm.Config, c *Config, m Module) Resolution {
 	if m.Kind == Head || m.Kind == Embedding {
 		return float()

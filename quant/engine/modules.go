@@ -44,7 +44,7 @@ type Module struct {
 }
 
 // class is the engines' class of the module, as far as targets can name it.
-// Experts are looked up as if they were linears (engine-vllm.md 2.3).
+// Experts are looked up as if they were linears (docs/facts/engine-vllm.md 2.3).
 func (m Module) class() string {
 	switch m.Kind {
 	case Head:
@@ -122,7 +122,7 @@ func visionGateUp(t glm.Tensor) bool {
 
 // kindOf tells which modules an engine builds with a quantisation config; the
 // router, eh_proj and the fused indexer projection never are
-// (engine-vllm.md 1.1, engine-vllm-ascend.md 2, 4).
+// (docs/facts/engine-vllm.md 1.1, docs/facts/engine-vllm-ascend.md 2, 4).
 func kindOf(e Engine, cfg *glm.Config, t glm.Tensor) Kind {
 	switch {
 	case t.Role.IsExpert():

@@ -20,7 +20,7 @@ type Resolution struct {
 
 // Of returns what one stored module behind the resolved one is taken for. It
 // differs from Weight only for the down projections of routed experts on
-// SGLang's NPU path, which decides on them alone (engine-sglang.md 6).
+// SGLang's NPU path, which decides on them alone (docs/facts/engine-sglang.md 6).
 func (r Resolution) Of(stored string) format.Weight {
 	if r.down != nil && strings.HasSuffix(stored, ".down_proj") {
 		return *r.down

@@ -43,7 +43,7 @@ func with(m map[string]string, name, scheme string) map[string]string {
 	return m
 }
 
-// engine-vllm-ascend.md 1.1 and 2.
+// docs/facts/engine-vllm-ascend.md 1.1 and 2.
 func TestAscendDescription(t *testing.T) {
 	const air, v, dsa = "glm-4.5-air", "glm-4.5v", "glm-5"
 	attn, o := "model.layers.1.self_attn.", "model.layers.1.self_attn.o_proj"
@@ -79,7 +79,7 @@ func TestAscendDescription(t *testing.T) {
 	decide(t, engine.VLLM, []decision{{"plain vLLM", air, described(one(o, dyn8)), o, "!does not read this layout"}})
 }
 
-// engine-sglang.md 6.
+// docs/facts/engine-sglang.md 6.
 func TestSGLangDescription(t *testing.T) {
 	const air, v, dsa = "glm-4.5-air", "glm-4.5v", "glm-5"
 	attn, o := "model.layers.1.self_attn.", "model.layers.1.self_attn.o_proj"

@@ -6,7 +6,7 @@ import (
 	"github.com/glmconv/glmconv/quant/engine"
 )
 
-// engine-sglang.md 2.1 and 2.2, compressed-tensors.
+// docs/facts/engine-sglang.md 2.1 and 2.2, compressed-tensors.
 func TestSGLangCompressedTensors(t *testing.T) {
 	const air, v, flash, dsa = "glm-4.5-air", "glm-4.5v", "glm-4.7-flash", "glm-5"
 	qkv, gateUp := "model.layers.1.self_attn.qkv_proj", "model.layers.0.mlp.gate_up_proj"
@@ -48,8 +48,8 @@ func TestSGLangCompressedTensors(t *testing.T) {
 	})
 }
 
-// engine-sglang.md 1: INT8 files are served by w8a8_int8, which reads the
-// ignore list and no group.
+// docs/facts/engine-sglang.md 1: INT8 files are served by w8a8_int8, which
+// reads the ignore list and no group.
 func TestSGLangInt8(t *testing.T) {
 	const air = "glm-4.5-air"
 	int8 := func(targets string, ignore ...string) string { return ct(list(ignore...), group(int8Args, targets)) }
@@ -65,7 +65,7 @@ func TestSGLangInt8(t *testing.T) {
 	})
 }
 
-// engine-sglang.md 2.1, quant_method fp8.
+// docs/facts/engine-sglang.md 2.1, quant_method fp8.
 func TestSGLangBlockFP8(t *testing.T) {
 	const air, v, flash, dsa = "glm-4.5-air", "glm-4.5v", "glm-4.7-flash", "glm-5"
 	qkv, o := "model.layers.1.self_attn.qkv_proj", "model.layers.1.self_attn.o_proj"

@@ -6,7 +6,7 @@ import (
 	"github.com/glmconv/glmconv/quant/engine"
 )
 
-// engine-vllm.md 2.1 and 2.3, compressed-tensors.
+// docs/facts/engine-vllm.md 2.1 and 2.3, compressed-tensors.
 func TestVLLMCompressedTensors(t *testing.T) {
 	const air, v, flash, dsa = "glm-4.5-air", "glm-4.5v", "glm-4.7-flash", "glm-5"
 	qkv, gateUp := "model.layers.1.self_attn.qkv_proj", "model.layers.0.mlp.gate_up_proj"
@@ -60,7 +60,7 @@ func TestVLLMCompressedTensors(t *testing.T) {
 	})
 }
 
-// engine-vllm.md 2.1, quant_method fp8.
+// docs/facts/engine-vllm.md 2.1, quant_method fp8.
 func TestVLLMBlockFP8(t *testing.T) {
 	const air, v, dsa = "glm-4.5-air", "glm-4.5v", "glm-5"
 	attn, qkv := "model.layers.1.self_attn.o_proj", "model.layers.1.self_attn.qkv_proj"

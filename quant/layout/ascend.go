@@ -10,7 +10,7 @@ import (
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// ascend is the ModelSlim V1 layout that vllm-ascend reads (layouts-ascend.md
+// ascend is the ModelSlim V1 layout that vllm-ascend reads (docs/facts/ascend.md
 // 1, 2). With P the module and [N, K] the weight:
 //
 //	W8A8_DYNAMIC  P.weight I8 [N,K]    P.weight_scale F32 [N,1] (BF16 values)  P.weight_offset F32 [N,1] zeros

@@ -9,7 +9,7 @@ import (
 )
 
 // compressedTensors is the layout of vllm-project/compressed-tensors
-// (layouts-nvidia.md 1.3). With P the module and [O, I] the weight:
+// (docs/facts/layouts.md 1.3). With P the module and [O, I] the weight:
 //
 //	float-quantized channel  P.weight F8_E4M3 [O,I]   P.weight_scale BF16 [O,1]
 //	float-quantized block    P.weight F8_E4M3 [O,I]   P.weight_scale BF16 [⌈O/128⌉,⌈I/128⌉]
@@ -41,7 +41,7 @@ func (compressedTensors) Outputs(w Weight) []safetensors.Spec {
 
 func (compressedTensors) Numeric(w Weight, a Arith) numeric.Spec {
 	s := numericBase(w, numeric.CompressedTensors, a)
-	// Marlin and GPTQ kernels take negative group scales (layouts-nvidia.md
+	// Marlin and GPTQ kernels take negative group scales (docs/facts/layouts.md
 	// 1.5); for the W4A8-FP8 kernels nobody has confirmed it, and they round
 	// the scales to FP8.
 	s.Signed = w.Encoding == Int4PackedEnc && !w.FP8Scales
@@ -78,7 +78,7 @@ func (compressedTensors) AppendTile(w Weight, row0 int, m *numeric.Matrix, out [
 }
 
 // hfFP8 is the block FP8 layout of transformers and DeepSeek
-// (layouts-nvidia.md 2.2): P.weight F8_E4M3 [O,I] and P.weight_scale_inv F32
+// (docs/facts/layouts.md 2.2): P.weight F8_E4M3 [O,I] and P.weight_scale_inv F32
 // [⌈O/128⌉,⌈I/128⌉], which despite its name multiplies.
 type hfFP8 struct{}
 

@@ -59,7 +59,7 @@ func groupOf(format string, weights args, acts *args, targets ...string) group {
 
 // schemeGroups returns the config groups of a scheme. The mixed w4a8-fp8 file
 // has `Linear` in its int4 group and pack-quantized at the top, without which
-// SGLang cannot load it (engine-sglang.md 1.2).
+// SGLang cannot load it (docs/facts/engine-sglang.md 1.2).
 func schemeGroups(s Scheme, groupSize int) (map[string]group, string) {
 	fp8Token, int8Token := arg("float", 8, "token", true, 0), arg("int", 8, "token", true, 0)
 	fp8Group := arg("float", 8, "group", true, 128)
@@ -124,7 +124,7 @@ func withQuantization(d Decisions, q any) (map[string][]byte, error) {
 
 // adjustMTP makes num_nextn_predict_layers say 0, wherever it stands, when the
 // result has no MTP layer: glm4_moe drafts of vLLM would run on uninitialised
-// weights (engine-vllm.md 3).
+// weights (docs/facts/engine-vllm.md 3).
 func adjustMTP(raw []byte, d Decisions) ([]byte, error) {
 	const key = "num_nextn_predict_layers"
 	if d.Config.MTPLayers == 0 || len(mtpLayers(d)) > 0 {

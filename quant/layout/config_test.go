@@ -61,7 +61,7 @@ func TestConfigGoldens(t *testing.T) {
 }
 
 // What SGLang demands of the mixed file beside matching names
-// (engine-sglang.md 1.2): a target called Linear in the int4 group and
+// (docs/facts/engine-sglang.md 1.2): a target called Linear in the int4 group and
 // pack-quantized at the top; vLLM a format in every group.
 func TestMixedConfig(t *testing.T) {
 	files := configFor(t, small(t, "glm-5"), Options{Scheme: W4A8FP8, Format: CompressedTensors})

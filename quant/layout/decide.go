@@ -288,7 +288,7 @@ func misfit(w Weight) string {
 	case Int4ChannelAsc:
 		// The runtime views four packed bytes of the output dimension as an
 		// int32: gate and up are stacked first, down stands alone
-		// (layouts-ascend.md 2.5).
+		// (docs/facts/ascend.md 2.5).
 		rows := 4
 		if role == glm.ExpertDown {
 			rows = 8
@@ -349,7 +349,7 @@ func eachLinear(out []Decision, do func(*Decision)) {
 }
 
 // widenBiases stores the biases of quantised layers as F32, as the NPU's
-// kernels take them (layouts-ascend.md 0).
+// kernels take them (docs/facts/ascend.md 0).
 func widenBiases(out []Decision) {
 	quantized := map[string]bool{}
 	for _, d := range out {

@@ -46,7 +46,7 @@ func weightsOf(ds []Decision) []Weight {
 }
 
 // The figures are counted by hand from the layer counts of
-// architectures.md 1.6, not by the code under test.
+// docs/facts/families.md 1.6, not by the code under test.
 func TestDecisionCounts(t *testing.T) {
 	for _, c := range []struct {
 		preset string

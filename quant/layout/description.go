@@ -65,7 +65,8 @@ type entry struct{ key, value string }
 
 // extraKeys are the keys without a tensor of their own: the aliases that
 // engines look up and the keys that ModelSlim always writes
-// (layouts-ascend.md 1.3, 4; engine-vllm-ascend.md 2, 5; engine-sglang.md 6).
+// (docs/facts/ascend.md 1.3, 4; docs/facts/engine-vllm-ascend.md 2, 5;
+// docs/facts/engine-sglang.md 6).
 func extraKeys(d Decisions) (list []entry) {
 	quantType := "FLOAT"
 	for i := range d.Weights {

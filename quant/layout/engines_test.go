@@ -12,9 +12,10 @@ import (
 	"github.com/glmconv/glmconv/glm"
 )
 
-// The matching rules of the engines as engine-vllm.md 2, engine-sglang.md 2
-// and engine-vllm-ascend.md 2 state them, on the names that the engines give
-// their modules. Nothing here is shared with the writers.
+// The matching rules of the engines as docs/facts/engine-vllm.md 2,
+// docs/facts/engine-sglang.md 2 and docs/facts/engine-vllm-ascend.md 2 state
+// them, on the names that the engines give their modules. Nothing here is
+// shared with the writers.
 
 // runtimeModule is a module as an engine builds it.
 type runtimeModule struct {

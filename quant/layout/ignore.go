@@ -32,7 +32,8 @@ var kinds = []kind{
 
 // ignoreList returns the entries of a compressed-tensors ignore list: patterns
 // that resolve alike in vLLM and SGLang, under the names of the checkpoint and
-// of both runtimes, trunk and draft (engine-vllm.md 2.4, engine-sglang.md 2.2).
+// of both runtimes, trunk and draft (docs/facts/engine-vllm.md 2.4,
+// docs/facts/engine-sglang.md 2.2).
 func ignoreList(d Decisions) []string {
 	list := []string{"lm_head", `re:.*\.lm_head$`, `re:.*embed_tokens$`, `re:.*mlp\.gate$`, `re:.*eh_proj$`, `re:.*shared_head\.head$`, `re:.*layers\.\d+\.head$`}
 	if d.Config.Vision != nil {
@@ -114,7 +115,7 @@ func (k kind) entries(d Decisions, mtpFloat bool) []string {
 // transformers match, and what SGLang needs besides: the runtime names of
 // fused modules (it expands fused_qkv_a_proj for glm_moe_dsa alone), the parent
 // of the experts, the draft layer under its own name, and the tower as a whole
-// (engine-vllm.md 2.1, engine-sglang.md 2).
+// (docs/facts/engine-vllm.md 2.1, docs/facts/engine-sglang.md 2).
 func notConverted(d Decisions) []string {
 	var list []string
 	seen := map[string]bool{}

@@ -30,7 +30,7 @@ func TestReadsLLMCompressor(t *testing.T) {
 	for _, c := range []struct {
 		dir  string
 		want Declared
-		rms  float64 // relative, of a tensor: layouts-nvidia.md 1.5 with room for real weights
+		rms  float64 // relative, of a tensor: docs/facts/layouts.md 1.5 with room for real weights
 	}{
 		{"FP8_DYNAMIC", Declared{Encoding: FP8ChannelEnc, Acts: ActsFP8, Source: "group FP8_DYNAMIC"}, 0.03},
 		{"W4A8", Declared{Encoding: Int4GroupEnc, Group: 128, Acts: ActsInt8, Source: "group W4A8"}, 0.17},

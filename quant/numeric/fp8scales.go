@@ -2,11 +2,11 @@ package numeric
 
 import "math"
 
-// vLLM runs W4A8-FP8 weights with FP8 group scales (engine-vllm.md 5 item 2).
-// At load it turns a row of scales s into e = e4m3(s/c) under a row scale
-// c = max|s|/448, not below 1/(448·512), and then stores e/8 as E4M3 with 8·c.
-// A group scale survives unchanged only if it is c times a value that passes
-// both casts; the arithmetic below chooses such scales.
+// vLLM runs W4A8-FP8 weights with FP8 group scales (docs/facts/engine-vllm.md 5
+// item 2). At load it turns a row of scales s into e = e4m3(s/c) under a row
+// scale c = max|s|/448, not below 1/(448·512), and then stores e/8 as E4M3 with
+// 8·c. A group scale survives unchanged only if it is c times a value that
+// passes both casts; the arithmetic below chooses such scales.
 
 // minRowScale is the smallest row scale of that conversion.
 const minRowScale = float32(1) / (E4M3Max * 512)

@@ -69,14 +69,14 @@ type ScaleRule uint8
 // The scale rules.
 const (
 	// CompressedTensors: absmax/448, /127.5, /7.5, stored BF16; compat does
-	// every step in BF16 (layouts-nvidia.md 1.4, 1.5).
+	// every step in BF16 (docs/facts/layouts.md 1.4, 1.5).
 	CompressedTensors ScaleRule = iota + 1
 	// DeepSeekBlock: a = max(absmax, 1e-4), s = a/448 in F32, q = e4m3(x·(448/a))
-	// (layouts-nvidia.md 2.3), stored F32.
+	// (docs/facts/layouts.md 2.3), stored F32.
 	DeepSeekBlock
 	// Ascend: absmax/127 or /7 with floor 2^-23. Int8 scales are BF16 values
 	// stored as F32, chosen before the codes; int4 scales stay F32
-	// (layouts-ascend.md 2.1-2.5). Compat is msmodelslim's BF16 arithmetic and
+	// (docs/facts/ascend.md 2.1-2.5). Compat is msmodelslim's BF16 arithmetic and
 	// its SSZ search for int4.
 	Ascend
 )
@@ -90,7 +90,8 @@ type Spec struct {
 	BlockCols int  // 0: the whole row
 	Signed    bool // negative scales are legal in the layout (best int4 search may use them)
 	// FP8Scales asks for group scales that survive vLLM's conversion of W4A8-FP8
-	// group scales to e4m3(s/c)/8 times a row scale (engine-vllm.md 5 item 2).
+	// group scales to e4m3(s/c)/8 times a row scale (docs/facts/engine-vllm.md
+	// 5 item 2).
 	FP8Scales bool
 	// SourceF32 tells Compat that the checkpoint holds F32 weights, so that the
 	// reference tool computes, and stores its scales, in F32 instead of BF16.

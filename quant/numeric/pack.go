@@ -152,7 +152,7 @@ func Int4FromWords(dst []byte, words []byte, cols int) ([]byte, error) {
 
 // AppendInt4RowPairs appends Matrix rows of int4 codes in the Ascend form
 // [N/2, K]: byte k of pair j is q[2j+1,k]<<4 | q[2j,k]&15
-// (layouts-ascend.md 2.5, msmodelslim utils/pack.py). The number of rows must
+// (docs/facts/ascend.md 2.5, msmodelslim utils/pack.py). The number of rows must
 // be even.
 func AppendInt4RowPairs(dst []byte, packed []byte, cols int) ([]byte, error) {
 	rowBytes := (cols + 1) / 2
@@ -204,7 +204,7 @@ func Int4FromRowPairs(dst []byte, pairs []byte, cols int) ([]byte, error) {
 // ScaleBias returns the correction 8·Σ q·s that the Ascend W4A8 kernel adds
 // for its split of activations into two halves: for every row, parts sums over
 // equal slices of the columns (1 for gate and up, 16 for down;
-// layouts-ascend.md 2.5). m is int4 with one scale a row; parts must divide
+// docs/facts/ascend.md 2.5). m is int4 with one scale a row; parts must divide
 // the columns. The result is [Rows, parts], row-major.
 func ScaleBias(m *Matrix, parts int) ([]float32, error) {
 	if m.Code != Int4 || m.ScaleCols() != 1 || m.BlockRows != 1 {

@@ -166,7 +166,7 @@ func TestScratchReuse(t *testing.T) {
 	}
 }
 
-// The error of the int4 searches, against layouts-nvidia.md 1.5.
+// The error of the int4 searches, against docs/facts/layouts.md 1.5.
 func TestInt4SearchError(t *testing.T) {
 	const rows, cols = 192, 2048
 	for _, c := range []struct {

@@ -63,7 +63,7 @@ func bf16Row(hexes ...uint16) []float32 {
 	return out
 }
 
-// The rows of layouts-nvidia.md 1.6.
+// The rows of docs/facts/layouts.md 1.6.
 func TestGoldenRow(t *testing.T) {
 	row := bf16Row(0x3C4A, 0xBD0D, 0x3BE9, 0x3D3B, 0xB952, 0x3CBD, 0xBD00, 0x3C12)
 	ints := func(m *Matrix) (v []int) {

@@ -18,7 +18,7 @@ func (s Stats) SSZStop(steps int) (stop int, exact bool) {
 	return stop, s.SSZLast <= stop
 }
 
-// ssz quantises rows to int4 as msmodelslim's SSZ does (layouts-ascend.md
+// ssz quantises rows to int4 as msmodelslim's SSZ does (docs/facts/ascend.md
 // 3.3 d): from s = absmax/7, repeat s ← Σwq/Σq² with q the codes under the
 // previous s, and keep the s of smallest mean squared error. Operations round
 // to the weights' dtype, errors are taken in F32, and sums are taken wide and
