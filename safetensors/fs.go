@@ -18,6 +18,10 @@ import "github.com/glmconv/glmconv/internal/fsx"
 //	ReadDir(dir string) ([]fs.DirEntry, error)
 type FS = fsx.FS
 
+// OS is the operating system's file system, which nil stands for: what a wrapper
+// that lets writes fail wraps.
+var OS = fsx.OS
+
 // OutFile is an open file of an [FS], for writing:
 //
 //	io.Writer

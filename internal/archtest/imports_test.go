@@ -31,7 +31,7 @@ func layer(pkg string) int {
 		{"runtime/kernel"},
 		{"runtime"},
 		{"verify"},
-		{"cmd", "internal/bench", "internal/interop"},
+		{"cmd", "internal/bench", "internal/interop", "internal/outside"},
 	} {
 		for _, p := range prefixes {
 			if pkg == p || strings.HasPrefix(pkg, p+"/") {
