@@ -13,8 +13,9 @@ import (
 	"github.com/glmconv/glmconv/verify/stats"
 )
 
-// Profiles are the guard rails of verification.md 1.6: the mean KL hides rare
-// catastrophes (P999) and depends on the scale of the logits (NRMSE does not).
+// Profiles are the guard rails of docs/facts/verification.md 1.6: the mean KL
+// hides rare catastrophes (P999) and depends on the scale of the logits (NRMSE
+// does not).
 var (
 	profileCopy = Profile{Name: "copy", Tol: 1e-2, Keys: 0.9}
 	profile8    = Profile{Name: "8-bit", Tol: 1e-2, P999: 0.5, NRMSE: 0.10, FlipRate: 0.09, Keys: 0.9}

@@ -51,7 +51,7 @@ func (e *Error) Error() string { return e.Where + ": " + e.Reason }
 func (e *Error) Hint() string { return e.Advice }
 
 // skip is how many positions at the start of a sequence no statistic counts:
-// without context they say little (verification.md 1.6).
+// without context they say little (docs/facts/verification.md 1.6).
 const skip = 4
 
 func (o *Options) setDefaults() {

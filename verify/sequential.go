@@ -7,7 +7,7 @@ import (
 )
 
 // Stopped says that a comparison ended before it had read all of its tokens,
-// because those it had read decide (verification.md 1.8).
+// because those it had read decide (docs/facts/verification.md 1.8).
 type Stopped struct {
 	Sequences int    `json:"sequences"` // that were read
 	Planned   int    `json:"planned"`

@@ -36,7 +36,8 @@ func (s *subject) checkConfig() {
 }
 
 // usual are entries that belong into every list, for modules that not every
-// family or engine has (engine-vllm.md 2.4, engine-sglang.md 2.2).
+// family or engine has (docs/facts/engine-vllm.md 2.4,
+// docs/facts/engine-sglang.md 2.2).
 var usual = regexp.MustCompile(`lm_head|embed_tokens|mlp\\?\.gate\$|eh_proj|shared_head|head\$|norm\$|visual|indexer|decoder`)
 
 // checkPatterns looks for ignore and target entries that match no module,
@@ -87,7 +88,7 @@ func (s *subject) text() map[string]json.RawMessage {
 }
 
 // checkKeys looks for keys without which an engine fails or guesses
-// (engine-vllm.md 0 fact 9, 3).
+// (docs/facts/engine-vllm.md 0 fact 9, 3).
 func (s *subject) checkKeys() {
 	keys := s.text()
 	lacks := func(key string) bool { _, ok := keys[key]; return !ok }

@@ -41,7 +41,7 @@ type quantArgs struct {
 }
 
 // argKeys are the fields engines know; another one is a ValidationError in
-// vLLM (engine-vllm.md 1.3).
+// vLLM (docs/facts/engine-vllm.md 1.3).
 var argKeys = []string{"num_bits", "type", "symmetric", "group_size", "strategy", "block_structure", "dynamic", "actorder", "scale_dtype", "zp_dtype", "observer", "observer_kwargs"}
 
 // pattern is an entry of ignore or targets: "re:…" is a regular expression

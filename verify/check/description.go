@@ -11,7 +11,7 @@ import (
 )
 
 // moeSchemes and linearSchemes are what vllm-ascend 0.18 and later register
-// and glmconv can judge (engine-vllm-ascend.md 1.1).
+// and glmconv can judge (docs/facts/engine-vllm-ascend.md 1.1).
 var (
 	linearSchemes = []string{"FLOAT", "W8A8", "W8A8_DYNAMIC"}
 	moeSchemes    = []string{"FLOAT", "W8A8_DYNAMIC", "W4A8_DYNAMIC"}
@@ -91,7 +91,7 @@ func (s *subject) checkEntries() {
 }
 
 // lookedUp tells whether vllm-ascend asks for the module's entry
-// (engine-vllm-ascend.md 2).
+// (docs/facts/engine-vllm-ascend.md 2).
 func (s *subject) lookedUp(m *module) bool {
 	r := m.row.Role
 	switch {

@@ -15,11 +15,11 @@
 // missing tensor, SGLang reports none at all; a full-precision weight where
 // the config says FP8 is cast to FP8 without a scale; a quantised eh_proj, an
 // INT8 indexer.wk, a lost router bias load without a word and cost accuracy
-// or acceptance (engine-vllm.md 0, engine-sglang.md 4, engine-vllm-ascend.md
-// 2.1). So the expected set of tensors (name, element type, exact shape,
-// every expert and the MTP layer one by one) is computed here from
-// config.json and the layouts' rules, by code that shares nothing with the
-// writers, and compared with the files.
+// or acceptance (docs/facts/engine-vllm.md 0, docs/facts/engine-sglang.md 4,
+// docs/facts/engine-vllm-ascend.md 2.1). So the expected set of tensors (name,
+// element type, exact shape, every expert and the MTP layer one by one) is
+// computed here from config.json and the layouts' rules, by code that shares
+// nothing with the writers, and compared with the files.
 //
 // # What comes out
 //

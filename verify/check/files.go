@@ -100,7 +100,7 @@ func (s *subject) headerProblem(p safetensors.Problem) {
 
 // checkAscendFiles looks for what hides or overlays the quantised shards:
 // vLLM filters by model.safetensors.index.json only, and without one loads
-// every file (layouts-ascend.md 1.2).
+// every file (docs/facts/ascend.md 1.2).
 func (s *subject) checkAscendFiles() {
 	if s.has(safetensors.IndexName) {
 		s.add("stale-index", safetensors.IndexName, "vLLM reads only the files that this index lists, and the quantised shards are not among them or belong to another state")

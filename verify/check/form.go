@@ -144,7 +144,7 @@ var (
 )
 
 // parts returns the tensors that a weight [o, i] of the given form consists
-// of (layouts-nvidia.md 1.3, 2.2; layouts-ascend.md 0): the independent
+// of (docs/facts/layouts.md 1.3, 2.2; docs/facts/ascend.md 0): the independent
 // statement of what a layout is. Forms without a rule return nil.
 func (f form) parts(o, i int64, down bool) []part {
 	cols := int64(1)

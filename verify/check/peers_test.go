@@ -189,7 +189,7 @@ func TestAscendBeforeDescription(t *testing.T) {
 }
 
 // TestMTPNotIgnored: the MTP layer in full precision that the config does not
-// mention (engine-vllm.md 3: loads, no message).
+// mention (docs/facts/engine-vllm.md 3: loads, no message).
 func TestMTPNotIgnored(t *testing.T) {
 	dir := good(t, "nano-glm4moe w8a8 compressed-tensors")
 	src, err := safetensors.OpenDir(testkit.Shared(t, "reference/nano-glm4moe"))

@@ -16,9 +16,9 @@ const (
 )
 
 // reactions is the engines' behaviour, one row a code: vLLM, SGLang,
-// vllm-ascend (engine-vllm.md 0, 2-4; engine-sglang.md 2-4, 6;
-// engine-vllm-ascend.md 2, 5). Codes that are not here concern no engine, or
-// name theirs themselves.
+// vllm-ascend (docs/facts/engine-vllm.md 0, 2-4; docs/facts/engine-sglang.md
+// 2-4, 6; docs/facts/engine-vllm-ascend.md 2, 5). Codes that are not here
+// concern no engine, or name theirs themselves.
 var reactions = map[string][3]reaction{
 	"shard-invalid":         {refuses, refuses, refuses},
 	"shard-truncated":       {refuses, refuses, refuses},

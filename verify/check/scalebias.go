@@ -12,7 +12,7 @@ import (
 func sprintf(format string, args ...any) string { return fmt.Sprintf(format, args...) }
 
 // scaleBias recomputes scale_bias from the packed nibbles and compares
-// (layouts-ascend.md 2.5): 8·s·Σq over the row, or over each of 16 slices of
+// (docs/facts/ascend.md 2.5): 8·s·Σq over the row, or over each of 16 slices of
 // it. A wrong one is silent and shifts every output of the expert.
 func (s *subject) scaleBias(ctx context.Context, m *module) ([]Finding, error) {
 	w, bias := m.params["weight"], m.params["scale_bias"]

@@ -49,8 +49,8 @@ func (s *subject) checkQuantisedSpecial(m *module) {
 	}
 }
 
-// checkKVB knows what becomes of a quantised kv_b_proj (engine-sglang.md 4,
-// engine-vllm-ascend.md 4).
+// checkKVB knows what becomes of a quantised kv_b_proj
+// (docs/facts/engine-sglang.md 4, docs/facts/engine-vllm-ascend.md 4).
 func (s *subject) checkKVB(m *module) {
 	switch {
 	case s.ascend:

@@ -169,7 +169,7 @@ func TestEachKind(t *testing.T) {
 
 // TestAcrossLayouts compares the source with its quantised forms, and those
 // with each other: the error figures must be those of the schemes
-// (layouts-nvidia.md 9: FP8 about 0.0265, int4 about 0.1).
+// (docs/facts/layouts.md 4: FP8 about 0.0265, int4 about 0.1).
 func TestAcrossLayouts(t *testing.T) {
 	src := testkit.Shared(t, "reference/nano-glm4moe")
 	for _, tc := range []struct {

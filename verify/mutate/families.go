@@ -11,7 +11,7 @@ import (
 )
 
 // OfFamilies lists the mutations of the families with latent attention, a
-// sparse indexer or a vision tower (architectures.md 13).
+// sparse indexer or a vision tower (docs/facts/families.md 13).
 func OfFamilies() []Mutation {
 	return []Mutation{
 		{"indexer keys in the other rotary order", "transformers#42690: pairs 2j, 2j+1 read as j, j + d/2",
