@@ -111,7 +111,8 @@ func (c *comparison) pass(ctx context.Context, p *point, b batch, drafting bool)
 		}
 		p.Layer, p.KeysA, p.KeysB = layer, keysOf(spans), keysOf(other)
 		p.Read = c.src.read() + c.res.read()
-		return c.state.save(p, x, y)
+		c.state.keep(p, x, y)
+		return nil
 	}
 	if err := c.lockstep(ctx, b, save); err != nil {
 		return err
@@ -130,7 +131,7 @@ func (c *comparison) pass(ctx context.Context, p *point, b batch, drafting bool)
 	p.First += len(b.seqs)
 	p.Layer = 0
 	if c.state.due() {
-		return c.state.save(p, nil, nil)
+		c.state.keep(p, nil, nil)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
+	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/corpus"
 )
 
@@ -26,6 +27,10 @@ type Options struct {
 	// State is a folder where a comparison notes where it is, so that it goes on
 	// from there when it was killed; "" for none.
 	State string
+	// Warn is told what changes no figure: that the state cannot be kept. Nil: nobody.
+	Warn func(text string)
+	// FS is what the state is written through; nil: the operating system's files.
+	FS safetensors.FS
 	// AllTokens reads every token even where those of the first batches decide
 	// (Stopped). How many sequences a batch has depends on MaxMemory.
 	AllTokens bool

@@ -47,6 +47,8 @@ type point struct {
 type stateFile struct {
 	path string
 	key  string // of what is compared and how
+	fs   fsx.FS
+	warn func(error) // told once that the state cannot be kept
 	last time.Time
 	gap  time.Duration
 }
@@ -89,20 +91,46 @@ func openState(src, dst string, seqs [][]int, o *Options) (*stateFile, error) {
 		}
 	}
 	key := hex.EncodeToString(h.Sum(nil))
-	s := &stateFile{path: filepath.Join(o.State, "verify-"+key[:16]+".state"), key: key, last: time.Now(), gap: saveEvery}
+	s := &stateFile{path: filepath.Join(o.State, "verify-"+key[:16]+".state"), key: key, fs: fsx.Or(o.FS), last: time.Now(), gap: saveEvery}
 	if o.saveAlways {
 		s.gap = 0
 	}
-	return s, os.MkdirAll(o.State, 0o755)
+	s.warn = func(err error) {
+		if o.Warn != nil {
+			o.Warn(fmt.Sprintf("where this run is cannot be kept; if it is killed, it begins anew: %v", err))
+		}
+	}
+	if err := s.fs.MkdirAll(o.State); err != nil {
+		s.warn(err)
+		return nil, nil
+	}
+	return s, nil
 }
 
 // due reports whether it is time to save.
 func (s *stateFile) due() bool { return s != nil && time.Since(s.last) >= s.gap }
 
+// keep saves a point. No comparison ends because that fails, and of two
+// processes with the same comparison the one that comes first saves.
+func (s *stateFile) keep(p *point, x, y []float32) {
+	s.last = time.Now()
+	unlock, err := fsx.Lock(s.path + ".lock")
+	if errors.Is(err, fsx.ErrLocked) {
+		return
+	}
+	if err == nil {
+		err = errors.Join(s.save(p, x, y), unlock())
+	}
+	if err != nil && s.warn != nil {
+		s.warn(err)
+		s.warn = nil
+	}
+}
+
 // save writes a point with the two streams, all or nothing.
 func (s *stateFile) save(p *point, x, y []float32) (err error) {
 	p.X, p.Y = len(x), len(y)
-	f, err := fsx.CreateTemp(fsx.OS, s.path)
+	f, err := fsx.CreateTemp(s.fs, s.path)
 	if err != nil {
 		return err
 	}
@@ -124,10 +152,9 @@ func (s *stateFile) save(p *point, x, y []float32) (err error) {
 		err = w.Flush()
 	}
 	if err != nil {
-		return errors.Join(err, fsx.Discard(fsx.OS, f))
+		return errors.Join(err, fsx.Discard(s.fs, f))
 	}
-	s.last = time.Now()
-	return fsx.Commit(fsx.OS, f, s.path)
+	return fsx.Commit(s.fs, f, s.path)
 }
 
 // resumed is a point with its streams.

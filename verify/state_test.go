@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/safetensors"
@@ -80,7 +81,7 @@ func TestGoesOn(t *testing.T) {
 // damaged one.
 func TestStateBelongsToItsComparison(t *testing.T) {
 	dir := t.TempDir()
-	s := &stateFile{path: filepath.Join(dir, "a"), key: "one"}
+	s := &stateFile{path: filepath.Join(dir, "a"), key: "one", fs: fsx.OS}
 	require.NoError(t, s.save(&point{Result: &Result{}, First: 3}, []float32{1, 2}, []float32{3}))
 	p, x, y := s.load()
 	require.NotNil(t, p)

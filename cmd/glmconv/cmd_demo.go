@@ -1,10 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,6 +64,10 @@ func runDemo(c *cli.Context) error {
 	if _, err := paths(c); err != nil {
 		return err
 	}
+	report, err := openOutput("report", c.String("report"))
+	if err != nil {
+		return err
+	}
 	dir := c.String("out")
 	if dir == "" {
 		tmp, err := os.MkdirTemp("", "glmconv-demo-")
@@ -83,7 +87,7 @@ func runDemo(c *cli.Context) error {
 		}
 	}
 	model := filepath.Join(dir, demo.Name)
-	if err := demo.Extract(model); err != nil {
+	if err := demo.ExtractThrough(disk, model); err != nil {
 		return err
 	}
 	in, err := check.Inspect(model)
@@ -91,7 +95,7 @@ func runDemo(c *cli.Context) error {
 		return err
 	}
 	say("%s\n", in.Text())
-	r, err := mtp.NewRemap(model, mtp.Options{})
+	r, err := mtp.NewRemap(model, mtp.Options{FS: disk})
 	if err != nil {
 		return err
 	}
@@ -130,15 +134,11 @@ func runDemo(c *cli.Context) error {
 			}
 		}
 	}
-	if name := c.String("report"); name != "" && shown != nil {
-		var b bytes.Buffer
-		if err := reports.HTML(&b, shown); err != nil {
+	if report != nil && shown != nil {
+		if err := report.put(func(w io.Writer) error { return reports.HTML(w, shown) }); err != nil {
 			return err
 		}
-		if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil { //nolint:gosec // a report is for others to read
-			return err
-		}
-		say("\nthe report of w4a8 is in %s\n", name)
+		say("\nthe report of w4a8 is in %s\n", report.path)
 	}
 	if c.Bool("json") {
 		if err := writeJSON(c, res); err != nil {
@@ -162,11 +162,18 @@ func demoConvert(ctx context.Context, src *safetensors.Checkpoint, dir string, s
 		return row, 0, err
 	}
 	dst := filepath.Join(dir, fmt.Sprintf("%s-%s-%s", demo.Name, s, f))
-	out, err := quant.Convert(ctx, p, src, dst, quant.ConvertOptions{Version: currentBuild().Version})
+	out, err := quant.Convert(ctx, p, src, dst, quant.ConvertOptions{Version: currentBuild().Version, Resume: true, FS: disk})
 	if err != nil {
 		return row, 0, err
 	}
 	row.Bytes, row.Errors = p.ResultBytes, out.Stats.Schemes
+	if out.AlreadyDone { // by an earlier demo with the same --out
+		m, err := quant.ReadManifest(dst)
+		if err != nil {
+			return row, 0, err
+		}
+		row.Errors = m.Errors.Schemes
+	}
 	rep, err := check.Run(ctx, dst, check.Options{})
 	if err != nil {
 		return row, 0, err

@@ -60,6 +60,13 @@ func runLogits(c *cli.Context) error {
 	if same(filepath.Dir(c.String("out")), args[0]) {
 		return usagef("--out %s lies in the checkpoint: engines would read it as weights", c.String("out"))
 	}
+	file, err := openOutput("out", c.String("out"))
+	if err != nil {
+		return err
+	}
+	if file.Stream() {
+		return usagef("--out %s is no file; the tensors need one", c.String("out"))
+	}
 	files, err := mediaFiles(c)
 	if err != nil {
 		return err
@@ -101,7 +108,10 @@ func runLogits(c *cli.Context) error {
 			list.addInts(fmt.Sprintf("ids.%d", i), int32s(seqs[i]), len(seqs[i]))
 		}
 	}
-	return list.write(c.String("out"))
+	if err := file.Replace(list.write); err != nil {
+		return &outputError{flag: "out", path: c.String("out"), err: err, late: true}
+	}
+	return nil
 }
 
 // same reports whether two paths lead to one folder.
@@ -212,7 +222,7 @@ func (l *arrayList) write(path string) error {
 	if err != nil {
 		return err
 	}
-	w, err := safetensors.Create(nil, filepath.Dir(path), plan)
+	w, err := safetensors.Create(disk, filepath.Dir(path), plan)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func remap(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("undo") {
-		if err := mtp.Undo(args[0], nil); err != nil {
+		if err := mtp.Undo(args[0], disk); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintf(c.App.Writer, "undone: %s is as it was\n", args[0])
@@ -47,7 +47,7 @@ func remap(c *cli.Context) error {
 		return err
 	}
 	defer bar.Close()
-	r, err := mtp.NewRemap(args[0], mtp.Options{Layer: c.Int("layer"), Out: c.String("out"), Progress: bar.Update})
+	r, err := mtp.NewRemap(args[0], mtp.Options{Layer: c.Int("layer"), Out: c.String("out"), Progress: bar.Update, FS: disk})
 	if err != nil {
 		return err
 	}

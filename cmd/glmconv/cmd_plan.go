@@ -108,7 +108,7 @@ func convertOptions(c *cli.Context) (quant.ConvertOptions, error) {
 	if c.Int("workers") < 0 {
 		return quant.ConvertOptions{}, usagef("--workers must not be negative")
 	}
-	return quant.ConvertOptions{Workers: c.Int("workers"), MaxMemory: mem, Version: currentBuild().Version}, nil
+	return quant.ConvertOptions{Workers: c.Int("workers"), MaxMemory: mem, Version: currentBuild().Version, FS: disk}, nil
 }
 
 func showPlan(c *cli.Context, p *quant.Plan) error {

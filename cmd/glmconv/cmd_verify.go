@@ -48,6 +48,12 @@ func cmdVerify() *cli.Command {
 	}
 }
 
+// reportFlags are the flags that name a file for the result, and what goes there.
+var reportFlags = []struct {
+	name  string
+	write func(io.Writer, *verify.Result) error
+}{{"report", reports.HTML}, {"json", reports.JSON}, {"junit", reports.JUnit}}
+
 func runVerify(c *cli.Context) error {
 	args, err := paths(c, "SRC", "DST")
 	if err != nil {
@@ -82,6 +88,15 @@ func runVerify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	var files []*output
+	for _, flag := range reportFlags {
+		f, err := openOutput(flag.name, c.String(flag.name))
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+	}
+	o.FS, o.Warn = disk, func(text string) { fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", text) }
 	var read int64
 	o.Progress = func(done, total int64, stage string) {
 		if stage == "weights" { // bytes: the bar's unit; a stage of the forward pass moves its label
@@ -100,21 +115,12 @@ func runVerify(c *cli.Context) error {
 		return err
 	}
 	r.Identity.Version, r.PeakRSS = currentBuild().Version, rss.Self()
-	for _, f := range []struct {
-		flag  string
-		write func(io.Writer, *verify.Result) error
-	}{{"report", reports.HTML}, {"json", reports.JSON}, {"junit", reports.JUnit}} {
-		if name := c.String(f.flag); name != "" {
-			var b bytes.Buffer
-			if err := f.write(&b, r); err != nil {
-				return err
-			}
-			if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil { //nolint:gosec // a report is for others to read
-				return err
-			}
-		}
+	// The verdict comes first: whatever file fails then, it has been said.
+	_, err = fmt.Fprint(c.App.Writer, reports.Text(r))
+	for i, flag := range reportFlags {
+		err = errors.Join(err, files[i].put(func(w io.Writer) error { return flag.write(w, r) }))
 	}
-	if _, err := fmt.Fprint(c.App.Writer, reports.Text(r)); err != nil {
+	if err != nil {
 		return err
 	}
 	if r.Verdict == verify.Undecided {

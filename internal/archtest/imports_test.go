@@ -19,8 +19,8 @@ const module = "github.com/glmconv/glmconv/"
 // lower place (or of its own tree). See docs/design.md.
 func layer(pkg string) int {
 	for i, prefixes := range [][]string{
-		{"internal/cpu", "internal/crc32c"},
-		{"internal/fsx", "internal/jsonwalk", "internal/rss", "internal/demo", "internal/progress", "quant/numeric", "runtime/tokenizer"},
+		{"internal/cpu", "internal/crc32c", "internal/fsx"},
+		{"internal/jsonwalk", "internal/rss", "internal/demo", "internal/progress", "quant/numeric", "runtime/tokenizer"},
 		{"safetensors"},
 		{"glm"},
 		{"internal/synth"},

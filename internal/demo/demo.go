@@ -12,10 +12,14 @@ import (
 	"archive/zip"
 	"bytes"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
 	"path/filepath"
+	"strings"
+
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 //go:embed nano-glm5.zip
@@ -25,35 +29,46 @@ var archive []byte
 const Name = "nano-glm5"
 
 // Extract writes the checkpoint's files into dir, which is created.
-func Extract(dir string) error {
+func Extract(dir string) error { return ExtractThrough(fsx.OS, dir) }
+
+// ExtractThrough is Extract through a file system of package fsx, nil for the
+// system's own. Files that are there already from an earlier time stay; one with
+// other bytes is an error, except an index, which a remapping may have changed.
+func ExtractThrough(fsys fsx.FS, dir string) error {
+	fsys = fsx.Or(fsys)
 	r, err := zip.NewReader(bytes.NewReader(archive), int64(len(archive)))
 	if err != nil {
 		return fmt.Errorf("demo: built-in model: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := fsys.MkdirAll(dir); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
 	for _, f := range r.File {
-		if err := extract(f, filepath.Join(dir, filepath.Base(f.Name))); err != nil {
+		if err := extract(fsys, f, filepath.Join(dir, filepath.Base(f.Name))); err != nil {
 			return fmt.Errorf("demo: %s: %w", f.Name, err)
 		}
 	}
 	return nil
 }
 
-func extract(f *zip.File, path string) error {
+func extract(fsys fsx.FS, f *zip.File, path string) error {
 	in, err := f.Open()
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	data, err := io.ReadAll(in)
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(out, in); err != nil {
-		out.Close()
+	have, err := fsys.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fsx.WriteFile(fsys, path, data)
+	case err != nil:
 		return err
+	case !bytes.Equal(have, data) && !strings.HasSuffix(path, ".index.json"):
+		return &fs.PathError{Op: "extract", Path: path, Err: fs.ErrExist}
 	}
-	return out.Close()
+	return nil
 }

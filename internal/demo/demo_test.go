@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -16,6 +17,12 @@ func TestExtract(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, int64(2122128), st.Size())
 	assert.FileExists(t, filepath.Join(dir, "config.json"))
-	assert.Error(t, Extract(dir), "existing files are not overwritten")
+	require.NoError(t, Extract(dir), "the same files are there already")
+	changed := filepath.Join(dir, "config.json")
+	require.NoError(t, os.WriteFile(changed, []byte("{}"), 0o644))
+	require.ErrorIs(t, Extract(dir), fs.ErrExist, "existing files are not overwritten")
+	raw, err := os.ReadFile(changed)
+	require.NoError(t, err)
+	assert.Equal(t, "{}", string(raw))
 	assert.Less(t, len(archive), 4<<20, "the built-in model stays under 4 MiB")
 }
