@@ -4,9 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
+
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 // Limits of plausibility. They are far above every published model and keep
@@ -25,15 +24,9 @@ const (
 // LoadConfig reads dir/config.json. Errors of reading wrap fs errors; the
 // rest are those of ParseConfig.
 func LoadConfig(dir string) (*Config, error) {
-	path := filepath.Join(dir, "config.json")
-	f, err := os.Open(path)
+	data, err := fsx.ReadIn(dir, "config.json", maxConfigSize)
 	if err != nil {
 		return nil, fmt.Errorf("glm: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("glm: %s: %w", path, err)
 	}
 	cfg, err := ParseConfig(data)
 	if err != nil {

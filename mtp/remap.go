@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -112,7 +111,7 @@ func (r *Remap) listUnlisted(ckpt *safetensors.Checkpoint) {
 // readTexts reads the index and the description, where they exist.
 func (r *Remap) readTexts(index string) (err error) {
 	read := func(name string) ([]byte, error) {
-		raw, err := os.ReadFile(filepath.Join(r.Dir, name))
+		raw, err := fsx.ReadIn(r.Dir, name, fsx.MaxText)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}

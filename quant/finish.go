@@ -46,7 +46,7 @@ func (c *converter) finish(ctx context.Context) (pending []string, err error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		f, err := c.copySidecar(s)
+		f, err := c.copySidecar(ctx, s)
 		if err != nil {
 			return nil, err
 		}
@@ -103,14 +103,14 @@ func (c *converter) putFile(m *Manifest, name string, b []byte) error {
 }
 
 // copySidecar copies a file of the source in pieces.
-func (c *converter) copySidecar(s Sidecar) (ManifestFile, error) {
+func (c *converter) copySidecar(ctx context.Context, s Sidecar) (ManifestFile, error) {
 	var none ManifestFile
 	path := filepath.Join(c.dst, s.Name)
 	out, err := fsx.CreateTemp(c.fs, path)
 	if err != nil {
 		return none, err
 	}
-	sum, n, err := c.copySource(out, s)
+	sum, n, err := c.copySource(ctx, out, s)
 	if err != nil {
 		return none, errors.Join(err, fsx.Discard(c.fs, out))
 	}

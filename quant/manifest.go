@@ -5,10 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/numeric"
 )
 
@@ -75,7 +74,7 @@ func arithName(a numeric.Arith) string {
 
 // ReadManifest reads the manifest of a finished result.
 func ReadManifest(dir string) (*Manifest, error) {
-	b, err := os.ReadFile(filepath.Join(dir, ManifestName))
+	b, err := fsx.ReadIn(dir, ManifestName, fsx.MaxText)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"maps"
-	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -157,7 +157,12 @@ func (p *Plan) layFile(name string, items []int, outs [][]safetensors.Spec) (Fil
 // sidecars lists the other regular files of the source: tokenizer, templates,
 // generation and preprocessor configs, licences.
 func sidecars(dir string, p *Plan) ([]Sidecar, error) {
-	entries, err := os.ReadDir(dir)
+	from, err := fsx.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer from.Close()
+	entries, err := from.ReadDir()
 	if err != nil {
 		return nil, err
 	}
@@ -170,13 +175,20 @@ func sidecars(dir string, p *Plan) ([]Sidecar, error) {
 			name == layout.DescriptionName, name == ManifestName, name == stateDir, fsx.IsTemp(name), strings.HasPrefix(name, ".git"):
 			continue
 		}
-		st, err := os.Stat(dir + string(os.PathSeparator) + name)
+		st, err := from.Stat(name)
 		if err != nil {
 			return nil, err
 		}
 		if !st.Mode().IsRegular() {
-			p.Notes = append(p.Notes, fmt.Sprintf("%s is a folder of the source and is not copied", name))
+			kind := "no regular file"
+			if st.IsDir() {
+				kind = "a folder of the source"
+			}
+			p.Notes = append(p.Notes, fmt.Sprintf("%s is %s and is not copied", name, kind))
 			continue
+		}
+		if over := len(filepath.Base(fsx.TempName(name))) - fsx.MaxName; over > 0 {
+			return nil, inputError("give the file a shorter name", "the name of %s is %d bytes too long: files are written under a temporary name first, and file systems end at %d bytes", name, over, fsx.MaxName)
 		}
 		out = append(out, Sidecar{Name: name, Size: st.Size()})
 	}

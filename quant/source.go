@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -254,8 +253,8 @@ func (c *converter) ofAnotherSource(file string) error {
 
 // copySource copies a file of the source; that something wrote to it meanwhile is
 // an error.
-func (c *converter) copySource(out io.Writer, s Sidecar) (sum string, n int64, err error) {
-	in, err := os.Open(filepath.Join(c.plan.dir, s.Name))
+func (c *converter) copySource(ctx context.Context, out io.Writer, s Sidecar) (sum string, n int64, err error) {
+	in, err := fsx.OpenIn(c.plan.dir, s.Name)
 	if err != nil {
 		return "", 0, err
 	}
@@ -265,7 +264,7 @@ func (c *converter) copySource(out io.Writer, s Sidecar) (sum string, n int64, e
 		return "", 0, err
 	}
 	h := sha256.New()
-	if n, err = io.Copy(io.MultiWriter(out, h), in); err != nil {
+	if n, err = io.Copy(io.MultiWriter(out, h), fsx.Stoppable(ctx, in)); err != nil {
 		return "", n, err
 	}
 	after, err := in.Stat()

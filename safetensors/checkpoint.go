@@ -21,7 +21,7 @@ const maxOpenFiles = 48
 // concurrently.
 type Checkpoint struct {
 	dir       string
-	root      *os.Root
+	root      *fsx.Dir
 	pool      *pool
 	indexName string
 	totalSize int64

@@ -280,7 +280,18 @@ func TestHuggingFaceCache(t *testing.T) {
 	require.NoError(t, os.MkdirAll(snap, 0o755))
 	putFile(t, root, "blobs/sha", shardOf("a"))
 	symlink("../../blobs/sha", SingleName)(t, snap)
-	_, err := OpenDir(snap)
+	putFile(t, root, "blobs/index", indexOf(2, "a", SingleName))
+	symlink("../../blobs/index", IndexName)(t, snap)
+	c, err := OpenDir(snap)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a"}, c.Names())
+	require.NoError(t, c.Close())
+
+	// What is no blob of this cache is refused, once, with one sentence.
+	putFile(t, root, "private", shardOf("a"))
+	require.NoError(t, os.Remove(filepath.Join(snap, SingleName)))
+	symlink("../../private", SingleName)(t, snap)
+	_, err = OpenDir(snap)
 	var e *Error
 	require.ErrorAs(t, err, &e)
 	assert.Equal(t, ErrPath, e.Kind)

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 // File is one open safetensors file. Its methods may be called concurrently.
@@ -38,14 +40,12 @@ func OpenFile(path string) (*File, error) {
 // openRegular opens for reading. Other files than regular ones are refused
 // before the open, which would wait for a writer of a named pipe.
 func openRegular(path string) (*os.File, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, err
+	f, err := fsx.OpenRegular(path)
+	var in *fsx.InputError
+	if errors.As(err, &in) {
+		return nil, notRead(in)
 	}
-	if !st.Mode().IsRegular() {
-		return nil, &Error{Kind: ErrPath, File: path, Offset: -1, Reason: "is not a regular file"}
-	}
-	return os.Open(path)
+	return f, err
 }
 
 // Path returns the path given to OpenFile.

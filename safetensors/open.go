@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -51,8 +50,12 @@ func (b *builder) note(kind ProblemKind, file, tensor, format string, args ...an
 func (b *builder) path(name string) string { return filepath.Join(b.dir, name) }
 
 func (b *builder) build() (*Checkpoint, error) {
-	root, err := os.OpenRoot(b.dir)
+	root, err := fsx.OpenDir(b.dir)
 	if err != nil {
+		var in *fsx.InputError
+		if errors.As(err, &in) {
+			return nil, notRead(in)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, &Error{Kind: ErrNotFound, File: b.dir, Offset: -1, Reason: "does not exist", Err: fs.ErrNotExist}
 		}
@@ -76,38 +79,32 @@ func (b *builder) build() (*Checkpoint, error) {
 	return b.c, nil
 }
 
-// open opens a file inside the directory. os.Root refuses every path and
-// symlink that leads out of it, without a race.
+// open opens a file inside the directory; see fsx.Dir for the links that are
+// followed.
 func (b *builder) open(name string) (*os.File, error) {
-	st, err := b.c.root.Stat(name)
-	if err == nil && !st.Mode().IsRegular() {
-		return nil, &Error{Kind: ErrPath, File: b.path(name), Offset: -1, Reason: "is not a regular file"}
+	f, err := b.c.root.Open(name)
+	var in *fsx.InputError
+	if errors.As(err, &in) {
+		return nil, notRead(in)
 	}
-	var f *os.File
-	if err == nil {
-		f, err = b.c.root.Open(name)
+	return f, err
+}
+
+// notRead puts a file that is not read among the errors of this package.
+func notRead(in *fsx.InputError) *Error {
+	e := &Error{Kind: ErrPath, File: in.Path, Offset: -1, Reason: in.Reason, Advice: in.Advice}
+	switch in.Kind {
+	case fs.ErrNotExist:
+		e.Kind, e.Err = ErrNotFound, fs.ErrNotExist
+	case fsx.ErrTooLarge:
+		e.Kind = ErrIndex
 	}
-	if err == nil {
-		return f, nil
-	}
-	if target, lerr := b.c.root.Readlink(name); lerr == nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &Error{Kind: ErrNotFound, File: b.path(name), Offset: -1, Reason: "is a symlink to " + target + ", which does not exist", Err: fs.ErrNotExist}
-		}
-		return nil, &Error{Kind: ErrPath, File: b.path(name), Offset: -1, Reason: "is a symlink to " + target + ", which is not a relative path inside the directory",
-			Advice: "a Hugging Face cache keeps files elsewhere: use `hf download --local-dir DIR REPO`, or copy with `cp -rL`"}
-	}
-	return nil, err
+	return e
 }
 
 // list finds out what is in the directory.
 func (b *builder) list() error {
-	d, err := b.c.root.Open(".")
-	if err != nil {
-		return fault(b.dir).io(err)
-	}
-	defer d.Close()
-	entries, err := d.ReadDir(-1)
+	entries, err := b.c.root.ReadDir()
 	if err != nil {
 		return fault(b.dir).io(err)
 	}
@@ -177,17 +174,13 @@ func (b *builder) isAscend() bool {
 }
 
 func (b *builder) readIndex(name string) (*index, error) {
-	f, err := b.open(name)
+	data, err := b.c.root.ReadFile(name, maxIndexSize)
+	var in *fsx.InputError
+	if errors.As(err, &in) {
+		return nil, notRead(in)
+	}
 	if err != nil {
 		return nil, (&shard{path: b.path(name)}).openError(err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxIndexSize+1))
-	if err != nil {
-		return nil, fault(b.path(name)).io(err)
-	}
-	if len(data) > maxIndexSize {
-		return nil, fault(b.path(name)).at(ErrIndex, "", -1, "the index has more than %s bytes", commas(maxIndexSize))
 	}
 	return parseIndex(data, b.path(name))
 }

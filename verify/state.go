@@ -83,7 +83,7 @@ func openState(src, dst string, seqs [][]int, o *Options) (*stateFile, error) {
 			return nil, err
 		}
 		for _, name := range []string{"config.json", "quant_model_description.json", "glmconv-manifest.json"} {
-			raw, err := os.ReadFile(filepath.Join(dir, name))
+			raw, err := fsx.ReadIn(dir, name, fsx.MaxText)
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, err
 			}
@@ -206,7 +206,7 @@ func (s *stateFile) load() (p *point, x, y []float32) {
 	if s == nil {
 		return nil, nil, nil
 	}
-	f, err := os.Open(s.path)
+	f, err := fsx.OpenRegular(s.path)
 	if err != nil {
 		return nil, nil, nil
 	}

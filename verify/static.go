@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/verify/check"
@@ -271,7 +272,7 @@ func orNothing(raw json.RawMessage) string {
 }
 
 func configKeys(dir string) (map[string]json.RawMessage, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	raw, err := fsx.ReadIn(dir, "config.json", fsx.MaxText)
 	if err != nil {
 		return nil, err
 	}

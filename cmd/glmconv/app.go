@@ -128,6 +128,11 @@ func paths(c *cli.Context, names ...string) ([]string, error) {
 		return nil, usagef("%s needs %s, got %d argument(s); see glmconv %s --help",
 			c.Command.Name, strings.Join(names, " and "), len(args), c.Command.Name)
 	}
+	for i, a := range args {
+		if a == "" {
+			return nil, usagef("%s is empty: %s needs the name of a folder", names[i], c.Command.Name)
+		}
+	}
 	return args, nil
 }
 

@@ -1,10 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -12,11 +12,16 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
 	"github.com/glmconv/glmconv/runtime/vision"
 	"github.com/glmconv/glmconv/safetensors"
 )
+
+// maxTokenIDs bounds the file of --token-ids, in bytes: a token takes many times
+// that in memory.
+const maxTokenIDs = 32 << 20
 
 // maxMTPSteps is the largest --mtp of logits.
 const maxMTPSteps = 16
@@ -137,13 +142,12 @@ func lookLogits(ctx context.Context, dir string, m *runtime.Model, seqs [][]int,
 
 // readTokenIDs reads a JSON array of non-empty arrays of token ids.
 func readTokenIDs(name string) ([][]int, error) {
-	data, err := os.ReadFile(name)
+	data, err := fsx.ReadRegular(name, maxTokenIDs)
 	if err != nil {
 		return nil, err
 	}
-	var seqs [][]int
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if err := dec.Decode(&seqs); err != nil {
+	seqs, err := parseTokenIDs(data)
+	if err != nil {
 		return nil, &hinted{fmt.Errorf("%s: is no JSON array of arrays of token ids: %w", name, err), "for example [[1,2,3],[4,5]]"}
 	}
 	if len(seqs) == 0 {
@@ -155,6 +159,32 @@ func readTokenIDs(name string) ([][]int, error) {
 		}
 	}
 	return seqs, nil
+}
+
+// parseTokenIDs is strict: whole numbers alone, no null in their place, nothing
+// after the array.
+func parseTokenIDs(data []byte) ([][]int, error) {
+	var seqs [][]*int
+	if err := json.Unmarshal(data, &seqs); err != nil {
+		return nil, err
+	}
+	if seqs == nil {
+		return nil, errors.New("it is null")
+	}
+	out := make([][]int, len(seqs))
+	for i, s := range seqs {
+		if s == nil {
+			return nil, fmt.Errorf("sequence %d is null", i)
+		}
+		out[i] = make([]int, len(s))
+		for j, id := range s {
+			if id == nil {
+				return nil, fmt.Errorf("sequence %d, token %d is null", i, j)
+			}
+			out[i][j] = *id
+		}
+	}
+	return out, nil
 }
 
 // arrayList is a safetensors file in the making.

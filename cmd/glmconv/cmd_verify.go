@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/rss"
 	"github.com/glmconv/glmconv/verify"
 	reports "github.com/glmconv/glmconv/verify/report"
@@ -131,7 +132,7 @@ func runVerify(c *cli.Context) error {
 
 // readText reads documents: a line with a JSON object each, or one plain text.
 func readText(name string) ([]string, error) {
-	data, err := os.ReadFile(name)
+	data, err := fsx.ReadRegular(name, fsx.MaxInput)
 	if err != nil {
 		return nil, err
 	}

@@ -106,6 +106,8 @@ func codeOf(err error) int {
 		return c.ExitCode()
 	}
 	switch {
+	case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG): // a name, not a disk
+		return exitBadInput
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
 	case errors.Is(err, safetensors.ErrLocked), errors.Is(err, safetensors.ErrChanged):

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/runtime/chat"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
@@ -110,7 +110,7 @@ func parseIDs(s string) ([]int, error) {
 // names some, as the engines do, else those of config.json.
 func stopIDs(dir string, cfg *glm.Config) ([]int, error) {
 	name := filepath.Join(dir, "generation_config.json")
-	data, err := os.ReadFile(name)
+	data, err := fsx.ReadIn(dir, "generation_config.json", fsx.MaxText)
 	if errors.Is(err, fs.ErrNotExist) {
 		return cfg.EOS, nil
 	}

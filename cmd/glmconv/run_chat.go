@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/runtime/chat"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
 	"github.com/glmconv/glmconv/runtime/vision"
@@ -73,7 +73,7 @@ func conversation(c *cli.Context, files *vision.Files) (chat.Request, error) {
 		if !c.IsSet(flag) {
 			return nil, nil
 		}
-		data, err := os.ReadFile(c.String(flag))
+		data, err := fsx.ReadRegular(c.String(flag), fsx.MaxInput)
 		if err != nil {
 			return nil, usagef("--%s: %w", flag, err)
 		}

@@ -28,7 +28,7 @@ type FS interface {
 	Link(old, new string) error
 	// SyncDir makes the names in a directory durable.
 	SyncDir(dir string) error
-	// Stat, ReadFile and ReadDir are as in package os.
+	// Stat and ReadDir are as in package os, ReadFile is ReadRegular up to MaxText.
 	Stat(path string) (fs.FileInfo, error)
 	ReadFile(path string) ([]byte, error)
 	ReadDir(dir string) ([]fs.DirEntry, error)
@@ -91,7 +91,7 @@ func (osFS) Remove(path string) error                  { return os.Remove(path) 
 func (osFS) MkdirAll(path string) error                { return os.MkdirAll(path, 0o755) }
 func (osFS) Link(old, new string) error                { return os.Link(old, new) }
 func (osFS) Stat(path string) (fs.FileInfo, error)     { return os.Stat(path) }
-func (osFS) ReadFile(path string) ([]byte, error)      { return os.ReadFile(path) }
+func (osFS) ReadFile(path string) ([]byte, error)      { return ReadRegular(path, MaxText) }
 func (osFS) ReadDir(dir string) ([]fs.DirEntry, error) { return os.ReadDir(dir) }
 func (osFS) SyncDir(dir string) error                  { return syncDir(dir) }
 

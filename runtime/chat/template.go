@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/runtime/chat/jinja"
 )
 
@@ -43,7 +43,7 @@ type Request struct {
 // in tokenizer_config.json (a text, or a list with one named "default").
 func Load(dir string) (*Template, error) {
 	path := filepath.Join(dir, "chat_template.jinja")
-	data, err := readBounded(path, maxTemplate)
+	data, err := readBounded(dir, "chat_template.jinja", maxTemplate)
 	if err == nil {
 		return New(path, string(data))
 	}
@@ -51,7 +51,7 @@ func Load(dir string) (*Template, error) {
 		return nil, err
 	}
 	path = filepath.Join(dir, "tokenizer_config.json")
-	data, err = readBounded(path, maxInput)
+	data, err = readBounded(dir, "tokenizer_config.json", maxInput)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w in %s: neither chat_template.jinja nor tokenizer_config.json", ErrNoTemplate, dir)
 	} else if err != nil {
@@ -78,15 +78,12 @@ func Load(dir string) (*Template, error) {
 	return nil, fmt.Errorf("%w in %s: no chat_template.jinja, and tokenizer_config.json has no chat_template", ErrNoTemplate, dir)
 }
 
-func readBounded(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
+func readBounded(dir, name string, limit int64) ([]byte, error) {
+	data, err := fsx.ReadIn(dir, name, limit)
+	if errors.Is(err, fsx.ErrTooLarge) {
+		return nil, fmt.Errorf("%w: %w", ErrLimit, err)
 	}
-	if info.Size() > limit {
-		return nil, fmt.Errorf("%s: %w: %d bytes, more than %d", path, ErrLimit, info.Size(), limit)
-	}
-	return os.ReadFile(path)
+	return data, err
 }
 
 // New checks a template's text; name is used in errors.

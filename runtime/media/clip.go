@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 // Clip is a sequence of frames of one size. It holds no frame: every Each
@@ -68,7 +70,7 @@ func openClip(ctx context.Context, path string, l Limits) (*Clip, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := func() (io.ReadCloser, error) { return os.Open(path) }
+	file := func() (io.ReadCloser, error) { return fsx.OpenRegular(path) }
 	switch {
 	case len(head) == 0:
 		return nil, errors.New("the file is empty")
@@ -94,7 +96,7 @@ func openClip(ctx context.Context, path string, l Limits) (*Clip, error) {
 }
 
 func peek(path string, n int) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := fsx.OpenRegular(path)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,8 @@ import (
 	_ "golang.org/x/image/bmp"
 	_ "golang.org/x/image/tiff"
 	_ "golang.org/x/image/webp"
+
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 // OpenImage decodes a picture. Errors are *Error.
@@ -38,20 +40,19 @@ func fail(path string, err error) error {
 	if errors.As(err, &p) {
 		err = p.Err
 	}
+	var in *fsx.InputError
+	if errors.As(err, &in) {
+		err = errors.New(in.Reason)
+	}
 	return &Error{path, err}
 }
 
 func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if i, err := f.Stat(); err == nil && i.IsDir() {
+	if i, err := os.Stat(path); err == nil && i.IsDir() {
 		return nil, errors.New("is a folder: give it as a video, its pictures become the frames")
 	}
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
+	data, err := fsx.ReadRegular(path, limit)
+	if errors.Is(err, fsx.ErrTooLarge) {
 		err = fmt.Errorf("is larger than the limit of %d bytes", limit)
 	}
 	return data, err

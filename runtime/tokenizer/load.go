@@ -9,15 +9,18 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 // Load reads a tokenizer.json, given by its path or by the directory of a
 // checkpoint. Errors match ErrUnsupported, ErrInvalid or those of os.
 func Load(path string) (*Tokenizer, error) {
+	dir := filepath.Dir(path)
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
-		path = filepath.Join(path, "tokenizer.json")
+		dir, path = path, filepath.Join(path, "tokenizer.json")
 	}
-	data, err := os.ReadFile(path)
+	data, err := fsx.ReadIn(dir, filepath.Base(path), fsx.MaxText)
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer: %w", err)
 	}

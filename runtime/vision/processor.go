@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 // Settings are one of the two preprocessor files.
@@ -69,7 +69,7 @@ func Load(dir string, cfg *glm.Config) (*Processor, error) {
 		name string
 		to   *Settings
 	}{{"preprocessor_config.json", &p.Image}, {"video_preprocessor_config.json", &p.Video}} {
-		r, err := readRaw(filepath.Join(dir, f.name))
+		r, err := readRaw(dir, f.name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -84,8 +84,8 @@ func Load(dir string, cfg *glm.Config) (*Processor, error) {
 	return p, nil
 }
 
-func readRaw(path string) (*raw, error) {
-	data, err := os.ReadFile(path)
+func readRaw(dir, name string) (*raw, error) {
+	data, err := fsx.ReadIn(dir, name, 16<<20)
 	if err != nil {
 		return nil, err
 	}

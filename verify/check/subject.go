@@ -6,10 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -71,12 +70,17 @@ func (f *Finding) hint(format string) *Finding { f.Hint = format; return f }
 // at, not that it is bad.
 func load(dir string, opts Options) (*subject, error) {
 	s := &subject{dir: dir, opts: opts, report: &Report{Schema: Schema, Dir: dir}, files: map[string]int64{}, tensors: map[string]safetensors.Info{}, byName: map[string]*module{}}
-	entries, err := os.ReadDir(dir)
+	from, err := fsx.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer from.Close()
+	entries, err := from.ReadDir()
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range entries {
-		st, err := os.Stat(filepath.Join(dir, e.Name()))
+		st, err := from.Stat(e.Name())
 		if errors.Is(err, fs.ErrNotExist) {
 			s.files[e.Name()] = -1 // a symlink to nowhere
 			continue
@@ -123,7 +127,7 @@ func (s *subject) loadTensors() error {
 }
 
 func (s *subject) read(name string) ([]byte, error) {
-	raw, err := os.ReadFile(filepath.Join(s.dir, name))
+	raw, err := fsx.ReadIn(s.dir, name, fsx.MaxText)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

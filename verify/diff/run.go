@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"sort"
@@ -17,7 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/glmconv/glmconv/glm"
-	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
@@ -69,7 +66,7 @@ func Run(ctx context.Context, dirA, dirB string, opts Options) (*Report, error) 
 		return nil, err
 	}
 	if opts.Only == nil {
-		if err := d.files(); err != nil {
+		if err := d.files(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -329,69 +326,4 @@ func (d *differ) stackTouched(module string) bool {
 	source := d.a.stacked[module].Source.Name
 	return slices.ContainsFunc(d.r.Changed, func(t Tensor) bool { return t.Name == source }) ||
 		slices.ContainsFunc(d.r.Retyped, func(t Tensor) bool { return t.Name == source })
-}
-
-// files compares what lies beside the weights.
-func (d *differ) files() error {
-	a, err := sideFiles(d.a.Dir())
-	if err != nil {
-		return err
-	}
-	b, err := sideFiles(d.b.Dir())
-	if err != nil {
-		return err
-	}
-	for _, n := range a {
-		if !slices.Contains(b, n) {
-			d.r.Files = append(d.r.Files, File{n, "removed"})
-			continue
-		}
-		same, err := d.sameFile(filepath.Join(d.a.Dir(), n), filepath.Join(d.b.Dir(), n))
-		if err != nil {
-			return err
-		}
-		if !same {
-			d.r.Files = append(d.r.Files, File{n, "changed"})
-		}
-	}
-	for _, n := range b {
-		if !slices.Contains(a, n) {
-			d.r.Files = append(d.r.Files, File{n, "added"})
-		}
-	}
-	return nil
-}
-
-func sideFiles(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, e := range entries {
-		n := e.Name()
-		if e.IsDir() || fsx.IsTemp(n) || strings.HasSuffix(n, ".safetensors") || strings.HasSuffix(n, ".safetensors.index.json") || n == "glmconv-manifest.json" {
-			continue
-		}
-		out = append(out, n)
-	}
-	return out, nil
-}
-
-func (d *differ) sameFile(a, b string) (bool, error) {
-	sa, err := os.Stat(a)
-	if err != nil {
-		return false, err
-	}
-	sb, err := os.Stat(b)
-	if err != nil || sa.Size() != sb.Size() {
-		return false, err
-	}
-	d.sides += 2 * sa.Size()
-	x, _, err := safetensors.HashFile(a)
-	if err != nil {
-		return false, err
-	}
-	y, _, err := safetensors.HashFile(b)
-	return x == y, err
 }
