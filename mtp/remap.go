@@ -147,7 +147,7 @@ const hintRotated = "convert the unrotated source: an Ascend result of glmconv h
 // refuseRotated refuses checkpoints whose weights were multiplied by a
 // rotation: the model's embedding and head are then not what the MTP layer
 // must read, they would need the rotation and the norm of the layer folded in
-// (layouts-ascend.md 4.1).
+// (docs/facts/ascend.md 4.1).
 func (r *Remap) refuseRotated() error {
 	if _, ok := r.find("rot.weight"); ok {
 		return fail(ErrRotated, "rot.weight", hintRotated, "the checkpoint is rotated: copies of the model's embedding and head would be wrong for its MTP layer")

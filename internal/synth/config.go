@@ -141,7 +141,7 @@ func moveTokens(vocab int, files ...map[string]any) {
 }
 
 // toV5 renames the fields that transformers 5 calls otherwise
-// (architectures.md 1.1). A config that is v5 already stays as it is.
+// (docs/facts/families.md 1.1). A config that is v5 already stays as it is.
 func toV5(file, text map[string]any, full *glm.Config) {
 	if _, ok := text["rope_parameters"].(map[string]any); !ok {
 		rope := map[string]any{"rope_type": "default"}

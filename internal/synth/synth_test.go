@@ -75,8 +75,8 @@ func narrow(t testing.TB, preset string) []byte {
 }
 
 // Full-size headers of the seven published shapes, as sparse files on disk,
-// give the counts of architectures.md 1.6. (4.7, 5.1 and 4.6V have the headers
-// of 4.6, 5 and 4.5V.)
+// give the counts of docs/facts/families.md 1.6. (4.7, 5.1 and 4.6V have the
+// headers of 4.6, 5 and 4.5V.)
 func TestSparsePublished(t *testing.T) {
 	want := map[string]struct {
 		tensors int
