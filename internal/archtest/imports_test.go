@@ -26,6 +26,7 @@ func layer(pkg string) int {
 		{"internal/synth"},
 		{"mtp"},
 		{"quant/format"},
+		{"quant/declaration"},
 		{"quant/engine", "quant/layout"},
 		{"quant"},
 		{"runtime/kernel"},

@@ -36,7 +36,7 @@ func (r *reader) autoRound(o *object) {
 		}
 		p, err := New(name, how)
 		if err != nil {
-			r.add(e.path, Invalid, "%v", err)
+			r.badPattern(e.path, err)
 			continue
 		}
 		rule := Rule{Pattern: p}

@@ -50,7 +50,7 @@ func (r *reader) patterns(list *List, o *object, key string, plain Match) {
 	for i, text := range o.list(key) {
 		p, err := Parse(text, plain)
 		if err != nil {
-			r.add(fmt.Sprintf("%s.%d", o.at(key), i), Invalid, "%v", err)
+			r.badPattern(fmt.Sprintf("%s.%d", o.at(key), i), err)
 			continue
 		}
 		list.Add(p)

@@ -55,6 +55,7 @@ type Declaration struct {
 	Cache    *Cache // of the key-value cache; nil: not quantized
 	Problems []Problem
 
+	broken  error          // the first entry that is no pattern
 	rules   List           // of Rules
 	schemes map[string]int // Entries by key
 }
@@ -282,6 +283,10 @@ func (d *Declaration) Has(kind Kind) bool {
 	}
 	return false
 }
+
+// PatternError returns what is wrong with the first entry of a list that is no
+// pattern of its kind, nil if all are. Tools and engines fail on it.
+func (d *Declaration) PatternError() error { return d.broken }
 
 // Patterns are all entries of the declaration: ignore list, rules and targets.
 func (d *Declaration) Patterns() []*Pattern {

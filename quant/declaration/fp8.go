@@ -1,6 +1,7 @@
 package declaration
 
 import (
+	"fmt"
 	"github.com/glmconv/glmconv/quant/format"
 )
 
@@ -59,7 +60,7 @@ func (r *reader) skipped(o *object) {
 	for i, text := range o.list(key) {
 		p, err := New(text, Path)
 		if err != nil {
-			r.add(o.at(key), Invalid, "entry %d: %v", i, err)
+			r.badPattern(fmt.Sprintf("%s.%d", o.at(key), i), err)
 			continue
 		}
 		r.d.Ignore.Add(p)

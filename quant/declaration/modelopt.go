@@ -1,6 +1,7 @@
 package declaration
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/glmconv/glmconv/quant/format"
@@ -36,7 +37,7 @@ func (r *reader) modelOpt(o *object) {
 		for i, text := range q.list(key) {
 			p, err := New(text, Glob)
 			if err != nil {
-				r.add(q.at(key), Invalid, "entry %d: %v", i, err)
+				r.badPattern(fmt.Sprintf("%s.%d", q.at(key), i), err)
 				continue
 			}
 			r.d.Ignore.Add(p)
@@ -124,7 +125,7 @@ func (r *reader) modelOptLayers(o *object) {
 		}
 		p, err := New(name, how)
 		if err != nil {
-			r.add(l.path, Invalid, "%v", err)
+			r.badPattern(l.path, err)
 			continue
 		}
 		r.d.Rules = append(r.d.Rules, Rule{p, &g})

@@ -3,6 +3,7 @@ package declaration
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -52,6 +53,15 @@ func (r *reader) add(path string, kind Kind, format string, args ...any) {
 		return
 	}
 	r.d.Problems = append(r.d.Problems, Problem{path, kind, fmt.Sprintf(format, args...)})
+}
+
+// badPattern notes an entry that is no pattern.
+func (r *reader) badPattern(path string, err error) {
+	err = fmt.Errorf("declaration: %s: %w", path, err)
+	if r.d.broken == nil {
+		r.d.broken = err
+	}
+	r.add(path, Invalid, "%v", errors.Unwrap(err))
 }
 
 // object is a JSON object with its keys in file order. Each accessor marks its

@@ -29,7 +29,7 @@ func (r *reader) quark(o *object) {
 		}
 		p, err := New(name, how)
 		if err != nil {
-			r.add(layers.at(name), Invalid, "%v", err)
+			r.badPattern(layers.at(name), err)
 			continue
 		}
 		rule := Rule{Pattern: p}

@@ -78,7 +78,7 @@ func (r *reader) gptqRule(rules *object, text string, base Group) {
 	}
 	p, err := compile(text, expr, Regexp)
 	if err != nil {
-		r.add(rules.at(text), Invalid, "%v", err)
+		r.badPattern(rules.at(text), err)
 		return
 	}
 	rule := Rule{Pattern: p}

@@ -1,25 +1,12 @@
 package engine
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
-	"github.com/glmconv/glmconv/internal/jsonwalk"
 	"github.com/glmconv/glmconv/quant/format"
 )
-
-// Described is an entry of an Ascend description: a weight and its scheme.
-type Described struct {
-	Key    string // the module's name and ".weight" or ".weight_packed"
-	Scheme string // "W8A8_DYNAMIC", "FLOAT" …
-}
-
-const descriptionName = "quant_model_description.json"
 
 // scheme is a value of an Ascend description as the engines take it
 // (docs/facts/engine-vllm-ascend.md 1.1, docs/facts/engine-sglang.md 6).
@@ -51,33 +38,6 @@ var schemes = map[string]scheme{
 func asWeight(s string) (format.Weight, bool) {
 	v, ok := schemes[s]
 	return v.weight, ok
-}
-
-// ParseDescription reads quant_model_description.json. As for encoding/json,
-// the last of several entries with one key holds.
-func ParseDescription(raw []byte) (*Config, error) {
-	bad := func(err error) (*Config, error) {
-		return nil, fmt.Errorf("engine: %s: %w", descriptionName, err)
-	}
-	if !json.Valid(raw) {
-		return bad(json.Unmarshal(raw, new(json.RawMessage))) // says why and where
-	}
-	walk := jsonwalk.New(raw)
-	if _, ok := walk.Open(); !ok {
-		return bad(errors.New("not a JSON object"))
-	}
-	c := &Config{Method: "ascend"}
-	for walk.More() {
-		key, value := walk.KeySpan().Of(raw), walk.Value().Of(raw)
-		if !bytes.HasSuffix(key, []byte(`.weight"`)) && !bytes.HasSuffix(key, []byte(`.weight_packed"`)) {
-			continue // nobody asks for it
-		}
-		name, _ := jsonwalk.Unquote(key)
-		if scheme, ok := jsonwalk.Unquote(value); ok {
-			c.Description = append(c.Description, Described{name, scheme})
-		}
-	}
-	return c, nil
 }
 
 // resolveDescription looks a module up in quant_model_description.json.
