@@ -137,8 +137,10 @@ var rules = []rule{
 	{Ascend, "docs/facts/engine-vllm-ascend.md 1.2", is("fp8", ""), always("vllm-ascend casts FP8 values to INT8 without an error: garbage")},
 	{Ascend, "docs/facts/engine-vllm-ascend.md 1.2", is("fp8-block", ""), always("vllm-ascend has no class for block FP8")},
 	{Ascend, "docs/facts/engine-vllm-ascend.md 1.2", is("w4a8-fp8", ""), always("vllm-ascend takes pack-quantized for weight-only and fails on the shapes")},
-	{Ascend, "docs/facts/engine-vllm-ascend.md 1.2", is("w4a16", ""), always("vllm-ascend reads int4 weight-only experts alone, in groups that config.json cannot name")},
-	{Ascend, "docs/facts/engine-vllm-ascend.md 1.2", is("w4a8", "compressed-tensors"), always("vllm-ascend wants second scales for int4 linears (use --format ascend)")},
+	{Ascend, "docs/facts/engine-vllm-ascend.md 1.2", is("w4a16", ""),
+		always("vllm-ascend reads int4 weight-only experts alone, in groups that config.json cannot name")},
+	{Ascend, "docs/facts/engine-vllm-ascend.md 1.2", is("w4a8", "compressed-tensors"),
+		always("vllm-ascend wants second scales for int4 linears (use --format ascend)")},
 
 	{"", "all engines", nil, func(c cell) string {
 		if c.Config.Heads%c.tp != 0 {
