@@ -17,6 +17,7 @@ const maxTemplate = 1 << 20
 type Template struct {
 	parsed *jinja.Template
 	name   string
+	source string
 }
 
 // Thinking says whether the model should reason before it answers.
@@ -95,8 +96,11 @@ func New(name, source string) (*Template, error) {
 	if err != nil {
 		return nil, templateError(name, err)
 	}
-	return &Template{parsed: parsed, name: name}, nil
+	return &Template{parsed: parsed, name: name, source: source}, nil
 }
+
+// Source is the template's text.
+func (t *Template) Source() string { return t.source }
 
 // templateError puts an error of the engine among those of this package.
 func templateError(name string, err error) error {

@@ -1,0 +1,132 @@
+package companion
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Difference is one thing that two checkpoints say otherwise.
+type Difference struct {
+	File    string // name of the file, below the checkpoint
+	Path    string // of the key, "text_config.rope_parameters.rope_theta"; "" for the file as a whole
+	Source  string // what the source says: JSON, or "absent"
+	Result  string // what the result says
+	Matters bool   // it changes ids, prompts, pictures, the model, or how answers are sampled and ended
+	Why     string // what it changes, or why it changes nothing
+}
+
+// Where names the place: the file and the key.
+func (d Difference) Where() string {
+	if d.Path == "" {
+		return d.File
+	}
+	return d.File + ": " + d.Path
+}
+
+// Detail says what differs and what that means.
+func (d Difference) Detail() string {
+	text := fmt.Sprintf("is %s, the source says %s", d.Result, d.Source)
+	if d.Why != "" {
+		text += ": " + d.Why
+	}
+	return text
+}
+
+// absent is how a missing key or file is reported.
+const absent = "absent"
+
+// maxFile bounds what is read of a file: tokenizers of 150,000 tokens have
+// 20 MB.
+const maxFile = 256 << 20
+
+// Compare compares the companions of two checkpoints. What cannot be read in
+// the source is not compared; what cannot be read in the result is a
+// difference that matters. The error is one of reading.
+func Compare(source, result string) ([]Difference, error) {
+	p := pair{source, result}
+	var out []Difference
+	for _, part := range []func() ([]Difference, error){p.configs, p.tokenizers, p.tokenizerSettings, p.templates, p.generation, p.preprocessors} {
+		list, err := part()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, list...)
+	}
+	return out, nil
+}
+
+// pair are the two folders.
+type pair struct{ source, result string }
+
+// read reads a file of both; nil where there is none.
+func (p pair) read(name string) (a, b []byte, err error) {
+	if a, err = read(p.source, name); err != nil {
+		return nil, nil, err
+	}
+	b, err = read(p.result, name)
+	return a, b, err
+}
+
+func read(dir, name string) ([]byte, error) {
+	path := filepath.Join(dir, name)
+	st, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() || st.Size() > maxFile {
+		return nil, fmt.Errorf("%s: is not a regular file of at most %d MB", path, maxFile>>20)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxFile))
+}
+
+// objects reads a JSON object of both. ok is false where there is nothing to
+// compare: then list has what is to be said of it.
+func (p pair) objects(name, why string) (a, b object, list []Difference, ok bool, err error) {
+	x, y, err := p.read(name)
+	if err != nil || x == nil && y == nil {
+		return nil, nil, nil, false, err
+	}
+	if x == nil {
+		return nil, nil, []Difference{{File: name, Source: absent, Result: "there"}}, false, nil
+	}
+	if a, err = parseObject(x); err != nil {
+		return nil, nil, nil, false, nil //nolint:nilerr // nothing to compare with
+	}
+	if y == nil {
+		return a, nil, []Difference{{File: name, Source: "there", Result: absent, Matters: true, Why: why}}, false, nil
+	}
+	if b, err = parseObject(y); err != nil {
+		return nil, nil, []Difference{{File: name, Source: "readable", Result: "not readable", Matters: true, Why: err.Error()}}, false, nil
+	}
+	return a, b, nil, true, nil
+}
+
+// object is a JSON object with numbers as they are written.
+type object map[string]any
+
+func parseObject(raw []byte) (object, error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var o object
+	if err := dec.Decode(&o); err != nil {
+		return nil, err
+	}
+	if o == nil {
+		return nil, errors.New("is not a JSON object")
+	}
+	return o, nil
+}
