@@ -6,13 +6,15 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 const otherAdvice = "give the checkpoint that the result was made of"
 
 // sameModel says why two directories cannot be source and result: their configs
-// describe models of other shapes. A config that cannot be read is for Static
-// and the forward pass to judge.
+// describe models of other shapes, and the result's tensors are not those of the
+// source's. A config that cannot be read, or that alone disagrees, is a fault of
+// the result, for Static and the forward pass to judge.
 func sameModel(src, dst string) error {
 	x, err := glm.LoadConfig(src)
 	if err != nil {
@@ -29,29 +31,57 @@ func sameModel(src, dst string) error {
 		{"model_type", x.Family, y.Family}, {"vocab_size", x.VocabSize, y.VocabSize},
 		{"hidden_size", x.HiddenSize, y.HiddenSize}, {"num_hidden_layers", x.Layers, y.Layers},
 	} {
-		if c.a != c.b {
+		if c.a != c.b && !ofModel(x, dst) {
 			return &Error{dst, fmt.Sprintf("is no result of %s: %s is %v, the source's is %v", src, c.what, c.b, c.a), otherAdvice}
 		}
 	}
 	return sameVocabulary(src, dst)
 }
 
+// ofModel reports whether the tensors in a folder are those of a config: its
+// embedding, final norm and head in their shapes, and most of the rest.
+func ofModel(cfg *glm.Config, dir string) bool {
+	c, err := safetensors.OpenDirOptions(dir, safetensors.Options{AllErrors: true})
+	if err != nil {
+		return false
+	}
+	defer func() { _ = c.Close() }()
+	m := glm.Survey(cfg, c.Tensors())
+	for _, t := range m.Missing {
+		if t.Layer < 0 {
+			return false
+		}
+	}
+	return 4*len(m.Missing) <= len(m.Rows()) && 4*len(m.Unexpected) <= len(m.Rows())
+}
+
 // sameVocabulary compares what the ids stand for. Files that differ in bytes
-// alone are the same; those that cannot be read are for others to judge.
+// alone are the same, a few other tokens are damage that is compared later;
+// files that cannot be read are for others to judge.
 func sameVocabulary(src, dst string) error {
 	a, errA := tokenizer.Load(src)
 	b, errB := tokenizer.Load(dst)
 	if errA != nil || errB != nil {
 		return nil //nolint:nilerr // see above
 	}
-	for id := range max(a.MaxID(), b.MaxID()) + 1 {
+	n, first := max(a.MaxID(), b.MaxID())+1, -1
+	other := 0
+	for id := range n {
 		x, inA := a.Bytes(id)
 		y, inB := b.Bytes(id)
 		if x != y || inA != inB {
-			return &Error{filepath.Join(dst, "tokenizer.json"), fmt.Sprintf("is another vocabulary than that of %s: id %d is %s there and %s here", src, id, token(x, inA), token(y, inB)), otherAdvice}
+			if other++; first < 0 {
+				first = id
+			}
 		}
 	}
-	return nil
+	if 2*other <= n {
+		return nil
+	}
+	x, inA := a.Bytes(first)
+	y, inB := b.Bytes(first)
+	return &Error{filepath.Join(dst, "tokenizer.json"), fmt.Sprintf("is another vocabulary than that of %s: %d of %d ids differ, id %d is %s there and %s here",
+		src, other, n, first, token(x, inA), token(y, inB)), otherAdvice}
 }
 
 func token(text string, ok bool) string {
@@ -62,12 +92,25 @@ func token(text string, ok bool) string {
 }
 
 // otherSource says why the result cannot be one of this source: most of what a
-// conversion copies is different. Damage changes a few tensors, or what a
-// manifest says of the files.
+// conversion copies is different, and so are most of the quantised weights.
+// Damage changes a few tensors, or what a manifest says of the files.
 func (r *Result) otherSource() error {
 	e := r.Exact
 	if e.Differing < 3 || e.Differing <= e.Copied {
 		return nil
 	}
+	far := 0
+	for _, t := range r.Tensors {
+		if coded(t.Encoding) && !(t.Relative < unrelated) {
+			far++
+		}
+	}
+	if 2*far < e.Quantized {
+		return nil
+	}
 	return &Error{r.Identity.Result, fmt.Sprintf("is no result of %s: %d of %d tensors that a conversion copies have other values", r.Identity.Source, e.Differing, e.Differing+e.Copied), otherAdvice}
 }
+
+// unrelated is the relative difference from which on two weights have little to
+// do with each other; of independent ones it is 1.4.
+const unrelated = 0.7

@@ -26,6 +26,7 @@ type Result struct {
 	Failed  []Failed `json:"failed"` // in the order of the checks; empty on a pass
 	Cause   string   `json:"cause"`  // the most likely cause in one sentence, or ""
 	Reason  string   `json:"reason"` // why it is undecided, or ""
+	Notes   []Note   `json:"notes"`  // differences that change no answer; empty for none
 
 	KL       KL      `json:"kl"`
 	NRMSE    float64 `json:"nrmse"`
@@ -60,6 +61,12 @@ type Profile struct {
 // Failed is one predicate that did not hold.
 type Failed struct {
 	Check  string `json:"check"` // exact, oracle, logits, mtp, …
+	Where  string `json:"where"`
+	Detail string `json:"detail"`
+}
+
+// Note is a difference that changes no answer, or something that was not looked at.
+type Note struct {
 	Where  string `json:"where"`
 	Detail string `json:"detail"`
 }

@@ -187,7 +187,7 @@ func (o *Options) resume(src, dst string) (*stateFile, *resumed) {
 		return state, nil
 	}
 	r := p.Result // gob knows no empty lists, and Identity is where we are now
-	for _, list := range []any{&r.Failed, &r.Layers, &r.Tensors, &r.Logits.Histogram, &r.Logits.PerToken} {
+	for _, list := range []any{&r.Failed, &r.Notes, &r.Layers, &r.Tensors, &r.Logits.Histogram, &r.Logits.PerToken} {
 		fill(list)
 	}
 	r.Identity.Source, r.Identity.Result = src, dst

@@ -1,23 +1,18 @@
 package verify
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/verify/check"
+	"github.com/glmconv/glmconv/verify/companion"
 	"github.com/glmconv/glmconv/verify/diff"
 	"github.com/glmconv/glmconv/verify/stats"
 )
@@ -43,7 +38,8 @@ type StaticOptions struct {
 // none, but a Fail.
 func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, error) {
 	start := time.Now()
-	r := &Result{Schema: Schema, Verdict: Pass, Failed: []Failed{}, Layers: []Layer{}, Tensors: []Tensor{}, Logits: Logits{Histogram: []stats.Bin{}, PerToken: []float64{}}, Identity: Identity{Source: src, Result: dst}}
+	r := &Result{Schema: Schema, Verdict: Pass, Failed: []Failed{}, Notes: []Note{}, Layers: []Layer{}, Tensors: []Tensor{},
+		Logits: Logits{Histogram: []stats.Bin{}, PerToken: []float64{}}, Identity: Identity{Source: src, Result: dst}}
 	// A file is hashed on one core: the weights are compared meanwhile.
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -65,7 +61,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	if unchecked != nil {
 		return nil, unchecked
 	}
-	r.findings(c)
+	unreadable := r.findings(c)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -77,11 +73,8 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 		r.Bytes += d.Bytes
 		r.compareTensors(dst, d)
 	}
-	if err := r.compareConfigs(src, dst); err != nil {
+	if err := r.compareCompanions(src, dst, unreadable); err != nil {
 		return nil, err
-	}
-	if c.OK && exists(src, "tokenizer.json") && !exists(dst, "tokenizer.json") {
-		r.fail("exact", "tokenizer.json", "is in the source and not in the result: engines cannot read text with it")
 	}
 	if len(r.Failed) > 0 {
 		r.Verdict = Fail
@@ -94,15 +87,20 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	return r, nil
 }
 
-// findings takes what check has found in the result.
-func (r *Result) findings(c *check.Report) {
+// findings takes what check has found in the result. A weight file that cannot
+// be read hides its tensors: that they are missing is no finding of its own.
+func (r *Result) findings(c *check.Report) (unreadable bool) {
 	r.Bytes += c.Read
 	r.Exact.CheckOK, r.Exact.ConfigAgrees, r.Exact.MTPComplete = c.OK, true, true
+	unreadable = slices.ContainsFunc(c.Findings, func(f check.Finding) bool { return hides[f.Code] })
 	for _, f := range c.Findings {
-		if f.Severity != check.Error && !serious[f.Code] {
+		if f.Severity != check.Error && !serious[f.Code] || unreadable && hidden[f.Code] {
 			continue
 		}
 		r.fail("exact", f.Where, f.Detail)
+		if hides[f.Code] && r.Cause == "" {
+			r.Cause = strings.TrimSpace(f.Where + ": " + f.Detail)
+		}
 		if strings.Contains(f.Code, "mtp") {
 			r.Exact.MTPComplete = false
 		}
@@ -110,10 +108,19 @@ func (r *Result) findings(c *check.Report) {
 			r.Exact.ConfigAgrees = false
 		}
 	}
-	if !c.OK {
+	if !c.OK && r.Cause == "" {
 		r.Cause = c.Cause
 	}
+	return unreadable
 }
+
+// hides are findings of files whose tensors cannot be seen, hidden what follows
+// from that.
+var (
+	hides  = map[string]bool{"shard-invalid": true, "shard-truncated": true, "shard-missing": true}
+	hidden = map[string]bool{"tensor-missing": true, "router-bias-missing": true, "mtp-incomplete": true, "config-mtp-absent": true,
+		"companion-missing": true, "index-tensor-missing": true, "index-total-size": true, "config-not-quantized": true}
+)
 
 // serious are warnings of check that a result of quantize cannot have.
 var serious = map[string]bool{"scale-not-bf16": true, "router-bias-dtype": true}
@@ -239,59 +246,26 @@ func worstCase(encoding string) float64 {
 	}
 }
 
-// compareConfigs finds keys of config.json that changed, the quantisation's own
-// aside.
-func (r *Result) compareConfigs(src, dst string) error {
-	a, err := configKeys(src)
+// compareCompanions compares what lies beside the weights. What matters fails,
+// the rest is noted.
+func (r *Result) compareCompanions(src, dst string, unreadable bool) error {
+	list, err := companion.Compare(src, dst)
 	if err != nil {
 		return err
 	}
-	b, err := configKeys(dst)
-	if err != nil {
-		return nil //nolint:nilerr // check has said so
-	}
-	for _, key := range slices.Sorted(maps.Keys(a)) {
-		if !bytes.Equal(a[key], b[key]) {
-			r.Exact.ConfigAgrees = false
-			r.fail("exact", "config.json: "+key, fmt.Sprintf("is %.80s, source says %.80s", orNothing(b[key]), a[key]))
+	named := unreadable
+	for _, d := range list {
+		if !d.Matters {
+			r.Notes = append(r.Notes, Note{d.Where(), d.Detail()})
+			continue
 		}
+		if d.File == "config.json" {
+			r.Exact.ConfigAgrees = false
+			if !named { // what else was found of the tensors follows from it
+				r.Cause, named = d.Where()+" "+d.Detail(), true
+			}
+		}
+		r.fail("exact", d.Where(), d.Detail())
 	}
 	return nil
-}
-
-func exists(dir, name string) bool {
-	_, err := os.Stat(filepath.Join(dir, name))
-	return err == nil
-}
-
-func orNothing(raw json.RawMessage) string {
-	if raw == nil {
-		return "absent"
-	}
-	return string(raw)
-}
-
-func configKeys(dir string) (map[string]json.RawMessage, error) {
-	raw, err := fsx.ReadIn(dir, "config.json", fsx.MaxText)
-	if err != nil {
-		return nil, err
-	}
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "config.json"), err)
-	}
-	for _, key := range []string{"quantization_config", "compression_config", "torch_dtype", "dtype", "transformers_version", "num_nextn_predict_layers"} {
-		delete(m, key)
-	}
-	for key, raw := range m {
-		var v any // canonical: keys sorted, no spaces
-		if err := json.Unmarshal(raw, &v); err != nil {
-			return nil, err
-		}
-		if t, ok := v.(map[string]any); ok {
-			delete(t, "quantization_config")
-		}
-		m[key], _ = json.Marshal(v)
-	}
-	return m, nil
 }

@@ -5,10 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
+
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 // Difference is one thing that two checkpoints say otherwise.
@@ -74,23 +73,11 @@ func (p pair) read(name string) (a, b []byte, err error) {
 }
 
 func read(dir, name string) ([]byte, error) {
-	path := filepath.Join(dir, name)
-	st, err := os.Stat(path)
+	raw, err := fsx.ReadIn(dir, name, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	if !st.Mode().IsRegular() || st.Size() > maxFile {
-		return nil, fmt.Errorf("%s: is not a regular file of at most %d MB", path, maxFile>>20)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxFile))
+	return raw, err
 }
 
 // objects reads a JSON object of both. ok is false where there is nothing to

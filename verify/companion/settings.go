@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -256,14 +254,14 @@ var preprocessorRules = rules{
 const preparesOtherwise = "pictures are prepared in another way"
 
 func preprocessor(dir, file, part string) (object, error) {
-	if _, err := os.Stat(filepath.Join(dir, file)); err == nil {
-		raw, err := read(dir, file)
-		if err != nil {
-			return nil, err
-		}
+	raw, err := read(dir, file)
+	if err != nil {
+		return nil, err
+	}
+	if raw != nil {
 		return parseObject(raw)
 	}
-	raw, err := read(dir, "processor_config.json")
+	raw, err = read(dir, "processor_config.json")
 	if err != nil || raw == nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ func samples() map[string]*verify.Result {
 func passing() *verify.Result {
 	rng := rand.New(rand.NewPCG(1, 2))
 	r := &verify.Result{
-		Schema: verify.Schema, Verdict: verify.Pass, Tol: 0.01, Failed: []verify.Failed{},
+		Schema: verify.Schema, Verdict: verify.Pass, Tol: 0.01, Failed: []verify.Failed{}, Notes: []verify.Note{},
 		Profile: verify.Profile{Name: "8-bit", Tol: 0.01, P999: 0.5, NRMSE: 0.1, FlipRate: 0.09},
 		KL:      verify.KL{Mean: 0.0024, Upper95: 0.0028, P50: 0.0009, P99: 0.019, P999: 0.11, Max: 0.42, ReverseMean: 0.0025, JSMean: 0.0006, Noise: 2.5e-5},
 		NRMSE:   0.021, FlipRate: 0.014, Tokens: 2048,

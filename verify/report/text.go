@@ -54,6 +54,13 @@ func Text(r *verify.Result) string {
 			row(mark(m), label(c.ID), c.Line)
 		}
 	}
+	for i, n := range r.Notes {
+		if i == shown {
+			row(mark(" "), "", fmt.Sprintf("and %s more", count(len(r.Notes)-shown)))
+			break
+		}
+		row(mark(" "), "note", clean(n.Where)+" "+clean(n.Detail))
+	}
 	row(mark(" "), "cost", fmt.Sprintf("%s · %s read · peak %s", duration(r.Seconds), bytes(r.Bytes), bytes(r.PeakRSS)))
 	return b.String()
 }
