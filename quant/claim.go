@@ -38,7 +38,7 @@ func (c *converter) claim(ctx context.Context) (unlock func(), done bool, err er
 }
 
 func (c *converter) busy(reason string, err error) error {
-	return &Error{Code: 75, Reason: reason, Advice: "wait for it to end, or give this one another --index", Err: err}
+	return &Error{Kind: ErrBusy, Reason: reason, Advice: "wait for it to end, or write another part", Err: err}
 }
 
 // prepare checks dst and makes its folders; done means that the result is
@@ -50,13 +50,13 @@ func (c *converter) prepare(ctx context.Context) (done bool, err error) {
 	entries, err := c.fs.ReadDir(c.dst)
 	switch {
 	case errors.Is(err, syscall.ENOTDIR):
-		return false, usageError("choose another name", "%s is a file", c.dst)
+		return false, fail(ErrDestination, "choose another name", "%s is a file", c.dst)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return false, err
 	}
 	if m, err := ReadManifest(c.dst); err == nil {
 		if m.Fingerprint != c.plan.Fingerprint {
-			return false, usageError("choose another directory, or remove this one", "%s holds a finished result of another plan (%s, %s)", c.dst, m.Scheme, m.Format)
+			return false, fail(ErrDestination, "choose another directory, or remove this one", "%s holds a finished result of another plan (%s, %s)", c.dst, m.Scheme, m.Format)
 		}
 		if c.recorded, err = c.alreadyDone(ctx, m); err != nil {
 			return false, err
@@ -106,7 +106,7 @@ func (c *converter) mayContinue(own bool) error {
 		if own {
 			return nil
 		}
-		return usageError("choose an empty directory", "%s is not empty and holds no unfinished conversion", c.dst)
+		return fail(ErrDestination, "choose an empty directory", "%s is not empty and holds no unfinished conversion", c.dst)
 	} else if err != nil {
 		return err
 	}
@@ -114,14 +114,14 @@ func (c *converter) mayContinue(own bool) error {
 		return err
 	}
 	if !c.o.Resume && c.o.Count == 1 {
-		return usageError("add --resume to go on with it", "%s holds an unfinished conversion of this plan", c.dst)
+		return &Error{Kind: ErrUnfinished, Reason: c.dst + " holds an unfinished conversion of this plan", Advice: "resume it, or choose another directory", Resumable: true}
 	}
 	return nil
 }
 
 func (c *converter) samePlan(b []byte) error {
 	if strings.TrimSpace(string(b)) != c.plan.Fingerprint {
-		return usageError("repeat the command with the options and the source it was begun with, or remove the directory",
+		return fail(ErrDestination, "repeat the conversion with the options and the source it was begun with, or remove the directory",
 			"%s holds an unfinished conversion of another plan", c.dst)
 	}
 	return nil

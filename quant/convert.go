@@ -128,10 +128,10 @@ func (c *converter) defaults() error {
 		c.o.Index, c.o.Count = 1, 1
 	}
 	if c.o.Count < 1 || c.o.Index < 1 || c.o.Index > c.o.Count {
-		return usageError("parts are numbered from 1: --index 1 --count 4 is the first of four", "--index %d --count %d is no part", c.o.Index, c.o.Count)
+		return fail(ErrPart, "parts are numbered from 1", "part %d of %d does not exist", c.o.Index, c.o.Count)
 	}
 	if low := c.plan.minMemory(); c.o.MaxMemory < low {
-		return usageError("", "--max-memory %d MiB is too little: this plan needs %d MiB", c.o.MaxMemory>>20, (low+1<<20-1)>>20)
+		return fail(ErrMemory, "allow it more", "%d MiB of memory are too little: this plan needs %d MiB", c.o.MaxMemory>>20, (low+1<<20-1)>>20)
 	}
 	c.dst = filepath.Clean(c.dst)
 	c.progress = make(chan struct{}, 1)
@@ -162,7 +162,7 @@ func outside(src, dst string) error {
 		}
 	}
 	if rel, err := filepath.Rel(s, d); err == nil && (rel == "." || rel != ".." && !strings.HasPrefix(rel, ".."+string(os.PathSeparator))) {
-		return usageError("choose a directory outside of the source", "the result cannot be written into the source (%s)", dst)
+		return fail(ErrDestination, "choose a directory outside of the source", "the result cannot be written into the source (%s)", dst)
 	}
 	return nil
 }
@@ -221,16 +221,16 @@ func (c *converter) explain(err error) error {
 		if c.total > 0 {
 			percent = c.read.Load() * 100 / c.total
 		}
-		return &Error{Code: 130, Reason: fmt.Sprintf("stopped: %d %% read; finished shards are kept", percent), Advice: "the same command with --resume goes on", Err: err}
+		return &Error{Kind: ErrStopped, Reason: fmt.Sprintf("stopped: %d %% read; finished shards are kept", percent), Advice: "resume to go on", Err: err, Resumable: true}
 	}
 	var se *safetensors.Error
 	if errors.As(err, &se) && se.Kind != safetensors.ErrIO {
 		return err
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return inputError("fetch the shard again", "the source was cut short while it was read: %v", err)
+		return fail(ErrSource, "fetch the shard again", "the source was cut short while it was read: %v", err)
 	}
-	return &Error{Code: 74, Reason: "conversion failed", Advice: "finished shards are kept; once the cause is gone, the same command with --resume goes on", Err: err}
+	return &Error{Kind: ErrIO, Reason: "conversion failed", Advice: "finished shards are kept; resume once the cause is gone", Err: err, Resumable: true}
 }
 
 // arith is shorthand for the plan's arithmetic.

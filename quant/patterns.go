@@ -29,7 +29,7 @@ func newPatterns(ignore, target []string) (*patterns, error) {
 			if expr, ok := strings.CutPrefix(text, "re:"); ok {
 				re, err := regexp2.Compile(`\A(?:`+expr+`)`, regexp2.None)
 				if err != nil {
-					return nil, usageError("patterns are those of Python's re.match", "pattern %q: %v", text, err)
+					return nil, fail(ErrPattern, "patterns are those of Python's re.match", "pattern %q: %v", text, err)
 				}
 				pt.re = re
 			}
@@ -61,11 +61,11 @@ func (p *patterns) see(t glm.Tensor) {
 // unused refuses a pattern that matches nothing: a typing error would
 // otherwise quantise what was meant to stay.
 func (p *patterns) unused() error {
-	for flag, list := range map[string][]pattern{"--ignore": p.ignore, "--target": p.target} {
+	for use, list := range map[string][]pattern{"ignore": p.ignore, "target": p.target} {
 		for _, pt := range list {
 			if !pt.used {
-				return usageError("patterns are module names without .weight, or re: and a pattern anchored at the start; glmconv inspect --tensors lists the names",
-					"%s %q matches no module of this checkpoint", flag, pt.text)
+				return fail(ErrPattern, "patterns are module names without .weight, or re: and a pattern anchored at the start",
+					"%s pattern %q matches no module of this checkpoint", use, pt.text)
 			}
 		}
 	}

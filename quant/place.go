@@ -54,7 +54,7 @@ func (p *Plan) place() error {
 		}
 	}
 	if len(groups) == 0 {
-		return inputError("", "nothing is left to write")
+		return fail(ErrSource, "", "nothing is left to write")
 	}
 	p.Files = make([]File, len(groups))
 	var work errgroup.Group
@@ -121,7 +121,7 @@ func (p *Plan) layFile(name string, items []int, outs [][]safetensors.Spec) (Fil
 		for k, o := range outs[i] {
 			size := o.Bytes()
 			if size < 0 {
-				return f, inputError("", "tensor %s would be %v of %s, which overflows", o.Name, o.Shape, o.DType)
+				return f, fail(ErrSource, "", "tensor %s would be %v of %s, which overflows", o.Name, o.Shape, o.DType)
 			}
 			if size%8 != 0 {
 				f.tail = append(f.tail, output{i, k})
@@ -132,7 +132,7 @@ func (p *Plan) layFile(name string, items []int, outs [][]safetensors.Spec) (Fil
 		}
 	}
 	if spool > maxSpool {
-		return f, inputError("", "%s: %d MB of tensors with sizes that are no multiple of 8 bytes cannot be aligned", name, spool>>20)
+		return f, fail(ErrSource, "", "%s: %d MB of tensors with sizes that are no multiple of 8 bytes cannot be aligned", name, spool>>20)
 	}
 	width := func(o output) int { return outs[o.item][o.k].DType.Bits() }
 	slices.SortStableFunc(f.tail, func(a, b output) int { return cmp.Compare(width(b), width(a)) })
@@ -188,7 +188,7 @@ func sidecars(dir string, p *Plan) ([]Sidecar, error) {
 			continue
 		}
 		if over := len(filepath.Base(fsx.TempName(name))) - fsx.MaxName; over > 0 {
-			return nil, inputError("give the file a shorter name", "the name of %s is %d bytes too long: files are written under a temporary name first, and file systems end at %d bytes", name, over, fsx.MaxName)
+			return nil, fail(ErrSource, "give the file a shorter name", "the name of %s is %d bytes too long: files are written under a temporary name first, and file systems end at %d bytes", name, over, fsx.MaxName)
 		}
 		out = append(out, Sidecar{Name: name, Size: st.Size()})
 	}

@@ -206,7 +206,7 @@ func (p *Plan) checkMatching() error {
 	if err != nil || len(bad) == 0 {
 		return err
 	}
-	return inputError("without --ignore and --target this cannot happen; please report the command",
+	return fail(ErrMismatch, "without patterns of modules to ignore or to target this cannot happen; please report it",
 		"the engines would not read the result as it is stored: %s (%d modules)", bad[0], len(bad))
 }
 
@@ -221,7 +221,7 @@ func (p *Plan) checkComplete() error {
 		}
 	}
 	if len(missing) > 0 {
-		return inputError("the download is incomplete, or config.json belongs to another model; glmconv inspect lists what is missing",
+		return fail(ErrIncomplete, "the download is incomplete, or config.json belongs to another model",
 			"%d tensors are missing, the first is %s", len(missing), missing[0].Name)
 	}
 	if mtpGone && p.Config.MTPLayers > 0 {
@@ -294,7 +294,7 @@ func (p *Plan) addCopies() error {
 		rows := p.Model.Rows()
 		to := slices.IndexFunc(rows, func(t glm.Tensor) bool { return t.Role == c.as && t.Layer == p.Model.MTP.Layer })
 		if from < 0 || to < 0 {
-			return inputError("", "the MTP layer needs a copy of a tensor that is not there (%s)", c.of)
+			return fail(ErrSource, "", "the MTP layer needs a copy of a tensor that is not there (%s)", c.of)
 		}
 		it := p.Items[from]
 		it.Weight.Tensor, it.Action, it.Reason = rows[to], Alias, "copy of "+it.Source.Name+" that vllm-ascend loads for the draft"

@@ -136,7 +136,7 @@ func (c *converter) seal(ctx context.Context, f *File, r *receipt, crc uint32) e
 func hexCRC(crc uint32) string { return fmt.Sprintf("%08x", crc) }
 
 func sourceChanged(reason string) error {
-	return &Error{Code: 75, Reason: reason, Advice: "let nothing write to the source; the same command with --resume then makes anew what was made from other bytes"}
+	return &Error{Kind: ErrSourceChanged, Reason: reason, Advice: "let nothing write to the source and resume: what was made from other bytes is made anew", Resumable: true}
 }
 
 // changed names the first file that two descriptions differ in.
@@ -200,8 +200,8 @@ func (c *converter) missing(pending []string) error {
 		}
 	}
 	if len(pending) > 0 && c.o.Count == 1 {
-		return &Error{Code: 75, Reason: fmt.Sprintf("%s was written and is gone or changed", pending[0]),
-			Advice: "let nothing else write to the result; the same command with --resume goes on"}
+		return &Error{Kind: ErrResultChanged, Reason: fmt.Sprintf("%s was written and is gone or changed", pending[0]),
+			Advice: "let nothing else write to the result, and resume", Resumable: true}
 	}
 	return nil
 }
@@ -247,7 +247,7 @@ func (c *converter) alreadyDone(ctx context.Context, m *Manifest) (recorded bool
 }
 
 func (c *converter) ofAnotherSource(file string) error {
-	return usageError("choose another directory, or remove this one",
+	return fail(ErrDestination, "choose another directory, or remove this one",
 		"%s holds a finished result of another source: %s of this one has other bytes", c.dst, file)
 }
 
@@ -272,8 +272,8 @@ func (c *converter) copySource(ctx context.Context, out io.Writer, s Sidecar) (s
 		return "", n, err
 	}
 	if n != s.Size || fsx.IdentityOf(before) != fsx.IdentityOf(after) {
-		return "", n, &Error{Code: 75, Reason: fmt.Sprintf("%s of the source changed: it had %d bytes, now %d", s.Name, s.Size, n),
-			Advice: "put the file back as it was and go on with --resume, or begin anew"}
+		return "", n, &Error{Kind: ErrSourceChanged, Reason: fmt.Sprintf("%s of the source changed: it had %d bytes, now %d", s.Name, s.Size, n),
+			Advice: "put the file back as it was and resume, or begin anew", Resumable: true}
 	}
 	return hex.EncodeToString(h.Sum(nil)), n, nil
 }

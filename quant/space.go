@@ -21,7 +21,7 @@ func (c *converter) checkSpace(todo []int) error {
 	if free < 0 || need <= free {
 		return nil
 	}
-	return &Error{Code: 74, Reason: fmt.Sprintf("%s has %s free, the result needs %s more", c.dst, progress.Bytes(free), progress.Bytes(need)),
+	return &Error{Kind: ErrSpace, Reason: fmt.Sprintf("%s has %s free, the result needs %s more", c.dst, progress.Bytes(free), progress.Bytes(need)),
 		Advice: "free some space or choose another disk; nothing was written"}
 }
 

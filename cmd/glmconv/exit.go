@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/glmconv/glmconv/mtp"
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -70,32 +72,57 @@ func report(w io.Writer, err error) int {
 	return code
 }
 
-// flagHints are hints that name flags, for errors of libraries that know none.
+// flagHints are the flags and commands by which a user follows the advice of an
+// error whose package knows none.
 var flagHints = []struct {
-	is   error
-	hint string
+	is    error
+	flags string
 }{
-	{mtp.ErrFinished, "remap the source and convert that, or use --out DIR, which makes a directory without a manifest"},
-	{mtp.ErrLayer, "leave --layer out: config.json implies it"},
+	{mtp.ErrFinished, "--out DIR"},
+	{mtp.ErrLayer, "leave --layer out"},
+	{quant.ErrBusy, "--index"},
+	{quant.ErrIncomplete, "glmconv inspect lists what is missing"},
+	{quant.ErrMemory, "--max-memory"},
+	{quant.ErrMismatch, "--ignore, --target"},
+	{quant.ErrPart, "--index 1 --count 4 is the first of four"},
+	{quant.ErrPattern, "--ignore, --target; glmconv inspect --tensors lists the names"},
 }
 
-// hintOf returns what the user can do: in terms of flags where flags can do
-// it, else the advice of the outermost error that has some.
+// hintOf returns the advice of the outermost error that has some, with the flags
+// that it takes.
 func hintOf(err error) string {
+	var h hinter
+	if !errors.As(err, &h) || h.Hint() == "" {
+		return ""
+	}
 	for _, f := range flagHints {
 		if errors.Is(err, f.is) {
-			return f.hint
+			return h.Hint() + " (" + f.flags + ")"
 		}
 	}
-	var h hinter
-	if errors.As(err, &h) && h.Hint() != "" {
-		return h.Hint()
+	var q *quant.Error
+	if errors.As(err, &q) && q.Resumable {
+		return h.Hint() + " (the same command with --resume)"
 	}
-	return ""
+	return h.Hint()
 }
 
-// codeOf maps an error to its exit code: what it says itself, then
-// interruption, locks, the operating system, and else bad input.
+// exitCodes are the exit codes of errors of libraries, the first that matches.
+var exitCodes = []struct {
+	code int
+	is   []error
+}{
+	{exitBadInput, []error{syscall.ELOOP, syscall.ENAMETOOLONG}}, // a name, not a disk
+	{exitInterrupted, []error{context.Canceled, context.DeadlineExceeded}},
+	{exitUsage, []error{quant.ErrPattern, quant.ErrPart, quant.ErrMemory, quant.ErrDestination, quant.ErrUnfinished}},
+	{exitTemporary, []error{safetensors.ErrLocked, safetensors.ErrChanged, quant.ErrSourceChanged, quant.ErrResultChanged}},
+	{exitBadInput, []error{quant.ErrSource, quant.ErrIncomplete, quant.ErrMismatch, quant.ErrNonFinite}},
+	{exitIO, []error{safetensors.ErrIO, quant.ErrSpace}},
+	{exitBadInput, []error{fs.ErrNotExist}},
+}
+
+// codeOf maps an error to its exit code: what the command says itself, the kinds
+// of the libraries, the operating system, and else bad input.
 func codeOf(err error) int {
 	var ee *exitError
 	if errors.As(err, &ee) {
@@ -105,17 +132,10 @@ func codeOf(err error) int {
 	if errors.As(err, &c) {
 		return c.ExitCode()
 	}
-	switch {
-	case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG): // a name, not a disk
-		return exitBadInput
-	case errors.Is(err, context.Canceled):
-		return exitInterrupted
-	case errors.Is(err, safetensors.ErrLocked), errors.Is(err, safetensors.ErrChanged):
-		return exitTemporary
-	case errors.Is(err, safetensors.ErrIO):
-		return exitIO
-	case errors.Is(err, fs.ErrNotExist):
-		return exitBadInput
+	for _, e := range exitCodes {
+		if slices.ContainsFunc(e.is, func(kind error) bool { return errors.Is(err, kind) }) {
+			return e.code
+		}
 	}
 	var se *safetensors.Error
 	if errors.As(err, &se) {

@@ -12,6 +12,12 @@ import (
 
 	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/testkit"
+	// A result in the test cache is good as long as the packages that the module
+	// uses are the same.
+	_ "github.com/glmconv/glmconv/mtp"
+	_ "github.com/glmconv/glmconv/runtime/spec"
+	_ "github.com/glmconv/glmconv/verify"
+	_ "github.com/glmconv/glmconv/verify/report"
 )
 
 // TestStory runs the tests of the outside module. Dependencies come from the

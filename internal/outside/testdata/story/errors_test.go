@@ -70,7 +70,18 @@ func TestErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, cancelled := quant.Convert(stopped, plan, open(src), filepath.Join(t.TempDir(), "dst"), quant.ConvertOptions{})
+	_, pattern := quant.NewPlan(open(src), quant.W8A8, "", quant.Options{Ignore: []string{"no.such.module"}})
+	convert := func(ctx context.Context, dst string, o quant.ConvertOptions) error {
+		_, err := quant.Convert(ctx, plan, open(src), dst, o)
+		return err
+	}
+	dst := filepath.Join(t.TempDir(), "dst")
+	cancelled := convert(stopped, dst, quant.ConvertOptions{})
+	again := convert(t.Context(), dst, quant.ConvertOptions{})
+	inside := convert(t.Context(), filepath.Join(src, "dst"), quant.ConvertOptions{})
+	part := convert(t.Context(), filepath.Join(t.TempDir(), "dst"), quant.ConvertOptions{Index: 3, Count: 2})
+	memory := convert(t.Context(), filepath.Join(t.TempDir(), "dst"), quant.ConvertOptions{MaxMemory: 1})
+	diskFull := convert(t.Context(), filepath.Join(t.TempDir(), "dst"), quant.ConvertOptions{FS: full{safetensors.OS}})
 	_, noSource := verify.Compare(t.Context(), filepath.Join(src, "absent"), src, verify.Options{})
 
 	for name, c := range map[string]struct{ err, is error }{
@@ -84,6 +95,14 @@ func TestErrors(t *testing.T) {
 		"disk full, kind":   {noRoom, safetensors.ErrIO},
 		"token id":          {token, runtime.ErrToken},
 		"stopped":           {cancelled, context.Canceled},
+		"stopped, kind":     {cancelled, quant.ErrStopped},
+		"unfinished":        {again, quant.ErrUnfinished},
+		"in the source":     {inside, quant.ErrDestination},
+		"no such part":      {part, quant.ErrPart},
+		"little memory":     {memory, quant.ErrMemory},
+		"no such module":    {pattern, quant.ErrPattern},
+		"converting, full":  {diskFull, syscall.ENOSPC},
+		"converting, kind":  {diskFull, quant.ErrIO},
 		"no source":         {noSource, fs.ErrNotExist},
 	} {
 		if !errors.Is(c.err, c.is) {
@@ -95,6 +114,10 @@ func TestErrors(t *testing.T) {
 		if !errors.As(err, &hint) || hint.Hint() == "" {
 			t.Errorf("%s: %v has no hint", name, err)
 		}
+	}
+	var failed *quant.Error
+	if !errors.As(diskFull, &failed) || !failed.Resumable {
+		t.Errorf("a conversion that met a full disk goes on later: %+v", diskFull)
 	}
 	var bad *safetensors.Error
 	edit(t, filepath.Join(src, "model-00001-of-00002.safetensors"), func(text []byte) []byte { return text[:1000] })
