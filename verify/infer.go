@@ -89,11 +89,12 @@ func (r *Result) infer(ctx context.Context, src, dst string, workers int) (func(
 		enc    layout.Encoding
 		format layout.Format
 	}
-	chosen, count, near := map[kind]numeric.Arith{}, map[kind]int{}, map[kind]float64{}
-	for i, a := range arithmetics {
-		if i > 0 && len(chosen) == len(count) {
-			break
-		}
+	type score struct {
+		arith numeric.Arith
+		hits  int
+	}
+	best, count, near := map[kind]score{}, map[kind]int{}, map[kind]float64{}
+	for _, a := range arithmetics {
 		kinds := map[string]kind{}
 		d, err := diff.Run(ctx, src, dst, diff.Options{Workers: 1, Only: func(m string) bool { return names[m] }, Rounder: func(w diff.Weight) diff.Rounder {
 			kinds[w.Module] = kind{w.Stored.Encoding, w.Stored.Format}
@@ -118,15 +119,21 @@ func (r *Result) infer(ctx context.Context, src, dst string, workers int) (func(
 			if off <= ownLimit {
 				hits[k]++
 			}
-			if best, ok := near[k]; !ok || off < best {
+			if least, ok := near[k]; !ok || off < least {
 				near[k] = off
 			}
 		}
 		for k, n := range seen {
 			count[k] = n
-			if _, done := chosen[k]; !done && 2*hits[k] > n {
-				chosen[k] = a.arith
+			if b, ok := best[k]; !ok || hits[k] > b.hits {
+				best[k] = score{a.arith, hits[k]}
 			}
+		}
+	}
+	chosen := map[kind]numeric.Arith{}
+	for k, b := range best {
+		if 2*b.hits > count[k] {
+			chosen[k] = b.arith
 		}
 	}
 	var says []string

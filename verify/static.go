@@ -55,7 +55,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	var d *diff.Report
 	own, err := r.rounders(inner, src, dst, o.Workers)
 	if err == nil {
-		d, err = diff.Run(inner, src, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true})
+		d, err = diff.Run(inner, src, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true})
 	}
 	<-checked
 	if unchecked != nil {
@@ -155,8 +155,11 @@ func (r *Result) compareTensors(dst string, d *diff.Report) {
 				r.compareOwn(m)
 			case known:
 				limit = own*1.005 + 1e-6
+			case m.Grid != nil:
+				own, limit = float64(m.Grid.Nearest), farthest*float64(m.Grid.Nearest)+1e-6
+				r.judgeGrid(m)
 			default:
-				own, limit = math.NaN(), worstCase(m.B)
+				own, limit = 0, 0 // nothing of it could be read
 			}
 		}
 		t := Tensor{Name: m.Name, Encoding: m.B, Relative: float64(m.Relative), Own: own, Max: float64(m.MaxAbs)}
@@ -233,17 +236,6 @@ func (r *Result) compareOwn(m diff.Module) {
 func coded(encoding string) bool {
 	e := strings.ToLower(encoding)
 	return strings.Contains(e, "fp8") || strings.Contains(e, "int") || strings.Contains(e, "fp4")
-}
-
-// worstCase bounds the relative error that rounding can cost heavy-tailed
-// weights (Student-t with 5 degrees of freedom, rows of 4096), with some room.
-func worstCase(encoding string) float64 {
-	switch e := strings.ToLower(encoding); {
-	case strings.Contains(e, "4"):
-		return 0.4
-	default:
-		return 0.05
-	}
 }
 
 // compareCompanions compares what lies beside the weights. What matters fails,

@@ -13,6 +13,8 @@ type piece struct {
 	raw     []byte    // as stored
 	codes   layout.Buffer
 	scratch numeric.Scratch
+	grid    *gridSums // nil: not asked for, or not for this piece
+	values  []float32 // of grid
 }
 
 var pieces = sync.Pool{New: func() any { return new(piece) }}
@@ -36,7 +38,14 @@ func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) (refus
 		if err := a.read(lo, hi, p.x, p); err != nil {
 			return nil, err
 		}
-		if err := b.read(lo, hi, p.y, p); err != nil {
+		if p.grid != nil && b.codes != nil {
+			m, err := b.codes(lo, hi, &p.codes)
+			if err != nil {
+				return nil, err
+			}
+			m.Dequant(p.y, 0, rows)
+			p.grid.add(p.x, p.y, m, p.values)
+		} else if err := b.read(lo, hi, p.y, p); err != nil {
 			return nil, err
 		}
 		t.add(p.x, p.y, nil)

@@ -40,7 +40,8 @@ type Module struct {
 	MaxAbs   Figure `json:"max_abs"`
 	Elements int64  `json:"elements"`
 	Own      *Own   `json:"own,omitempty"`
-	Why      string `json:"why,omitempty"` // why there are no figures
+	Grid     *Grid  `json:"grid,omitempty"` // of a quantized weight of B without Own, if asked for
+	Why      string `json:"why,omitempty"`  // why there are no figures
 }
 
 // Own compares with a rounding of A that was made for the purpose.

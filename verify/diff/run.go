@@ -30,6 +30,9 @@ type Options struct {
 	// Rounder, if given, returns how a module's weight of A should have been
 	// rounded, or nil: modules then tell how far B is from that.
 	Rounder func(w Weight) Rounder
+	// Grid looks at how B's codes and scales are used where a quantized weight
+	// has no Rounder: Module.Grid.
+	Grid bool
 	// Only, if given, chooses the modules of which the weights are compared;
 	// nothing else is then.
 	Only func(module string) bool
@@ -300,7 +303,7 @@ func (d *differ) weights(ctx context.Context) error {
 			if d.opts.Rounder != nil && p.b.stored.Encoding.Quantized() {
 				own = d.opts.Rounder(Weight{names[i], p.a.parts[0].DType, p.b.stored})
 			}
-			out[i], err = compare(ctx, names[i], p.a, p.b, own, d.progress)
+			out[i], err = compare(ctx, names[i], p.a, p.b, own, d.opts.Grid, d.progress)
 			return err
 		})
 	}

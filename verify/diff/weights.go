@@ -155,8 +155,8 @@ func (c *checkpoint) floats(t safetensors.Info, off int64, shape []int64, prefix
 }
 
 // compare sums up the difference of two weights, and that of b from own, if
-// there is one.
-func compare(ctx context.Context, name string, a, b *weight, own Rounder, read func(int64)) (Module, error) {
+// there is one; else grid asks how b uses its codes.
+func compare(ctx context.Context, name string, a, b *weight, own Rounder, grid bool, read func(int64)) (Module, error) {
 	m := Module{Name: name, A: a.name, B: b.name, Elements: int64(a.rows) * int64(a.cols)}
 	rest := a.bytes + b.bytes
 	defer func() { read(rest) }() // rounding, or all of it
@@ -181,9 +181,16 @@ func compare(ctx context.Context, name string, a, b *weight, own Rounder, read f
 	p := pieces.Get().(*piece)
 	defer pieces.Put(p)
 	var t totals
+	var sums gridSums
+	if grid = grid && own == nil && b.codes != nil; grid {
+		p.values = gridValues(b.stored.Code())
+	}
 	for lo := 0; lo < a.rows; lo += step {
 		if err := ctx.Err(); err != nil {
 			return m, err
+		}
+		if p.grid = nil; grid && lo/step%gridSample == 0 {
+			p.grid = &sums
 		}
 		hi := min(lo+step, a.rows)
 		refused, err := p.compare(&t, a, b, own, lo, hi)
@@ -203,6 +210,7 @@ func compare(ctx context.Context, name string, a, b *weight, own Rounder, read f
 	if own != nil {
 		m.Own = &Own{root(total(t.ownDiff), size), root(total(t.off), total(t.ownSize))}
 	}
+	m.Grid = sums.grid()
 	return m, nil
 }
 

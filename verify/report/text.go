@@ -46,9 +46,10 @@ func Text(r *verify.Result) string {
 		b.WriteByte('\n')
 	}
 	for _, c := range list {
-		if c.State == passed || c.State == undecided {
+		unknown := c.State == undecided || c.State == skipped && strings.HasPrefix(c.Line, "not measured")
+		if c.State == passed || unknown {
 			m := " "
-			if c.State == undecided {
+			if unknown {
 				m = "?"
 			}
 			row(mark(m), label(c.ID), c.Line)

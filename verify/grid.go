@@ -1,0 +1,47 @@
+package verify
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/glmconv/glmconv/verify/diff"
+)
+
+// Limits for weights whose rounding is not known. Codes that are learnt from
+// data are not the nearest ones, and their errors are larger, but they are no
+// error in one direction: each of these says something that no method does.
+const (
+	// farthest is how many times as far from the source as the nearest codes a
+	// weight may be. AutoRound moves codes by one step at most, GPTQ and AWQ
+	// lie at 1.1 to 1.6; codes that are cut off instead of rounded at 2.
+	farthest = 1.8
+	// slanted is how far the slope may be from that of rounding.
+	slanted = 0.02
+	// shortened is how much of a step all values may be too small on average.
+	shortened = 0.2
+	// idle is the share of scales that may use less than half of their range.
+	idle = 0.5
+)
+
+// judgeGrid looks at how a weight without an oracle uses its codes and scales.
+func (r *Result) judgeGrid(m diff.Module) {
+	g := m.Grid
+	fail := func(format string, args ...any) {
+		r.fail("oracle", m.Name, fmt.Sprintf("as %s %s", m.B, fmt.Sprintf(format, args...)))
+	}
+	// Rounding adds its square error to Σb² and nothing to Σab.
+	rounding := float64(g.Nearest) * float64(g.Nearest)
+	switch slope := float64(g.Slope); {
+	case math.Abs(slope-1) > slanted+2*rounding && slope != 0:
+		fail("its values are %.3g times the source's on the whole: scales are wrong", 1/slope)
+	case math.Abs(float64(g.TowardZero)) > shortened:
+		fail("its values are %.2g of a step too %s on average: codes are cut off and not rounded", math.Abs(float64(g.TowardZero)),
+			map[bool]string{true: "small", false: "large"}[g.TowardZero > 0])
+	}
+	if float64(g.Unused) > idle {
+		fail("%.0f %% of its scales use less than half of the codes' range: bits are wasted", 100*float64(g.Unused))
+	}
+	if g.Step > 1 {
+		fail("every code is a multiple of %d: bits are wasted", g.Step)
+	}
+}
