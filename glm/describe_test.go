@@ -74,10 +74,13 @@ func TestDescribeReferences(t *testing.T) {
 		ropeTheta     float64
 		interleavedIx bool
 	}{
-		{dir: "nano-glm4moe", family: Glm4Moe, embed: true, head: true, mtpLayer: 3, mtpFile: "model-00002-of-00002.safetensors", ropeWidth: 32, ropeTheta: 1e6},
+		{dir: "nano-glm4moe", family: Glm4Moe, embed: true, head: true, mtpLayer: 3, mtpFile: "model-00002-of-00002.safetensors", ropeWidth: 32,
+			ropeTheta: 1e6},
 		{dir: "tiny-glm4moe", family: Glm4Moe, mtpLayer: 4, mtpFile: "mtp.safetensors", ropeWidth: 32, ropeTheta: 1e6},
-		{dir: "nano-glm5", family: GlmMoeDsa, mtpLayer: 3, mtpFile: "model-00002-of-00002.safetensors", lastIndexer: 2, ropeWidth: 16, ropeTheta: 1e6, interleavedIx: true},
-		{dir: "nano-glm52", family: GlmMoeDsa, mtpLayer: 3, mtpFile: "model-00002-of-00002.safetensors", lastIndexer: 1, ropeWidth: 16, ropeTheta: 8e6, interleavedIx: true},
+		{dir: "nano-glm5", family: GlmMoeDsa, mtpLayer: 3, mtpFile: "model-00002-of-00002.safetensors", lastIndexer: 2, ropeWidth: 16, ropeTheta: 1e6,
+			interleavedIx: true},
+		{dir: "nano-glm52", family: GlmMoeDsa, mtpLayer: 3, mtpFile: "model-00002-of-00002.safetensors", lastIndexer: 1, ropeWidth: 16, ropeTheta: 8e6,
+			interleavedIx: true},
 		{dir: "nano-glm45v", family: Glm4vMoe, mtpLayer: -1, ropeWidth: 32, ropeTheta: 1e6},
 	} {
 		t.Run(want.dir, func(t *testing.T) {

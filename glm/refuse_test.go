@@ -46,8 +46,10 @@ func TestConfigRefusals(t *testing.T) {
 		{"rotary odd", "glm-4.5", set("partial_rotary_factor", 0.2), ErrInvalid, "partial_rotary_factor", "25"},
 		{"rotary of mla", "glm-4.7-flash", set("partial_rotary_factor", 0.5), ErrUnsupported, "partial_rotary_factor", "64"},
 		{"interleaved gqa", "glm-4.5", set("rope_interleave", true), ErrUnsupported, "rope_interleave", "half-split"},
-		{"mrope on text", "glm-4.5", set("rope_scaling", map[string]any{"mrope_section": []int{8, 12, 12}}), ErrUnsupported, "rope_scaling.mrope_section", "glm4v_moe"},
-		{"mrope sum", "glm-4.5v", in("text_config", set("rope_scaling", map[string]any{"mrope_section": []int{8, 12, 13}})), ErrInvalid, "text_config.rope_scaling.mrope_section", "33"},
+		{"mrope on text", "glm-4.5", set("rope_scaling", map[string]any{"mrope_section": []int{8, 12, 12}}), ErrUnsupported, "rope_scaling.mrope_section",
+			"glm4v_moe"},
+		{"mrope sum", "glm-4.5v", in("text_config", set("rope_scaling", map[string]any{"mrope_section": []int{8, 12, 13}})), ErrInvalid,
+			"text_config.rope_scaling.mrope_section", "33"},
 		{"mrope absent", "glm-4.5v", in("text_config", drop("rope_scaling")), ErrInvalid, "text_config.rope_scaling.mrope_section", "missing"},
 		{"gelu", "glm-4.5", set("hidden_act", "gelu"), ErrUnsupported, "hidden_act", "silu"},
 		{"vision gelu", "glm-4.5v", in("vision_config", set("hidden_act", "gelu")), ErrUnsupported, "vision_config.hidden_act", "silu"},
@@ -143,7 +145,8 @@ func TestRequireUnquantized(t *testing.T) {
 		return `{"quant_method": "compressed-tensors", "format": "f", "config_groups": {"g": {"weights": {"type": "` + typ + `", "num_bits": ` + bits + `, "strategy": "` + strategy + `"}}}}`
 	}
 	for _, tc := range []struct{ name, json, method, says, hint string }{
-		{"fp8 block", `{"quant_method": "fp8", "weight_block_size": [128, 128]}`, "fp8", "FP8 block release", "reading FP8 sources comes later; use the BF16 release"},
+		{"fp8 block", `{"quant_method": "fp8", "weight_block_size": [128, 128]}`, "fp8", "FP8 block release",
+			"reading FP8 sources comes later; use the BF16 release"},
 		{"fp8 channel", group("float", "8", "channel"), "compressed-tensors", "FP8 channel release", "reading FP8 sources comes later; use the BF16 release"},
 		{"int8", group("int", "8", "channel"), "compressed-tensors", "already quantised (compressed-tensors, f)", "convert from the BF16 release"},
 		{"nvfp4", group("float", "4", "tensor_group"), "compressed-tensors", "already quantised", "convert from the BF16 release"},

@@ -146,7 +146,7 @@ func checkName(name, path, tensor string) error {
 	}
 	switch {
 	case name == "" || name == ".":
-		return bad("is no file name")
+		return bad("is not a file name")
 	case strings.ContainsAny(name, "\\:") || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return bad("has a character that file names of shards do not have")
 	case name == ".." || strings.HasPrefix(name, "/") || strings.HasPrefix(name, "../") || strings.Contains(name, "/../") || strings.HasSuffix(name, "/.."):

@@ -28,7 +28,8 @@ func (b *builder) addMTP() error {
 			b.note(ProblemUnlisted, name, "", "not part of %s and not read: its tensors are in other files as well", list)
 			continue
 		}
-		b.note(ProblemUnlisted, name, "", "not part of %s; its %s tensors are read here, but engines that follow the index do not load them", list, commas(len(s.tensors)))
+		b.note(ProblemUnlisted, name, "", "not part of %s; its %s tensors are read here, but engines that follow the index do not load them", list,
+			commas(len(s.tensors)))
 		b.c.shards[name] = s
 		b.c.files = append(b.c.files, name)
 		slices.Sort(b.c.files)

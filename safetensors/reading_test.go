@@ -83,7 +83,8 @@ func TestReading(t *testing.T) {
 	for _, off := range []int64{-1, 12, 16, 1 << 62, -1 << 63} {
 		require.ErrorIs(t, c.ReadAt(m, off, p), ErrRange, "%d", off)
 	}
-	for _, bad := range []Info{{File: SingleName, Offset: 0, Size: 8}, {File: SingleName, Offset: m.Offset, Size: 1 << 62}, {File: SingleName, Offset: 1 << 62, Size: 8}} {
+	for _, bad := range []Info{{File: SingleName, Offset: 0, Size: 8}, {File: SingleName, Offset: m.Offset, Size: 1 << 62},
+		{File: SingleName, Offset: 1 << 62, Size: 8}} {
 		require.ErrorIs(t, c.ReadAt(bad, 0, p), ErrRange)
 	}
 	require.ErrorIs(t, c.ReadAt(Info{File: "y", Size: 9}, 0, p), ErrNotFound)

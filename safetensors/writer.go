@@ -100,7 +100,8 @@ func (w *Writer) Write(p []byte) (int, error) {
 // call it at the same time, and with everything else but Commit and Abort.
 func (w *Writer) PutAt(p []byte, off int64) error {
 	if off < 0 || int64(len(p)) > w.plan.Size-off {
-		return &Error{Kind: ErrSpec, File: w.path, Offset: off, Reason: "is planned with " + commas(w.plan.Size) + " bytes; " + commas(len(p)) + " were to be put behind them"}
+		return &Error{Kind: ErrSpec, File: w.path, Offset: off,
+			Reason: "is planned with " + commas(w.plan.Size) + " bytes; " + commas(len(p)) + " were to be put behind them"}
 	}
 	if _, err := w.store(p, off); err != nil {
 		return w.failure("cannot be written", off, err)

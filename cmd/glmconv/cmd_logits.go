@@ -70,7 +70,7 @@ func runLogits(c *cli.Context) error {
 		return err
 	}
 	if file.Stream() {
-		return usagef("--out %s is no file; the tensors need one", c.String("out"))
+		return usagef("--out %s is not a regular file", c.String("out"))
 	}
 	files, err := mediaFiles(c)
 	if err != nil {

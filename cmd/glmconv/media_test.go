@@ -73,7 +73,7 @@ func TestLook(t *testing.T) {
 	f.Images = []string{filepath.Join(dir, "config.json")}
 	_, _, err = look(ctx, dir, m, tok, []int{1, 2}, f)
 	assert.Equal(t, exitBadInput, codeOf(err))
-	assert.ErrorContains(t, err, "config.json: is no picture")
+	assert.ErrorContains(t, err, "config.json: is not a picture")
 	text, err := runtime.Load(testkit.Shared(t, "reference/nano-glm4moe"), runtime.Options{})
 	require.NoError(t, err)
 	defer func() { _ = text.Close() }()

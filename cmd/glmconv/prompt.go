@@ -99,7 +99,7 @@ func parseIDs(s string) ([]int, error) {
 	for _, f := range fields {
 		id, err := strconv.Atoi(f)
 		if err != nil {
-			return nil, usagef("--prompt-ids: %q is no token id", f)
+			return nil, usagef("--prompt-ids: %q is not a token id", f)
 		}
 		ids = append(ids, id)
 	}

@@ -79,7 +79,7 @@ func (o *Output) Replace(write func(path string) error) (err error) {
 	return write(o.path)
 }
 
-// Stream reports whether the path is no regular file, which has nothing to
+// Stream reports whether the path is not a regular file, which has nothing to
 // replace.
 func (o *Output) Stream() bool { return o.stream }
 

@@ -25,7 +25,8 @@ func TestOutputProbe(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		want error
-	}{{"new", nil}, {"old", nil}, {"link", nil}, {"folder", syscall.EISDIR}, {"absent/new", fs.ErrNotExist}, {"old/new", syscall.ENOTDIR}, {"broken", fs.ErrNotExist}} {
+	}{{"new", nil}, {"old", nil}, {"link", nil}, {"folder", syscall.EISDIR}, {"absent/new", fs.ErrNotExist}, {"old/new", syscall.ENOTDIR},
+		{"broken", fs.ErrNotExist}} {
 		_, err := OpenOutput(nil, filepath.Join(dir, c.name))
 		require.ErrorIs(t, err, c.want, c.name)
 	}

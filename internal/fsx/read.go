@@ -28,7 +28,7 @@ var (
 )
 
 // InputError is a file that is not read, whatever the operating system would
-// say. Trying again is no use: it is bad input, not a failure of a disk.
+// say. Trying again does not help: it is bad input, not a failure of a disk.
 type InputError struct {
 	Path   string
 	Reason string
@@ -66,7 +66,7 @@ func OpenRegular(path string) (*os.File, error) {
 }
 
 // ReadRegular reads a regular file of at most limit bytes. The error is an
-// [*InputError] for a file that is none or has more, else that of package os.
+// [*InputError] for one that is not regular or larger, else that of package os.
 func ReadRegular(path string, limit int64) ([]byte, error) {
 	f, err := OpenRegular(path)
 	if err != nil {
@@ -143,7 +143,8 @@ func notRegular(path string, m fs.FileMode) error {
 	case m&fs.ModeDevice != 0:
 		kind = " but a device"
 	}
-	return &InputError{Path: path, Reason: "is not a regular file" + kind, Kind: ErrNotRegular, Advice: "give a regular file: what comes from a pipe is written to a file first"}
+	return &InputError{Path: path, Reason: "is not a regular file" + kind, Kind: ErrNotRegular,
+		Advice: "give a regular file: what comes from a pipe is written to a file first"}
 }
 
 func tooLarge(path string, limit int64) error {

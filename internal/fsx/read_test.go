@@ -42,7 +42,8 @@ func TestReadRegular(t *testing.T) {
 	require.NoError(t, huge.Truncate(1<<40))
 	require.NoError(t, huge.Close())
 
-	for name, kind := range map[string]error{"fifo": ErrNotRegular, ".": ErrNotRegular, "zero": ErrNotRegular, "a": ErrLoop, "huge": ErrTooLarge, "ok": ErrTooLarge, "gone": fs.ErrNotExist} {
+	for name, kind := range map[string]error{"fifo": ErrNotRegular, ".": ErrNotRegular, "zero": ErrNotRegular, "a": ErrLoop, "huge": ErrTooLarge,
+		"ok": ErrTooLarge, "gone": fs.ErrNotExist} {
 		within(t, func() {
 			_, err := ReadRegular(at(name), 9)
 			assert.ErrorIs(t, err, kind, name)
@@ -102,7 +103,8 @@ func TestDir(t *testing.T) {
 		_, err = d.ReadFile(name, 3)
 		assert.ErrorIs(t, err, ErrTooLarge, name)
 	}
-	for name, kind := range map[string]error{"fifo": ErrNotRegular, "pipe": ErrNotRegular, "hop": ErrOutside, "up": ErrOutside, "out": ErrOutside, "passwd": ErrOutside,
+	for name, kind := range map[string]error{"fifo": ErrNotRegular, "pipe": ErrNotRegular, "hop": ErrOutside, "up": ErrOutside, "out": ErrOutside,
+		"passwd":  ErrOutside,
 		"missing": fs.ErrNotExist, "nowhere": fs.ErrNotExist, "circle": ErrLoop, "absent": fs.ErrNotExist} {
 		within(t, func() {
 			_, err := d.Open(name)

@@ -11,7 +11,8 @@ import (
 )
 
 func TestBytes(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 4100: "4.1 kB", 363_400_000_000: "363.4 GB", 999_990_000_000: "1.00 TB", 1_510_000_000_000: "1.51 TB"} {
+	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 4100: "4.1 kB", 363_400_000_000: "363.4 GB", 999_990_000_000: "1.00 TB",
+		1_510_000_000_000: "1.51 TB"} {
 		assert.Equal(t, want, Bytes(n))
 	}
 	assert.Equal(t, "18,329", Thousands(18329))
@@ -39,7 +40,8 @@ func TestLinesAreRareAndComplete(t *testing.T) {
 		clock = clock.Add(time.Second)
 		l.Update(clock.Unix()*1e9, 100e9, "layers.3")
 	}
-	assert.Equal(t, "quantize  10% 10.0 GB/100.0 GB 1.0 GB/s 1m30s left  layers.3\nquantize  20% 20.0 GB/100.0 GB 1.0 GB/s 1m20s left  layers.3\n", out.String())
+	assert.Equal(t, "quantize  10% 10.0 GB/100.0 GB 1.0 GB/s 1m30s left  layers.3\nquantize  20% 20.0 GB/100.0 GB 1.0 GB/s 1m20s left  layers.3\n",
+		out.String())
 }
 
 func TestModes(t *testing.T) {

@@ -27,7 +27,8 @@ func ScaleTo(o Options, target int64) (Options, error) {
 		copies := int64(0)
 		for _, f := range whole.Files {
 			for _, t := range f.Tensors {
-				if row := whole.Config.Lookup(t.Name); row != nil && (row.Role == glm.Embedding || row.Role == glm.Head || row.Role == glm.MTPEmbedding || row.Role == glm.MTPHead) {
+				if row := whole.Config.Lookup(t.Name); row != nil &&
+					(row.Role == glm.Embedding || row.Role == glm.Head || row.Role == glm.MTPEmbedding || row.Role == glm.MTPHead) {
 					copies += t.Size / int64(whole.Config.VocabSize)
 				}
 			}

@@ -47,12 +47,15 @@ func TestNoInjection(t *testing.T) {
 					Messages: []*Object{
 						Message("system", f("s")),
 						NewObject("role", "user", "content", []any{NewObject("type", "text", "text", f("u1")),
-							NewObject("type", "image", "image", f("p"), "text", f("pt")), NewObject("type", "video_url", "video_url", NewObject("url", f("w")), "text", f("wt")),
+							NewObject("type", "image", "image", f("p"), "text", f("pt")),
+							NewObject("type", "video_url", "video_url", NewObject("url", f("w")), "text", f("wt")),
 							NewObject("type", f("kind")), NewObject("type", "text", "text", f("u2"))}),
 						NewObject("role", "assistant", "content", "ok", "reasoning_content", f("r"),
-							"tool_calls", []any{NewObject("id", f("id"), "name", f("n"), "arguments", NewObject(f("a"), f("b"), "list", []any{f("c"), NewObject(f("d"), f("e"))}))}),
+							"tool_calls", []any{NewObject("id", f("id"), "name", f("n"), "arguments",
+								NewObject(f("a"), f("b"), "list", []any{f("c"), NewObject(f("d"), f("e"))}))}),
 						NewObject("role", "tool", "tool_call_id", f("id"), "content", f("o")),
-						NewObject("role", "tool", "tool_call_id", f("id2"), "name", f("tn"), "content", []any{NewObject("output", f("o2")), NewObject("type", f("k2"), "text", f("o3"))}),
+						NewObject("role", "tool", "tool_call_id", f("id2"), "name", f("tn"), "content",
+							[]any{NewObject("output", f("o2")), NewObject("type", f("k2"), "text", f("o3"))}),
 					},
 				}
 			}

@@ -40,15 +40,18 @@ func TestParser(t *testing.T) {
 		"no tags":                {"<|assistant|>", "plain <b> </thin", answer{content: "plain <b> </thin"}},
 		"thinking off":           {"</think>", "yes < no", answer{content: "yes < no"}},
 		"ends in reasoning":      {"<think>", "a\nb\n", answer{reasoning: "a\nb"}},
-		"glm45 call":             {"</think>", "ok\n<tool_call>f\n<arg_key>s</arg_key>\n<arg_value> 1\n</arg_value>\n<arg_key>n</arg_key>\n<arg_value> 2 </arg_value>\n</tool_call>", answer{content: "ok", calls: `f{"s": " 1\n", "n": 2};`}},
-		"glm47 call":             {"</think>", "<tool_call>f<arg_key>u</arg_key><arg_value>7</arg_value><arg_key>x</arg_key><arg_value>{'a': True, 'b': None}</arg_value></tool_call><tool_call>g</tool_call>", answer{calls: `f{"u": 7, "x": {"a": true, "b": null}};g{};`}},
-		"union string":           {"</think>", "<tool_call>f<arg_key>u</arg_key><arg_value>true</arg_value></tool_call>", answer{calls: `f{"u": "true"};`}},
-		"no arguments":           {"</think>", "<tool_call>g\n</tool_call>\n<tool_call>h</tool_call>", answer{calls: `g{};h{};`}},
-		"call ends reasoning":    {"<think>", "hm\n<tool_call>g</tool_call>", answer{reasoning: "hm", calls: `g{};`}},
-		"duplicate and raw":      {"</think>", "<tool_call>f<arg_key>n</arg_key><arg_value>1</arg_value><arg_key>n</arg_key><arg_value>a <b> & </c></arg_value></tool_call>", answer{calls: `f{"n": "a <b> & </c>"};`}},
-		"cut":                    {"</think>", "a<tool_call>f<arg_key>s</arg_key><arg_va", answer{content: "a", truncated: true}},
-		"stray close":            {"</think>", "<tool_call>f</arg_value></tool_call>", answer{calls: `f{};`}},
-		"reasoning again":        {"</think>", "a<think>b</think>c", answer{reasoning: "b", content: "ac"}},
+		"glm45 call": {"</think>", "ok\n<tool_call>f\n<arg_key>s</arg_key>\n<arg_value> 1\n</arg_value>\n<arg_key>n</arg_key>\n<arg_value> 2 " +
+			"</arg_value>\n</tool_call>", answer{content: "ok", calls: `f{"s": " 1\n", "n": 2};`}},
+		"glm47 call": {"</think>", "<tool_call>f<arg_key>u</arg_key><arg_value>7</arg_value><arg_key>x</arg_key><arg_value>{'a': True, 'b': " +
+			"None}</arg_value></tool_call><tool_call>g</tool_call>", answer{calls: `f{"u": 7, "x": {"a": true, "b": null}};g{};`}},
+		"union string":        {"</think>", "<tool_call>f<arg_key>u</arg_key><arg_value>true</arg_value></tool_call>", answer{calls: `f{"u": "true"};`}},
+		"no arguments":        {"</think>", "<tool_call>g\n</tool_call>\n<tool_call>h</tool_call>", answer{calls: `g{};h{};`}},
+		"call ends reasoning": {"<think>", "hm\n<tool_call>g</tool_call>", answer{reasoning: "hm", calls: `g{};`}},
+		"duplicate and raw": {"</think>", "<tool_call>f<arg_key>n</arg_key><arg_value>1</arg_value><arg_key>n</arg_key><arg_value>a <b> & " +
+			"</c></arg_value></tool_call>", answer{calls: `f{"n": "a <b> & </c>"};`}},
+		"cut":             {"</think>", "a<tool_call>f<arg_key>s</arg_key><arg_va", answer{content: "a", truncated: true}},
+		"stray close":     {"</think>", "<tool_call>f</arg_value></tool_call>", answer{calls: `f{};`}},
+		"reasoning again": {"</think>", "a<think>b</think>c", answer{reasoning: "b", content: "ac"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, c.want, parse(c.prompt, parserTools, c.text))

@@ -96,7 +96,8 @@ func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	_, err := Load(dir)
 	require.ErrorIs(t, err, ErrNoTemplate)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "tokenizer_config.json"), []byte(`{"chat_template":[{"name":"default","template":"A{{ messages[0].content }}"}]}`), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "tokenizer_config.json"),
+		[]byte(`{"chat_template":[{"name":"default","template":"A{{ messages[0].content }}"}]}`), 0o600))
 	tmpl, err := Load(dir)
 	require.NoError(t, err)
 	p, err := tmpl.Render(Request{Messages: []*Object{Message("user", "b/<c>")}})
@@ -111,7 +112,8 @@ func TestLoad(t *testing.T) {
 }
 
 func TestPythonFloats(t *testing.T) {
-	for f, want := range map[float64]string{1: "1.0", 0.1: "0.1", 1e16: "1e+16", 1e15: "1000000000000000.0", 1e-5: "1e-05", 1e-4: "0.0001", -2.5e300: "-2.5e+300", 0: "0.0"} {
+	for f, want := range map[float64]string{1: "1.0", 0.1: "0.1", 1e16: "1e+16", 1e15: "1000000000000000.0", 1e-5: "1e-05", 1e-4: "0.0001",
+		-2.5e300: "-2.5e+300", 0: "0.0"} {
 		require.Equal(t, want, Dumps(f))
 	}
 }

@@ -191,7 +191,8 @@ func TestTilesE4M3(t *testing.T) {
 				if a.Group >= k {
 					want *= a.Scale[i]
 				}
-				require.True(t, want == got[i*n+j] || want != want && got[i*n+j] != got[i*n+j], "turn %d m=%d n=%d k=%d block=%d: %v %v", turn, m, n, k, block, want, got[i*n+j])
+				require.True(t, want == got[i*n+j] || want != want && got[i*n+j] != got[i*n+j], "turn %d m=%d n=%d k=%d block=%d: %v %v", turn, m, n, k,
+					block, want, got[i*n+j])
 			}
 		}
 		i := r.IntN(m)

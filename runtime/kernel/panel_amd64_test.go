@@ -36,7 +36,8 @@ func panelPaths(t testing.TB) (out []panelCase) {
 
 // checkInt8 requires of a product the bits of the plain dot products, for m
 // tokens; extreme takes codes as far from zero as there are.
-func checkInt8(t *testing.T, r *rand.Rand, what string, m int, w *numeric.Matrix, extreme bool, product func(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, p *Workers)) {
+func checkInt8(t *testing.T, r *rand.Rand, what string, m int, w *numeric.Matrix, extreme bool,
+	product func(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, p *Workers)) {
 	t.Helper()
 	n, k := w.Rows, w.Cols
 	a := QuantizeInt8(normals(r, m*k), m, k, 127, nil)

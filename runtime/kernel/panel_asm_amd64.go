@@ -144,7 +144,7 @@ func transposeInt8AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *by
 //go:noescape
 func transposePairsAVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int)
 
-// transposeE4M3AVX2 writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are fours of E4M3 codes; nan is set if one is no number, and is 480 here. It prefetches two lines from next on, hop bytes further every fourth word.
+// transposeE4M3AVX2 writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are fours of E4M3 codes; nan is set if one is not a number, and is 480 here. It prefetches two lines from next on, hop bytes further every fourth word.
 //
 //go:noescape
 func transposeE4M3AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int, nan *uint32)

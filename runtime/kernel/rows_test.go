@@ -20,7 +20,8 @@ func plainly(fn func()) {
 
 // odd returns n numbers among which are those that break loops.
 func odd(r *rand.Rand, n int) []float32 {
-	special := []float32{0, float32(math.Copysign(0, -1)), 1e-45, -1e-39, 88.7228, 88.8, -87.3, -87.4, -104, 1e30, float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN())}
+	special := []float32{0, float32(math.Copysign(0, -1)), 1e-45, -1e-39, 88.7228, 88.8, -87.3, -87.4, -104, 1e30, float32(math.Inf(1)),
+		float32(math.Inf(-1)), float32(math.NaN())}
 	x := normals(r, n)
 	for i := range x {
 		switch r.IntN(12) {

@@ -209,7 +209,7 @@ func digits(s string) int {
 	return n
 }
 
-// usableRate turns a fraction into frames per second, 0 if it is none.
+// usableRate turns a fraction into frames per second, 0 if it is not usable.
 func usableRate(num, den float64) float64 {
 	if r := num / den; r > 0 && !math.IsInf(r, 0) {
 		return r

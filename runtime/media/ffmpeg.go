@@ -12,7 +12,8 @@ import (
 )
 
 // errNoFFmpeg says what to do about a format that is not decoded here.
-var errNoFFmpeg = errors.New("is none of the formats decoded here (a folder of pictures, GIF, APNG, WebP, MJPEG, Y4M); for others, such as H.264, an ffmpeg must be on PATH, and none is")
+var errNoFFmpeg = errors.New("is none of the formats decoded here (a folder of pictures, GIF, APNG, WebP, MJPEG, Y4M); for others, such as H.264, an ffmpeg " +
+	"must be on PATH, and none is")
 
 // ffmpegClip decodes the first video stream of a file with ffmpeg.
 func ffmpegClip(ctx context.Context, path string, l Limits) (*Clip, error) {

@@ -91,7 +91,7 @@ func decodeStd(data []byte, l Limits) (src image.Image, kind string, err error) 
 	c, kind, err := image.DecodeConfig(bytes.NewReader(data))
 	if err != nil {
 		if errors.Is(err, image.ErrFormat) {
-			return nil, "", errors.New("is no picture that can be read (PNG, JPEG, GIF, WebP, BMP, TIFF)")
+			return nil, "", errors.New("is not a picture that can be read (PNG, JPEG, GIF, WebP, BMP, TIFF)")
 		}
 		return nil, kind, broken(kind, err)
 	}

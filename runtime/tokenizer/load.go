@@ -188,7 +188,8 @@ func checkPreTokenizer(data json.RawMessage) error {
 	case split.Type != "Split" || bl.Type != "ByteLevel":
 		return unsupported(field, fmt.Sprintf("%s, %s instead of Split, ByteLevel", split.Type, bl.Type))
 	case split.Pattern["Regex"] != glmPattern:
-		return unsupported(field+".pretokenizers[0].pattern", fmt.Sprintf("%q is not the GLM pattern; another one would give other ids", split.Pattern["Regex"]))
+		return unsupported(field+".pretokenizers[0].pattern",
+			fmt.Sprintf("%q is not the GLM pattern; another one would give other ids", split.Pattern["Regex"]))
 	case split.Behavior != "Isolated" || split.Invert:
 		return unsupported(field+".pretokenizers[0]", "every match must be a piece of its own (Isolated, not inverted)")
 	case bl.AddPrefixSpace:

@@ -217,7 +217,8 @@ func pieces(s string) (out []string) {
 }
 
 func FuzzPretokenize(f *testing.F) {
-	for _, s := range []string{"", "a  b\n\n c", "I'll 'TIS ''s", "x\r\n \t y", "12345½٣", "中文，。\n", "\u00a0\u2003x\u0085", "e\u0301 \ufeff", "'ſ'S", "...\r\n\r\n  z ", "\v\f\x1c\x1f"} {
+	for _, s := range []string{"", "a  b\n\n c", "I'll 'TIS ''s", "x\r\n \t y", "12345½٣", "中文，。\n", "\u00a0\u2003x\u0085", "e\u0301 \ufeff", "'ſ'S",
+		"...\r\n\r\n  z ", "\v\f\x1c\x1f"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

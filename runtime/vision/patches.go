@@ -38,7 +38,7 @@ func (s *Settings) size(n, h, w int) (int, int, error) {
 	factor := s.Patch * s.Merge
 	if !s.Resize {
 		if h%factor != 0 || w%factor != 0 {
-			return 0, 0, fmt.Errorf("%d × %d pixels are no multiple of %d, and the checkpoint's do_resize is false", w, h, factor)
+			return 0, 0, fmt.Errorf("%d × %d pixels are not a multiple of %d, and the checkpoint's do_resize is false", w, h, factor)
 		}
 		return h, w, nil
 	}

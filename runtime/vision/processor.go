@@ -79,7 +79,8 @@ func Load(dir string, cfg *glm.Config) (*Processor, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, f.name), err)
 		}
-		p.V46 = p.V46 || strings.HasPrefix(r.Class+" "+r.ImageType+" "+r.VideoType, "Glm46V") || strings.Contains(r.VideoType, "Glm46V") || strings.Contains(r.ImageType, "Glm46V")
+		p.V46 = p.V46 || strings.HasPrefix(r.Class+" "+r.ImageType+" "+r.VideoType, "Glm46V") || strings.Contains(r.VideoType, "Glm46V") ||
+			strings.Contains(r.ImageType, "Glm46V")
 	}
 	return p, nil
 }
@@ -122,7 +123,7 @@ func (s *Settings) apply(r *raw, v *glm.VisionConfig) error {
 		s.MaxPixels = int64(*x)
 	}
 	if s.MinPixels < 1 || s.MaxPixels < s.MinPixels || s.MaxPixels > maxVolume {
-		return fmt.Errorf("size %d … %d pixels is no usable range", s.MinPixels, s.MaxPixels)
+		return fmt.Errorf("size %d … %d pixels is not a usable range", s.MinPixels, s.MaxPixels)
 	}
 	if r.Mean != nil && copy(s.Mean[:], r.Mean) != 3 || r.Std != nil && copy(s.Std[:], r.Std) != 3 {
 		return errors.New("image_mean and image_std need three numbers each")
@@ -154,7 +155,7 @@ func (s *Settings) apply(r *raw, v *glm.VisionConfig) error {
 		s.MaxDuration = *r.Max
 	}
 	if s.FPS > 1000 || s.MaxDuration > 1e5 {
-		return fmt.Errorf("fps %g for %g seconds is no usable sampling of a clip", s.FPS, s.MaxDuration)
+		return fmt.Errorf("fps %g for %g seconds is not a usable sampling of a clip", s.FPS, s.MaxDuration)
 	}
 	return nil
 }

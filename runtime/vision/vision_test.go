@@ -110,7 +110,8 @@ func TestPrepare(t *testing.T) {
 	last := in.Positions[len(in.IDs)-1]
 	assert.Equal(t, last[0]+1-len(in.IDs), in.Delta)
 
-	for what, items := range map[string][]*Patches{"no picture is left": {still, film}, "no video is left": {still, other}, "1 of 4": {still, other, film, still}} {
+	for what, items := range map[string][]*Patches{"no picture is left": {still, film}, "no video is left": {still, other},
+		"1 of 4": {still, other, film, still}} {
 		_, err := p.Prepare(cfg, []int{1, v.ImageTokenID, 2, v.VideoTokenID, 3, v.ImageTokenID, 4}, items, encode)
 		assert.ErrorContains(t, err, what)
 	}
@@ -164,7 +165,9 @@ func TestSettings(t *testing.T) {
 	assert.Equal(t, []int64{100, 5000}, []int64{p.Image.MinPixels, p.Image.MaxPixels})
 	for what, bad := range map[string]map[string]any{
 		"patch_size": {"patch_size": 16}, "resample": {"resample": 2}, "image_std": {"image_std": []float64{1, 0, 1}},
-		"range": {"size": map[string]any{"shortest_edge": 10, "longest_edge": 1}}, "sampling": {"fps": 1e9}, "usable range": {"size": map[string]any{"shortest_edge": 1 << 40, "longest_edge": 1 << 41}}, "three numbers": {"image_mean": []float64{1}},
+		"range": {"size": map[string]any{"shortest_edge": 10,
+			"longest_edge": 1}}, "sampling": {"fps": 1e9}, "usable " +
+			"range": {"size": map[string]any{"shortest_edge": 1 << 40, "longest_edge": 1 << 41}}, "three numbers": {"image_mean": []float64{1}},
 	} {
 		_, err := load(bad)
 		assert.ErrorContains(t, err, what, fmt.Sprint(bad))

@@ -14,7 +14,8 @@ func scaled(integer bool) {
 	if integer {
 		name, doc = "amxScaledInt8", "writes acc[i][j] = (acc[i][j] + float32(sums[i][j])·scale[i])·last[j]"
 	}
-	emit.Begin(name, "func(acc *float32, sums *byte, rows, cols, ld int, scale, token, last *float32, add int)", doc+", without add as if acc were −0, every product and sum rounded, for rows of cols elements, a multiple of 16, not 0, ld elements apart.")
+	emit.Begin(name, "func(acc *float32, sums *byte, rows, cols, ld int, scale, token, last *float32, add int)",
+		doc+", without add as if acc were −0, every product and sum rounded, for rows of cols elements, a multiple of 16, not 0, ld elements apart.")
 	acc, sums, scale := Load(Param("acc"), GP64()), Load(Param("sums"), GP64()), Load(Param("scale"), GP64())
 	m, cols, ld := Load(Param("rows"), GP64()), Load(Param("cols"), GP64()), Load(Param("ld"), GP64())
 	last := Load(Param("last"), GP64())

@@ -75,7 +75,8 @@ var oddWords = sync.OnceValue(func() Mem {
 // table widens codes of a byte to BF16: seven bits choose from a table, whose
 // low bytes come before its high ones, the eighth is the sign.
 func table() {
-	emit.Begin("amxTable", "func(dst, src *byte, n int, table *[256]byte)", "writes the BF16 of n codes, a multiple of 64, not 0. table holds the low bytes of 128 magnitudes, then the high ones; bit 7 of a code is the sign.")
+	emit.Begin("amxTable", "func(dst, src *byte, n int, table *[256]byte)",
+		"writes the BF16 of n codes, a multiple of 64, not 0. table holds the low bytes of 128 magnitudes, then the high ones; bit 7 of a code is the sign.")
 	dst, src, n, p := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64()), Load(Param("table"), GP64())
 	var t [4]reg.VecVirtual
 	for i := range t {

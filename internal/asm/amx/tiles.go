@@ -28,8 +28,12 @@ var kinds = []kind{
 // tiles makes the kernel for blocks of two by n tiles.
 func (k kind) tiles(n int) {
 	name := fmt.Sprintf("amx%sx%d", k.name, n)
-	emit.Begin(name, "func(c *byte, ldc, nextc int, w *byte, ldw int, x *byte, ldx, nextx int, blocks, groups, steps, add int, next *byte, lines int, shape *[64]byte)",
-		fmt.Sprintf("computes c[g][i][j] = Σ w·x (%s) over steps of 64 bytes for g < groups, i < 32 rows of weights and %d·16·blocks tokens; with add it goes on with what c holds. c: 4 bytes a sum, rows ldc bytes, groups nextc bytes apart; w: rows ldw bytes apart, groups behind each other; x: tiles of 16 rows ldx bytes apart, %d for a step, all steps of 16 tokens behind each other, the next 16 nextx bytes on. Each step prefetches lines from next on. shape is the configuration of all tiles.", k.what, n, k.terms))
+	emit.Begin(name, "func(c *byte, ldc, nextc int, w *byte, ldw int, x *byte, ldx, nextx int, blocks, groups, steps, add int, next *byte, lines int, "+
+		"shape *[64]byte)",
+		fmt.Sprintf("computes c[g][i][j] = Σ w·x (%s) over steps of 64 bytes for g < groups, i < 32 rows of weights and %d·16·blocks tokens; with add it goes "+
+			"on with what c holds. c: 4 bytes a sum, rows ldc bytes, groups nextc bytes apart; w: rows ldw bytes apart, groups behind each other; x: tiles of "+
+			"16 rows ldx bytes apart, %d for a step, all steps of 16 tokens behind each other, the next 16 nextx bytes on. Each step prefetches lines from "+
+			"next on. shape is the configuration of all tiles.", k.what, n, k.terms))
 	var (
 		c, ldc        = reg.RDI, reg.R11
 		w0, w1, ldw   = reg.RSI, reg.R12, reg.R9

@@ -48,7 +48,7 @@ func number(r reg.GPPhysical) byte { return byte(reg.ToPhysical(r).PhysicalIndex
 func sib(pp byte, t Tile, m TileRows) []byte {
 	base, index := number(m.Base), number(m.Stride)
 	if index == 4 {
-		panic("SP is no index")
+		panic("SP cannot be an index")
 	}
 	out := vex(pp, 0x4b, 0, index>>3, base>>3, 0)
 	mod := byte(0)

@@ -55,14 +55,15 @@ func fma(name string, accs int, vec func() reg.VecVirtual) {
 
 // maddubs is the usual int8 sequence: bytes to pairs, pairs to fours, sum.
 func maddubs() {
-	peak("maddubsAVX2", "10 sequences of VPMADDUBSW, VPMADDWD and VPADDD (32 multiply-accumulates each)", YMM, 10, func(a []reg.VecVirtual, x, y reg.VecVirtual) {
-		for _, v := range a {
-			t := YMM()
-			VPMADDUBSW(x, y, t)
-			VPMADDWD(t, y, t)
-			VPADDD(t, v, v)
-		}
-	})
+	peak("maddubsAVX2", "10 sequences of VPMADDUBSW, VPMADDWD and VPADDD (32 multiply-accumulates each)", YMM, 10,
+		func(a []reg.VecVirtual, x, y reg.VecVirtual) {
+			for _, v := range a {
+				t := YMM()
+				VPMADDUBSW(x, y, t)
+				VPMADDWD(t, y, t)
+				VPADDD(t, v, v)
+			}
+		})
 }
 
 // maddwd is the sequence that is exact for all int8 codes.

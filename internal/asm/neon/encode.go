@@ -49,7 +49,8 @@ type encoder struct {
 func encode(file *arm64.File, r run) {
 	params, doc := "dst *byte, w *byte, n int, ", "rounds n weights, a multiple of sixteen, to codes and adds what that costs to the runError at out."
 	if r.block {
-		params, doc = params+"cols int, ", "rounds the n weights of a block, 128 columns of n/128 rows of cols, and adds what that costs to the runError at out."
+		params, doc = params+"cols int, ", "rounds the n weights of a block, 128 columns of n/128 rows of cols, and adds what that costs to "+
+			"the runError at out."
 	}
 	params += "factor float32, s float32, "
 	if r.code == "Int" {

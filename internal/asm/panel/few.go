@@ -93,7 +93,8 @@ type few struct {
 
 func beginFew(m int, isa string) *few {
 	emit.Begin(fmt.Sprintf("fewBF16x%d%s", m, isa), "func(y *float32, ldy int, x *float32, ldx int, w *byte, ldw int, k int)",
-		fmt.Sprintf("computes y[i·ldy+j] = Σ x[i·ldx+·]·w[j] for %d tokens and 16 rows of w, ldw bytes apart: a chain of fused multiply-adds over k, a multiple of 32, not 0.", m))
+		fmt.Sprintf("computes y[i·ldy+j] = Σ x[i·ldx+·]·w[j] for %d tokens and 16 rows of w, ldw bytes apart: a chain of fused multiply-adds over k, a "+
+			"multiple of 32, not 0.", m))
 	f := &few{m: m, x: emit.NewRows("x", "ldx", m, 4)}
 	f.lds = Load(Param("ldw"), GP64())
 	f.k = Load(Param("k"), GP64())

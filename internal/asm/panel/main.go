@@ -84,7 +84,10 @@ func main() {
 // float computes y = (y +) x·w for m rows and two vectors of columns.
 func float(p path, m int) {
 	name := fmt.Sprintf("panelF32x%d%s", m, p.name)
-	emit.Begin(name, "func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale, token *float32, onto int)", fmt.Sprintf("computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for %d rows and %d columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.", m, p.size*p.cols/4))
+	emit.Begin(name, "func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale, token *float32, "+
+		"onto int)", fmt.Sprintf("computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for %d rows and %d columns: a chain of fused multiply-adds over k > 0, which begins "+
+		"with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes "+
+		"further every second step.", m, p.size*p.cols/4))
 	y, ldy := Load(Param("y"), GP64()), Load(Param("ldy"), GP64())
 	SHLQ(Imm(2), ldy)
 	x := emit.NewRows("x", "ldx", m, 4)
@@ -157,7 +160,10 @@ func integer(p path, m int) {
 		per = 4
 	}
 	name := fmt.Sprintf("panelInt8x%d%s", m, p.name)
-	emit.Begin(name, "func(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc, init *int32, scale, token *float32, add int, next *byte, hop int)", fmt.Sprintf("adds Σ x·w over %d·steps elements to sums for %d rows (ldx in bytes) and %d columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.", per, m, p.size*p.cols/4))
+	emit.Begin(name, "func(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc, init *int32, scale, token *float32, add int, next *byte, "+
+		"hop int)", fmt.Sprintf("adds Σ x·w over %d·steps elements to sums for %d rows (ldx in bytes) and %d columns. The sums begin with init[i], or with acc if "+
+		"init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is "+
+		"nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.", per, m, p.size*p.cols/4))
 	x := emit.NewRows("x", "ldx", m, 1)
 	w, k, next, hop := Load(Param("w"), GP64()), Load(Param("steps"), GP64()), Load(Param("next"), GP64()), Load(Param("hop"), GP64())
 	init, sums := Load(Param("init"), GP64()), Load(Param("acc"), GP64())

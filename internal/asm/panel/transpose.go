@@ -76,7 +76,7 @@ func transposes() {
 	// Sign, exponent and fraction of a code are those of a float16, a bit further to
 	// the right and with an exponent that is 8 less: converting it, which takes
 	// subnormal numbers at full speed, and multiplying by 2^8 are both exact.
-	transpose("E4M3", "fours of E4M3 codes; nan is set if one is no number, and is 480 here", "nan *uint32", func() (widener, func()) {
+	transpose("E4M3", "fours of E4M3 codes; nan is set if one is not a number, and is 480 here", "nan *uint32", func() (widener, func()) {
 		seven, fields, up, seen := constant(0x7f7f7f7f), constant(0xbf80bf80), constant(math.Float32bits(1<<8)), YMM()
 		apart := evenWordsFirst()
 		VPXOR(seen, seen, seen)
@@ -143,7 +143,9 @@ func transpose(kind, what, param string, setup func() (widen widener, end func()
 	if param != "" {
 		param = ", " + param
 	}
-	emit.Begin(name, "func(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int"+param+")", fmt.Sprintf("writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are %s. It prefetches two lines from next on, hop bytes further every fourth word.", what))
+	emit.Begin(name, "func(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int"+param+")",
+		fmt.Sprintf("writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The "+
+			"words are %s. It prefetches two lines from next on, hop bytes further every fourth word.", what))
 	dst, ldd := Load(Param("dst"), GP64()), Load(Param("ldd"), GP64())
 	src, lds := Load(Param("src"), GP64()), Load(Param("lds"), GP64())
 	n := Load(Param("n"), GP64())

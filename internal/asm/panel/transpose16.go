@@ -12,7 +12,8 @@ import (
 // Two rounds of unpacking turn the 4 × 4 words of each quarter, two rounds of
 // shuffles the 4 × 4 quarters.
 func transpose16() {
-	emit.Begin("transposeWordsAVX512", "func(dst *uint32, ldd int, src *byte, lds int, n int, flip uint32)", "writes 16 rows (lds bytes apart) of n 4-byte words, a multiple of 16, not 0, as columns: word c of row r, xor flip, goes to dst[c·ldd+r].")
+	emit.Begin("transposeWordsAVX512", "func(dst *uint32, ldd int, src *byte, lds int, n int, flip uint32)",
+		"writes 16 rows (lds bytes apart) of n 4-byte words, a multiple of 16, not 0, as columns: word c of row r, xor flip, goes to dst[c·ldd+r].")
 	dst, ldd := Load(Param("dst"), GP64()), Load(Param("ldd"), GP64())
 	lds := Load(Param("lds"), GP64())
 	n := Load(Param("n"), GP64())

@@ -36,7 +36,7 @@ func quantize() {
 		VPERMD(v[0], perm, v[0])
 		VMOVDQU(v[0], Mem{Base: q})
 		ADDQ(U32(128), x)
-		ahead(32, q)
+		advance(32, q)
 	})
 	emit.End()
 }
@@ -48,8 +48,8 @@ func widen() {
 		v := YMM()
 		VPMOVSXBW(Mem{Base: src}, v)
 		VMOVDQU(v, Mem{Base: dst})
-		ahead(32, dst)
-		ahead(16, src)
+		advance(32, dst)
+		advance(16, src)
 	})
 	emit.End()
 }
@@ -67,7 +67,7 @@ func sumInt8() {
 		VPMADDUBSW(Mem{Base: x}, ones, v)
 		VPMADDWD(one16, v, v)
 		VPADDD(v, acc, acc)
-		ahead(32, x)
+		advance(32, x)
 	})
 	r, g := fold8(acc, func(x, y Op, to reg.VecVirtual) { VPADDD(x, y, to) }), GP32()
 	VMOVD(r, g)

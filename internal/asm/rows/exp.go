@@ -91,13 +91,14 @@ func swiglu() {
 		VDIVPS(e, z, e)
 		VMULPS(Mem{Base: up}, e, e)
 		VMOVUPS(e, Mem{Base: dst})
-		ahead(32, dst, gate, up)
+		advance(32, dst, gate, up)
 	})
 	emit.End()
 }
 
 func expSum() {
-	load := text("expSumAVX2", "x *float32, n int, top float32, lanes *[8]float32", "", "replaces x by exp(x − top) and adds the results to the lanes; n is a multiple of 8, not 0")
+	load := text("expSumAVX2", "x *float32, n int, top float32, lanes *[8]float32", "",
+		"replaces x by exp(x − top) and adds the results to the lanes; n is a multiple of 8, not 0")
 	x, n, out := load("x"), load("n"), load("lanes")
 	top := emit.Broadcast("top", YMM())
 	acc := YMM()
@@ -109,7 +110,7 @@ func expSum() {
 		e := exp(v)
 		VADDPS(e, acc, acc)
 		VMOVUPS(e, Mem{Base: x})
-		ahead(32, x)
+		advance(32, x)
 	})
 	VMOVUPS(acc, Mem{Base: out})
 	emit.End()

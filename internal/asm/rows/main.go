@@ -61,7 +61,7 @@ func loop(n reg.GPVirtual, step int, body func()) {
 	JNZ(LabelRef("loop"))
 }
 
-func ahead(bytes int, p ...reg.GPVirtual) {
+func advance(bytes int, p ...reg.GPVirtual) {
 	for _, r := range p {
 		ADDQ(Imm(uint64(bytes)), r)
 	}
@@ -87,13 +87,14 @@ func each(name, params, doc string, op func(p reg.VecVirtual, v Mem, x reg.VecVi
 		VMOVUPS(Mem{Base: dst}, x)
 		x = op(p, v, x)
 		VMOVUPS(x, Mem{Base: dst})
-		ahead(32, ptrs...)
+		advance(32, ptrs...)
 	})
 	emit.End()
 }
 
 func dot() {
-	load := text("dotAVX2", "a, b *float32, n int, lanes *[8]float32", "", "writes the lanes of Σ a·b, each product and sum rounded; n is a multiple of 8, not 0")
+	load := text("dotAVX2", "a, b *float32, n int, lanes *[8]float32", "",
+		"writes the lanes of Σ a·b, each product and sum rounded; n is a multiple of 8, not 0")
 	a, b, n, out := load("a"), load("b"), load("n"), load("lanes")
 	acc := YMM()
 	emit.Zero(acc)
@@ -102,7 +103,7 @@ func dot() {
 		VMOVUPS(Mem{Base: a}, x)
 		VMULPS(Mem{Base: b}, x, x)
 		VADDPS(x, acc, acc)
-		ahead(32, a, b)
+		advance(32, a, b)
 	})
 	VMOVUPS(acc, Mem{Base: out})
 	emit.End()
@@ -115,7 +116,7 @@ func sum() {
 	VMOVUPS(Mem{Base: out}, acc)
 	loop(n, 8, func() {
 		VADDPS(Mem{Base: a}, acc, acc)
-		ahead(32, a)
+		advance(32, a)
 	})
 	VMOVUPS(acc, Mem{Base: out})
 	emit.End()
@@ -141,7 +142,7 @@ func top() {
 	VMOVUPS(Mem{Base: x}, acc)
 	loop(n, 8, func() {
 		VMAXPS(Mem{Base: x}, acc, acc)
-		ahead(32, x)
+		advance(32, x)
 	})
 	r := fold8(acc, func(x, y Op, to reg.VecVirtual) { VMAXPS(x, y, to) })
 	VZEROUPPER()
@@ -158,14 +159,15 @@ func norm() {
 		VMULPS(Mem{Base: x}, inv, v)
 		VMULPS(Mem{Base: w}, v, v)
 		VMOVUPS(v, Mem{Base: dst})
-		ahead(32, dst, x, w)
+		advance(32, dst, x, w)
 	})
 	emit.End()
 }
 
 // scaled adds the sums of a scale group to a row of outputs.
 func scaled() {
-	load := text("scaledAVX2", "y, part, scale *float32, n int, token float32, add int", "", "writes part·(scale·token) to y, with add adds it, each product and sum rounded; n is a multiple of 8, not 0")
+	load := text("scaledAVX2", "y, part, scale *float32, n int, token float32, add int", "",
+		"writes part·(scale·token) to y, with add adds it, each product and sum rounded; n is a multiple of 8, not 0")
 	y, part, scale, n, add := load("y"), load("part"), load("scale"), load("n"), load("add")
 	token := emit.Broadcast("token", YMM())
 	mask, nothing := YMM(), YMM() // of y, and −0 without add, which changes no number
@@ -181,7 +183,7 @@ func scaled() {
 		VORPS(nothing, old, old)
 		VADDPS(old, v, v)
 		VMOVUPS(v, Mem{Base: y})
-		ahead(32, y, part, scale)
+		advance(32, y, part, scale)
 	})
 	emit.End()
 }

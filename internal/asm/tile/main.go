@@ -153,7 +153,8 @@ func rowsAVX2(m int) {
 // Sums wrap modulo 2^32 on the way and end exact.
 func rowsVNNI(m int) {
 	f := begin(fmt.Sprintf("rowsInt8x%dVNNI", m), "int8",
-		fmt.Sprintf("computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·(w[j·ldw+·]+128) modulo 2^32 for %d tokens and n rows of k codes, n and k at least 1.", m), m, 1)
+		fmt.Sprintf("computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·(w[j·ldw+·]+128) modulo 2^32 for %d tokens and n rows of k codes, n and k at least 1.",
+			m), m, 1)
 	flip, c := ZMM(), GP32()
 	MOVL(U32(0x80808080), c)
 	VPBROADCASTD(c, flip)

@@ -142,7 +142,8 @@ func allPaths(ctx context.Context, o options) (out []figure, err error) {
 		if o.paths != "" && !strings.Contains(","+o.paths+",", ","+l.String()+",") {
 			continue
 		}
-		cmd := exec.CommandContext(ctx, self, "-child", "-threads", fmt.Sprint(o.threads), "-runs", fmt.Sprint(o.runs), "-only", o.only, "-dir", o.dir, "-cpuprofile", o.processorLog)
+		cmd := exec.CommandContext(ctx, self, "-child", "-threads", fmt.Sprint(o.threads), "-runs", fmt.Sprint(o.runs), "-only", o.only, "-dir", o.dir,
+			"-cpuprofile", o.processorLog)
 		cmd.Env = append(os.Environ(), "GLMCONV_CPU="+l.String())
 		cmd.Stderr = os.Stderr
 		text, err := cmd.Output()

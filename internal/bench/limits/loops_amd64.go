@@ -20,7 +20,8 @@ func loops() (out []loop) {
 		for t := range 8 {
 			shape[16+2*t], shape[48+t] = 64, 16
 		}
-		out = append(out, loop{Int8AMX, 4 * 16 * 16 * 64, func(n int) { int8AMX(n, &shape) }}, loop{BF16AMX, 4 * 16 * 16 * 32, func(n int) { bf16AMX(n, &shape) }})
+		out = append(out, loop{Int8AMX, 4 * 16 * 16 * 64, func(n int) { int8AMX(n, &shape) }},
+			loop{BF16AMX, 4 * 16 * 16 * 32, func(n int) { bf16AMX(n, &shape) }})
 	}
 	return out
 }

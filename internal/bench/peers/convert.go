@@ -34,7 +34,8 @@ func conversions(w *workspace) (out []task) {
 	}
 	return append(out,
 		&conversion{workspace: w, env: "ascend", pkg: "msmodelslim", scheme: "w8a8", format: "ascend", peer: "W8A8_DYNAMIC", wall: 12, command: modelslim},
-		&conversion{workspace: w, env: "autoround", pkg: "auto-round", scheme: "w4a16", format: "compressed-tensors", peer: "W4A16", wall: 8, command: autoRound},
+		&conversion{workspace: w, env: "autoround", pkg: "auto-round", scheme: "w4a16", format: "compressed-tensors", peer: "W4A16", wall: 8,
+			command: autoRound},
 	)
 }
 
@@ -78,7 +79,8 @@ func (c *conversion) pair(ctx context.Context) (ours, theirs []float64, err erro
 	}
 	a, b := filepath.Join(c.dir, "glmconv"), filepath.Join(c.dir, "peer")
 	defer func() { _ = os.RemoveAll(a); _ = os.RemoveAll(b) }()
-	u, err := measured(ctx, a, nil, c.binary(), "quantize", "--scheme", c.scheme, "--format", c.format, "--arith", cmp.Or(c.arith, "best"), "--progress", "none", src, a)
+	u, err := measured(ctx, a, nil, c.binary(), "quantize", "--scheme", c.scheme, "--format", c.format, "--arith", cmp.Or(c.arith, "best"), "--progress",
+		"none", src, a)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -111,7 +113,8 @@ func modelFree(c *conversion, src, dst, ours string) ([]string, []string, error)
 func (w *workspace) inductor() string { return filepath.Join(w.dir, "inductor") }
 
 func autoRound(c *conversion, src, dst, _ string) ([]string, []string, error) {
-	return []string{"AR_MODEL_FREE_SHARD_PARALLELISM=1", "TORCHINDUCTOR_CACHE_DIR=" + c.inductor()}, []string{"-m", "auto_round", "--model", src, "--model_free", "--scheme", c.peer, "--output_dir", dst}, nil
+	return []string{"AR_MODEL_FREE_SHARD_PARALLELISM=1", "TORCHINDUCTOR_CACHE_DIR=" + c.inductor()}, []string{"-m", "auto_round", "--model", src,
+		"--model_free", "--scheme", c.peer, "--output_dir", dst}, nil
 }
 
 // recipe quantises what our w8a8 does: attention and MLPs of the trunk, int8

@@ -39,11 +39,13 @@ func products(w *workspace) (out []task) {
 		}
 		add(product{name: "int8 weights and activations, scales applied", op: "int8", note: "_int_mm, no scales", target: 1, ours: int8Ready})
 		if hasAMX() {
-			add(product{name: "int8 weights and activations, scales applied", op: "int8", note: "_int_mm, no scales, AMX off", target: 1, ours: int8Ready, env: noAMX})
+			add(product{name: "int8 weights and activations, scales applied", op: "int8", note: "_int_mm, no scales, AMX off", target: 1, ours: int8Ready,
+				env: noAMX})
 		}
 		add(product{name: "int8, activations quantised for each token", op: "int8dynamic", note: "the same with _int_mm", ours: int8Dynamic})
 		if hasAMX() {
-			add(product{name: "int8, activations quantised for each token", op: "int8dynamic", note: "the same with _int_mm, AMX off", ours: int8Dynamic, env: noAMX})
+			add(product{name: "int8, activations quantised for each token", op: "int8dynamic", note: "the same with _int_mm, AMX off", ours: int8Dynamic,
+				env: noAMX})
 		}
 		add(product{name: "BF16 weights, float32 activations", op: "float32", note: "float32 mm", target: 1.5, ours: bfloat})
 	}
@@ -102,7 +104,8 @@ func int8Weights(r *rand.Rand) (ws [copies]*numeric.Matrix) {
 		codes[i] = byte(int8(r.IntN(255) - 127))
 	}
 	for i := range ws {
-		ws[i] = &numeric.Matrix{Code: numeric.Int8, Rows: expertN, Cols: expertK, BlockRows: 1, BlockCols: expertK, Codes: append([]byte(nil), codes...), Scales: scales}
+		ws[i] = &numeric.Matrix{Code: numeric.Int8, Rows: expertN, Cols: expertK, BlockRows: 1, BlockCols: expertK, Codes: append([]byte(nil), codes...),
+			Scales: scales}
 	}
 	return ws
 }

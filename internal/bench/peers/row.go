@@ -110,7 +110,8 @@ func (r *Results) table(w io.Writer) (err error) {
 			p("| %s | %s | %s | | | not run: %s | %s | 0 |\n", x.Figure, x.Peer, x.Unit, x.Problem, target)
 			continue
 		}
-		p("| %s | %s | %s | %.4g | %.4g | %s | %s | %d |\n", x.Figure, x.Peer, x.Unit, limits.MedianOf(x.Ours), limits.MedianOf(x.Theirs), ratio, target, len(x.Ours))
+		p("| %s | %s | %s | %.4g | %.4g | %s | %s | %d |\n", x.Figure, x.Peer, x.Unit, limits.MedianOf(x.Ours), limits.MedianOf(x.Theirs), ratio, target,
+			len(x.Ours))
 	}
 	return err
 }

@@ -121,7 +121,8 @@ func (g *generation) open(ctx context.Context) error {
 		extra = "0"
 	}
 	var hello struct{ Active float64 }
-	g.srv, err = start(&hello, []string{"GGUF_PY=" + filepath.Join(llamacpp, "gguf-py")}, g.python("llamacpp"), g.driver("llamacpp.py"), file, strconv.Itoa(g.threads), extra)
+	g.srv, err = start(&hello, []string{"GGUF_PY=" + filepath.Join(llamacpp, "gguf-py")}, g.python("llamacpp"), g.driver("llamacpp.py"), file,
+		strconv.Itoa(g.threads), extra)
 	if err != nil {
 		return err
 	}

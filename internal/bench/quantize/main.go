@@ -88,7 +88,8 @@ func show(w io.Writer, figures []figure) error {
 	_, err := fmt.Fprintf(w, "%-28s %9s %8s %8s %6s   floor: read + stream + hash + write\n", "conversion", "GB/s", "time s", "floor s", "ratio")
 	for _, f := range figures {
 		if err == nil {
-			_, err = fmt.Fprintf(w, "%-28s %9.2f %8.3f %8.3f %6.2f   %.3f + %.3f + %.3f + %.3f\n", f.Name, f.GBps, f.Time, f.Floor, f.Ratio, f.Read, f.Stream, f.Hash, f.Write)
+			_, err = fmt.Fprintf(w, "%-28s %9.2f %8.3f %8.3f %6.2f   %.3f + %.3f + %.3f + %.3f\n", f.Name, f.GBps, f.Time, f.Floor, f.Ratio, f.Read,
+				f.Stream, f.Hash, f.Write)
 		}
 	}
 	return err
@@ -201,7 +202,8 @@ func (b *bench) conversion(ctx context.Context, p *quant.Plan, ckpt *safetensors
 			return f, err
 		}
 		took := time.Since(start)
-		for i, v := range []float64{took.Seconds() / fl.total().Seconds(), took.Seconds(), fl.total().Seconds(), fl.read.Seconds(), fl.stream.Seconds(), fl.hash.Seconds(), fl.write.Seconds()} {
+		for i, v := range []float64{took.Seconds() / fl.total().Seconds(), took.Seconds(), fl.total().Seconds(), fl.read.Seconds(), fl.stream.Seconds(),
+			fl.hash.Seconds(), fl.write.Seconds()} {
 			all[i] = append(all[i], v)
 		}
 	}

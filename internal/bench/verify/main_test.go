@@ -18,7 +18,8 @@ func TestRun(t *testing.T) {
 	config, err := os.ReadFile("../../../testdata/configs/nano-glm4moe.json")
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "verify.json")
-	require.NoError(t, run(t.Context(), options{source: synth.Options{Config: config, MTP: synth.MTPNone}, bytes: 1 << 40, memory: 256 << 20, tokens: 140, runs: 1, dir: t.TempDir(), json: file}, io.Discard))
+	require.NoError(t, run(t.Context(), options{source: synth.Options{Config: config, MTP: synth.MTPNone}, bytes: 1 << 40, memory: 256 << 20, tokens: 140,
+		runs: 1, dir: t.TempDir(), json: file}, io.Discard))
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
 	var f figure

@@ -36,7 +36,8 @@ func logits(dir, ids, out string) error {
 	}
 	specs := make([]safetensors.Spec, len(seqs))
 	for i, s := range seqs {
-		specs[i] = safetensors.Spec{Name: fmt.Sprintf("logits.%d", i), DType: safetensors.F32, Shape: []int64{int64(len(s)), int64(len(got[i].Logits) / len(s))}}
+		specs[i] = safetensors.Spec{Name: fmt.Sprintf("logits.%d", i), DType: safetensors.F32,
+			Shape: []int64{int64(len(s)), int64(len(got[i].Logits) / len(s))}}
 	}
 	return writeFloats(out, specs, func(i int) ([]float32, error) { return got[i].Logits, nil })
 }

@@ -204,7 +204,7 @@ func percent(t Text, v any) (Text, error) {
 		}
 		args, t = args[1:], t.Cut(i+2, len(t.s))
 	}
-	// Values with items that are no tuple may stay unused, as in Python.
+	// Values with items that are not tuples may stay unused, as in Python.
 	converted := len(args) == 0
 	switch v := v.(type) {
 	case *Dict, undefined:

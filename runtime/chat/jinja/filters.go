@@ -36,9 +36,10 @@ func init() {
 		},
 		"first": end(0), "last": end(-1), "reverse": reverse, "list": listFilter, "items": items, "dictsort": dictSort,
 		"default": byDefault, "d": byDefault, "join": join, "sort": sortFilter, "unique": unique, "min": extreme(-1), "max": extreme(1), "sum": sum,
-		"map": mapFilter, "select": selector(false, true), "reject": selector(false, false), "selectattr": selector(true, true), "rejectattr": selector(true, false),
-		"attr": named([]string{"name"}, 1, func(r *run, v any, a []any) (any, error) { return r.attribute(v, str(a[0]).s) }),
-		"int":  intFilter, "float": floatFilter, "abs": abs, "round": round, "indent": indent, "batch": batch,
+		"map": mapFilter, "select": selector(false, true), "reject": selector(false, false), "selectattr": selector(true, true),
+		"rejectattr": selector(true, false),
+		"attr":       named([]string{"name"}, 1, func(r *run, v any, a []any) (any, error) { return r.attribute(v, str(a[0]).s) }),
+		"int":        intFilter, "float": floatFilter, "abs": abs, "round": round, "indent": indent, "batch": batch,
 		"format": func(_ *run, v any, args []any, _ []keyword) (any, error) {
 			return percent(str(v), &List{items: args, tuple: true})
 		},

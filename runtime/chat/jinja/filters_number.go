@@ -73,7 +73,7 @@ func abs(r *run, v any, _ []any, _ []keyword) (any, error) {
 var round = named([]string{"precision", "method"}, 0, func(_ *run, v any, a []any) (any, error) {
 	_, f, _, ok := number(v)
 	if !ok {
-		return nil, fmt.Errorf("round: '%s' is no number", typeName(v))
+		return nil, fmt.Errorf("round: '%s' is not a number", typeName(v))
 	}
 	digits, err := integer(a[0], 0)
 	if err != nil || digits < -300 || digits > 300 {

@@ -133,7 +133,7 @@ func capital(i int, r rune) string {
 	return strings.ToLower(string(r))
 }
 
-// titled is str.title: letters after a character that is no letter.
+// titled is str.title: letters after a character that is not a letter.
 func titled(t Text) Text {
 	start := true
 	return t.mapRunes(func(_ int, r rune) string {
