@@ -47,23 +47,6 @@ func (p *Plan) subject() engine.Subject {
 	return s
 }
 
-// codes is what a weight is quantized to.
-func codes(w layout.Weight) format.Weight {
-	switch w.Encoding {
-	case layout.FP8ChannelEnc:
-		return format.Float8
-	case layout.FP8BlockEnc:
-		return format.Float8Block
-	case layout.Int8ChannelEnc:
-		return format.Int8
-	case layout.Int4ChannelAsc:
-		return format.Int4(0)
-	case layout.Int4GroupEnc, layout.Int4PackedEnc:
-		return format.Int4(w.Group)
-	}
-	return format.Weight{}
-}
-
 // VerifyMatching compares, module by module, what the written configuration
 // makes each engine build with what the plan stores: under the checkpoint's
 // names and the engines' runtime names, trunk and draft. It returns the
@@ -72,7 +55,7 @@ func (p *Plan) VerifyMatching() ([]string, error) {
 	stored := map[string]format.Weight{}
 	for i := range p.Items {
 		if it := &p.Items[i]; it.Action != Drop && it.Weight.Tensor.Param == "weight" {
-			stored[it.Weight.Tensor.Module] = codes(it.Weight)
+			stored[it.Weight.Tensor.Module] = it.Weight.Quant.Codes()
 		}
 	}
 	c, err := p.engineConfig()

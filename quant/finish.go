@@ -167,7 +167,7 @@ func (p *Plan) Expected() (map[string]safetensors.Spec, error) {
 		d, ok := present[t.Name]
 		switch {
 		case ok:
-		case t.MTP && p.Model.MTP != nil && p.Format == layout.Ascend && t.Optional && p.Options.MTP != layout.MTPDrop:
+		case t.MTP && t.Optional && p.CopiesForMTP():
 			d = t.DType
 			for _, e := range p.Model.Entries {
 				if e.Role == glmCopyOf(t.Role) {

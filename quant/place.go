@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -32,10 +33,10 @@ func (p *Plan) place() error {
 	outs := p.outputs()
 	var groups [][]int
 	var names []string
-	if p.Format == layout.Ascend {
+	if p.lay.ShardName(1, 1) != "" {
 		groups = p.cut(outs)
 		for i := range groups {
-			names = append(names, fmt.Sprintf("quant_model_weights-%05d-of-%05d.safetensors", i+1, len(groups)))
+			names = append(names, p.lay.ShardName(i+1, len(groups)))
 		}
 	} else {
 		byFile := map[string][]int{}
@@ -172,7 +173,7 @@ func sidecars(dir string, p *Plan) ([]Sidecar, error) {
 		_, ours := p.Configs[name]
 		switch {
 		case ours, strings.HasSuffix(name, ".safetensors"), strings.HasSuffix(name, ".safetensors.index.json"),
-			name == layout.DescriptionName, name == ManifestName, name == stateDir, fsx.IsTemp(name), strings.HasPrefix(name, ".git"):
+			layout.IsConfigFile(name), name == ManifestName, name == stateDir, fsx.IsTemp(name), strings.HasPrefix(name, ".git"):
 			continue
 		}
 		st, err := from.Stat(name)
@@ -213,7 +214,7 @@ func (p *Plan) fingerprint(files []safetensors.FileInfo) string {
 		it := &p.Items[i]
 		line = strconv.AppendQuote(line[:0], it.Name())
 		line = append(append(line, ' '), it.Action...)
-		line = appendInts(line, int64(it.Weight.Encoding), int64(it.Weight.Group))
+		line = appendQuant(line, &it.Weight)
 		line = strconv.AppendQuote(append(line, ' '), it.Source.Name)
 		line = strconv.AppendQuote(append(line, ' '), it.Source.File)
 		line = appendInts(line, it.Source.Offset, it.Offset)
@@ -231,6 +232,32 @@ func (p *Plan) fingerprint(files []safetensors.FileInfo) string {
 		put([]any{s.Name, s.Size})
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// quantNumbers are what the fingerprints of all versions have for what a weight
+// is quantized to, the group aside.
+var quantNumbers = map[format.Weight]int64{
+	format.Float8: 2, format.Float8Block: 3, format.Int8: 4, format.Int4(0): 5,
+	format.Int4(0).Packed(format.Words): 6, format.Int4(0).Packed(format.RowPairs): 7,
+}
+
+// appendQuant appends what becomes of a weight.
+func appendQuant(b []byte, w *layout.Weight) []byte {
+	q := w.Quant
+	switch {
+	case w.Widened():
+		return append(b, " 1 0"...)
+	case !q.Quantized():
+		return append(b, " 0 0"...)
+	}
+	key := q.Codes().Packed(q.Packing)
+	if q.Strategy == format.Group {
+		key.Strategy, key.Group = format.Channel, 0
+	}
+	if n, ok := quantNumbers[key]; ok {
+		return appendInts(b, n, int64(q.Group))
+	}
+	return fmt.Appendf(b, " %+v", q)
 }
 
 func appendInts(b []byte, list ...int64) []byte {

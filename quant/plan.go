@@ -265,9 +265,9 @@ func (p *Plan) decide() error {
 		switch {
 		case d.Drop:
 			it.Action = Drop
-		case d.Weight.Encoding == layout.Widen:
+		case d.Weight.Widened():
 			it.Action = Widen
-		case d.Weight.Encoding.Quantized():
+		case d.Weight.Quantized():
 			it.Action = Quantize
 		default:
 			it.Action = Copy
@@ -276,10 +276,16 @@ func (p *Plan) decide() error {
 	return p.addCopies()
 }
 
-// addCopies gives an Ascend result the MTP layer's own embedding and head,
-// which its engine does not share with the model (docs/facts/ascend.md 4.1).
+// CopiesForMTP reports whether the result's MTP layer holds its own embedding
+// and head.
+func (p *Plan) CopiesForMTP() bool {
+	return p.lay.MTPCopies() != "" && p.Model.MTP != nil && p.Options.MTP != layout.MTPDrop
+}
+
+// addCopies gives the MTP layer its own embedding and head where the layout's
+// engine does not share those of the model.
 func (p *Plan) addCopies() error {
-	if p.Format != layout.Ascend || p.Model.MTP == nil || p.Options.MTP == layout.MTPDrop {
+	if !p.CopiesForMTP() {
 		return nil
 	}
 	for _, c := range []struct {
@@ -297,7 +303,7 @@ func (p *Plan) addCopies() error {
 			return fail(ErrSource, "", "the MTP layer needs a copy of a tensor that is not there (%s)", c.of)
 		}
 		it := p.Items[from]
-		it.Weight.Tensor, it.Action, it.Reason = rows[to], Alias, "copy of "+it.Source.Name+" that vllm-ascend loads for the draft"
+		it.Weight.Tensor, it.Action, it.Reason = rows[to], Alias, "copy of "+it.Source.Name+" that "+p.lay.MTPCopies()+" loads for the draft"
 		p.Items = append(p.Items, it)
 	}
 	return nil

@@ -37,14 +37,14 @@ func (p *Plan) Rounders() map[string]*Rounder {
 // arithmetic a of the layout it lies in. The error says that the layout is not
 // known or that the weight is not quantised.
 func NewRounder(s layout.Stored, source safetensors.DType, a numeric.Arith) (*Rounder, error) {
-	if !s.Encoding.Quantized() {
+	if !s.Quantized() {
 		return nil, fmt.Errorf("quant: %s is not quantised", s.Module)
 	}
 	lay, err := layout.For(s.Format)
 	if err != nil {
 		return nil, err
 	}
-	w := layout.Weight{Tensor: glm.Tensor{Module: s.Module, Shape: []int64{int64(s.Rows), int64(s.Cols)}}, Source: source, Encoding: s.Encoding, Group: s.Group}
+	w := layout.Weight{Tensor: glm.Tensor{Module: s.Module, Shape: []int64{int64(s.Rows), int64(s.Cols)}}, Source: source, Quant: s.Quant}
 	spec := lay.Numeric(w, a)
 	spec.SourceF32 = source == safetensors.F32
 	return &Rounder{spec, lay.RowAlign(w, a), s.Cols}, nil

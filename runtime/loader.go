@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/runtime/kernel"
@@ -69,7 +70,7 @@ func (l *loader) lookup(t *glm.Tensor) (layout.Stored, error) {
 	if ok {
 		return s, nil
 	}
-	s, err := layout.Lookup(l.src, t.Module, layout.Hints{Bits: l.scheme.bits, Cols: func(string) int { return int(t.Shape[1]) }})
+	s, err := layout.Lookup(l.src, t.Module, layout.Hints{Declared: l.scheme.weight, Cols: func(string) int { return int(t.Shape[1]) }})
 	if err != nil {
 		return s, err
 	}
@@ -93,7 +94,7 @@ func (l *loader) rows(t *glm.Tensor, lo, hi int) (*Weight, error) {
 	if s.Rows != rows || s.Cols != cols {
 		return nil, &Error{Where: t.Name, Reason: shapeReason(s.Rows, s.Cols, rows, cols), Kind: ErrIncomplete}
 	}
-	if s.Encoding == layout.Float {
+	if !s.Quantized() {
 		return l.floatRows(&glm.Entry{Source: s.Codes}, lo, min(hi, rows), cols)
 	}
 	act, err := l.scheme.activation(s)
@@ -126,23 +127,22 @@ func (l *loader) align(t *glm.Tensor) int {
 	if e := l.entries[t.Name]; e != nil && isFloat(e.Source.DType) {
 		return 1
 	}
-	if s, err := l.lookup(t); err == nil && s.Encoding != layout.Float {
+	if s, err := l.lookup(t); err == nil && s.Quantized() {
 		return max(1, s.RowAlign())
 	}
 	return 1
 }
 
-// engineScales rounds stored scales as the engines do when they load them:
-// Ascend's int8 scales and the group scales of vLLM's int4 kernels to BF16
-// (docs/facts/ascend.md 2.2, docs/facts/engine-vllm.md 4), W4A8-FP8 group
-// scales to FP8 under a row scale (docs/facts/engine-vllm.md 5 item 2).
-func engineScales(m *numeric.Matrix, s layout.Stored, act Activation) {
-	if s.Format == layout.Ascend && s.Encoding == layout.Int8ChannelEnc || m.Code == numeric.Int4 && s.Group > 0 {
+// engineScales rounds stored scales as the engines do when they load them: to
+// BF16 where the layout says so, and W4A8-FP8 group scales to FP8 under a row
+// scale (docs/facts/engine-vllm.md 5 item 2).
+func engineScales(m *numeric.Matrix, s layout.Stored, act format.Activation) {
+	if s.Quant.Used == format.BF16 {
 		for i, v := range m.Scales {
 			m.Scales[i] = numeric.RoundBF16(v)
 		}
 	}
-	if m.Code == numeric.Int4 && act == FP8Token {
+	if m.Code == numeric.Int4 && act == format.Float8Token {
 		n := m.ScaleCols()
 		for r := range m.Rows {
 			copy(m.Scales[r*n:][:n], numeric.VLLMGroupScales(m.Scales[r*n:][:n]))

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/runtime/kernel"
 )
@@ -152,7 +153,7 @@ func weightOnly(t *testing.T, m *Model) *Model {
 	out := &Resident{l: p.l, m: map[string]*Weight{}}
 	for name, w := range p.m {
 		c := *w
-		c.Act = NoActivation
+		c.Act = format.Activation{}
 		out.m[name] = &c
 	}
 	w, err := New(m.cfg, out, m.opt)

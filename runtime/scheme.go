@@ -9,6 +9,7 @@ import (
 	"github.com/dlclark/regexp2"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 )
 
@@ -22,7 +23,7 @@ type group struct {
 	patterns []*regexp2.Regexp
 	linear   bool // the class target "Linear"
 	bits     int
-	act      Activation
+	act      format.Activation
 }
 
 // parseScheme reads quantization_config. A nil config is a full-precision or an
@@ -102,11 +103,11 @@ func (g groupJSON) parse() (group, error) {
 	case a.Dynamic != true:
 		return out, fmt.Errorf("static activations (dynamic = %v)", a.Dynamic)
 	case a.Bits == 8 && a.Type == "int" && (a.Strategy == "token" || a.Strategy == ""):
-		out.act = Int8Token
+		out.act = format.Int8Token
 	case a.Bits == 8 && a.Type == "float" && a.Strategy == "token":
-		out.act = FP8Token
+		out.act = format.Float8Token
 	case a.Bits == 8 && a.Type == "float" && a.Strategy == "group" && a.Group != nil && *a.Group == 128:
-		out.act = FP8Group
+		out.act = format.Float8Group
 	default:
 		return out, fmt.Errorf("activations of %d bits, type %q, strategy %q", a.Bits, a.Type, a.Strategy)
 	}
@@ -134,37 +135,37 @@ func (s *scheme) find(module string) *group {
 	return nil
 }
 
-func (s *scheme) bits(module string) int {
+// weight says how wide the integer codes of a module are.
+func (s *scheme) weight(module string) format.Weight {
 	if g := s.find(module); g != nil && g.bits != 0 {
-		return g.bits
+		return format.Weight{Type: format.Int, Bits: g.bits}
 	}
-	return 8
+	return format.Weight{Type: format.Int, Bits: 8}
 }
 
 // activation returns what the engines do with the input of a stored module.
-func (s *scheme) activation(st layout.Stored) (Activation, error) {
-	var want Activation
-	switch st.Encoding {
-	case layout.FP8ChannelEnc:
-		want = FP8Token
-	case layout.FP8BlockEnc:
-		want = FP8Group
-	case layout.Int8ChannelEnc, layout.Int4GroupEnc, layout.Int4ChannelAsc:
-		want = Int8Token
-	case layout.Int4PackedEnc:
-		want = NoActivation
-	default:
-		return 0, unsupported(st.Module, "no kernel for %s", st.Encoding)
+func (s *scheme) activation(st layout.Stored) (format.Activation, error) {
+	var want format.Activation
+	packed := st.Quant.Packing == format.Words
+	switch q := st.Quant; {
+	case q.Type == format.Float && q.Strategy == format.Channel:
+		want = format.Float8Token
+	case q.Type == format.Float && q.Strategy == format.Block:
+		want = format.Float8Group
+	case q.Type == format.Int && !packed:
+		want = format.Int8Token
+	case !packed:
+		return want, unsupported(st.Module, "no kernel for %s", q)
 	}
 	if st.Format != layout.CompressedTensors {
 		return want, nil
 	}
 	g := s.find(st.Module)
 	if g == nil {
-		return 0, unsupported(st.Module, "is quantised, but no config group targets it; engines would read its codes as weights")
+		return want, unsupported(st.Module, "is quantised, but no config group targets it; engines would read its codes as weights")
 	}
-	if g.act == want || st.Encoding == layout.Int4PackedEnc && g.act == FP8Token {
+	if g.act == want || packed && g.act == format.Float8Token {
 		return g.act, nil
 	}
-	return 0, unsupported(st.Module, "%s weights with %s activations", st.Encoding, g.act)
+	return want, unsupported(st.Module, "%s weights with %s activations", st.Quant, g.act)
 }

@@ -1,34 +1,19 @@
 package runtime
 
 import (
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/runtime/kernel"
 )
-
-// Activation says how the serving engines quantise a module's input.
-type Activation uint8
-
-// The activation forms.
-const (
-	NoActivation Activation = iota // unquantised weight, or weight only (W4A16)
-	Int8Token                      // int8, one scale per token
-	FP8Token                       // E4M3, one scale per token
-	FP8Group                       // E4M3, one scale per token and 128 columns
-)
-
-// String returns the form as reports show it.
-func (a Activation) String() string {
-	return [...]string{"none", "int8 per token", "fp8 per token", "fp8 per token and group of 128"}[a]
-}
 
 // Weight is a run of rows of a 2-D weight, ready for a kernel: either stored
 // floating-point data or codes with scales.
 type Weight struct {
 	Rows, Cols int
-	Type       kernel.FloatType // of Data
-	Data       []byte           // [Rows, Cols], little-endian; nil when quantised
-	Quant      *numeric.Matrix  // nil when not quantised
-	Act        Activation       // of the input of a quantised weight
+	Type       kernel.FloatType  // of Data
+	Data       []byte            // [Rows, Cols], little-endian; nil when quantised
+	Quant      *numeric.Matrix   // nil when not quantised
+	Act        format.Activation // of the input of a quantized weight
 
 	release func() // gives the memory back, to be used again; nil where it stays
 }
@@ -62,12 +47,10 @@ func (w *Weight) prepare(in *input) {
 	case in.rows == 0:
 	case w.Quant == nil:
 		in.asFloats()
-	case w.Act == Int8Token:
+	case w.Act.Type == format.Int:
 		in.asInt8()
-	case w.Act == FP8Token:
-		in.asE4M3(0)
-	case w.Act == FP8Group:
-		in.asE4M3(w.Quant.BlockCols)
+	case w.Act.Type == format.Float:
+		in.asE4M3(w.Act.Group)
 	default:
 		in.values()
 	}
@@ -80,12 +63,10 @@ func (w *Weight) product(y []float32, ldy int, in *input, workers *kernel.Worker
 	case in.rows == 0: // nothing to compute
 	case w.Quant == nil:
 		kernel.FloatProduct(y, ldy, in.asFloats(), w.Type, w.Data, w.Rows, workers)
-	case w.Act == Int8Token:
+	case w.Act.Type == format.Int:
 		kernel.Int8(y, ldy, in.asInt8(), w.Quant, workers)
-	case w.Act == FP8Token:
-		kernel.E4M3(y, ldy, in.asE4M3(0), w.Quant, workers)
-	case w.Act == FP8Group:
-		kernel.E4M3(y, ldy, in.asE4M3(w.Quant.BlockCols), w.Quant, workers)
+	case w.Act.Type == format.Float:
+		kernel.E4M3(y, ldy, in.asE4M3(w.Act.Group), w.Quant, workers)
 	default:
 		kernel.WeightOnly(y, ldy, in.values(), in.rows, w.Quant, workers)
 	}

@@ -75,11 +75,11 @@ func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
 func (r *Result) chooseProfile(tol float64) {
 	r.Profile = profileCopy
 	for _, t := range r.Tensors {
-		e := strings.ToLower(t.Encoding)
-		switch {
-		case strings.Contains(e, "int4") || strings.Contains(e, "fp4"):
+		switch w := t.Stored.Weight; {
+		case !w.Quantized():
+		case w.Bits <= 4:
 			r.Profile = profile4
-		case coded(e) && r.Profile.Name == profileCopy.Name:
+		case r.Profile.Name == profileCopy.Name:
 			r.Profile = profile8
 		}
 	}

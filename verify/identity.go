@@ -101,7 +101,7 @@ func (r *Result) otherSource() error {
 	}
 	far := 0
 	for _, t := range r.Tensors {
-		if coded(t.Encoding) && !(t.Relative < unrelated) {
+		if t.Stored.Quantized() && !(t.Relative < unrelated) {
 			far++
 		}
 	}

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
@@ -60,18 +62,10 @@ const sampled = 24
 // tool, by what they are called.
 var arithmetics = []struct {
 	arith numeric.Arith
-	says  func(layout.Format) string
+	says  func(layout.Layout) string
 }{
-	{numeric.Compat, func(f layout.Format) string {
-		switch f {
-		case layout.Ascend:
-			return "as msmodelslim rounds"
-		case layout.HFFP8:
-			return "as DeepSeek's FP8 kernels round"
-		}
-		return "as llm-compressor rounds"
-	}},
-	{numeric.Best, func(layout.Format) string { return "to nearest against the stored scales" }},
+	{numeric.Compat, func(l layout.Layout) string { return "as " + l.Reference() }},
+	{numeric.Best, func(layout.Layout) string { return "to nearest against the stored scales" }},
 }
 
 // infer finds out how a result without a manifest was rounded: a sample of its
@@ -86,7 +80,7 @@ func (r *Result) infer(ctx context.Context, src, dst string, workers int) (func(
 		return nil, nil //nolint:nilerr // check and diff say what is wrong
 	}
 	type kind struct {
-		enc    layout.Encoding
+		weight format.Weight
 		format layout.Format
 	}
 	type score struct {
@@ -97,7 +91,7 @@ func (r *Result) infer(ctx context.Context, src, dst string, workers int) (func(
 	for _, a := range arithmetics {
 		kinds := map[string]kind{}
 		d, err := diff.Run(ctx, src, dst, diff.Options{Workers: 1, Only: func(m string) bool { return names[m] }, Rounder: func(w diff.Weight) diff.Rounder {
-			kinds[w.Module] = kind{w.Stored.Encoding, w.Stored.Format}
+			kinds[w.Module] = kind{w.Stored.Quant, w.Stored.Format}
 			return rounder(w, a.arith)
 		}})
 		if ctx.Err() != nil {
@@ -137,15 +131,15 @@ func (r *Result) infer(ctx context.Context, src, dst string, workers int) (func(
 		}
 	}
 	var says []string
-	for _, k := range slices.SortedFunc(maps.Keys(count), func(a, b kind) int { return int(a.enc) - int(b.enc) }) {
+	for _, k := range slices.SortedFunc(maps.Keys(count), func(a, b kind) int { return strings.Compare(a.weight.String(), b.weight.String()) }) {
 		arith, ok := chosen[k]
 		if !ok {
-			says = append(says, fmt.Sprintf("%s: none, its codes are those of no rounding known here (the nearest of %d weights is %.2g away): calibrated, or of another tool", k.enc, count[k], near[k]))
+			says = append(says, fmt.Sprintf("%s: none, its codes are those of no rounding known here (the nearest of %d weights is %.2g away): calibrated, or of another tool", k.weight, count[k], near[k]))
 			continue
 		}
 		for _, a := range arithmetics {
-			if a.arith == arith {
-				says = append(says, fmt.Sprintf("%s: %s, inferred from %d weights", k.enc, a.says(k.format), count[k]))
+			if l, err := layout.For(k.format); err == nil && a.arith == arith {
+				says = append(says, fmt.Sprintf("%s: %s, inferred from %d weights", k.weight, a.says(l), count[k]))
 			}
 		}
 	}
@@ -155,7 +149,7 @@ func (r *Result) infer(ctx context.Context, src, dst string, workers int) (func(
 	}
 	r.Oracle.Inferred = true
 	return func(w diff.Weight) diff.Rounder {
-		if a, ok := chosen[kind{w.Stored.Encoding, w.Stored.Format}]; ok {
+		if a, ok := chosen[kind{w.Stored.Quant, w.Stored.Format}]; ok {
 			return rounder(w, a)
 		}
 		return nil
@@ -179,13 +173,10 @@ func sample(dir string) (map[string]bool, error) {
 	defer func() { _ = c.Close() }()
 	var all []string
 	for _, t := range c.Tensors() {
-		module, ok := strings.CutSuffix(t.Name, ".weight")
-		if !ok || t.DType != safetensors.I8 && t.DType != safetensors.F8E4M3 {
-			if module, ok = strings.CutSuffix(t.Name, ".weight_packed"); !ok {
-				continue
-			}
+		module, param := glm.ModuleOf(t.Name)
+		if _, err := layout.DecoderOf(t.DType); layout.HoldsWeight(param) && (err != nil || t.DType == safetensors.F8E4M3) {
+			all = append(all, module)
 		}
-		all = append(all, module)
 	}
 	slices.Sort(all)
 	out := map[string]bool{}

@@ -1,6 +1,9 @@
 package verify
 
-import "github.com/glmconv/glmconv/verify/stats"
+import (
+	"github.com/glmconv/glmconv/verify/diff"
+	"github.com/glmconv/glmconv/verify/stats"
+)
 
 // Schema of Result as JSON.
 const Schema = "glmconv.verify/1"
@@ -139,10 +142,12 @@ type Layer struct {
 // Tensor is the weight error of one module.
 type Tensor struct {
 	Name     string  `json:"name"`
-	Encoding string  `json:"encoding"`
+	Encoding string  `json:"encoding"` // Stored in words
 	Relative float64 `json:"relative"` // ‖ŵ−w‖/‖w‖
 	Own      float64 `json:"own"`      // the same of our own rounding
 	Max      float64 `json:"max"`      // max |ŵ−w|
+
+	Stored diff.Form `json:"-"`
 }
 
 // MTP compares the draft heads. Agreement[k−1] is the share of positions whose

@@ -143,7 +143,7 @@ func (r *Result) compareTensors(dst string, d *diff.Report) {
 	for _, m := range d.Modules {
 		compared[m.Name] = true
 		own, limit := 0.0, 0.0
-		if coded(m.B) {
+		if m.B.Quantized() {
 			quantized[m.Name] = true
 			r.Exact.Quantized++
 			r.Oracle.Modules++
@@ -162,12 +162,12 @@ func (r *Result) compareTensors(dst string, d *diff.Report) {
 				own, limit = 0, 0 // nothing of it could be read
 			}
 		}
-		t := Tensor{Name: m.Name, Encoding: m.B, Relative: float64(m.Relative), Own: own, Max: float64(m.MaxAbs)}
+		t := Tensor{Name: m.Name, Encoding: m.B.String(), Stored: m.B, Relative: float64(m.Relative), Own: own, Max: float64(m.MaxAbs)}
 		r.Tensors = append(r.Tensors, t)
 		if t.Relative <= limit { // false for NaN
 			continue
 		}
-		if !coded(m.B) {
+		if !m.B.Quantized() {
 			r.Exact.Differing++
 			r.fail("exact", m.Name, fmt.Sprintf("copied, and its values differ by %.3g of the source's", t.Relative))
 			continue
@@ -230,12 +230,6 @@ func (r *Result) compareOwn(m diff.Module) {
 	if !(off <= ownLimit) {
 		r.fail("oracle", m.Name, fmt.Sprintf("as %s it is %.3g away from our own rounding of the source (its error is %.3g, ours %.3g)", m.B, off, float64(m.Relative), float64(m.Own.Relative)))
 	}
-}
-
-// coded reports whether an encoding, as diff names it, is a quantised one.
-func coded(encoding string) bool {
-	e := strings.ToLower(encoding)
-	return strings.Contains(e, "fp8") || strings.Contains(e, "int") || strings.Contains(e, "fp4")
 }
 
 // compareCompanions compares what lies beside the weights. What matters fails,

@@ -9,7 +9,6 @@ import (
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/internal/rss"
 	"github.com/glmconv/glmconv/quant"
-	"github.com/glmconv/glmconv/quant/layout"
 )
 
 func cmdQuantize() *cli.Command {
@@ -123,7 +122,7 @@ func describeResult(p *quant.Plan, res *quant.Result, dst string) string {
 		fmt.Fprintf(&b, "%-13s %s %.2f %%\n", "worst", strings.TrimSuffix(w.Name, ".weight"), 100*w.Relative)
 	}
 	fmt.Fprintf(&b, "%-13s glmconv verify %s %s\n", "next", p.Dir(), dst)
-	if p.Format == layout.Ascend && p.Model.MTP != nil {
+	if p.CopiesForMTP() {
 		fmt.Fprintf(&b, "%-13s layer %d holds its own embed_tokens and shared_head.head\n", "MTP", p.Model.MTP.Layer)
 	}
 	return b.String()

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -85,7 +86,7 @@ func TestDecisionCounts(t *testing.T) {
 		got := map[string]int{}
 		for _, d := range ds {
 			require.NotEmpty(t, d.Reason, d.Weight.Tensor.Name)
-			if d.Weight.Encoding.Quantized() {
+			if d.Weight.Quantized() {
 				got[d.Scheme]++
 			}
 		}
@@ -125,7 +126,7 @@ func TestAirLayer0Stays(t *testing.T) {
 		for _, d := range ds {
 			if d.Weight.Tensor.Role.IsDense() {
 				n++
-				assert.Equal(t, Float, d.Weight.Encoding)
+				assert.False(t, d.Weight.Quantized())
 				assert.Contains(t, d.Reason, "10944")
 			}
 		}
@@ -146,12 +147,12 @@ func TestAscendFallsBackToInt8(t *testing.T) {
 	require.NoError(t, err)
 	for _, d := range ds {
 		if tt := d.Weight.Tensor; tt.Role.IsExpert() && !tt.MTP {
-			want := Int4ChannelAsc
+			want := ascendInt4
 			if tt.Layer == 5 {
-				want = Int8ChannelEnc
+				want = ascendInt8
 				assert.Contains(t, d.Reason, "packed as int4")
 			}
-			assert.Equal(t, want, d.Weight.Encoding, tt.Name)
+			assert.Equal(t, want, d.Weight.Quant, tt.Name)
 		}
 	}
 }
@@ -196,7 +197,7 @@ var engineModels = []string{"glm-4.5-air", "glm-4.5", "glm-4.6", "glm-4.5v", "gl
 
 // Whatever is decided, the files that say so mean the same to every engine,
 // for every module, trunk and draft, under the engine's own names; fused
-// groups are uniform; our own reader of configurations agrees.
+// groups are uniform.
 func TestEnginesAgreeWithDecisions(t *testing.T) {
 	for _, name := range engineModels {
 		t.Run(name, func(t *testing.T) {
@@ -216,32 +217,31 @@ func TestEnginesAgreeWithDecisions(t *testing.T) {
 				files, err := l.Config(d)
 				require.NoError(t, err, c.name)
 				checkEngines(t, c.name, d, c.o.Format, files)
-				checkDeclared(t, c.name, d, files)
 			}
 		})
 	}
 }
 
 func checkUniform(t *testing.T, name string, ds []Decision) {
-	groups := map[string]Encoding{}
+	groups := map[string]format.Weight{}
 	for _, d := range ds {
 		w := d.Weight
 		if d.Drop || w.Tensor.Group == "" || w.Tensor.Param != "weight" {
 			continue
 		}
-		if e, ok := groups[w.Tensor.Group]; ok && e != w.Encoding {
-			t.Fatalf("%s: %s holds %s and %s", name, w.Tensor.Group, e, w.Encoding)
+		if e, ok := groups[w.Tensor.Group]; ok && e != w.Quant {
+			t.Fatalf("%s: %s holds %s and %s", name, w.Tensor.Group, e, w.Quant)
 		}
-		groups[w.Tensor.Group] = w.Encoding
+		groups[w.Tensor.Group] = w.Quant
 	}
 }
 
 func checkEngines(t *testing.T, name string, d Decisions, f Format, files map[string][]byte) {
 	cfg := d.Config
-	encodings := map[string]Encoding{}
+	encodings := map[string]format.Weight{}
 	for _, w := range d.Weights {
 		if w.Tensor.Param == "weight" {
-			encodings[w.Tensor.Module] = w.Encoding
+			encodings[w.Tensor.Module] = w.Quant
 		}
 	}
 	vllmExpands := func(string) bool { return true }
@@ -294,12 +294,12 @@ func checkEngines(t *testing.T, name string, d Decisions, f Format, files map[st
 	for _, m := range vllm {
 		got, err := vllmCT(cfg, ct, m)
 		require.NoError(t, err, "%s: vllm", name)
-		assertSame(t, name, "vllm", m, encodingKinds[encodings[m.source[0]]], got)
+		assertSame(t, name, "vllm", m, kindOf(encodings[m.source[0]]), got)
 	}
 	for _, m := range runtimeModules(d.Weights, sglangName(cfg), "fused_qkv_a_proj_with_mqa", sglangExpands) {
 		got, err := sglangCT(ct, m)
 		require.NoError(t, err, "%s: sglang", name)
-		assertSame(t, name, "sglang", m, encodingKinds[encodings[m.source[0]]], got)
+		assertSame(t, name, "sglang", m, kindOf(encodings[m.source[0]]), got)
 	}
 }
 
@@ -334,25 +334,6 @@ func mapKeys(cfg *glm.Config, desc map[string]string) map[string]string {
 	return out
 }
 
-// checkDeclared reads the files with the package's own reader.
-func checkDeclared(t *testing.T, name string, d Decisions, files map[string][]byte) {
-	cfg, err := glm.ParseConfig(files["config.json"])
-	require.NoError(t, err, name)
-	e, err := Detect(cfg, files[DescriptionName])
-	require.NoError(t, err, name)
-	require.True(t, e.Quantized())
-	for _, w := range d.Weights {
-		if w.Tensor.Param != "weight" || !w.Tensor.Role.IsLinear() {
-			continue
-		}
-		got, err := e.Module(w.Tensor.Module)
-		require.NoError(t, err, name)
-		if got.Encoding != w.Encoding || got.Group != w.Group {
-			t.Fatalf("%s: %s declared as %v, decided was %v", name, w.Tensor.Module, got, w.Encoding)
-		}
-	}
-}
-
 // Every tensor that an Ascend result holds is described, the modules engines
 // look up without a tensor too, and the fixed keys are there.
 func TestDescriptionIsComplete(t *testing.T) {
@@ -375,15 +356,15 @@ func TestDescriptionIsComplete(t *testing.T) {
 				for _, o := range (ascend{}).Outputs(w) {
 					want := "FLOAT"
 					switch {
-					case w.Encoding == Int4ChannelAsc:
+					case w.Quant == ascendInt4:
 						want = "W4A8_DYNAMIC"
-					case w.Encoding == Int8ChannelEnc:
+					case w.Quant == ascendInt8:
 						want = "W8A8_DYNAMIC"
 					}
 					require.Equal(t, want, desc[o.Name], "%s %s", name, o.Name)
 				}
 				if w.Tensor.Param == "bias" && w.Tensor.Role.IsAttention() && !w.Tensor.MTP {
-					require.Equal(t, Widen, w.Encoding, w.Tensor.Name)
+					require.True(t, w.Widened(), w.Tensor.Name)
 					require.Equal(t, safetensors.F32, ascend{}.Outputs(w)[0].DType)
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"github.com/dlclark/regexp2"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 )
 
 // The matching rules of the engines as docs/facts/engine-vllm.md 2,
@@ -173,9 +174,19 @@ func (f ctFile) kindOf(group string) string {
 	return fmt.Sprintf("%s%d %s %s", g.Weights.Type, g.Weights.NumBits, g.Weights.Strategy, g.Format)
 }
 
-var encodingKinds = map[Encoding]string{
-	Float: "", FP8ChannelEnc: "float8 channel float-quantized", FP8BlockEnc: "float8 block float-quantized",
-	Int8ChannelEnc: "int8 channel int-quantized", Int4GroupEnc: "int4 group int-quantized", Int4PackedEnc: "int4 group pack-quantized",
+// kindOf is the kind of a group that a weight needs.
+func kindOf(q format.Weight) string {
+	switch {
+	case !q.Quantized():
+		return ""
+	case q.Type == format.Float:
+		return "float8 " + q.Strategy.String() + " float-quantized"
+	case q.Bits == 8:
+		return "int8 channel int-quantized"
+	case q.Packing == format.Words:
+		return "int4 group pack-quantized"
+	}
+	return "int4 group int-quantized"
 }
 
 // hit is one entry against one name; literal is the engine's rule for names.

@@ -32,8 +32,7 @@ var kinds = []kind{
 
 // ignoreList returns the entries of a compressed-tensors ignore list: patterns
 // that resolve alike in vLLM and SGLang, under the names of the checkpoint and
-// of both runtimes, trunk and draft (docs/facts/engine-vllm.md 2.4,
-// docs/facts/engine-sglang.md 2.2).
+// of both runtimes, trunk and draft (docs/facts/engine-vllm.md 2.4, docs/facts/engine-sglang.md 2.2).
 func ignoreList(d Decisions) []string {
 	list := []string{"lm_head", `re:.*\.lm_head$`, `re:.*embed_tokens$`, `re:.*mlp\.gate$`, `re:.*eh_proj$`, `re:.*shared_head\.head$`, `re:.*layers\.\d+\.head$`}
 	if d.Config.Vision != nil {
@@ -62,7 +61,7 @@ func mtpStaysFloat(d Decisions) bool {
 	for _, w := range d.Weights {
 		if w.Tensor.MTP && w.Tensor.Role.IsLinear() {
 			there = true
-			if w.Encoding.Quantized() {
+			if w.Quantized() {
 				return false
 			}
 		}
@@ -78,7 +77,7 @@ func (k kind) entries(d Decisions, mtpFloat bool) []string {
 		if !k.of(w.Tensor.Role) || w.Tensor.Param != "weight" || mtpFloat && w.Tensor.MTP {
 			continue
 		}
-		if w.Encoding.Quantized() {
+		if w.Quantized() {
 			quantized = true
 		} else {
 			float[w.Tensor.Layer] = true
@@ -108,55 +107,4 @@ func (k kind) entries(d Decisions, mtpFloat bool) []string {
 		out = "(" + out + "|decoder)" // SGLang calls the draft layer model.decoder
 	}
 	return []string{"re:.*" + out + k.pattern}
-}
-
-// notConverted returns the entries of an hf-fp8 modules_to_not_convert list:
-// the full checkpoint name of every linear that stays, which vLLM and
-// transformers match, and what SGLang needs besides: the runtime names of
-// fused modules (it expands fused_qkv_a_proj for glm_moe_dsa alone), the parent
-// of the experts, the draft layer under its own name, and the tower as a whole
-// (docs/facts/engine-vllm.md 2.1, docs/facts/engine-sglang.md 2).
-func notConverted(d Decisions) []string {
-	var list []string
-	seen := map[string]bool{}
-	add := func(name string) {
-		if !seen[name] {
-			seen[name] = true
-			list = append(list, name)
-		}
-	}
-	for i := range d.Weights {
-		w := &d.Weights[i]
-		t := &w.Tensor
-		if t.Param != "weight" || w.Encoding.Quantized() || len(t.Shape) != 2 || t.Role == glm.Unknown {
-			continue
-		}
-		add(t.Module)
-		if t.Group != "" {
-			add(t.Group)
-		}
-		if t.Role == glm.AttnQA || t.Role == glm.AttnKVA {
-			add(t.Group + "_with_mqa")
-		}
-	}
-	whole := mtpStaysFloat(d)
-	if whole {
-		add("model.decoder")
-	}
-	for _, n := range mtpLayers(d) {
-		prefix := d.Config.LayerPrefix(n)
-		if whole {
-			add(strings.TrimSuffix(prefix, "."))
-			continue
-		}
-		for _, name := range slices.Clone(list) {
-			if rest, ok := strings.CutPrefix(name, prefix); ok {
-				add("model.decoder." + rest)
-			}
-		}
-	}
-	if d.Config.Vision != nil {
-		add("model.visual")
-	}
-	return list
 }

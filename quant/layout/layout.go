@@ -1,16 +1,24 @@
 package layout
 
 import (
-	"fmt"
-
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// Layout is one way to put quantised weights on disk.
+// Layout is one way to put quantized weights on disk. Its file says everything
+// about it, and the registry lists it.
 type Layout interface {
 	Format() Format
+	writer
+	packager
+	rules
+	reader
+}
+
+// writer is how weights become tensors.
+type writer interface {
 	// Outputs lists the tensors a weight becomes, in the order of their data.
 	Outputs(w Weight) []safetensors.Spec
 	// Numeric is the arithmetic that produces the weight's codes and scales.
@@ -22,65 +30,105 @@ type Layout interface {
 	// of each output, in the order of Outputs. Outputs that do not grow with
 	// the rows are written with the first tile.
 	AppendTile(w Weight, row0 int, m *numeric.Matrix, out [][]byte) ([][]byte, error)
+	// Reference names the tool whose bytes the Compat arithmetic gives, with
+	// its verb: "msmodelslim rounds".
+	Reference() string
+}
+
+// packager is what stands around the tensors.
+type packager interface {
 	// Config returns the files that tell an engine how the weights are stored:
 	// config.json and whatever the layout has beside it.
 	Config(d Decisions) (map[string][]byte, error)
+	// ConfigFiles are the names of the files beside config.json.
+	ConfigFiles() []string
 	// IndexName is the name of the index of a sharded result.
 	IndexName() string
+	// ShardName is the name of shard i of n, from 1; "" where a result keeps
+	// the source's shards and their names.
+	ShardName(i, n int) string
+	// MTPCopies says for whom the MTP layer holds its own copies of the
+	// embedding and the head; "" where engines share those of the model.
+	MTPCopies() string
 }
+
+// rules are what a layout decides of a model's tensors.
+type rules interface {
+	// schemes lists the schemes that exist in the layout.
+	schemes() []Scheme
+	// possible refuses what no part of the model could be served with.
+	possible(cfg *glm.Config, o *Options) error
+	// choose says what a linear becomes, before dimensions count; a zero choice
+	// comes with its reason.
+	choose(cfg *glm.Config, t *glm.Tensor, o *Options) (choice, string)
+	// misfit returns the dimension rule that a quantized weight breaks, or "".
+	misfit(w *Weight) string
+	// fallback is what a weight becomes that breaks a dimension rule.
+	fallback(c choice) choice
+	// mtpByDefault reports whether --mtp auto quantizes the MTP layer.
+	mtpByDefault(s Scheme) bool
+	// settle completes decisions after all units agree.
+	settle(out []Decision)
+	// label names the scheme of a quantized weight in the layout's own words.
+	label(w *Weight) string
+}
+
+// reader is how tensors become weights again.
+type reader interface {
+	// weightParams are the names, after the module's, of the tensors that hold
+	// a weight's codes or values.
+	weightParams() []string
+	// foreign lists tensors beside a weight that stand for relatives of the
+	// layout which nothing here reads.
+	foreign() []foreignParam
+	// find finds a module's weight if its tensors are those of the layout. ok
+	// is false if they are not; the error says why such tensors are no weight.
+	find(t *tensors, h Hints) (s Stored, ok bool, err error)
+	// read reads rows lo..hi, which are aligned and in range.
+	read(b *Buffer, r TensorReader, s *Stored, lo, hi int) (*numeric.Matrix, error)
+}
+
+// choice is what a weight and its input are quantized to.
+type choice struct {
+	quant format.Weight
+	act   format.Activation
+}
+
+// common answers for a layout that has nothing special: the source's shards,
+// an index of the usual name, no copies, no rules about dimensions, 8-bit
+// schemes for the MTP layer.
+type common struct{}
+
+func (common) ConfigFiles() []string                { return nil }
+func (common) IndexName() string                    { return "model.safetensors.index.json" }
+func (common) ShardName(int, int) string            { return "" }
+func (common) MTPCopies() string                    { return "" }
+func (common) possible(*glm.Config, *Options) error { return nil }
+func (common) misfit(*Weight) string                { return "" }
+func (common) fallback(choice) choice               { return choice{} }
+func (common) mtpByDefault(s Scheme) bool           { return s == FP8 || s == FP8Block || s == W8A8 }
+func (common) settle([]Decision)                    {}
+func (common) weightParams() []string               { return []string{"weight"} }
+func (common) foreign() []foreignParam              { return nil }
+func (common) RowAlign(w Weight, _ Arith) int       { return rowAlign(w.Quant) }
 
 // Decisions is all that a layout's configuration depends on.
 type Decisions struct {
 	Config    *glm.Config
 	Scheme    Scheme
 	GroupSize int
-	Weights   []Weight // every tensor of the result, Float ones too
+	Weights   []Weight // every tensor of the result, those that are not quantized too
 }
 
-// TensorReader is the part of a checkpoint that readers of weights need;
-// *safetensors.Checkpoint is one.
-type TensorReader interface {
-	Info(name string) (safetensors.Info, bool)
-	ReadAt(info safetensors.Info, off int64, p []byte) error
-}
-
-// Dims returns the weight's [out, in]; stacked or vector tensors have one row
-// per leading index.
-func (w Weight) Dims() (rows, cols int) {
-	if len(w.Tensor.Shape) == 0 {
-		return 1, 1
+// rowAlign is the number of rows that share bytes or scales.
+func rowAlign(q format.Weight) int {
+	switch {
+	case q.Strategy == format.Block:
+		return q.BlockRows
+	case q.Packing == format.RowPairs:
+		return 2
 	}
-	rows, cols = int(w.Tensor.Shape[0]), 1
-	for _, d := range w.Tensor.Shape[1:] {
-		cols *= int(d)
-	}
-	return rows, cols
-}
-
-// Scales returns the shape of the weight's scales: [rows, columns of scales].
-func (w Weight) Scales() (rows, cols int) {
-	n, k := w.Dims()
-	switch w.Encoding {
-	case FP8BlockEnc:
-		return (n + 127) / 128, (k + 127) / 128
-	case Int4GroupEnc, Int4PackedEnc:
-		if w.Group > 0 {
-			return n, (k + w.Group - 1) / w.Group
-		}
-	}
-	return n, 1
-}
-
-// Quantized reports whether codes and scales are stored.
-func (e Encoding) Quantized() bool { return e != Float && e != Widen }
-
-// String returns a word for reports.
-func (e Encoding) String() string {
-	names := [...]string{"float", "float32", "fp8 channel", "fp8 block", "int8 channel", "int4 group", "int4 packed", "int4 channel"}
-	if int(e) < len(names) {
-		return names[e]
-	}
-	return fmt.Sprintf("Encoding(%d)", uint8(e))
+	return 1
 }
 
 // spec builds an output of a module.
@@ -88,29 +136,39 @@ func spec(module, param string, d safetensors.DType, shape ...int64) safetensors
 	return safetensors.Spec{Name: module + "." + param, DType: d, Shape: shape}
 }
 
-// floatOutput is the single output of a tensor that is not quantised.
-func floatOutput(w Weight) []safetensors.Spec {
-	d := w.Source
-	if w.Encoding == Widen {
-		d = safetensors.F32
-	}
-	return []safetensors.Spec{{Name: w.Tensor.Name, DType: d, Shape: w.Tensor.Shape}}
+// floatOutput is the single output of a tensor that is not quantized.
+func floatOutput(w *Weight) []safetensors.Spec {
+	return []safetensors.Spec{{Name: w.Tensor.Name, DType: w.DType, Shape: w.Tensor.Shape}}
 }
 
-// numericBase fills in what an encoding says about codes and blocks.
-func numericBase(w Weight, rule numeric.ScaleRule, a Arith) numeric.Spec {
-	s := numeric.Spec{Rule: rule, Arith: a, BlockRows: 1}
-	switch w.Encoding {
-	case FP8ChannelEnc:
-		s.Code = numeric.E4M3
-	case FP8BlockEnc:
-		s.Code, s.BlockRows, s.BlockCols = numeric.E4M3, 128, 128
-	case Int8ChannelEnc:
-		s.Code = numeric.Int8
-	case Int4GroupEnc, Int4PackedEnc:
-		s.Code, s.BlockCols = numeric.Int4, w.Group
-	case Int4ChannelAsc:
-		s.Code = numeric.Int4
+// numericOf fills in what a record says about codes, blocks and scales.
+func numericOf(q format.Weight, rule numeric.ScaleRule, a Arith) numeric.Spec {
+	s := numeric.Spec{Code: codeOf(q), Rule: rule, Arith: a, BlockRows: 1, FP8Scales: q.Used == format.E4M3}
+	switch q.Strategy {
+	case format.Block:
+		s.BlockRows, s.BlockCols = q.BlockRows, q.BlockCols
+	case format.Group:
+		s.BlockCols = q.Group
 	}
 	return s
+}
+
+// codeOf is the number format of the codes in memory.
+func codeOf(q format.Weight) numeric.Code {
+	switch {
+	case q.Type == format.Float:
+		return numeric.E4M3
+	case q.Bits == 8:
+		return numeric.Int8
+	}
+	return numeric.Int4
+}
+
+// appendCodes is append, for nothing where the codes were computed in dst
+// (numeric.Scratch.Into).
+func appendCodes(dst, codes []byte) []byte {
+	if n := len(codes); len(dst) == 0 && cap(dst) >= n && n > 0 && &dst[:n][0] == &codes[0] {
+		return dst[:n]
+	}
+	return append(dst, codes...)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -29,31 +30,28 @@ func TestReadsLLMCompressor(t *testing.T) {
 	src, _ := openDir(t, "reference/nano-glm4moe")
 	for _, c := range []struct {
 		dir  string
-		want Declared
+		want format.Weight
 		rms  float64 // relative, of a tensor: docs/facts/layouts.md 1.5 with room for real weights
 	}{
-		{"FP8_DYNAMIC", Declared{Encoding: FP8ChannelEnc, Acts: ActsFP8, Source: "group FP8_DYNAMIC"}, 0.03},
-		{"W4A8", Declared{Encoding: Int4GroupEnc, Group: 128, Acts: ActsInt8, Source: "group W4A8"}, 0.17},
+		{"FP8_DYNAMIC", format.Float8.Scaled(format.BF16), 0.03},
+		{"W4A8", format.Int4(128).Scaled(format.BF16), 0.17},
 	} {
 		ckpt, cfg := openDir(t, "reference/nano-glm4moe-quantized/"+c.dir)
-		e, err := Detect(cfg, nil)
-		require.NoError(t, err)
-		assert.Equal(t, CompressedTensors, e.Format)
+		h := Hints{Declared: func(string) format.Weight { return c.want }}
 		n, worst := 0, 0.0
 		for i := range cfg.Table() {
 			row := &cfg.Table()[i]
 			if row.Param != "weight" || len(row.Shape) != 2 {
 				continue
 			}
-			s, err := e.Lookup(ckpt, row)
+			s, err := Lookup(ckpt, row.Module, h)
 			require.NoError(t, err, row.Name)
 			if !row.Role.IsLinear() {
-				assert.Equal(t, Float, s.Encoding, row.Name)
+				assert.False(t, s.Quantized(), row.Name)
 				continue
 			}
-			d, err := e.Module(row.Module)
-			require.NoError(t, err)
-			assert.Equal(t, c.want, d, row.Name)
+			assert.Equal(t, CompressedTensors, s.Format)
+			assert.Equal(t, c.want, s.Quant, row.Name)
 			m, err := Read(ckpt, s)
 			require.NoError(t, err)
 			got, want := make([]float32, m.Rows*m.Cols), make([]float32, m.Rows*m.Cols)
@@ -85,7 +83,7 @@ func TestReadsLLMCompressor(t *testing.T) {
 }
 
 // The round trip of real weights through every layout: written by tiles, found
-// by what the written configuration declares, within the layout's bound.
+// by what was decided, within the layout's bound.
 func TestReferenceModelsThroughEveryLayout(t *testing.T) {
 	for _, name := range []string{"nano-glm4moe", "nano-glm5", "nano-glm45v"} {
 		src, cfg := openDir(t, "reference/"+name)
@@ -105,15 +103,9 @@ func TestReferenceModelsThroughEveryLayout(t *testing.T) {
 				require.NoError(t, err)
 				l, err := For(f)
 				require.NoError(t, err)
-				files, err := l.Config(Decisions{Config: cfg, Scheme: s, GroupSize: 128, Weights: weightsOf(ds)})
-				require.NoError(t, err)
-				written, err := glm.ParseConfig(files["config.json"])
-				require.NoError(t, err)
-				e, err := Detect(written, files[DescriptionName])
-				require.NoError(t, err)
 				n := 0
 				for _, d := range ds {
-					if !d.Weight.Encoding.Quantized() || d.Weight.Tensor.Expert > 1 {
+					if !d.Weight.Quantized() || d.Weight.Tensor.Expert > 1 {
 						continue
 					}
 					info, _ := src.Info(d.Weight.Tensor.Name)
@@ -122,8 +114,9 @@ func TestReferenceModelsThroughEveryLayout(t *testing.T) {
 					x := make([]float32, info.Elements())
 					require.NoError(t, DecodeFloats(x, raw, info.DType))
 					ckpt, whole := write(t, l, d.Weight, numeric.Best, x, 48)
-					st, err := e.Lookup(ckpt, &d.Weight.Tensor)
+					st, err := Lookup(ckpt, d.Weight.Tensor.Module, Hints{Declared: func(string) format.Weight { return d.Weight.Quant }})
 					require.NoError(t, err)
+					require.Equal(t, d.Weight.Quant, st.Quant)
 					m, err := Read(ckpt, st)
 					require.NoError(t, err)
 					require.Equal(t, whole.Codes, m.Codes)

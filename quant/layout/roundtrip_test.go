@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -61,19 +62,22 @@ func write(t require.TestingT, l Layout, w Weight, a Arith, x []float32, tile in
 }
 
 func TestRoundTrip(t *testing.T) {
+	bf16 := func(q format.Weight) format.Weight { return q.Scaled(format.BF16) }
 	cases := []struct {
 		f Format
-		e Encoding
-	}{{CompressedTensors, FP8ChannelEnc}, {CompressedTensors, FP8BlockEnc}, {CompressedTensors, Int8ChannelEnc}, {CompressedTensors, Int4GroupEnc},
-		{CompressedTensors, Int4PackedEnc}, {HFFP8, FP8BlockEnc}, {Ascend, Int8ChannelEnc}, {Ascend, Int4ChannelAsc}}
+		q format.Weight
+	}{{CompressedTensors, bf16(format.Float8)}, {CompressedTensors, bf16(format.Float8Block)}, {CompressedTensors, bf16(format.Int8)},
+		{CompressedTensors, bf16(format.Int4(0))}, {CompressedTensors, bf16(format.Int4(32))},
+		{CompressedTensors, bf16(format.Int4(0)).Packed(format.Words)}, {CompressedTensors, bf16(format.Int4(32)).Packed(format.Words)},
+		{HFFP8, format.Float8Block.Scaled(format.F32)}, {Ascend, ascendInt8}, {Ascend, ascendInt4}}
 	for _, c := range cases {
-		t.Run(string(c.f)+" "+c.e.String(), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s %s, %s", c.f, c.q, c.q.Packing), func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				n, k := 2*rapid.IntRange(1, 100).Draw(t, "rows/2"), 16*rapid.IntRange(1, 20).Draw(t, "cols/16")
-				w := Weight{Tensor: glm.Tensor{Name: "m.weight", Module: "m", Param: "weight", Role: glm.ExpertDown, Shape: []int64{int64(n), int64(k)}}, Encoding: c.e}
-				if (c.e == Int4GroupEnc || c.e == Int4PackedEnc) && k%32 == 0 {
-					w.Group = 32
+				if c.q.Group == 32 {
+					k *= 2
 				}
+				w := Weight{Tensor: glm.Tensor{Name: "m.weight", Module: "m", Param: "weight", Role: glm.ExpertDown, Shape: []int64{int64(n), int64(k)}}, Quant: c.q}
 				x := make([]float32, n*k)
 				seed := rapid.Uint32().Draw(t, "seed")
 				for i := range x {
@@ -84,14 +88,9 @@ func TestRoundTrip(t *testing.T) {
 				require.NoError(t, err)
 				a := Arith(rapid.IntRange(0, 1).Draw(t, "arith"))
 				ckpt, want := write(t, l, w, a, x, rapid.IntRange(1, 150).Draw(t, "tile"))
-				s, err := Lookup(ckpt, "m", Hints{Bits: func(string) int {
-					if c.e == Int4GroupEnc || c.e == Int4PackedEnc {
-						return 4
-					}
-					return 8
-				}})
+				s, err := Lookup(ckpt, "m", Hints{Declared: func(string) format.Weight { return c.q }})
 				require.NoError(t, err)
-				assert.Equal(t, c.e, s.Encoding)
+				assert.Equal(t, c.q, s.Quant)
 				got, err := Read(ckpt, s)
 				require.NoError(t, err)
 				require.Equal(t, want.Codes, got.Codes)

@@ -2,6 +2,7 @@ package layout
 
 import (
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -29,30 +30,32 @@ const (
 	Ascend            Format = "ascend"
 )
 
-// Encoding is what one weight becomes. The layout decides names and dtypes.
-type Encoding uint8
-
-// The encodings. Float keeps the source's bytes; Widen stores a BF16/F16
-// vector as F32 (Ascend: biases of quantised layers).
-const (
-	Float Encoding = iota
-	Widen
-	FP8ChannelEnc // E4M3, one scale per output channel
-	FP8BlockEnc   // E4M3, one scale per 128x128 block
-	Int8ChannelEnc
-	Int4GroupEnc   // int4, one scale per Weight.Group input columns (0: per channel)
-	Int4PackedEnc  // the same numbers, 8 codes to an I32 word along the input (pack-quantized)
-	Int4ChannelAsc // Ascend W4A8_DYNAMIC: int4 per channel, packed along the output
-)
-
 // Weight is a decision about one tensor: enough to know what is written.
 type Weight struct {
-	Tensor   glm.Tensor
-	Source   safetensors.DType // dtype of the source
-	Encoding Encoding
-	Group    int // int4 group size, 0 = channel
-	// FP8Scales: the engine rounds the group scales to FP8 (w4a8-fp8).
-	FP8Scales bool
+	Tensor glm.Tensor
+	Source safetensors.DType // dtype of the source
+	Quant  format.Weight     // zero: values are stored
+	Act    format.Activation // of the input of a quantized weight
+	DType  safetensors.DType // of stored values: the source's, or F32 where the layout wants it wider
+}
+
+// Quantized reports whether codes and scales are stored.
+func (w *Weight) Quantized() bool { return w.Quant.Quantized() }
+
+// Widened reports whether values are stored in a wider type than the source's.
+func (w *Weight) Widened() bool { return !w.Quantized() && w.DType != w.Source }
+
+// Dims returns the weight's [out, in]; stacked or vector tensors have one row
+// per leading index.
+func (w *Weight) Dims() (rows, cols int) {
+	if len(w.Tensor.Shape) == 0 {
+		return 1, 1
+	}
+	rows, cols = int(w.Tensor.Shape[0]), 1
+	for _, d := range w.Tensor.Shape[1:] {
+		cols *= int(d)
+	}
+	return rows, cols
 }
 
 // Arith is re-exported so that callers need not import numeric.

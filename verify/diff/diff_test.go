@@ -139,7 +139,7 @@ func TestEachKind(t *testing.T) {
 	}
 	require.Len(t, figures, 3)
 	assert.Zero(t, figures["model.layers.1.mlp.gate"].Relative, "widening loses nothing")
-	assert.Equal(t, "F32", figures["model.layers.1.mlp.gate"].B)
+	assert.Equal(t, "F32", figures["model.layers.1.mlp.gate"].B.String())
 	assert.NotEmpty(t, figures["model.layers.0.input_layernorm"].Why)
 	head := figures["lm_head"]
 	assert.Positive(t, head.Relative)
@@ -191,8 +191,8 @@ func TestAcrossLayouts(t *testing.T) {
 	}
 	r := run(t, testkit.Shared(t, "reference/nano-glm4moe-quantized/FP8_DYNAMIC"), testkit.Shared(t, "reference/nano-glm4moe-quantized/W4A8"))
 	require.NotEmpty(t, r.Modules)
-	assert.Equal(t, "fp8 channel", r.Modules[0].A)
-	assert.Contains(t, r.Modules[0].B, "int4 group")
+	assert.Equal(t, "fp8 channel", r.Modules[0].A.String())
+	assert.Contains(t, r.Modules[0].B.String(), "int4")
 }
 
 // TestStackedExperts compares per-expert tensors with the same weights stacked
@@ -240,7 +240,7 @@ func TestStackedExperts(t *testing.T) {
 	require.Len(t, r.Modules, 24)
 	assert.Equal(t, prefix+"0.gate_proj", r.Modules[0].Name)
 	assert.Positive(t, r.Modules[0].Relative)
-	assert.Equal(t, "stacked BF16", r.Modules[0].B)
+	assert.Equal(t, "stacked BF16", r.Modules[0].B.String())
 	for _, m := range r.Modules[1:] {
 		assert.Zero(t, m.Relative, m.Name)
 	}

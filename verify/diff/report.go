@@ -34,8 +34,8 @@ type Tensor struct {
 // values.
 type Module struct {
 	Name     string `json:"name"`
-	A        string `json:"a"` // how it is encoded there
-	B        string `json:"b"`
+	A        Form   `json:"a"`
+	B        Form   `json:"b"`
 	Relative Figure `json:"relative_rms"` // √(Σ(b−a)²/Σa²); +Inf if a is all zero and b is not
 	MaxAbs   Figure `json:"max_abs"`
 	Elements int64  `json:"elements"`

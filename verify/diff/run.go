@@ -232,7 +232,7 @@ func (d *differ) sameValues(ctx context.Context, name string) (bool, error) {
 			return false, nil //nolint:nilerr // not a float: other types are other values
 		}
 	}
-	x, y := d.a.floats(a, 0, []int64{a.Elements()}, ""), d.b.floats(b, 0, []int64{b.Elements()}, "")
+	x, y := d.a.floats(a, 0, []int64{a.Elements()}, false), d.b.floats(b, 0, []int64{b.Elements()}, false)
 	n := min(x.rows, tile)
 	p, q := make([]float32, n), make([]float32, n)
 	buf := pieces.Get().(*piece)
@@ -300,7 +300,7 @@ func (d *differ) weights(ctx context.Context) error {
 		p := pairs[i]
 		g.Go(func() (err error) {
 			var own Rounder
-			if d.opts.Rounder != nil && p.b.stored.Encoding.Quantized() {
+			if d.opts.Rounder != nil && p.b.stored.Quantized() {
 				own = d.opts.Rounder(Weight{names[i], p.a.parts[0].DType, p.b.stored})
 			}
 			out[i], err = compare(ctx, names[i], p.a, p.b, own, d.opts.Grid, d.progress)

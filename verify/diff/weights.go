@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
@@ -31,7 +32,7 @@ func open(dir string) (*checkpoint, error) {
 	}
 	c := &checkpoint{Checkpoint: st, stacked: map[string]glm.Entry{}, modules: map[string]bool{}}
 	for _, t := range st.Tensors() {
-		if mod, param := glm.ModuleOf(t.Name); param == "weight" || param == "weight_packed" {
+		if mod, param := glm.ModuleOf(t.Name); layout.HoldsWeight(param) {
 			c.modules[mod] = true
 		}
 	}
@@ -47,11 +48,11 @@ func open(dir string) (*checkpoint, error) {
 		}
 	}
 	four := onlyFourBits(c.cfg.QuantizationConfig)
-	c.hints.Bits = func(module string) int {
+	c.hints.Declared = func(module string) format.Weight {
 		if s, ok := st.Info(module + ".weight_scale"); four || ok && len(s.Shape) == 2 && s.Shape[1] > 1 {
-			return 4
+			return format.Int4(0)
 		}
-		return 8
+		return format.Int8
 	}
 	c.hints.Cols = func(module string) int {
 		if row := c.cfg.Lookup(module + ".weight"); row != nil && len(row.Shape) == 2 {
@@ -85,7 +86,7 @@ func onlyFourBits(raw json.RawMessage) bool {
 
 // weight is a module's weight as rows of float32, whatever its layout.
 type weight struct {
-	name       string // encoding, for the report
+	form       Form
 	rows, cols int
 	align      int
 	bytes      int64
@@ -115,26 +116,24 @@ func (w *weight) read(lo, hi int, dst []float32, p *piece) (err error) {
 // weight finds a module's weight.
 func (c *checkpoint) weight(module string) (*weight, error) {
 	if e, ok := c.stacked[module]; ok {
-		return c.floats(e.Source, e.Offset, e.Shape, "stacked "), nil
+		return c.floats(e.Source, e.Offset, e.Shape, true), nil
 	}
 	s, err := layout.Lookup(c, module, c.hints)
 	if err != nil {
 		return nil, err
 	}
-	if s.Encoding == layout.Float || s.Encoding == layout.Widen {
-		return c.floats(s.Codes, 0, s.Codes.Shape, ""), nil
+	if !s.Quantized() {
+		return c.floats(s.Codes, 0, s.Codes.Shape, false), nil
 	}
-	w := &weight{name: s.Encoding.String(), rows: s.Rows, cols: s.Cols, align: s.RowAlign(), bytes: s.Codes.Size + s.Scale.Size, parts: []safetensors.Info{s.Codes, s.Scale}, stored: s}
-	if s.Group > 0 {
-		w.name += fmt.Sprintf(" %d", s.Group)
-	}
+	w := &weight{form: Form{Weight: s.Quant}, rows: s.Rows, cols: s.Cols, align: s.RowAlign(), parts: []safetensors.Info{s.Codes, s.Scale}, stored: s}
+	w.bytes = s.Codes.Size + s.Scale.Size
 	w.codes = func(lo, hi int, buf *layout.Buffer) (*numeric.Matrix, error) { return buf.ReadRows(c, s, lo, hi) }
 	return w, nil
 }
 
 // floats is a full-precision tensor, or a part of a stacked one.
-func (c *checkpoint) floats(t safetensors.Info, off int64, shape []int64, prefix string) *weight {
-	w := &weight{name: prefix + t.DType.String(), rows: 1, cols: 1, align: 1, parts: []safetensors.Info{t}}
+func (c *checkpoint) floats(t safetensors.Info, off int64, shape []int64, stacked bool) *weight {
+	w := &weight{form: Form{DType: t.DType, Stacked: stacked}, rows: 1, cols: 1, align: 1, parts: []safetensors.Info{t}}
 	if len(shape) > 0 {
 		w.rows = int(shape[0])
 	}
@@ -157,7 +156,7 @@ func (c *checkpoint) floats(t safetensors.Info, off int64, shape []int64, prefix
 // compare sums up the difference of two weights, and that of b from own, if
 // there is one; else grid asks how b uses its codes.
 func compare(ctx context.Context, name string, a, b *weight, own Rounder, grid bool, read func(int64)) (Module, error) {
-	m := Module{Name: name, A: a.name, B: b.name, Elements: int64(a.rows) * int64(a.cols)}
+	m := Module{Name: name, A: a.form, B: b.form, Elements: int64(a.rows) * int64(a.cols)}
 	rest := a.bytes + b.bytes
 	defer func() { read(rest) }() // rounding, or all of it
 	if a.rows != b.rows || a.cols != b.cols {

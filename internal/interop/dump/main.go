@@ -23,6 +23,7 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -118,24 +119,24 @@ func dequant(c *safetensors.Checkpoint, dir, out string) error {
 		return err
 	}
 	int4 := four(cfg)
-	hints := layout.Hints{Bits: func(string) int {
+	hints := layout.Hints{Declared: func(string) format.Weight {
 		if int4 {
-			return 4
+			return format.Int4(0)
 		}
-		return 0 // as the tensors show
+		return format.Weight{} // as the tensors show
 	}}
 	var specs []safetensors.Spec
 	var stored []layout.Stored
 	for _, t := range c.Tensors() {
 		module, param := glm.ModuleOf(t.Name)
-		if (param != "weight" && param != "weight_packed") || strings.Contains(t.Name, "norm") {
+		if !layout.HoldsWeight(param) || strings.Contains(t.Name, "norm") {
 			continue
 		}
 		s, err := layout.Lookup(c, module, hints)
 		if err != nil {
 			return err
 		}
-		if s.Encoding == layout.Float || s.Encoding == layout.Widen {
+		if !s.Quantized() {
 			continue
 		}
 		specs = append(specs, safetensors.Spec{Name: module + ".weight", DType: safetensors.F32, Shape: []int64{int64(s.Rows), int64(s.Cols)}})

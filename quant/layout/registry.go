@@ -2,26 +2,45 @@ package layout
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
 )
 
+// registry lists the layouts. A new one is its file and its line here.
+var registry = []Layout{compressedTensors{}, hfFP8{}, ascend{}}
+
 // Schemes lists the schemes in the order of the documentation.
 var Schemes = []Scheme{FP8, FP8Block, W8A8, W4A8, W4A16, W4A8FP8}
 
 // Formats lists the formats.
-var Formats = []Format{CompressedTensors, HFFP8, Ascend}
+var Formats = formats()
 
-// cells is the table of possible scheme × format pairs; the first format is
-// the default.
-var cells = map[Scheme][]Format{
-	FP8:      {CompressedTensors},
-	FP8Block: {HFFP8, CompressedTensors},
-	W8A8:     {CompressedTensors, Ascend},
-	W4A8:     {Ascend, CompressedTensors},
-	W4A16:    {CompressedTensors},
-	W4A8FP8:  {CompressedTensors},
+func formats() (list []Format) {
+	for _, l := range registry {
+		list = append(list, l.Format())
+	}
+	return list
+}
+
+// preferred are the defaults of schemes that the first layout which has them is
+// not for.
+var preferred = map[Scheme]Format{FP8Block: HFFP8, W4A8: Ascend}
+
+// formatsOf lists the formats that a scheme exists in, its default first.
+func formatsOf(s Scheme) (list []Format) {
+	for _, l := range registry {
+		if !slices.Contains(l.schemes(), s) {
+			continue
+		}
+		if l.Format() == preferred[s] {
+			list = slices.Insert(list, 0, l.Format())
+		} else {
+			list = append(list, l.Format())
+		}
+	}
+	return list
 }
 
 // ImpossibleError says that a scheme, format, family or dimension do not go
@@ -66,19 +85,22 @@ func DefaultFormat(s Scheme, cfg *glm.Config) Format {
 	if s == W8A8 && cfg.SparseAttention() {
 		return Ascend // no GPU of the INT8 generation has kernels for sparse attention
 	}
-	return cells[s][0]
+	return formatsOf(s)[0]
 }
 
 // Supported returns nil if the pair is possible, else an *ImpossibleError.
 func Supported(s Scheme, f Format) error {
-	for _, g := range cells[s] {
+	if _, err := ParseScheme(string(s)); err != nil {
+		return err
+	}
+	for _, g := range formatsOf(s) {
 		if f == g {
 			return nil
 		}
 	}
 	var other []string
 	for _, t := range Schemes {
-		for _, g := range cells[t] {
+		for _, g := range formatsOf(t) {
 			if g == f {
 				other = append(other, string(t))
 			}
@@ -86,8 +108,8 @@ func Supported(s Scheme, f Format) error {
 	}
 	return &ImpossibleError{
 		What:    fmt.Sprintf("%s cannot be written as %s", s, f),
-		Rule:    "no engine reads that pair; " + string(s) + " exists as " + join(cells[s]),
-		Nearest: fmt.Sprintf("--scheme %s --format %s, or with --format %s: --scheme %s", s, cells[s][0], f, strings.Join(other, ", ")),
+		Rule:    "no engine reads that pair; " + string(s) + " exists as " + join(formatsOf(s)),
+		Nearest: fmt.Sprintf("--scheme %s --format %s, or with --format %s: --scheme %s", s, formatsOf(s)[0], f, strings.Join(other, ", ")),
 	}
 }
 
@@ -101,13 +123,22 @@ func join[T ~string](list []T) string {
 
 // For returns the layout of a format.
 func For(f Format) (Layout, error) {
-	switch f {
-	case CompressedTensors:
-		return compressedTensors{}, nil
-	case HFFP8:
-		return hfFP8{}, nil
-	case Ascend:
-		return ascend{}, nil
+	for _, l := range registry {
+		if l.Format() == f {
+			return l, nil
+		}
 	}
 	return nil, fmt.Errorf("layout: unknown format %q", f)
+}
+
+// IsConfigFile reports whether a layout keeps a file of that name beside
+// config.json: a source's own describes the source and is not copied.
+func IsConfigFile(name string) bool {
+	return slices.ContainsFunc(registry, func(l Layout) bool { return slices.Contains(l.ConfigFiles(), name) })
+}
+
+// HoldsWeight reports whether a tensor, by the last part of its name, holds a
+// module's weight or the codes of one.
+func HoldsWeight(param string) bool {
+	return slices.ContainsFunc(registry, func(l Layout) bool { return slices.Contains(l.weightParams(), param) })
 }

@@ -41,7 +41,7 @@ func (l ascend) describe(d Decisions) []byte {
 	for i := range d.Weights {
 		w := &d.Weights[i]
 		stem, parts := l.names(w)
-		value := `"` + ascendScheme(w.Encoding) + `"`
+		value := `"` + ascendScheme(w.Quant) + `"`
 		for _, part := range parts {
 			key = append(append(key[:0], stem...), part...)
 			if _, ok := stands[string(key)]; ok {
@@ -71,7 +71,7 @@ func extraKeys(d Decisions) (list []entry) {
 	quantType := "FLOAT"
 	for i := range d.Weights {
 		w := &d.Weights[i]
-		scheme := ascendScheme(w.Encoding)
+		scheme := ascendScheme(w.Quant)
 		if scheme == "W8A8_DYNAMIC" {
 			quantType = scheme // ModelSlim's ranking leaves W4A8_DYNAMIC out
 		}
@@ -107,16 +107,6 @@ func plain(s []byte) bool {
 		}
 	}
 	return true
-}
-
-func ascendScheme(e Encoding) string {
-	switch e {
-	case Int8ChannelEnc:
-		return "W8A8_DYNAMIC"
-	case Int4ChannelAsc:
-		return "W4A8_DYNAMIC"
-	}
-	return "FLOAT"
 }
 
 // aliases are description keys without a tensor: newer vLLM names the vision

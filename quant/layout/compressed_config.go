@@ -1,0 +1,107 @@
+package layout
+
+import "github.com/glmconv/glmconv/quant/format"
+
+// ctVersion is the compressed-tensors release whose rules are implemented.
+const ctVersion = "0.19.0"
+
+// args are the QuantizationArgs of compressed-tensors: all keys, sorted.
+type args struct {
+	ActOrder       *string        `json:"actorder"`
+	BlockStructure []int          `json:"block_structure"`
+	Dynamic        bool           `json:"dynamic"`
+	GroupSize      *int           `json:"group_size"`
+	NumBits        int            `json:"num_bits"`
+	Observer       *string        `json:"observer"`
+	ObserverKwargs map[string]any `json:"observer_kwargs"`
+	ScaleDType     *string        `json:"scale_dtype"`
+	Strategy       string         `json:"strategy"`
+	Symmetric      bool           `json:"symmetric"`
+	Type           string         `json:"type"`
+	ZPDType        *string        `json:"zp_dtype"`
+}
+
+type group struct {
+	Format            string   `json:"format"`
+	InputActivations  *args    `json:"input_activations"`
+	OutputActivations *args    `json:"output_activations"`
+	Targets           []string `json:"targets"`
+	Weights           args     `json:"weights"`
+}
+
+type ctConfig struct {
+	ConfigGroups map[string]group `json:"config_groups"`
+	Format       string           `json:"format"`
+	Ratio        *float64         `json:"global_compression_ratio"`
+	Ignore       []string         `json:"ignore"`
+	KVCache      *args            `json:"kv_cache_scheme"`
+	QuantMethod  string           `json:"quant_method"`
+	Status       string           `json:"quantization_status"`
+	Sparsity     struct{}         `json:"sparsity_config"`
+	Transform    struct{}         `json:"transform_config"`
+	Version      string           `json:"version"`
+}
+
+// numberTypes are the words of QuantizationArgs.type.
+var numberTypes = map[format.Type]string{format.Int: "int", format.Float: "float"}
+
+func weightArgs(q format.Weight) args {
+	a := args{Type: numberTypes[q.Type], NumBits: q.Bits, Strategy: q.Strategy.String(), Symmetric: !q.ZeroPoints, ObserverKwargs: map[string]any{}}
+	switch q.Strategy {
+	case format.Group:
+		a.GroupSize = &q.Group
+	case format.Block:
+		a.BlockStructure = []int{q.BlockRows, q.BlockCols}
+	}
+	return a
+}
+
+func activationArgs(act format.Activation) *args {
+	if !act.Quantized() {
+		return nil
+	}
+	a := args{Type: numberTypes[act.Type], NumBits: act.Bits, Strategy: act.Strategy.String(), Dynamic: act.When == format.Dynamic,
+		Symmetric: !act.ZeroPoints, ObserverKwargs: map[string]any{}}
+	if act.Strategy == format.Group {
+		a.GroupSize = &act.Group
+	}
+	return &a
+}
+
+// ctFormat names the compressor of a weight.
+func ctFormat(q format.Weight) string {
+	switch {
+	case q.Packing == format.Words:
+		return "pack-quantized"
+	case q.Type == format.Float:
+		return "float-quantized"
+	}
+	return "int-quantized"
+}
+
+func groupOf(c choice, targets ...string) group {
+	return group{Format: ctFormat(c.quant), Weights: weightArgs(c.quant), InputActivations: activationArgs(c.act), Targets: targets}
+}
+
+// schemeGroups returns the config groups of a scheme. The mixed w4a8-fp8 file
+// has `Linear` in its int4 group and pack-quantized at the top, without which
+// SGLang cannot load it (docs/facts/engine-sglang.md 1.2).
+func schemeGroups(s Scheme, groupSize int) map[string]group {
+	main, rest := ctScheme(s, groupSize)
+	if main == rest {
+		return map[string]group{"group_0": groupOf(main, "Linear")}
+	}
+	return map[string]group{
+		"group_0": groupOf(main, `re:.*mlp\.experts\.\d+\.(gate|up|down)_proj$`, "Linear"),
+		"group_1": groupOf(rest,
+			`re:.*self_attn\.(?!indexer\.)[a-z_]+$`, `re:.*self_attn\.indexer\.wq_b$`,
+			`re:.*shared_experts\.[a-z_]+_proj$`, `re:.*layers\.\d+\.mlp\.(gate_up|gate|up|down)_proj$`,
+			`re:model\.decoder\.mlp\.(gate_up|gate|up|down)_proj$`),
+	}
+}
+
+func (compressedTensors) Config(d Decisions) (map[string][]byte, error) {
+	groups := schemeGroups(d.Scheme, d.GroupSize)
+	return withQuantization(d, ctConfig{ConfigGroups: groups, Format: groups["group_0"].Format, Ignore: ignoreList(d),
+		QuantMethod: "compressed-tensors", Status: "compressed", Version: ctVersion})
+}

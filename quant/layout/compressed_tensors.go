@@ -1,0 +1,291 @@
+package layout
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// compressedTensors is the layout of vllm-project/compressed-tensors
+// (docs/facts/layouts.md 1.3). With P the module and [O, I] the weight:
+//
+//	float-quantized channel  P.weight F8_E4M3 [O,I]   P.weight_scale BF16 [O,1]
+//	float-quantized block    P.weight F8_E4M3 [O,I]   P.weight_scale BF16 [⌈O/128⌉,⌈I/128⌉]
+//	int-quantized 8 bits     P.weight I8 [O,I]        P.weight_scale BF16 [O,1]
+//	int-quantized 4 bits     P.weight I8 [O,I] −8…7   P.weight_scale BF16 [O,I/g]
+//	pack-quantized           P.weight_packed I32 [O,⌈I/8⌉]  P.weight_scale BF16 [O,I/g]  P.weight_shape I64 [2]
+type compressedTensors struct{ common }
+
+func (compressedTensors) Format() Format    { return CompressedTensors }
+func (compressedTensors) Reference() string { return "llm-compressor rounds" }
+func (compressedTensors) schemes() []Scheme {
+	return []Scheme{FP8, FP8Block, W8A8, W4A8, W4A16, W4A8FP8}
+}
+func (compressedTensors) weightParams() []string { return []string{"weight", "weight_packed"} }
+
+// ctScheme returns what the linears of a scheme become, and beside that, for
+// w4a8-fp8, what all but the experts become.
+func ctScheme(s Scheme, group int) (main, rest choice) {
+	blocks := choice{format.Float8Block.Scaled(format.BF16), format.Float8Group}
+	int4 := format.Int4(group).Scaled(format.BF16)
+	switch s {
+	case FP8:
+		main = choice{format.Float8.Scaled(format.BF16), format.Float8Token}
+	case FP8Block:
+		main = blocks
+	case W8A8:
+		main = choice{format.Int8.Scaled(format.BF16), format.Int8Token}
+	case W4A8:
+		main = choice{int4, format.Int8Token}
+	case W4A16:
+		main = choice{quant: int4.Packed(format.Words)}
+	case W4A8FP8:
+		int4.Used = format.E4M3 // vLLM's kernel rounds group scales to FP8 below a scale of the row
+		return choice{int4.Packed(format.Words), format.Float8Token}, blocks
+	}
+	return main, main
+}
+
+func (compressedTensors) choose(cfg *glm.Config, t *glm.Tensor, o *Options) (choice, string) {
+	switch {
+	case t.Role == glm.AttnKVB && o.Scheme != FP8Block:
+		return choice{}, keptKVB
+	case t.Role == glm.IndexerK:
+		return choice{}, keptIndexerK
+	case o.Scheme == W4A16 && t.Role.IsShared() && !cfg.LatentAttention():
+		return choice{}, "shared expert: SGLang cannot run it in int4 beside expert parallelism"
+	case o.Scheme == W4A16 && (t.Role == glm.AttnQA || t.Role == glm.AttnKVA):
+		return choice{}, "SGLang joins q_a_proj and kv_a_proj_with_mqa while it loads, their weight_shape too, and refuses the result"
+	}
+	main, rest := ctScheme(o.Scheme, o.GroupSize)
+	if t.Role.IsExpert() {
+		return main, ""
+	}
+	return rest, ""
+}
+
+func (compressedTensors) possible(cfg *glm.Config, o *Options) error {
+	if o.Scheme != W4A8FP8 {
+		return nil
+	}
+	if o.GroupSize != 128 {
+		return &ImpossibleError{What: "w4a8-fp8", Rule: "its kernels have groups of 128 built in", Nearest: "--group-size 128"}
+	}
+	for _, d := range []struct {
+		name string
+		n    int
+	}{{"hidden_size", cfg.HiddenSize}, {"moe_intermediate_size", cfg.MoEIntermediateSize}} {
+		if d.n%256 != 0 {
+			return &ImpossibleError{
+				What:    fmt.Sprintf("w4a8-fp8 cannot be served for %s", cfg.Family),
+				Rule:    fmt.Sprintf("vLLM's kernel needs %s %% 256 = 0, it is %d", d.name, d.n),
+				Nearest: "--scheme w8a8 (A100) or --scheme fp8 (H100 and newer) load at every TP",
+			}
+		}
+	}
+	return nil
+}
+
+func (compressedTensors) misfit(w *Weight) string {
+	n, k := w.Dims()
+	q := w.Quant
+	switch {
+	case q.Strategy == format.Block:
+		return blockMisfit(w)
+	case q.Strategy == format.Group && k%q.Group != 0:
+		return fmt.Sprintf("%d columns are not groups of %d", k, q.Group)
+	case q.Packing == format.Words && k%8 != 0:
+		return fmt.Sprintf("%d columns do not fill 32-bit words", k)
+	case q.Packing == format.Words && !w.Tensor.Role.IsExpert() && (n%64 != 0 || k%128 != 0):
+		return fmt.Sprintf("[%d, %d] does not fit SGLang's Marlin kernel (rows %% 64, columns %% 128)", n, k)
+	}
+	return ""
+}
+
+func (compressedTensors) label(w *Weight) string {
+	q := w.Quant
+	switch {
+	case q.Strategy == format.Block:
+		return blockLabel
+	case q.Type == format.Float:
+		return "FP8"
+	case q.Bits == 8:
+		return "W8A8"
+	case q.Packing != format.Words:
+		return fmt.Sprintf("W4A8 g%d", q.Group)
+	case q.Used == format.E4M3:
+		return fmt.Sprintf("W4A8-FP8 g%d", q.Group)
+	}
+	return fmt.Sprintf("W4A16 g%d", q.Group)
+}
+
+func (compressedTensors) Outputs(w Weight) []safetensors.Spec {
+	if !w.Quantized() {
+		return floatOutput(&w)
+	}
+	rows, cols := w.Dims()
+	n, k := int64(rows), int64(cols)
+	sr, sc := w.Quant.ScaleShape(rows, cols)
+	p := w.Tensor.Module
+	scale := spec(p, "weight_scale", safetensors.BF16, int64(sr), int64(sc))
+	switch {
+	case w.Quant.Packing == format.Words:
+		return []safetensors.Spec{spec(p, "weight_packed", safetensors.I32, n, (k+7)/8), scale, spec(p, "weight_shape", safetensors.I64, 2)}
+	case w.Quant.Type == format.Float:
+		return []safetensors.Spec{spec(p, "weight", safetensors.F8E4M3, n, k), scale}
+	}
+	return []safetensors.Spec{spec(p, "weight", safetensors.I8, n, k), scale}
+}
+
+func (compressedTensors) Numeric(w Weight, a Arith) numeric.Spec {
+	s := numericOf(w.Quant, numeric.CompressedTensors, a)
+	// Marlin and GPTQ kernels take negative group scales (docs/facts/layouts.md
+	// 1.5); for the W4A8-FP8 kernels nobody has confirmed it, and they round
+	// the scales to FP8.
+	s.Signed = w.Quant.Packing == format.Words && !s.FP8Scales
+	return s
+}
+
+func (l compressedTensors) AppendTile(w Weight, row0 int, m *numeric.Matrix, out [][]byte) ([][]byte, error) {
+	if len(out) != len(l.Outputs(w)) {
+		return nil, fmt.Errorf("layout: %s: %d output buffers", w.Tensor.Name, len(out))
+	}
+	switch {
+	case w.Quant.Packing == format.Words:
+		out[0] = numeric.AppendInt4Words(out[0], m.Codes, m.Cols)
+		if row0 == 0 {
+			n, k := w.Dims()
+			out[2] = binary.LittleEndian.AppendUint64(out[2], uint64(n))
+			out[2] = binary.LittleEndian.AppendUint64(out[2], uint64(k))
+		}
+	case m.Code == numeric.Int4:
+		out[0] = numeric.UnpackNibbles(out[0], m.Codes, m.Cols)
+	default:
+		out[0] = appendCodes(out[0], m.Codes)
+	}
+	out[1] = numeric.AppendBF16(out[1], m.Scales)
+	return out, nil
+}
+
+func (compressedTensors) foreign() []foreignParam {
+	return []foreignParam{{"weight_zero_point", "asymmetric codes"}, {"weight_g_idx", "activation order"}, {"weight_global_scale", "4-bit floating point"}}
+}
+
+func (l compressedTensors) find(t *tensors, h Hints) (s Stored, ok bool, err error) {
+	if c, ok := t.get("weight_packed"); ok {
+		s, err = l.findPacked(t, c, h)
+		return s, true, err
+	}
+	c, ok := t.get("weight")
+	if !ok || c.DType != safetensors.F8E4M3 && c.DType != safetensors.I8 {
+		return s, false, nil
+	}
+	if s.Scale, ok = t.get("weight_scale"); !ok {
+		return s, false, nil
+	}
+	if _, ok := t.get("weight_offset"); ok && c.DType == safetensors.I8 {
+		return s, false, nil // ascend
+	}
+	s.Module, s.Format, s.Codes = t.module, CompressedTensors, c
+	if err := s.matrixShape(); err != nil {
+		return s, true, err
+	}
+	switch {
+	case c.DType == safetensors.I8 && h.declared(t.module).Bits == 4:
+		s.Quant = int4Of(&s, h)
+	case c.DType == safetensors.I8:
+		s.Quant = format.Int8
+	case dim(s.Scale, 0) == s.Rows && dim(s.Scale, 1) == 1:
+		s.Quant = format.Float8
+	default:
+		s.Quant = format.Float8Block
+	}
+	return s, true, s.checkScale()
+}
+
+// int4Of tells the groups of a weight by its scales; a row of one scale is a
+// group if it is declared one. vLLM's int4 kernels take group scales as BF16 (docs/facts/engine-vllm.md 4).
+func int4Of(s *Stored, h Hints) format.Weight {
+	group := 0
+	if n := dim(s.Scale, 1); n > 1 {
+		group = s.Cols / n
+	} else if g := h.declared(s.Module).Group; g >= s.Cols {
+		group = g
+	}
+	q := format.Int4(group)
+	if group == 0 {
+		return q
+	}
+	if s.Scale.DType != safetensors.BF16 {
+		q.Used = format.BF16
+	}
+	return q
+}
+
+func (compressedTensors) findPacked(t *tensors, c safetensors.Info, h Hints) (Stored, error) {
+	s := Stored{Module: t.module, Format: CompressedTensors, Codes: c}
+	var ok bool
+	if s.Scale, ok = t.get("weight_scale"); !ok {
+		return s, fmt.Errorf("layout: %s has no weight_scale: %w", c.Name, ErrMalformed)
+	}
+	if c.DType != safetensors.I32 || len(c.Shape) != 2 {
+		return s, fmt.Errorf("layout: %s is %s %v, packed int4 is I32 with two dimensions: %w", c.Name, c.DType, c.Shape, ErrForeign)
+	}
+	if b := h.declared(t.module).Bits; b != 0 && b != 4 {
+		return s, fmt.Errorf("layout: %s holds codes of %d bits, only packed int4 is known: %w", c.Name, b, ErrForeign)
+	}
+	s.Rows, s.Cols = dim(c, 0), 8*dim(c, 1)
+	if info, ok := t.get("weight_shape"); ok && info.Size == 16 && info.DType == safetensors.I64 {
+		var b [16]byte
+		if err := t.r.ReadAt(info, 0, b[:]); err != nil {
+			return s, err
+		}
+		n, k := int64(binary.LittleEndian.Uint64(b[:])), int64(binary.LittleEndian.Uint64(b[8:]))
+		if n != int64(s.Rows) || k <= int64(s.Cols)-8 || k > int64(s.Cols) {
+			return s, fmt.Errorf("layout: %s says [%d, %d], the packed weight is [%d, ≤%d]: %w", info.Name, n, k, s.Rows, s.Cols, ErrMalformed)
+		}
+		s.Cols = int(k)
+	} else if h.Cols != nil {
+		k := h.Cols(t.module)
+		if k <= s.Cols-8 || k > s.Cols {
+			return s, fmt.Errorf("layout: %s holds %d columns at most, %d are expected: %w", c.Name, s.Cols, k, ErrMalformed)
+		}
+		s.Cols = k
+	}
+	s.Quant = int4Of(&s, h).Packed(format.Words)
+	return s, s.checkScale()
+}
+
+func (compressedTensors) read(b *Buffer, r TensorReader, s *Stored, lo, hi int) (m *numeric.Matrix, err error) {
+	rowBytes := s.Cols
+	if s.Quant.Packing == format.Words {
+		rowBytes = (s.Cols + 7) / 8 * 4
+	}
+	raw, err := b.bytes(r, s.Codes, lo, hi, rowBytes)
+	if err != nil {
+		return nil, err
+	}
+	m = s.matrix(lo, hi)
+	switch {
+	case s.Quant.Packing == format.Words:
+		b.codes, err = numeric.Int4FromWords(b.codes[:0], raw, s.Cols)
+		m.Codes = b.codes
+	case m.Code == numeric.Int4:
+		if i := numeric.FirstOutsideInt4(raw); i < len(raw) {
+			return nil, fmt.Errorf("layout: %s: code %d at row %d, column %d is outside of int4: %w",
+				s.Codes.Name, int8(raw[i]), lo+i/s.Cols, i%s.Cols, ErrMalformed)
+		}
+		b.codes = numeric.PackNibbles(b.codes[:0], raw, s.Cols)
+		m.Codes = b.codes
+	default:
+		m.Codes = raw
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m, s.readScales(r, m, lo)
+}
