@@ -35,10 +35,13 @@ func Describe(cfg *Config, infos []safetensors.Info) (*Model, error) {
 // has one does not miss its weight.
 func Survey(cfg *Config, infos []safetensors.Info) *Model {
 	d := newDescriber(cfg, infos)
-	d.lenient = true
+	d.lenient, d.misfit = true, map[int32]*safetensors.Info{}
 	for i := range infos {
 		if err := d.place(&infos[i]); err != nil {
 			d.note("%v", err)
+			if pos, ok := d.index[infos[i].Name]; ok && d.found[pos].info == nil {
+				d.misfit[pos] = &infos[i]
+			}
 		}
 	}
 	return d.model()
@@ -55,6 +58,7 @@ type describer struct {
 	index   map[string]int32
 	found   []place // one for each row
 	stacked map[string]stack
+	misfit  map[int32]*safetensors.Info // rows stored in another shape; lenient only
 	lenient bool
 
 	unexpected []safetensors.Info
@@ -238,7 +242,12 @@ func (d *describer) model() *Model {
 		t := &d.rows[i]
 		if p := d.found[i]; p.info != nil {
 			m.Entries = append(m.Entries, Entry{Tensor: *t, Source: *p.info, Offset: p.offset, Size: p.size})
-		} else if !t.Optional && !covered[t.Module] {
+			continue
+		}
+		if info := d.misfit[int32(i)]; info != nil {
+			m.Misfits = append(m.Misfits, Entry{Tensor: *t, Source: *info, Size: info.Size})
+		}
+		if !t.Optional && !covered[t.Module] {
 			m.Missing = append(m.Missing, *t)
 		}
 	}
@@ -282,6 +291,9 @@ func (d *describer) mtp(m *Model) *MTP {
 			state = &MTP{Layer: layer}
 		}
 		at := d.found[i].info
+		if at == nil {
+			at = d.misfit[int32(i)]
+		}
 		if at == nil {
 			continue
 		}

@@ -57,6 +57,7 @@ type Model struct {
 	Missing    []Tensor           // required and absent
 	Unexpected []safetensors.Info // there, but in no table
 	MTP        *MTP               // nil when the config declares none and none is stored
+	Misfits    []Entry            // Survey only: stored in another shape than the config implies; also in Missing if required
 	Auxiliary  []safetensors.Info // Survey only: further tensors of known modules (scales, packed weights)
 	Notes      []string           // oddities worth a line in a report
 

@@ -176,6 +176,9 @@ func sidecars(dir string, p *Plan) ([]Sidecar, error) {
 			layout.IsConfigFile(name), name == ManifestName, name == stateDir, fsx.IsTemp(name), strings.HasPrefix(name, ".git"):
 			continue
 		}
+		if p.notCopied(name) {
+			continue
+		}
 		st, err := from.Stat(name)
 		if err != nil {
 			return nil, err

@@ -152,7 +152,7 @@ func newPlan(cfg *glm.Config, infos []safetensors.Info, scheme Scheme, format Fo
 	if err != nil {
 		return nil, err
 	}
-	model, err := glm.Describe(cfg, infos)
+	model, dropped, err := describe(cfg, infos, o)
 	if err != nil {
 		return nil, err
 	}
@@ -167,12 +167,13 @@ func newPlan(cfg *glm.Config, infos []safetensors.Info, scheme Scheme, format Fo
 	}
 	p := &Plan{Scheme: scheme, Format: format, Options: o, Config: cfg, Model: model, lay: lay, IndexName: lay.IndexName()}
 	p.Notes = append(p.Notes, model.Notes...)
-	if err := p.checkComplete(); err != nil {
+	if err := p.checkComplete(len(dropped)); err != nil {
 		return nil, err
 	}
 	if err := p.decide(); err != nil {
 		return nil, err
 	}
+	p.dropItems(dropped)
 	for i := range p.Items {
 		if p.Items[i].Action != Alias { // counted where it stands
 			p.SourceBytes += p.Items[i].Bytes
@@ -208,26 +209,6 @@ func (p *Plan) checkMatching() error {
 	}
 	return fail(ErrMismatch, "without patterns of modules to ignore or to target this cannot happen; please report it",
 		"the engines would not read the result as it is stored: %s (%d modules)", bad[0], len(bad))
-}
-
-// checkComplete refuses a source that lacks tensors the model needs. A wholly
-// absent MTP layer is said, not refused: fine-tuned checkpoints often lost it.
-func (p *Plan) checkComplete() error {
-	var missing []glm.Tensor
-	mtpGone := p.Model.MTP == nil
-	for _, t := range p.Model.Missing {
-		if !(t.MTP && mtpGone) {
-			missing = append(missing, t)
-		}
-	}
-	if len(missing) > 0 {
-		return fail(ErrIncomplete, "the download is incomplete, or config.json belongs to another model",
-			"%d tensors are missing, the first is %s", len(missing), missing[0].Name)
-	}
-	if mtpGone && p.Config.MTPLayers > 0 {
-		p.Notes = append(p.Notes, "config.json declares an MTP layer and the source has none of it: the result cannot draft (num_nextn_predict_layers becomes 0)")
-	}
-	return nil
 }
 
 // decide fills in Items: one per entry of the model, one per tensor that no

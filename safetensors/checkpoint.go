@@ -32,6 +32,7 @@ type Checkpoint struct {
 	tensors  []Info   // by file, then offset
 	byName   map[string]int32
 	problems []Problem
+	lost     map[string]string // tensor → listed file that cannot be read
 
 	sorted func() []string // names, made on first use
 	read   atomic.Int64    // bytes of tensors
@@ -218,4 +219,19 @@ func (c *Checkpoint) Close() error {
 		return nil
 	}
 	return c.root.Close()
+}
+
+// Lost returns the file in which the index puts a tensor whose file could not
+// be read (Options.AllErrors), "" if there is none. A name without its last
+// parts stands for all tensors below it.
+func (c *Checkpoint) Lost(name string) string {
+	if f, ok := c.lost[name]; ok {
+		return f
+	}
+	for tensor, f := range c.lost {
+		if len(tensor) > len(name) && tensor[len(name)] == '.' && tensor[:len(name)] == name {
+			return f
+		}
+	}
+	return ""
 }

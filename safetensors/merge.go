@@ -60,9 +60,7 @@ func (b *builder) merge() error {
 		s := c.shards[name]
 		for _, t := range s.tensors {
 			if i, dup := c.byName[t.Name]; dup {
-				e := fault(s.path).at(ErrDuplicate, t.Name, t.Offset, "is also in %s", c.tensors[i].File)
-				e.Advice = "one of the two files is left over from another conversion"
-				if err := b.fail(e); err != nil {
+				if err := b.duplicate(int(i), t); err != nil {
 					return err
 				}
 				continue
@@ -75,6 +73,34 @@ func (b *builder) merge() error {
 	return nil
 }
 
+// duplicate reports a tensor that two files hold. The one that the index names
+// counts, without an index the first.
+func (b *builder) duplicate(i int, t Info) error {
+	kept, other := b.c.tensors[i], t
+	why := ""
+	if named := b.indexed()[t.Name]; named == t.File {
+		kept, other = other, kept
+		b.c.tensors[i] = kept
+	}
+	if b.indexed()[t.Name] == kept.File {
+		why = ", which the index names"
+	}
+	e := fault(b.path(other.File)).at(ErrDuplicate, t.Name, other.Offset, "is also in %s%s", kept.File, why)
+	e.Advice = "one of the two is left over from another state of the folder; glmconv repair " + b.dir + " keeps one"
+	return b.fail(e)
+}
+
+// indexed returns the file that the index names for each tensor.
+func (b *builder) indexed() map[string]string {
+	if b.fileOf == nil && b.index != nil {
+		b.fileOf = make(map[string]string, len(b.index.entries))
+		for _, e := range b.index.entries {
+			b.fileOf[e.Tensor] = e.File
+		}
+	}
+	return b.fileOf
+}
+
 // compareIndex compares the index with the headers, both ways.
 func (b *builder) compareIndex() error {
 	if b.index == nil {
@@ -82,10 +108,13 @@ func (b *builder) compareIndex() error {
 	}
 	c := b.c
 	path := b.path(c.indexName)
-	indexed := make(map[string]string, len(b.index.entries))
+	indexed := b.indexed()
 	for _, e := range b.index.entries {
-		indexed[e.Tensor] = e.File
 		if c.shards[e.File] == nil {
+			if c.lost == nil {
+				c.lost = map[string]string{}
+			}
+			c.lost[e.Tensor] = e.File
 			continue // reported already
 		}
 		t, ok := c.Info(e.Tensor)

@@ -26,7 +26,8 @@ type builder struct {
 	names  []string // *.safetensors in the directory, sorted
 	has    map[string]bool
 	index  *index
-	listed map[string]bool // files the index lists, or all without one
+	listed map[string]bool   // files the index lists, or all without one
+	fileOf map[string]string // see indexed
 }
 
 // fail returns err, or notes it as a problem and returns nil.
@@ -75,7 +76,7 @@ func (b *builder) build() (*Checkpoint, error) {
 	}
 	b.compareTotal()
 	b.sortProblems()
-	b.index, b.names, b.has = nil, nil, nil // the pool keeps b
+	b.index, b.names, b.has, b.fileOf = nil, nil, nil, nil // the pool keeps b
 	return b.c, nil
 }
 

@@ -49,8 +49,17 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		c.Flags = append(c.Flags, commonFlags()...)
 		c.Before = setUp
 		c.CustomHelpTemplate = helpTemplate
+		if n := sources[c.Name]; n > 0 {
+			c.Action = explained(c.Action, n)
+		}
 	}
 	return app
+}
+
+// sources says how many of a command's arguments, from the first on, are
+// checkpoints that it reads.
+var sources = map[string]int{
+	"inspect": 1, "plan": 1, "quantize": 1, "mtp-remap": 1, "run": 1, "logits": 1, "diff": 2, "verify": 2,
 }
 
 // helpTemplate is cli's command help without the "[command options]" noise.

@@ -38,7 +38,8 @@ func TestScripts(t *testing.T) {
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": cmdCode, "patch": cmdPatch, "truncate": cmdTruncate, "extract": cmdExtract, "synth": cmdSynth, "swap": cmdSwap},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": cmdCode, "patch": cmdPatch,
+			"replace": cmdReplace, "rename": cmdRename, "truncate": cmdTruncate, "extract": cmdExtract, "synth": cmdSynth, "swap": cmdSwap},
 	})
 }
 

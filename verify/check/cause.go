@@ -2,6 +2,8 @@ package check
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/glmconv/glmconv/glm"
 )
@@ -63,6 +65,7 @@ func (s *subject) diagnose() {
 	switch {
 	case has("unfinished-conversion"):
 		say("an unfinished glmconv conversion: it was stopped before the manifest was written")
+	case s.originCause(say), s.unreadableCause(say):
 	case has("config-not-quantized") && s.ascendShaped():
 		say("a msmodelslim or Ascend job that was stopped before it wrote quant_model_description.json: engines take the codes for weights")
 	case has("config-not-quantized") && has("shard-missing"):
@@ -81,8 +84,6 @@ func (s *subject) diagnose() {
 		say("mtp.safetensors is there and the index does not name it: the model serves without its MTP layer")
 	case has("hash-mismatch"), has("file-size"):
 		say("bytes changed after the conversion: bad memory, a bad disk, or a copy that was cut")
-	case has("shard-truncated"), has("shard-missing"):
-		say("an incomplete download or copy")
 	case has("weight-not-quantized") && s.onlyMTP("weight-not-quantized"):
 		say("the MTP layer is full precision and the config does not say so: engines cast it to codes without scales and drafts are noise")
 	default:
@@ -133,6 +134,40 @@ func (s *subject) onlyMTP(code string) bool {
 				return false
 			}
 		}
+	}
+	return true
+}
+
+// originCause names what the folder is, if package origin knows it.
+func (s *subject) originCause(say func(format string, args ...any)) bool {
+	for _, f := range s.report.Findings {
+		if f.Severity == Error && slices.Contains(slices.Collect(maps.Values(originCodes)), f.Code) {
+			say("%s: %s", f.Where, f.Detail)
+			return true
+		}
+	}
+	return false
+}
+
+// unreadableCause names the shards that cannot be read: what seems to be
+// missing is in them.
+func (s *subject) unreadableCause(say func(format string, args ...any)) bool {
+	var first *Finding
+	lost := s.lostShards()
+	for i := range s.report.Findings {
+		if f := &s.report.Findings[i]; first == nil && slices.Contains(unreadable, f.Code) {
+			first = f
+		}
+	}
+	switch {
+	case first == nil:
+		return false
+	case first.Code == "shard-missing" && s.report.Has("config-not-quantized"):
+		return false // a conversion between two shards
+	case len(lost) > 1:
+		say("%s and %s cannot be read, the first: %s", first.Where, plural(len(lost)-1, "further file"), first.Detail)
+	default:
+		say("%s cannot be read: %s", first.Where, first.Detail)
 	}
 	return true
 }

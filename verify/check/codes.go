@@ -39,6 +39,21 @@ var codes = []Code{
 	{"stale-index", Error, "model.safetensors.index.json in an Ascend directory hides the quantised shards", "delete it"},
 	{"leftover-shard", Error, "a weight file of another state in an Ascend directory: everything that ends in .safetensors is loaded", "delete it"},
 
+	// Where the folder comes from (package origin); hints come with the findings.
+	{"foreign-names", Error, "the tensors have another library's names", ""},
+	{"adapter-file", Warning, "a LoRA adapter beside the model", ""},
+	{"not-safetensors", Error, "the weights are in another format", ""},
+	{"lfs-pointer", Error, "a file of Git LFS was not fetched", ""},
+	{"download-leftover", Warning, "a downloader's control or part file", ""},
+	{"file-beside-folder", Error, "a listed file lies beside the folder, not in it", ""},
+	{"mtp-shape", Error, "the MTP layer is that of a model of other sizes", ""},
+	{"layer-count", Error, "num_hidden_layers is not the number of decoder layers stored", ""},
+	{"expert-count", Error, "n_routed_experts is not the number of experts stored", ""},
+	{"vocabulary", Error, "embedding, head and vocab_size differ", ""},
+	{"mtp-copy-stale", Error, "the MTP layer's copy of embedding or head is not the model's own", ""},
+	{"stale-quantization", Error, "config.json says quantised and no tensor is", ""},
+	{"rope-two-bases", Error, "rope_theta stands twice with two values: engines run two different models", ""},
+
 	// Config.
 	{"config-missing", Error, "there is no config.json", "copy it from the source"},
 	{"config-invalid", Error, "config.json cannot be understood", ""},

@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -44,6 +45,7 @@ func (s *subject) fileProblem(p safetensors.Problem) {
 	case safetensors.ProblemUnlisted:
 		switch {
 		case s.ascend: // checkAscendFiles
+		case origin.IsAdapter(p.File): // checkOrigin
 		case p.File == safetensors.MTPName:
 			s.add("mtp-file-unlisted", p.File, "%s", p.Detail)
 		default:
@@ -86,6 +88,7 @@ func (s *subject) headerProblem(p safetensors.Problem) {
 		f = s.add("shard-missing", where, "%s", detail)
 	case e.Kind == safetensors.ErrDuplicate && p.Tensor != "" && strings.HasSuffix(p.File, ".safetensors"):
 		f = s.add("duplicate-tensor", where, "%s", detail)
+		s.compareDuplicate(p.File, p.Tensor, f)
 	case e.Kind == safetensors.ErrIndex && p.Tensor != "":
 		f = s.add("index-tensor-missing", where, "%s", detail)
 	case strings.HasSuffix(p.File, ".json"):
@@ -114,7 +117,7 @@ func (s *subject) checkAscendFiles() {
 	}
 	var extra []string
 	for n := range s.files {
-		if strings.HasSuffix(n, ".safetensors") && !strings.HasPrefix(n, ".") && (!listed[n] || s.ckpt.IndexName() == "" && !strings.HasPrefix(n, "quant_model_weights")) && n != "rot.safetensors" {
+		if strings.HasSuffix(n, ".safetensors") && !strings.HasPrefix(n, ".") && !origin.IsAdapter(n) && (!listed[n] || s.ckpt.IndexName() == "" && !strings.HasPrefix(n, "quant_model_weights")) && n != "rot.safetensors" {
 			extra = append(extra, n)
 		}
 	}

@@ -102,6 +102,7 @@ func Inspect(dir string) (*Inspection, error) {
 
 // fill takes over what the subject knows.
 func (in *Inspection) fill(s *subject) {
+	explained := in.fillOrigin(s)
 	for _, p := range s.ckpt.Problems() {
 		where := p.File
 		if where != "" {
@@ -128,12 +129,22 @@ func (in *Inspection) fill(s *subject) {
 			in.Parameters += row.Elements()
 		}
 	}
+	misfits := map[string]bool{}
+	for _, e := range s.model.Misfits {
+		misfits[e.Name] = true
+	}
 	for _, row := range s.model.Missing {
+		if misfits[row.Name] || explained {
+			continue
+		}
 		if m := s.byName[row.Module]; m == nil || row.Param != "weight" || m.form.kind == absent {
 			in.Missing = append(in.Missing, row.Name)
 		}
 	}
 	for _, t := range s.model.Unexpected {
+		if explained {
+			break
+		}
 		in.Unexpected = append(in.Unexpected, t.Name)
 	}
 	if m := s.model.MTP; m != nil {

@@ -32,7 +32,7 @@ func Run(ctx context.Context, dir string, opts Options) (*Report, error) {
 		return nil, err
 	}
 	for _, check := range []func(){
-		s.checkFiles, s.checkConfig, s.checkTensors, s.checkSpecial, s.checkDescription,
+		s.checkOrigin, s.checkFiles, s.checkConfig, s.checkTensors, s.checkSpecial, s.checkDescription,
 	} {
 		check()
 	}
@@ -47,6 +47,7 @@ func Run(ctx context.Context, dir string, opts Options) (*Report, error) {
 		}
 	}
 	s.report.Read = bytes.done
+	s.dropConsequences()
 	if err := s.checkEngines(); err != nil {
 		return nil, err
 	}

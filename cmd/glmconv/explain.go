@@ -1,0 +1,38 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/glmconv/glmconv/glm/origin"
+	"github.com/glmconv/glmconv/quant"
+)
+
+// explained wraps a command that reads checkpoints: where it ends with bad
+// input, the reason that the folder itself gives takes the place of what
+// followed from it, so that every command names one cause and one way out.
+func explained(action cli.ActionFunc, sources int) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		err := action(c)
+		if err == nil || codeOf(err) != exitBadInput {
+			return err
+		}
+		var said *origin.Finding
+		var own *quant.NonFiniteError
+		var ee *exitError
+		if errors.As(err, &said) || errors.As(err, &own) || errors.As(err, &ee) && ee.silent {
+			return err
+		}
+		for i, dir := range c.Args().Slice() {
+			if i == sources {
+				break
+			}
+			if why := origin.Explain(dir, nil); why != nil {
+				return fmt.Errorf("%s: %w", dir, why)
+			}
+		}
+		return err
+	}
+}

@@ -1,0 +1,170 @@
+package origin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// Kind is a stable name of what was found.
+type Kind string
+
+// The kinds.
+const (
+	ForeignNames Kind = "foreign-names"      // tensors under another library's names
+	Adapter      Kind = "adapter"            // a LoRA adapter beside or instead of a model
+	Pickle       Kind = "pickle"             // pytorch_model.bin and the like, no safetensors
+	LFSPointer   Kind = "lfs-pointer"        // a file of Git LFS was not fetched
+	Leftover     Kind = "download-leftover"  // a downloader's control or part file
+	BesideFolder Kind = "beside-folder"      // a listed file lies beside the folder
+	MTPAbsent    Kind = "mtp-absent"         // declared and not stored
+	MTPShape     Kind = "mtp-shape"          // stored for a model of other sizes
+	LayerCount   Kind = "layer-count"        // num_hidden_layers is not what is stored
+	ExpertCount  Kind = "expert-count"       // n_routed_experts is not what is stored
+	Vocabulary   Kind = "vocabulary"         // vocab_size is not what is stored
+	StaleCopies  Kind = "stale-copies"       // the MTP layer's copies are of another vocabulary
+	StaleConfig  Kind = "stale-quantization" // a quantization_config of full-precision weights
+	TwoRopeBases Kind = "two-rope-bases"     // rope_theta twice, with two values
+)
+
+// Finding is one thing that was found. It is an error, so that a command can
+// return it; it is bad input (exit code 65).
+type Finding struct {
+	Kind   Kind
+	Where  string // file, tensor or key of config.json
+	Detail string // what is there and where it comes from
+	Way    string // what the user can do
+	Blocks bool   // the folder cannot be converted or run as it is
+}
+
+// Error returns one line: where and what.
+func (f *Finding) Error() string { return f.Where + ": " + f.Detail }
+
+// Hint says what the user can do.
+func (f *Finding) Hint() string { return f.Way }
+
+// ExitCode is that of bad input.
+func (f *Finding) ExitCode() int { return 65 }
+
+// Subject is what Of judges.
+type Subject struct {
+	Dir     string
+	Files   []string                   // names of the files at the top
+	Config  *glm.Config                // nil if config.json is missing or not understood
+	Keys    map[string]json.RawMessage // config.json's top level
+	Tensors []safetensors.Info
+	Listed  map[string]bool // files that the index names and that are not there
+}
+
+// finder collects findings.
+type finder struct {
+	*Subject
+	out []Finding
+}
+
+func (f *finder) add(k Kind, blocks bool, where, way, format string, args ...any) {
+	f.out = append(f.out, Finding{Kind: k, Where: where, Detail: fmt.Sprintf(format, args...), Way: way, Blocks: blocks})
+}
+
+// Of returns what is to be said of a folder, blocking findings first.
+func Of(s *Subject) []Finding {
+	f := &finder{Subject: s}
+	f.files()
+	f.names()
+	if s.Config != nil {
+		f.layers()
+		f.vocabulary()
+		f.config()
+	}
+	slices.SortStableFunc(f.out, func(a, b Finding) int { return order(a) - order(b) })
+	return f.out
+}
+
+func order(f Finding) int {
+	if f.Blocks {
+		return 0
+	}
+	return 1
+}
+
+// maxConfig bounds config.json; Look reads no more of it.
+const maxConfig = 16 << 20
+
+// Look reads names, config.json and headers of a folder. The error says that
+// the folder cannot be listed.
+func Look(dir string) ([]Finding, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Subject{Dir: dir, Listed: map[string]bool{}}
+	for _, e := range entries {
+		if !e.IsDir() {
+			s.Files = append(s.Files, e.Name())
+		}
+	}
+	if raw, err := readSmall(filepath.Join(dir, "config.json"), maxConfig); err == nil {
+		_ = json.Unmarshal(raw, &s.Keys)
+		if cfg, err := glm.ParseConfig(raw); err == nil {
+			s.Config = cfg
+		}
+	}
+	if ckpt, err := safetensors.OpenDirOptions(dir, safetensors.Options{AllErrors: true}); err == nil {
+		s.Tensors = ckpt.Tensors()
+		s.Listed = Missing(ckpt)
+		_ = ckpt.Close()
+	}
+	return Of(s), nil
+}
+
+// Missing returns the files that a checkpoint's index names and that are not
+// in its folder.
+func Missing(c *safetensors.Checkpoint) map[string]bool {
+	out := map[string]bool{}
+	for _, p := range c.Problems() {
+		var e *safetensors.Error
+		if p.Kind == safetensors.ProblemError && errors.As(p.Err, &e) && e.Kind == safetensors.ErrNotFound {
+			out[p.File] = true
+		}
+	}
+	return out
+}
+
+// Explain returns err, or the finding that explains why dir could not be read.
+func Explain(dir string, err error) error {
+	findings, lerr := Look(dir)
+	if lerr != nil {
+		return err
+	}
+	for i := range findings {
+		if findings[i].Blocks {
+			return &findings[i]
+		}
+	}
+	return err
+}
+
+// readSmall reads a regular file of at most limit bytes.
+func readSmall(path string, limit int64) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() || st.Size() > limit {
+		return nil, fmt.Errorf("%s: not a file of up to %d bytes", path, limit)
+	}
+	return os.ReadFile(path)
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}

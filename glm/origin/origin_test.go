@@ -1,0 +1,128 @@
+package origin_test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/glm/origin"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// subject is a folder of the given preset, whole and under the right names.
+func subject(t *testing.T, preset string) *origin.Subject {
+	t.Helper()
+	cfg, err := glm.Preset(preset)
+	require.NoError(t, err)
+	s := &origin.Subject{Dir: t.TempDir(), Config: cfg, Files: []string{"config.json", "model-00001-of-00001.safetensors"}}
+	require.NoError(t, json.Unmarshal(cfg.Raw, &s.Keys))
+	for _, r := range cfg.Table() {
+		s.Tensors = append(s.Tensors, safetensors.Info{Name: r.Name, DType: r.DType, Shape: r.Shape, Size: safetensors.DataSize(r.DType, r.Shape)})
+	}
+	return s
+}
+
+func TestWholeFoldersSayNothing(t *testing.T) {
+	for _, p := range glm.Presets() {
+		s := subject(t, p)
+		if s.Config.Quantization != "" {
+			continue // a preset of an FP8 release, with BF16 tensors made here
+		}
+		assert.Empty(t, origin.Of(s), p)
+	}
+}
+
+func TestNames(t *testing.T) {
+	for name, c := range map[string]struct {
+		preset string
+		change func(n string) string
+		want   string
+	}{
+		"PEFT":             {"glm-4.5-air", func(n string) string { return "base_model.model." + n }, "PEFT"},
+		"PEFT, base_layer": {"glm-4.5-air", func(n string) string { return strings.Replace(n, "o_proj.", "o_proj.base_layer.", 1) }, "PEFT"},
+		"compiled":         {"glm-5", func(n string) string { return "_orig_mod." + n }, "torch.compile"},
+		"compiled twice":   {"glm-5", func(n string) string { return "module._orig_mod." + n }, "_orig_mod."},
+		"compiled layers":  {"glm-5", func(n string) string { return strings.Replace(n, ".self_attn.", "._orig_mod.self_attn.", 1) }, "torch.compile"},
+		"any prefix":       {"glm-4.7", func(n string) string { return "policy.net." + n }, "policy.net."},
+		"vision order": {"glm-4.5v", func(n string) string {
+			if r, ok := strings.CutPrefix(n, "model.language_model."); ok {
+				return "language_model.model." + r
+			}
+			return strings.TrimPrefix(n, "model.")
+		}, "language_model.model."},
+		"megatron": {"glm-4.7", func(n string) string { return strings.Replace(n, "model.layers.", "decoder.layers.", 1) }, "Megatron"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := subject(t, c.preset)
+			for i := range s.Tensors {
+				s.Tensors[i].Name = c.change(s.Tensors[i].Name)
+			}
+			found := origin.Of(s)
+			require.NotEmpty(t, found)
+			assert.Equal(t, origin.ForeignNames, found[0].Kind)
+			assert.True(t, found[0].Blocks)
+			assert.Contains(t, found[0].Detail, c.want)
+			assert.NotEmpty(t, found[0].Hint())
+			for _, f := range found {
+				assert.NotEqual(t, origin.MTPAbsent, f.Kind, "names hide the layer, it is not absent")
+			}
+		})
+	}
+}
+
+func TestUnmergedLora(t *testing.T) {
+	s := subject(t, "glm-4.5-air")
+	s.Tensors = append(s.Tensors, safetensors.Info{Name: "base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight"})
+	found := origin.Of(s)
+	require.NotEmpty(t, found)
+	assert.Contains(t, found[0].Detail, "LoRA")
+}
+
+func TestMTPAbsent(t *testing.T) {
+	s := subject(t, "glm-4.5-air")
+	prefix := s.Config.LayerPrefix(s.Config.Layers)
+	kept := s.Tensors[:0]
+	for _, x := range s.Tensors {
+		if !strings.HasPrefix(x.Name, prefix) {
+			kept = append(kept, x)
+		}
+	}
+	s.Tensors = kept
+	found := origin.Of(s)
+	require.Len(t, found, 1)
+	assert.Equal(t, origin.MTPAbsent, found[0].Kind)
+	assert.False(t, found[0].Blocks, "--mtp drop converts it")
+	for _, way := range []string{"--mtp drop", "repair", "num_nextn_predict_layers 0"} {
+		assert.Contains(t, found[0].Way, way)
+	}
+}
+
+func TestNotCopied(t *testing.T) {
+	for name, kept := range map[string]bool{
+		"tokenizer.json": true, "chat_template.jinja": true, "README.md": true, "training_args.bin": true, "tokenizer.model": true,
+		"a.safetensors.aria2": false, "model.safetensors.incomplete": false, "adapter_config.json": false,
+		"pytorch_model-00001-of-00002.bin": false, "pytorch_model.bin.index.json": false, "model-Q4_K.gguf": false,
+	} {
+		assert.Equal(t, kept, origin.NotCopied(name) == "", name)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	dir := t.TempDir()
+	cause := errors.New("has no *.safetensors file")
+	assert.Equal(t, cause, origin.Explain(dir, cause), "nothing to say")
+	assert.Equal(t, cause, origin.Explain(filepath.Join(dir, "absent"), cause))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "pytorch_model.bin"), []byte("PK"), 0o600))
+	var f *origin.Finding
+	require.ErrorAs(t, origin.Explain(dir, cause), &f)
+	assert.Equal(t, origin.Pickle, f.Kind)
+	assert.Equal(t, 65, f.ExitCode())
+	assert.Contains(t, f.Error(), "pytorch_model.bin")
+}

@@ -1,0 +1,102 @@
+package quant
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/glm/origin"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// describe matches the source's tensors with the family's table. An MTP layer
+// that is to be dropped need not fit config.json: its tensors are taken out
+// where they do not and returned as dropped.
+func describe(cfg *glm.Config, infos []safetensors.Info, o Options) (m *glm.Model, dropped []safetensors.Info, err error) {
+	m, err = glm.Describe(cfg, infos)
+	if o.MTP != layout.MTPDrop || err == nil && (m.MTP == nil || m.MTP.Complete) {
+		return m, nil, err
+	}
+	trunk := make([]safetensors.Info, 0, len(infos))
+	for _, t := range infos {
+		if ofMTP(cfg, t.Name) {
+			dropped = append(dropped, t)
+		} else {
+			trunk = append(trunk, t)
+		}
+	}
+	m, err = glm.Describe(cfg, trunk)
+	return m, dropped, err
+}
+
+// ofMTP tells whether a tensor belongs to a layer behind the decoder layers.
+func ofMTP(cfg *glm.Config, name string) bool {
+	for n := range max(cfg.MTPLayers, 1) {
+		if strings.HasPrefix(name, cfg.LayerPrefix(cfg.Layers+n)) {
+			return true
+		}
+	}
+	return false
+}
+
+// dropItems lists the tensors of an MTP layer that does not fit config.json.
+func (p *Plan) dropItems(dropped []safetensors.Info) {
+	for _, t := range dropped {
+		module, param := glm.ModuleOf(t.Name)
+		row := glm.Tensor{Name: t.Name, Module: module, Param: param, DType: t.DType, Shape: t.Shape, Layer: p.Config.Layers, Expert: -1, MTP: true}
+		p.Items = append(p.Items, Item{Source: t, Bytes: t.Size, Action: Drop, Reason: "--mtp drop",
+			Weight: layout.Weight{Tensor: row, Source: t.DType}})
+	}
+}
+
+// checkComplete refuses a source that lacks tensors the model needs. Those of
+// an MTP layer that is to be dropped are not needed; a wholly absent one is
+// named as what it is, for fine-tuned checkpoints often lost it.
+func (p *Plan) checkComplete(dropped int) error {
+	drop := p.Options.MTP == layout.MTPDrop
+	stored := p.storesMTP()
+	var missing []glm.Tensor
+	for _, t := range p.Model.Missing {
+		if !t.MTP || stored && !drop {
+			missing = append(missing, t)
+		}
+	}
+	switch {
+	case len(missing) > 0 && missing[0].MTP:
+		return inputError("--mtp drop converts the model without the layer; glmconv repair SRC --from BASE takes the tensors from the release that was tuned",
+			"%d tensors of the MTP layer are missing, the first is %s", len(missing), missing[0].Name)
+	case len(missing) > 0:
+		return inputError("the files that are there are whole and do not hold them: lost when the model was saved or repacked, or config.json is another model's; glmconv inspect lists them, glmconv repair SRC --from BASE takes them from the base model",
+			"%d tensors are missing, the first is %s", len(missing), missing[0].Name)
+	case !stored && p.Config.MTPLayers > 0 && !drop:
+		return inputError(origin.WaysWithoutMTP("SRC"),
+			"config.json declares an MTP layer (num_nextn_predict_layers %d), and no tensor of it (layer %d) is stored; fine-tunes lose it, nothing else is missing",
+			p.Config.MTPLayers, p.Config.Layers)
+	case dropped > 0:
+		p.Notes = append(p.Notes, fmt.Sprintf("the MTP layer does not fit config.json and is left out (%d tensors): the result cannot draft, and its num_nextn_predict_layers is 0", dropped))
+	case !stored && p.Config.MTPLayers > 0:
+		p.Notes = append(p.Notes, "the source has no MTP layer, though config.json declares one: the result cannot draft, and its num_nextn_predict_layers is 0")
+	}
+	return nil
+}
+
+// storesMTP tells whether a tensor of an MTP layer is stored.
+func (p *Plan) storesMTP() bool {
+	for i := range p.Model.Entries {
+		if p.Model.Entries[i].MTP {
+			return true
+		}
+	}
+	return false
+}
+
+// notCopied notes a file of the source that is no part of the model.
+func (p *Plan) notCopied(name string) bool {
+	why := origin.NotCopied(name)
+	if why == "" {
+		return false
+	}
+	p.Notes = append(p.Notes, fmt.Sprintf("%s is not copied: %s", name, why))
+	return true
+}

@@ -1,0 +1,85 @@
+package check
+
+import (
+	"slices"
+	"strings"
+)
+
+// absence are the codes of what is missing or seems to be.
+var absence = []string{
+	"tensor-missing", "router-bias-missing", "mtp-incomplete", "config-mtp-absent", "mtp-copy-missing", "companion-missing",
+	"description-entry-unused", "description-mismatch", "rot-missing", "group-mixed", "experts-mixed",
+}
+
+// follows are the findings that are only what follows from another one. They
+// are left out: one fault, one finding.
+var follows = map[string][]string{
+	"foreign-names":      append([]string{"tensor-unexpected", "config-mtp-undeclared", "weight-not-quantized"}, absence...),
+	"layer-count":        append([]string{"tensor-unexpected", "tensor-shape", "config-mtp-undeclared"}, absence...),
+	"expert-count":       {"tensor-shape", "tensor-unexpected", "tensor-missing", "mtp-incomplete"},
+	"mtp-shape":          {"tensor-shape", "tensor-unexpected", "mtp-incomplete", "tensor-missing"},
+	"vocabulary":         {"tensor-shape"},
+	"mtp-copy-stale":     {"tensor-shape"},
+	"not-safetensors":    {"shard-missing"},
+	"file-beside-folder": {"shard-missing"},
+	"lfs-pointer":        {"shard-invalid", "config-invalid", "description-invalid", "index-invalid", "file-size"},
+	"stale-quantization": {"weight-not-quantized", "pattern-unused"},
+}
+
+// unreadable are the codes of shards that cannot be read.
+var unreadable = []string{"shard-truncated", "shard-missing", "shard-invalid", "lfs-pointer"}
+
+// dropConsequences takes out what only follows from another finding: of
+// foreign names that the table's are missing, of a shard that cannot be read
+// that the tensors in it are.
+func (s *subject) dropConsequences() {
+	r := s.report
+	gone := map[string]bool{}
+	for root, codes := range follows {
+		if !r.Has(root) {
+			continue
+		}
+		for _, c := range codes {
+			gone[c] = true
+		}
+	}
+	lost := s.lostShards()
+	r.Findings = slices.DeleteFunc(r.Findings, func(f Finding) bool {
+		if gone[f.Code] {
+			return true
+		}
+		if len(lost) == 0 {
+			return false
+		}
+		switch f.Code {
+		case "index-total-size", "description-entry-unused", "pattern-unused":
+			return true
+		case "leftover-shard", "temp-file":
+			return lost[f.Where]
+		case "config-mtp-absent":
+			return s.inLostShard(s.cfg.LayerPrefix(s.cfg.Layers))
+		}
+		return slices.Contains(absence, f.Code) && s.inLostShard(f.Where)
+	})
+}
+
+// lostShards returns the shards that cannot be read.
+func (s *subject) lostShards() map[string]bool {
+	lost := map[string]bool{}
+	for _, f := range s.report.Findings {
+		file, _, _ := strings.Cut(f.Where, ": ")
+		if slices.Contains(unreadable, f.Code) && strings.HasSuffix(file, ".safetensors") {
+			lost[file] = true
+		}
+	}
+	return lost
+}
+
+// inLostShard tells whether a tensor, module or group may be in a shard that
+// cannot be read: its index says so, or there is none that could say.
+func (s *subject) inLostShard(where string) bool {
+	if s.ckpt == nil || s.ckpt.IndexName() == "" {
+		return true
+	}
+	return s.ckpt.Lost(strings.TrimSuffix(where, ".")) != ""
+}
