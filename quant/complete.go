@@ -1,6 +1,7 @@
 package quant
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -99,4 +100,21 @@ func (p *Plan) notCopied(name string) bool {
 	}
 	p.Notes = append(p.Notes, fmt.Sprintf("%s is not copied: %s", name, why))
 	return true
+}
+
+// refuse refuses a source of which config.json says something else than is
+// stored where the conversion itself would not notice, and notes what engines
+// read differently.
+func (p *Plan) refuse(src *safetensors.Checkpoint) error {
+	s := &origin.Subject{Dir: src.Dir(), Config: p.Config, Tensors: src.Tensors()}
+	if err := json.Unmarshal(p.Config.Raw, &s.Keys); err != nil {
+		return err
+	}
+	found := origin.OfConfig(s)
+	for _, f := range found {
+		if f.Kind == origin.TwoRopeBases {
+			p.Notes = append(p.Notes, f.Error())
+		}
+	}
+	return origin.Refuse(found)
 }

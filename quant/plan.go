@@ -123,6 +123,9 @@ func NewPlan(src *safetensors.Checkpoint, scheme Scheme, format Format, o Option
 	if err != nil {
 		return nil, err
 	}
+	if err := p.refuse(src); err != nil {
+		return nil, err
+	}
 	p.dir = src.Dir()
 	for _, pr := range src.Problems() {
 		p.Notes = append(p.Notes, "source: "+pr.Detail)

@@ -51,6 +51,9 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		c.CustomHelpTemplate = helpTemplate
 		if n := sources[c.Name]; n > 0 {
 			c.Action = explained(c.Action, n)
+			if c.Name == "run" || c.Name == "logits" {
+				c.Action = guarded(c.Action)
+			}
 		}
 	}
 	return app

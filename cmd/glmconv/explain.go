@@ -36,3 +36,17 @@ func explained(action cli.ActionFunc, sources int) cli.ActionFunc {
 		return err
 	}
 }
+
+// guarded wraps a command that runs a checkpoint: what the runtime would not
+// notice by itself is refused first.
+func guarded(action cli.ActionFunc) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		dir := c.Args().First()
+		if found, err := origin.Look(dir); err == nil {
+			if why := origin.Refuse(found); why != nil {
+				return fmt.Errorf("%s: %w", dir, why)
+			}
+		}
+		return action(c)
+	}
+}

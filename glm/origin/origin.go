@@ -77,13 +77,25 @@ func Of(s *Subject) []Finding {
 	f := &finder{Subject: s}
 	f.files()
 	f.names()
-	if s.Config != nil {
+	f.shapes()
+	slices.SortStableFunc(f.out, func(a, b Finding) int { return order(a) - order(b) })
+	return f.out
+}
+
+// OfConfig compares config.json with names, shapes and dtypes of tensors and
+// looks at nothing else.
+func OfConfig(s *Subject) []Finding {
+	f := &finder{Subject: s}
+	f.shapes()
+	return f.out
+}
+
+func (f *finder) shapes() {
+	if f.Config != nil {
 		f.layers()
 		f.vocabulary()
 		f.config()
 	}
-	slices.SortStableFunc(f.out, func(a, b Finding) int { return order(a) - order(b) })
-	return f.out
 }
 
 func order(f Finding) int {
@@ -148,6 +160,21 @@ func Explain(dir string, err error) error {
 		}
 	}
 	return err
+}
+
+// unnoticed are the blocking kinds that a reader may not notice by itself: it
+// would compute something else than the model.
+var unnoticed = []Kind{LayerCount, ExpertCount, Vocabulary, StaleConfig}
+
+// Refuse returns the first of the findings that a reader must not go on with,
+// nil if there is none: what the reader would not notice by itself.
+func Refuse(found []Finding) error {
+	for i := range found {
+		if found[i].Blocks && slices.Contains(unnoticed, found[i].Kind) {
+			return &found[i]
+		}
+	}
+	return nil
 }
 
 // readSmall reads a regular file of at most limit bytes.
