@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 // leftovers are the endings of what downloads leave, and whose they are.
@@ -129,7 +131,7 @@ func (f *finder) pointers() {
 		if ext != ".safetensors" && ext != ".json" && ext != ".jinja" && ext != ".model" {
 			continue
 		}
-		raw, err := readSmall(filepath.Join(f.Dir, n), 1024)
+		raw, err := fsx.ReadIn(f.Dir, n, 1024)
 		if err == nil && strings.HasPrefix(string(raw), pointerStart) {
 			found = append(found, n)
 		}

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -121,7 +121,7 @@ func Look(dir string) ([]Finding, error) {
 			s.Files = append(s.Files, e.Name())
 		}
 	}
-	if raw, err := readSmall(filepath.Join(dir, "config.json"), maxConfig); err == nil {
+	if raw, err := fsx.ReadIn(dir, "config.json", maxConfig); err == nil {
 		_ = json.Unmarshal(raw, &s.Keys)
 		if cfg, err := glm.ParseConfig(raw); err == nil {
 			s.Config = cfg
@@ -175,18 +175,6 @@ func Refuse(found []Finding) error {
 		}
 	}
 	return nil
-}
-
-// readSmall reads a regular file of at most limit bytes.
-func readSmall(path string, limit int64) ([]byte, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !st.Mode().IsRegular() || st.Size() > limit {
-		return nil, fmt.Errorf("%s: not a file of up to %d bytes", path, limit)
-	}
-	return os.ReadFile(path)
 }
 
 func plural(n int, word string) string {
