@@ -65,13 +65,13 @@ func (p *Plan) checkComplete(dropped int) error {
 	}
 	switch {
 	case len(missing) > 0 && missing[0].MTP:
-		return inputError("--mtp drop converts the model without the layer; glmconv repair SRC --from BASE takes the tensors from the release that was tuned",
+		return fail(ErrIncomplete, "--mtp drop converts the model without the layer; glmconv repair SRC --from BASE takes the tensors from the release that was tuned",
 			"%d tensors of the MTP layer are missing, the first is %s", len(missing), missing[0].Name)
 	case len(missing) > 0:
-		return inputError("the files that are there are whole and do not hold them: lost when the model was saved or repacked, or config.json is another model's; glmconv inspect lists them, glmconv repair SRC --from BASE takes them from the base model",
+		return fail(ErrIncomplete, "the files that are there are whole and do not hold them: lost when the model was saved or repacked, or config.json is another model's; glmconv repair SRC --from BASE takes them from the base model",
 			"%d tensors are missing, the first is %s", len(missing), missing[0].Name)
 	case !stored && p.Config.MTPLayers > 0 && !drop:
-		return inputError(origin.WaysWithoutMTP("SRC"),
+		return fail(ErrIncomplete, origin.WaysWithoutMTP("SRC"),
 			"config.json declares an MTP layer (num_nextn_predict_layers %d), and no tensor of it (layer %d) is stored; fine-tunes lose it, nothing else is missing",
 			p.Config.MTPLayers, p.Config.Layers)
 	case dropped > 0:

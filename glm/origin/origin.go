@@ -34,7 +34,7 @@ const (
 )
 
 // Finding is one thing that was found. It is an error, so that a command can
-// return it; it is bad input (exit code 65).
+// return it: bad input, trying again never helps.
 type Finding struct {
 	Kind   Kind
 	Where  string // file, tensor or key of config.json
@@ -48,9 +48,6 @@ func (f *Finding) Error() string { return f.Where + ": " + f.Detail }
 
 // Hint says what the user can do.
 func (f *Finding) Hint() string { return f.Way }
-
-// ExitCode is that of bad input.
-func (f *Finding) ExitCode() int { return 65 }
 
 // Subject is what Of judges.
 type Subject struct {
