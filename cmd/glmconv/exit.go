@@ -66,7 +66,15 @@ func report(w io.Writer, err error) int {
 		return code
 	}
 	fmt.Fprintf(w, "glmconv: %s\n", oneLine(err.Error()))
-	if h := hintOf(err); h != "" {
+	h := hintOf(err)
+	switch {
+	case h != "":
+	case code == exitIO:
+		h = "once the cause is gone, repeat the command: what was complete is kept"
+	case code == exitTemporary:
+		h = "wait for the other process to end and repeat the command"
+	}
+	if h != "" {
 		fmt.Fprintf(w, "hint: %s\n", oneLine(h))
 	}
 	return code
