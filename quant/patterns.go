@@ -1,11 +1,8 @@
 package quant
 
 import (
-	"strings"
-
-	"github.com/dlclark/regexp2"
-
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/declaration"
 )
 
 // patterns are the user's --ignore and --target: module names as the
@@ -16,8 +13,7 @@ type patterns struct {
 }
 
 type pattern struct {
-	text string
-	re   *regexp2.Regexp
+	*declaration.Pattern
 	used bool
 }
 
@@ -25,33 +21,21 @@ func newPatterns(ignore, target []string) (*patterns, error) {
 	p := &patterns{}
 	for list, texts := range map[*[]pattern][]string{&p.ignore: ignore, &p.target: target} {
 		for _, text := range texts {
-			pt := pattern{text: text}
-			if expr, ok := strings.CutPrefix(text, "re:"); ok {
-				re, err := regexp2.Compile(`\A(?:`+expr+`)`, regexp2.None)
-				if err != nil {
-					return nil, fail(ErrPattern, "patterns are those of Python's re.match", "pattern %q: %v", text, err)
-				}
-				pt.re = re
+			pt, err := declaration.Parse(text, declaration.Exact)
+			if err != nil {
+				return nil, fail(ErrPattern, "patterns are those of Python's re.match", "%v", err)
 			}
-			*list = append(*list, pt)
+			*list = append(*list, pattern{Pattern: pt})
 		}
 	}
 	return p, nil
-}
-
-func (p *pattern) match(module string) bool {
-	if p.re == nil {
-		return p.text == module
-	}
-	ok, err := p.re.MatchString(module)
-	return ok && err == nil
 }
 
 // see notes which patterns match a tensor's module.
 func (p *patterns) see(t glm.Tensor) {
 	for _, list := range [][]pattern{p.ignore, p.target} {
 		for i := range list {
-			if !list[i].used && list[i].match(t.Module) {
+			if !list[i].used && list[i].Match(t.Module) {
 				list[i].used = true
 			}
 		}
@@ -63,9 +47,12 @@ func (p *patterns) see(t glm.Tensor) {
 func (p *patterns) unused() error {
 	for use, list := range map[string][]pattern{"ignore": p.ignore, "target": p.target} {
 		for _, pt := range list {
+			if err := pt.Err(); err != nil {
+				return fail(ErrPattern, "write it without repetitions within repetitions", "%s %v", use, err)
+			}
 			if !pt.used {
 				return fail(ErrPattern, "patterns are module names without .weight, or re: and a pattern anchored at the start",
-					"%s pattern %q matches no module of this checkpoint", use, pt.text)
+					"%s pattern %q matches no module of this checkpoint", use, pt.Text)
 			}
 		}
 	}
@@ -75,7 +62,7 @@ func (p *patterns) unused() error {
 // keep reports whether the user wants the module left alone.
 func (p *patterns) keep(module string) bool {
 	for i := range p.ignore {
-		if p.ignore[i].match(module) {
+		if p.ignore[i].Match(module) {
 			return true
 		}
 	}
@@ -83,7 +70,7 @@ func (p *patterns) keep(module string) bool {
 		return false
 	}
 	for i := range p.target {
-		if p.target[i].match(module) {
+		if p.target[i].Match(module) {
 			return false
 		}
 	}
