@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 // whatIs says what a model_type without a table here is, and what to do.
@@ -93,6 +95,40 @@ func (c *Config) RequireUnquantized() error {
 		}
 	}
 	return &ConfigError{Field: "quantization_config", Reason: what, Advice: hint, Kind: ErrQuantized}
+}
+
+// companions are the ends of names that only quantised weights have beside
+// them.
+var companions = []string{".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight", ".qzeros", ".scales", ".weight_scale_2",
+	".weight_global_scale", ".weight_offset", ".deq_scale"}
+
+// StaleQuantization returns nil where the tensors may be quantised as
+// config.json says, or it says nothing. Where it declares a quantisation and
+// no tensor has codes or scales, the key was left over when the weights were
+// dequantised: a *ConfigError of kind ErrQuantized says so.
+func (c *Config) StaleQuantization(infos []safetensors.Info) error {
+	if c.Quantization == "" || len(infos) == 0 {
+		return nil
+	}
+	for i := range infos {
+		switch t := &infos[i]; t.DType {
+		case safetensors.BF16, safetensors.F16, safetensors.F32, safetensors.F64:
+			for _, end := range companions {
+				if strings.HasSuffix(t.Name, end) {
+					return nil
+				}
+			}
+		case safetensors.I64, safetensors.I32, safetensors.Bool:
+			if len(t.Shape) > 1 {
+				return nil // packed codes
+			}
+		default:
+			return nil
+		}
+	}
+	return &ConfigError{Field: "quantization_config", Kind: ErrQuantized,
+		Reason: fmt.Sprintf("it declares %s, and no tensor is quantised: all weights are full precision and none has a scale; the key was left over from the release that these weights were dequantised from", c.Quantization),
+		Advice: "remove quantization_config from config.json"}
 }
 
 func (c *Config) note(format string, args ...any) {

@@ -148,6 +148,9 @@ func newPlan(cfg *glm.Config, infos []safetensors.Info, scheme Scheme, format Fo
 	if err := layout.Supported(scheme, format); err != nil {
 		return nil, err
 	}
+	if err := cfg.StaleQuantization(infos); err != nil {
+		return nil, err
+	}
 	if err := cfg.RequireUnquantized(); err != nil {
 		return nil, err
 	}

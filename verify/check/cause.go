@@ -72,6 +72,8 @@ func (s *subject) diagnose() {
 		say("a conversion that was stopped between two shards: config.json and index are still the source's")
 	case has("config-not-quantized"):
 		say("a conversion that was stopped between the last shard and config.json (the order of writes of llm-compressor): the shards are quantised, config.json and index are still the source's, and loaders that do not look use the codes without scales")
+	case has("quant-config-stale"):
+		say("config.json was left over from a quantised release: the weights are full precision and quantization_config says they are not")
 	case has("eh-proj-quantized") && has("router-quantized") && (has("embedding-quantized") || has("mtp-copy-quantized") || has("head-quantized")):
 		say("the output of llm-compressor (model_free_ptq) without an ignore list: router, eh_proj and embeddings are quantised, which no engine builds; convert again with the ignore list that glmconv writes")
 	case has("eh-proj-quantized"):
@@ -85,7 +87,7 @@ func (s *subject) diagnose() {
 	case has("hash-mismatch"), has("file-size"):
 		say("bytes changed after the conversion: bad memory, a bad disk, or a copy that was cut")
 	case has("weight-not-quantized") && s.onlyMTP("weight-not-quantized"):
-		say("the MTP layer is full precision and the config does not say so: engines cast it to codes without scales and drafts are noise")
+		say("the MTP layer is full precision and the config does not say so: engines cast it to codes without scales and drafts are noise until the layer is in the ignore list")
 	default:
 		for _, f := range r.Findings {
 			if f.Severity == Error {

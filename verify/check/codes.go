@@ -64,6 +64,13 @@ var codes = []Code{
 	{"config-ascend-quantization", Error, "an Ascend directory whose config.json has a quantization_config", "remove the key; the description file replaces it"},
 	{"quant-config-invalid", Error, "the quantization_config breaks a rule of the engines", ""},
 	{"quant-method-unknown", Info, "a quantisation that glmconv does not know: its tensors are not checked", ""},
+	{"quant-config-unknown-key", Warning, "a key of the quantization's declaration that nobody here knows", "if it comes from a newer tool, what it changes is not judged"},
+	{"quant-config-not-judged", Warning, "a part of the declaration that is understood and lies outside of what is judged here", ""},
+	{"quant-config-suspect", Warning, "a field of the declaration that is allowed and probably not meant", ""},
+	{"quant-config-differs", Warning, "two files declare different quantizations; engines read one of them", "delete the one that is not true"},
+	{"quant-config-stale", Error, "config.json declares a quantization that no tensor has: engines cast the weights to codes without scales, or refuse", "remove quantization_config from config.json"},
+	{"kv-scale-missing", Warning, "a quantized key-value cache is declared and its scales are not stored; engines take 1.0", "calibrate them, or remove kv_cache_scheme"},
+	{"kv-scale-undeclared", Info, "scales of the key-value cache that no kv_cache_scheme declares", ""},
 	{"pattern-unused", Warning, "an ignore or target pattern that matches no module of the checkpoint", ""},
 
 	// Tensors.

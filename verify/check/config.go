@@ -2,12 +2,8 @@ package check
 
 import (
 	"encoding/json"
-	"regexp"
-	"slices"
-	"strings"
 
 	"github.com/glmconv/glmconv/quant"
-	"github.com/glmconv/glmconv/quant/engine"
 )
 
 // checkConfig compares config.json with what engines read of it and with
@@ -21,58 +17,21 @@ func (s *subject) checkConfig() {
 	}
 	s.checkKeys()
 	s.checkMTPDeclared()
+	s.checkFields()
 	switch {
-	case s.declErr != nil:
+	case s.declErr != nil && s.decl == nil:
 		s.add("quant-config-invalid", "config.json", "%v", s.declErr)
+	case s.declErr != nil: // checkFields
 	case s.ascend && s.cfg.QuantizationConfig != nil:
 		s.add("config-ascend-quantization", "config.json", "it has a quantization_config (%s) beside quant_model_description.json", s.cfg.Quantization)
 	case s.decl == nil:
 		s.checkUndeclared()
+	case s.stale != nil:
+		s.add("quant-config-stale", "config.json: quantization_config", "%s", s.stale.Reason)
 	case !judged(s.decl.method):
 		s.add("quant-method-unknown", "config.json", "quant_method %q", s.decl.method)
 	case !s.ascend && !s.has(quant.ManifestName): // glmconv tries its patterns before it writes
 		s.checkPatterns()
-	}
-}
-
-// usual are entries that belong into every list, for modules that not every
-// family or engine has (docs/facts/engine-vllm.md 2.4,
-// docs/facts/engine-sglang.md 2.2).
-var usual = regexp.MustCompile(`lm_head|embed_tokens|mlp\\?\.gate\$|eh_proj|shared_head|head\$|norm\$|visual|indexer|decoder`)
-
-// checkPatterns looks for ignore and target entries that match no module,
-// neither under the checkpoint's names nor under an engine's: a misspelt
-// pattern is accepted by every tool and engine without a word.
-func (s *subject) checkPatterns() {
-	names := map[string]bool{}
-	for _, m := range s.modules {
-		names[m.row.Module] = true
-	}
-	if s.model != nil {
-		for _, e := range engine.Engines {
-			for _, m := range engine.Modules(e, s.tableConfig(), s.decl.method == "compressed-tensors") {
-				names[m.Name] = true
-				for _, n := range m.Shards {
-					names[n] = true
-				}
-			}
-		}
-	}
-	list := slices.Clone(s.decl.ignore)
-	for _, g := range s.decl.groups {
-		list = append(list, g.targets...)
-	}
-	for _, p := range list {
-		if p.used || p.text == "Linear" || usual.MatchString(p.text) {
-			continue
-		}
-		hit := false
-		for n := range names {
-			hit = hit || p.match(n) || p.re == nil && strings.Contains("."+n+".", "."+p.text+".")
-		}
-		if !hit {
-			s.add("pattern-unused", "config.json: "+p.text, "it matches no module of %s", s.cfg.Family)
-		}
 	}
 }
 

@@ -111,6 +111,9 @@ func (in *Inspection) fill(s *subject) {
 		in.Problems = append(in.Problems, where+p.Detail)
 	}
 	in.Problems = append(in.Problems, s.cfg.Notes...)
+	if s.stale != nil {
+		in.Problems = append(in.Problems, s.stale.Error())
+	}
 	for _, t := range s.ckpt.Tensors() {
 		in.DTypes[t.DType.String()] += t.Size
 		line := TensorLine{Name: t.Name, DType: t.DType.String(), Shape: t.Shape, Bytes: t.Size, File: t.File}

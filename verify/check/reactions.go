@@ -44,6 +44,7 @@ var reactions = map[string][3]reaction{
 	"config-mtp-absent":     {silent, silent, silent},
 	"config-not-quantized":  {refuses, silent, refuses},
 	"quant-config-invalid":  {refuses, refuses, refuses},
+	"quant-config-stale":    {silent, silent, silent},
 	"tensor-missing":        {silent, silent, silent},
 	"tensor-shape":          {refuses, refuses, refuses},
 	"tensor-dtype":          {silent, silent, silent},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -32,6 +33,9 @@ type subject struct {
 	byName  map[string]*module
 	decl    *declared // nil for a checkpoint that declares no quantisation
 	declErr error
+	stale   *glm.ConfigError           // the declaration is of weights that are no longer quantised
+	runtime map[string]bool            // modules that every engine asked builds in full precision, see builtPlain
+	written *declaration.Declaration   // quant_model_description.json
 	desc    map[string]json.RawMessage // quant_model_description.json
 	ascend  bool
 	names   map[string]struct{} // of the table, see tableNames
@@ -157,7 +161,7 @@ func (s *subject) loadConfig() (err error) {
 	s.cfg = cfg
 	switch {
 	case s.ascend:
-		s.decl = &declared{method: "ascend", scheme: schemes(s.desc)}
+		s.decl = &declared{Declaration: s.written, method: "ascend", scheme: schemes(s.desc)}
 	case cfg.QuantizationConfig != nil:
 		s.decl, s.declErr = parseDeclared(cfg.QuantizationConfig)
 	}
@@ -171,6 +175,7 @@ func (s *subject) loadDescription() error {
 		return err
 	}
 	s.ascend = true
+	s.written, _ = declaration.Description(raw)
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	if err := dec.Decode(&s.desc); err != nil {
 		s.add("description-invalid", layout.DescriptionName, "%v", err)
@@ -197,6 +202,9 @@ func (s *subject) survey() {
 		return
 	}
 	infos := s.ckpt.Tensors()
+	if !s.ascend {
+		s.stale = glm.AsConfigError(s.cfg.StaleQuantization(infos))
+	}
 	s.model = glm.Survey(s.cfg, infos)
 	cfg := s.cfg
 	if s.model.MTP != nil && cfg.MTPLayers == 0 {
@@ -240,7 +248,7 @@ func (s *subject) survey() {
 // judge finds out what a module is and what the config says it should be.
 func (s *subject) judge(m *module) {
 	four := false
-	if s.decl != nil && s.decl.method != "" && (m.row.Role.IsLinear() || m.row.Role.IsVision() && len(m.row.Shape) == 2) {
+	if s.decl != nil && s.decl.method != "" && (m.row.Role.IsLinear() || m.row.Role == glm.VisionLinear) {
 		m.want, m.ignore, m.group = s.decl.want(m.row.Module)
 		m.known = judged(s.decl.method)
 		four = m.want.kind == int4Bytes
@@ -250,6 +258,9 @@ func (s *subject) judge(m *module) {
 		return
 	}
 	m.form = detect(m.params, m.o, m.i, four)
+	if m.known && !s.ascend && m.want.kind == foreign && m.form.quantised() && m.form.kind != naked {
+		m.form = form{kind: foreign} // declared in a form that has no rules here: not judged
+	}
 	// One scale a row is a channel scale, or a group as wide as the row.
 	if m.form.kind == m.want.kind && m.form.group == 0 && int64(m.want.group) == m.i {
 		m.form.group = m.want.group

@@ -29,6 +29,9 @@ func (s *subject) checkTensors() {
 		if s.ascend && t.File == "rot.safetensors" {
 			continue
 		}
+		if isCacheScale(t.Name) {
+			continue // checkCache
+		}
 		s.add("tensor-unexpected", t.Name, "%s %v in %s is in no table of %s", t.DType, t.Shape, t.File, s.cfg.Family)
 	}
 	s.checkGroups()
@@ -105,10 +108,15 @@ func (s *subject) compareWithConfig(m *module) {
 	where := m.row.Module
 	switch {
 	case f == w:
+	case w.quantised() && !f.quantised() && (s.stale != nil || s.builtPlain(where)):
+		// said once, or excluded by the names that engines have for it
 	case w.quantised() && !f.quantised():
 		detail := "the config (%s) says %s, the tensor is %s"
 		code := "weight-not-quantized"
-		s.add(code, where, detail, m.group, w, m.params["weight"].DType)
+		finding := s.add(code, where, detail, m.group, w, m.params["weight"].DType)
+		if m.row.MTP {
+			finding.hint(s.excludeMTP())
+		}
 	case !w.quantised() && f.quantised() && m.ignore:
 		s.add("ignored-but-quantized", where, "the config leaves it alone, the tensor is %s", f)
 	case !w.quantised() && f.quantised():
@@ -179,7 +187,7 @@ func (s *subject) checkParts(m *module, f form) {
 		}
 	}
 	for name, t := range m.params {
-		if allowed[name] || s.isRow(t.Name) && (name != "weight" || !f.quantised()) {
+		if allowed[name] || isCacheScale(t.Name) || s.isRow(t.Name) && (name != "weight" || !f.quantised()) {
 			continue
 		}
 		switch {

@@ -61,6 +61,7 @@ func (s *subject) checkValues(ctx context.Context, meter *meter) error {
 			jobs = append(jobs, job{t.Size, func(ctx context.Context) ([]Finding, error) { return s.routerBias(ctx, t) }})
 		}
 	}
+	jobs = append(jobs, s.cacheJobs()...)
 	for _, j := range jobs {
 		meter.expect(j.bytes)
 	}

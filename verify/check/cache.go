@@ -1,0 +1,103 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"regexp"
+
+	"github.com/glmconv/glmconv/quant/declaration"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// cacheScale are the names under which scales of the key-value cache lie:
+// those that vLLM maps (model_loader/weight_utils.py maybe_remap_kv_scale_name
+// of 0.32.0), and msmodelslim's.
+var cacheScale = regexp.MustCompile(`\.layers\.(\d+)\.self_attn\.(?:(?:attn|mla_attn|k_proj|v_proj|q_proj|qkv_proj|qqkkv_proj)\.)?` +
+	`(?:[kvq]_scale|[kvq]_zero_point|kv_scale|prob_scale|(?:k_proj|v_proj)_output_scale|output_scale|kv_cache_scale|kv_cache_offset)$`)
+
+// isCacheScale tells whether a tensor belongs to the key-value cache.
+func isCacheScale(name string) bool { return cacheScale.MatchString(name) }
+
+// cacheScales returns the scales of the key-value cache in the order of their
+// names.
+func (s *subject) cacheScales() []safetensors.Info {
+	var list []safetensors.Info
+	if s.ckpt == nil {
+		return nil
+	}
+	for _, t := range s.ckpt.Tensors() {
+		if isCacheScale(t.Name) {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// checkCache compares the declared key-value cache with the scales that are
+// stored. Engines that miss a scale take 1.0, with a warning or without.
+func (s *subject) checkCache() {
+	cache := s.declaredCache()
+	if s.model == nil || cache == nil && s.decl == nil {
+		return
+	}
+	scales := s.cacheScales()
+	switch {
+	case cache == nil && len(scales) > 0 && !s.ascend:
+		s.add("kv-scale-undeclared", scales[0].Name, "%d scales of the key-value cache are stored, and no kv_cache_scheme says of what form it is: engines use them only when they are told to", len(scales))
+		return
+	case cache == nil || !cache.Scales():
+		return
+	case len(scales) == 0:
+		s.add("kv-scale-missing", cache.Path, "%s promises static scales (%s) for the key-value cache and the files hold no k_scale or v_scale: engines take 1.0", cache.Named, cache.Form)
+		return
+	}
+	layers := map[string]bool{}
+	for _, t := range scales {
+		layers[cacheScale.FindStringSubmatch(t.Name)[1]] = true
+	}
+	for l := range s.cfg.Layers {
+		if !layers[fmt.Sprint(l)] {
+			s.add("kv-scale-missing", fmt.Sprintf("layer %d", l), "the other layers have scales of the key-value cache; engines take 1.0 here")
+		}
+	}
+}
+
+func (s *subject) declaredCache() *declaration.Cache {
+	if s.decl == nil || s.decl.Declaration == nil {
+		return nil
+	}
+	return s.decl.Cache
+}
+
+// offsets of the cache may be negative or zero.
+var cacheOffset = regexp.MustCompile(`(?:zero_point|offset)$`)
+
+// cacheJobs read the scales of the key-value cache: one that is not a positive
+// number makes every answer noise.
+func (s *subject) cacheJobs() (jobs []job) {
+	for _, t := range s.cacheScales() {
+		if isFloat(t.DType) && !cacheOffset.MatchString(t.Name) {
+			jobs = append(jobs, job{t.Size, func(ctx context.Context) ([]Finding, error) { return s.cacheValues(ctx, t) }})
+		}
+	}
+	return jobs
+}
+
+func (s *subject) cacheValues(ctx context.Context, t safetensors.Info) (bad []Finding, err error) {
+	err = s.eachFloat(ctx, t, func(i int64, v float32) {
+		code := ""
+		switch {
+		case v != v || math.IsInf(float64(v), 0):
+			code = "scale-nonfinite"
+		case v == 0:
+			code = "scale-zero"
+		case v < 0:
+			code = "scale-negative"
+		}
+		if code != "" && len(bad) == 0 {
+			bad = append(bad, found(code, t.Name, fmt.Sprintf("value %d of a scale of the key-value cache is %v", i, v)))
+		}
+	})
+	return bad, err
+}

@@ -1,0 +1,202 @@
+package check
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/glmconv/glmconv/quant/declaration"
+	"github.com/glmconv/glmconv/quant/engine"
+)
+
+// checkFields names every field of the declarations that was not understood
+// in full, patterns that nothing matches or that never end, and compares the
+// declarations of several files.
+func (s *subject) checkFields() {
+	if s.decl != nil && s.decl.Declaration != nil {
+		s.tellProblems(s.decl.Declaration, "config.json")
+	}
+	for _, name := range declaration.Files {
+		s.checkFile(name)
+	}
+	s.checkCache()
+}
+
+// problemCodes are the findings for problems of a declaration.
+var problemCodes = map[declaration.Kind]string{
+	declaration.Unknown:     "quant-config-unknown-key",
+	declaration.Invalid:     "quant-config-invalid",
+	declaration.Unsupported: "quant-config-not-judged",
+	declaration.Suspect:     "quant-config-suspect",
+}
+
+func (s *subject) tellProblems(d *declaration.Declaration, file string) {
+	for _, p := range d.Problems {
+		if p.Kind == declaration.Unsupported && (!d.Method.Known() || d.Method == declaration.Ascend && strings.Count(p.Path, ".") > 2) {
+			continue // quant-method-unknown; description-scheme
+		}
+		where := p.Path
+		if file != d.Root {
+			where = file + ": " + where
+		}
+		s.add(problemCodes[p.Kind], where, "%s", p.Text)
+	}
+	for _, p := range d.Patterns() {
+		if err := p.Err(); err != nil {
+			s.add("quant-config-invalid", file, "%v: engines would hang on it", err)
+		}
+	}
+}
+
+// checkFile reads another file that declares a quantization and compares it
+// with config.json.
+func (s *subject) checkFile(name string) {
+	if !s.has(name) {
+		return
+	}
+	raw, err := s.read(name)
+	if err != nil || raw == nil {
+		return // the file's own check says so
+	}
+	d, err := declaration.File(name, raw)
+	switch {
+	case err != nil && name == declaration.DescriptionName: // description-invalid
+	case err != nil:
+		s.add("quant-config-invalid", name, "%v", err).as(Warning)
+	case d.Method == declaration.Ascend:
+		s.tellProblems(d, name)
+	case s.decl == nil:
+		s.add("quant-config-differs", name, "it declares %s, and config.json declares no quantization; ModelOpt's file is all that engines read then", d.Method).as(Warning)
+		s.tellProblems(d, name)
+	case d.Method != s.decl.Method:
+		s.add("quant-config-differs", name, "it declares %s, config.json %s", d.Method, s.decl.Method)
+	default:
+		s.compareDeclarations(name, d)
+	}
+}
+
+// compareDeclarations compares two files by what they say of the modules of
+// the model.
+func (s *subject) compareDeclarations(name string, d *declaration.Declaration) {
+	for _, m := range s.modules {
+		if !quantisable(m.row.Role) {
+			continue
+		}
+		a, b := d.Of(m.row.Module), s.decl.Of(m.row.Module)
+		if !a.Weights().SameCodes(b.Weights()) {
+			s.add("quant-config-differs", name, "it says %s of %s, config.json says %s", a.Weights(), m.row.Module, b.Weights())
+			return
+		}
+	}
+}
+
+// usual are entries that belong into every list, for modules that not every
+// family or engine has (docs/facts/engine-vllm.md 2.4, docs/facts/engine-sglang.md 2.2).
+var usual = regexp.MustCompile(`lm_head|embed_tokens|mlp\\?\.gate\$|eh_proj|shared_head|head\$|norm\$|visual|indexer|decoder`)
+
+// checkPatterns looks for ignore and target entries that match no module,
+// neither under the checkpoint's names nor under an engine's: a misspelt
+// pattern is accepted by every tool and engine without a word.
+func (s *subject) checkPatterns() {
+	names, cores := s.allNames()
+	list := slices.Clone(s.decl.Ignore.Entries)
+	for i := range s.decl.Groups {
+		list = append(list, s.decl.Groups[i].Targets.Entries...)
+	}
+	for _, p := range list {
+		if p.Text == "Linear" || usual.MatchString(p.Text) || !p.IsRegexp() && cores[core(p.Text)] {
+			continue
+		}
+		if !slices.ContainsFunc(names, func(n string) bool {
+			return p.Match(n) || !p.IsRegexp() && strings.Contains("."+n+".", "."+p.Text+".")
+		}) {
+			s.add("pattern-unused", "config.json: "+p.Text, "it matches no module of %s", s.cfg.Family)
+		}
+	}
+}
+
+// allNames returns every name that a module has in the checkpoint or in an
+// engine, and their cores. Parents and tensors count as well: published lists
+// hold both.
+func (s *subject) allNames() (names []string, cores map[string]bool) {
+	cores = map[string]bool{}
+	note := func(n string) {
+		names = append(names, n)
+		for c := core(n); c != "" && !cores[c]; {
+			cores[c] = true
+			i := strings.LastIndexByte(c, '.')
+			c = c[:max(i, 0)]
+		}
+	}
+	for _, row := range s.rows {
+		if row.Param == "weight" {
+			note(row.Module)
+			for _, prefix := range []string{"language_model.model.", "language_model.", "model."} {
+				names = append(names, prefix+core(row.Module))
+			}
+		}
+		note(row.Name)
+	}
+	if s.model != nil {
+		for _, e := range engine.Engines {
+			for _, m := range engine.Modules(e, s.tableConfig(), s.decl.method == "compressed-tensors") {
+				note(m.Name)
+				for _, n := range m.Shards {
+					note(n)
+				}
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), cores
+}
+
+// core is a module's name without what families, libraries and engines put
+// before it in different orders.
+func core(name string) string {
+	for {
+		short := strings.TrimPrefix(strings.TrimPrefix(name, "model."), "language_model.")
+		if short == name {
+			return name
+		}
+		name = short
+	}
+}
+
+// builtPlain reports whether every engine that is asked builds a module in
+// full precision whatever its checkpoint name says: lists may hold the
+// engines' own names, as published ones do for vision towers.
+func (s *subject) builtPlain(module string) bool {
+	if s.runtime != nil {
+		return s.runtime[module]
+	}
+	s.runtime = map[string]bool{}
+	engines, _, err := s.engines()
+	conf, bad := s.engineConfig()
+	if err != nil || bad != nil || s.declErr != nil || s.model == nil {
+		return false
+	}
+	votes := map[string]int{}
+	for _, e := range engines {
+		for _, m := range engine.Modules(e, s.tableConfig(), s.decl.method == "compressed-tensors") {
+			if r := engine.Resolve(e, s.cfg, conf, m); r.Err == "" && !r.Weight.Quantized() {
+				for _, name := range m.Stored {
+					votes[name]++
+				}
+			}
+		}
+	}
+	for name, n := range votes {
+		s.runtime[name] = n == len(engines)
+	}
+	return s.runtime[module]
+}
+
+// excludeMTP says how the MTP layer is taken out of a quantization.
+func (s *subject) excludeMTP() string {
+	if s.decl.method == "fp8" {
+		return fmt.Sprintf("list every module of the layer in modules_to_not_convert for vLLM, and model.decoder for SGLang; or quantize layer %d too", s.cfg.Layers)
+	}
+	return fmt.Sprintf(`add "re:.*layers\\.%d\\..*" (vLLM) and "re:model\\.decoder\\..*" (SGLang) to ignore; or quantize the layer too`, s.cfg.Layers)
+}
