@@ -67,7 +67,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func TestQuantisedEmbedding(t *testing.T) {
+func TestQuantizedEmbedding(t *testing.T) {
 	dir := clone(t, "nano-glm5")
 	c, err := safetensors.OpenDir(dir)
 	require.NoError(t, err)

@@ -244,29 +244,32 @@ func TestValues(t *testing.T) {
 func TestMTPStates(t *testing.T) {
 	config := narrow(t, "glm-4.5-air")
 	for _, tc := range []struct {
+		name   string
 		state  MTPState
 		place  MTPPlace
 		copies bool
 		file   string
 	}{
-		{MTPAsPublished, PlaceAsPublished, false, "model-00001-of-00001.safetensors"},
-		{MTPPlain, PlaceShards, false, "model-00001-of-00001.safetensors"},
-		{MTPCopies, PlaceShards, true, "model-00001-of-00001.safetensors"},
-		{MTPCopies, PlaceListed, true, "mtp.safetensors"},
-		{MTPPlain, PlaceUnlisted, false, "mtp.safetensors"},
+		{"as published", MTPAsPublished, PlaceAsPublished, false, "model-00001-of-00001.safetensors"},
+		{"in the shards", MTPPlain, PlaceShards, false, "model-00001-of-00001.safetensors"},
+		{"copies in the shards", MTPCopies, PlaceShards, true, "model-00001-of-00001.safetensors"},
+		{"a listed file", MTPCopies, PlaceListed, true, "mtp.safetensors"},
+		{"a file that is not listed", MTPPlain, PlaceUnlisted, false, "mtp.safetensors"},
 	} {
-		dir, cp, m := write(t, Options{Config: config, Layers: 2, Experts: 4, MTP: tc.state, MTPPlace: tc.place})
-		assert.Equal(t, &glm.MTP{Layer: 2, EmbedTokens: tc.copies, SharedHead: tc.copies, File: tc.file, Complete: true}, m.MTP)
-		index, err := os.ReadFile(filepath.Join(dir, safetensors.IndexName))
-		require.NoError(t, err)
-		assert.Equal(t, tc.place != PlaceUnlisted, slices.Contains(listed(t, index), "model.layers.2.eh_proj.weight"))
-		if tc.copies {
-			all := readAll(t, cp, m)
-			embed, head := m.Config.MTPNames(2)
-			assert.Equal(t, all[m.Config.EmbeddingName()], all[embed])
-			assert.Equal(t, all[m.Config.HeadName()], all[head])
-			assert.NotEqual(t, all[embed], all[head])
-		}
+		t.Run(tc.name, func(t *testing.T) {
+			dir, cp, m := write(t, Options{Config: config, Layers: 2, Experts: 4, MTP: tc.state, MTPPlace: tc.place})
+			assert.Equal(t, &glm.MTP{Layer: 2, EmbedTokens: tc.copies, SharedHead: tc.copies, File: tc.file, Complete: true}, m.MTP)
+			index, err := os.ReadFile(filepath.Join(dir, safetensors.IndexName))
+			require.NoError(t, err)
+			assert.Equal(t, tc.place != PlaceUnlisted, slices.Contains(listed(t, index), "model.layers.2.eh_proj.weight"))
+			if tc.copies {
+				all := readAll(t, cp, m)
+				embed, head := m.Config.MTPNames(2)
+				assert.Equal(t, all[m.Config.EmbeddingName()], all[embed])
+				assert.Equal(t, all[m.Config.HeadName()], all[head])
+				assert.NotEqual(t, all[embed], all[head])
+			}
+		})
 	}
 	_, _, m := write(t, Options{Config: config, Layers: 2, Experts: 4, MTP: MTPNone})
 	assert.Nil(t, m.MTP)

@@ -170,24 +170,26 @@ func TestScratchReuse(t *testing.T) {
 func TestInt4SearchError(t *testing.T) {
 	const rows, cols = 192, 2048
 	for _, c := range []struct {
-		shape  string
+		name   string
 		draw   func(*rand.Rand) float64
 		group  int
 		signed bool
 		most   float64
 	}{
-		{"gaussian", gaussian, 128, false, .1016},
-		{"gaussian", gaussian, 128, true, .0972},
-		{"gaussian", gaussian, 32, false, .0868},
-		{"gaussian", gaussian, 32, true, .0818},
-		{"t5", student(5), 128, false, .150},
-		{"t5", student(5), 128, true, .1425},
+		{"gaussian g128", gaussian, 128, false, .1016},
+		{"gaussian g128 signed", gaussian, 128, true, .0972},
+		{"gaussian g32", gaussian, 32, false, .0868},
+		{"gaussian g32 signed", gaussian, 32, true, .0818},
+		{"t5 g128", student(5), 128, false, .150},
+		{"t5 g128 signed", student(5), 128, true, .1425},
 	} {
-		spec := Spec{Code: Int4, Rule: CompressedTensors, BlockRows: 1, BlockCols: c.group, Signed: c.signed}
-		_, st, err := Quantize(spec, random(2, rows*cols, c.draw), rows, cols, nil)
-		require.NoError(t, err)
-		assert.Less(t, rms(st), c.most)
-		t.Logf("%-8s g%-3d signed %-5v relative RMS %.4f (absmax %.4f)", c.shape, c.group, c.signed, rms(st), math.Sqrt(st.PlainSq/st.SumSq))
+		t.Run(c.name, func(t *testing.T) {
+			spec := Spec{Code: Int4, Rule: CompressedTensors, BlockRows: 1, BlockCols: c.group, Signed: c.signed}
+			_, st, err := Quantize(spec, random(2, rows*cols, c.draw), rows, cols, nil)
+			require.NoError(t, err)
+			assert.Less(t, rms(st), c.most)
+			t.Logf("relative RMS %.4f (absmax %.4f)", rms(st), math.Sqrt(st.PlainSq/st.SumSq))
+		})
 	}
 }
 

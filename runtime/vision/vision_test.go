@@ -18,26 +18,29 @@ import (
 
 func TestSize(t *testing.T) {
 	for _, c := range []struct {
+		name          string
 		n, h, w       int
 		lo, hi        int64
 		height, width int
 		failing       bool
 	}{
-		{2, 97, 150, 12544, 9633792, 84, 140, false},
-		{2, 20, 50, 12544, 9633792, 56, 140, false}, // enlarged before the rule, and again for the budget
-		{2, 42, 98, 1, 1 << 30, 56, 112, false},     // 1.5 → 2, 3.5 → 4: half to even
-		{2, 70, 126, 1, 1 << 30, 56, 112, false},    // 2.5 → 2, 4.5 → 4
-		{2, 1, 1, 12544, 9633792, 84, 84, false},
-		{2, 4000, 3000, 12544, 9633792, 2520, 1876, false},
-		{2, 28, 28 * 200, 1, 1 << 30, 28, 5600, false},
-		{2, 28, 28*200 + 28, 1, 1 << 30, 0, 0, true},
-		{2, 3, 20000, 12544, 9633792, 0, 0, true},
-		{2, 0, 5, 12544, 9633792, 0, 0, true},
-		{600, 1080, 1920, 12544, 47040000, 196, 364, false},
+		{"shrunk to multiples", 2, 97, 150, 12544, 9633792, 84, 140, false},
+		{"smaller than a patch", 2, 20, 50, 12544, 9633792, 56, 140, false}, // enlarged before the rule, and again for the budget
+		{"half to even, up", 2, 42, 98, 1, 1 << 30, 56, 112, false},         // 1.5 → 2, 3.5 → 4: half to even
+		{"half to even, down", 2, 70, 126, 1, 1 << 30, 56, 112, false},      // 2.5 → 2, 4.5 → 4
+		{"one pixel", 2, 1, 1, 12544, 9633792, 84, 84, false},
+		{"over the budget", 2, 4000, 3000, 12544, 9633792, 2520, 1876, false},
+		{"narrowest ratio", 2, 28, 28 * 200, 1, 1 << 30, 28, 5600, false},
+		{"beyond the ratio", 2, 28, 28*200 + 28, 1, 1 << 30, 0, 0, true},
+		{"beyond the ratio, small", 2, 3, 20000, 12544, 9633792, 0, 0, true},
+		{"no height", 2, 0, 5, 12544, 9633792, 0, 0, true},
+		{"long clip", 600, 1080, 1920, 12544, 47040000, 196, 364, false},
 	} {
-		h, w, err := Size(c.n, c.h, c.w, 2, 28, c.lo, c.hi)
-		assert.Equal(t, c.failing, err != nil, "%+v: %v", c, err)
-		assert.Equal(t, []int{c.height, c.width}, []int{h, w}, "%+v", c)
+		t.Run(c.name, func(t *testing.T) {
+			h, w, err := Size(c.n, c.h, c.w, 2, 28, c.lo, c.hi)
+			assert.Equal(t, c.failing, err != nil, "%v", err)
+			assert.Equal(t, []int{c.height, c.width}, []int{h, w})
+		})
 	}
 }
 
