@@ -71,21 +71,46 @@ func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
 	return r, nil
 }
 
-// chooseProfile takes the guard rails of the widest rounding in the result.
+// mostly4 is the share of quantized weights from which on the guard rails are
+// those of 4 bits: the experts of every GLM are more.
+const mostly4 = 0.25
+
+// chooseProfile takes the guard rails of what the result's weights are rounded
+// to: those of 8 bits, those of 4 where a quarter of the quantized weights and
+// more have 4 bits, and what lies between for less. One int4 module does not
+// loosen the budget of an 8-bit model.
 func (r *Result) chooseProfile(tol float64) {
 	r.Profile = profileCopy
+	var four, all float64
 	for _, t := range r.Tensors {
-		switch w := t.Stored.Weight; {
-		case !w.Quantized():
-		case w.Bits <= 4:
-			r.Profile = profile4
-		case r.Profile.Name == profileCopy.Name:
-			r.Profile = profile8
+		w := t.Stored.Weight
+		if !w.Quantized() {
+			continue
 		}
+		all += float64(t.Elements)
+		if w.Bits <= 4 {
+			four += float64(t.Elements)
+		}
+	}
+	switch share := four / max(all, 1) / mostly4; {
+	case all == 0:
+	case share >= 1:
+		r.Profile = profile4
+	case share > 0:
+		r.Profile = between(profile8, profile4, share)
+	default:
+		r.Profile = profile8
 	}
 	if r.Tol = tol; tol <= 0 {
 		r.Tol = r.Profile.Tol
 	}
+}
+
+// between mixes two profiles.
+func between(a, b Profile, share float64) Profile {
+	mix := func(x, y float64) float64 { return x + share*(y-x) }
+	return Profile{Name: "8-bit with some 4-bit", Tol: mix(a.Tol, b.Tol), P999: mix(a.P999, b.P999), NRMSE: mix(a.NRMSE, b.NRMSE),
+		FlipRate: mix(a.FlipRate, b.FlipRate), Keys: mix(a.Keys, b.Keys)}
 }
 
 // judgeKeys looks at what sparse attention chose: a wrong choice of keys hardly

@@ -169,6 +169,10 @@ func (r *Result) judgeDrafts(d *drafts) {
 	if !(r.MTP.Error <= r.Profile.NRMSE) {
 		r.fail("mtp", "MTP layer", fmt.Sprintf("reading the source's states, its first drafts' logits are %.3g away from the source's (relative), the %s profile allows %.3g", r.MTP.Error, r.Profile.Name, r.Profile.NRMSE))
 	}
+	n := float64(max(d.Source.Slots[0], 1))
+	if p < 0.05 && p <= r.MTP.Control+2*math.Sqrt(max(p, 1/n)*(1-p)/n) {
+		r.undecided(fmt.Sprintf("the source's own drafts agree with its trunk at %.1f %% of the positions: its MTP layer predicts nothing, so that the result's cannot be judged", 100*p))
+	}
 	if q < p-allowed {
 		r.fail("mtp", "MTP layer", fmt.Sprintf("its first draft agrees with the trunk at %.1f %% of the positions, the source's at %.1f %% (%.1f %% with wrong states)", 100*q, 100*p, 100*r.MTP.Control))
 	}

@@ -53,7 +53,7 @@ type Result struct {
 
 // Profile holds the guard rails that go with a scheme.
 type Profile struct {
-	Name     string  `json:"name"` // "8-bit", "4-bit", "copy"
+	Name     string  `json:"name"` // "8-bit", "4-bit", "8-bit with some 4-bit", "copy"
 	Tol      float64 `json:"tol"`
 	P999     float64 `json:"p999"`
 	NRMSE    float64 `json:"nrmse"`
@@ -146,6 +146,7 @@ type Tensor struct {
 	Relative float64 `json:"relative"` // ‖ŵ−w‖/‖w‖
 	Own      float64 `json:"own"`      // the same of our own rounding
 	Max      float64 `json:"max"`      // max |ŵ−w|
+	Elements int64   `json:"elements"`
 
 	Stored diff.Form `json:"-"`
 }

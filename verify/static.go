@@ -162,7 +162,7 @@ func (r *Result) compareTensors(dst string, d *diff.Report) {
 				own, limit = 0, 0 // nothing of it could be read
 			}
 		}
-		t := Tensor{Name: m.Name, Encoding: m.B.String(), Stored: m.B, Relative: float64(m.Relative), Own: own, Max: float64(m.MaxAbs)}
+		t := Tensor{Name: m.Name, Encoding: m.B.String(), Stored: m.B, Relative: float64(m.Relative), Own: own, Max: float64(m.MaxAbs), Elements: m.Elements}
 		r.Tensors = append(r.Tensors, t)
 		if t.Relative <= limit { // false for NaN
 			continue
@@ -186,6 +186,7 @@ func (r *Result) compareTensors(dst string, d *diff.Report) {
 		i := strings.LastIndexByte(name, '.')
 		return i > 0 && quantized[name[:i]] && strings.HasPrefix(name[i+1:], "weight")
 	}
+	r.additions(d, compared)
 	for _, x := range d.Removed {
 		lost := slices.DeleteFunc(slices.Clone(x.Parts), func(m string) bool { return compared[m] || dropped[m+".weight"] != "" })
 		switch {
