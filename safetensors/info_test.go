@@ -12,29 +12,32 @@ import (
 
 func TestSizes(t *testing.T) {
 	for _, c := range []struct {
+		name      string
 		d         DType
 		shape     []int64
 		size, row int64
 	}{
-		{F32, nil, 4, -1},
-		{F32, []int64{3, 5}, 60, 20},
-		{BF16, []int64{7}, 14, 2},
-		{F4, []int64{4, 6}, 12, 3},
-		{F4, []int64{2, 3}, 3, -1},
-		{F4, []int64{3}, -1, -1},
-		{F6E2M3, []int64{2, 4}, 6, 3},
-		{U8, []int64{0, 9}, 0, 0},
-		{U8, []int64{9, 0}, 0, 0},
-		{U8, []int64{-1}, -1, 0},
-		{U8, []int64{math.MaxInt64, 2}, -1, 0},
-		{Invalid, []int64{1}, -1, 0},
+		{"scalar", F32, nil, 4, -1},
+		{"matrix", F32, []int64{3, 5}, 60, 20},
+		{"vector", BF16, []int64{7}, 14, 2},
+		{"half bytes, whole rows", F4, []int64{4, 6}, 12, 3},
+		{"half bytes, odd rows", F4, []int64{2, 3}, 3, -1},
+		{"half a byte left", F4, []int64{3}, -1, -1},
+		{"six bits", F6E2M3, []int64{2, 4}, 6, 3},
+		{"no rows", U8, []int64{0, 9}, 0, 0},
+		{"empty rows", U8, []int64{9, 0}, 0, 0},
+		{"negative", U8, []int64{-1}, -1, 0},
+		{"overflow", U8, []int64{math.MaxInt64, 2}, -1, 0},
+		{"no dtype", Invalid, []int64{1}, -1, 0},
 	} {
-		size := DataSize(c.d, c.shape)
-		assert.Equal(t, c.size, size, "%v %v", c.d, c.shape)
-		assert.Equal(t, size, Spec{DType: c.d, Shape: c.shape}.Bytes())
-		if size >= 0 {
-			assert.Equal(t, c.row, Info{DType: c.d, Shape: c.shape, Size: size}.RowSize(), "%v %v", c.d, c.shape)
-		}
+		t.Run(c.name, func(t *testing.T) {
+			size := DataSize(c.d, c.shape)
+			assert.Equal(t, c.size, size)
+			assert.Equal(t, size, Spec{DType: c.d, Shape: c.shape}.Bytes())
+			if size >= 0 {
+				assert.Equal(t, c.row, Info{DType: c.d, Shape: c.shape, Size: size}.RowSize())
+			}
+		})
 	}
 	assert.EqualValues(t, 1, Info{}.Elements())
 	assert.EqualValues(t, 24, Info{Shape: []int64{2, 3, 4}}.Elements())
