@@ -2,11 +2,11 @@ package diff
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -47,13 +47,7 @@ func open(dir string) (*checkpoint, error) {
 			c.modules[e.Module] = true
 		}
 	}
-	four := onlyFourBits(c.cfg.QuantizationConfig)
-	c.hints.Declared = func(module string) format.Weight {
-		if s, ok := st.Info(module + ".weight_scale"); four || ok && len(s.Shape) == 2 && s.Shape[1] > 1 {
-			return format.Int4(0)
-		}
-		return format.Int8
-	}
+	c.hints.Declared = c.declared()
 	c.hints.Cols = func(module string) int {
 		if row := c.cfg.Lookup(module + ".weight"); row != nil && len(row.Shape) == 2 {
 			return int(row.Shape[1])
@@ -63,25 +57,26 @@ func open(dir string) (*checkpoint, error) {
 	return c, nil
 }
 
-// onlyFourBits tells whether every group of a compressed-tensors config has
-// 4-bit weights: then I8 tensors with one scale a row hold int4.
-func onlyFourBits(raw json.RawMessage) bool {
-	var q struct {
-		Groups map[string]struct {
-			Weights struct {
-				Bits int `json:"num_bits"`
-			} `json:"weights"`
-		} `json:"config_groups"`
-	}
-	if len(raw) == 0 || json.Unmarshal(raw, &q) != nil || len(q.Groups) == 0 {
-		return false
-	}
-	for _, g := range q.Groups {
-		if g.Weights.Bits != 4 {
-			return false
+// declared says what config.json has a module's weight quantized to. Where it
+// says nothing, several scales a row are those of int4 groups.
+func (c *checkpoint) declared() func(module string) format.Weight {
+	var d *declaration.Declaration
+	if raw := c.cfg.QuantizationConfig; raw != nil {
+		if read, err := declaration.Config(raw); err == nil { // else check says so
+			d = read
 		}
 	}
-	return true
+	return func(module string) format.Weight {
+		if d != nil {
+			if w := d.Of(module).Weights(); w.Quantized() {
+				return w
+			}
+		}
+		if s, ok := c.Info(module + ".weight_scale"); ok && len(s.Shape) == 2 && s.Shape[1] > 1 {
+			return format.Int4(0)
+		}
+		return format.Int8
+	}
 }
 
 // weight is a module's weight as rows of float32, whatever its layout.

@@ -23,6 +23,7 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
@@ -92,39 +93,19 @@ func tensors(c *safetensors.Checkpoint, w io.Writer) error {
 	return nil
 }
 
-// four tells whether config.json declares only 4-bit groups: what I8 codes of
-// compressed-tensors mean is not in the tensors.
-func four(cfg *glm.Config) bool {
-	var q struct {
-		Groups map[string]struct {
-			Weights struct {
-				Bits int `json:"num_bits"`
-			} `json:"weights"`
-		} `json:"config_groups"`
-	}
-	if json.Unmarshal(cfg.QuantizationConfig, &q) != nil || len(q.Groups) == 0 {
-		return false
-	}
-	for _, g := range q.Groups {
-		if g.Weights.Bits != 4 {
-			return false
-		}
-	}
-	return true
-}
-
 func dequant(c *safetensors.Checkpoint, dir, out string) error {
 	cfg, err := glm.LoadConfig(dir)
 	if err != nil {
 		return err
 	}
-	int4 := four(cfg)
-	hints := layout.Hints{Declared: func(string) format.Weight {
-		if int4 {
-			return format.Int4(0)
+	var hints layout.Hints // without a declaration: as the tensors show
+	if raw := cfg.QuantizationConfig; raw != nil {
+		d, err := declaration.Config(raw)
+		if err != nil {
+			return err
 		}
-		return format.Weight{} // as the tensors show
-	}}
+		hints.Declared = func(module string) format.Weight { return d.Of(module).Weights() }
+	}
 	var specs []safetensors.Spec
 	var stored []layout.Stored
 	for _, t := range c.Tensors() {
