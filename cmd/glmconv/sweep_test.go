@@ -26,7 +26,7 @@ import (
 
 // The sweeps let every command that writes fail, be killed and lose power at
 // every point they can reach, and then hold the directory to the promise of
-// docs/reliability.md. They take a fixed sample, and more of it for as long as
+// docs/design.md, rule 6. They take a fixed sample, and more of it for as long as
 // GLMCONV_TORTURE says (a duration for each suite); counts go to the file that
 // GLMCONV_TORTURE_COUNTS names, one JSON object a line.
 
@@ -234,7 +234,7 @@ func leftovers(t *testing.T, dir string) (out []string) {
 	return out
 }
 
-// promise holds a folder to what docs/reliability.md promises, whatever befell
+// promise holds a folder to what docs/design.md promises, whatever befell
 // the job in it: it is complete, or the same work completes it with the same
 // bytes; the source is as it was.
 func (s *setting) promise(t *testing.T, what string) {
@@ -297,7 +297,7 @@ func budget() time.Duration {
 
 var countsLock sync.Mutex
 
-// record notes a count for docs/reliability.md and says it.
+// record notes a count and says it.
 func record(t *testing.T, c count) {
 	t.Helper()
 	t.Logf("%s, %s: %d points, %d hit%s", c.Suite, c.Job, c.Points, c.Hit, map[bool]string{true: "; SKIPPED: " + c.Skipped}[c.Skipped != ""])
