@@ -23,7 +23,7 @@ func layer(pkg string) int {
 		{"internal/jsonwalk", "internal/rss", "internal/demo", "internal/progress", "quant/numeric", "runtime/tokenizer"},
 		{"safetensors"},
 		{"glm"},
-		{"internal/synth"},
+		{"internal/synth", "internal/mutate"},
 		{"mtp"},
 		{"quant/format"},
 		{"quant/declaration"},
