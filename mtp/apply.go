@@ -46,6 +46,8 @@ func (r *Remap) Apply(ctx context.Context) error {
 		if err := r.link(ctx, fsys); err != nil {
 			return err
 		}
+	} else if done, err := r.decideAgain(); err != nil || done {
+		return err
 	}
 	description, err := r.newDescription()
 	if err != nil {
@@ -66,6 +68,18 @@ func (r *Remap) Apply(ctx context.Context) error {
 		return err
 	}
 	return fsx.WriteFile(fsys, filepath.Join(dst, r.indexName), text)
+}
+
+// decideAgain looks at the directory once more now that it is locked: another
+// process may have remapped it since, or while NewRemap read, and an index of a
+// half-read state would undo to the wrong one.
+func (r *Remap) decideAgain() (done bool, err error) {
+	now, err := NewRemap(r.Dir, r.opts)
+	if err != nil {
+		return false, err
+	}
+	*r = *now
+	return r.Done, nil
 }
 
 // refuseFinished refuses to change a directory whose manifest says what every

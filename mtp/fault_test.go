@@ -125,6 +125,22 @@ func TestInterrupted(t *testing.T) {
 	require.Equal(t, files, snapshot(t, dir))
 }
 
+// TestTwoAtOnce: a remapping that was decided while another one was applied
+// leaves an index that undoes to the original.
+func TestTwoAtOnce(t *testing.T) {
+	dir := clone(t, "nano-glm5")
+	files := snapshot(t, dir)
+	second, err := NewRemap(dir, Options{})
+	require.NoError(t, err)
+	apply(t, dir, Options{})
+	want := snapshot(t, dir)
+	second.index = []byte(want[safetensors.IndexName]) // it read the headers before and the index after
+	require.NoError(t, second.Apply(context.Background()))
+	require.Equal(t, want, snapshot(t, dir))
+	require.NoError(t, Undo(dir, nil))
+	require.Equal(t, files, snapshot(t, dir))
+}
+
 func TestLocked(t *testing.T) {
 	dir := clone(t, "nano-glm5")
 	unlock, err := fsx.Lock(dir)

@@ -50,6 +50,7 @@ type Remap struct {
 	description []byte // text of the description as found, nil if there is none
 	tensors     []safetensors.Info
 
+	opts     Options
 	fs       fsx.FS
 	progress func(done, total int64, detail string)
 }
@@ -58,7 +59,7 @@ type Remap struct {
 // decides what to do. Errors are *Error, or those of packages glm and
 // safetensors for a checkpoint that cannot be read.
 func NewRemap(dir string, opts Options) (*Remap, error) {
-	r := &Remap{Dir: dir, Out: opts.Out, File: opts.File, fs: fsx.Or(opts.FS), progress: opts.Progress}
+	r := &Remap{Dir: dir, Out: opts.Out, File: opts.File, opts: opts, fs: fsx.Or(opts.FS), progress: opts.Progress}
 	if r.File == "" {
 		r.File = DefaultFile
 	}

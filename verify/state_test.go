@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
@@ -98,5 +100,39 @@ func TestStateBelongsToItsComparison(t *testing.T) {
 		require.NoError(t, os.WriteFile(s.path, raw[:n], 0o600))
 		p, _, _ = s.load()
 		assert.Nil(t, p, "cut to %d bytes", n)
+	}
+}
+
+// TestStateMayFail fails each operation on the state, once and from then on, and
+// the folder for it: no verdict and no figure is lost, and it is said once.
+func TestStateMayFail(t *testing.T) {
+	src := filepath.Join(t.TempDir(), demo.Name)
+	require.NoError(t, demo.Extract(src))
+	c, err := safetensors.OpenDir(src)
+	require.NoError(t, err)
+	plan, err := quant.NewPlan(c, quant.W8A8, "", quant.Options{})
+	require.NoError(t, err)
+	dst := filepath.Join(t.TempDir(), "result")
+	_, err = quant.Convert(t.Context(), plan, c, dst, quant.ConvertOptions{})
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+	o := Options{Tokens: 64, SeqLen: 32}
+	want, err := Compare(t.Context(), src, dst, o)
+	require.NoError(t, err)
+	o.saveAlways = true
+	for _, sticky := range []bool{false, true} {
+		for n := 1; n <= 8; n++ {
+			var said []string
+			fsys := &fsx.Faulty{FS: fsx.OS, FailAt: n, Err: syscall.ENOSPC, Sticky: sticky, Short: true}
+			o.FS, o.State, o.Warn = fsys, filepath.Join(t.TempDir(), "state"), func(text string) { said = append(said, text) }
+			got, err := Compare(t.Context(), src, dst, o)
+			require.NoError(t, err)
+			require.True(t, fsys.Hit())
+			require.Len(t, said, 1)
+			assert.Contains(t, said[0], "no space left")
+			got.Seconds, got.Bytes = want.Seconds, want.Bytes
+			assert.Equal(t, want.Verdict, got.Verdict)
+			assert.Equal(t, want.KL, got.KL)
+		}
 	}
 }
