@@ -15,33 +15,31 @@ import (
 // EngineJSON is one line of the engine table.
 type EngineJSON = engine.Row
 
-// Engines says which engines load the result at which parallel sizes.
-func (p *Plan) Engines() []engine.Row { return engine.Loads(p.subject()) }
+// Engines says which engines load the result at which parallel sizes: their
+// newest releases, on all devices that they run on.
+func (p *Plan) Engines() []engine.Row { return p.EnginesFor(engine.Query{}) }
 
+// EnginesFor asks certain releases, or about one device.
+func (p *Plan) EnginesFor(q engine.Query) []engine.Row { return engine.Judge(p.subject(), q) }
+
+// subject is the result as the engines' tables ask for it.
 func (p *Plan) subject() engine.Subject {
-	s := engine.Subject{Config: p.Config, Scheme: string(p.Scheme), Format: string(p.Format), Group: p.Options.GroupSize,
-		DenseFloat: true, SharedFloat: true, AttnFloat: true}
+	s := engine.Subject{Config: p.Config, Layout: engine.Layout(p.Format)}
+	if p.Config.MTPLayers > 0 && p.Options.MTP != layout.MTPDrop {
+		s.Draft = engine.LostDraft
+	}
+	c, err := p.engineConfig()
 	for i := range p.Items {
 		it := &p.Items[i]
 		t := it.Weight.Tensor
 		if it.Action == Drop || t.Param != "weight" || !t.Role.IsLinear() {
 			continue
 		}
-		quantized := it.Action == Quantize
 		if t.MTP {
-			s.MTPFloat = !s.MTP || s.MTPFloat
-			s.MTP = true
-			s.MTPFloat = s.MTPFloat && !quantized
-			continue
+			s.Draft = engine.HasDraft
 		}
-		switch {
-		case !quantized:
-		case t.Role.IsDense():
-			s.DenseFloat = false
-		case t.Role.IsShared():
-			s.SharedFloat = false
-		case t.Role == glm.AttnO:
-			s.AttnFloat = false
+		if part := s.Part(t); part != nil && it.Action == Quantize && !part.Weight.Quantized() && err == nil {
+			*part, _ = engine.Declared(c, t.Module)
 		}
 	}
 	return s
@@ -62,12 +60,15 @@ func (p *Plan) VerifyMatching() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := make([][]string, len(engine.Engines))
+	var releases []engine.Release
+	for _, e := range engine.Engines {
+		releases = append(releases, engine.Matchers(e)...)
+	}
+	found := make([][]string, len(releases))
 	var g errgroup.Group
-	rows := p.Engines()
-	for i, e := range engine.Engines {
-		if readable(rows, e) {
-			g.Go(func() error { found[i] = p.mismatches(e, c, stored); return nil })
+	for i, r := range releases {
+		if s := engine.Summarize(p.EnginesFor(engine.Query{Releases: []engine.Release{r}})); s.Answer == engine.Loads {
+			g.Go(func() error { found[i] = p.mismatches(r, c, stored, s.NoDraft == ""); return nil })
 		}
 	}
 	err = g.Wait()
@@ -75,34 +76,24 @@ func (p *Plan) VerifyMatching() ([]string, error) {
 }
 
 // mismatches compares what an engine builds with what is stored.
-func (p *Plan) mismatches(e engine.Engine, c *engine.Config, stored map[string]format.Weight) (out []string) {
-	for _, m := range engine.Modules(e, p.Config, p.Format == layout.CompressedTensors) {
-		if m.Draft && (p.Model.MTP == nil || p.Options.MTP == layout.MTPDrop) {
+func (p *Plan) mismatches(by engine.Release, c *engine.Config, stored map[string]format.Weight, drafts bool) (out []string) {
+	for _, m := range engine.Modules(by, p.Config, p.Format == layout.CompressedTensors) {
+		if m.Draft && (!drafts || p.Model.MTP == nil || p.Options.MTP == layout.MTPDrop) {
 			continue
 		}
-		r := engine.Resolve(e, p.Config, c, m)
+		r := engine.Resolve(by, p.Config, c, m)
 		if r.Err != "" {
-			out = append(out, fmt.Sprintf("%s: %s: %s", e, m.Name, r.Err))
+			out = append(out, fmt.Sprintf("%s: %s: %s", by, m.Name, r.Err))
 			continue
 		}
 		for _, s := range m.Stored {
 			if have, ok := stored[s]; ok && !have.SameCodes(r.Weight) {
-				out = append(out, fmt.Sprintf("%s builds %s as %s, stored is %s", e, m.Name, r.Weight, have))
+				out = append(out, fmt.Sprintf("%s builds %s as %s, stored is %s", by, m.Name, r.Weight, have))
 				break
 			}
 		}
 	}
 	return out
-}
-
-// readable reports whether an engine reads the layout at any degree.
-func readable(rows []engine.Row, e engine.Engine) bool {
-	for _, r := range rows {
-		if r.Engine == e && r.Loads {
-			return true
-		}
-	}
-	return false
 }
 
 func (p *Plan) engineConfig() (*engine.Config, error) {

@@ -15,9 +15,10 @@ func cmdCheck() *cli.Command {
 		ArgsUsage: "DIR",
 		Description: "Manifest, hashes, header rules, configuration against tensors, scales, stale files.\n" +
 			"Works on the files of other tools too. For each engine it says what would be\n" +
-			"loaded, refused, or swallowed in silence.\n\nExit codes: 0 good, 1 not good, 65 not a checkpoint.",
+			"loaded, refused, or swallowed in silence.\n\nExit codes: 0 good, 1 not good, 3 not judged, 65 not a checkpoint.",
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "engine", Usage: "vllm, sglang or vllm-ascend (repeatable; default: all that know the layout)"},
+			&cli.StringSliceFlag{Name: "engine", Usage: "vllm, sglang or vllm-ascend, each with @RELEASE (repeatable; default: the newest releases of all that know the layout)"},
+			&cli.StringFlag{Name: "hardware", Usage: "one device: h100, a100-80g, ascend-a3 … (default: all that an engine runs on)"},
 			&cli.BoolFlag{Name: "no-hashes", Usage: "do not compare SHA-256 sums with the manifest"},
 			&cli.BoolFlag{Name: "weights", Usage: "read every weight as well: NaN, infinities, codes out of range"},
 			&cli.IntFlag{Name: "workers", Usage: "reading threads (default: one a core)"},
@@ -32,7 +33,7 @@ func cmdCheck() *cli.Command {
 			if err != nil {
 				return err
 			}
-			rep, err := check.Run(c.Context, args[0], check.Options{Engines: c.StringSlice("engine"), NoHashes: c.Bool("no-hashes"),
+			rep, err := check.Run(c.Context, args[0], check.Options{Engines: c.StringSlice("engine"), Hardware: c.String("hardware"), NoHashes: c.Bool("no-hashes"),
 				Weights: c.Bool("weights"), Workers: c.Int("workers"), Progress: bar.Update})
 			bar.Close()
 			if err != nil {
@@ -45,6 +46,9 @@ func cmdCheck() *cli.Command {
 			}
 			if err != nil {
 				return err
+			}
+			if rep.Verdict == nil {
+				return &exitError{code: exitUndecided, silent: true}
 			}
 			return verdict(rep.OK)
 		},

@@ -40,10 +40,13 @@ func cmdPlan() *cli.Command {
 		Description: "Every tensor's fate and why, bytes by kind, peak memory, and for each engine the\n" +
 			"parallel sizes that will load, the rule that forbids the others, and the flags that\n" +
 			"the serve command must carry. Reads headers only.",
-		Flags: planFlags(),
+		Flags: append(planFlags(), engineFlags()...),
 		Action: func(c *cli.Context) error {
 			args, err := paths(c, "SRC")
 			if err != nil {
+				return err
+			}
+			if _, err := engineQuery(c); err != nil {
 				return err
 			}
 			src, p, err := makePlan(c, args[0])
@@ -116,49 +119,86 @@ func showPlan(c *cli.Context, p *quant.Plan) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		return writeJSON(c, p.JSON(o))
+	q, err := engineQuery(c)
+	if err != nil {
+		return err
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s  memory        %s peak\n\n%s", p.Summary(), progress.Bytes(p.PeakMemory(o)), engineTable(p.Engines()))
+	if c.Bool("json") {
+		j := p.JSON(o)
+		j.Engines = p.EnginesFor(q)
+		return writeJSON(c, j)
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "%s  memory        %s peak\n\n%s", p.Summary(), progress.Bytes(p.PeakMemory(o)), engineTable(p.EnginesFor(q)))
 	return err
 }
 
-// engineTable condenses the engine rows: for each engine the degrees that
-// load, the rules that forbid the others, the flags.
+// engineTable condenses the engine rows: for each release the degrees that
+// load and where, the rules that forbid the others, the flags.
 func engineTable(rows []engine.Row) string {
 	var b strings.Builder
-	for _, e := range engine.Engines {
-		var loads []string
-		remark := ""
-		var flags []string
-		refused := map[string][]string{}
-		var rules []string
-		for _, r := range rows {
-			switch {
-			case r.Engine != e:
-			case r.Loads:
-				loads, remark, flags = append(loads, r.Parallel), r.Rule, r.Flags
-			default:
-				if refused[r.Rule] == nil {
-					rules = append(rules, r.Rule)
-				}
-				refused[r.Rule] = append(refused[r.Rule], r.Parallel)
-			}
+	for len(rows) > 0 {
+		n := 1
+		for n < len(rows) && rows[n].Engine == rows[0].Engine && rows[n].Release == rows[0].Release {
+			n++
 		}
-		if len(loads) == 0 {
-			fmt.Fprintf(&b, "  %-12s  does not load: %s\n", e, rules[0])
-			continue
-		}
-		fmt.Fprintf(&b, "  %-12s  loads with %s\n", e, strings.Join(loads, " "))
-		if remark != "" {
-			fmt.Fprintf(&b, "  %-12s  on %s\n", "", strings.TrimPrefix(remark, "on "))
-		}
-		for _, rule := range rules {
-			fmt.Fprintf(&b, "  %-12s  not %s: %s\n", "", strings.Join(refused[rule], " "), rule)
-		}
-		for _, f := range flags {
-			fmt.Fprintf(&b, "  %-12s  %s\n", "", f)
-		}
+		engineLines(&b, rows[:n])
+		rows = rows[n:]
 	}
 	return b.String()
+}
+
+// engineLines says what one release does.
+func engineLines(b *strings.Builder, rows []engine.Row) {
+	name, version := rows[0].Engine, rows[0].Release
+	line := func(format string, args ...any) {
+		fmt.Fprintf(b, "  %-12s  %s\n", name, fmt.Sprintf(format, args...))
+		name = ""
+	}
+	s := engine.Summarize(rows)
+	if s.Answer != engine.Loads {
+		line("%s: %s · %s", map[engine.Answer]string{engine.Refuses: "does not load", engine.Differs: "loads and computes something else", engine.NotJudged: "not judged"}[s.Answer], s.Rule, version)
+		return
+	}
+	line("loads with %s", strings.Join(s.Parallel, " "))
+	line("%s on %s", version, s.Generations())
+	if s.Rule != "" {
+		line("%s", s.Rule)
+	}
+	for _, r := range s.Others {
+		verb := map[engine.Answer]string{engine.Refuses: "not", engine.Differs: "wrong with", engine.NotJudged: "not judged:"}[r.Answer]
+		line("%s %s: %s", verb, strings.Join(r.Parallel, " "), r.Rule)
+	}
+	for _, f := range s.Flags {
+		line("%s", f)
+	}
+	for _, f := range s.Some {
+		line("with %s: %s", strings.Join(f.Parallel, " "), f.Flag)
+	}
+}
+
+// engineFlags choose whose verdict is asked for.
+func engineFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "engine", Usage: "vllm, sglang or vllm-ascend, each with @RELEASE (repeatable; default: all, in their newest releases known)"},
+		&cli.StringFlag{Name: "hardware", Usage: "one device: h100, a100-80g, ascend-a3 … (default: all that an engine runs on)"},
+	}
+}
+
+// engineQuery reads the flags of engineFlags.
+func engineQuery(c *cli.Context) (q engine.Query, err error) {
+	for _, text := range c.StringSlice("engine") {
+		r, err := engine.Find(text)
+		if err != nil {
+			return q, err
+		}
+		q.Releases = append(q.Releases, r)
+	}
+	if id := c.String("hardware"); id != "" {
+		d, err := engine.FindDevice(id)
+		if err != nil {
+			return q, err
+		}
+		q.Hardware = &d
+	}
+	return q, nil
 }

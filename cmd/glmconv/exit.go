@@ -12,6 +12,7 @@ import (
 
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -122,7 +123,7 @@ var exitCodes = []struct {
 }{
 	{exitBadInput, []error{syscall.ELOOP, syscall.ENAMETOOLONG}}, // a name, not a disk
 	{exitInterrupted, []error{context.Canceled, context.DeadlineExceeded}},
-	{exitUsage, []error{quant.ErrPattern, quant.ErrPart, quant.ErrMemory, quant.ErrDestination, quant.ErrUnfinished}},
+	{exitUsage, []error{quant.ErrPattern, quant.ErrPart, quant.ErrMemory, quant.ErrDestination, quant.ErrUnfinished, engine.ErrUnknown}},
 	{exitTemporary, []error{safetensors.ErrLocked, safetensors.ErrChanged, quant.ErrSourceChanged, quant.ErrResultChanged}},
 	{exitBadInput, []error{quant.ErrSource, quant.ErrIncomplete, quant.ErrMismatch, quant.ErrNonFinite}},
 	{exitIO, []error{safetensors.ErrIO, quant.ErrSpace}},

@@ -1,143 +1,104 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
-	"github.com/glmconv/glmconv/quant/format"
+	"github.com/glmconv/glmconv/quant/declaration"
 )
 
-// scheme is a value of an Ascend description as the engines take it
-// (docs/facts/engine-vllm-ascend.md 1.1, docs/facts/engine-sglang.md 6).
+// scheme is an entry of an Ascend description as an engine takes it: in which
+// releases it is registered for linears and for routed experts (nil: never),
+// and on which devices it runs.
 type scheme struct {
-	weight format.Weight
-	// Which engine registers it for linears and for routed experts.
-	linear, experts map[Engine]bool
+	linear, experts *span
+	on              func(Device) bool // nil: everywhere
 }
 
-var (
-	both       = map[Engine]bool{Ascend: true, SGLang: true}
-	ascendOnly = map[Engine]bool{Ascend: true}
-)
-
-var schemes = map[string]scheme{
-	"FLOAT":                  {format.Weight{}, both, ascendOnly},
-	"W8A8":                   {format.Int8, both, nil},
-	"W8A8_DYNAMIC":           {format.Int8, both, both},
-	"W8A8_MIX":               {format.Int8, ascendOnly, ascendOnly},
-	"W8A16":                  {format.Int8, ascendOnly, nil},
-	"W4A8_DYNAMIC":           {format.Int4(0), ascendOnly, both},
-	"W4A16":                  {format.Int4(32), nil, ascendOnly},
-	"W4A4_DYNAMIC":           {format.Int4(0), both, map[Engine]bool{SGLang: true}},
-	"W4A4_FLATQUANT_DYNAMIC": {format.Int4(0), ascendOnly, nil},
-	"W8A8_MXFP8":             {format.MXFP8, both, both},
-}
-
-// asWeight translates the scheme strings of an Ascend description.
-func asWeight(s string) (format.Weight, bool) {
-	v, ok := schemes[s]
-	return v.weight, ok
-}
-
-// resolveDescription looks a module up in quant_model_description.json.
-func resolveDescription(e Engine, cfg *glm.Config, c *Config, m Module) Resolution {
-	v := c.view(e, cfg)
-	if e == SGLang {
-		return v.sglang(cfg, m)
+// registered reports whether a release has a class for the scheme.
+func (s scheme) registered(r Release, k Kind) bool {
+	during := s.linear
+	if k == Experts {
+		during = s.experts
 	}
-	return v.ascend(m)
+	return during != nil && r.holds(*during)
 }
 
-// ascend is vllm-ascend's way (docs/facts/engine-vllm-ascend.md 2): a fused
-// module is FLOAT or not by all its shards and has their common scheme; any
-// key that begins like a single module's name and says FLOAT makes it FLOAT;
-// experts go by expert 0.
-func (v *view) ascend(m Module) Resolution {
-	names := m.Shards
+var always = &span{}
+
+// meaning is what an entry says of a weight and its input.
+func meaning(entry string) declaration.AscendScheme {
+	s, _ := declaration.ParseAscend(strings.TrimSuffix(entry, "_FLATQUANT"))
+	return s
+}
+
+// otherSchemes are entries that msmodelslim writes and no table covers.
+var otherSchemes = []string{"WFP8AFP8_DYNAMIC", "W4A4_MXFP4_DUALSCALE", "W16A16S", "W8A8S", "W8A8SC", "FAQuant", "FAKQuant", "INT8_DYNAMIC"}
+
+// scheme looks a part of an Ascend folder up in the registry.
+func (c cell) scheme(k kept) (Answer, string) {
+	r := c.release
+	if r.spec.schemes == nil {
+		for _, f := range r.spec.forms {
+			if f.layout == AscendLayout {
+				return f.answer, f.why
+			}
+		}
+		return NotJudged, fmt.Sprintf("no table says what %s makes of this layout", r.Title())
+	}
+	name := k.part.Scheme
+	if name == "" {
+		name = schemeOf(k.part)
+	}
+	answer, why := r.Registers(name, k.kind)
 	switch {
-	case m.Kind == Experts:
-		names = expertNames(m)
-	case len(names) == 0:
-		if i, _ := slices.BinarySearch(v.floats, m.Name); i < len(v.floats) && strings.HasPrefix(v.floats[i], m.Name) {
-			return float()
-		}
-		names = []string{m.Name}
+	case answer == Refuses && r.Engine == SGLang && k.kind != Experts:
+		return Differs, fmt.Sprintf("%s: %s, they are built in BF16 with a warning and the codes are read as weights", k.what, why)
+	case answer != Loads:
+		return answer, fmt.Sprintf("%s: %s", k.what, why)
 	}
-	for _, n := range names {
-		if _, ok := v.schemes[n]; !ok {
-			return refused("KeyError: '%s.weight'", n)
-		}
+	if on := r.spec.schemes[name].on; on != nil && !on(c.device) {
+		return Refuses, fmt.Sprintf("%s (%s) runs on Atlas 350 and 950 (A5) only", name, k.what)
 	}
-	value := func(n string) string { return v.schemes[n] }
-	switch floats := count(names, func(n string) bool { return value(n) == "FLOAT" }); {
-	case floats == len(names):
-		return float()
-	case floats > 0:
-		return refused("ValueError: Detected some but not all shards of %s are quantized", m.Name)
-	}
-	first := value(names[0])
-	if count(names, func(n string) bool { return value(n) == first }) < len(names) {
-		return refused("ValueError: Not all shards of %s have one scheme", m.Name)
-	}
-	s := schemes[first]
-	if m.Kind == Experts && !s.experts[Ascend] || m.Kind != Experts && !s.linear[Ascend] {
-		return refused("NotImplementedError: %s has no scheme %s", m.Name, first)
-	}
-	return Resolution{Weight: s.weight, Class: first}
+	return Loads, ""
 }
 
-// sglang is SGLang's way on NPUs (docs/facts/engine-sglang.md 6): linears without
-// an entry or with an unknown scheme are built in BF16, with a warning;
-// routed experts are never FLOAT, and w13 and w2 are looked up apart. Started
-// without a flag the draft is unquantised. With --quantization modelslim it
-// reads the description too, under model.layers.N for glm_moe_dsa and under
-// model.decoder, where there is never an entry, for the others; so only a
-// quantised draft of glm_moe_dsa is started with the flag.
-func (v *view) sglang(cfg *glm.Config, m Module) Resolution {
-	if m.Draft {
-		prefix := cfg.LayerPrefix(cfg.Layers)
-		if s := v.schemes[prefix+"mlp.experts.0.gate_proj"]; !cfg.SparseAttention() || s == "" || s == "FLOAT" {
-			return float()
+// schemeOf is the entry that msmodelslim has for a part.
+func schemeOf(p Part) string {
+	for _, name := range []string{"W8A8_DYNAMIC", "W8A8", "W4A8_DYNAMIC", "W8A8_MXFP8"} {
+		if s := meaning(name); s.Weights.SameCodes(p.Weight) && s.Input == p.Acts {
+			return name
 		}
-		rename := func(n string) string { return strings.Replace(n, "model.decoder.", prefix, 1) }
-		m.Name = rename(m.Name)
-		shards := make([]string, len(m.Shards))
-		for i, s := range m.Shards {
-			shards[i] = rename(s)
-		}
-		m.Shards = shards
 	}
-	value := func(n string) string { return v.schemes[n] }
-	if m.Kind == Experts {
-		names := expertNames(m)
-		up, down := schemes[value(names[0])], schemes[value(names[2])]
-		if value(names[0]) != value(names[1]) {
-			return refused("ValueError: gate and up of %s differ", m.Name)
-		}
-		if !up.experts[SGLang] || !down.experts[SGLang] {
-			return refused("ValueError: routed experts %s are FLOAT, missing or of an unknown scheme", m.Name)
-		}
-		r := Resolution{Weight: up.weight, Class: value(names[0])}
-		if down.weight != up.weight {
-			r.down = &down.weight
-		}
-		return r
+	return p.Weight.String()
+}
+
+// Registers says whether a release has a class for an entry of an Ascend
+// description, for linears or for Experts: which releases do where it has not,
+// and NotJudged for an entry that exists and is in no table.
+func (r Release) Registers(entry string, k Kind) (Answer, string) {
+	s, ok := r.spec.schemes[entry]
+	kind := "linears"
+	if k == Experts {
+		kind = "experts"
 	}
-	names := m.Shards
-	if len(names) == 0 {
-		names = []string{m.Name}
+	during := s.linear
+	if k == Experts {
+		during = s.experts
 	}
-	switch floats := count(names, func(n string) bool { return value(n) == "FLOAT" }); {
-	case floats > 0 && floats < len(names):
-		return refused("ValueError: %s is FLOAT in part", m.Name)
-	case floats > 0:
-		return float()
+	switch {
+	case ok && s.registered(r, k):
+		return Loads, ""
+	case ok && during != nil && during.from != "":
+		return Refuses, fmt.Sprintf("%s is registered for %s from %s %s on, not in %s", entry, kind, r.Engine, during.from, r.Version)
+	case ok && during != nil:
+		return Refuses, fmt.Sprintf("%s is registered for %s before %s %s only", entry, kind, r.Engine, during.until)
+	case !ok && (slices.Contains(otherSchemes, entry) || ascendSchemes[entry].linear != nil && r.Engine != SGLang):
+		return NotJudged, fmt.Sprintf("no table says what %s makes of %s", r.Title(), entry)
 	}
-	if s := schemes[value(names[0])]; s.linear[SGLang] {
-		return Resolution{Weight: s.weight, Class: value(names[0])}
-	}
-	return float()
+	return Refuses, fmt.Sprintf("%s has no scheme %s for %s", r.Title(), entry, kind)
 }
 
 // view is a description as somebody looks it up.

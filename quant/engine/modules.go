@@ -6,19 +6,6 @@ import (
 	"github.com/glmconv/glmconv/glm"
 )
 
-// Engine is a serving engine.
-type Engine string
-
-// The engines, in the releases whose rules are written down here.
-const (
-	VLLM   Engine = "vllm"        // 0.32, 0.33
-	SGLang Engine = "sglang"      // 0.5.23
-	Ascend Engine = "vllm-ascend" // 0.18 on vLLM 0.18
-)
-
-// Engines lists them all.
-var Engines = []Engine{VLLM, SGLang, Ascend}
-
 // Kind is how an engine builds a module.
 type Kind uint8
 
@@ -65,17 +52,18 @@ func (m Module) class() string {
 	return "Linear"
 }
 
-// Modules lists what an engine builds for a config and asks its quantisation
+// Modules lists what a release builds for a config and asks its quantisation
 // config about: trunk, vision tower and draft. ct tells that the config is
 // compressed-tensors, which changes the name of one vision module in vLLM.
-func Modules(e Engine, cfg *glm.Config, ct bool) []Module {
+func Modules(r Release, cfg *glm.Config, ct bool) []Module {
+	e := r.Engine
 	var out []Module
 	at := map[string]int{}
 	for _, t := range cfg.Table() {
 		if t.Param != "weight" {
 			continue
 		}
-		m := Module{Name: runtimeName(e, cfg, t, t.Module, ct), Kind: kindOf(e, cfg, t), Draft: t.MTP, Role: t.Role}
+		m := Module{Name: runtimeName(e, cfg, t, t.Module, ct), Kind: kindOf(r, cfg, t), Draft: t.MTP, Role: t.Role}
 		if m.Kind == 0 {
 			continue
 		}
@@ -123,12 +111,12 @@ func visionGateUp(t glm.Tensor) bool {
 // kindOf tells which modules an engine builds with a quantisation config; the
 // router, eh_proj and the fused indexer projection never are
 // (docs/facts/engine-vllm.md 1.1, docs/facts/engine-vllm-ascend.md 2, 4).
-func kindOf(e Engine, cfg *glm.Config, t glm.Tensor) Kind {
+func kindOf(r Release, cfg *glm.Config, t glm.Tensor) Kind {
 	switch {
 	case t.Role.IsExpert():
 		return Experts
 	case t.Role == glm.IndexerK:
-		if e == Ascend {
+		if r.Engine == Ascend && r.holds(span{until: "0.20"}) {
 			return Linear // a linear of its own in vLLM 0.18
 		}
 		return 0
@@ -136,7 +124,7 @@ func kindOf(e Engine, cfg *glm.Config, t glm.Tensor) Kind {
 		return Linear
 	case t.Role == glm.Head || t.Role == glm.MTPHead:
 		return Head
-	case t.Role == glm.Embedding && e != SGLang && cfg.LatentAttention():
+	case t.Role == glm.Embedding && r.Engine != SGLang && cfg.LatentAttention():
 		return Embedding
 	}
 	return 0

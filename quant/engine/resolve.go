@@ -13,6 +13,8 @@ type Resolution struct {
 	Weight format.Weight
 	Err    string // the engine's complaint; "" when it builds the module
 	Class  string // the engine's class for it; "" when unquantised
+	// Unknown says what no table knows: the module is not judged.
+	Unknown string
 
 	down  *format.Weight // of the experts' down projections where it differs
 	group *Group         // compressed-tensors: the group that decided
@@ -41,28 +43,19 @@ func by(g *Group) Resolution {
 	return Resolution{Weight: g.Weight, group: g}
 }
 
-// Resolve applies the engine's matching rules to one module: what its config
+// Resolve applies a release's matching rules to one module: what its config
 // declares the weight to be. Whether the engine has a class for it is the
-// question of Judge.
-func Resolve(e Engine, cfg *glm.Config, c *Config, m Module) Resolution {
-	switch {
-	case c.Method == "ascend" && e == VLLM:
-		return refused("plain vLLM does not read this layout")
-	case c.Method == "ascend":
-		return resolveDescription(e, cfg, c, m)
-	case c.Method == "fp8" && e == Ascend:
-		return refused("vllm-ascend 0.18 has no class for fp8")
-	case c.Method == "fp8" && e == SGLang:
-		return resolveFP8SGLang(cfg, c, m)
-	case c.Method == "fp8":
-		return resolveFP8VLLM(cfg, c, m)
-	case c.Method == "compressed-tensors" && e == SGLang:
-		return resolveSGLang(cfg, c, m)
-	case c.Method == "compressed-tensors":
-		return resolveVLLM(cfg, c, m)
-	}
-	return refused("quant_method %q is not known", c.Method)
+// question of [Judge].
+func Resolve(r Release, cfg *glm.Config, c *Config, m Module) Resolution {
+	return r.spec.resolve(r, cfg, c, m)
 }
+
+func unknownMethod(r Release, c *Config) Resolution {
+	return Resolution{Unknown: fmt.Sprintf("no table says what %s makes of quant_method %q", r.Title(), c.Method)}
+}
+
+// blockFP8 is what quant_method fp8 makes of a module that is not listed.
+func blockFP8() Resolution { return Resolution{Weight: format.Float8Block} }
 
 // expertNames are the names that stand for all experts of a layer.
 func expertNames(m Module) []string {
@@ -117,21 +110,23 @@ func byName(targets []target, same func(t target) bool) *Group {
 // (compressed-tensors itself, transformers, msmodelslim). A literal of an fp8
 // list stands for its children too, as in transformers. ok is false when a
 // description has no entry.
-func Declared(c *Config, module string) (w format.Weight, ok bool) {
+func Declared(c *Config, module string) (p Part, ok bool) {
 	switch c.Method {
 	case "ascend":
-		return asWeight(c.view("", nil).schemes[module])
+		entry := c.view("", nil).schemes[module]
+		s := meaning(entry)
+		return Part{s.Weights, s.Input, entry}, entry != ""
 	case "fp8":
 		for _, en := range c.NotConvert {
 			if en == module || strings.HasPrefix(module, en+".") {
-				return format.Weight{}, true
+				return Part{}, true
 			}
 		}
-		return format.Float8Block, true
+		return Part{Weight: format.Float8Block, Acts: format.Float8Group}, true
 	}
 	for _, en := range c.Ignore {
 		if en.matches(module) {
-			return format.Weight{}, true
+			return Part{}, true
 		}
 	}
 	targets := c.targets()
@@ -139,5 +134,20 @@ func Declared(c *Config, module string) (w format.Weight, ok bool) {
 	if g == nil {
 		g = byClass(targets, Module{Name: module, Kind: Linear})
 	}
-	return by(g).Weight, true
+	if g == nil {
+		return Part{}, true
+	}
+	p = Part{Weight: g.Weights}
+	if g.Acts != nil {
+		p.Acts = *g.Acts
+	}
+	return p, true
+}
+
+// formatOf is the format that counts for a group: its own, or the file's.
+func (c *Config) formatOf(g *Group) string {
+	if g.Format != "" {
+		return g.Format
+	}
+	return c.Format
 }

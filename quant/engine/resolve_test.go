@@ -51,18 +51,26 @@ func resolved(t *testing.T, e engine.Engine, preset, config, module string) engi
 	require.NoError(t, err)
 	for _, m := range built(e, preset, cfg, c.Method == "compressed-tensors") {
 		if m.Name == module {
-			return engine.Resolve(e, cfg, c, m)
+			return engine.Resolve(tested(e), cfg, c, m)
 		}
 	}
 	t.Fatalf("%s builds no module %s", e, module)
 	return engine.Resolution{}
 }
 
+// tested is the release whose own functions the cases were run with.
+func tested(e engine.Engine) engine.Release {
+	if e == engine.Ascend {
+		return engine.Releases(e)[0]
+	}
+	return engine.Newest(e)
+}
+
 // built keeps the module lists, which are long, for the cases that share them.
 func built(e engine.Engine, preset string, cfg *glm.Config, ct bool) []engine.Module {
 	key := fmt.Sprint(e, preset, ct)
 	if modules[key] == nil {
-		modules[key] = engine.Modules(e, cfg, ct)
+		modules[key] = engine.Modules(tested(e), cfg, ct)
 	}
 	return modules[key]
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/layout"
 )
 
 // layoutName says in a few words how the weights lie.
@@ -27,7 +28,7 @@ func (s *subject) layoutName() string {
 			return "HF FP8 block"
 		case int8Channel, int4Bytes, int4Packed:
 			return "compressed-tensors " + kindNames[k]
-		case ascendInt8, ascendInt4, ascendStatic:
+		case ascendInt8, ascendInt4, ascendStatic, ascendMix:
 			return "Ascend " + kindNames[k]
 		}
 		return kindNames[k]
@@ -66,6 +67,8 @@ func (s *subject) diagnose() {
 	case has("unfinished-conversion"):
 		say("an unfinished glmconv conversion: it was stopped before the manifest was written")
 	case s.originCause(say), s.unreadableCause(say):
+	case has("description-name"):
+		say("a folder of msmodelslim's first interface: %s has to be renamed to %s", s.description, layout.DescriptionName)
 	case has("config-not-quantized") && s.ascendShaped():
 		say("a msmodelslim or Ascend job that was stopped before it wrote quant_model_description.json: engines take the codes for weights")
 	case has("config-not-quantized") && has("shard-missing"):
@@ -121,7 +124,7 @@ func (s *subject) lostBiases() bool {
 
 func (s *subject) ascendShaped() bool {
 	for _, m := range s.modules {
-		if m.form.kind == ascendInt8 || m.form.kind == ascendInt4 || m.form.kind == ascendStatic {
+		if m.form.kind == ascendInt8 || m.form.kind == ascendInt4 || m.form.kind == ascendStatic || m.form.kind == ascendMix {
 			return true
 		}
 	}

@@ -58,7 +58,7 @@ var codes = []Code{
 	{"config-missing", Error, "there is no config.json", "copy it from the source"},
 	{"config-invalid", Error, "config.json cannot be understood", ""},
 	{"config-key-missing", Warning, "config.json lacks a key that an engine reads", "take it over from the source's config.json"},
-	{"config-mtp-absent", Error, "config.json declares an MTP layer that the files do not hold", "convert again with the MTP layer, or set num_nextn_predict_layers to 0"},
+	{"config-mtp-absent", Error, "config.json declares an MTP layer that the files do not hold", "the model serves without speculative decoding; glmconv repair --from takes the layer from the base model, or set num_nextn_predict_layers to 0"},
 	{"config-mtp-undeclared", Error, "the files hold an MTP layer that config.json does not declare", "set num_nextn_predict_layers to 1"},
 	{"config-not-quantized", Error, "the tensors are quantised and config.json says nothing of it", "the job ended before it wrote the config; convert again"},
 	{"config-ascend-quantization", Error, "an Ascend directory whose config.json has a quantization_config", "remove the key; the description file replaces it"},
@@ -91,7 +91,7 @@ var codes = []Code{
 
 	// Special tensors.
 	{"router-bias-missing", Error, "a router bias (e_score_correction_bias) is lost: other experts are chosen", "convert again from the source with a tool that keeps buffers"},
-	{"router-bias-dtype", Error, "a router bias is not F32: its values lie close together and lose what tells them apart", "convert again from the source"},
+	{"router-bias-dtype", Error, "a router bias is not F32: its values lie close together and lose what tells them apart", "compare with the model it was made of: what was lost in the source cannot come back by converting; glmconv repair --from takes it from a base model"},
 	{"router-bias-rounded", Warning, "every value of an F32 router bias is a BF16 number: it was probably cast on the way", "compare with the source"},
 	{"router-quantized", Error, "the router is quantised; no engine builds it so", ""},
 	{"eh-proj-quantized", Error, "eh_proj of the MTP layer is quantised: vLLM and SGLang read the codes as BF16 without a word", ""},
@@ -125,10 +125,23 @@ var codes = []Code{
 	{"description-entry-unused", Warning, "an entry says that a tensor is quantised, and there is no such tensor", ""},
 	{"description-mismatch", Error, "the description says another scheme than the tensor has", ""},
 	{"description-scheme", Error, "a scheme that the engines do not know for this kind of module", ""},
-	{"description-version", Error, "version is not \"1.0.0\": releases 0.18 to 0.25 expect unpacked int4", ""},
-	{"description-group-size", Error, "group_size is missing or not 0: releases 0.18 to 0.25 then expect 256 and second scales", ""},
+	{"description-version", Error, "version is not \"1.0.0\": some releases of vllm-ascend expect unpacked int4 then", "set it to \"1.0.0\""},
+	{"description-group-size", Error, "group_size is missing or not 0: some releases of vllm-ascend expect second scales then", "set it to 0"},
+	{"description-name", Error, "the description has the name of msmodelslim's first interface, which engines do not read", "rename it to quant_model_description.json"},
 	{"description-prefix", Error, "an entry's name extends another module's and says FLOAT: the engine takes both for FLOAT", ""},
-	{"rot-missing", Error, "is_rot_used without rot.weight: drafts are rotated by noise", ""},
+
+	// Rotated folders of msmodelslim.
+	{"rot-missing", Error, "a rotated model has no rot.weight, by which its drafts' input is turned: acceptance falls without a word", "fetch rot.safetensors, or serve without speculative decoding"},
+	{"rot-unflagged", Error, "rot.weight is there and the description does not say is_rot_used: the draft has no place for it", "set is_rot_used to true in the description"},
+	{"rot-family", Error, "rot.weight or is_rot_used in a family whose draft has no such parameter", "delete both"},
+	{"rot-wrong", Error, "rot.weight cannot be the rotation of this model", "fetch rot.safetensors again"},
+	{"rotation-mixed", Error, "the trunk is rotated and the MTP layer is not, or the reverse: they do not belong together", "take the MTP layer of the same folder, or serve without speculative decoding"},
+
+	// Static W8A8.
+	{"static-deq-scale", Error, "deq_scale is not of the type that the engine reads for the model's dtype, or not a positive number", "fetch or convert the file again"},
+	{"static-shared-input", Error, "modules that the engine fuses have different input scales or offsets: those of the last one hold for all", "calibrate them together"},
+	{"static-quant-bias", Error, "quant_bias is not what codes and input offset give: every output is shifted", "fetch or convert the file again"},
+	{"static-offset", Error, "input_offset is not an integer of 8 bits", "calibrate again"},
 
 	// Engines.
 	{"engine-refuses", Warning, "the engine does not load the directory", ""},

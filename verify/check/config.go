@@ -28,7 +28,7 @@ func (s *subject) checkConfig() {
 		s.checkUndeclared()
 	case s.stale != nil:
 		s.add("quant-config-stale", "config.json: quantization_config", "%s", s.stale.Reason)
-	case !judged(s.decl.method):
+	case !readable(s.decl.method):
 		s.add("quant-method-unknown", "config.json", "quant_method %q", s.decl.method)
 	case !s.ascend && !s.has(quant.ManifestName): // glmconv tries its patterns before it writes
 		s.checkPatterns()

@@ -98,6 +98,8 @@ func (d *declared) want(module string) (f form, ignored bool, groupName string) 
 			return form{kind: ascendInt4}, false, "W4A8_DYNAMIC"
 		case "W8A8":
 			return form{kind: ascendStatic}, false, "W8A8"
+		case "W8A8_MIX":
+			return form{kind: ascendMix}, false, "W8A8_MIX"
 		}
 		return form{kind: foreign}, false, d.scheme[module+".weight"]
 	}

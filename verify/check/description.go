@@ -2,19 +2,15 @@ package check
 
 import (
 	"encoding/json"
+	"maps"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/layout"
-)
-
-// moeSchemes and linearSchemes are what vllm-ascend 0.18 and later register
-// and glmconv can judge (docs/facts/engine-vllm-ascend.md 1.1).
-var (
-	linearSchemes = []string{"FLOAT", "W8A8", "W8A8_DYNAMIC"}
-	moeSchemes    = []string{"FLOAT", "W8A8_DYNAMIC", "W4A8_DYNAMIC"}
 )
 
 // checkDescription compares quant_model_description.json with the tensors.
@@ -22,20 +18,45 @@ func (s *subject) checkDescription() {
 	if !s.ascend || s.model == nil {
 		return
 	}
-	var version string
-	_ = json.Unmarshal(s.desc["version"], &version)
-	if version != "1.0.0" {
-		s.add("description-version", layout.DescriptionName+": version", "it is %s", orMissing(s.desc["version"]))
-	}
-	if string(s.desc["group_size"]) != "0" {
-		s.add("description-group-size", layout.DescriptionName+": group_size", "it is %s", orMissing(s.desc["group_size"]))
-	}
+	s.checkKeysRead()
 	s.checkEntries()
 	s.checkSchemes()
 	s.checkPrefixes()
-	if string(s.desc["is_rot_used"]) == "true" {
-		if _, ok := s.tensors["rot.weight"]; !ok {
-			s.add("rot-missing", "rot.weight", "the description says is_rot_used")
+}
+
+// checkKeysRead looks at the keys that some releases of vllm-ascend read for
+// entries of four bits: it is an error where such a release is asked.
+func (s *subject) checkKeysRead() {
+	reads, which := s.release(engine.Ascend).ReadsKeys(slices.Collect(maps.Values(s.decl.scheme)))
+	if which == "" {
+		return
+	}
+	sev := Warning
+	if reads {
+		sev = Error
+	}
+	var version string
+	_ = json.Unmarshal(s.desc["version"], &version)
+	if version != "1.0.0" {
+		s.add("description-version", s.description+": version", "it is %s; %s of vllm-ascend then expect unpacked int4", orMissing(s.desc["version"]), which).as(sev)
+	}
+	if string(s.desc["group_size"]) != "0" {
+		s.add("description-group-size", s.description+": group_size", "it is %s; %s of vllm-ascend take 256 where it is missing, and expect second scales where it is not 0", orMissing(s.desc["group_size"]), which).as(sev)
+	}
+}
+
+// oldDescription is the file name of msmodelslim's first interface, with the
+// quantisation's name in it.
+var oldDescription = regexp.MustCompile(`^quant_model_description_\w+\.json$`)
+
+// findOldDescription takes the description of msmodelslim's first interface,
+// whose name no engine reads.
+func (s *subject) findOldDescription() {
+	for name := range s.files {
+		if oldDescription.MatchString(name) {
+			s.description = name
+			s.add("description-name", name, "engines read %s only: rename it", layout.DescriptionName)
+			return
 		}
 	}
 }
@@ -56,7 +77,7 @@ func (s *subject) checkEntries() {
 	}
 	sort.Strings(names)
 	for _, n := range names {
-		if _, ok := s.decl.scheme[n]; ok || n == "rot.weight" {
+		if _, ok := s.decl.scheme[n]; ok || n == rotName {
 			continue
 		}
 		module, param := glm.ModuleOf(n)
@@ -113,14 +134,16 @@ func (s *subject) checkSchemes() {
 		if !ok {
 			continue
 		}
-		r := m.row.Role
-		known := linearSchemes
+		r, kind := m.row.Role, engine.Linear
 		if r.IsExpert() {
-			known = moeSchemes
+			kind = engine.Experts
 		}
-		switch {
-		case !slices.Contains(known, scheme):
-			s.add("description-scheme", m.row.Name, "%s is not registered for a %s", scheme, r)
+		switch answer, why := s.release(engine.Ascend).Registers(scheme, kind); {
+		case answer == engine.NotJudged:
+			s.add("description-scheme", m.row.Name, "a %s: %s", r, why).as(Warning)
+			continue
+		case answer != engine.Loads:
+			s.add("description-scheme", m.row.Name, "a %s: %s", r, why)
 			continue
 		case !r.IsLinear() && scheme != "FLOAT" && !r.IsVision():
 			s.add("description-mismatch", m.row.Name, "a %s is said to be %s", r, scheme)
@@ -134,7 +157,7 @@ func (s *subject) checkSchemes() {
 			if param == "weight" || s.isRow(t.Name) {
 				continue
 			}
-			if got, ok := s.decl.scheme[t.Name]; ok && got != scheme {
+			if got, ok := s.decl.scheme[t.Name]; ok && got != scheme && !s.explained(t.Name) {
 				s.add("description-mismatch", t.Name, "the entry says %s, that of the weight %s", got, scheme)
 			}
 		}

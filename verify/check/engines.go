@@ -11,182 +11,171 @@ import (
 )
 
 // checkEngines says for each engine whether it loads the directory as it is,
-// refuses it, or loads it and computes something else: by its matching rules
-// for every runtime module (trunk, vision tower, draft), by its load rules,
-// and by what it does with the faults found so far.
-func (s *subject) checkEngines() error {
-	engines, asked, err := s.engines()
-	if err != nil {
-		return err
-	}
+// refuses it, or loads it and computes something else: by its tables, by its
+// matching rules for every runtime module (trunk, vision tower, draft), and by
+// what it does with the faults found so far.
+func (s *subject) checkEngines() {
 	if s.model == nil {
-		return nil
+		return
 	}
-	for _, e := range engines {
-		v := EngineVerdict{Engine: string(e), Loads: "yes"}
-		if s.decl != nil && !judged(s.decl.method) {
-			v.Loads, v.Why = "unknown", fmt.Sprintf("quant_method %q is not one of glmconv's", s.decl.method)
-			s.report.Engines = append(s.report.Engines, v)
-			continue
+	sub := s.judged()
+	for _, r := range s.releases {
+		if !s.asked && engine.Guest(r.Engine, sub.Layout) && engine.Summarize(engine.Judge(sub, engine.Query{Releases: []engine.Release{r}, Hardware: s.device})).Answer == engine.Refuses {
+			continue // nobody takes this layout to it
 		}
-		s.askLoads(e, &v, asked)
-		s.askMatching(e, &v)
-		s.askFaults(e, &v)
+		v := EngineVerdict{Engine: string(r.Engine), Release: r.Version, Answer: engine.Loads}
+		s.askTables(r, &v, sub)
+		s.askMatching(r, &v)
+		s.askForeign(&v)
+		s.askFaults(r, &v)
+		if v.Answer != engine.NotJudged {
+			loads := v.Answer == engine.Loads
+			v.Loads = &loads
+		}
 		s.report.Engines = append(s.report.Engines, v)
+	}
+}
+
+// readable tells whether a quant_method is one whose tensors are known here.
+func readable(method string) bool {
+	return method == "compressed-tensors" || method == "fp8" || method == "ascend"
+}
+
+// choose finds the releases and the device that the options name.
+func (s *subject) choose() error {
+	if id := s.opts.Hardware; id != "" {
+		d, err := engine.FindDevice(id)
+		if err != nil {
+			return err
+		}
+		s.device = &d
+	}
+	for _, name := range s.opts.Engines {
+		r, err := engine.Find(name)
+		if err != nil {
+			return err
+		}
+		s.releases = append(s.releases, r)
+	}
+	if s.asked = len(s.releases) > 0; !s.asked {
+		for _, e := range engine.Engines {
+			s.releases = append(s.releases, engine.Newest(e))
+		}
 	}
 	return nil
 }
 
-// judged tells whether a quant_method is one whose rules are known here.
-func judged(method string) bool {
-	return method == "compressed-tensors" || method == "fp8" || method == "ascend"
-}
-
-// engines returns those that the options name, or all that know the layout.
-func (s *subject) engines() (list []engine.Engine, asked bool, err error) {
-	if len(s.opts.Engines) > 0 {
-		for _, name := range s.opts.Engines {
-			e := engine.Engine(name)
-			if !slices.Contains(engine.Engines, e) {
-				return nil, true, &UnknownEngineError{name}
-			}
-			list = append(list, e)
-		}
-		return list, true, nil
-	}
-	for _, e := range engine.Engines {
-		if s.knows(e) {
-			list = append(list, e)
+// release returns the release of an engine that is asked, or else its newest.
+func (s *subject) release(e engine.Engine) engine.Release {
+	for _, r := range s.releases {
+		if r.Engine == e {
+			return r
 		}
 	}
-	return list, false, nil
+	return engine.Newest(e)
 }
 
-// UnknownEngineError is returned for an engine that glmconv does not know.
-type UnknownEngineError struct{ Name string }
-
-func (e *UnknownEngineError) Error() string { return fmt.Sprintf("unknown engine %q", e.Name) }
-
-// Hint lists the engines.
-func (e *UnknownEngineError) Hint() string {
-	return fmt.Sprintf("known engines are %v", engine.Engines)
-}
-
-// ExitCode says that the command line is wrong.
-func (e *UnknownEngineError) ExitCode() int { return 2 }
-
-// knows tells whether an engine has a class for the layout.
-func (s *subject) knows(e engine.Engine) bool {
+// layout names the layout that the configuration declares.
+func (s *subject) layout() engine.Layout {
 	switch {
-	case s.ascend:
-		return e != engine.VLLM
 	case s.decl == nil:
-		return true
-	case e != engine.Ascend:
-		return true
-	}
-	return s.scheme() == "w8a8" // compressed-tensors INT8 only
-}
-
-// scheme names the scheme of the routed experts, "" if it is none of glmconv's.
-func (s *subject) scheme() string {
-	for _, m := range s.modules {
-		if !m.row.Role.IsExpert() || m.form.kind == absent {
-			continue
-		}
-		switch m.form.kind {
-		case fp8Channel:
-			return "fp8"
-		case fp8Block, fp8BlockInv:
-			return "fp8-block"
-		case int8Channel, ascendInt8:
-			return "w8a8"
-		case int4Bytes, ascendInt4:
-			return "w4a8"
-		case int4Packed:
-			if s.activations(m.group) == "float" {
-				return "w4a8-fp8"
-			}
-			return "w4a16"
-		}
 		return ""
-	}
-	return ""
-}
-
-// activations returns the type of a group's activations.
-func (s *subject) activations(group string) string {
-	if s.decl != nil {
-		for _, g := range s.decl.groups {
-			if g.name == group && g.acts != nil {
-				return g.acts.Type
-			}
-		}
-	}
-	return ""
-}
-
-func (s *subject) formatName() string {
-	switch {
 	case s.ascend:
-		return "ascend"
-	case s.decl != nil && s.decl.method == "fp8":
-		return "hf-fp8"
+		return engine.AscendLayout
+	case s.decl.method == "fp8":
+		return engine.HFFP8
+	case s.decl.method == "compressed-tensors":
+		return engine.CompressedTensors
 	}
-	return "compressed-tensors"
+	return engine.Layout(s.decl.method)
 }
 
-// askLoads applies the load rules: divisibility, missing classes, flags.
-func (s *subject) askLoads(e engine.Engine, v *EngineVerdict, asked bool) {
-	scheme := s.scheme()
-	if s.decl == nil || scheme == "" {
-		return
+// judged is the checkpoint as the engines' tables ask for it. Parts are what
+// their tensors are; what the tensors do not tell, the configuration does.
+func (s *subject) judged() engine.Subject {
+	sub := engine.Subject{Config: s.tableConfig(), Layout: s.layout(), CacheC8: s.cacheC8(), IndexerC8: s.indexerC8()}
+	if s.cfg.MTPLayers > 0 {
+		sub.Draft = engine.LostDraft
 	}
-	sub := engine.Subject{Config: s.cfg, Scheme: scheme, Format: s.formatName(), DenseFloat: true, SharedFloat: true, AttnFloat: true, MTPFloat: true}
+	conf, err := s.engineConfig()
 	for _, m := range s.modules {
-		quantised := m.form.quantised()
-		r := m.row.Role
-		if quantised && m.form.group > 0 {
-			sub.Group = m.form.group
+		if m.row.MTP && (len(m.params) > 0 || m.stack != nil) {
+			sub.Draft = engine.HasDraft
 		}
-		if m.row.MTP && r.IsExpert() && m.form.kind != absent {
-			sub.MTP = true // built as the config says, whatever the tensors are
-			sub.MTPFloat = sub.MTPFloat && !quantised && !(m.known && m.want.quantised())
-		}
-		if m.row.MTP || !quantised {
+		part := sub.Part(m.row)
+		if part == nil || part.Weight.Quantized() || part.Scheme != "" || m.form.kind == absent || !m.row.Role.IsLinear() {
 			continue
 		}
-		sub.DenseFloat = sub.DenseFloat && !r.IsDense()
-		sub.SharedFloat = sub.SharedFloat && !r.IsShared()
-		sub.AttnFloat = sub.AttnFloat && !r.IsAttention()
-	}
-	var loads, complaints []string
-	for _, row := range engine.Loads(sub) {
-		if row.Engine != e {
-			continue
+		var said engine.Part
+		if err == nil && s.decl != nil && s.declErr == nil {
+			said, _ = engine.Declared(conf, m.row.Module)
 		}
-		if row.Loads {
-			loads = append(loads, row.Parallel)
-			v.Flags = row.Flags
-		} else if !slices.Contains(complaints, row.Rule) {
-			complaints = append(complaints, row.Rule)
+		switch {
+		case m.form.kind == foreign, m.row.MTP && said.Weight.Quantized(): // the draft is built as the config says, whatever the tensors are
+			*part = said
+		case m.form.quantised():
+			*part = engine.Part{Weight: m.form.codes(), Acts: said.Acts, Scheme: said.Scheme}
 		}
 	}
-	if len(loads) > 0 {
-		v.Why = strings.Join(loads, ", ")
+	return sub
+}
+
+// askTables asks which degrees load, where, and with which flags.
+func (s *subject) askTables(r engine.Release, v *EngineVerdict, sub engine.Subject) {
+	if s.decl != nil && !readable(s.decl.method) {
+		v.Answer, v.Rule = engine.NotJudged, fmt.Sprintf("no table says what it makes of quant_method %q", s.decl.method)
+		if s.device != nil {
+			v.Hardware = s.device.ID
+		}
 		return
 	}
-	v.Loads = "no"
-	if len(complaints) > 0 {
-		v.Why = complaints[0]
+	sum := engine.Summarize(engine.Judge(sub, engine.Query{Releases: []engine.Release{r}, Hardware: s.device}))
+	v.noDraft = sum.NoDraft != ""
+	v.Answer, v.Rule, v.Hardware, v.Flags = sum.Answer, sum.Rule, strings.Join(sum.Hardware, ","), sum.Flags
+	switch sum.Answer {
+	case engine.Loads:
+		v.Parallel = strings.Join(sum.Parallel, ", ")
+		for _, f := range sum.Some {
+			v.Rule = strings.TrimPrefix(fmt.Sprintf("%s; with %s: %s", v.Rule, strings.Join(f.Parallel, ", "), f.Flag), "; ")
+		}
+		return
+	case engine.NotJudged:
+		return
 	}
-	if strings.Contains(v.Why, "garbage") {
-		v.Loads = "wrong"
-	}
-	f := s.add("engine-refuses", s.dir, "%s", v.Why).on(string(e))
-	if asked {
+	f := s.add("engine-refuses", s.dir, "%s: %s", r.Title(), v.Rule).on(string(r.Engine))
+	if s.asked {
 		f.as(Error)
 	}
+}
+
+// askForeign: what check cannot read it does not judge.
+func (s *subject) askForeign(v *EngineVerdict) {
+	for _, m := range s.modules {
+		if m.form.kind == foreign {
+			what := "another tool's format"
+			if m.group != "" {
+				what = m.group
+			}
+			s.verdict(v, engine.NotJudged, fmt.Sprintf("the tensors of %s (%s) are not judged%s", m.row.Module, what, since(v, what)))
+			return
+		}
+	}
+}
+
+// since says from which release on an entry of a description is registered.
+func since(v *EngineVerdict, entry string) string {
+	if v.Engine != string(engine.Ascend) {
+		return ""
+	}
+	for _, r := range engine.Releases(engine.Ascend) {
+		if a, _ := r.Registers(entry, engine.Experts); a == engine.Loads {
+			return fmt.Sprintf("; vllm-ascend registers it from %s on", r.Version)
+		}
+		if a, _ := r.Registers(entry, engine.Linear); a == engine.Loads {
+			return fmt.Sprintf("; vllm-ascend registers it from %s on", r.Version)
+		}
+	}
+	return ""
 }
 
 // codes is what the form's weights are quantized to.
@@ -196,38 +185,45 @@ func (f form) codes() format.Weight {
 		return format.Float8
 	case fp8Block, fp8BlockInv:
 		return format.Float8Block
-	case int8Channel, ascendInt8, ascendStatic:
+	case int8Channel, ascendInt8, ascendStatic, ascendMix:
 		return format.Int8
 	case ascendInt4:
 		return format.Int4(0)
-	case int4Bytes, int4Packed:
+	case int4Bytes:
 		return format.Int4(f.group)
+	case int4Packed:
+		return format.Int4(f.group).Packed(format.Words)
 	}
 	return format.Weight{}
 }
 
 // askMatching resolves every runtime module by the engine's own rules and
 // compares with the tensors.
-func (s *subject) askMatching(e engine.Engine, v *EngineVerdict) {
-	if s.decl == nil || s.declErr != nil {
+func (s *subject) askMatching(r engine.Release, v *EngineVerdict) {
+	if s.decl == nil || s.declErr != nil || !readable(s.decl.method) {
 		return
 	}
+	e := r.Engine
 	conf, err := s.engineConfig()
 	if err != nil {
 		return // quant-config-invalid
 	}
 	ct := s.decl.method == "compressed-tensors"
-	for _, m := range engine.Modules(e, s.tableConfig(), ct) {
-		res := engine.Resolve(e, s.cfg, conf, m)
+	for _, m := range engine.Modules(r, s.tableConfig(), ct) {
+		res := engine.Resolve(r, s.cfg, conf, m)
 		stored := s.storedForms(m)
-		if len(stored) == 0 {
+		if len(stored) == 0 || m.Draft && v.noDraft {
+			continue
+		}
+		if res.Unknown != "" {
+			s.verdict(v, engine.NotJudged, m.Name+": "+res.Unknown)
 			continue
 		}
 		if res.Err != "" {
 			code := "engine-misreads"
-			s.verdict(v, "no", m.Name+": "+res.Err)
+			s.verdict(v, engine.Refuses, m.Name+": "+res.Err)
 			f := s.add(code, m.Name, "the engine says: %s", res.Err).on(string(e))
-			if m.Draft || s.secondary(e) {
+			if m.Draft || engine.Guest(e, s.layout()) {
 				f.as(Warning)
 			}
 			continue
@@ -236,10 +232,10 @@ func (s *subject) askMatching(e engine.Engine, v *EngineVerdict) {
 			if x.form.codes().SameCodes(res.Weight) || s.toldAlready(x) {
 				continue
 			}
-			how, loads := s.misread(e, x.form, res.Weight)
-			s.verdict(v, loads, fmt.Sprintf("%s is built as %s and stored as %s", m.Name, res.Weight, x.form))
+			how, answer := s.misread(e, x.form, res.Weight)
+			s.verdict(v, answer, fmt.Sprintf("%s is built as %s and stored as %s", m.Name, res.Weight, x.form))
 			f := s.add("engine-misreads", m.Name, "it is built as %s, %s is %s: %s", res.Weight, x.row.Module, x.form, how).on(string(e))
-			if s.secondary(e) {
+			if engine.Guest(e, s.layout()) {
 				f.as(Warning)
 			}
 			break
@@ -247,27 +243,19 @@ func (s *subject) askMatching(e engine.Engine, v *EngineVerdict) {
 	}
 }
 
-// secondary tells whether an engine is not the one a layout is made for.
-func (s *subject) secondary(e engine.Engine) bool {
-	if s.ascend {
-		return e != engine.Ascend
-	}
-	return e == engine.Ascend
-}
-
 // misread says what becomes of a weight that is built otherwise than stored.
-func (s *subject) misread(e engine.Engine, f form, built format.Weight) (how, loads string) {
+func (s *subject) misread(e engine.Engine, f form, built format.Weight) (how string, answer engine.Answer) {
 	switch {
 	case f.kind == plain && built.Bits == 4 && !s.ascend:
-		return "its packed tensors are missing", "no"
+		return "its packed tensors are missing", engine.Refuses
 	case f.kind == plain:
-		return "its values are cast to codes, no scale is set, no error", "wrong"
+		return "its values are cast to codes, no scale is set, no error", engine.Differs
 	case !built.Quantized() && e == engine.SGLang:
-		return "its codes are read as numbers, the scale is dropped, no error", "wrong"
+		return "its codes are read as numbers, the scale is dropped, no error", engine.Differs
 	case !built.Quantized():
-		return "the scale has no parameter to go to", "no"
+		return "the scale has no parameter to go to", engine.Refuses
 	}
-	return "names or shapes differ", "no"
+	return "names or shapes differ", engine.Refuses
 }
 
 // toldAlready: config and tensors disagree by the plain reading as well, which
@@ -303,7 +291,7 @@ func (s *subject) tableConfig() *glm.Config {
 
 func (s *subject) engineConfig() (*engine.Config, error) {
 	if s.ascend {
-		raw, err := s.read("quant_model_description.json")
+		raw, err := s.read(s.description)
 		if err != nil {
 			return nil, err
 		}
@@ -313,9 +301,17 @@ func (s *subject) engineConfig() (*engine.Config, error) {
 }
 
 // verdict worsens an engine's verdict: what is refused is not computed wrong.
-func (s *subject) verdict(v *EngineVerdict, loads, why string) {
-	rank := map[string]int{"yes": 0, "unknown": 1, "wrong": 2, "no": 3}
-	if rank[loads] > rank[v.Loads] {
-		v.Loads, v.Why, v.Flags = loads, why, nil
+func (s *subject) verdict(v *EngineVerdict, answer engine.Answer, rule string) {
+	if answer.Worse(v.Answer) {
+		v.Answer, v.Rule, v.Parallel, v.Flags = answer, rule, "", nil
+	}
+}
+
+// askFaults adds what the release does with the faults that were found.
+func (s *subject) askFaults(r engine.Release, v *EngineVerdict) {
+	for _, f := range s.report.Findings {
+		if f.Severity == Error && (f.Engine == "" || f.Engine == string(r.Engine)) {
+			s.verdict(v, r.Reacts(f.Code, s.decl != nil), f.Where+": "+f.Detail)
+		}
 	}
 }

@@ -140,7 +140,7 @@ func (s *subject) allNames() (names []string, cores map[string]bool) {
 	}
 	if s.model != nil {
 		for _, e := range engine.Engines {
-			for _, m := range engine.Modules(e, s.tableConfig(), s.decl.method == "compressed-tensors") {
+			for _, m := range engine.Modules(engine.Newest(e), s.tableConfig(), s.decl.method == "compressed-tensors") {
 				note(m.Name)
 				for _, n := range m.Shards {
 					note(n)
@@ -172,15 +172,18 @@ func (s *subject) builtPlain(module string) bool {
 		return s.runtime[module]
 	}
 	s.runtime = map[string]bool{}
-	engines, _, err := s.engines()
 	conf, bad := s.engineConfig()
-	if err != nil || bad != nil || s.declErr != nil || s.model == nil {
+	if bad != nil || s.declErr != nil || s.model == nil {
 		return false
 	}
-	votes := map[string]int{}
-	for _, e := range engines {
-		for _, m := range engine.Modules(e, s.tableConfig(), s.decl.method == "compressed-tensors") {
-			if r := engine.Resolve(e, s.cfg, conf, m); r.Err == "" && !r.Weight.Quantized() {
+	votes, voters := map[string]int{}, 0
+	for _, by := range s.releases {
+		if !s.asked && engine.Guest(by.Engine, s.layout()) {
+			continue
+		}
+		voters++
+		for _, m := range engine.Modules(by, s.tableConfig(), s.decl.method == "compressed-tensors") {
+			if r := engine.Resolve(by, s.cfg, conf, m); r.Err == "" && r.Unknown == "" && !r.Weight.Quantized() {
 				for _, name := range m.Stored {
 					votes[name]++
 				}
@@ -188,7 +191,7 @@ func (s *subject) builtPlain(module string) bool {
 		}
 	}
 	for name, n := range votes {
-		s.runtime[name] = n == len(engines)
+		s.runtime[name] = n == voters
 	}
 	return s.runtime[module]
 }

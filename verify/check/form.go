@@ -22,13 +22,14 @@ const (
 	ascendInt8        // I8 + weight_scale, weight_offset [N,1] F32
 	ascendInt4        // I8 [N/2,K] + scales + scale_bias
 	ascendStatic      // I8 + input_scale, input_offset, deq_scale, quant_bias
+	ascendMix         // both of them: W8A8_MIX
 	foreign           // another tool's: qweight, NVFP4, MXFP4 …
 	naked             // codes without a scale that would say what they mean
 )
 
 var kindNames = [...]string{
 	"absent", "full precision", "FP8 per channel", "FP8 per block", "FP8 per block (weight_scale_inv)", "INT8 per channel",
-	"int4 in bytes", "packed int4", "W8A8_DYNAMIC", "W4A8_DYNAMIC", "static W8A8", "another tool's format", "codes without a scale",
+	"int4 in bytes", "packed int4", "W8A8_DYNAMIC", "W4A8_DYNAMIC", "static W8A8", "W8A8_MIX", "another tool's format", "codes without a scale",
 }
 
 // form is a kind with its group size (int4: 0 = one scale a row).
@@ -185,6 +186,8 @@ func (f form) parts(o, i int64, down bool) []part {
 			{"weight", i8, []int64{o, i}}, {"input_scale", f32, []int64{1}}, {"input_offset", f32, []int64{1}},
 			{"deq_scale", []safetensors.DType{safetensors.F32, safetensors.I64}, []int64{o}}, {"quant_bias", only(safetensors.I32), []int64{o}},
 		}
+	case ascendMix:
+		return append(form{kind: ascendStatic}.parts(o, i, down), part{"weight_scale", f32, []int64{o, 1}}, part{"weight_offset", f32, []int64{o, 1}})
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -24,7 +25,7 @@ import (
 func verdicts(r *Report) map[string]string {
 	m := map[string]string{}
 	for _, v := range r.Engines {
-		m[v.Engine] = v.Loads
+		m[v.Engine] = string(v.Answer)
 	}
 	return m
 }
@@ -52,8 +53,8 @@ func TestNoIgnoreList(t *testing.T) {
 	for _, code := range []string{"router-quantized", "eh-proj-quantized", "embedding-quantized", "mtp-copy-quantized"} {
 		assert.True(t, r.Has(code), code)
 	}
-	assert.Equal(t, "no", verdicts(r)["vllm"])
-	assert.Equal(t, "wrong", verdicts(r)["sglang"])
+	assert.Equal(t, "refuses", verdicts(r)["vllm"])
+	assert.Equal(t, "differs", verdicts(r)["sglang"])
 	assert.Contains(t, r.Text(), "cause")
 }
 
@@ -64,7 +65,7 @@ func TestOnlyEhProj(t *testing.T) {
 	r := examine(t, dir, Options{})
 	assert.Contains(t, r.Cause, "eh_proj")
 	assert.Contains(t, r.Cause, "drafts are noise")
-	assert.Equal(t, "wrong", verdicts(r)["vllm"])
+	assert.Equal(t, "differs", verdicts(r)["vllm"])
 }
 
 // TestMsmodelslim: the router biases are buffers and get lost, in file and
@@ -96,7 +97,7 @@ func TestMsmodelslim(t *testing.T) {
 	assert.Contains(t, r.Cause, "router biases")
 	assert.Contains(t, r.Cause, "F32")
 	assert.Positive(t, lost)
-	assert.Equal(t, "wrong", verdicts(r)["vllm-ascend"])
+	assert.Equal(t, "differs", verdicts(r)["vllm-ascend"])
 	in, err := Inspect(dir)
 	require.NoError(t, err)
 	assert.Equal(t, "msmodelslim", in.Tool)
@@ -125,8 +126,8 @@ func TestKilledBeforeConfig(t *testing.T) {
 		assert.Contains(t, r.Cause, "between the last shard and config.json")
 		assert.True(t, r.Has("config-not-quantized"))
 		assert.True(t, r.Has("index-tensor-unlisted"), "the scales are not in the source's index")
-		assert.Equal(t, "no", verdicts(r)["vllm"])
-		assert.Equal(t, "wrong", verdicts(r)["sglang"])
+		assert.Equal(t, "refuses", verdicts(r)["vllm"])
+		assert.Equal(t, "differs", verdicts(r)["sglang"])
 	}
 }
 
@@ -210,7 +211,7 @@ func TestMTPNotIgnored(t *testing.T) {
 	})
 	r := examine(t, dir, Options{})
 	assert.Contains(t, r.Cause, "MTP layer is full precision")
-	assert.Equal(t, map[string]string{"vllm": "wrong", "sglang": "wrong", "vllm-ascend": "wrong"}, verdicts(r))
+	assert.Equal(t, map[string]string{"vllm": "differs", "sglang": "differs", "vllm-ascend": "differs"}, verdicts(r))
 }
 
 func TestReportJSON(t *testing.T) {
@@ -238,9 +239,7 @@ func TestRunErrors(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 	dir := good(t, "nano-glm5")
 	_, err = Run(context.Background(), dir, Options{Engines: []string{"tgi"}})
-	var unknown *UnknownEngineError
-	require.ErrorAs(t, err, &unknown)
-	assert.Equal(t, 2, unknown.ExitCode())
+	require.ErrorIs(t, err, engine.ErrUnknown)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_, err = Run(ctx, dir, Options{})
@@ -258,9 +257,21 @@ func TestAskedEngine(t *testing.T) {
 	r := examine(t, dir, Options{Engines: []string{"sglang"}})
 	assert.False(t, r.OK)
 	assert.True(t, r.Has("engine-refuses"))
-	r = examine(t, good(t, "nano-glm4moe-quantized/FP8_DYNAMIC"), Options{Engines: []string{"vllm-ascend"}})
+	fp8 := good(t, "nano-glm4moe-quantized/FP8_DYNAMIC")
+	r = examine(t, fp8, Options{Engines: []string{"vllm-ascend@0.18"}})
 	assert.False(t, r.OK)
-	assert.Equal(t, "wrong", verdicts(r)["vllm-ascend"])
+	assert.Equal(t, "differs", verdicts(r)["vllm-ascend"])
+	r = examine(t, fp8, Options{Engines: []string{"vllm-ascend"}, Hardware: "ascend-a3"})
+	assert.False(t, r.OK)
+	assert.Equal(t, "refuses", verdicts(r)["vllm-ascend"])
+	r = examine(t, fp8, Options{Engines: []string{"vllm-ascend"}, Hardware: "atlas-950"})
+	assert.True(t, r.OK)
+	assert.Equal(t, "ascend-950pr", r.Engines[0].Hardware)
+	assert.Equal(t, "0.30", r.Engines[0].Release)
+	r = examine(t, fp8, Options{Engines: []string{"vllm-ascend@0.20"}})
+	assert.Nil(t, r.Verdict, "no table knows")
+	assert.False(t, r.OK)
+	assert.Contains(t, r.Text(), "NOT JUDGED")
 }
 
 func TestFolding(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/glmconv/glmconv/quant/engine"
 )
 
 // Severity says what a finding means for the verdict.
@@ -35,17 +37,24 @@ type Finding struct {
 
 // EngineVerdict is what one engine would do with the directory as it is.
 type EngineVerdict struct {
-	Engine string   `json:"engine"`
-	Loads  string   `json:"loads"` // "yes", "no", "wrong" (loads without an error and computes something else), "unknown"
-	Why    string   `json:"why,omitempty"`
-	Flags  []string `json:"flags,omitempty"` // what the serve command must carry
+	Engine   string        `json:"engine"`
+	Release  string        `json:"release"`
+	Hardware string        `json:"hardware"` // ids of the devices that the answer is about, with commas
+	Parallel string        `json:"parallel"` // the degrees that load: "TP1, TP2, TP2+EP"
+	Loads    *bool         `json:"loads"`    // null: not judged
+	Answer   engine.Answer `json:"answer"`
+	Rule     string        `json:"rule"`  // why not, or a remark
+	Flags    []string      `json:"flags"` // what the serve command must carry
+
+	noDraft bool // the MTP layer is not served
 }
 
 // Report is the result of Run.
 type Report struct {
 	Schema   string          `json:"schema"`
 	Dir      string          `json:"dir"`
-	OK       bool            `json:"ok"`
+	OK       bool            `json:"-"`     // good; false where nothing was judged
+	Verdict  *bool           `json:"ok"`    // OK, or null where no engine asked for could be judged and nothing is wrong
 	Cause    string          `json:"cause"` // one sentence naming what the directory is, "" when nothing is wrong
 	Layout   string          `json:"layout"`
 	Findings []Finding       `json:"findings"`
@@ -90,6 +99,10 @@ func (r *Report) finish() {
 		r.Engines = []EngineVerdict{}
 	}
 	r.OK = !slices.ContainsFunc(kept, func(f Finding) bool { return f.Severity == Error })
+	r.Verdict = &r.OK
+	if r.OK && len(r.Engines) > 0 && !slices.ContainsFunc(r.Engines, func(v EngineVerdict) bool { return v.Answer != engine.NotJudged }) {
+		r.OK, r.Verdict = false, nil
+	}
 }
 
 // fold keeps the first n findings of each kind; the last of them stands for
@@ -127,7 +140,8 @@ func (r *Report) Text() string {
 			warns++
 		}
 	}
-	if r.OK {
+	switch {
+	case r.OK:
 		fmt.Fprintf(&b, "OK  %s · %d tensors in %d files", r.Layout, r.Tensors, r.Files)
 		if r.Hashed > 0 {
 			b.WriteString(" · every hash agrees with the manifest")
@@ -137,7 +151,9 @@ func (r *Report) Text() string {
 		if warns > 0 {
 			fmt.Fprintf(&b, " · %s", plural(warns, "warning"))
 		}
-	} else {
+	case r.Verdict == nil:
+		fmt.Fprintf(&b, "NOT JUDGED  %s · %d tensors in %d files · no engine's tables tell whether it is served right", r.Layout, r.Tensors, r.Files)
+	default:
 		fmt.Fprintf(&b, "BAD  %s", plural(errs, "error"))
 		if warns > 0 {
 			fmt.Fprintf(&b, ", %s", plural(warns, "warning"))
@@ -165,16 +181,32 @@ func (r *Report) Text() string {
 		b.WriteByte('\n')
 	}
 	for _, e := range r.Engines {
-		say := map[string]string{"yes": "loads", "no": "refuses it", "wrong": "loads it and computes something else", "unknown": "not judged"}[e.Loads]
-		fmt.Fprintf(&b, "  %-12s %s", e.Engine, say)
-		if e.Why != "" {
-			fmt.Fprintf(&b, ": %s", e.Why)
-		}
-		if len(e.Flags) > 0 {
-			fmt.Fprintf(&b, " · serve with %s", strings.Join(e.Flags, " "))
-		}
-		b.WriteByte('\n')
+		b.WriteString(e.text())
 	}
+	return b.String()
+}
+
+// text is the verdict's line.
+func (v *EngineVerdict) text() string {
+	var b strings.Builder
+	say := map[engine.Answer]string{engine.Loads: "loads", engine.Refuses: "refuses it", engine.Differs: "loads it and computes something else", engine.NotJudged: "not judged"}
+	fmt.Fprintf(&b, "  %-12s %s", v.Engine, say[v.Answer])
+	on := v.Release
+	if where := (engine.Row{Hardware: v.Hardware}).Generations(); where != "" {
+		on += " on " + where
+	}
+	switch {
+	case v.Answer != engine.Loads:
+		fmt.Fprintf(&b, ": %s · %s", v.Rule, on)
+	case v.Rule == "":
+		fmt.Fprintf(&b, ": %s · %s", v.Parallel, on)
+	default:
+		fmt.Fprintf(&b, ": %s · %s · %s", v.Parallel, on, v.Rule)
+	}
+	if len(v.Flags) > 0 {
+		fmt.Fprintf(&b, " · serve with %s", strings.Join(v.Flags, " "))
+	}
+	b.WriteByte('\n')
 	return b.String()
 }
 

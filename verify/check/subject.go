@@ -10,6 +10,7 @@ import (
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/declaration"
+	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -39,6 +40,11 @@ type subject struct {
 	desc    map[string]json.RawMessage // quant_model_description.json
 	ascend  bool
 	names   map[string]struct{} // of the table, see tableNames
+
+	description string           // the file desc was read from
+	releases    []engine.Release // that are asked
+	asked       bool             // the options name them
+	device      *engine.Device   // that is asked about, nil: all
 }
 
 // module is a module of the table with what is stored of it.
@@ -74,6 +80,9 @@ func (f *Finding) hint(format string) *Finding { f.Hint = format; return f }
 // at, not that it is bad.
 func load(dir string, opts Options) (*subject, error) {
 	s := &subject{dir: dir, opts: opts, report: &Report{Schema: Schema, Dir: dir}, files: map[string]int64{}, tensors: map[string]safetensors.Info{}, byName: map[string]*module{}}
+	if err := s.choose(); err != nil {
+		return nil, err
+	}
 	from, err := fsx.OpenDir(dir)
 	if err != nil {
 		return nil, err
@@ -170,7 +179,11 @@ func (s *subject) loadConfig() (err error) {
 }
 
 func (s *subject) loadDescription() error {
-	raw, err := s.read(layout.DescriptionName)
+	s.description = layout.DescriptionName
+	if !s.has(s.description) {
+		s.findOldDescription()
+	}
+	raw, err := s.read(s.description)
 	if err != nil || raw == nil {
 		return err
 	}
@@ -250,7 +263,7 @@ func (s *subject) judge(m *module) {
 	four := false
 	if s.decl != nil && s.decl.method != "" && (m.row.Role.IsLinear() || m.row.Role == glm.VisionLinear) {
 		m.want, m.ignore, m.group = s.decl.want(m.row.Module)
-		m.known = judged(s.decl.method)
+		m.known = readable(s.decl.method)
 		four = m.want.kind == int4Bytes
 	}
 	if m.stack != nil {
@@ -260,6 +273,9 @@ func (s *subject) judge(m *module) {
 	m.form = detect(m.params, m.o, m.i, four)
 	if m.known && !s.ascend && m.want.kind == foreign && m.form.quantised() && m.form.kind != naked {
 		m.form = form{kind: foreign} // declared in a form that has no rules here: not judged
+	}
+	if _, dynamic := m.params["weight_scale"]; dynamic && m.form.kind == ascendStatic && m.want.kind == ascendMix {
+		m.form = m.want
 	}
 	// One scale a row is a channel scale, or a group as wide as the row.
 	if m.form.kind == m.want.kind && m.form.group == 0 && int64(m.want.group) == m.i {

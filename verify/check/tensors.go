@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -26,7 +27,7 @@ func (s *subject) checkTensors() {
 		}
 	}
 	for _, t := range s.model.Unexpected {
-		if s.ascend && t.File == "rot.safetensors" {
+		if s.explained(t.Name) {
 			continue
 		}
 		if isCacheScale(t.Name) {
@@ -64,7 +65,10 @@ func (s *subject) checkPlain(t safetensors.Info, row glm.Tensor) {
 	switch {
 	case row.Role == glm.RouterBias:
 		if t.DType != safetensors.F32 {
-			s.add("router-bias-dtype", t.Name, "it is %s; the values differ by less than %s can tell apart", t.DType, t.DType)
+			f := s.add("router-bias-dtype", t.Name, "it is %s; the values differ by less than %s can tell apart", t.DType, t.DType)
+			if s.decl == nil || s.has(quant.ManifestName) {
+				f.as(Warning) // a source as it came, or what quantize found in one and copied
+			}
 		}
 	case t.DType == safetensors.F64 || !isFloat(t.DType):
 		s.add("tensor-dtype", t.Name, "it is %s; BF16, F16 or F32 is needed here", t.DType)
@@ -157,6 +161,9 @@ func (s *subject) checkParts(m *module, f form) {
 		return
 	}
 	allowed := map[string]bool{}
+	if f.kind == ascendStatic { // allocated by the engine and not used
+		allowed["weight_scale"], allowed["weight_offset"] = true, true
+	}
 	for _, p := range parts {
 		allowed[p.param] = true
 		t, ok := m.params[p.param]
@@ -187,7 +194,7 @@ func (s *subject) checkParts(m *module, f form) {
 		}
 	}
 	for name, t := range m.params {
-		if allowed[name] || isCacheScale(t.Name) || s.isRow(t.Name) && (name != "weight" || !f.quantised()) {
+		if allowed[name] || isCacheScale(t.Name) || s.explained(t.Name) || s.isRow(t.Name) && (name != "weight" || !f.quantised()) {
 			continue
 		}
 		switch {

@@ -110,6 +110,9 @@ func (s *subject) valueJobs(m *module) []job {
 			jobs = append(jobs, job{b.Size + m.params["weight"].Size, func(ctx context.Context) ([]Finding, error) { return s.scaleBias(ctx, m) }})
 		}
 	}
+	if m.form.kind == ascendStatic || m.form.kind == ascendMix {
+		jobs = append(jobs, s.staticJobs(m)...)
+	}
 	if w, ok := m.params["weight"]; ok && s.opts.Weights {
 		add(w, func(ctx context.Context, t safetensors.Info) ([]Finding, error) { return s.weights(ctx, m, t) })
 	}
@@ -226,6 +229,18 @@ func (s *subject) scales(ctx context.Context, m *module, t safetensors.Info) ([]
 		add("scale-not-bf16", odd, "not a BF16 number")
 	}
 	return out, nil
+}
+
+// activations returns the type of a group's activations.
+func (s *subject) activations(group string) string {
+	if s.decl != nil {
+		for _, g := range s.decl.groups {
+			if g.name == group && g.acts != nil {
+				return g.acts.Type
+			}
+		}
+	}
+	return ""
 }
 
 func describe(n tally, t safetensors.Info) string {

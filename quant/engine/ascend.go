@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/glmconv/glmconv/quant/format"
+)
+
+// ascend is vllm-ascend (docs/facts/engine-vllm-ascend.md, ascend.md): run on
+// the CPU with NPUs simulated in 0.18 on vLLM 0.18, read in the tags 0.20 to
+// 0.25, in a snapshot after 0.27 and in 0.30.0rc2. Patch releases and
+// candidates stand with their release.
+var ascend = spec{
+	name: Ascend, title: "vllm-ascend",
+	releases: []string{"0.18", "0.20", "0.21", "0.22", "0.23", "0.24", "0.25", "0.26", "0.27", "0.30"},
+	renewed:  []string{"0.20"}, // indexer.wk was a linear of its own
+	vendors:  func(Layout) []string { return []string{"huawei"} },
+	layouts:  []Layout{AscendLayout},
+	resolve:  resolveAscend,
+	flags: func(c cell) []string {
+		var f []string
+		if c.Layout == AscendLayout {
+			f = append(f, "--quantization ascend")
+		}
+		switch {
+		case c.IndexerC8 && c.release.holds(span{from: "0.23"}):
+			f = append(f, `--additional-config '{"enable_sparse_li_c8": true}'`)
+		case c.IndexerC8:
+			f = append(f, `--additional-config '{"enable_sparse_c8": true}'`)
+		case c.CacheC8:
+			f = append(f, "--kv-cache-dtype int8")
+		}
+		return f
+	},
+	drafts: ascendDrafts,
+
+	// compressed_tensors_config.py:_detect_quant_type; fp8 classes.
+	forms: []form{
+		{layout: HFFP8, match: anything, during: span{until: "0.21"}, answer: Refuses, why: "vllm-ascend has a class for block FP8 from 0.21 on"},
+		{layout: HFFP8, match: with(format.Float8Block, format.Float8Group), on: atlas950, why: "FP8 from 0.21 on, for Atlas 950 (A5)"},
+		{layout: HFFP8, match: anything, during: span{from: "0.23"}, on: olderNPU, answer: Refuses, why: "FP8 is for Atlas 950 (A5): other chips have no FP8 arithmetic"},
+
+		{layout: CompressedTensors, match: with(format.Int8, format.Int8Token)},
+		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), during: span{until: "0.20"}, answer: Differs, why: "vllm-ascend 0.18 casts FP8 values to INT8 without an error: garbage"},
+		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), during: span{from: "0.22"}, on: atlas950, why: "FP8 from 0.22 on, for Atlas 950 (A5)"},
+		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), during: span{from: "0.22"}, on: olderNPU, answer: Refuses, why: "FP8 (W8A8FP8_DYNAMIC) is for Atlas 950 (A5): other chips have no FP8 arithmetic"},
+		{layout: CompressedTensors, match: with(format.Float8Block, format.Float8Group), on: olderNPU, answer: Refuses, why: "vllm-ascend has no class for block FP8 in compressed-tensors"},
+		{layout: CompressedTensors, match: integers(4, format.Float8Token, format.Words), answer: Refuses, why: "vllm-ascend takes pack-quantized for weight-only and fails on the shapes"},
+		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Words), kind: Linear, answer: Refuses, why: packedExpertsOnly},
+		{layout: CompressedTensors, match: onlyWeight(format.Int4(32)), kind: Experts},
+		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Words), answer: Refuses, why: packedExpertsOnly},
+		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), kind: Linear, answer: Refuses, why: "vllm-ascend wants second scales for int4 linears (use --format ascend)"},
+	},
+
+	schemes: ascendSchemes,
+
+	rules: []rule{
+		// _should_skip_indexer_init: before it the layers that borrow an indexer
+		// ask for one of their own.
+		{applies: func(c cell) bool { return c.Config.SharedSelection() }, during: span{until: "0.23"}, check: func(cell) string {
+			return "layers that share an indexer (GLM-5.2, 5.3) load from vllm-ascend 0.23 on; before, they end with KeyError"
+		}},
+		{applies: func(c cell) bool { return c.Config.SharedSelection() }, during: span{from: "0.23"}, answer: Loads, check: func(cell) string {
+			return "layers that share an indexer need vllm-ascend 0.23 or newer"
+		}},
+		{applies: func(c cell) bool { return c.Config.NestedText() }, answer: Loads, check: func(cell) string {
+			return "resolves; GLM-4.5V is not in vllm-ascend's support matrix"
+		}},
+		{applies: func(c cell) bool { return c.Layout == AscendLayout && c.Experts.int4() }, check: func(c cell) string {
+			switch {
+			case c.ep:
+				return ""
+			case c.tp > 16 || 16%c.tp != 0:
+				return fmt.Sprintf("scale_bias has 16 columns and does not split over %d ranks; use expert parallelism", c.tp)
+			case c.expertWidth()%4 != 0:
+				return fmt.Sprintf("expert width per rank %d is no multiple of 4", c.expertWidth())
+			}
+			return ""
+		}},
+		{applies: func(c cell) bool { return c.CacheC8 }, during: span{until: "0.30"}, answer: NotJudged, check: func(cell) string {
+			return "no table says which release before 0.30 reads the scales of an int8 cache (C8) for GLM"
+		}},
+	},
+
+	faults: []fault{
+		{codes: []string{"shard-invalid", "shard-truncated", "shard-missing", "index-invalid", "config-missing", "config-not-quantized",
+			"quant-config-invalid", "consolidated-file", "foreign-names", "lfs-pointer", "file-beside-folder", "mtp-shape", "layer-count",
+			"expert-count", "vocabulary", "stale-quantization"}, does: Refuses},
+		{codes: []string{"tensor-shape", "companion-shape", "companion-unexpected", "packed-name", "ignored-but-quantized", "weight-encoding", "group-mixed",
+			"router-quantized", "embedding-quantized", "head-quantized", "norm-quantized", "indexer-quantized", "kv-b-quantized"}, does: Refuses},
+		{codes: []string{"indexer-wk-int8"}, does: Refuses, during: span{from: "0.20"}},
+		{codes: []string{"file-size", "hash-mismatch", "index-tensor-missing", "duplicate-tensor", "stale-index", "leftover-shard", "quant-config-stale"}, does: Differs},
+		{codes: []string{"tensor-missing", "router-bias-missing", "mtp-incomplete", "mtp-file-unlisted"}, does: Differs, whole: Refuses},
+		{codes: []string{"tensor-dtype", "companion-missing", "companion-dtype", "weight-not-quantized", "experts-mixed", "router-bias-dtype", "eh-proj-quantized"}, does: Differs},
+		{codes: []string{"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-bias-wrong", "offset-nonzero", "code-range", "weight-nonfinite"}, does: Differs},
+		{codes: []string{"description-name", "description-invalid", "description-entry-missing", "description-scheme", "rot-unflagged", "rot-family"}, does: Refuses},
+		{codes: []string{"description-version"}, does: Refuses, during: keysRead},
+		{codes: []string{"description-group-size"}, does: Differs, during: keysRead},
+		{codes: []string{"description-mismatch", "description-prefix"}, does: Differs},
+		{codes: []string{"rot-missing", "rot-wrong", "rotation-mixed", "static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset"}, does: Differs},
+	},
+}
+
+// ascendSchemes is the registry of entries (methods/*.py:register_scheme), for
+// linears and for experts.
+var ascendSchemes = map[string]scheme{
+	"FLOAT":                  {linear: always, experts: always},
+	"W8A8":                   {linear: always},
+	"W8A8_DYNAMIC":           {linear: always, experts: always},
+	"W8A8_MIX":               {linear: always, experts: &span{until: "0.26"}},
+	"W8A16":                  {linear: always},
+	"W4A8_DYNAMIC":           {linear: &span{until: "0.26"}, experts: always},
+	"W4A16":                  {experts: always},
+	"W4A4_DYNAMIC":           {linear: always},
+	"W4A4_FLATQUANT_DYNAMIC": {linear: always},
+	"W8A8_MXFP8":             {linear: always, experts: always, on: atlas950},
+	"W4A8_MXFP":              {linear: &span{from: "0.21"}, experts: &span{from: "0.21"}, on: atlas950},
+	"W4A4_MXFP4":             {linear: &span{from: "0.21"}, experts: &span{from: "0.21"}, on: atlas950},
+	"W4A4_MXFP4_FLATQUANT":   {linear: &span{from: "0.21"}, on: atlas950},
+	"W8A8FP8_DYNAMIC":        {linear: &span{from: "0.22"}, experts: &span{from: "0.22"}, on: atlas950},
+	"W4A16_MXFP4":            {experts: &span{from: "0.23"}, on: atlas950},
+}
+
+// keysRead are the releases in which classes of four bits read version and
+// group_size of the description.
+var keysRead = span{until: "0.26"}
+
+// ReadsKeys reports whether the release reads version and group_size of an
+// Ascend description with these entries, and which releases do.
+func (r Release) ReadsKeys(entries []string) (reads bool, which string) {
+	if r.Engine != Ascend || !slices.ContainsFunc(entries, func(s string) bool { return s == "W4A8_DYNAMIC" }) {
+		return false, ""
+	}
+	last := r.spec.releases[r.spec.index(keysRead.until)-1]
+	return r.holds(keysRead), fmt.Sprintf("releases %s to %s", r.spec.releases[0], last)
+}
+
+const packedExpertsOnly = "vllm-ascend reads int4 weight-only experts alone, in groups that config.json cannot name"
+
+// ascendDrafts: drafts whose steps share the selection of the first one
+// (index_share_for_mtp_iteration) are broken in 0.26, 0.27 and after
+// (vllm-ascend issue 15864).
+func ascendDrafts(c cell) ([]string, string) {
+	if c.Config.IndexShareForMTP && c.release.holds(span{from: "0.26"}) {
+		return nil, "drafts that share a selection of keys (index_share_for_mtp_iteration) are broken in vllm-ascend 0.26 to 0.30; 0.23 to 0.25 draft"
+	}
+	method := "mtp"
+	if c.Config.SparseAttention() {
+		method = "deepseek_mtp"
+	}
+	return []string{fmt.Sprintf(`--speculative-config '{"method": %q, "num_speculative_tokens": %d}'`, method, c.Config.DraftSteps())}, ""
+}

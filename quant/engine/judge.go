@@ -1,0 +1,341 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
+)
+
+// Layout is how a result lies on disk; "" is full precision.
+type Layout string
+
+// The layouts that engines' tables speak of.
+const (
+	CompressedTensors Layout = "compressed-tensors"
+	HFFP8             Layout = "hf-fp8"
+	AscendLayout      Layout = "ascend"
+)
+
+// Part is how the weights of one part of a model are stored. The zero value is
+// full precision.
+type Part struct {
+	Weight format.Weight
+	Acts   format.Activation
+	Scheme string // its entry in an Ascend description
+}
+
+func (p Part) String() string {
+	switch {
+	case p.Scheme != "":
+		return p.Scheme
+	case !p.Acts.Quantized():
+		return p.Weight.String()
+	}
+	return p.Weight.String() + " with " + p.Acts.String() + " activations"
+}
+
+// Draft is what a checkpoint has of its MTP layer.
+type Draft uint8
+
+// The states of an MTP layer.
+const (
+	NoDraft   Draft = iota // none, and none is declared
+	LostDraft              // declared, and its tensors are not there
+	HasDraft
+)
+
+// Subject is what the tables need to know of a checkpoint.
+type Subject struct {
+	Config                 *glm.Config
+	Layout                 Layout
+	Experts, Shared, Dense Part // of the trunk
+	Attention, Output      Part // its inputs and its output projection
+	DraftExperts           Part // of the MTP layer
+	Draft                  Draft
+	CacheC8                bool // scales for an int8 key-value cache (Ascend C8)
+	IndexerC8              bool // an int8 cache of the sparse attention's indexer
+}
+
+// Part is the part that a tensor of the family's table belongs to, nil for one
+// that no rule asks for.
+func (s *Subject) Part(t glm.Tensor) *Part {
+	switch r := t.Role; {
+	case t.MTP && r.IsExpert():
+		return &s.DraftExperts
+	case t.MTP:
+		return nil
+	case r.IsExpert():
+		return &s.Experts
+	case r.IsShared():
+		return &s.Shared
+	case r.IsDense():
+		return &s.Dense
+	case r == glm.AttnO:
+		return &s.Output
+	case r.IsAttention():
+		return &s.Attention
+	}
+	return nil
+}
+
+// quantized lists the parts that are, with what they are.
+func (s *Subject) quantized() []kept {
+	all := []kept{{"experts", Experts, s.Experts}, {"shared experts", Linear, s.Shared}, {"dense MLPs", Linear, s.Dense}, {"attention", Linear, s.Attention}, {"o_proj", Linear, s.Output}}
+	if s.Draft == HasDraft {
+		all = append(all, kept{"experts of the MTP layer", Experts, s.DraftExperts})
+	}
+	return slices.DeleteFunc(all, func(k kept) bool { return !k.part.Weight.Quantized() && k.part.Scheme == "" })
+}
+
+// kept is a part, how engines build it, and its name.
+type kept struct {
+	what string
+	kind Kind
+	part Part
+}
+
+// Answer is what an engine makes of a checkpoint. There are four.
+type Answer string
+
+// The answers. Who loads a checkpoint without its MTP layer loads it; the rule
+// then says that there is no speculative decoding.
+const (
+	Loads     Answer = "loads"
+	Differs   Answer = "differs"    // loads without an error and computes something else
+	Refuses   Answer = "refuses"    // ends with an error
+	NotJudged Answer = "not-judged" // the tables do not know
+)
+
+// rank orders answers: what is refused is not computed wrong.
+func (a Answer) rank() int { return slices.Index([]Answer{Loads, NotJudged, Differs, Refuses}, a) }
+
+// Worse reports whether a is the worse answer of the two.
+func (a Answer) Worse(b Answer) bool { return a.rank() > b.rank() }
+
+// Row is the answer of one release of an engine at one degree of parallelism.
+type Row struct {
+	Engine   Engine   `json:"engine"`
+	Release  string   `json:"release"`
+	Hardware string   `json:"hardware"` // ids of the devices that the answer is about, with commas
+	Parallel string   `json:"parallel"` // "TP4", "TP4+EP"
+	Loads    *bool    `json:"loads"`    // null: not judged
+	Answer   Answer   `json:"answer"`
+	Rule     string   `json:"rule"`  // the rule that forbids it, or a remark
+	Flags    []string `json:"flags"` // what the serve command must carry
+	NoDraft  string   `json:"-"`     // why there is no speculative decoding, though there is or should be an MTP layer
+}
+
+// OK reports whether the row says that the checkpoint loads.
+func (r Row) OK() bool { return r.Answer == Loads }
+
+// Generations names the row's devices in the words of reports: "Ada, Hopper".
+func (r Row) Generations() string {
+	var list []Device
+	for _, id := range strings.Split(r.Hardware, ",") {
+		if d, err := FindDevice(id); err == nil {
+			list = append(list, d)
+		}
+	}
+	return generations(list)
+}
+
+// Query asks for a verdict. With no release it asks the newest ones of all
+// engines, with no hardware all devices that an engine runs on: the answer is
+// then the best of any device, and the row says of which.
+type Query struct {
+	Releases []Release
+	Hardware *Device
+}
+
+// Degrees are the tensor-parallel sizes that are judged, with and without
+// expert parallelism.
+var Degrees = []int{1, 2, 4, 8, 16}
+
+// Judge asks releases about a checkpoint: a row for each degree of
+// parallelism.
+func Judge(s Subject, q Query) []Row {
+	if len(q.Releases) == 0 {
+		for _, e := range Engines {
+			q.Releases = append(q.Releases, Newest(e))
+		}
+	}
+	var rows []Row
+	for _, r := range q.Releases {
+		for _, ep := range []bool{false, true} {
+			for _, tp := range Degrees {
+				if !ep || tp > 1 {
+					rows = append(rows, judge(cell{Subject: s, release: r, tp: tp, ep: ep}, q.Hardware))
+				}
+			}
+		}
+	}
+	return rows
+}
+
+// judge gives the best answer of the devices asked about.
+func judge(c cell, only *Device) Row {
+	row := Row{Engine: c.release.Engine, Release: c.release.Version, Parallel: c.name()}
+	list := devices
+	if only != nil {
+		list = []Device{*only}
+	}
+	var ids []string
+	known := false
+	for _, d := range list {
+		if only == nil && !slices.Contains(c.release.spec.vendors(c.Layout), d.Vendor) {
+			continue
+		}
+		c.device = d
+		answer, rule, fits := c.answer()
+		switch {
+		case row.Answer == "" || row.Answer.Worse(answer):
+			row.Answer, row.Rule, ids, known = answer, rule, nil, fits
+		case row.Answer == answer && fits && !known: // rather what else forbids it than that another device lacks the format
+			row.Rule, known = rule, true
+		}
+		if answer == row.Answer {
+			ids = append(ids, d.ID)
+		}
+	}
+	row.Hardware = strings.Join(ids, ",")
+	if row.Answer != NotJudged {
+		ok := row.OK()
+		row.Loads = &ok
+	}
+	if row.OK() {
+		row.Flags = c.release.spec.flags(c)
+		drafts, none := c.speculation()
+		row.Flags = append(row.Flags, drafts...)
+		if row.NoDraft = none; none != "" {
+			row.Rule = strings.TrimSuffix("no speculative decoding: "+none+"; "+row.Rule, "; ")
+		}
+	}
+	return row
+}
+
+// cell is one release on one device at one degree.
+type cell struct {
+	Subject
+	release Release
+	device  Device
+	tp      int
+	ep      bool
+}
+
+func (c cell) name() string {
+	if c.ep {
+		return fmt.Sprintf("TP%d+EP", c.tp)
+	}
+	return fmt.Sprintf("TP%d", c.tp)
+}
+
+// answer goes through the engine's tables: formats, then rules. The worst
+// answer counts, of equal ones the first. fits tells that the formats load.
+func (c cell) answer() (worst Answer, why string, fits bool) {
+	worst = Loads
+	note := func(a Answer, rule string) {
+		if a.Worse(worst) || a == worst && why == "" {
+			worst, why = a, rule
+		}
+	}
+	if !slices.Contains(c.release.spec.vendors(c.Layout), c.device.Vendor) {
+		return NotJudged, fmt.Sprintf("no table says what %s makes of this layout on %s", c.release.Title(), c.device.ID), false
+	}
+	rules := everywhere
+	for _, k := range c.quantized() {
+		note(c.form(k))
+	}
+	fits = worst == Loads
+	if worst != NotJudged { // what a format demands is known where the format is
+		rules = slices.Concat(c.release.spec.rules, everywhere)
+	}
+	for _, r := range rules {
+		if !c.release.holds(r.during) || r.applies != nil && !r.applies(c) {
+			continue
+		}
+		if complaint := r.check(c); complaint != "" {
+			answer := r.answer
+			if answer == "" {
+				answer = Refuses
+			}
+			note(answer, complaint)
+		}
+	}
+	return worst, why, fits
+}
+
+// speculation gives the flags of speculative decoding, or why there is none.
+func (c cell) speculation() (flags []string, none string) {
+	switch c.Draft {
+	case NoDraft:
+		return nil, ""
+	case LostDraft:
+		return nil, "config.json declares an MTP layer and the files do not hold it"
+	}
+	return c.release.spec.drafts(c)
+}
+
+// form is a row of the table of formats: what releases make of weights that
+// are quantized in one way. The first row that matches decides; without one
+// the format is not judged.
+type form struct {
+	layout Layout
+	match  func(Part) bool
+	kind   Kind              // Linear or Experts; 0: both
+	on     func(Device) bool // nil: everywhere
+	during span
+	answer Answer // "": Loads
+	why    string
+}
+
+func (c cell) form(k kept) (Answer, string) {
+	if c.Layout == AscendLayout {
+		return c.scheme(k)
+	}
+	for _, f := range c.release.spec.forms {
+		if f.layout != c.Layout || f.kind != 0 && f.kind != k.kind || f.on != nil && !f.on(c.device) || !c.release.holds(f.during) || !f.match(k.part) {
+			continue
+		}
+		if f.answer == "" {
+			return Loads, f.why
+		}
+		return f.answer, f.why
+	}
+	return NotJudged, fmt.Sprintf("no table says what %s makes of %s in %s on %s", c.release.Title(), k.part, k.what, c.device.Generation)
+}
+
+// rule is a line of the table of demands: for which releases and cells it
+// counts, and what it says against them.
+type rule struct {
+	applies func(cell) bool
+	check   func(cell) string
+	during  span
+	answer  Answer // "": Refuses
+}
+
+// with matches parts with these codes and activations, however they are packed.
+func with(w format.Weight, a format.Activation) func(Part) bool {
+	return func(p Part) bool { return p.Weight.SameCodes(w) && p.Acts == a }
+}
+
+// weightOnly matches parts with these codes whose activations stay as they are.
+func onlyWeight(w format.Weight) func(Part) bool { return with(w, format.Activation{}) }
+
+// integers matches symmetric integers of these bits in groups of any size,
+// with given activations and packing.
+func integers(bits int, a format.Activation, p format.Packing) func(Part) bool {
+	return func(x Part) bool {
+		w := x.Weight
+		return w.Type == format.Int && w.Bits == bits && !w.ZeroPoints && w.Packing == p && x.Acts == a
+	}
+}
+
+// The parts that rules ask for.
+func (p Part) blockFP8() bool   { return p.Weight.SameCodes(format.Float8Block) }
+func (p Part) int4() bool       { return p.Weight.Type == format.Int && p.Weight.Bits == 4 }
+func (p Part) int8() bool       { return p.Weight.SameCodes(format.Int8) }
+func (p Part) floatInput() bool { return p.Acts.Type == format.Float }
+func (p Part) weightOnly() bool { return p.Weight.Quantized() && !p.Acts.Quantized() }

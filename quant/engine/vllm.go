@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/glmconv/glmconv/quant/format"
+)
+
+// vllm is vLLM (docs/facts/engine-vllm.md): read, and run on the CPU, in
+// 0.32.0; the files that matter were compared with 0.33.0, which changes
+// nothing below.
+var vllm = spec{
+	name: VLLM, title: "vLLM",
+	releases: []string{"0.32", "0.33"},
+	vendors:  func(Layout) []string { return []string{"nvidia", "amd", "cpu"} },
+	layouts:  []Layout{CompressedTensors, HFFP8},
+	resolve:  resolveVLLM,
+	flags: func(c cell) []string {
+		f := []string{`--model-loader-extra-config '{"enable_weights_track": true}'`}
+		if c.splitVision() {
+			f = append(f, "--mm-encoder-tp-mode data")
+		}
+		return f
+	},
+	drafts: func(c cell) ([]string, string) {
+		return []string{fmt.Sprintf(`--speculative-config '{"method": "mtp", "num_speculative_tokens": %d}'`, c.Config.DraftSteps())}, ""
+	},
+
+	// compressed_tensors.py:get_scheme_cls and get_moe_method, fp8.py,
+	// capabilities of the schemes' classes.
+	forms: []form{
+		{layout: AscendLayout, match: anything, answer: Refuses, why: "plain vLLM does not read the ascend layout"},
+
+		{layout: HFFP8, match: with(format.Float8Block, format.Float8Group), on: withFP8(native)},
+		{layout: HFFP8, match: with(format.Float8Block, format.Float8Group), on: withFP8(weightOnly), why: fp8Widened},
+
+		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), on: withFP8(native)},
+		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), on: withFP8(weightOnly), why: fp8Widened},
+		{layout: CompressedTensors, match: with(format.Float8Block, format.Float8Group), on: withFP8(native)},
+		{layout: CompressedTensors, match: with(format.Float8Block, format.Float8Group), on: withFP8(weightOnly), why: fp8Widened},
+		{layout: CompressedTensors, match: onlyWeight(format.Float8), kind: Experts, answer: Refuses, why: "FP8 experts need input_activations: without them they are taken for packed integers"},
+		{layout: CompressedTensors, match: onlyWeight(format.Float8), on: withFP8(native, weightOnly)},
+
+		{layout: CompressedTensors, match: integers(8, format.Int8Token, format.Bytes), on: withInt8},
+		{layout: CompressedTensors, match: integers(8, format.Activation{}, format.Words), on: nvidia},
+		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Words), on: nvidia},
+		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Bytes), answer: Refuses, why: "int4 without activations must be pack-quantized: an assertion fails while the config is read"},
+		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), on: cpu},
+		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), on: nvidia, why: "CPU and Arm kernels only; on GPUs activations stay in BF16"},
+		{layout: CompressedTensors, match: integers(4, format.Float8Token, format.Words), on: func(d Device) bool { return d.Capability == 90 }},
+		{layout: CompressedTensors, match: integers(4, format.Float8Token, format.Words), on: gpu, answer: Refuses, why: "int4 with FP8 activations is for compute capability 9.0 (H100, H200)"},
+
+		{layout: CompressedTensors, match: onlyWeight(format.NVFP4), on: nvidia},
+		{layout: CompressedTensors, match: with(format.NVFP4, format.NVFP4Local), on: capable(100)},
+		{layout: CompressedTensors, match: with(format.NVFP4, format.NVFP4Local), on: nvidia, why: "before Blackwell FP4 saves memory and no time"},
+		{layout: CompressedTensors, match: onlyWeight(format.MXFP4), on: capable(80)},
+		{layout: CompressedTensors, match: with(format.MXFP4, format.MXFP4Group), on: capable(80)},
+		{layout: CompressedTensors, match: with(format.MXFP8, format.MXFP8Group), on: capable(80)},
+		{layout: CompressedTensors, match: onlyWeight(format.MXFP8), on: capable(80)},
+	},
+
+	rules: []rule{
+		{applies: func(c cell) bool { return c.Layout == HFFP8 && c.Experts.blockFP8() }, check: func(c cell) string {
+			if n := gcd(128, c.expertWidth(), c.Config.HiddenSize); n < 32 {
+				return fmt.Sprintf("expert width per rank %d leaves blocks of %d, vLLM refines them to 32 at the least", c.expertWidth(), n)
+			}
+			return blocksFit(c)
+		}},
+		{applies: func(c cell) bool { return c.Layout == CompressedTensors }, check: expertBlocksFit},
+		{applies: int4FP8, check: wideKernel},
+		{applies: func(c cell) bool { return !int4FP8(c) }, check: groupsFit},
+		{applies: func(c cell) bool { return c.Experts.int4() && c.Experts.weightOnly() }, check: func(c cell) string {
+			if c.Config.HiddenSize%128 != 0 {
+				return fmt.Sprintf("Marlin's expert kernel needs hidden size %% 128 = 0, it is %d", c.Config.HiddenSize)
+			}
+			return ""
+		}},
+		{applies: func(c cell) bool { return cpu(c.device) && c.ep }, answer: NotJudged, check: func(cell) string {
+			return "no table says whether vLLM splits experts over CPUs"
+		}},
+	},
+
+	// default_loader.py checks that nothing is missing only where the config has
+	// no quantization; glm4_moe.py, glm4_moe_mtp.py, deepseek_v2.py:load_weights.
+	faults: []fault{
+		{codes: []string{"shard-invalid", "shard-truncated", "shard-missing", "index-invalid", "config-missing", "config-not-quantized",
+			"quant-config-invalid", "consolidated-file", "foreign-names", "lfs-pointer", "file-beside-folder", "mtp-shape", "layer-count",
+			"expert-count", "vocabulary"}, does: Refuses},
+		{codes: []string{"tensor-shape", "companion-shape", "companion-unexpected", "packed-name", "ignored-but-quantized", "weight-encoding",
+			"router-quantized", "embedding-quantized", "head-quantized", "norm-quantized", "indexer-quantized"}, does: Refuses},
+		{codes: []string{"file-size", "hash-mismatch", "index-tensor-missing", "duplicate-tensor", "stale-index", "leftover-shard", "stale-quantization",
+			"quant-config-stale"}, does: Differs},
+		{codes: []string{"tensor-missing", "router-bias-missing", "mtp-incomplete", "mtp-file-unlisted"}, does: Differs, whole: Refuses},
+		{codes: []string{"tensor-dtype", "companion-missing", "companion-dtype", "weight-not-quantized", "group-mixed", "experts-mixed"}, does: Differs},
+		{codes: []string{"router-bias-dtype", "eh-proj-quantized", "indexer-wk-int8"}, does: Differs},
+		{codes: []string{"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-bias-wrong", "code-range", "weight-nonfinite"}, does: Differs},
+	},
+}
+
+const fp8Widened = "Ampere reads FP8 weight-only: it saves memory and no time"
+
+func anything(Part) bool { return true }
