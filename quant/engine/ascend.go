@@ -7,7 +7,7 @@ import (
 	"github.com/glmconv/glmconv/quant/format"
 )
 
-// ascend is vllm-ascend (docs/facts/engine-vllm-ascend.md, ascend.md): run on
+// ascend is vllm-ascend (docs/facts/engine-vllm-ascend.md, docs/facts/ascend.md): run on
 // the CPU with NPUs simulated in 0.18 on vLLM 0.18, read in the tags 0.20 to
 // 0.25, in a snapshot after 0.27 and in 0.30.0rc2. Patch releases and
 // candidates stand with their release.

@@ -77,7 +77,7 @@ var declaredMutations = []mutation{
 			g.(map[string]any)["format"] = "float-quantized"
 		}
 	}), code: "quant-config-invalid", where: "format", bad: true},
-	{name: "an order of activations", base: packedCT, damage: weights(func(w map[string]any) { w["actorder"] = "group" }), code: "quant-config-not-judged", where: "actorder"},
+	{name: "an order of activations", base: packedCT, damage: weights(func(w map[string]any) { w["actorder"] = "group" }), code: "quant-config-not-judged", where: "actorder", bad: true},
 	{name: "an expression that is none", base: fp8CT, damage: quantConfig(func(q map[string]any) { q["ignore"] = append(q["ignore"].([]any), "re:(") }), code: "quant-config-invalid", where: "ignore", bad: true},
 	{name: "left over", base: "nano-glm4moe", damage: config(func(m map[string]any) {
 		m["quantization_config"] = map[string]any{"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": []int{128, 128}}

@@ -30,7 +30,7 @@ func beside(name, text string) func(*testing.T, string) {
 const plain5 = "nano-glm5"
 
 var originMutations = []mutation{
-	{"names of PEFT", plain5, prefixed("base_model.model."), "foreign-names", "base_model.model.", true, map[string]string{"vllm": "no"}},
+	{"names of PEFT", plain5, prefixed("base_model.model."), "foreign-names", "base_model.model.", true, map[string]string{"vllm": "refuses"}},
 	{"names of torch.compile", plain5, prefixed("_orig_mod."), "foreign-names", "_orig_mod.", true, nil},
 	{"names of DDP", plain5, prefixed("module."), "foreign-names", "module.", true, nil},
 	{"names under a prefix of nobody", plain5, prefixed("thinker."), "foreign-names", "thinker.", true, nil},
@@ -61,7 +61,7 @@ var originMutations = []mutation{
 	}, "not-safetensors", "pytorch_model", true, nil},
 	{"LFS pointer of a shard", plain5, func(t *testing.T, dir string) {
 		write(t, shard(t, dir), []byte("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"))
-	}, "lfs-pointer", "model-00001", true, map[string]string{"vllm": "no"}},
+	}, "lfs-pointer", "model-00001", true, map[string]string{"vllm": "refuses"}},
 	{"LFS pointer of the tokenizer", plain5, beside("tokenizer.json", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"),
 		"lfs-pointer", "tokenizer.json", true, nil},
 	{"control file of aria2", plain5, beside("model-00002-of-00002.safetensors.aria2", "\x00\x01"), "download-leftover", "aria2", false, nil},
