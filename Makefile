@@ -2,7 +2,7 @@
 GO ?= go
 LINT := .cache/golangci-lint
 
-.PHONY: build demo interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers generate generated clean ci
+.PHONY: build demo interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers generate generated clean ci torture
 build: ; $(GO) build -o bin/glmconv ./cmd/glmconv
 demo: build ; mkdir -p out && ./bin/glmconv demo --report out/demo.html
 test: ; $(GO) test ./...
@@ -34,6 +34,9 @@ generate:
 	cd internal/asm && $(GO) run ./limits -out ../bench/limits/limits_amd64.s -stubs ../bench/limits/limits_asm_amd64.go -pkg limits
 generated: generate ; git diff --exit-code -- '*_amd64.s' '*_asm_amd64.go' '*_arm64.s' '*_asm_arm64.go' && cd internal/asm && $(GO) test ./...
 ci: ; ./.ci/run
+# Sweeps of faults, for long; writes the counts into docs/reliability.md.
+FOR ?= 15m
+torture: ; $(GO) run ./internal/torture -for $(FOR)
 clean: ; rm -rf bin out .cache interop/.cache interop/.venv-*
 
 $(LINT): tools.mod tools.sum ; $(GO) build -modfile=tools.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -32,7 +32,7 @@ func layer(pkg string) int {
 		{"runtime/kernel"},
 		{"runtime"},
 		{"verify"},
-		{"cmd", "internal/bench", "internal/interop", "internal/outside"},
+		{"cmd", "internal/torture", "internal/bench", "internal/interop", "internal/outside"},
 	} {
 		for _, p := range prefixes {
 			if pkg == p || strings.HasPrefix(pkg, p+"/") {

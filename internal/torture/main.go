@@ -1,0 +1,132 @@
+// Command torture runs the sweeps of cmd/glmconv for long and puts what they
+// counted into docs/reliability.md, between its two marks:
+//
+//	go run ./internal/torture [-for 15m] [-doc docs/reliability.md]
+//
+// A sweep that finds a broken promise fails, and then nothing is written.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// count is a line of the sweeps.
+type count struct {
+	Suite, Job, Skipped string
+	Points, Hit         int
+}
+
+// shares is how much of the budget of one suite all of them take together.
+const shares = 4
+
+func main() {
+	long := flag.Duration("for", 15*time.Minute, "about how long")
+	doc := flag.String("doc", filepath.Join("docs", "reliability.md"), "page to write")
+	flag.Parse()
+	if err := torture(*long, *doc); err != nil {
+		fmt.Fprintln(os.Stderr, "torture:", err)
+		os.Exit(1)
+	}
+}
+
+func torture(long time.Duration, doc string) error {
+	dir, err := os.MkdirTemp("", "torture-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	counts := filepath.Join(dir, "counts")
+	start := time.Now()
+	cmd := exec.Command("go", "test", "-count=1", "-timeout", (4 * long).String(), "-run", "^TestSweep", "-v", "./cmd/glmconv") //nolint:gosec // a duration
+	cmd.Env = append(os.Environ(), "GLMCONV_TORTURE="+(long/shares).String(), "GLMCONV_TORTURE_COUNTS="+counts)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("the sweeps: %w", err)
+	}
+	raw, err := os.ReadFile(counts)
+	if err != nil {
+		return err
+	}
+	list, err := parse(raw)
+	if err != nil {
+		return err
+	}
+	head := fmt.Sprintf("%s, %s/%s, %d cores, %s, commit %s: every promise was kept.", start.UTC().Format(time.DateOnly), runtime.GOOS, runtime.GOARCH,
+		runtime.NumCPU(), time.Since(start).Round(time.Minute), commit())
+	page, err := os.ReadFile(doc)
+	if err != nil {
+		return err
+	}
+	page, err = replace(page, head+"\n\n"+table(list))
+	if err != nil {
+		return fmt.Errorf("%s: %w", doc, err)
+	}
+	return os.WriteFile(doc, page, 0o644) //nolint:gosec // a page of the repository
+}
+
+func commit() string {
+	out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func parse(raw []byte) (list []count, err error) {
+	for s := bufio.NewScanner(bytes.NewReader(raw)); s.Scan(); {
+		var c count
+		if err := json.Unmarshal(s.Bytes(), &c); err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// table sums the counts of each suite.
+func table(list []count) string {
+	var b strings.Builder
+	b.WriteString("| suite | commands | tried | befell the command | skipped |\n|---|---|---|---|---|\n")
+	var order []string
+	sums := map[string]*count{}
+	jobs := map[string]int{}
+	for _, c := range list {
+		s := sums[c.Suite]
+		if s == nil {
+			s = &count{}
+			sums[c.Suite], order = s, append(order, c.Suite)
+		}
+		if jobs[c.Suite]++; c.Skipped != "" {
+			s.Skipped = c.Skipped
+		}
+		s.Points += c.Points
+		s.Hit += c.Hit
+	}
+	for _, name := range order {
+		s := sums[name]
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %s |\n", name, jobs[name], s.Points, s.Hit, s.Skipped)
+	}
+	return b.String()
+}
+
+const from, to = "<!-- counts: written by make torture -->\n", "<!-- end of counts -->"
+
+// replace puts text between the two marks.
+func replace(page []byte, text string) ([]byte, error) {
+	head, rest, ok := bytes.Cut(page, []byte(from))
+	_, tail, ok2 := bytes.Cut(rest, []byte(to))
+	if !ok || !ok2 {
+		return nil, fmt.Errorf("lacks the marks %q and %q", strings.TrimSpace(from), to)
+	}
+	return bytes.Join([][]byte{head, []byte(from), []byte("\n" + text + "\n"), []byte(to), tail}, nil), nil
+}
