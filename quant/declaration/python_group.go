@@ -187,13 +187,8 @@ func (p *python) name(end rune) (string, error) {
 
 // class reads a set of characters after its opening bracket.
 func (p *python) class() (piece, error) {
-	var net, re2 strings.Builder
-	net.WriteByte('[')
-	re2.WriteByte('[')
-	if p.accept("^") {
-		net.WriteByte('^')
-		re2.WriteByte('^')
-	}
+	var c set
+	c.negated = p.accept("^")
 	for first := true; ; first = false {
 		r, ok := p.peek()
 		if !ok {
@@ -201,17 +196,14 @@ func (p *python) class() (piece, error) {
 		}
 		if r == ']' && !first {
 			p.at++
-			net.WriteByte(']')
-			re2.WriteByte(']')
-			return piece{net: net.String(), re2: re2.String(), width: width{1, 1}}, nil
+			return c.piece(), nil
 		}
-		lo, set, err := p.member()
+		lo, one, err := p.member()
 		if err != nil {
 			return piece{}, err
 		}
 		if p.at+1 >= len(p.src) || p.src[p.at] != '-' || p.src[p.at+1] == ']' {
-			net.WriteString(set.net)
-			re2.WriteString(set.re2)
+			c.add(one)
 			continue
 		}
 		p.at++
@@ -219,12 +211,48 @@ func (p *python) class() (piece, error) {
 		switch {
 		case err != nil:
 			return piece{}, err
-		case set.kind == anchor || other.kind == anchor || lo > hi:
+		case one.kind == anchor || other.kind == anchor || lo > hi:
 			return piece{}, errors.New("bad character range")
 		}
-		net.WriteString(set.net + "-" + other.net)
-		re2.WriteString(set.re2 + "-" + other.re2)
+		c.add(piece{net: one.net + "-" + other.net, re2: one.re2 + "-" + other.re2})
 	}
+}
+
+// set collects the members of a class. Complements (\W) stand apart in .NET's
+// syntax, where a class cannot hold the complement of another in full.
+type set struct {
+	negated  bool
+	net, re2 strings.Builder
+	others   []string
+}
+
+func (c *set) add(member piece) {
+	c.re2.WriteString(member.re2)
+	if member.kind == anchor && strings.HasPrefix(member.net, "[^") {
+		c.others = append(c.others, member.net)
+		return
+	}
+	c.net.WriteString(member.net)
+}
+
+func (c *set) piece() piece {
+	sign := ""
+	if c.negated {
+		sign = "^"
+	}
+	out := piece{net: "[" + sign + c.net.String() + "]", re2: "[" + sign + c.re2.String() + "]", width: width{1, 1}}
+	if len(c.others) == 0 {
+		return out
+	}
+	all := c.others
+	if c.net.Len() > 0 {
+		all = append(all, "["+c.net.String()+"]")
+	}
+	out.net = "(?:" + strings.Join(all, "|") + ")"
+	if c.negated {
+		out.net = "(?:(?!" + out.net + `)[\s\S])`
+	}
+	return out
 }
 
 // member reads one member of a set: a character, or a class of them, whose
@@ -243,8 +271,14 @@ func (p *python) member() (rune, piece, error) {
 			return 0, piece{net: `\p{L}\p{N}_`, re2: `\w`, kind: anchor}, nil
 		case 's':
 			return 0, piece{net: `\s\x1c-\x1f`, re2: `\s`, kind: anchor}, nil
-		case 'd', 'D', 'W', 'S':
-			return 0, piece{net: `\` + string(next), re2: `\` + string(next), kind: anchor}, nil
+		case 'd':
+			return 0, piece{net: `\d`, re2: `\d`, kind: anchor}, nil
+		case 'D':
+			return 0, piece{net: `[^\d]`, re2: `\D`, kind: anchor}, nil
+		case 'W':
+			return 0, piece{net: `[^\p{L}\p{N}_]`, re2: `\W`, kind: anchor}, nil
+		case 'S':
+			return 0, piece{net: `[^\s\x1c-\x1f]`, re2: `\S`, kind: anchor}, nil
 		case 'b':
 			r = '\b'
 		default:

@@ -1,0 +1,82 @@
+package declaration_test
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/glmconv/glmconv/quant/declaration"
+)
+
+// FuzzFile reads any text as every file that declares a quantization: no
+// panic, no hang, and no more memory than a multiple of the text.
+func FuzzFile(f *testing.F) {
+	paths, err := filepath.Glob("testdata/configs/*.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, p := range paths {
+		raw, err := os.ReadFile(p)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if len(raw) < 4<<10 {
+			f.Add(raw)
+		}
+	}
+	names := append([]string{"config.json"}, declaration.Files...)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for _, name := range names {
+			d, err := declaration.File(name, raw)
+			if err != nil || d == nil {
+				continue
+			}
+			for _, module := range []string{"", "lm_head", "model.layers.1.mlp.experts.0.gate_proj", strings.Repeat("a", 50)} {
+				s := d.Of(module)
+				if s.Group != nil && s.Ignored != nil {
+					t.Fatalf("%s: %q is both left alone and in a group", name, module)
+				}
+				_, _ = s.Weights().String(), s.Input().String()
+			}
+			for _, p := range d.Problems {
+				_ = p.String()
+			}
+			for i := range d.Groups {
+				_ = d.FormatOf(&d.Groups[i])
+			}
+		}
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; used > 64<<20+uint64(len(raw))*4096 {
+			t.Fatalf("%d bytes were allocated for a text of %d", used, len(raw))
+		}
+	})
+}
+
+// FuzzPattern: what compiles ends, and its two engines agree.
+func FuzzPattern(f *testing.F) {
+	for _, c := range answers(f).Regexps {
+		if len(c.Pattern) < 40 {
+			f.Add(c.Pattern, "model.layers.1.mlp.gate_proj")
+		}
+	}
+	f.Add(`(?!b)(?:a|aa)+$`, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!")
+	f.Fuzz(func(t *testing.T, expr, name string) {
+		if len(name) > 200 {
+			return
+		}
+		for _, how := range []declaration.Match{declaration.Regexp, declaration.Search, declaration.Glob} {
+			p, err := declaration.New(expr, how)
+			if err != nil {
+				continue
+			}
+			p.Match(name)
+			if fast, slow, ok := p.Both(name); ok && fast != slow && p.Err() == nil {
+				t.Fatalf("%s of %q: Go's regexp says %v, regexp2 %v", expr, name, fast, slow)
+			}
+		}
+	})
+}
