@@ -17,6 +17,9 @@ func (m *Matrix) Value(r, c int) float32 {
 	if m.Code == Int4 {
 		return float32(SignExtend4(row[c/2] >> (4 * (c & 1)) & 15))
 	}
+	if m.Code == E2M1 {
+		return e2m1[row[c/2]>>(4*(c&1))&15]
+	}
 	if m.Code == E4M3 {
 		return e4m3[row[c]]
 	}
@@ -24,10 +27,12 @@ func (m *Matrix) Value(r, c int) float32 {
 }
 
 // CodeAt returns the stored code of element (r, c): the signed integer of Int8
-// and Int4, the byte of E4M3.
+// and Int4, the bits of E4M3 and E2M1.
 func (m *Matrix) CodeAt(r, c int) int {
 	b := m.Codes[r*m.RowBytes()+c*m.Code.Bits()/8]
 	switch m.Code {
+	case E2M1:
+		return int(b >> (4 * (c & 1)) & 15)
 	case Int4:
 		return int(SignExtend4(b >> (4 * (c & 1)) & 15))
 	case Int8:
@@ -40,6 +45,9 @@ func (m *Matrix) CodeAt(r, c int) int {
 // the bit.
 func (m *Matrix) Equal(o *Matrix) bool {
 	if m.Code != o.Code || m.Rows != o.Rows || m.Cols != o.Cols || m.BlockRows != o.BlockRows || m.BlockCols != o.BlockCols {
+		return false
+	}
+	if m.Global != o.Global || !bytes.Equal(m.ScaleCodes, o.ScaleCodes) {
 		return false
 	}
 	return bytes.Equal(m.Codes, o.Codes) && slices.EqualFunc(m.Scales, o.Scales, func(a, b float32) bool {
@@ -59,6 +67,10 @@ func (m *Matrix) Dequant(dst []float32, lo, hi int) {
 			switch m.Code {
 			case Int4:
 				dequantInt4(out, row, g*m.BlockCols, c1, s)
+			case E2M1:
+				for c := g * m.BlockCols; c < c1; c++ {
+					out[c] = e2m1[row[c/2]>>(4*(c&1))&15] * s
+				}
 			case E4M3:
 				for c := g * m.BlockCols; c < c1; c++ {
 					out[c] = e4m3[row[c]] * s

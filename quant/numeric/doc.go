@@ -7,6 +7,7 @@
 //	BF16      8 exponent bits, 7 mantissa bits; rounding to nearest even
 //	E4M3FN    FP8: bias 7, largest value 448, NaN at 0x7f and 0xff, no infinity
 //	INT8      two's complement, one byte
+//	E2M1      FP4: 0 0.5 1 1.5 2 3 4 6 and their negatives
 //	INT4      two's complement in [-8, 7]; packed by PackNibbles (in memory),
 //	          AppendInt4Words (compressed-tensors) or AppendInt4RowPairs (Ascend)
 //
@@ -18,6 +19,8 @@
 //	CompressedTensors  s = bf16(a/448), bf16(a/127.5), bf16(a/7.5); 2^-7 if that is 0
 //	DeepSeekBlock      s = max(a, 1e-4)/448 in F32
 //	Ascend             s = bf16(max(a/127, 2^-23)); int4: max(a/7, 2^-23) in F32
+//	MX                 s = 2^k, groups of 32, stored E8M0
+//	NVFP4              s = e4m3(g·a/6)/g, groups of 16; g = 2688/largest of the fused set
 //
 // The int8 scales of Ascend are BF16 values because the NPU rounds them to BF16
 // when it loads them: codes must fit the scale that is used.

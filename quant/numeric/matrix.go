@@ -8,11 +8,12 @@ const (
 	E4M3 Code = iota + 1 // FP8 E4M3FN, one byte
 	Int8                 // one byte, two's complement
 	Int4                 // a nibble
+	E2M1                 // FP4 E2M1, a nibble
 )
 
 // Bits returns the width of one code.
 func (c Code) Bits() int {
-	if c == Int4 {
+	if c == Int4 || c == E2M1 {
 		return 4
 	}
 	return 8
@@ -22,14 +23,17 @@ func (c Code) Bits() int {
 // produce it, kernels and comparisons consume it. The weight is
 // [Rows, Cols] = [out_features, in_features].
 //
-// Codes are row-major. E4M3 and Int8 take one byte an element. Int4 packs two
-// elements of a row in a byte, the even column in the low nibble, two's
-// complement; a row takes (Cols+1)/2 bytes.
+// Codes are row-major. E4M3 and Int8 take one byte an element. Int4 and E2M1 pack two
+// elements of a row in a byte, the even column in the low nibble (Int4 in two's
+// complement); a row takes (Cols+1)/2 bytes.
 //
 // Scales are row-major over the grid of scale blocks: element (r, c) has the
 // scale Scales[(r/BlockRows)*ScaleCols() + c/BlockCols], and its value is
 // code × scale. BlockRows 1 and BlockCols = Cols is a channel scale, (1, g) a
 // group scale, (128, 128) block FP8. Ragged edges belong to the last block.
+//
+// Formats with scales of a byte keep them beside what they stand for:
+// ScaleCodes are E4M3 (NVFP4, where Scales are code/Global) or E8M0 (MX).
 type Matrix struct {
 	Code       Code
 	Rows, Cols int
@@ -37,6 +41,8 @@ type Matrix struct {
 	BlockCols  int
 	Codes      []byte
 	Scales     []float32
+	ScaleCodes []byte  // nil where scales are stored as numbers
+	Global     float32 // NVFP4: what local scales are divided by; 0 elsewhere
 }
 
 // ScaleRows returns the number of scale rows, ceil(Rows/BlockRows).
@@ -47,7 +53,7 @@ func (m *Matrix) ScaleCols() int { return (m.Cols + m.BlockCols - 1) / m.BlockCo
 
 // RowBytes returns the bytes of one row of Codes.
 func (m *Matrix) RowBytes() int {
-	if m.Code == Int4 {
+	if m.Code.Bits() == 4 {
 		return (m.Cols + 1) / 2
 	}
 	return m.Cols
@@ -79,6 +85,12 @@ const (
 	// (docs/facts/ascend.md 2.1-2.5). Compat is msmodelslim's BF16 arithmetic and
 	// its SSZ search for int4.
 	Ascend
+	// MX: groups of 32 of E2M1 or E4M3 with powers of two for scales, stored E8M0
+	// (docs/facts/layouts.md 1.8). Best chooses among neighbouring exponents.
+	MX
+	// NVFP4: groups of 16 of E2M1 with E4M3 scales, divided by Spec.Global
+	// (docs/facts/layouts.md 1.7). Best searches the local scale.
+	NVFP4
 )
 
 // Spec says how a weight is quantised; it is all that the arithmetic needs.
@@ -101,6 +113,8 @@ type Spec struct {
 	// every row, whatever the tile; -1 means none. 0 takes src for the whole
 	// weight: at most 50 steps, stopping where that tool does. See Stats.SSZStop.
 	SSZSteps int
+	// Global is the scale of the local scales of NVFP4, see SampleGlobal.
+	Global float32
 }
 
 // Stats sums a tile's quantisation error, in float64, so that tiles add up.

@@ -18,6 +18,7 @@ type Scratch struct {
 	row    []byte    // codes of one row or block, a byte each
 	spare  []byte    // codes of one searched group
 	group  []groupFit
+	micro  []byte // scales of a byte
 }
 
 // Into has the next matrix's codes put into buf if they fit, and only the next.
@@ -77,6 +78,12 @@ func (x *Scratch) bands(st *Stats) (finite bool) {
 	}
 	for r := 0; r < m.Rows; r += m.BlockRows {
 		scales := m.Scales[r/m.BlockRows*m.ScaleCols():][:m.ScaleCols()]
+		if m.ScaleCodes != nil {
+			if !x.microRow(r, scales, st) {
+				return false
+			}
+			continue
+		}
 		if m.BlockRows > 1 {
 			if !x.blockBand(r, min(m.BlockRows, m.Rows-r), scales, st) {
 				return false
@@ -118,6 +125,8 @@ func (s *Spec) check(rows, cols, have int) error {
 		ok = s.Code == E4M3 || ints && s.BlockRows <= 1
 	case Ascend:
 		ok = ints && s.BlockRows <= 1 && (s.BlockCols == 0 || s.BlockCols == cols)
+	case MX, NVFP4:
+		ok = s.checkMicro()
 	}
 	if !ok {
 		return fmt.Errorf("%w: code format %d with scale rule %d and blocks of %d×%d",
@@ -129,7 +138,7 @@ func (s *Spec) check(rows, cols, have int) error {
 	if s.BlockRows <= 1 && s.BlockCols > 0 && cols%s.BlockCols != 0 {
 		return fmt.Errorf("%w: %d columns are not a multiple of the group size %d", ErrShape, cols, s.BlockCols)
 	}
-	if s.Code == Int4 && s.BlockCols%2 != 0 && s.BlockCols != cols {
+	if s.Code.Bits() == 4 && s.BlockCols%2 != 0 && s.BlockCols != cols {
 		return fmt.Errorf("%w: group size %d is odd", ErrSpec, s.BlockCols)
 	}
 	return nil
@@ -153,6 +162,10 @@ func (x *Scratch) matrix(rows, cols int) *Matrix {
 	x.group = resize(x.group, x.m.ScaleCols())
 	x.row = resize(x.row, cols)
 	x.m.Scales = x.scales
+	if s.Rule == MX || s.Rule == NVFP4 {
+		x.micro = resize(x.micro, len(x.scales))
+		x.m.ScaleCodes, x.m.Global = x.micro, s.Global
+	}
 	return &x.m
 }
 

@@ -1,0 +1,251 @@
+package numeric
+
+import (
+	"fmt"
+	"math"
+)
+
+// Groups of 16 or 32 weights with scales of a byte: NVFP4 and the MX formats.
+
+// nvfp4Range is 448·6: what the largest weight under a global scale becomes.
+const nvfp4Range = E4M3Max * E2M1Max
+
+// emptyLocal is the local scale that compressed-tensors stores for a group of
+// zeros, 0.125 as E4M3.
+const emptyLocal = 0x20
+
+// GlobalNVFP4 returns the global scale of NVFP4, a divisor, for weights whose
+// largest magnitude is amax: the whole fused set's. Compat repeats
+// compressed-tensors on BF16 weights: float32(bf16(2688·bf16(1/amax))). Not
+// finite becomes 1. (compressed-tensors 0.19 quantization/utils/helpers.py
+// generate_gparam; docs/facts/layouts.md 1.7.)
+func GlobalNVFP4(amax float32, a Arith, sourceF32 bool) float32 {
+	g := nvfp4Range / amax
+	if a == Compat {
+		// PyTorch divides a number by a tensor as a reciprocal and a product, each
+		// rounded to the tensor's type.
+		if g = 1 / amax; !sourceF32 {
+			g = RoundBF16(g)
+		}
+		if g *= nvfp4Range; !sourceF32 {
+			g = RoundBF16(g)
+		}
+	}
+	if !(g > 0) || math.IsInf(float64(g), 0) {
+		return 1
+	}
+	return g
+}
+
+// checkMicro refuses what the rules of small groups do not define.
+func (s *Spec) checkMicro() bool {
+	switch s.Rule {
+	case NVFP4:
+		return s.Code == E2M1 && s.BlockRows <= 1 && s.BlockCols == 16 && s.Global > 0
+	case MX:
+		return (s.Code == E2M1 || s.Code == E4M3) && s.BlockRows <= 1 && s.BlockCols == 32
+	}
+	return false
+}
+
+// microRow quantises a row group by group. out are its codes, a byte each.
+func (x *Scratch) microRow(r int, scales []float32, st *Stats) (finite bool) {
+	m := &x.m
+	out := x.row[:m.Cols]
+	row := x.take(r*m.Cols, m.Cols)
+	codes := m.ScaleCodes[r*len(scales):][:len(scales)]
+	var sum runError
+	plain := 0.0
+	for b := range scales {
+		lo, hi := b*m.BlockCols, min((b+1)*m.BlockCols, m.Cols)
+		w := row[lo:hi]
+		top := absMaxBits(w)
+		if top >= infBits {
+			return false
+		}
+		codes[b] = x.spec.microScale(math.Float32frombits(top))
+		first := encodeMicro(out[lo:hi], w, m.Code, x.spec.microValue(codes[b]))
+		plain += first.errSq
+		if x.spec.Arith == Best && top > 0 {
+			first = x.searchMicro(out[lo:hi], w, &codes[b], first)
+		}
+		scales[b] = x.spec.microValue(codes[b])
+		sum.add(first)
+	}
+	if m.Code == E2M1 {
+		x.store(r)
+	} else {
+		copy(m.Codes[r*m.Cols:], out)
+	}
+	st.addRun(sum, plain)
+	return true
+}
+
+// microScale returns the stored scale of a group by its rule's formula.
+func (s *Spec) microScale(amax float32) byte {
+	if s.Rule == MX {
+		return s.exponent(amax)
+	}
+	l := amax / E2M1Max
+	if !s.SourceF32 && s.Arith == Compat {
+		l = RoundBF16(l)
+	}
+	q := F32ToE4M3(s.Global * l)
+	if q == 0 {
+		return emptyLocal
+	}
+	return q
+}
+
+// microValue is what a stored scale multiplies codes by.
+func (s *Spec) microValue(code byte) float32 {
+	if s.Rule == MX {
+		return E8M0ToF32(code)
+	}
+	return e4m3[code] / s.Global
+}
+
+// exponent is the scale of an MX group: the magnitude rounded to a power of
+// two, up from a significand of 1.75 on, over the largest power of two of the
+// element type (compressed-tensors 0.19 quantization/utils/mxfp_utils.py).
+func (s *Spec) exponent(amax float32) byte {
+	if s.SourceF32 {
+		amax = RoundBF16(amax)
+	}
+	offset := 8 // E4M3: 1.75·2^8
+	if s.Code == E2M1 {
+		offset = 2 // 1.5·2^2
+	}
+	bits := math.Float32bits(amax)>>16 + 32 // of BF16
+	return byte(max(int(bits>>7)-offset, 0))
+}
+
+// encodeMicro writes the codes of a group for a scale, a byte each.
+func encodeMicro(out []byte, w []float32, c Code, scale float32) (e runError) {
+	out = out[:len(w)]
+	var sq, er float32
+	var worst uint32
+	for i, v := range w {
+		var d float32
+		if c == E2M1 {
+			out[i] = F32ToE2M1(v / scale)
+			d = e2m1[out[i]]
+		} else {
+			out[i] = F32ToE4M3(v / scale)
+			d = e4m3[out[i]]
+		}
+		d = d*scale - v
+		sq += v * v
+		er += d * d
+		worst = max(worst, math.Float32bits(d)&0x7fffffff)
+	}
+	return runError{sumSq: float64(sq), errSq: float64(er), maxErr: math.Float32frombits(worst)}
+}
+
+// searchMicro tries the scales beside the formula's and keeps the codes of the
+// best: for NVFP4 the E4M3 values from 0.7 to 1.4 of it, for MX the two
+// neighbouring exponents.
+func (x *Scratch) searchMicro(out []byte, w []float32, code *byte, best runError) runError {
+	x.spare = resize(x.spare, len(w))
+	start := *code
+	lo, hi := int(start)-1, int(start)+1
+	if x.spec.Rule == NVFP4 { // eight codes are a factor of two
+		lo, hi = int(start)-4, int(start)+4
+	}
+	for c := lo; c <= hi; c++ {
+		if c == int(start) || !x.spec.legalMicro(c) {
+			continue
+		}
+		if e := encodeMicro(x.spare, w, x.spec.Code, x.spec.microValue(byte(c))); e.errSq < best.errSq {
+			best, *code = e, byte(c)
+			copy(out, x.spare)
+		}
+	}
+	return best
+}
+
+// legalMicro reports whether a code is a scale that engines take: positive and
+// finite.
+func (s *Spec) legalMicro(c int) bool {
+	if s.Rule == MX {
+		return c >= 0 && c < 255
+	}
+	return c > 0 && c < 0x7f
+}
+
+// SampleGlobal accumulates groups of a fused set of weights to choose the
+// global scale of NVFP4 by: the largest magnitude, and every so many groups
+// for the search of Best.
+type SampleGlobal struct {
+	amax   float32
+	groups [][16]float32
+	seen   int
+	every  int
+}
+
+// sampleGroups is how many groups the global scale is searched on.
+const sampleGroups = 2048
+
+// Add takes rows of a weight [rows, cols]. The error is a *NonFiniteError.
+func (g *SampleGlobal) Add(w []float32, cols int) error {
+	top := absMaxBits(w)
+	if top >= infBits {
+		i := FirstNonFinite(w)
+		return &NonFiniteError{Row: i / cols, Col: i % cols, Value: w[i]}
+	}
+	g.amax = max(g.amax, math.Float32frombits(top))
+	g.every = max(g.every, 1)
+	for lo := 0; lo+16 <= len(w); lo += 16 {
+		if g.seen++; g.seen%g.every != 0 {
+			continue
+		}
+		g.groups = append(g.groups, [16]float32(w[lo:lo+16]))
+		if len(g.groups) == 2*sampleGroups { // keep every second one
+			for i := range sampleGroups {
+				g.groups[i] = g.groups[2*i+1]
+			}
+			g.groups = g.groups[:sampleGroups]
+			g.every *= 2
+		}
+	}
+	return nil
+}
+
+// AbsMax is the largest magnitude so far.
+func (g *SampleGlobal) AbsMax() float32 { return g.amax }
+
+// Scale returns the global scale: that of the formula, or for Best the one of a
+// few below it with the least error of the sampled groups. A smaller divisor
+// puts the local scales on other values of E4M3.
+func (g *SampleGlobal) Scale(a Arith, sourceF32 bool) float32 {
+	first := GlobalNVFP4(g.amax, a, sourceF32)
+	if a == Compat || len(g.groups) == 0 || g.amax == 0 {
+		return first
+	}
+	best, least := first, math.Inf(1)
+	var x Scratch
+	var out [16]byte
+	for i := range 8 {
+		x.spec = Spec{Code: E2M1, Rule: NVFP4, Arith: Best, BlockCols: 16, Global: first * (1 - float32(i)/16)}
+		sum := 0.0
+		for j := range g.groups {
+			w := g.groups[j][:]
+			code := x.spec.microScale(AbsMax(w))
+			e := encodeMicro(out[:], w, E2M1, x.spec.microValue(code))
+			sum += x.searchMicro(out[:], w, &code, e).errSq
+		}
+		if sum < least {
+			best, least = x.spec.Global, sum
+		}
+	}
+	return best
+}
+
+// String names a scale rule in errors.
+func (r ScaleRule) String() string {
+	names := [...]string{"", "compressed-tensors", "DeepSeek blocks", "Ascend", "MX", "NVFP4"}
+	if int(r) < len(names) {
+		return names[r]
+	}
+	return fmt.Sprintf("ScaleRule(%d)", uint8(r))
+}
