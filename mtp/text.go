@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"github.com/glmconv/glmconv/internal/safetext"
 )
 
 // SchemaRemap names the JSON form of a Remap.
@@ -13,7 +15,7 @@ const SchemaRemap = "glmconv.mtp-remap/1"
 // Text says for a person what Apply will do.
 func (r *Remap) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "MTP layer %d of %s (%s)\n", r.Layer, filepath.Base(r.Dir), r.Family)
+	fmt.Fprintf(&b, "MTP layer %d of %s (%s)\n", r.Layer, safetext.Line(filepath.Base(r.Dir)), r.Family)
 	if r.Done && r.Out == "" {
 		b.WriteString("  already done: the layer has its embed_tokens and shared_head.head, and the index names everything\n")
 		return b.String()
@@ -28,6 +30,7 @@ func (r *Remap) Text() string {
 	if r.Out != "" {
 		where = r.Out + " (hard links of " + r.Dir + ")"
 	}
+	where = safetext.Line(where)
 	if len(r.Copies) > 0 {
 		fmt.Fprintf(&b, "  %s, %s and %s in %s\n", r.File, mib(r.Bytes), r.indexName, where)
 	} else {

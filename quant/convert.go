@@ -88,6 +88,10 @@ func Convert(ctx context.Context, p *Plan, src *safetensors.Checkpoint, dst stri
 	if res.Pending, err = c.finish(ctx); err != nil {
 		return nil, c.explain(err)
 	}
+	if n := len(res.Pending); n > 0 && c.o.Count == 1 {
+		return nil, &Error{Kind: ErrResultChanged, Reason: fmt.Sprintf("%s lacks %d of %d shards at the end: something removed them meanwhile, first %s", c.dst, n, len(p.Files), res.Pending[0]),
+			Advice: "let nothing else write to the result, and resume", Resumable: true}
+	}
 	res.Stats = c.summary
 	res.Seconds = time.Since(start).Seconds()
 	return res, nil
@@ -216,12 +220,17 @@ func (c *converter) explain(err error) error {
 	if errors.As(err, &nf) || errors.As(err, &ours) {
 		return err
 	}
+	kept, begun := c.kept()
+	again := "repeat the command"
+	if begun {
+		again = "resume to go on"
+	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		percent := int64(0)
 		if c.total > 0 {
 			percent = c.read.Load() * 100 / c.total
 		}
-		return &Error{Kind: ErrStopped, Reason: fmt.Sprintf("stopped: %d %% read; finished shards are kept", percent), Advice: "resume to go on", Err: err, Resumable: true}
+		return &Error{Kind: ErrStopped, Reason: fmt.Sprintf("stopped: %d %% read; %s", percent, kept), Advice: again, Err: err, Resumable: begun}
 	}
 	var se *safetensors.Error
 	if errors.As(err, &se) && se.Kind != safetensors.ErrIO {
@@ -230,7 +239,24 @@ func (c *converter) explain(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return fail(ErrSource, "fetch the shard again", "the source was cut short while it was read: %v", err)
 	}
-	return &Error{Kind: ErrIO, Reason: "conversion failed", Advice: "finished shards are kept; resume once the cause is gone", Err: err, Resumable: true}
+	return &Error{Kind: ErrIO, Reason: "conversion failed", Advice: kept + "; once the cause is gone, " + again, Err: err, Resumable: begun}
+}
+
+// kept says what is there of the result, and whether anything was begun.
+func (c *converter) kept() (what string, begun bool) {
+	if _, err := c.fs.Stat(c.state(planFile)); err != nil {
+		return "nothing was begun", false
+	}
+	n := 0
+	for i := range c.plan.Files {
+		if _, err := c.fs.Stat(filepath.Join(c.dst, c.plan.Files[i].Plan.Name)); err == nil {
+			n++
+		}
+	}
+	if n == 0 {
+		return "no shard was finished", true
+	}
+	return fmt.Sprintf("%d of %d shards are finished and kept", n, len(c.plan.Files)), true
 }
 
 // arith is shorthand for the plan's arithmetic.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/internal/progress"
+	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/quant/layout"
 )
 
@@ -109,7 +110,7 @@ func (p *Plan) Summary() string {
 		fmt.Fprintln(&b, "  kept          "+k)
 	}
 	for _, n := range p.Notes {
-		fmt.Fprintln(&b, "  note          "+n)
+		fmt.Fprintln(&b, "  note          "+safetext.Line(n))
 	}
 	fmt.Fprintf(&b, "  files         %d shards, %d other files, index, manifest\n", len(p.Files), len(p.Sidecars)+len(p.Configs))
 	return b.String()

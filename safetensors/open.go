@@ -30,9 +30,10 @@ type builder struct {
 	fileOf map[string]string // see indexed
 }
 
-// fail returns err, or notes it as a problem and returns nil.
+// fail returns err, or notes it as a problem and returns nil. That a file cannot
+// be read at the moment says nothing about the checkpoint and is no problem of it.
 func (b *builder) fail(err error) error {
-	if err == nil || !b.all {
+	if err == nil || !b.all || errors.Is(err, ErrIO) || errors.Is(err, ErrChanged) {
 		return err
 	}
 	p := Problem{Kind: ProblemError, Detail: err.Error(), Err: err}

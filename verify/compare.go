@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/glmconv/glmconv/runtime"
+	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/stats"
 )
 
@@ -128,7 +129,7 @@ func (r *Result) judgeKeys() {
 // broken turns an error of the pass into a failed predicate where the result
 // is known to be bad or incomplete.
 func (r *Result) broken(ctx context.Context, err error) error {
-	if ctx.Err() == nil && (len(r.Failed) > 0 || errors.Is(err, runtime.ErrIncomplete)) {
+	if ctx.Err() == nil && !errors.Is(err, safetensors.ErrIO) && !errors.Is(err, safetensors.ErrChanged) && (len(r.Failed) > 0 || errors.Is(err, runtime.ErrIncomplete)) {
 		r.fail("logits", "forward pass", err.Error())
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/check"
 	"github.com/glmconv/glmconv/verify/companion"
 	"github.com/glmconv/glmconv/verify/diff"
@@ -67,7 +68,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 		return nil, ctx.Err()
 	case errors.Is(err, layout.ErrMalformed):
 		r.fail("exact", "", err.Error())
-	case err != nil && c.OK:
+	case err != nil && (c.OK || errors.Is(err, safetensors.ErrIO) || errors.Is(err, safetensors.ErrChanged)):
 		return nil, err
 	case err == nil:
 		r.Bytes += d.Bytes

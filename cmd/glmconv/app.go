@@ -14,6 +14,7 @@ import (
 	"github.com/glmconv/glmconv/internal/cpu"
 	"github.com/glmconv/glmconv/internal/jsonwalk"
 	"github.com/glmconv/glmconv/internal/progress"
+	"github.com/glmconv/glmconv/internal/safetext"
 )
 
 // newApp builds the command tree. Everything a command prints goes through the
@@ -125,12 +126,25 @@ func setUpLogging(c *cli.Context) error {
 
 // newProgress returns the reporter that --progress asks for.
 func newProgress(c *cli.Context, verb string) (progress.Reporter, error) {
-	f, ok := c.App.ErrWriter.(*os.File)
-	r, err := progress.New(c.App.ErrWriter, progress.Mode(c.String("progress")), verb, ok && term.IsTerminal(int(f.Fd())))
+	w := raw(c.App.ErrWriter) // a bar moves the cursor itself
+	r, err := progress.New(w, progress.Mode(c.String("progress")), verb, isTerminal(w))
 	if err != nil {
 		return nil, &exitError{code: exitUsage, err: err}
 	}
 	return r, nil
+}
+
+// raw returns the writer below one that makes text safe to show.
+func raw(w io.Writer) io.Writer {
+	if p, ok := w.(*safetext.Writer); ok {
+		return p.Raw()
+	}
+	return w
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // paths returns the command's arguments, which must be exactly those named.

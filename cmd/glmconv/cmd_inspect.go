@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/verify/check"
 )
 
@@ -32,7 +33,7 @@ func cmdInspect() *cli.Command {
 				return writeJSON(c, in)
 			case c.Bool("tensors"):
 				for _, t := range in.List {
-					fmt.Fprintf(c.App.Writer, "%s\t%s\t%v\t%d\t%s\t%s\n", t.Name, t.DType, t.Shape, t.Bytes, t.File, t.Role)
+					fmt.Fprintf(c.App.Writer, "%s\t%s\t%v\t%d\t%s\t%s\n", safetext.Line(t.Name), t.DType, t.Shape, t.Bytes, safetext.Line(t.File), t.Role)
 				}
 			default:
 				_, err = fmt.Fprint(c.App.Writer, in.Text())

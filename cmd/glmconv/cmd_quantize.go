@@ -8,6 +8,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/internal/rss"
+	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/quant"
 )
 
@@ -77,7 +78,7 @@ func quantize(c *cli.Context) error {
 	}
 	o.Progress = bar.Update
 	for _, n := range p.Notes {
-		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", n)
+		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", safetext.Line(n))
 	}
 	res, err := quant.Convert(c.Context, p, src, args[1], o)
 	bar.Close()

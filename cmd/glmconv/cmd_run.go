@@ -22,6 +22,8 @@ func cmdRun() *cli.Command {
 			"it is: markers such as [gMASK]<sop> and <|user|> are recognised, none are added.\n" +
 			"--chat puts it through the checkpoint's own chat template instead; nothing typed can\n" +
 			"become a marker there, and --json takes the answer apart.\n" +
+			"On a terminal control characters of the answer are shown as \\u001b and the like; a file\n" +
+			"or a pipe gets them as they are.\n" +
 			"--speculative K drafts K tokens a pass with the MTP layer; the text stays the same.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "prompt", Usage: "text to continue"},
@@ -119,20 +121,24 @@ func generateOptions(c *cli.Context) (spec.Options, error) {
 }
 
 // streamTo returns what prints tokens as they come, and what ends the output.
-// Without a tokenizer ids are printed; with one, end tokens are not.
+// Without a tokenizer ids are printed; with one, end tokens are not. The text is
+// the model's: a terminal gets it made safe to show, anything else as it is.
 func streamTo(c *cli.Context, tok *tokenizer.Tokenizer, stop []int) (token func(int), end func() error) {
 	if tok == nil {
 		sep := ""
 		return func(id int) { fmt.Fprintf(c.App.Writer, "%s%d", sep, id); sep = " " },
 			func() error { _, err := fmt.Fprintln(c.App.Writer); return err }
 	}
-	d := tok.NewDecoder()
+	d, w := tok.NewDecoder(), raw(c.App.Writer)
+	if isTerminal(w) {
+		w = c.App.Writer
+	}
 	return func(id int) {
 			if !slices.Contains(stop, id) {
-				fmt.Fprint(c.App.Writer, d.Add(id))
+				fmt.Fprint(w, d.Add(id))
 			}
 		},
-		func() error { _, err := fmt.Fprintln(c.App.Writer, d.Flush()); return err }
+		func() error { _, err := fmt.Fprintln(w, d.Flush()); return err }
 }
 
 // runJSON is the result of run --json.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/engine"
@@ -66,17 +67,17 @@ func report(w io.Writer, err error) int {
 	if errors.As(err, &ee) && ee.silent {
 		return code
 	}
-	fmt.Fprintf(w, "glmconv: %s\n", oneLine(err.Error()))
+	fmt.Fprintf(w, "glmconv: %s\n", safetext.Line(oneLine(err.Error())))
 	h := hintOf(err)
 	switch {
 	case h != "":
 	case code == exitIO:
-		h = "once the cause is gone, repeat the command: what was complete is kept"
+		h = "once the cause is gone, repeat the command"
 	case code == exitTemporary:
 		h = "wait for the other process to end and repeat the command"
 	}
 	if h != "" {
-		fmt.Fprintf(w, "hint: %s\n", oneLine(h))
+		fmt.Fprintf(w, "hint: %s\n", safetext.Line(oneLine(h)))
 	}
 	return code
 }

@@ -22,20 +22,23 @@ import (
 	"context"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/glmconv/glmconv/internal/safetext"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
+func main() { os.Exit(supervise(os.Args, os.Stdout, os.Stderr)) }
 
-// run executes one command line and returns the exit code.
+// run executes one command line and returns the exit code. What it prints is
+// made safe to show; see package safetext.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	app := newApp(stdout, stderr)
-	err := app.RunContext(ctx, permute(app, args))
-	return report(stderr, err)
+	out, errs := safetext.NewWriter(stdout), safetext.NewWriter(stderr)
+	app := newApp(out, errs)
+	args = permute(app, args)
+	err := interrupted(ctx, commandOf(app, args), app.RunContext(ctx, args))
+	if flushed := out.Flush(); err == nil {
+		err = flushed
+	}
+	code := report(errs, err)
+	_ = errs.Flush()
+	return code
 }

@@ -20,7 +20,7 @@ const module = "github.com/glmconv/glmconv/"
 func layer(pkg string) int {
 	for i, prefixes := range [][]string{
 		{"internal/cpu", "internal/crc32c", "internal/fsx"},
-		{"internal/jsonwalk", "internal/rss", "internal/demo", "internal/progress", "quant/numeric", "runtime/tokenizer"},
+		{"internal/jsonwalk", "internal/rss", "internal/demo", "internal/safetext", "internal/progress", "quant/numeric", "runtime/tokenizer"},
 		{"safetensors"},
 		{"glm"},
 		{"internal/synth", "internal/mutate"},

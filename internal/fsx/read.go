@@ -47,6 +47,21 @@ func (e *InputError) Hint() string { return e.Advice }
 // ExitCode is that of bad input.
 func (e *InputError) ExitCode() int { return 65 }
 
+// IsIO reports whether err is a failure of the operating system or of a disk,
+// which says nothing about what the file holds: no missing file and no
+// [InputError].
+func IsIO(err error) bool {
+	var in *InputError
+	var path *fs.PathError
+	var link *os.LinkError
+	var errno syscall.Errno
+	switch {
+	case err == nil, errors.As(err, &in), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG):
+		return false
+	}
+	return errors.As(err, &path) || errors.As(err, &link) || errors.As(err, &errno)
+}
+
 // OpenRegular opens a file for reading, wherever links lead to it. Anything but
 // a regular file is refused without being opened: opening a named pipe waits
 // for a writer, and opening a device may do anything.

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
+
+	"github.com/glmconv/glmconv/internal/safetext"
 )
 
 // Mode is the value of --progress.
@@ -83,7 +85,7 @@ func (b *bar) Update(done, total int64, detail string) {
 			progressbar.OptionSetDescription(b.verb), progressbar.OptionThrottle(200*time.Millisecond),
 			progressbar.OptionSetPredictTime(true), progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish())
 	}
-	b.pb.Describe(b.verb + " " + detail)
+	b.pb.Describe(b.verb + " " + safetext.Line(detail))
 	_ = b.pb.Set64(done) // a display that fails must not stop the work
 }
 
@@ -114,7 +116,7 @@ func (l *lines) Update(done, total int64, detail string) {
 	}
 	l.last = t
 	rate, left := estimate(done, total, t.Sub(l.start))
-	fmt.Fprintf(l.w, "%s %s %s/%s %s/s %s left  %s\n", l.verb, percent(done, total), Bytes(done), Bytes(total), Bytes(rate), left, detail)
+	fmt.Fprintf(l.w, "%s %s %s/%s %s/s %s left  %s\n", l.verb, percent(done, total), Bytes(done), Bytes(total), Bytes(rate), left, safetext.Line(detail))
 }
 
 func (l *lines) Close() {}
@@ -147,7 +149,7 @@ func (j *jsonLines) Update(done, total int64, detail string) {
 	}
 	j.last = t
 	rate, _ := estimate(done, total, t.Sub(j.start))
-	_ = j.enc.Encode(record{j.verb, done, total, rate, t.Sub(j.start).Seconds(), detail})
+	_ = j.enc.Encode(record{j.verb, done, total, rate, t.Sub(j.start).Seconds(), safetext.Line(detail)})
 }
 
 func (j *jsonLines) Close() {}

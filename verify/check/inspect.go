@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -201,8 +202,7 @@ func (s *subject) tool() string {
 
 // vocabulary counts the entries of tokenizer.json, added tokens included.
 func (s *subject) vocabulary() int {
-	const limit = 256 << 20
-	if size, ok := s.files["tokenizer.json"]; !ok || size > limit {
+	if size, ok := s.files["tokenizer.json"]; !ok || size > fsx.MaxText {
 		return 0
 	}
 	raw, err := s.read("tokenizer.json")

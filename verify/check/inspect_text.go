@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/glmconv/glmconv/internal/safetext"
 )
 
 // Text prints the inspection for a person.
@@ -16,7 +18,7 @@ func (in *Inspection) Text() string {
 	if abs, err := filepath.Abs(in.Dir); err == nil {
 		name = filepath.Base(abs)
 	}
-	fmt.Fprintf(&b, "%s · %s · %s parameters · %s · %s in %s\n", name, in.Family, count(in.Parameters), in.precision(), size(in.Bytes), plural(in.Shards, "shard"))
+	fmt.Fprintf(&b, "%s · %s · %s parameters · %s · %s in %s\n", safetext.Line(name), in.Family, count(in.Parameters), in.precision(), size(in.Bytes), plural(in.Shards, "shard"))
 	line := func(key, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-9s "+format+"\n", append([]any{key}, args...)...)
 	}
@@ -24,9 +26,9 @@ func (in *Inspection) Text() string {
 	if in.Quantization != "" {
 		tool := ""
 		if in.Tool != "" {
-			tool = " · written by " + in.Tool
+			tool = " · written by " + safetext.Line(in.Tool)
 		}
-		line("quantised", "%s, %s%s", in.Quantization, in.Scheme, tool)
+		line("quantised", "%s, %s%s", safetext.Line(in.Quantization), safetext.Line(in.Scheme), tool)
 	}
 	in.mtpText(line)
 	vocab := fmt.Sprint(in.Vocab)
@@ -34,7 +36,7 @@ func (in *Inspection) Text() string {
 		vocab += fmt.Sprintf(" (%d used)", in.VocabUsed)
 	}
 	line("vocab", "%s", vocab)
-	line("files", "%s", shorten(in.Files, 8))
+	line("files", "%s", safetext.Line(shorten(in.Files, 8)))
 	line("problems", "%s", in.problems())
 	return b.String()
 }
@@ -119,6 +121,9 @@ func (in *Inspection) problems() string {
 	}
 	if len(out) == 0 {
 		return "none"
+	}
+	for i := range out {
+		out[i] = safetext.Line(out[i])
 	}
 	return strings.Join(out, "\n            ")
 }

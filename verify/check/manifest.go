@@ -24,6 +24,9 @@ const stateFolder = ".glmconv"
 // Options.NoHashes is set.
 func (s *subject) checkManifest(ctx context.Context, meter *meter) error {
 	_, err := os.Stat(filepath.Join(s.dir, stateFolder))
+	if fsx.IsIO(err) {
+		return err
+	}
 	unfinished := err == nil
 	if !s.has(quant.ManifestName) {
 		if unfinished {
@@ -37,6 +40,9 @@ func (s *subject) checkManifest(ctx context.Context, meter *meter) error {
 		s.add("temp-file", stateFolder, "left over from a conversion that was finished")
 	}
 	m, err := quant.ReadManifest(s.dir)
+	if fsx.IsIO(err) {
+		return err
+	}
 	if err != nil {
 		s.add("manifest-invalid", quant.ManifestName, "%v", err)
 		return nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/quant/engine"
 )
 
@@ -161,27 +162,27 @@ func (r *Report) Text() string {
 	}
 	b.WriteByte('\n')
 	if r.Cause != "" {
-		fmt.Fprintf(&b, "  cause  %s\n", r.Cause)
+		fmt.Fprintf(&b, "  cause  %s\n", safetext.Line(r.Cause))
 	}
 	if len(r.Findings) > 0 {
 		b.WriteByte('\n')
 	}
 	mark := map[Severity]string{Error: "✗", Warning: "!", Info: "·"}
 	for _, f := range r.Findings {
-		fmt.Fprintf(&b, "  %s %s  %s: %s", mark[f.Severity], f.Code, f.Where, f.Detail)
+		fmt.Fprintf(&b, "  %s %s  %s: %s", mark[f.Severity], f.Code, safetext.Line(f.Where), safetext.Line(f.Detail))
 		if f.Engine != "" {
 			fmt.Fprintf(&b, " [%s]", f.Engine)
 		}
 		b.WriteByte('\n')
 		if f.Hint != "" {
-			fmt.Fprintf(&b, "      hint: %s\n", f.Hint)
+			fmt.Fprintf(&b, "      hint: %s\n", safetext.Line(f.Hint))
 		}
 	}
 	if len(r.Engines) > 0 {
 		b.WriteByte('\n')
 	}
 	for _, e := range r.Engines {
-		b.WriteString(e.text())
+		b.WriteString(safetext.Text(e.text()))
 	}
 	return b.String()
 }

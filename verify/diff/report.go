@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/glmconv/glmconv/internal/safetext"
 )
 
 // Schema names the JSON form of a Report.
@@ -135,14 +137,14 @@ func (r *Report) Text() string {
 				break
 			}
 			if m.Why != "" {
-				fmt.Fprintf(&b, "  %-58s  %s\n", m.Name, m.Why)
+				fmt.Fprintf(&b, "  %-58s  %s\n", safetext.Line(m.Name), safetext.Line(m.Why))
 				continue
 			}
-			fmt.Fprintf(&b, "  %-58s  %11.3g  %10.3g  %s → %s\n", m.Name, float64(m.Relative), float64(m.MaxAbs), m.A, m.B)
+			fmt.Fprintf(&b, "  %-58s  %11.3g  %10.3g  %s → %s\n", safetext.Line(m.Name), float64(m.Relative), float64(m.MaxAbs), m.A, m.B)
 		}
 	}
 	for _, f := range r.Files {
-		fmt.Fprintf(&b, "  file %s: %s\n", f.Name, f.Change)
+		fmt.Fprintf(&b, "  file %s: %s\n", safetext.Line(f.Name), f.Change)
 	}
 	return b.String()
 }
@@ -156,11 +158,11 @@ func listTensors(b *strings.Builder, mark string, list []Tensor) {
 		}
 		switch {
 		case t.A == nil:
-			fmt.Fprintf(b, "  %-6s %s  %s %v\n", mark, t.Name, t.B.DType, t.B.Shape)
+			fmt.Fprintf(b, "  %-6s %s  %s %v\n", mark, safetext.Line(t.Name), t.B.DType, t.B.Shape)
 		case t.B == nil:
-			fmt.Fprintf(b, "  %-6s %s  %s %v\n", mark, t.Name, t.A.DType, t.A.Shape)
+			fmt.Fprintf(b, "  %-6s %s  %s %v\n", mark, safetext.Line(t.Name), t.A.DType, t.A.Shape)
 		default:
-			fmt.Fprintf(b, "  %-6s %s  %s %v → %s %v\n", mark, t.Name, t.A.DType, t.A.Shape, t.B.DType, t.B.Shape)
+			fmt.Fprintf(b, "  %-6s %s  %s %v → %s %v\n", mark, safetext.Line(t.Name), t.A.DType, t.A.Shape, t.B.DType, t.B.Shape)
 		}
 	}
 }
