@@ -242,7 +242,7 @@ func (p *Plan) decide() error {
 	if err := keep.unused(); err != nil {
 		return err
 	}
-	decisions, err := layout.Decide(p.Config, inputs, layout.Options{Scheme: p.Scheme, Format: p.Format, GroupSize: p.Options.GroupSize, MTP: p.Options.MTP, Keep: keep.keep})
+	decisions, err := layout.Decide(p.Config, inputs, p.rules(keep))
 	if err != nil {
 		return err
 	}
@@ -261,6 +261,11 @@ func (p *Plan) decide() error {
 		}
 	}
 	return p.addCopies()
+}
+
+// rules are the plan's choices as the layout asks for them.
+func (p *Plan) rules(keep *patterns) layout.Options {
+	return layout.Options{Scheme: p.Scheme, Format: p.Format, GroupSize: p.Options.GroupSize, MTP: p.Options.MTP, Keep: keep.keep}
 }
 
 // CopiesForMTP reports whether the result's MTP layer holds its own embedding

@@ -3,7 +3,6 @@ package quant
 import (
 	"fmt"
 
-	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/progress"
 )
 
@@ -23,15 +22,4 @@ func (c *converter) checkSpace(todo []int) error {
 	}
 	return &Error{Kind: ErrSpace, Reason: fmt.Sprintf("%s has %s free, the result needs %s more", c.dst, progress.Bytes(free), progress.Bytes(need)),
 		Advice: "free some space or choose another disk; nothing was written"}
-}
-
-// glmCopyOf is the role of the tensor that an MTP copy repeats.
-func glmCopyOf(r glm.Role) glm.Role {
-	switch r {
-	case glm.MTPEmbedding:
-		return glm.Embedding
-	case glm.MTPHead:
-		return glm.Head
-	}
-	return glm.Unknown
 }

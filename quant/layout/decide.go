@@ -53,7 +53,8 @@ func Decide(cfg *glm.Config, tensors []Input, o Options) ([]Decision, error) {
 		o.GroupSize = 128
 	}
 	if o.GroupSize != 32 && o.GroupSize != 64 && o.GroupSize != 128 {
-		return nil, &ImpossibleError{What: fmt.Sprintf("--group-size %d", o.GroupSize), Rule: "the kernels know groups of 32, 64 and 128", Nearest: "--group-size 128"}
+		return nil, &ImpossibleError{What: fmt.Sprintf("--group-size %d", o.GroupSize), Rule: "the kernels know groups of 32, 64 and 128",
+			Nearest: "--group-size 128"}
 	}
 	if err := Supported(o.Scheme, o.Format); err != nil {
 		return nil, err
@@ -139,7 +140,8 @@ func requireAnyQuantized(out []Decision, o Options) error {
 	if o.Scheme == W4A8 || o.Scheme == W4A16 {
 		nearest = "--group-size 32 divides more widths; " + nearest
 	}
-	return &ImpossibleError{What: string(o.Scheme) + " would quantise nothing of this model", Rule: first.Weight.Tensor.Name + ": " + first.Reason, Nearest: nearest}
+	return &ImpossibleError{What: string(o.Scheme) + " would quantise nothing of this model",
+		Rule: first.Weight.Tensor.Name + ": " + first.Reason, Nearest: nearest}
 }
 
 func mode(o *Options) MTPMode {

@@ -1,7 +1,19 @@
-// Package layout is the one place for facts about how quantised weights lie on
+// Package layout is the one place for facts about how quantized weights lie on
 // disk: which scheme exists in which format, what every weight becomes, under
 // which names, dtypes and shapes, how codes are packed, and what the
 // configuration files say.
+//
+//	ds, err := layout.Decide(cfg, tensors, layout.Options{Scheme: layout.W8A8, Format: layout.Ascend})
+//	l, err := layout.For(layout.Ascend)
+//	l.Outputs(ds[0].Weight)                           // the tensors that a weight becomes
+//	s, err := layout.Lookup(ckpt, module, layout.Hints{}) // how a module's weight is stored
+//	m, err := layout.Read(ckpt, s)                    // its codes and scales
+//
+// What a weight and its input are quantized to is said in records of package
+// quant/format. A format is one file (compressed_tensors.go with its
+// configuration in compressed_config.go, hf_fp8.go, ascend.go with its
+// description in ascend_description.go) and a line in the registry; callers ask
+// a [Layout] and name no format.
 //
 // # Decisions
 //
@@ -23,7 +35,7 @@
 //
 // Router, router bias, norms, embeddings, heads, eh_proj, the indexer's
 // weights_proj and k_norm and the whole vision tower always keep the source's
-// bytes. kv_b_proj is quantised in block FP8 only, indexer.wk in hf-fp8 only:
+// bytes. kv_b_proj is quantized in block FP8 only, indexer.wk in hf-fp8 only:
 // everywhere else an engine would requantise it, assert, or read codes as
 // BF16. Then dimensions count: a weight that a layout or a kernel cannot take
 // keeps the source's precision, with everything it is fused with, and the

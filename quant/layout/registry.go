@@ -66,7 +66,8 @@ func ParseScheme(s string) (Scheme, error) {
 			return v, nil
 		}
 	}
-	return "", &ImpossibleError{What: fmt.Sprintf("unknown scheme %q", s), Rule: "the schemes are " + join(Schemes), Nearest: "--scheme w8a8 or --scheme fp8 fit most machines"}
+	return "", &ImpossibleError{What: fmt.Sprintf("unknown scheme %q", s), Rule: "the schemes are " + join(Schemes),
+		Nearest: "--scheme w8a8 or --scheme fp8 fit most machines"}
 }
 
 // ParseFormat reads a value of --format; "" stays "".
@@ -76,7 +77,8 @@ func ParseFormat(s string) (Format, error) {
 			return Format(s), nil
 		}
 	}
-	return "", &ImpossibleError{What: fmt.Sprintf("unknown format %q", s), Rule: "the formats are " + join(Formats), Nearest: "leave --format out for the scheme's default"}
+	return "", &ImpossibleError{What: fmt.Sprintf("unknown format %q", s), Rule: "the formats are " + join(Formats),
+		Nearest: "leave --format out for the scheme's default"}
 }
 
 // DefaultFormat returns the format a scheme takes for a model when none is
