@@ -177,7 +177,7 @@ func Judge(s Subject, q Query) []Row {
 
 // judge gives the best answer of the devices asked about.
 func judge(c cell, only *Device) Row {
-	row := Row{Engine: c.release.Engine, Release: c.release.Version, Parallel: c.name()}
+	row := Row{Engine: c.release.Engine, Release: c.release.Version, Parallel: c.name(), Flags: []string{}}
 	list := devices
 	if only != nil {
 		list = []Device{*only}
@@ -206,7 +206,7 @@ func judge(c cell, only *Device) Row {
 		row.Loads = &ok
 	}
 	if row.OK() {
-		row.Flags = c.release.spec.flags(c)
+		row.Flags = append(row.Flags, c.release.spec.flags(c)...)
 		drafts, none := c.speculation()
 		row.Flags = append(row.Flags, drafts...)
 		if row.NoDraft = none; none != "" {

@@ -101,6 +101,21 @@ func Modules(r Release, cfg *glm.Config, ct bool) []Module {
 	return out
 }
 
+// LooksUp returns the stored modules whose entries a release asks a description
+// for: every linear, of the experts of a layer the first, heads, and the
+// embedding where it is built with the configuration.
+func LooksUp(r Release, cfg *glm.Config) map[string]bool {
+	asked := map[string]bool{}
+	for _, m := range Modules(r, cfg, false) {
+		for _, name := range m.Stored {
+			if m.Kind != Experts || strings.Contains(name, ".experts.0.") {
+				asked[name] = true
+			}
+		}
+	}
+	return asked
+}
+
 // visionGateUp: the tower's gate and up projections are one merged linear in
 // vLLM, which the family's table does not group because they are never
 // quantised.

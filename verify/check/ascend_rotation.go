@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
@@ -50,6 +51,8 @@ func (s *subject) checkRotation(ctx context.Context, meter *meter) error {
 	}
 	rotated := r.trunk || r.recipe || r.flag
 	switch {
+	case !r.trunk && (r.flag || r.recipe) && s.cfg.SparseAttention():
+		s.add("rotation-mixed", s.description, "it says that the model is rotated, and the norms of its trunk are not 1 throughout: a rotation folds them into the weights").as(Warning)
 	case drafts && r.trunk != r.draft:
 		which := map[bool]string{true: "rotated", false: "not rotated"}
 		s.add("rotation-mixed", s.cfg.LayerPrefix(s.cfg.Layers)+"*", "the trunk is %s and the MTP layer is %s, by their norms (1 throughout where they were folded into rotated weights)", which[r.trunk], which[r.draft])
@@ -120,11 +123,16 @@ func (s *subject) rotMatrix(ctx context.Context, t safetensors.Info) error {
 	}
 	var bad tally
 	largest := make([]float32, h)
+	n := min(h, 256) // of the leading block, compared with its transpose
+	block := make([]float32, n*n)
 	err := s.eachFloat(ctx, t, func(i int64, v float32) {
 		if v != v || math.IsInf(float64(v), 0) {
 			bad.note(i, v)
 		}
 		largest[i/h] = max(largest[i/h], v, -v)
+		if row, col := i/h, i%h; row < n && col < n {
+			block[row*n+col] = v
+		}
 	})
 	if err != nil {
 		return err
@@ -140,6 +148,20 @@ func (s *subject) rotMatrix(ctx context.Context, t safetensors.Info) error {
 		s.add("rot-wrong", rotName, "NaN or infinite: %s", describe(bad, t))
 	case zero > 0:
 		s.add("rot-wrong", rotName, "%d of its %d rows are zero: hidden states are multiplied by nothing", zero, h)
+	case !symmetric(block, n, slices.Max(largest)):
+		s.add("rot-wrong", rotName, "it is not symmetric, as Qᵀ·diag(g)·Q is")
 	}
 	return nil
+}
+
+// symmetric allows for the rounding of BF16 and of a product in float32.
+func symmetric(block []float32, n int64, largest float32) bool {
+	for i := range n {
+		for j := range i {
+			if d := block[i*n+j] - block[j*n+i]; max(d, -d) > largest/32 {
+				return false
+			}
+		}
+	}
+	return true
 }

@@ -171,6 +171,18 @@ func TestAscendFolders(t *testing.T) {
 			rotated(t, dir, true, true, true)
 			retensor(t, dir, one(named(rotName), shorter))
 		}, Options{}, "rot-wrong", "differs", false},
+		{"rows of rot shifted", base, func(t *testing.T, dir string) {
+			rotated(t, dir, true, true, true)
+			retensor(t, dir, one(named(rotName), func(x tensor) []tensor {
+				row := len(x.data) / 128
+				x.data = append(append([]byte{}, x.data[row:]...), x.data[:row]...)
+				return []tensor{x}
+			}))
+		}, Options{}, "rot-wrong", "differs", false},
+		{"said to be rotated", base, func(t *testing.T, dir string) {
+			rotated(t, dir, true, true, true)
+			retensor(t, dir, one(named("model.norm.weight"), put(1.5)))
+		}, Options{}, "rotation-mixed", "loads", true},
 		{"rot in GLM-4.x", glm4, description(func(m map[string]any) { m["is_rot_used"] = true }), Options{}, "rot-family", "refuses", false},
 
 		{"name of the first interface", base, func(t *testing.T, dir string) {
@@ -184,6 +196,9 @@ func TestAscendFolders(t *testing.T) {
 			Options{Engines: []string{"vllm-ascend@0.18"}}, "description-group-size", "differs", false},
 		{"both, W8A8 only", int8Asc, description(func(m map[string]any) { delete(m, "version"); delete(m, "group_size") }),
 			Options{Engines: []string{"vllm-ascend@0.18"}}, "", "loads", true},
+		{"no entry for indexer.wk", base, description(func(m map[string]any) { delete(m, "model.layers.1.self_attn.indexer.wk.weight") }), Options{}, "description-entry-missing", "loads", true},
+		{"no entry for indexer.wk, 0.18", base, description(func(m map[string]any) { delete(m, "model.layers.1.self_attn.indexer.wk.weight") }),
+			Options{Engines: []string{"vllm-ascend@0.18"}}, "description-entry-missing", "refuses", false},
 		{"shared indexers in an old release", "nano-glm52 w8a8 ascend", func(*testing.T, string) {}, Options{Engines: []string{"vllm-ascend@0.22"}}, "engine-refuses", "refuses", false},
 		{"shared indexers", "nano-glm52 w8a8 ascend", func(*testing.T, string) {}, Options{Engines: []string{"vllm-ascend@0.23"}}, "", "loads", true},
 		{"experts of W8A8_MIX, newest", base, description(func(m map[string]any) {

@@ -47,7 +47,7 @@ func (s *subject) checkKeysRead() {
 
 // oldDescription is the file name of msmodelslim's first interface, with the
 // quantisation's name in it.
-var oldDescription = regexp.MustCompile(`^quant_model_description_\w+\.json$`)
+var oldDescription = regexp.MustCompile(`^quant_model_description_[\w.-]+\.json$`)
 
 // findOldDescription takes the description of msmodelslim's first interface,
 // whose name no engine reads.
@@ -111,19 +111,12 @@ func (s *subject) checkEntries() {
 	}
 }
 
-// lookedUp tells whether vllm-ascend asks for the module's entry
-// (docs/facts/engine-vllm-ascend.md 2).
+// lookedUp tells whether vllm-ascend asks for the module's entry.
 func (s *subject) lookedUp(m *module) bool {
-	r := m.row.Role
-	switch {
-	case r.IsExpert():
-		return m.row.Expert == 0
-	case r.IsLinear(), r == glm.Head, r == glm.MTPHead:
-		return true
-	case r == glm.Embedding:
-		return s.cfg.LatentAttention()
+	if s.asks == nil {
+		s.asks = engine.LooksUp(s.release(engine.Ascend), s.tableConfig())
 	}
-	return r.IsVision() && len(m.row.Shape) == 2
+	return s.asks[m.row.Module]
 }
 
 // checkSchemes compares the entries of a module's tensors with each other and

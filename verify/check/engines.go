@@ -23,7 +23,7 @@ func (s *subject) checkEngines() {
 		if !s.asked && engine.Guest(r.Engine, sub.Layout) && engine.Summarize(engine.Judge(sub, engine.Query{Releases: []engine.Release{r}, Hardware: s.device})).Answer == engine.Refuses {
 			continue // nobody takes this layout to it
 		}
-		v := EngineVerdict{Engine: string(r.Engine), Release: r.Version, Answer: engine.Loads}
+		v := EngineVerdict{Engine: string(r.Engine), Release: r.Version, Answer: engine.Loads, Flags: []string{}}
 		s.askTables(r, &v, sub)
 		s.askMatching(r, &v)
 		s.askForeign(&v)
@@ -131,7 +131,7 @@ func (s *subject) askTables(r engine.Release, v *EngineVerdict, sub engine.Subje
 	}
 	sum := engine.Summarize(engine.Judge(sub, engine.Query{Releases: []engine.Release{r}, Hardware: s.device}))
 	v.noDraft = sum.NoDraft != ""
-	v.Answer, v.Rule, v.Hardware, v.Flags = sum.Answer, sum.Rule, strings.Join(sum.Hardware, ","), sum.Flags
+	v.Answer, v.Rule, v.Hardware, v.Flags = sum.Answer, sum.Rule, strings.Join(sum.Hardware, ","), append(v.Flags, sum.Flags...)
 	switch sum.Answer {
 	case engine.Loads:
 		v.Parallel = strings.Join(sum.Parallel, ", ")
@@ -303,7 +303,7 @@ func (s *subject) engineConfig() (*engine.Config, error) {
 // verdict worsens an engine's verdict: what is refused is not computed wrong.
 func (s *subject) verdict(v *EngineVerdict, answer engine.Answer, rule string) {
 	if answer.Worse(v.Answer) {
-		v.Answer, v.Rule, v.Parallel, v.Flags = answer, rule, "", nil
+		v.Answer, v.Rule, v.Parallel, v.Flags = answer, rule, "", []string{}
 	}
 }
 

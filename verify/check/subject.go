@@ -45,6 +45,7 @@ type subject struct {
 	releases    []engine.Release // that are asked
 	asked       bool             // the options name them
 	device      *engine.Device   // that is asked about, nil: all
+	asks        map[string]bool  // modules whose entries vllm-ascend looks up, see lookedUp
 }
 
 // module is a module of the table with what is stored of it.
