@@ -45,6 +45,7 @@ type Result struct {
 	Unrecorded bool
 	Pending    []string // shards of other parts that are still missing; the result is not finished
 	Stats      Summary  // weight errors, of the whole result once it is finished
+	Zeros      []Zeros  // weights of the source that are zero or have holes, once the result is finished
 	BytesRead  int64
 	Seconds    float64
 }
@@ -92,7 +93,7 @@ func Convert(ctx context.Context, p *Plan, src *safetensors.Checkpoint, dst stri
 		return nil, &Error{Kind: ErrResultChanged, Reason: fmt.Sprintf("%s lacks %d of %d shards at the end: something removed them meanwhile, first %s", c.dst, n, len(p.Files), res.Pending[0]),
 			Advice: "let nothing else write to the result, and resume", Resumable: true}
 	}
-	res.Stats = c.summary
+	res.Stats, res.Zeros = c.summary, c.zeros
 	res.Seconds = time.Since(start).Seconds()
 	return res, nil
 }
@@ -108,6 +109,7 @@ type converter struct {
 	total    int64
 	progress chan struct{} // holds one token: serialises the callback
 	summary  Summary
+	zeros    []Zeros
 	buffers  buffers
 	recorded bool // the manifest of a finished result has checksums of the source
 

@@ -79,6 +79,7 @@ func (c *converter) manifest(receipts []*receipt) (*Manifest, error) {
 	for _, r := range receipts {
 		m.Files = append(m.Files, ManifestFile{r.Name, r.Size, r.SHA256, r.CRC32C})
 		stats = append(stats, r.Tensors...)
+		m.Zeros = append(m.Zeros, r.Zeros...)
 	}
 	for i := range p.Items {
 		if p.Items[i].Action == Drop {
@@ -86,7 +87,7 @@ func (c *converter) manifest(receipts []*receipt) (*Manifest, error) {
 		}
 	}
 	m.Errors, m.Tensors = summarize(stats)
-	c.summary = m.Errors
+	c.summary, c.zeros = m.Errors, m.Zeros
 	return m, nil
 }
 

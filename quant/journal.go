@@ -40,6 +40,7 @@ type receipt struct {
 	Tensors []TensorStats `json:"tensors"`
 	CRC32C  string        `json:"crc32c"` // of the source's bytes, in the order of the shard's items
 	Source  []sourceFile  `json:"source"` // the files that they came from
+	Zeros   []Zeros       `json:"zeros,omitempty"`
 }
 
 func (c *converter) keepReceipt(r *receipt) error {

@@ -37,6 +37,7 @@ type lane struct {
 	crc     uint32   // of the source's bytes so far
 	side    [][]byte // companions of the present item
 	stats   numeric.Stats
+	zero    int64 // bytes of the present item in pages of zeros
 	err     error // of the first tile that failed
 }
 
@@ -191,9 +192,10 @@ func (l *lane) take(t *tile) {
 // are written after it, odd-sized outputs at the end of the file.
 func (l *lane) keep(t *tile) error {
 	if t.row0 == 0 {
-		l.side, l.stats = make([][]byte, len(t.out)), numeric.Stats{}
+		l.side, l.stats, l.zero = make([][]byte, len(t.out)), numeric.Stats{}, 0
 	}
 	l.stats.Add(t.stats)
+	l.zero += t.zero
 	l.crc = crc32c.Combine(l.crc, t.crc, int64(t.bytes))
 	for k, b := range t.out {
 		if late := l.late[output{t.index, k}]; late != nil {
@@ -205,6 +207,7 @@ func (l *lane) keep(t *tile) error {
 		}
 	}
 	if t.last {
+		l.receipt.noteZeros(t.item, l.zero)
 		for _, b := range l.side[1:] {
 			if _, err := l.w.Write(b); err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/internal/crc32c"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -24,7 +25,8 @@ type tile struct {
 	out   [][]byte // bytes for each output of the item
 	stats numeric.Stats
 	err   error
-	done  bool // computed; guarded by lane.mu
+	done  bool  // computed; guarded by lane.mu
+	zero  int64 // bytes of the source in pages of zeros
 }
 
 // readAhead is how many tiles wait for a computing goroutine while the system
@@ -80,7 +82,7 @@ func (c *converter) compute(t *tile, s *scratch) error {
 		b := c.buffers.get(t.bytes)
 		t.out = [][]byte{b}
 		err := c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*unit, b)
-		t.crc = crc32c.Sum(b)
+		t.crc, t.zero = crc32c.Sum(b), origin.ZeroBytes(b)
 		return err
 	}
 	if cap(s.src) < t.bytes {
@@ -90,7 +92,7 @@ func (c *converter) compute(t *tile, s *scratch) error {
 	if err := c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*unit, src); err != nil {
 		return err
 	}
-	t.crc = crc32c.Sum(src)
+	t.crc, t.zero = crc32c.Sum(src), origin.ZeroBytes(src)
 	decoder, err := layout.DecoderOf(it.Source.DType)
 	if err != nil {
 		return err

@@ -45,6 +45,7 @@ type quantizeResult struct {
 	Seconds     float64       `json:"seconds"`
 	PeakRSS     int64         `json:"peak_rss"`
 	Errors      quant.Summary `json:"errors"`
+	Zeros       []quant.Zeros `json:"zeros"` // weights of the source that are zero or have holes
 }
 
 func quantize(c *cli.Context) error {
@@ -85,11 +86,26 @@ func quantize(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	warnZeros(c, res.Zeros)
 	if c.Bool("json") {
-		return writeJSON(c, quantizeResult{"glmconv.quantize/1", res.AlreadyDone, res.Pending, p.SourceBytes, p.ResultBytes, res.Seconds, rss.Self(), res.Stats})
+		return writeJSON(c, quantizeResult{"glmconv.quantize/1", res.AlreadyDone, res.Pending, p.SourceBytes, p.ResultBytes, res.Seconds, rss.Self(), res.Stats, append([]quant.Zeros{}, res.Zeros...)})
 	}
 	_, err = fmt.Fprint(c.App.Writer, describeResult(p, res, args[1]))
 	return err
+}
+
+// warnZeros says which weights of the source are zero or have holes.
+func warnZeros(c *cli.Context, zeros []quant.Zeros) {
+	const most = 5
+	for _, z := range zeros[:min(most, len(zeros))] {
+		fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", z)
+	}
+	if n := len(zeros); n > most {
+		fmt.Fprintf(c.App.ErrWriter, "warning: %d weights more are zero or have a hole of zeros\n", n-most)
+	}
+	if len(zeros) > 0 {
+		fmt.Fprintln(c.App.ErrWriter, "hint: compare the source's files with the SHA-256 of their hub, and convert again")
+	}
 }
 
 // describeResult is what a person reads when the work is done.

@@ -89,6 +89,8 @@ func (s *subject) diagnose() {
 		say("mtp.safetensors is there and the index does not name it: the model serves without its MTP layer")
 	case has("hash-mismatch"), has("file-size"):
 		say("bytes changed after the conversion: bad memory, a bad disk, or a copy that was cut")
+	case count("weight-zero")+count("zero-region") > 0 && !has("hash-mismatch"):
+		say("%d weights are zero or have a hole of zeros: a file that was downloaded or copied in part, with its full size", count("weight-zero")+count("zero-region"))
 	case has("weight-not-quantized") && s.onlyMTP("weight-not-quantized"):
 		say("the MTP layer is full precision and the config does not say so: engines cast it to codes without scales and drafts are noise until the layer is in the ignore list")
 	default:

@@ -119,6 +119,10 @@ var codes = []Code{
 	{"code-range", Error, "an int4 code in a byte is outside -8..7", ""},
 	{"weight-nonfinite", Error, "a weight is NaN or infinite", ""},
 
+	{"weight-zero", Error, "a weight holds nothing but zeros", "the download left a hole, or the weight was never written: fetch the file again and compare its SHA-256"},
+	{"zero-region", Error, "a part of a weight is zero in whole pages", "the download left a hole: fetch the file again and compare its SHA-256"},
+	{"norm-constant", Warning, "a norm has one value throughout: it was perhaps never trained, or never loaded when the model was saved", "compare with the base model"},
+
 	// Ascend description.
 	{"description-invalid", Error, "quant_model_description.json cannot be read", ""},
 	{"description-entry-missing", Error, "a tensor without an entry: vllm-ascend raises KeyError, SGLang silently takes it for BF16", ""},

@@ -113,7 +113,11 @@ func (s *subject) valueJobs(m *module) []job {
 	if m.form.kind == ascendStatic || m.form.kind == ascendMix {
 		jobs = append(jobs, s.staticJobs(m)...)
 	}
-	if w, ok := m.params["weight"]; ok && s.opts.Weights {
+	for _, param := range []string{"weight", "weight_packed"} {
+		w, ok := m.params[param]
+		if !ok || !s.opts.Weights {
+			continue
+		}
 		add(w, func(ctx context.Context, t safetensors.Info) ([]Finding, error) { return s.weights(ctx, m, t) })
 	}
 	return jobs
@@ -303,40 +307,4 @@ func (s *subject) weightShape(m *module, t safetensors.Info) ([]Finding, error) 
 		return nil, nil
 	}
 	return []Finding{found("weight-shape-wrong", t.Name, sprintf("it says %v, the weight is [%d %d]", got, m.o, m.i))}, nil
-}
-
-// weights reads a whole weight: NaN, Inf, int4 codes outside their range.
-func (s *subject) weights(ctx context.Context, m *module, t safetensors.Info) ([]Finding, error) {
-	var bad tally
-	code := "weight-nonfinite"
-	var err error
-	switch {
-	case t.DType == safetensors.BF16 || t.DType == safetensors.F16 || t.DType == safetensors.F32:
-		err = s.eachFloat(ctx, t, func(i int64, v float32) {
-			if v != v || math.IsInf(float64(v), 0) {
-				bad.note(i, v)
-			}
-		})
-	case t.DType == safetensors.F8E4M3:
-		err = s.each(ctx, t, func(p []byte, off int64) {
-			for i, c := range p {
-				if c&0x7f == 0x7f {
-					bad.note(off+int64(i), float32(math.NaN()))
-				}
-			}
-		})
-	case m.form.kind == int4Bytes:
-		code = "code-range"
-		err = s.each(ctx, t, func(p []byte, off int64) {
-			for i, c := range p {
-				if v := int8(c); v < -8 || v > 7 {
-					bad.note(off+int64(i), float32(v))
-				}
-			}
-		})
-	}
-	if err != nil || bad.n == 0 {
-		return nil, err
-	}
-	return []Finding{found(code, t.Name, describe(bad, t))}, nil
 }

@@ -1,0 +1,100 @@
+package check
+
+import (
+	"context"
+	"math"
+
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/glm/origin"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// look is what one pass over the bytes of a weight finds.
+type look struct {
+	bad      tally // NaN, infinities, codes out of range
+	zero     int64 // bytes in pages of zeros
+	first    float32
+	constant bool // every value is the first
+	vals     []float32
+}
+
+// weights reads a whole weight: NaN, infinities, int4 codes out of range,
+// zeros where weights should be, norms of one value.
+func (s *subject) weights(ctx context.Context, m *module, t safetensors.Info) ([]Finding, error) {
+	l := look{constant: true}
+	float := isFloat(t.DType) && t.DType != safetensors.F64
+	if float {
+		l.vals = make([]float32, min(chunk, t.Size)/int64(t.DType.Bits()/8))
+	}
+	var derr error
+	err := s.each(ctx, t, func(p []byte, off int64) {
+		l.zero += origin.ZeroBytes(p)
+		switch {
+		case float:
+			width := int64(t.DType.Bits() / 8)
+			v := l.vals[:int64(len(p))/width]
+			if derr = layout.DecodeFloats(v, p, t.DType); derr == nil {
+				l.floats(v, off/width)
+			}
+		case t.DType == safetensors.F8E4M3:
+			l.bytes(p, off, func(c byte) bool { return c&0x7f == 0x7f })
+		case m.form.kind == int4Bytes:
+			l.bytes(p, off, func(c byte) bool { return int8(c) < -8 || int8(c) > 7 })
+		}
+	})
+	if err == nil {
+		err = derr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l.findings(m, t, float), nil
+}
+
+func (l *look) floats(v []float32, at int64) {
+	if at == 0 && len(v) > 0 {
+		l.first = v[0]
+	}
+	for i, x := range v {
+		if x != x || math.IsInf(float64(x), 0) {
+			l.bad.note(at+int64(i), x)
+		}
+		l.constant = l.constant && x == l.first
+	}
+}
+
+func (l *look) bytes(p []byte, at int64, bad func(c byte) bool) {
+	for i, c := range p {
+		if bad(c) {
+			l.bad.note(at+int64(i), float32(int8(c)))
+		}
+	}
+}
+
+func (l *look) findings(m *module, t safetensors.Info, float bool) (out []Finding) {
+	if l.bad.n > 0 {
+		code := "weight-nonfinite"
+		if !float && t.DType != safetensors.F8E4M3 {
+			code = "code-range"
+		}
+		out = append(out, found(code, t.Name, describe(l.bad, t)))
+	}
+	switch whole, region := origin.Zeros(&m.row, l.zero, t.Size, !float); {
+	case whole:
+		out = append(out, found("weight-zero", t.Name, origin.SayZeros(l.zero, t.Size)+" in "+t.File))
+	case region:
+		out = append(out, found("zero-region", t.Name, origin.SayZeros(l.zero, t.Size)+" ("+t.File+")"))
+	case float && l.constant && isNorm(m.row.Role) && t.Elements() >= 16:
+		out = append(out, found("norm-constant", t.Name, sprintf("all %d values are %g, as before training", t.Elements(), l.first)))
+	}
+	return out
+}
+
+func isNorm(r glm.Role) bool {
+	switch r {
+	case glm.FinalNorm, glm.LayerNorm, glm.QKNorm, glm.LatentNorm, glm.IndexerKNorm, glm.MTPNorm, glm.VisionNorm:
+		return true
+	}
+	return false
+}
