@@ -14,9 +14,10 @@ func cmdInspect() *cli.Command {
 		Name:        "inspect",
 		Usage:       "say what a checkpoint is",
 		ArgsUsage:   "DIR",
-		Description: "Family, layers, experts, MTP state, dtypes, quantisation, sizes, what is missing or\nunexpected. Reads config.json and headers only.",
+		Description: "Family, layers, experts, MTP state, dtypes, quantisation, sizes, what is missing or\nunexpected. Reads config.json and headers only, with --weights every weight.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
+			&cli.BoolFlag{Name: "weights", Usage: "read every weight as well: NaN, infinities, zeros where weights should be"},
 			&cli.BoolFlag{Name: "tensors", Usage: "one line a tensor"},
 		},
 		Action: func(c *cli.Context) error {
@@ -25,6 +26,9 @@ func cmdInspect() *cli.Command {
 				return err
 			}
 			in, err := check.Inspect(args[0])
+			if err == nil && c.Bool("weights") {
+				err = in.ReadWeights(c.Context)
+			}
 			if err != nil {
 				return err
 			}

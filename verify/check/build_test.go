@@ -1,6 +1,7 @@
 package check
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"math"
@@ -219,7 +220,7 @@ func quantise(d safetensors.DType, scale string, sd safetensors.DType) func(tens
 		for range x.Shape[0] {
 			s.data = append(s.data, float(sd, 0.5)...)
 		}
-		x.DType, x.data = d, make([]byte, x.Shape[0]*x.Shape[1])
+		x.DType, x.data = d, bytes.Repeat([]byte{1}, int(x.Shape[0]*x.Shape[1]))
 		return []tensor{x, s}
 	}
 }

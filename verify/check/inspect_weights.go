@@ -1,0 +1,27 @@
+package check
+
+import (
+	"context"
+	"slices"
+)
+
+// valueCodes are the codes of what only a look at the values finds.
+var valueCodes = []string{
+	"weight-nonfinite", "weight-zero", "zero-region", "norm-constant", "code-range", "mtp-copy-differs",
+	"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-bias-wrong", "offset-nonzero", "weight-shape-wrong", "router-bias-rounded",
+}
+
+// ReadWeights reads every weight of an inspected checkpoint and adds what it
+// finds to Problems.
+func (in *Inspection) ReadWeights(ctx context.Context) error {
+	r, err := Run(ctx, in.Dir, Options{Weights: true, NoHashes: true})
+	if err != nil {
+		return err
+	}
+	for _, f := range r.Findings {
+		if slices.Contains(valueCodes, f.Code) {
+			in.Problems = append(in.Problems, f.Where+": "+f.Detail)
+		}
+	}
+	return nil
+}
