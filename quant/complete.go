@@ -46,7 +46,7 @@ func (p *Plan) dropItems(dropped []safetensors.Info) {
 	for _, t := range dropped {
 		module, param := glm.ModuleOf(t.Name)
 		row := glm.Tensor{Name: t.Name, Module: module, Param: param, DType: t.DType, Shape: t.Shape, Layer: p.Config.Layers, Expert: -1, MTP: true}
-		p.Items = append(p.Items, Item{Source: t, Bytes: t.Size, Action: Drop, Reason: "--mtp drop",
+		p.Items = append(p.Items, Item{Source: t, Bytes: t.Size, Action: Drop, Reason: layout.DroppedMTP,
 			Weight: layout.Weight{Tensor: row, Source: t.DType}})
 	}
 }
@@ -65,13 +65,13 @@ func (p *Plan) checkComplete(dropped int) error {
 	}
 	switch {
 	case len(missing) > 0 && missing[0].MTP:
-		return fail(ErrIncomplete, "--mtp drop converts the model without the layer; glmconv repair SRC --from BASE takes the tensors from the release that was tuned",
+		return fail(ErrIncompleteMTP, "convert the model without the layer, or take the tensors from the release that was tuned",
 			"%d tensors of the MTP layer are missing, the first is %s", len(missing), missing[0].Name)
 	case len(missing) > 0:
-		return fail(ErrIncomplete, "the files that are there are whole and do not hold them: lost when the model was saved or repacked, or config.json is another model's; glmconv repair SRC --from BASE takes them from the base model",
+		return fail(ErrIncomplete, "the files that are there are whole and do not hold them: lost when the model was saved or repacked, or config.json is another model's; take them from the base model",
 			"%d tensors are missing, the first is %s", len(missing), missing[0].Name)
 	case !stored && p.Config.MTPLayers > 0 && !drop:
-		return fail(ErrIncomplete, origin.WaysWithoutMTP("SRC"),
+		return fail(ErrIncompleteMTP, "three ways out: convert the model without the layer, take it from the release that was tuned, or say with num_nextn_predict_layers 0 in config.json that there is none",
 			"config.json declares an MTP layer (num_nextn_predict_layers %d), and no tensor of it (layer %d) is stored; fine-tunes lose it, nothing else is missing",
 			p.Config.MTPLayers, p.Config.Layers)
 	case dropped > 0:

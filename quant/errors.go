@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
 // The kinds of errors, for errors.Is. An [*Error] matches one of them; errors
 // of reading a checkpoint are those of packages glm and safetensors.
 var (
+	ErrImpossible    = layout.ErrImpossible                         // scheme, format, family or dimensions do not go together; a *layout.ImpossibleError says why
 	ErrPattern       = errors.New("unsuitable pattern")             // Options.Ignore, Options.Target: not a pattern, or it matches nothing
 	ErrPart          = errors.New("no such part")                   // ConvertOptions.Index, Count
 	ErrMemory        = errors.New("too little memory")              // ConvertOptions.MaxMemory is less than the plan needs
@@ -17,6 +19,7 @@ var (
 	ErrUnfinished    = errors.New("unfinished conversion")          // the destination holds one of this plan and Resume is not set
 	ErrSource        = errors.New("unsuitable source")              // what the plan needs is not there, or cannot be written
 	ErrIncomplete    = errors.New("incomplete source")              // tensors of the model are missing
+	ErrIncompleteMTP = errors.New("incomplete MTP layer")           // tensors of it are missing; MTPDrop converts without
 	ErrMismatch      = errors.New("result that engines misread")    // they would take a module for something else than what is stored
 	ErrSourceChanged = errors.New("source changed")                 // while it was converted, or between two runs of one conversion
 	ErrResultChanged = errors.New("result changed")                 // something else writes to the destination

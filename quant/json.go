@@ -2,7 +2,7 @@ package quant
 
 import "github.com/glmconv/glmconv/safetensors"
 
-// PlanJSON is the result of glmconv plan --json.
+// PlanJSON is a plan in the form that scripts rely on (schema glmconv.plan/1).
 type PlanJSON struct {
 	Schema     string       `json:"schema"`
 	Scheme     Scheme       `json:"scheme"`

@@ -5,7 +5,7 @@ import (
 	"github.com/glmconv/glmconv/quant/declaration"
 )
 
-// patterns are the user's --ignore and --target: module names as the
+// patterns are Options.Ignore and Options.Target: module names as the
 // checkpoint spells them, or "re:" and a pattern that matches from the start,
 // as engines read such lists.
 type patterns struct {

@@ -60,7 +60,7 @@ func (p *Plan) largest() (flight, scratch, spool int64) {
 	return flight, scratch, spool
 }
 
-// minMemory is the least --max-memory that the plan can keep.
+// minMemory is the least ConvertOptions.MaxMemory that the plan can keep.
 func (p *Plan) minMemory() int64 {
 	flight, scratch, spool := p.largest()
 	return p.fixedMemory() + 2*flight + scratch + 2*spool

@@ -37,3 +37,10 @@ type OutFile = fsx.File
 // this module that locks one returns an error that matches it; trying again
 // later may succeed.
 var ErrLocked = fsx.ErrLocked
+
+// InputError is a file that is not read, whatever the operating system would say:
+// not a regular one, larger than any real one, or a link that leads out of its
+// folder. It is bad input, and trying again does not help. Path, Reason and
+// Advice say what and why; the kinds that errors.Is finds are internal, but for
+// fs.ErrNotExist.
+type InputError = fsx.InputError

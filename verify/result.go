@@ -19,7 +19,7 @@ const (
 	Undecided Verdict = "undecided"
 )
 
-// Result is everything a comparison found: the JSON of verify --json, and what
+// Result is everything a comparison found: what the JSON report holds, and what
 // the reports are made of. KL figures are nats per token.
 type Result struct {
 	Schema  string   `json:"schema"`

@@ -54,9 +54,6 @@ func usagef(format string, args ...any) error {
 // hinter is an error that knows what the user can do.
 type hinter interface{ Hint() string }
 
-// coder is an error that knows its exit code.
-type coder interface{ ExitCode() int }
-
 // report prints an error as "glmconv: …" with its hint and returns the code.
 func report(w io.Writer, err error) int {
 	if err == nil {
@@ -91,7 +88,9 @@ var flagHints = []struct {
 	{mtp.ErrFinished, "--out DIR"},
 	{mtp.ErrLayer, "leave --layer out"},
 	{quant.ErrBusy, "--index"},
-	{quant.ErrIncomplete, "glmconv inspect lists what is missing"},
+	{quant.ErrImpossible, "--scheme, --format, --group-size, --ignore, --target, --mtp"},
+	{quant.ErrIncomplete, "glmconv inspect lists what is missing; glmconv repair SRC --from BASE takes it from there"},
+	{quant.ErrIncompleteMTP, "--mtp drop; glmconv repair SRC --from BASE"},
 	{quant.ErrMemory, "--max-memory"},
 	{quant.ErrMismatch, "--ignore, --target"},
 	{quant.ErrPart, "--index 1 --count 4 is the first of four"},
@@ -124,9 +123,9 @@ var exitCodes = []struct {
 }{
 	{exitBadInput, []error{syscall.ELOOP, syscall.ENAMETOOLONG}}, // a name, not a disk
 	{exitInterrupted, []error{context.Canceled, context.DeadlineExceeded}},
-	{exitUsage, []error{quant.ErrPattern, quant.ErrPart, quant.ErrMemory, quant.ErrDestination, quant.ErrUnfinished, engine.ErrUnknown}},
+	{exitUsage, []error{quant.ErrImpossible, quant.ErrPattern, quant.ErrPart, quant.ErrMemory, quant.ErrDestination, quant.ErrUnfinished, engine.ErrUnknown}},
 	{exitTemporary, []error{safetensors.ErrLocked, safetensors.ErrChanged, quant.ErrSourceChanged, quant.ErrResultChanged}},
-	{exitBadInput, []error{quant.ErrSource, quant.ErrIncomplete, quant.ErrMismatch, quant.ErrNonFinite}},
+	{exitBadInput, []error{quant.ErrSource, quant.ErrIncomplete, quant.ErrIncompleteMTP, quant.ErrMismatch, quant.ErrNonFinite}},
 	{exitIO, []error{safetensors.ErrIO, quant.ErrSpace}},
 	{exitBadInput, []error{fs.ErrNotExist}},
 }
@@ -138,9 +137,13 @@ func codeOf(err error) int {
 	if errors.As(err, &ee) {
 		return ee.code
 	}
-	var c coder
-	if errors.As(err, &c) {
-		return c.ExitCode()
+	var output *outputError
+	if errors.As(err, &output) {
+		return output.exitCode()
+	}
+	var input *safetensors.InputError
+	if errors.As(err, &input) {
+		return exitBadInput
 	}
 	for _, e := range exitCodes {
 		if slices.ContainsFunc(e.is, func(kind error) bool { return errors.Is(err, kind) }) {

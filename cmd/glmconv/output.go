@@ -63,8 +63,8 @@ func (e *outputError) Error() string {
 
 func (e *outputError) Unwrap() error { return e.err }
 
-// ExitCode is that of failed I/O, or of another process in the way.
-func (e *outputError) ExitCode() int {
+// exitCode is that of failed I/O, or of another process in the way.
+func (e *outputError) exitCode() int {
 	if errors.Is(e.err, fsx.ErrLocked) {
 		return exitTemporary
 	}

@@ -44,9 +44,6 @@ func (e *InputError) Unwrap() error { return e.Kind }
 // Hint says what a person can do about it.
 func (e *InputError) Hint() string { return e.Advice }
 
-// ExitCode is that of bad input.
-func (e *InputError) ExitCode() int { return 65 }
-
 // IsIO reports whether err is a failure of the operating system or of a disk,
 // which says nothing about what the file holds: no missing file and no
 // [InputError].

@@ -50,7 +50,7 @@ var ascend = spec{
 		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Words), kind: Linear, answer: Refuses, why: packedExpertsOnly},
 		{layout: CompressedTensors, match: onlyWeight(format.Int4(32)), kind: Experts},
 		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Words), answer: Refuses, why: packedExpertsOnly},
-		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), kind: Linear, answer: Refuses, why: "vllm-ascend wants second scales for int4 linears (use --format ascend)"},
+		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), kind: Linear, answer: Refuses, why: "vllm-ascend wants second scales for int4 linears (the ascend format has them)"},
 	},
 
 	schemes: ascendSchemes,

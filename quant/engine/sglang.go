@@ -133,9 +133,9 @@ func sglangDrafts(c cell) ([]string, string) {
 	case c.Layout == AscendLayout && quantized && c.Config.SparseAttention():
 		return append([]string{"--quantization modelslim"}, f...), ""
 	case c.Layout == AscendLayout && quantized:
-		return nil, "SGLang finds no entries for a quantized draft of this family (use --mtp float)"
+		return nil, "SGLang finds no entries for a quantized draft of this family (keep the MTP layer in the source's precision)"
 	case c.Layout == CompressedTensors && c.Experts.int8() && !quantized:
-		return nil, "--quantization w8a8_int8 cannot build the BF16 experts of the MTP layer (use --mtp quantize)"
+		return nil, "--quantization w8a8_int8 cannot build the BF16 experts of the MTP layer (quantize the MTP layer too)"
 	}
 	return f, ""
 }

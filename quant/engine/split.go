@@ -94,7 +94,7 @@ func expertBlocksFit(c cell) string {
 func groupsFit(c cell) string {
 	for _, d := range append([]width{{"expert", c.expertWidth(), c.Experts}}, c.linears()...) {
 		if g := d.part.Weight.Group; g > 0 && d.n%g != 0 {
-			return fmt.Sprintf("%s width per rank %d is no multiple of the group size %d; use expert parallelism or a smaller --group-size", d.what, d.n, g)
+			return fmt.Sprintf("%s width per rank %d is no multiple of the group size %d; use expert parallelism or smaller groups", d.what, d.n, g)
 		}
 	}
 	return ""

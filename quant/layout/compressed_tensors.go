@@ -73,7 +73,7 @@ func (compressedTensors) possible(cfg *glm.Config, o *Options) error {
 		return nil
 	}
 	if o.GroupSize != 128 {
-		return &ImpossibleError{What: "w4a8-fp8", Rule: "its kernels have groups of 128 built in", Nearest: "--group-size 128"}
+		return &ImpossibleError{What: "w4a8-fp8", Rule: "its kernels have groups of 128 built in", Nearest: "groups of 128"}
 	}
 	for _, d := range []struct {
 		name string
@@ -83,7 +83,7 @@ func (compressedTensors) possible(cfg *glm.Config, o *Options) error {
 			return &ImpossibleError{
 				What:    fmt.Sprintf("w4a8-fp8 cannot be served for %s", cfg.Family),
 				Rule:    fmt.Sprintf("vLLM's kernel needs %s %% 256 = 0, it is %d", d.name, d.n),
-				Nearest: "--scheme w8a8 (A100) or --scheme fp8 (H100 and newer) load at every TP",
+				Nearest: "w8a8 (A100) and fp8 (H100 and newer) load at every TP",
 			}
 		}
 	}

@@ -7,7 +7,10 @@ import (
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// MTPMode is the value of --mtp.
+// DroppedMTP is the rule by which tensors of an MTP layer are left out.
+const DroppedMTP = "MTP layer left out on request"
+
+// MTPMode says what becomes of the MTP layer.
 type MTPMode string
 
 // The modes. Auto quantises the MTP layer like the body for the 8-bit schemes
@@ -26,8 +29,8 @@ type Options struct {
 	Format    Format
 	GroupSize int // int4 group, 0 for the default of 128
 	MTP       MTPMode
-	// Keep reports whether the user wants a module left alone (--ignore, or a
-	// --target that does not match).
+	// Keep reports whether the user wants a module left alone (a pattern
+	// to ignore, or none of those to quantize matches).
 	Keep func(module string) bool
 }
 
@@ -53,8 +56,8 @@ func Decide(cfg *glm.Config, tensors []Input, o Options) ([]Decision, error) {
 		o.GroupSize = 128
 	}
 	if o.GroupSize != 32 && o.GroupSize != 64 && o.GroupSize != 128 {
-		return nil, &ImpossibleError{What: fmt.Sprintf("--group-size %d", o.GroupSize), Rule: "the kernels know groups of 32, 64 and 128",
-			Nearest: "--group-size 128"}
+		return nil, &ImpossibleError{What: fmt.Sprintf("groups of %d", o.GroupSize), Rule: "the kernels know groups of 32, 64 and 128",
+			Nearest: "groups of 128"}
 	}
 	if err := Supported(o.Scheme, o.Format); err != nil {
 		return nil, err
@@ -90,7 +93,7 @@ func decide(l Layout, cfg *glm.Config, in *Input, o *Options) Decision {
 	t := &in.Tensor
 	d := Decision{Weight: Weight{Tensor: *t, Source: in.Source, DType: in.Source}}
 	if t.MTP && o.MTP == MTPDrop {
-		d.Drop, d.Reason = true, "--mtp drop"
+		d.Drop, d.Reason = true, DroppedMTP
 		return d
 	}
 	if t.Param != "weight" || !t.Role.IsLinear() {
@@ -98,11 +101,11 @@ func decide(l Layout, cfg *glm.Config, in *Input, o *Options) Decision {
 		return d
 	}
 	if o.Keep != nil && o.Keep(t.Module) {
-		d.Reason = "kept by --ignore or --target"
+		d.Reason = "kept by a pattern of modules to ignore or to quantize"
 		return d
 	}
 	if t.MTP && !quantizesMTP(l, o) {
-		d.Reason = "MTP layer kept in the source's precision (--mtp " + string(mode(o)) + ")"
+		d.Reason = "MTP layer kept in the source's precision (mode " + string(mode(o)) + ")"
 		return d
 	}
 	c, why := l.choose(cfg, t, o)
@@ -136,9 +139,9 @@ func requireAnyQuantized(out []Decision, o Options) error {
 	if first == nil || done {
 		return nil
 	}
-	nearest := "check --ignore, --target and --mtp; --scheme fp8 and --scheme w8a8 have no dimension rules"
+	nearest := "check the patterns of modules and the mode of the MTP layer; fp8 and w8a8 have no dimension rules"
 	if o.Scheme == W4A8 || o.Scheme == W4A16 {
-		nearest = "--group-size 32 divides more widths; " + nearest
+		nearest = "groups of 32 divide more widths; " + nearest
 	}
 	return &ImpossibleError{What: string(o.Scheme) + " would quantise nothing of this model",
 		Rule: first.Weight.Tensor.Name + ": " + first.Reason, Nearest: nearest}

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -43,23 +44,27 @@ func formatsOf(s Scheme) (list []Format) {
 	return list
 }
 
+// ErrImpossible is what every [*ImpossibleError] matches by errors.Is.
+var ErrImpossible = errors.New("impossible plan")
+
 // ImpossibleError says that a scheme, format, family or dimension do not go
-// together, by which rule, and what does.
+// together, by which rule, and what does. Nothing is wrong with the input.
 type ImpossibleError struct {
 	What    string
 	Rule    string
 	Nearest string
 }
 
+// Error returns what is impossible and the rule.
 func (e *ImpossibleError) Error() string { return e.What + ": " + e.Rule }
+
+// Is matches ErrImpossible.
+func (e *ImpossibleError) Is(target error) bool { return target == ErrImpossible }
 
 // Hint names the nearest pair that works.
 func (e *ImpossibleError) Hint() string { return e.Nearest }
 
-// ExitCode is that of wrong usage: nothing is wrong with the input.
-func (e *ImpossibleError) ExitCode() int { return 2 }
-
-// ParseScheme reads a value of --scheme.
+// ParseScheme returns the scheme of a name; the error is an *ImpossibleError.
 func ParseScheme(s string) (Scheme, error) {
 	for _, v := range Schemes {
 		if string(v) == s {
@@ -67,10 +72,11 @@ func ParseScheme(s string) (Scheme, error) {
 		}
 	}
 	return "", &ImpossibleError{What: fmt.Sprintf("unknown scheme %q", s), Rule: "the schemes are " + join(Schemes),
-		Nearest: "--scheme w8a8 or --scheme fp8 fit most machines"}
+		Nearest: "w8a8 or fp8 fit most machines"}
 }
 
-// ParseFormat reads a value of --format; "" stays "".
+// ParseFormat returns the format of a name, "" for ""; the error is an
+// *ImpossibleError.
 func ParseFormat(s string) (Format, error) {
 	for _, v := range Formats {
 		if string(v) == s || s == "" {
@@ -78,7 +84,7 @@ func ParseFormat(s string) (Format, error) {
 		}
 	}
 	return "", &ImpossibleError{What: fmt.Sprintf("unknown format %q", s), Rule: "the formats are " + join(Formats),
-		Nearest: "leave --format out for the scheme's default"}
+		Nearest: "without a format the scheme's default is taken"}
 }
 
 // DefaultFormat returns the format a scheme takes for a model when none is
@@ -111,7 +117,7 @@ func Supported(s Scheme, f Format) error {
 	return &ImpossibleError{
 		What:    fmt.Sprintf("%s cannot be written as %s", s, f),
 		Rule:    "no engine reads that pair; " + string(s) + " exists as " + join(formatsOf(s)),
-		Nearest: fmt.Sprintf("--scheme %s --format %s, or with --format %s: --scheme %s", s, formatsOf(s)[0], f, strings.Join(other, ", ")),
+		Nearest: fmt.Sprintf("%s as %s; or as %s: %s", s, formatsOf(s)[0], f, strings.Join(other, ", ")),
 	}
 }
 

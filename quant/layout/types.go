@@ -7,7 +7,7 @@ import (
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// Scheme is what arithmetic the result is served with: the value of --scheme.
+// Scheme is what arithmetic the result is served with.
 type Scheme string
 
 // The schemes.
@@ -20,7 +20,7 @@ const (
 	W4A8FP8  Scheme = "w4a8-fp8"
 )
 
-// Format is how the result lies on disk: the value of --format.
+// Format is how the result lies on disk.
 type Format string
 
 // The formats.

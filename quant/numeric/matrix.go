@@ -62,7 +62,7 @@ func (m *Matrix) RowBytes() int {
 // Arith chooses between the smaller error and the reference tool's bytes.
 type Arith uint8
 
-// Arithmetic modes, the values of --arith.
+// The arithmetic modes.
 const (
 	Best   Arith = iota // codes from FP32 against the stored scale; scale search for int4
 	Compat              // byte-identical to the layout's reference tool

@@ -55,7 +55,7 @@ type MTPState struct {
 	Complete    bool   `json:"complete"`
 }
 
-// TensorLine is one tensor, for inspect --tensors.
+// TensorLine is one tensor.
 type TensorLine struct {
 	Name  string  `json:"name"`
 	DType string  `json:"dtype"`
