@@ -43,6 +43,9 @@ func (r *Remap) Apply(ctx context.Context) error {
 		return err
 	}
 	if r.Out != "" {
+		if err := r.begin(fsys); err != nil {
+			return err
+		}
 		if err := r.link(ctx, fsys); err != nil {
 			return err
 		}
@@ -67,7 +70,10 @@ func (r *Remap) Apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return fsx.WriteFile(fsys, filepath.Join(dst, r.indexName), text)
+	if err := fsx.WriteFile(fsys, filepath.Join(dst, r.indexName), text); err != nil || r.Out == "" {
+		return err
+	}
+	return r.end(fsys)
 }
 
 // decideAgain looks at the directory once more now that it is locked: another
@@ -157,6 +163,14 @@ func textOf(raw []byte) *string {
 // operating system's files.
 func Undo(dir string, fsys safetensors.FS) error {
 	fsys = fsx.Or(fsys)
+	if _, err := fsys.Stat(dir); err != nil { // a lock would make a file of this name
+		return err
+	}
+	unlock, err := fsx.Lock(dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	defer func() { _ = unlock() }()
 	for _, name := range []string{safetensors.IndexName, safetensors.AscendIndexName} {
 		raw, err := fsys.ReadFile(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -213,11 +227,6 @@ func undoOrphan(dir string, fsys fsx.FS) error {
 }
 
 func undo(dir string, fsys fsx.FS, name string, now *index, rec *receipt) error {
-	unlock, err := fsx.Lock(dir)
-	if err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
-	}
-	defer func() { _ = unlock() }()
 	if err := unchanged(dir, name, now, rec); err != nil {
 		return err
 	}
@@ -232,6 +241,7 @@ func undo(dir string, fsys fsx.FS, name string, now *index, rec *receipt) error 
 		}
 	}
 	path := filepath.Join(dir, name)
+	var err error
 	if text := rec.Former[name]; text != nil {
 		err = fsx.WriteFile(fsys, path, []byte(*text))
 	} else if err = fsys.Remove(path); err == nil {

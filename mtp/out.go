@@ -15,17 +15,14 @@ import (
 // prepareOut makes the new directory. One that holds anything else than an
 // interrupted run of the same remapping is refused.
 func (r *Remap) prepareOut(fsys fsx.FS) error {
-	src, err := filepath.Abs(r.Dir)
+	how, err := fsx.Overlap(r.Dir, r.Out)
 	if err != nil {
 		return err
 	}
-	dst, err := filepath.Abs(r.Out)
-	if err != nil {
-		return err
+	if how != "" {
+		return fail(ErrConflict, r.Out, "choose a directory beside the checkpoint", "the new directory %s the checkpoint", how)
 	}
-	if rel, err := filepath.Rel(src, dst); err == nil && (rel == "." || filepath.IsLocal(rel)) {
-		return fail(ErrConflict, r.Out, "choose a directory beside the checkpoint", "the new directory lies inside the checkpoint")
-	}
+	dst := r.Out
 	if err := fsys.MkdirAll(dst); err != nil {
 		return err
 	}
@@ -33,7 +30,7 @@ func (r *Remap) prepareOut(fsys fsx.FS) error {
 	if err != nil {
 		return err
 	}
-	own := []string{r.File, r.indexName, descriptionName}
+	own := []string{r.File, r.indexName, descriptionName, unfinishedName}
 	for _, e := range entries {
 		if fsx.IsTemp(e.Name()) || slices.Contains(own, e.Name()) {
 			continue
@@ -43,6 +40,25 @@ func (r *Remap) prepareOut(fsys fsx.FS) error {
 		}
 	}
 	return nil
+}
+
+// unfinishedName is the folder that marks a directory as unfinished, the one
+// that conversions have.
+const unfinishedName = ".glmconv"
+
+// begin marks the new directory as unfinished, end as finished.
+func (r *Remap) begin(fsys fsx.FS) error {
+	if err := fsys.MkdirAll(filepath.Join(r.Out, unfinishedName)); err != nil {
+		return err
+	}
+	return fsys.SyncDir(r.Out)
+}
+
+func (r *Remap) end(fsys fsx.FS) error {
+	if err := fsys.Remove(filepath.Join(r.Out, unfinishedName)); err != nil {
+		return err
+	}
+	return fsys.SyncDir(r.Out)
 }
 
 // sameAsSource tells whether a name in the new directory is what an earlier
@@ -59,6 +75,11 @@ func (r *Remap) sameAsSource(fsys fsx.FS, rel string) bool {
 // link gives every file of the checkpoint a second name in the new directory,
 // except the ones that are written anew.
 func (r *Remap) link(ctx context.Context, fsys fsx.FS) error {
+	from, err := fsx.OpenDir(r.Dir)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
 	return filepath.WalkDir(r.Dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -70,8 +91,13 @@ func (r *Remap) link(ctx context.Context, fsys fsx.FS) error {
 		if err != nil || rel == "." {
 			return err
 		}
+		if _, err := from.Stat(rel); err != nil {
+			return err
+		}
 		to := filepath.Join(r.Out, rel)
 		switch {
+		case rel == unfinishedName:
+			return filepath.SkipDir
 		case e.IsDir():
 			return fsys.MkdirAll(to)
 		case fsx.IsTemp(rel), rel == r.indexName, rel == manifestName, rel == r.File && len(r.Copies) > 0:

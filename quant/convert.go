@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -146,31 +144,16 @@ func (c *converter) defaults() error {
 
 func (c *converter) state(name string) string { return filepath.Join(c.dst, stateDir, name) }
 
-// outside refuses a destination that is the source or lies inside it.
+// outside refuses a destination that is the source, lies in it or holds it.
 func outside(src, dst string) error {
-	s, err := filepath.EvalSymlinks(src)
-	if err != nil {
+	how, err := fsx.Overlap(src, dst)
+	if err != nil || how == "" {
 		return err
 	}
-	if s, err = filepath.Abs(s); err != nil {
-		return err
+	if how == "contains" {
+		return fail(ErrDestination, "choose a directory outside of the source", "%s contains the source", dst)
 	}
-	d, err := filepath.Abs(dst)
-	if err != nil {
-		return err
-	}
-	for probe := d; ; probe = filepath.Dir(probe) { // the part that exists may be a link
-		if real, err := filepath.EvalSymlinks(probe); err == nil {
-			d = real + strings.TrimPrefix(d, probe)
-			break
-		} else if probe == filepath.Dir(probe) {
-			break
-		}
-	}
-	if rel, err := filepath.Rel(s, d); err == nil && (rel == "." || rel != ".." && !strings.HasPrefix(rel, ".."+string(os.PathSeparator))) {
-		return fail(ErrDestination, "choose a directory outside of the source", "the result cannot be written into the source (%s)", dst)
-	}
-	return nil
+	return fail(ErrDestination, "choose a directory outside of the source", "the result cannot be written into the source (%s)", dst)
 }
 
 // writeShards writes the shards that are still to do, a few at a time, with

@@ -66,9 +66,21 @@ func Or(fsys FS) FS {
 type osFS struct{}
 
 func (osFS) Create(path string) (File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	mode, replaces := fs.FileMode(0o644), false
+	if IsTemp(path) { // what is written anew keeps who may read it
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), "."), tempSuffix)
+		if st, err := os.Lstat(filepath.Join(filepath.Dir(path), name)); err == nil && st.Mode().IsRegular() {
+			mode, replaces = st.Mode().Perm(), true
+		}
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return nil, err
+	}
+	if replaces {
+		if err := f.Chmod(mode); err != nil {
+			return nil, errors.Join(err, f.Close(), os.Remove(path))
+		}
 	}
 	return osFile{f}, nil
 }

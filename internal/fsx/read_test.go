@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// within fails the test if f does not return soon.
-func within(t *testing.T, f func()) {
+// soon fails the test if f does not return soon.
+func soon(t *testing.T, f func()) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() { defer close(done); f() }()
@@ -44,7 +44,7 @@ func TestReadRegular(t *testing.T) {
 
 	for name, kind := range map[string]error{"fifo": ErrNotRegular, ".": ErrNotRegular, "zero": ErrNotRegular, "a": ErrLoop, "huge": ErrTooLarge,
 		"ok": ErrTooLarge, "gone": fs.ErrNotExist} {
-		within(t, func() {
+		soon(t, func() {
 			_, err := ReadRegular(at(name), 9)
 			assert.ErrorIs(t, err, kind, name)
 			if kind != fs.ErrNotExist {
@@ -106,7 +106,7 @@ func TestDir(t *testing.T) {
 	for name, kind := range map[string]error{"fifo": ErrNotRegular, "pipe": ErrNotRegular, "hop": ErrOutside, "up": ErrOutside, "out": ErrOutside,
 		"passwd":  ErrOutside,
 		"missing": fs.ErrNotExist, "nowhere": fs.ErrNotExist, "circle": ErrLoop, "absent": fs.ErrNotExist} {
-		within(t, func() {
+		soon(t, func() {
 			_, err := d.Open(name)
 			assert.ErrorIs(t, err, kind, name)
 			_, err = ReadIn(model, name, 100)
