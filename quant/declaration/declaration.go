@@ -251,11 +251,11 @@ func (r *reader) finish() {
 		d.rules.Add(d.Rules[i].Pattern)
 	}
 	for i := range d.Groups {
-		d.Groups[i].Judged = d.clear(d.Groups[i].Path)
+		d.Groups[i].Judged = d.Why(&d.Groups[i]) == ""
 	}
 	for i := range d.Rules {
 		if g := d.Rules[i].Group; g != nil {
-			g.Judged = d.clear(g.Path)
+			g.Judged = d.Why(g) == ""
 		}
 	}
 	if r.n > 0 {
@@ -263,15 +263,15 @@ func (r *reader) finish() {
 	}
 }
 
-// clear reports whether everything below a path is understood and supported.
-func (d *Declaration) clear(path string) bool {
+// Why returns the first problem that keeps a group from being judged, "" if
+// it is.
+func (d *Declaration) Why(g *Group) string {
 	for _, p := range d.Problems {
-		inside := p.Path == path || strings.HasPrefix(p.Path, path+".")
-		if inside && (p.Kind == Unsupported || p.Kind == Invalid) {
-			return false
+		if (p.Kind == Unsupported || p.Kind == Invalid) && (p.Path == g.Path || strings.HasPrefix(p.Path, g.Path+".")) {
+			return p.String()
 		}
 	}
-	return true
+	return ""
 }
 
 // Has reports whether there is a problem of the kind.
