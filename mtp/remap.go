@@ -1,6 +1,7 @@
 package mtp
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,11 +81,13 @@ func NewRemap(dir string, opts Options) (*Remap, error) {
 	if err := r.readTexts(ckpt.IndexName()); err != nil {
 		return nil, err
 	}
-	if err := r.refuseRotated(); err != nil {
-		return nil, err
-	}
 	if err := r.decide(cfg, opts.Layer); err != nil {
 		return nil, err
+	}
+	if len(r.Copies) > 0 {
+		if err := r.refuseRotated(cfg, ckpt); err != nil {
+			return nil, err
+		}
 	}
 	r.listUnlisted(ckpt)
 	return r, nil
@@ -149,23 +152,47 @@ const hintRotated = "convert the unrotated source: an Ascend result of glmconv h
 // rotation: the model's embedding and head are then not what the MTP layer
 // must read, they would need the rotation and the norm of the layer folded in
 // (docs/facts/ascend.md 4.1).
-func (r *Remap) refuseRotated() error {
+func (r *Remap) refuseRotated(cfg *glm.Config, ckpt *safetensors.Checkpoint) error {
 	if _, ok := r.find("rot.weight"); ok {
 		return fail(ErrRotated, "rot.weight", hintRotated, "the checkpoint is rotated: copies of the model's embedding and head would be wrong for its MTP layer")
 	}
-	if r.description == nil {
+	if r.description != nil {
+		var d struct {
+			Rot      bool `json:"is_rot_used"`
+			Optional struct {
+				QuaRot json.RawMessage `json:"quarot"`
+			} `json:"optional"`
+		}
+		if err := json.Unmarshal(r.description, &d); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Join(r.Dir, descriptionName), err)
+		}
+		switch {
+		case d.Rot:
+			return fail(ErrRotated, descriptionName, hintRotated, "is_rot_used is true: copies of the model's embedding and head would be wrong for the MTP layer")
+		case d.Optional.QuaRot != nil:
+			return fail(ErrRotated, descriptionName, hintRotated, "optional.quarot: the checkpoint is rotated, and the gains of its norms are fused into its weights: the MTP layer's head needs those of shared_head.norm, a copy of lm_head has those of model.norm")
+		}
+	}
+	return r.refuseFused(cfg.FinalNormName(), ckpt)
+}
+
+// refuseFused refuses checkpoints whose final norm has the gain 1 everywhere:
+// it was fused into the head, which a rotation needs, and a copy of the head
+// for the MTP layer would carry the gains of the wrong norm.
+func (r *Remap) refuseFused(norm string, ckpt *safetensors.Checkpoint) error {
+	info, ok := r.find(norm)
+	if !ok || info.Size == 0 || info.Size > 1<<20 {
 		return nil
 	}
-	var d struct {
-		Rot bool `json:"is_rot_used"`
+	raw := make([]byte, info.Size)
+	if err := ckpt.ReadAt(info, 0, raw); err != nil {
+		return err
 	}
-	if err := json.Unmarshal(r.description, &d); err != nil {
-		return fmt.Errorf("%s: %w", filepath.Join(r.Dir, descriptionName), err)
+	one := map[safetensors.DType][]byte{safetensors.BF16: {0x80, 0x3f}, safetensors.F16: {0, 0x3c}, safetensors.F32: {0, 0, 0x80, 0x3f}}[info.DType]
+	if one == nil || !bytes.Equal(raw, bytes.Repeat(one, len(raw)/len(one))) {
+		return nil
 	}
-	if d.Rot {
-		return fail(ErrRotated, descriptionName, hintRotated, "is_rot_used is true: copies of the model's embedding and head would be wrong for the MTP layer")
-	}
-	return nil
+	return fail(ErrRotated, norm, hintRotated, "is 1 everywhere: its gains are fused into lm_head, as in rotated checkpoints, and a copy of lm_head for the MTP layer would have the gains of the wrong norm")
 }
 
 // decide finds the layer and what it lacks.

@@ -48,7 +48,7 @@ func newLoader(cfg *glm.Config, src Source) (*loader, error) {
 		l.entries[found.Entries[i].Name] = &found.Entries[i]
 	}
 	l.missing = found.Missing
-	return l, nil
+	return l, l.addRotation()
 }
 
 // has reports whether the tensor, in whatever form, is stored.

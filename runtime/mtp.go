@@ -14,6 +14,7 @@ type MTP struct {
 	m                *Model
 	l                *refs
 	embedding, head  *glm.Tensor
+	rotation         *glm.Tensor // of the hidden states, nil unless the checkpoint is rotated
 	missing          int
 	OwnEmbed, OwnOut bool // the layer has its own embed_tokens, shared_head.head
 }
@@ -25,6 +26,9 @@ func newMTP(m *Model, l *refs, missing int) *MTP {
 	}
 	if t.OwnOut = m.p.Has(l.ownHead); t.OwnOut {
 		t.head = l.ownHead
+	}
+	if r := rotation(m.cfg); m.p.Has(r) {
+		t.rotation = r
 	}
 	return t
 }
@@ -44,7 +48,8 @@ func (m *Model) MTP() (*MTP, error) {
 // Step runs the layer on R slots: ids are the tokens one place ahead of the
 // slots, h [R, H] the hidden states at them: of the trunk after model.norm, or
 // what the previous draft step carries. It returns the states before and after
-// shared_head.norm, both [R, H]. The draft's logits come of the latter, which
+// shared_head.norm, both [R, H]. Where the checkpoint is rotated (rot.weight), h
+// is multiplied by it first. The draft's logits come of the latter, which
 // is also what the next step carries (vLLM's glm4_moe carries the former:
 // docs/facts/engine-vllm.md 3).
 func (t *MTP) Step(ctx context.Context, ids []int, h []float32, spans []Span, tr *Trace) (z, g []float32, err error) {
@@ -55,6 +60,11 @@ func (t *MTP) Step(ctx context.Context, ids []int, h []float32, spans []Span, tr
 	}
 	if e, err = m.norm(e, t.l.embedNorm); err != nil {
 		return nil, nil, err
+	}
+	if t.rotation != nil { // vllm-ascend 0.18 models/deepseek_mtp.py: in front of the predictor, at every step
+		if h, err = m.linear(ctx, m.input(h, width), t.rotation, nil); err != nil {
+			return nil, nil, err
+		}
 	}
 	if h, err = m.norm(h, t.l.hiddenNorm); err != nil {
 		return nil, nil, err

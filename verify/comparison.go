@@ -93,12 +93,19 @@ func (c *comparison) passes(ctx context.Context, seqs [][]int) error {
 	for l := range p.Sums {
 		r.Layers = append(r.Layers, p.Sums[l].layer(l))
 	}
-	r.judgeKeys()
+	if r.Exact.Rotated {
+		r.forgetStates()
+	} else {
+		r.judgeKeys()
+	}
 	r.judgeLogits(counted(p.Rows))
 	r.Skipped = len(p.Rows) - len(counted(p.Rows))
 	r.KL.Noise = stats.Summarize(counted(p.Noise)).MeanKL
 	if drafting {
 		r.judgeDrafts(&p.Drafts)
+		if r.Exact.Rotated {
+			r.forgetStates()
+		}
 	}
 	return nil
 }

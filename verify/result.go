@@ -98,6 +98,7 @@ type Exact struct {
 	ConfigAgrees  bool `json:"config_agrees"`
 	MTPComplete   bool `json:"mtp_complete"`
 	CheckOK       bool `json:"check_ok"` // glmconv check finds no error
+	Rotated       bool `json:"rotated"`  // the result's weights are rotated (QuaRot) and were not compared
 }
 
 // Oracle compares the result with our own rounding of the source.

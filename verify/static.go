@@ -72,7 +72,11 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 		return nil, err
 	case err == nil:
 		r.Bytes += d.Bytes
-		r.compareTensors(dst, d)
+		if c.Rotated && len(d.Changed) > d.Same {
+			r.compareRotated(d)
+		} else {
+			r.compareTensors(dst, d)
+		}
 	}
 	if err := r.compareCompanions(src, dst, unreadable); err != nil {
 		return nil, err

@@ -50,6 +50,7 @@ func (s *subject) checkRotation(ctx context.Context, meter *meter) error {
 		s.add("rot-unflagged", s.description+": is_rot_used", "it is not true and rot.weight is there; without an MTP layer nobody asks for it").as(Warning)
 	}
 	rotated := r.trunk || r.recipe || r.flag
+	s.report.Rotated = rotated
 	switch {
 	case !r.trunk && (r.flag || r.recipe) && s.cfg.SparseAttention():
 		s.add("rotation-mixed", s.description, "it says that the model is rotated, and the norms of its trunk are not 1 throughout: a rotation folds them into the weights").as(Warning)

@@ -65,6 +65,7 @@ type Report struct {
 	Bytes    int64           `json:"bytes"`
 	Hashed   int64           `json:"hashed_bytes"` // bytes compared with a manifest
 	Manifest bool            `json:"manifest"`
+	Rotated  bool            `json:"rotated"`    // QuaRot: norms are fused and weights rotated
 	Read     int64           `json:"bytes_read"` // by hashing and by looking at values
 }
 
