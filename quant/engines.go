@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -96,13 +96,20 @@ func (p *Plan) mismatches(by engine.Release, c *engine.Config, stored map[string
 	return out
 }
 
+// engineConfig is what the result declares of itself, as engines read it.
 func (p *Plan) engineConfig() (*engine.Config, error) {
-	if b, ok := p.Configs[layout.DescriptionName]; ok {
-		return engine.ParseDescription(b)
+	name := "config.json"
+	for _, n := range p.lay.ConfigFiles() {
+		if slices.Contains(declaration.Files, n) {
+			name = n
+		}
 	}
-	cfg, err := glm.ParseConfig(p.Configs["config.json"])
+	d, err := declaration.File(name, p.Configs[name])
 	if err != nil {
 		return nil, err
 	}
-	return engine.ParseConfig(cfg.QuantizationConfig)
+	if d == nil {
+		return nil, fmt.Errorf("quant: %s declares no quantization", name)
+	}
+	return engine.NewConfig(d), d.PatternError()
 }

@@ -5,11 +5,12 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/declaration"
 )
 
 // DescriptionName is the file that names the scheme of every tensor of an
 // Ascend checkpoint.
-const DescriptionName = "quant_model_description.json"
+const DescriptionName = declaration.DescriptionName
 
 func (l ascend) Config(d Decisions) (map[string][]byte, error) {
 	raw, err := stripQuantization(d.Config.Raw)
