@@ -31,6 +31,9 @@ var ascend = spec{
 		case c.CacheC8:
 			f = append(f, "--kv-cache-dtype int8")
 		}
+		if c.splitVision() {
+			f = append(f, "--mm-encoder-tp-mode data")
+		}
 		return f
 	},
 	drafts: ascendDrafts,
@@ -39,18 +42,25 @@ var ascend = spec{
 	forms: []form{
 		{layout: HFFP8, match: anything, during: span{until: "0.21"}, answer: Refuses, why: "vllm-ascend has a class for block FP8 from 0.21 on"},
 		{layout: HFFP8, match: with(format.Float8Block, format.Float8Group), on: atlas950, why: "FP8 from 0.21 on, for Atlas 950 (A5)"},
-		{layout: HFFP8, match: anything, during: span{from: "0.23"}, on: olderNPU, answer: Refuses, why: "FP8 is for Atlas 950 (A5): other chips have no FP8 arithmetic"},
+		{layout: HFFP8, match: anything, during: span{from: "0.23"}, on: olderNPU,
+			answer: Refuses, why: "FP8 is for Atlas 950 (A5): other chips have no FP8 arithmetic"},
 
 		{layout: CompressedTensors, match: with(format.Int8, format.Int8Token)},
-		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), during: span{until: "0.20"}, answer: Differs, why: "vllm-ascend 0.18 casts FP8 values to INT8 without an error: garbage"},
-		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), during: span{from: "0.22"}, on: atlas950, why: "FP8 from 0.22 on, for Atlas 950 (A5)"},
-		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), during: span{from: "0.22"}, on: olderNPU, answer: Refuses, why: "FP8 (W8A8FP8_DYNAMIC) is for Atlas 950 (A5): other chips have no FP8 arithmetic"},
-		{layout: CompressedTensors, match: with(format.Float8Block, format.Float8Group), on: olderNPU, answer: Refuses, why: "vllm-ascend has no class for block FP8 in compressed-tensors"},
-		{layout: CompressedTensors, match: integers(4, format.Float8Token, format.Words), answer: Refuses, why: "vllm-ascend takes pack-quantized for weight-only and fails on the shapes"},
+		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), during: span{until: "0.20"},
+			answer: Differs, why: "vllm-ascend 0.18 casts FP8 values to INT8 without an error: garbage"},
+		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), during: span{from: "0.22"}, on: atlas950,
+			why: "FP8 from 0.22 on, for Atlas 950 (A5)"},
+		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), during: span{from: "0.22"}, on: olderNPU,
+			answer: Refuses, why: "FP8 (W8A8FP8_DYNAMIC) is for Atlas 950 (A5): other chips have no FP8 arithmetic"},
+		{layout: CompressedTensors, match: with(format.Float8Block, format.Float8Group), on: olderNPU,
+			answer: Refuses, why: "vllm-ascend has no class for block FP8 in compressed-tensors"},
+		{layout: CompressedTensors, match: integers(4, format.Float8Token, format.Words),
+			answer: Refuses, why: "vllm-ascend takes pack-quantized for weight-only and fails on the shapes"},
 		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Words), kind: Linear, answer: Refuses, why: packedExpertsOnly},
 		{layout: CompressedTensors, match: onlyWeight(format.Int4(32)), kind: Experts},
 		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Words), answer: Refuses, why: packedExpertsOnly},
-		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), kind: Linear, answer: Refuses, why: "vllm-ascend wants second scales for int4 linears (the ascend format has them)"},
+		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), kind: Linear,
+			answer: Refuses, why: "vllm-ascend wants second scales for int4 linears (the ascend format has them)"},
 	},
 
 	schemes: ascendSchemes,
@@ -90,16 +100,20 @@ var ascend = spec{
 		{codes: []string{"tensor-shape", "companion-shape", "companion-unexpected", "packed-name", "ignored-but-quantized", "weight-encoding", "group-mixed",
 			"router-quantized", "embedding-quantized", "head-quantized", "norm-quantized", "indexer-quantized", "kv-b-quantized"}, does: Refuses},
 		{codes: []string{"indexer-wk-int8"}, does: Refuses, during: span{from: "0.20"}},
-		{codes: []string{"file-size", "hash-mismatch", "index-tensor-missing", "duplicate-tensor", "stale-index", "leftover-shard", "quant-config-stale"}, does: Differs},
+		{codes: []string{"file-size", "hash-mismatch", "index-tensor-missing", "duplicate-tensor", "stale-index", "leftover-shard", "quant-config-stale"},
+			does: Differs},
 		{codes: []string{"tensor-missing", "router-bias-missing", "mtp-incomplete", "mtp-file-unlisted"}, does: Differs, whole: Refuses},
-		{codes: []string{"tensor-dtype", "companion-missing", "companion-dtype", "weight-not-quantized", "experts-mixed", "router-bias-dtype", "eh-proj-quantized"}, does: Differs},
-		{codes: []string{"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-bias-wrong", "offset-nonzero", "code-range", "weight-nonfinite",
-			"weight-zero", "zero-region"}, does: Differs},
-		{codes: []string{"description-name", "description-invalid", "description-entry-missing", "description-scheme", "rot-unflagged", "rot-family"}, does: Refuses},
+		{codes: []string{"tensor-dtype", "companion-missing", "companion-dtype", "weight-not-quantized", "experts-mixed", "router-bias-dtype",
+			"eh-proj-quantized"}, does: Differs},
+		{codes: []string{"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-bias-wrong", "offset-nonzero", "code-range",
+			"weight-nonfinite", "weight-zero", "zero-region"}, does: Differs},
+		{codes: []string{"description-name", "description-invalid", "description-entry-missing", "description-scheme", "rot-unflagged", "rot-family"},
+			does: Refuses},
 		{codes: []string{"description-version"}, does: Refuses, during: keysRead},
 		{codes: []string{"description-group-size"}, does: Differs, during: keysRead},
 		{codes: []string{"description-mismatch", "description-prefix"}, does: Differs},
-		{codes: []string{"rot-missing", "rot-wrong", "rotation-mixed", "static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset"}, does: Differs},
+		{codes: []string{"rot-missing", "rot-wrong", "rotation-mixed", "static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset"},
+			does: Differs},
 	},
 }
 

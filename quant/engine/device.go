@@ -57,7 +57,8 @@ var devices = []Device{
 	{ID: "mi355x", Vendor: "amd", Generation: "MI355", FP8: native, Sparse: sparseGPU},
 	{ID: "ascend-a2", Alias: []string{"atlas-800-a2", "910b"}, Vendor: "huawei", Generation: "Atlas A2", FP8: none, Int8: native, Sparse: sparseHuawi},
 	{ID: "ascend-a3", Alias: []string{"atlas-800-a3"}, Vendor: "huawei", Generation: "Atlas A3", FP8: none, Int8: native, Sparse: sparseHuawi},
-	{ID: "ascend-950pr", Alias: []string{"ascend-a5", "atlas-950"}, Vendor: "huawei", Generation: "Atlas 950 (A5)", FP8: native, Int8: native, Sparse: sparseHuawi},
+	{ID: "ascend-950pr", Alias: []string{"ascend-a5", "atlas-950"}, Vendor: "huawei", Generation: "Atlas 950 (A5)", FP8: native, Int8: native,
+		Sparse: sparseHuawi},
 	{ID: "xeon", Vendor: "cpu", Generation: "CPUs", FP8: none, Int8: native},
 }
 

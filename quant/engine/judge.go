@@ -83,7 +83,8 @@ func (s *Subject) Part(t glm.Tensor) *Part {
 
 // quantized lists the parts that are, with what they are.
 func (s *Subject) quantized() []kept {
-	all := []kept{{"experts", Experts, s.Experts}, {"shared experts", Linear, s.Shared}, {"dense MLPs", Linear, s.Dense}, {"attention", Linear, s.Attention}, {"o_proj", Linear, s.Output}}
+	all := []kept{{"experts", Experts, s.Experts}, {"shared experts", Linear, s.Shared}, {"dense MLPs", Linear, s.Dense}, {"attention", Linear,
+		s.Attention}, {"o_proj", Linear, s.Output}}
 	if s.Draft == HasDraft {
 		all = append(all, kept{"experts of the MTP layer", Experts, s.DraftExperts})
 	}

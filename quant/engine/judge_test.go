@@ -93,7 +93,8 @@ func TestFourAnswers(t *testing.T) {
 		"int4 for Ascend in vLLM":         {"glm-5", "vllm", "", all(engine.AscendLayout, ascInt4), engine.Refuses, "plain vLLM"},
 		"int4 linears in Ascend":          {"glm-5", "vllm-ascend", "", all(engine.AscendLayout, ascInt4), engine.Refuses, "W4A8_DYNAMIC"},
 		"an engine on another's device":   {"glm-5", "vllm-ascend", "h100", all(engine.AscendLayout, int8Part), engine.NotJudged, "h100"},
-		"a format of no table":            {"glm-4.5-air", "vllm", "", all(engine.CompressedTensors, engine.Part{Weight: format.Integer(3, 128)}), engine.NotJudged, "int3"},
+		"a format of no table": {"glm-4.5-air", "vllm", "", all(engine.CompressedTensors, engine.Part{Weight: format.Integer(3, 128)}),
+			engine.NotJudged, "int3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := ask(t, tc.preset, tc.subject, tc.who, tc.device)

@@ -148,7 +148,7 @@ func TestDraftsByRelease(t *testing.T) {
 func TestVisionHeads(t *testing.T) {
 	cfg, err := glm.Preset("glm-4.5v")
 	require.NoError(t, err)
-	for who, flag := range map[string]string{"vllm": "--mm-encoder-tp-mode data", "sglang": "--mm-enable-dp-encoder"} {
+	for who, flag := range map[string]string{"vllm": "--mm-encoder-tp-mode data", "sglang": "--mm-enable-dp-encoder", "vllm-ascend": "--mm-encoder-tp-mode data"} {
 		r, err := Find(who)
 		require.NoError(t, err)
 		for _, row := range Judge(Subject{Config: cfg}, Query{Releases: []Release{r}}) {

@@ -49,14 +49,17 @@ var sglang = spec{
 		{layout: CompressedTensors, match: integers(8, format.Int8Token, format.Bytes), on: withInt8},
 		{layout: CompressedTensors, match: integers(8, format.Activation{}, format.Words), on: nvidia},
 		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Words), on: nvidia},
-		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), on: either(gpu, cpu), answer: Refuses, why: "no CUDA class for int4 weights with int8 activations"},
+		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), on: either(gpu, cpu),
+			answer: Refuses, why: "no CUDA class for int4 weights with int8 activations"},
 		{layout: CompressedTensors, match: integers(4, format.Float8Token, format.Words), kind: Experts, on: func(d Device) bool { return d.Capability == 90 }},
-		{layout: CompressedTensors, match: integers(4, format.Float8Token, format.Words), on: gpu, answer: Refuses, why: "int4 with FP8 activations is for experts on compute capability 9.0"},
+		{layout: CompressedTensors, match: integers(4, format.Float8Token, format.Words), on: gpu,
+			answer: Refuses, why: "int4 with FP8 activations is for experts on compute capability 9.0"},
 
 		{layout: CompressedTensors, match: onlyWeight(format.NVFP4), on: capable(80)},
 		{layout: CompressedTensors, match: with(format.NVFP4, format.NVFP4Local), on: capable(100)},
 		{layout: CompressedTensors, match: onlyWeight(format.MXFP4), kind: Linear, on: gpu, answer: Refuses, why: "no compressed-tensors scheme for MXFP4 linears"},
-		{layout: CompressedTensors, match: with(format.MXFP4, format.MXFP4Group), kind: Linear, on: gpu, answer: Refuses, why: "no compressed-tensors scheme for MXFP4 linears"},
+		{layout: CompressedTensors, match: with(format.MXFP4, format.MXFP4Group), kind: Linear, on: gpu,
+			answer: Refuses, why: "no compressed-tensors scheme for MXFP4 linears"},
 		{layout: CompressedTensors, match: with(format.MXFP8, format.MXFP8Group), on: gpu, answer: Refuses, why: "no compressed-tensors scheme for MXFP8"},
 	},
 
@@ -115,7 +118,8 @@ var sglang = spec{
 		{codes: []string{"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-bias-wrong", "code-range", "weight-nonfinite",
 			"weight-zero", "zero-region"}, does: Differs},
 		{codes: []string{"description-name", "description-entry-missing", "description-mismatch", "description-prefix"}, does: Differs},
-		{codes: []string{"rot-missing", "rot-wrong", "rotation-mixed", "static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset"}, does: Differs},
+		{codes: []string{"rot-missing", "rot-wrong", "rotation-mixed", "static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset"},
+			does: Differs},
 	},
 }
 
@@ -127,7 +131,8 @@ const sglangNoFP8 = "below compute capability 8.9 linears run weight-only and th
 // are none, for the others. w8a8_int8 cannot build experts in full precision.
 func sglangDrafts(c cell) ([]string, string) {
 	steps := c.Config.DraftSteps()
-	f := []string{fmt.Sprintf("--speculative-algorithm EAGLE --speculative-num-steps %d --speculative-eagle-topk 1 --speculative-num-draft-tokens %d", steps, steps+1)}
+	f := []string{fmt.Sprintf("--speculative-algorithm EAGLE --speculative-num-steps %d --speculative-eagle-topk 1 --speculative-num-draft-tokens %d",
+		steps, steps+1)}
 	quantized := c.DraftExperts.Weight.Quantized()
 	switch {
 	case c.Layout == AscendLayout && quantized && c.Config.SparseAttention():

@@ -41,7 +41,8 @@ func (s *subject) checkRotation(ctx context.Context, meter *meter) error {
 	drafts := r.draftNorms > 0
 	switch {
 	case !s.cfg.SparseAttention() && (stored || r.flag):
-		s.add("rot-family", rotName, "only the draft of %s has this parameter, %s has none; is_rot_used and rot.weight end its load with KeyError", glm.GlmMoeDsa, s.cfg.Family)
+		s.add("rot-family", rotName, "only the draft of %s has this parameter, %s has none; is_rot_used and rot.weight end its load with KeyError",
+			glm.GlmMoeDsa, s.cfg.Family)
 	case r.flag && !stored:
 		s.add("rot-missing", rotName, "the description says is_rot_used")
 	case stored && !r.flag && drafts:
@@ -53,12 +54,15 @@ func (s *subject) checkRotation(ctx context.Context, meter *meter) error {
 	s.report.Rotated = rotated
 	switch {
 	case !r.trunk && (r.flag || r.recipe) && s.cfg.SparseAttention():
-		s.add("rotation-mixed", s.description, "it says that the model is rotated, and the norms of its trunk are not 1 throughout: a rotation folds them into the weights").as(Warning)
+		s.add("rotation-mixed", s.description,
+			"it says that the model is rotated, and the norms of its trunk are not 1 throughout: a rotation folds them into the weights").as(Warning)
 	case drafts && r.trunk != r.draft:
 		which := map[bool]string{true: "rotated", false: "not rotated"}
-		s.add("rotation-mixed", s.cfg.LayerPrefix(s.cfg.Layers)+"*", "the trunk is %s and the MTP layer is %s, by their norms (1 throughout where they were folded into rotated weights)", which[r.trunk], which[r.draft])
+		s.add("rotation-mixed", s.cfg.LayerPrefix(s.cfg.Layers)+"*",
+			"the trunk is %s and the MTP layer is %s, by their norms (1 throughout where they were folded into rotated weights)", which[r.trunk], which[r.draft])
 	case drafts && rotated && !stored && !r.flag && s.cfg.SparseAttention():
-		s.add("rot-missing", rotName, "the model is rotated, it has an MTP layer and neither rot.weight nor is_rot_used: drafts lack the gains of the final norm").as(Warning)
+		s.add("rot-missing", rotName,
+			"the model is rotated, it has an MTP layer and neither rot.weight nor is_rot_used: drafts lack the gains of the final norm").as(Warning)
 	}
 	if stored {
 		meter.expect(t.Size)

@@ -23,7 +23,8 @@ func (s *subject) staticJobs(m *module) []job {
 	}
 	jobs = append(jobs, job{off.Size, func(ctx context.Context) ([]Finding, error) { return s.inputOffset(ctx, off) }})
 	bias, ok := m.params["quant_bias"]
-	if w := m.params["weight"]; ok && hasDeq && bias.DType == safetensors.I32 && bias.Elements() == m.o && deq.Elements() == m.o && w.DType == safetensors.I8 && w.Size == m.o*m.i {
+	if w := m.params["weight"]; ok && hasDeq && bias.DType == safetensors.I32 && bias.Elements() == m.o && deq.Elements() == m.o &&
+		w.DType == safetensors.I8 && w.Size == m.o*m.i {
 		jobs = append(jobs, job{w.Size, func(ctx context.Context) ([]Finding, error) { return s.quantBias(ctx, m) }})
 	}
 	return jobs

@@ -196,10 +196,12 @@ func TestAscendFolders(t *testing.T) {
 			Options{Engines: []string{"vllm-ascend@0.18"}}, "description-group-size", "differs", false},
 		{"both, W8A8 only", int8Asc, description(func(m map[string]any) { delete(m, "version"); delete(m, "group_size") }),
 			Options{Engines: []string{"vllm-ascend@0.18"}}, "", "loads", true},
-		{"no entry for indexer.wk", base, description(func(m map[string]any) { delete(m, "model.layers.1.self_attn.indexer.wk.weight") }), Options{}, "description-entry-missing", "loads", true},
+		{"no entry for indexer.wk", base, description(func(m map[string]any) { delete(m, "model.layers.1.self_attn.indexer.wk.weight") }), Options{},
+			"description-entry-missing", "loads", true},
 		{"no entry for indexer.wk, 0.18", base, description(func(m map[string]any) { delete(m, "model.layers.1.self_attn.indexer.wk.weight") }),
 			Options{Engines: []string{"vllm-ascend@0.18"}}, "description-entry-missing", "refuses", false},
-		{"shared indexers in an old release", "nano-glm52 w8a8 ascend", func(*testing.T, string) {}, Options{Engines: []string{"vllm-ascend@0.22"}}, "engine-refuses", "refuses", false},
+		{"shared indexers in an old release", "nano-glm52 w8a8 ascend", func(*testing.T, string) {}, Options{Engines: []string{"vllm-ascend@0.22"}},
+			"engine-refuses", "refuses", false},
 		{"shared indexers", "nano-glm52 w8a8 ascend", func(*testing.T, string) {}, Options{Engines: []string{"vllm-ascend@0.23"}}, "", "loads", true},
 		{"experts of W8A8_MIX, newest", base, description(func(m map[string]any) {
 			for k := range m {

@@ -20,7 +20,8 @@ func (s *subject) checkEngines() {
 	}
 	sub := s.judged()
 	for _, r := range s.releases {
-		if !s.asked && engine.Guest(r.Engine, sub.Layout) && engine.Summarize(engine.Judge(sub, engine.Query{Releases: []engine.Release{r}, Hardware: s.device})).Answer == engine.Refuses {
+		if !s.asked && engine.Guest(r.Engine, sub.Layout) && engine.Summarize(engine.Judge(sub, engine.Query{Releases: []engine.Release{r},
+			Hardware: s.device})).Answer == engine.Refuses {
 			continue // nobody takes this layout to it
 		}
 		v := EngineVerdict{Engine: string(r.Engine), Release: r.Version, Answer: engine.Loads, Flags: []string{}}

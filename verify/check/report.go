@@ -191,7 +191,8 @@ func (r *Report) Text() string {
 // text is the verdict's line.
 func (v *EngineVerdict) text() string {
 	var b strings.Builder
-	say := map[engine.Answer]string{engine.Loads: "loads", engine.Refuses: "refuses it", engine.Differs: "loads it and computes something else", engine.NotJudged: "not judged"}
+	say := map[engine.Answer]string{engine.Loads: "loads", engine.Refuses: "refuses it", engine.Differs: "loads it and computes something else",
+		engine.NotJudged: "not judged"}
 	fmt.Fprintf(&b, "  %-12s %s", v.Engine, say[v.Answer])
 	on := v.Release
 	if where := (engine.Row{Hardware: v.Hardware}).Generations(); where != "" {
