@@ -28,7 +28,7 @@
 // read. Before a shard gets its name the files must be the ones that were
 // opened; where an identity differs, then or in a later run, the bytes are read
 // again: the same ones are the same source, others make the shard anew or end
-// the run with code 75. The manifest keeps the checksums, so that a result that
+// the run with [ErrSourceChanged]. The manifest keeps the checksums, so that a result that
 // is there already is known to be this source's. Receipts of versions before
 // that are made anew; of a manifest without checksums [Result].Unrecorded tells.
 //

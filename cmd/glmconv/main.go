@@ -7,6 +7,7 @@
 //	glmconv quantize --scheme w4a8 SRC DST           make it
 //	glmconv check DIR                                would the engines load it, and rightly?
 //	glmconv mtp-remap DIR                            the adjust_weight step
+//	glmconv verify SRC DST                           is the result right?
 //	glmconv diff A B                                 what changed?
 //	glmconv run DIR --prompt TEXT                    what does it answer?
 //	glmconv logits DIR --token-ids FILE --out FILE   its logits, for other engines' sake
