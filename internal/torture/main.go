@@ -1,7 +1,10 @@
 // Command torture runs the sweeps of cmd/glmconv for long and puts what they
 // counted into docs/reliability.md, between its two marks:
 //
-//	go run ./internal/torture [-for 15m] [-doc docs/reliability.md]
+//	go run ./internal/torture [-for 15m] [-doc docs/reliability.md] [-counts FILE]
+//
+// With -counts it runs nothing and writes what sweeps counted into FILE earlier
+// (GLMCONV_TORTURE_COUNTS).
 //
 // A sweep that finds a broken promise fails, and then nothing is written.
 package main
@@ -32,27 +35,42 @@ const shares = 4
 func main() {
 	long := flag.Duration("for", 15*time.Minute, "about how long")
 	doc := flag.String("doc", filepath.Join("docs", "reliability.md"), "page to write")
+	counts := flag.String("counts", "", "counts of earlier sweeps")
 	flag.Parse()
-	if err := torture(*long, *doc); err != nil {
+	if err := torture(*long, *doc, *counts); err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
 		os.Exit(1)
 	}
 }
 
-func torture(long time.Duration, doc string) error {
-	dir, err := os.MkdirTemp("", "torture-")
-	if err != nil {
-		return err
+func torture(long time.Duration, doc, counts string) error {
+	if counts == "" {
+		dir, err := os.MkdirTemp("", "torture-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		counts = filepath.Join(dir, "counts")
+		if err := sweep(long, counts); err != nil {
+			return err
+		}
 	}
-	defer os.RemoveAll(dir)
-	counts := filepath.Join(dir, "counts")
-	start := time.Now()
+	return write(doc, counts)
+}
+
+// sweep runs the sweeps, which add their counts to a file.
+func sweep(long time.Duration, counts string) error {
 	cmd := exec.Command("go", "test", "-count=1", "-timeout", (4 * long).String(), "-run", "^TestSweep", "-v", "./cmd/glmconv") //nolint:gosec // a duration
 	cmd.Env = append(os.Environ(), "GLMCONV_TORTURE="+(long/shares).String(), "GLMCONV_TORTURE_COUNTS="+counts)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("the sweeps: %w", err)
 	}
+	return nil
+}
+
+// write puts counts into the page.
+func write(doc, counts string) error {
 	raw, err := os.ReadFile(counts)
 	if err != nil {
 		return err
@@ -61,8 +79,8 @@ func torture(long time.Duration, doc string) error {
 	if err != nil {
 		return err
 	}
-	head := fmt.Sprintf("%s, %s/%s, %d cores, %s, commit %s: every promise was kept.", start.UTC().Format(time.DateOnly), runtime.GOOS, runtime.GOARCH,
-		runtime.NumCPU(), time.Since(start).Round(time.Minute), commit())
+	head := fmt.Sprintf("%s, %s/%s, %d cores, commit %s: every promise was kept.", time.Now().UTC().Format(time.DateOnly), runtime.GOOS, runtime.GOARCH,
+		runtime.NumCPU(), commit())
 	page, err := os.ReadFile(doc)
 	if err != nil {
 		return err
