@@ -27,7 +27,7 @@ type Manifest struct {
 	Family      string            `json:"family"`
 	Fingerprint string            `json:"fingerprint"` // of the plan, the source's headers included
 	Files       []ManifestFile    `json:"files"`
-	Dropped     map[string]string `json:"dropped"` // tensor → rule
+	Dropped     map[string]string `json:"dropped"`         // tensor → rule
 	Zeros       []Zeros           `json:"zeros,omitempty"` // weights of the source that are zero or have holes
 	Errors      Summary           `json:"errors"`
 	Tensors     []TensorError     `json:"tensors"`

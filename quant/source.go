@@ -136,7 +136,8 @@ func (c *converter) seal(ctx context.Context, f *File, r *receipt, crc uint32) e
 func hexCRC(crc uint32) string { return fmt.Sprintf("%08x", crc) }
 
 func sourceChanged(reason string) error {
-	return &Error{Kind: ErrSourceChanged, Reason: reason, Advice: "let nothing write to the source and resume: what was made from other bytes is made anew", Resumable: true}
+	return &Error{Kind: ErrSourceChanged, Reason: reason, Resumable: true,
+		Advice: "let nothing write to the source and resume: what was made from other bytes is made anew"}
 }
 
 // changed names the first file that two descriptions differ in.

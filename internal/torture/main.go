@@ -117,14 +117,14 @@ func table(list []count) string {
 	b.WriteString("| suite | commands | tried | befell the command | skipped |\n|---|---|---|---|---|\n")
 	var order []string
 	sums := map[string]*count{}
-	jobs := map[string]int{}
+	jobs := map[string]map[string]bool{}
 	for _, c := range list {
 		s := sums[c.Suite]
 		if s == nil {
 			s = &count{}
-			sums[c.Suite], order = s, append(order, c.Suite)
+			sums[c.Suite], jobs[c.Suite], order = s, map[string]bool{}, append(order, c.Suite)
 		}
-		if jobs[c.Suite]++; c.Skipped != "" {
+		if jobs[c.Suite][c.Job] = true; c.Skipped != "" {
 			s.Skipped = c.Skipped
 		}
 		s.Points += c.Points
@@ -132,7 +132,7 @@ func table(list []count) string {
 	}
 	for _, name := range order {
 		s := sums[name]
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %s |\n", name, jobs[name], s.Points, s.Hit, s.Skipped)
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %s |\n", name, len(jobs[name]), s.Points, s.Hit, s.Skipped)
 	}
 	return b.String()
 }
