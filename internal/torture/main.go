@@ -79,8 +79,7 @@ func write(doc, counts string) error {
 	if err != nil {
 		return err
 	}
-	head := fmt.Sprintf("%s, %s/%s, %d cores, commit %s: every promise was kept.", time.Now().UTC().Format(time.DateOnly), runtime.GOOS, runtime.GOARCH,
-		runtime.NumCPU(), commit())
+	head := fmt.Sprintf("%s, %s/%s, %d cores: every promise was kept.", time.Now().UTC().Format(time.DateOnly), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	page, err := os.ReadFile(doc)
 	if err != nil {
 		return err
@@ -90,14 +89,6 @@ func write(doc, counts string) error {
 		return fmt.Errorf("%s: %w", doc, err)
 	}
 	return os.WriteFile(doc, page, 0o644) //nolint:gosec // a page of the repository
-}
-
-func commit() string {
-	out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(out))
 }
 
 func parse(raw []byte) (list []count, err error) {
