@@ -8,6 +8,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/repair"
 )
 
 // explained wraps a command that reads checkpoints: where it ends with bad
@@ -22,7 +23,7 @@ func explained(action cli.ActionFunc, sources int) cli.ActionFunc {
 		var said *origin.Finding
 		var own *quant.NonFiniteError
 		var ee *exitError
-		if errors.As(err, &said) || errors.As(err, &own) || errors.As(err, &ee) && ee.silent {
+		if errors.As(err, &said) || errors.As(err, &own) || errors.As(err, &ee) && ee.silent || errors.Is(err, repair.ErrNoUndo) || errors.Is(err, repair.ErrBase) {
 			return err
 		}
 		for i, dir := range c.Args().Slice() {

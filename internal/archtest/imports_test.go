@@ -32,6 +32,7 @@ func layer(pkg string) int {
 		{"runtime/kernel"},
 		{"runtime"},
 		{"verify"},
+		{"repair"},
 		{"cmd", "internal/torture", "internal/bench", "internal/interop", "internal/outside"},
 	} {
 		for _, p := range prefixes {

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/glmconv/glmconv/repair"
+	"github.com/glmconv/glmconv/verify/check"
+)
+
+func cmdRepair() *cli.Command {
+	return &cli.Command{
+		Name:      "repair",
+		Usage:     "put right what can be put right without converting",
+		ArgsUsage: "DIR",
+		Description: "Rebuilds the index, keeps one of two equal names, takes a lost MTP layer, missing\n" +
+			"tensors and router biases in F32 from the base model, renews copies of another\n" +
+			"vocabulary, removes a stale quantization_config and what downloads left. The former\n" +
+			"files are kept in DIR/.glmconv-repair until --undo puts them back or you delete it.\n\n" +
+			"Exit codes: 0 done or nothing to do, 1 something stays broken, 2 usage or DIR2 is not\n" +
+			"empty, 65 bad input or a base model of another family, shape or quantisation.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "from", Usage: "folder of the base model, in full precision, to take tensors from"},
+			&cli.StringFlag{Name: "out", Usage: "repair this new folder of hard links instead of DIR"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done"},
+			&cli.BoolFlag{Name: "undo", Usage: "take the last repair back"},
+			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
+		},
+		Action: runRepair,
+	}
+}
+
+// repairResult is the result of repair --json.
+type repairResult struct {
+	Schema string `json:"schema"`
+	*repair.Plan
+	Applied bool `json:"applied"`
+	Errors  int  `json:"errors"` // of check, afterwards
+}
+
+func runRepair(c *cli.Context) error {
+	args, err := paths(c, "DIR")
+	if err != nil {
+		return err
+	}
+	dir := args[0]
+	if c.Bool("undo") {
+		if err := repair.Undo(dir, nil); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(c.App.Writer, "undone: %s is as it was\n", dir)
+		return err
+	}
+	if out := c.String("out"); out != "" && !c.Bool("dry-run") {
+		if err := linkFolder(dir, out); err != nil {
+			return err
+		}
+		dir = out
+	}
+	p, err := repair.NewPlan(dir, repair.Options{Base: c.String("from")})
+	if err != nil {
+		return err
+	}
+	if !c.Bool("json") {
+		if _, err := fmt.Fprint(c.App.Writer, p.Text()); err != nil {
+			return err
+		}
+	}
+	applied := !c.Bool("dry-run") && len(p.Steps) > 0
+	if applied {
+		if err := p.Apply(c.Context); err != nil {
+			return err
+		}
+	}
+	left, err := faults(c.Context, dir)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		if err := writeJSON(c, repairResult{"glmconv.repair/1", p, applied, len(left)}); err != nil {
+			return err
+		}
+	}
+	if c.Bool("dry-run") || len(left) == 0 && len(p.Broken) == 0 {
+		return nil
+	}
+	if !c.Bool("json") {
+		for _, f := range left {
+			fmt.Fprintf(c.App.Writer, "  stays     %s  %s: %s\n", f.Code, f.Where, f.Detail)
+		}
+	}
+	return &exitError{code: exitNegative, silent: true}
+}
+
+// faults are the errors that check finds.
+func faults(ctx context.Context, dir string) ([]check.Finding, error) {
+	r, err := check.Run(ctx, dir, check.Options{})
+	if err != nil {
+		return nil, err
+	}
+	var out []check.Finding
+	for _, f := range r.Findings {
+		if f.Severity == check.Error {
+			out = append(out, f)
+		}
+	}
+	return out, nil
+}
+
+// linkFolder makes a new folder with hard links of a folder's files.
+func linkFolder(dir, out string) error {
+	if entries, err := os.ReadDir(out); err == nil && len(entries) > 0 {
+		return usagef("--out %s: the folder is not empty", out)
+	}
+	a, aerr := filepath.Abs(dir)
+	b, berr := filepath.Abs(out)
+	if rel, err := filepath.Rel(a, b); aerr == nil && berr == nil && err == nil && filepath.IsLocal(rel) {
+		return usagef("--out %s lies inside %s", out, dir)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		real, err := filepath.EvalSymlinks(filepath.Join(dir, e.Name()))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if st, err := os.Stat(real); err != nil || !st.Mode().IsRegular() {
+			continue
+		}
+		if err := os.Link(real, filepath.Join(out, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
