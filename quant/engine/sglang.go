@@ -123,7 +123,7 @@ var sglang = spec{
 	},
 }
 
-const sglangNoFP8 = "below compute capability 8.9 linears run weight-only and the expert kernels stop (fp8e4nv is not supported); take --scheme w8a8"
+const sglangNoFP8 = "below compute capability 8.9 linears run weight-only and the expert kernels stop (fp8e4nv is not supported); w8a8 runs there"
 
 // sglangDrafts: on NPUs a draft is built in full precision when the server is
 // started without --quantization. With it the draft's entries are looked up
