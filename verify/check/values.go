@@ -62,6 +62,7 @@ func (s *subject) checkValues(ctx context.Context, meter *meter) error {
 		}
 	}
 	jobs = append(jobs, s.cacheJobs()...)
+	jobs = append(jobs, s.copyJobs()...)
 	for _, j := range jobs {
 		meter.expect(j.bytes)
 	}
