@@ -50,7 +50,7 @@ func runRepair(c *cli.Context) error {
 	}
 	dir := args[0]
 	if c.Bool("undo") {
-		if err := repair.Undo(dir, nil); err != nil {
+		if err := repair.Undo(dir, disk); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintf(c.App.Writer, "undone: %s is as it was\n", dir)
@@ -62,7 +62,7 @@ func runRepair(c *cli.Context) error {
 		}
 		dir = out
 	}
-	p, err := repair.NewPlan(dir, repair.Options{Base: c.String("from")})
+	p, err := repair.NewPlan(dir, repair.Options{Base: c.String("from"), FS: disk})
 	if err != nil {
 		return err
 	}
