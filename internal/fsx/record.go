@@ -329,12 +329,13 @@ func (m *model) layOut(root string) error {
 			return err
 		}
 	}
+	made := map[string]bool{root: true}
 	for _, path := range slices.Sorted(maps.Keys(m.names)) { // folders before what they hold
-		if parent := m.names[filepath.Dir(path)]; path == root || parent == nil {
-			continue // root is there, or the name of its folder is lost
+		if path == root || !made[filepath.Dir(path)] {
+			continue // root is there, or the name of a folder above is lost
 		}
 		if file := m.names[path]; file.dir {
-			err = os.Mkdir(path, 0o755)
+			err, made[path] = os.Mkdir(path, 0o755), true
 		} else {
 			err = os.WriteFile(path, file.data, 0o644) //nolint:gosec // as results are
 		}
