@@ -66,17 +66,34 @@ func (c *converter) sameSource(ctx context.Context, f *File, was []sourceFile, c
 	if differ(now, was) {
 		return now, false, nil
 	}
-	again, err := c.readAgain(ctx, f)
-	if err != nil {
-		var gone *safetensors.Error
-		if errors.As(err, &gone) && !errors.Is(err, safetensors.ErrIO) {
-			return now, false, nil // no longer what was planned from
+	for try := 1; ; try++ {
+		again, err := c.readAgain(ctx, f)
+		if err != nil {
+			var gone *safetensors.Error
+			if errors.As(err, &gone) && !errors.Is(err, safetensors.ErrIO) {
+				return now, false, nil // no longer what was planned from
+			}
+			return now, false, err
 		}
-		return now, false, err
+		still, err := c.sourceFiles(f, c.src.Stat)
+		if err != nil || again != crc {
+			return now, false, err
+		}
+		// A file that is touched while it is read may have been written to; one
+		// that is touched again and again and always has the same bytes was not.
+		// The receipt gets the identity from before the reading, so that whatever
+		// happened meanwhile is looked at when it is read next.
+		if slices.Equal(still, now) || try == rereads {
+			return now, true, nil
+		}
+		if now = still; differ(now, was) {
+			return now, false, nil
+		}
 	}
-	still, err := c.sourceFiles(f, c.src.Stat)
-	return now, again == crc && slices.Equal(still, now), err
 }
+
+// rereads is how often bytes are read again while their file's times move.
+const rereads = 3
 
 // differ reports whether two descriptions cannot be of the same bytes.
 func differ(a, b []sourceFile) bool {
@@ -253,7 +270,7 @@ func (c *converter) ofAnotherSource(file string) error {
 }
 
 // copySource copies a file of the source; that something wrote to it meanwhile is
-// an error.
+// an error. Where its times moved its bytes are read again and decide.
 func (c *converter) copySource(ctx context.Context, out io.Writer, s Sidecar) (sum string, n int64, err error) {
 	in, err := fsx.OpenIn(c.plan.dir, s.Name)
 	if err != nil {
@@ -272,9 +289,18 @@ func (c *converter) copySource(ctx context.Context, out io.Writer, s Sidecar) (s
 	if err != nil {
 		return "", n, err
 	}
-	if n != s.Size || fsx.IdentityOf(before) != fsx.IdentityOf(after) {
+	sum = hex.EncodeToString(h.Sum(nil))
+	same := n == s.Size
+	if same && fsx.IdentityOf(before) != fsx.IdentityOf(after) {
+		again, size, err := safetensors.HashFile(filepath.Join(c.plan.dir, s.Name))
+		if err != nil {
+			return "", n, err
+		}
+		same = again == sum && size == n
+	}
+	if !same {
 		return "", n, &Error{Kind: ErrSourceChanged, Reason: fmt.Sprintf("%s of the source changed: it had %d bytes, now %d", s.Name, s.Size, n),
 			Advice: "put the file back as it was and resume, or begin anew", Resumable: true}
 	}
-	return hex.EncodeToString(h.Sum(nil)), n, nil
+	return sum, n, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -157,6 +158,31 @@ func TestSourceTouched(t *testing.T) {
 			assert.Equal(t, sum, after[name])
 		}
 	}
+}
+
+// TestSourceTouchedWhileReadAgain: names and rights that change while the bytes
+// are compared are no change either.
+func TestSourceTouchedWhileReadAgain(t *testing.T) {
+	src, dst := demoModel(t), filepath.Join(t.TempDir(), "dst")
+	want := fresh(t, src)
+	links, touched := t.TempDir(), 0
+	touch := func() {
+		shards, err := filepath.Glob(filepath.Join(src, "*.safetensors"))
+		require.NoError(t, err)
+		for i, shard := range shards {
+			require.NoError(t, os.Link(shard, filepath.Join(links, fmt.Sprint(touched, "-", i))))
+			require.NoError(t, os.Chmod(shard, os.FileMode(0o600+touched%2*0o040)))
+		}
+		touched++
+	}
+	_, err := convertW8A8(t, src, dst, ConvertOptions{Workers: 1, Progress: func(done, _ int64, detail string) {
+		if done > 0 && touched == 0 || strings.Contains(detail, "again") {
+			touch()
+		}
+	}})
+	require.NoError(t, err)
+	assert.Greater(t, touched, 2, "the bytes were compared while the files were touched")
+	assert.Equal(t, want, hashes(t, dst))
 }
 
 // TestAlreadyDoneMeansThisSource: a finished result of a source with the same
