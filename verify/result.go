@@ -44,11 +44,35 @@ type Result struct {
 	Tensors []Tensor `json:"tensors"` // worst first
 	MTP     *MTP     `json:"mtp"`
 	Stopped *Stopped `json:"stopped"` // null where all tokens were read
+	Error   *Refusal `json:"error"`   // why the two were not compared; null where they were
 
 	Identity Identity `json:"identity"`
 	PeakRSS  int64    `json:"peak_rss"` // bytes
 	Seconds  float64  `json:"seconds"`
 	Bytes    int64    `json:"bytes_read"` // of both checkpoints, by every pass over them
+}
+
+// Refusal says why two checkpoints were not compared.
+type Refusal struct {
+	Where  string `json:"where"`  // the file or folder; "" if the reason names it
+	Reason string `json:"reason"` // the error in one sentence
+	Hint   string `json:"hint"`   // what the user can do, or ""
+	Exit   int    `json:"exit"`   // exit code of the command that reports it
+}
+
+// Refused is the Result of two checkpoints that cannot be compared: Fail, with
+// the error as its cause and nothing measured.
+func Refused(src, dst string, e Refusal) *Result {
+	r := empty(src, dst)
+	r.Verdict, r.Error, r.Cause = Fail, &e, e.Reason
+	r.fail("input", e.Where, e.Reason)
+	return r
+}
+
+// empty is a Result in which nothing is measured and nothing failed.
+func empty(src, dst string) *Result {
+	return &Result{Schema: Schema, Verdict: Pass, Failed: []Failed{}, Notes: []Note{}, Layers: []Layer{}, Tensors: []Tensor{},
+		Logits: Logits{Histogram: []stats.Bin{}, PerToken: []float64{}}, Identity: Identity{Source: src, Result: dst}}
 }
 
 // Profile holds the guard rails that go with a scheme.

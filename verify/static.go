@@ -15,7 +15,6 @@ import (
 	"github.com/glmconv/glmconv/verify/check"
 	"github.com/glmconv/glmconv/verify/companion"
 	"github.com/glmconv/glmconv/verify/diff"
-	"github.com/glmconv/glmconv/verify/stats"
 )
 
 // StaticOptions say how Static works. The zero value is the default.
@@ -39,8 +38,7 @@ type StaticOptions struct {
 // none, but a Fail.
 func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, error) {
 	start := time.Now()
-	r := &Result{Schema: Schema, Verdict: Pass, Failed: []Failed{}, Notes: []Note{}, Layers: []Layer{}, Tensors: []Tensor{},
-		Logits: Logits{Histogram: []stats.Bin{}, PerToken: []float64{}}, Identity: Identity{Source: src, Result: dst}}
+	r := empty(src, dst)
 	// A file is hashed on one core: the weights are compared meanwhile.
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/rss"
+	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify"
 	reports "github.com/glmconv/glmconv/verify/report"
 )
@@ -113,7 +114,7 @@ func runVerify(c *cli.Context) error {
 		return &exitError{code: exitInterrupted, err: errors.New("verify was stopped; the same command goes on from the last layer that it noted")}
 	}
 	if err != nil {
-		return err
+		return refused(err, args[0], args[1], files)
 	}
 	r.Identity.Version, r.PeakRSS = currentBuild().Version, rss.Self()
 	// The verdict comes first: whatever file fails then, it has been said.
@@ -128,6 +129,31 @@ func runVerify(c *cli.Context) error {
 		return &exitError{code: exitUndecided, silent: true}
 	}
 	return verdict(r.Verdict == verify.Pass)
+}
+
+// refused writes the files of a run whose checkpoints cannot be compared, and
+// returns its error. Other errors say nothing of the checkpoints.
+func refused(err error, src, dst string, files []*output) error {
+	if codeOf(err) != exitBadInput {
+		return err
+	}
+	e := verify.Refusal{Reason: oneLine(err.Error()), Hint: hintOf(err), Exit: exitBadInput}
+	var bad *verify.Error
+	var file *safetensors.Error
+	switch {
+	case errors.As(err, &bad):
+		e.Where = bad.Where
+	case errors.As(err, &file):
+		e.Where = file.File
+	}
+	r := verify.Refused(src, dst, e)
+	r.Identity.Version, r.PeakRSS = currentBuild().Version, rss.Self()
+	for i, flag := range reportFlags {
+		if late := files[i].put(func(w io.Writer) error { return flag.write(w, r) }); late != nil {
+			return errors.Join(err, late)
+		}
+	}
+	return err
 }
 
 // readText reads documents: a line with a JSON object each, or one plain text.

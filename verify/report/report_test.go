@@ -4,6 +4,7 @@ import (
 	stdbytes "bytes"
 	"encoding/json"
 	"encoding/xml"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -143,6 +144,18 @@ func TestJSONFollowsSchema(t *testing.T) {
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(json4(t, r)))
 	require.NoError(t, err)
 	assert.Error(t, s.Validate(doc), "the schema refuses what is none of the verdicts")
+}
+
+// Two checkpoints that were not compared are a failure in every form.
+func TestRefused(t *testing.T) {
+	r := verify.Refused("a", "b", verify.Refusal{Where: "b", Reason: "b: is no result of a", Hint: "give the checkpoint that the result was made of", Exit: 65})
+	assert.True(t, strings.HasPrefix(Text(r), "FAIL"), Text(r))
+	valid(t, compiled(t), json4(t, r))
+	for _, write := range []func(io.Writer, *verify.Result) error{JSON, JUnit, HTML} {
+		var b strings.Builder
+		require.NoError(t, write(&b, r))
+		assert.Contains(t, b.String(), "is no result of a")
+	}
 }
 
 // Every field of the result stands in the schema, and the reverse.
