@@ -82,10 +82,6 @@ func (w *Weight) slice(lo, hi int) *Weight {
 		out.Data = w.Data[lo*row : hi*row]
 		return &out
 	}
-	q := *w.Quant
-	q.Rows = out.Rows
-	q.Codes = q.Codes[lo*q.RowBytes() : hi*q.RowBytes()]
-	q.Scales = q.Scales[lo/q.BlockRows*q.ScaleCols():][:q.ScaleRows()*q.ScaleCols()]
-	out.Quant = &q
+	out.Quant = w.Quant.Slice(lo, hi)
 	return &out
 }

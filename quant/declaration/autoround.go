@@ -153,9 +153,12 @@ func (s autoScheme) asGroup(r *reader, name, path, packing string) Group {
 	case "auto_awq", "awq":
 		g.Weights.Packing = format.AWQWords
 	case "gptqmodel":
-		g.Weights.Packing = format.GPTQWords
+		g.Weights.Packing = format.GPTQv2Words
 		r.add(r.d.Root+".packing_format", Unsupported, "both engines refuse the packing %q", packing)
 	case "llm_compressor", "fp8", "fp8_static":
+		if s.kind == "int" {
+			g.Weights.Packing = format.Words
+		}
 	default:
 		r.add(r.d.Root+".packing_format", Unsupported, "the packing %q is not read here", packing)
 	}

@@ -41,7 +41,9 @@ func (r *reader) gptq(o *object) {
 	d.Format = strings.ToLower(o.text(key))
 	o.noEffect("checkpoint_format", "format")
 	switch d.Format {
-	case "", "gptq", "gptq_v2":
+	case "", "gptq":
+	case "gptq_v2":
+		g.Weights.Packing = format.GPTQv2Words
 	default:
 		r.add(o.at(key), Unsupported, "the packing %q is not read here", d.Format)
 	}

@@ -50,18 +50,19 @@ type Packing uint8
 
 // The packings.
 const (
-	Bytes     Packing = iota // [O, I], a byte a code
-	Words                    // I32 [O, ⌈I·bits/32⌉] along the input, offset by 2^(bits-1) (pack-quantized)
-	Nibbles                  // U8 [O, I/2] along the input, the even column in the low half (FP4)
-	RowPairs                 // I8 [O/2, I] along the output, the even row in the low half (Ascend W4A8_DYNAMIC)
-	GPTQWords                // I32 [⌈I·bits/32⌉, O] along the input, unsigned with zero points (GPTQ)
-	AWQWords                 // I32 [I, O·bits/32] along the output in the order 0 2 4 6 1 3 5 7 (AWQ)
+	Bytes       Packing = iota // [O, I], a byte a code
+	Words                      // I32 [O, ⌈I·bits/32⌉] along the input, offset by 2^(bits-1) (pack-quantized)
+	Nibbles                    // U8 [O, I/2] along the input, the even column in the low half (FP4)
+	RowPairs                   // I8 [O/2, I] along the output, the even row in the low half (Ascend W4A8_DYNAMIC)
+	GPTQWords                  // I32 [⌈I·bits/32⌉, O] along the input, unsigned, zero points stored less one (GPTQ)
+	AWQWords                   // I32 [I, O·bits/32] along the output in the order 0 2 4 6 1 3 5 7 (AWQ)
+	GPTQv2Words                // as GPTQWords, zero points stored as they are (gptq_v2)
 )
 
 // String describes the packing in words.
 func (p Packing) String() string {
 	return [...]string{"a byte a code", "32-bit words along the input", "two codes a byte along the input", "two rows a byte",
-		"GPTQ words", "AWQ words"}[p]
+		"GPTQ words", "AWQ words", "GPTQ v2 words"}[p]
 }
 
 // Scale is the element type of scales.

@@ -18,6 +18,8 @@ import (
 //	int-quantized 8 bits     P.weight I8 [O,I]        P.weight_scale BF16 [O,1]
 //	int-quantized 4 bits     P.weight I8 [O,I] −8…7   P.weight_scale BF16 [O,I/g]
 //	pack-quantized           P.weight_packed I32 [O,⌈I/8⌉]  P.weight_scale BF16 [O,I/g]  P.weight_shape I64 [2]
+//
+// What is read besides, compressed_read.go says.
 type compressedTensors struct{ common }
 
 func (compressedTensors) Format() Format    { return CompressedTensors }
@@ -169,123 +171,4 @@ func (l compressedTensors) AppendTile(w Weight, row0 int, m *numeric.Matrix, out
 	}
 	out[1] = numeric.AppendBF16(out[1], m.Scales)
 	return out, nil
-}
-
-func (compressedTensors) foreign() []foreignParam {
-	return []foreignParam{{"weight_zero_point", "asymmetric codes"}, {"weight_g_idx", "activation order"}, {"weight_global_scale", "4-bit floating point"}}
-}
-
-func (l compressedTensors) find(t *tensors, h Hints) (s Stored, ok bool, err error) {
-	if c, ok := t.get("weight_packed"); ok {
-		s, err = l.findPacked(t, c, h)
-		return s, true, err
-	}
-	c, ok := t.get("weight")
-	if !ok || c.DType != safetensors.F8E4M3 && c.DType != safetensors.I8 {
-		return s, false, nil
-	}
-	if s.Scale, ok = t.get("weight_scale"); !ok {
-		return s, false, nil
-	}
-	if _, ok := t.get("weight_offset"); ok && c.DType == safetensors.I8 {
-		return s, false, nil // ascend
-	}
-	s.Module, s.Format, s.Codes = t.module, CompressedTensors, c
-	if err := s.matrixShape(); err != nil {
-		return s, true, err
-	}
-	switch {
-	case c.DType == safetensors.I8 && h.declared(t.module).Bits == 4:
-		s.Quant = int4Of(&s, h)
-	case c.DType == safetensors.I8:
-		s.Quant = format.Int8
-	case dim(s.Scale, 0) == s.Rows && dim(s.Scale, 1) == 1:
-		s.Quant = format.Float8
-	default:
-		s.Quant = format.Float8Block
-	}
-	return s, true, s.checkScale()
-}
-
-// int4Of tells the groups of a weight by its scales; a row of one scale is a
-// group if it is declared one. vLLM's int4 kernels take group scales as BF16 (docs/facts/engine-vllm.md 4).
-func int4Of(s *Stored, h Hints) format.Weight {
-	group := 0
-	if n := dim(s.Scale, 1); n > 1 {
-		group = s.Cols / n
-	} else if g := h.declared(s.Module).Group; g >= s.Cols {
-		group = g
-	}
-	q := format.Int4(group)
-	if group == 0 {
-		return q
-	}
-	if s.Scale.DType != safetensors.BF16 {
-		q.Used = format.BF16
-	}
-	return q
-}
-
-func (compressedTensors) findPacked(t *tensors, c safetensors.Info, h Hints) (Stored, error) {
-	s := Stored{Module: t.module, Format: CompressedTensors, Codes: c}
-	var ok bool
-	if s.Scale, ok = t.get("weight_scale"); !ok {
-		return s, fmt.Errorf("layout: %s has no weight_scale: %w", c.Name, ErrMalformed)
-	}
-	if c.DType != safetensors.I32 || len(c.Shape) != 2 {
-		return s, fmt.Errorf("layout: %s is %s %v, packed int4 is I32 with two dimensions: %w", c.Name, c.DType, c.Shape, ErrForeign)
-	}
-	if b := h.declared(t.module).Bits; b != 0 && b != 4 {
-		return s, fmt.Errorf("layout: %s holds codes of %d bits, only packed int4 is known: %w", c.Name, b, ErrForeign)
-	}
-	s.Rows, s.Cols = dim(c, 0), 8*dim(c, 1)
-	if info, ok := t.get("weight_shape"); ok && info.Size == 16 && info.DType == safetensors.I64 {
-		var b [16]byte
-		if err := t.r.ReadAt(info, 0, b[:]); err != nil {
-			return s, err
-		}
-		n, k := int64(binary.LittleEndian.Uint64(b[:])), int64(binary.LittleEndian.Uint64(b[8:]))
-		if n != int64(s.Rows) || k <= int64(s.Cols)-8 || k > int64(s.Cols) {
-			return s, fmt.Errorf("layout: %s says [%d, %d], the packed weight is [%d, ≤%d]: %w", info.Name, n, k, s.Rows, s.Cols, ErrMalformed)
-		}
-		s.Cols = int(k)
-	} else if h.Cols != nil {
-		k := h.Cols(t.module)
-		if k <= s.Cols-8 || k > s.Cols {
-			return s, fmt.Errorf("layout: %s holds %d columns at most, %d are expected: %w", c.Name, s.Cols, k, ErrMalformed)
-		}
-		s.Cols = k
-	}
-	s.Quant = int4Of(&s, h).Packed(format.Words)
-	return s, s.checkScale()
-}
-
-func (compressedTensors) read(b *Buffer, r TensorReader, s *Stored, lo, hi int) (m *numeric.Matrix, err error) {
-	rowBytes := s.Cols
-	if s.Quant.Packing == format.Words {
-		rowBytes = (s.Cols + 7) / 8 * 4
-	}
-	raw, err := b.bytes(r, s.Codes, lo, hi, rowBytes)
-	if err != nil {
-		return nil, err
-	}
-	m = s.matrix(lo, hi)
-	switch {
-	case s.Quant.Packing == format.Words:
-		b.codes, err = numeric.Int4FromWords(b.codes[:0], raw, s.Cols)
-		m.Codes = b.codes
-	case m.Code == numeric.Int4:
-		if i := numeric.FirstOutsideInt4(raw); i < len(raw) {
-			return nil, fmt.Errorf("layout: %s: code %d at row %d, column %d is outside of int4: %w",
-				s.Codes.Name, int8(raw[i]), lo+i/s.Cols, i%s.Cols, ErrMalformed)
-		}
-		b.codes = numeric.PackNibbles(b.codes[:0], raw, s.Cols)
-		m.Codes = b.codes
-	default:
-		m.Codes = raw
-	}
-	if err != nil {
-		return nil, err
-	}
-	return m, s.readScales(r, m, lo)
 }

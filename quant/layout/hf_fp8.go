@@ -67,7 +67,7 @@ func (hfFP8) AppendTile(_ Weight, _ int, m *numeric.Matrix, out [][]byte) ([][]b
 	return out, nil
 }
 
-func (hfFP8) find(t *tensors, _ Hints) (s Stored, ok bool, err error) {
+func (hfFP8) find(t *tensors, h Hints) (s Stored, ok bool, err error) {
 	c, ok := t.get("weight")
 	if !ok || c.DType != safetensors.F8E4M3 {
 		return s, false, nil
@@ -75,10 +75,12 @@ func (hfFP8) find(t *tensors, _ Hints) (s Stored, ok bool, err error) {
 	if s.Scale, ok = t.get("weight_scale_inv"); !ok {
 		return s, false, nil
 	}
-	s.Module, s.Format, s.Codes, s.Quant = t.module, HFFP8, c, format.Float8Block
+	s.Module, s.Format, s.Codes = t.module, HFFP8, c
 	if err := s.matrixShape(); err != nil {
 		return s, true, err
 	}
+	s.Input, _ = t.get("input_scale")
+	s.Quant = float8Of(&s, h)
 	return s, true, s.checkScale()
 }
 

@@ -73,6 +73,12 @@ type rules interface {
 	label(w *Weight) string
 }
 
+// Reader is a format that is read: a Layout, or one of other tools.
+type Reader interface {
+	Format() Format
+	reader
+}
+
 // reader is how tensors become weights again.
 type reader interface {
 	// weightParams are the names, after the module's, of the tensors that hold
@@ -156,9 +162,11 @@ func numericOf(q format.Weight, rule numeric.ScaleRule, a Arith) numeric.Spec {
 // codeOf is the number format of the codes in memory.
 func codeOf(q format.Weight) numeric.Code {
 	switch {
+	case q.Type == format.Float && q.Bits == 4:
+		return numeric.E2M1
 	case q.Type == format.Float:
 		return numeric.E4M3
-	case q.Bits == 8:
+	case q.Bits > 4:
 		return numeric.Int8
 	}
 	return numeric.Int4

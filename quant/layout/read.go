@@ -20,6 +20,23 @@ type Stored struct {
 	Codes      safetensors.Info   // codes, or a plain weight's values
 	Scale      safetensors.Info   // zero for a plain weight
 	Beside     []safetensors.Info // what else the codes need, in the order of the layout: offsets
+
+	// Each is zero where the weight has none.
+	Global safetensors.Info // the scale of the scales (NVFP4)
+	Zeros  safetensors.Info // zero points
+	Order  safetensors.Info // the group of each column (activation order)
+	Input  safetensors.Info // the scale of the input, or of its scales
+}
+
+// Parts are the tensors that hold the weight: codes, scales, and what they need.
+func (s *Stored) Parts() []safetensors.Info {
+	parts := []safetensors.Info{s.Codes}
+	for _, t := range append([]safetensors.Info{s.Scale, s.Global, s.Zeros, s.Order}, s.Beside...) {
+		if t.Name != "" {
+			parts = append(parts, t)
+		}
+	}
+	return parts
 }
 
 // Quantized reports whether codes and scales are stored.
@@ -33,8 +50,8 @@ type TensorReader interface {
 }
 
 // ErrForeign is wrapped by errors about weights that are stored in a way no
-// layout of this package has: asymmetric, activation-ordered, static, packed
-// with other widths.
+// reader of this package knows: Marlin's order, the formats of bitsandbytes,
+// codes of widths that nobody publishes.
 var ErrForeign = errors.New("not a layout glmconv reads")
 
 // ErrMalformed is wrapped by errors about tensors of a weight that do not fit
@@ -74,14 +91,15 @@ func (t *tensors) get(param string) (safetensors.Info, bool) { return t.r.Info(t
 // turn.
 func Lookup(r TensorReader, module string, h Hints) (Stored, error) {
 	t := &tensors{r, module}
-	for _, l := range registry {
+	all := readers()
+	for _, l := range all {
 		for _, p := range l.foreign() {
 			if info, ok := t.get(p.name); ok {
 				return Stored{Module: module}, fmt.Errorf("layout: %s (%s): %w", info.Name, p.what, ErrForeign)
 			}
 		}
 	}
-	for _, l := range registry {
+	for _, l := range all {
 		if s, ok, err := l.find(t, h); ok || err != nil {
 			return s, err
 		}
@@ -132,7 +150,8 @@ func dim(t safetensors.Info, i int) int {
 }
 
 // scaleTypes are the dtypes that scales are stored in.
-var scaleTypes = map[safetensors.DType]format.Scale{safetensors.BF16: format.BF16, safetensors.F16: format.F16, safetensors.F32: format.F32}
+var scaleTypes = map[safetensors.DType]format.Scale{safetensors.BF16: format.BF16, safetensors.F16: format.F16, safetensors.F32: format.F32,
+	safetensors.F8E4M3: format.E4M3, safetensors.U8: format.E8M0, safetensors.F8E8M0: format.E8M0}
 
 // checkScale compares the scale's shape with what the weight needs and notes
 // its type.
@@ -143,14 +162,25 @@ func (s *Stored) checkScale() error {
 	rows, cols := s.Quant.ScaleShape(s.Rows, s.Cols)
 	got := s.Scale.Shape
 	want := []int64{int64(rows), int64(cols)}
-	if !slices.Equal(got, want) && !(cols == 1 && slices.Equal(got, want[:1])) {
+	if !slices.Equal(got, want) && (len(got) == 2 || !slices.Equal(withoutOnes(got), withoutOnes(want))) {
 		return fmt.Errorf("layout: %s has shape %v, the weight [%d, %d] needs %v: %w", s.Scale.Name, got, s.Rows, s.Cols, want, ErrMalformed)
 	}
 	var ok bool
-	if s.Quant.Scale, ok = scaleTypes[s.Scale.DType]; !ok {
+	if s.Quant.Scale, ok = scaleTypes[s.Scale.DType]; !ok || s.Quant.Scale == format.E4M3 && s.Quant.Strategy != format.TensorGroup {
 		return fmt.Errorf("layout: %s has dtype %s, scales are BF16, F16 or F32: %w", s.Scale.Name, s.Scale.DType, ErrForeign)
 	}
 	return nil
+}
+
+// withoutOnes are the dimensions of a shape that count: tools write the scales
+// of [O, I] as [O], [O, 1] or [O/128, 1, I/128, 1].
+func withoutOnes(shape []int64) (out []int64) {
+	for _, d := range shape {
+		if d != 1 {
+			out = append(out, d)
+		}
+	}
+	return out
 }
 
 // Code is the number format of the codes in memory.
@@ -162,7 +192,7 @@ func (s *Stored) RowAlign() int { return rowAlign(s.Quant) }
 
 // Buffer is memory that reading weights uses again. The zero value is ready; it
 // is not for concurrent use.
-type Buffer struct{ stored, codes []byte }
+type Buffer struct{ stored, codes, wide []byte }
 
 // ReadRows reads rows lo..hi of a quantized weight. lo must be a multiple of
 // RowAlign, and so must hi unless it is the last row.
@@ -180,11 +210,12 @@ func (b *Buffer) ReadRows(r TensorReader, s Stored, lo, hi int) (*numeric.Matrix
 	if lo < 0 || hi > s.Rows || lo > hi || lo%align != 0 || hi%align != 0 && hi != s.Rows {
 		return nil, fmt.Errorf("layout: rows %d..%d of %s (%d rows in steps of %d)", lo, hi, s.Module, s.Rows, align)
 	}
-	l, err := For(s.Format)
-	if err != nil {
-		return nil, err
+	for _, l := range readers() {
+		if l.Format() == s.Format {
+			return l.read(b, r, &s, lo, hi)
+		}
 	}
-	return l.read(b, r, &s, lo, hi)
+	return nil, fmt.Errorf("layout: unknown format %q", s.Format)
 }
 
 // Read reads a whole quantized weight.
@@ -199,8 +230,27 @@ func (s *Stored) matrix(lo, hi int) *numeric.Matrix {
 // readScales reads the scales of a matrix that begins at row lo.
 func (s *Stored) readScales(r TensorReader, m *numeric.Matrix, lo int) (err error) {
 	n := m.ScaleCols()
+	if s.Quant.Scale == format.E8M0 {
+		return s.readPowers(r, m, lo/m.BlockRows*n)
+	}
 	m.Scales, err = readFloats(r, s.Scale, lo/m.BlockRows*n, m.ScaleRows()*n)
 	return err
+}
+
+// readPowers reads scales that are powers of two from element at on.
+func (s *Stored) readPowers(r TensorReader, m *numeric.Matrix, at int) error {
+	m.ScaleCodes = make([]byte, m.ScaleRows()*m.ScaleCols())
+	if err := r.ReadAt(s.Scale, int64(at), m.ScaleCodes); err != nil {
+		return err
+	}
+	m.Scales = make([]float32, len(m.ScaleCodes))
+	for i, c := range m.ScaleCodes {
+		if c == 255 {
+			return fmt.Errorf("layout: %s: element %d is 255, which is NaN: %w", s.Scale.Name, at+i, ErrMalformed)
+		}
+		m.Scales[i] = numeric.E8M0ToF32(c)
+	}
+	return nil
 }
 
 // bytes reads rows lo..hi of a tensor with rows of the given size, valid until

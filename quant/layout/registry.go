@@ -12,6 +12,19 @@ import (
 // registry lists the layouts. A new one is its file and its line here.
 var registry = []Layout{compressedTensors{}, hfFP8{}, ascend{}}
 
+// published are the formats that are read and not written.
+var published = []Reader{modelOpt{}, quark{}, gptq{}, awq{}}
+
+// readers are all formats that are read, in the order in which tensors are
+// offered to them.
+func readers() []Reader {
+	list := make([]Reader, 0, len(registry)+len(published))
+	for _, l := range registry {
+		list = append(list, l)
+	}
+	return append(list, published...)
+}
+
 // Schemes lists the schemes in the order of the documentation.
 var Schemes = []Scheme{FP8, FP8Block, W8A8, W4A8, W4A16, W4A8FP8}
 
@@ -148,5 +161,5 @@ func IsConfigFile(name string) bool {
 // HoldsWeight reports whether a tensor, by the last part of its name, holds a
 // module's weight or the codes of one.
 func HoldsWeight(param string) bool {
-	return slices.ContainsFunc(registry, func(l Layout) bool { return slices.Contains(l.weightParams(), param) })
+	return slices.ContainsFunc(readers(), func(l Reader) bool { return slices.Contains(l.weightParams(), param) })
 }

@@ -30,6 +30,14 @@ const (
 	Ascend            Format = "ascend"
 )
 
+// The formats of other tools that are read and not written.
+const (
+	ModelOpt Format = "modelopt"
+	Quark    Format = "quark"
+	GPTQ     Format = "gptq"
+	AWQ      Format = "awq"
+)
+
 // Weight is a decision about one tensor: enough to know what is written.
 type Weight struct {
 	Tensor glm.Tensor

@@ -6,24 +6,33 @@ import (
 	"slices"
 )
 
-// Scale returns the scale of element (r, c).
-func (m *Matrix) Scale(r, c int) float32 {
-	return m.Scales[r/m.BlockRows*m.ScaleCols()+c/m.BlockCols]
+// ScaleAt returns the index of the scale of element (r, c).
+func (m *Matrix) ScaleAt(r, c int) int {
+	col := c / m.BlockCols
+	if m.Order != nil {
+		col = int(m.Order[c])
+	}
+	return r/m.BlockRows*m.ScaleCols() + col
 }
 
-// Value returns the code of element (r, c) as a number, before its scale.
+// Scale returns the scale of element (r, c).
+func (m *Matrix) Scale(r, c int) float32 { return m.Scales[m.ScaleAt(r, c)] }
+
+// Value returns the code of element (r, c) as a number, less its zero point,
+// before its scale.
 func (m *Matrix) Value(r, c int) float32 {
 	row := m.Codes[r*m.RowBytes():]
-	if m.Code == Int4 {
-		return float32(SignExtend4(row[c/2] >> (4 * (c & 1)) & 15))
+	if m.Code == Int8 || m.Code == Int4 {
+		v := m.CodeAt(r, c)
+		if m.Zeros != nil {
+			v -= int(m.Zeros[m.ScaleAt(r, c)])
+		}
+		return float32(v)
 	}
 	if m.Code == E2M1 {
 		return e2m1[row[c/2]>>(4*(c&1))&15]
 	}
-	if m.Code == E4M3 {
-		return e4m3[row[c]]
-	}
-	return float32(int8(row[c]))
+	return e4m3[row[c]]
 }
 
 // CodeAt returns the stored code of element (r, c): the signed integer of Int8
@@ -47,7 +56,10 @@ func (m *Matrix) Equal(o *Matrix) bool {
 	if m.Code != o.Code || m.Rows != o.Rows || m.Cols != o.Cols || m.BlockRows != o.BlockRows || m.BlockCols != o.BlockCols {
 		return false
 	}
-	if m.Global != o.Global || !bytes.Equal(m.ScaleCodes, o.ScaleCodes) {
+	if m.Global != o.Global || m.Times != o.Times || !bytes.Equal(m.ScaleCodes, o.ScaleCodes) {
+		return false
+	}
+	if !slices.Equal(m.Zeros, o.Zeros) || !slices.Equal(m.Order, o.Order) {
 		return false
 	}
 	return bytes.Equal(m.Codes, o.Codes) && slices.EqualFunc(m.Scales, o.Scales, func(a, b float32) bool {
@@ -56,8 +68,12 @@ func (m *Matrix) Equal(o *Matrix) bool {
 }
 
 // Dequant writes rows lo..hi as float32, row-major, to dst
-// ((hi−lo)·Cols values): code × scale, rounded once.
+// ((hi−lo)·Cols values): (code − zero point) × scale, rounded once.
 func (m *Matrix) Dequant(dst []float32, lo, hi int) {
+	if m.Zeros != nil || m.Order != nil {
+		m.dequantUneven(dst, lo, hi)
+		return
+	}
 	sc, rb := m.ScaleCols(), m.RowBytes()
 	for r := lo; r < hi; r++ {
 		row, out := m.Codes[r*rb:][:rb], dst[(r-lo)*m.Cols:][:m.Cols]
@@ -81,6 +97,16 @@ func (m *Matrix) Dequant(dst []float32, lo, hi int) {
 					out[c] = float32(int8(row[c])) * s
 				}
 			}
+		}
+	}
+}
+
+// dequantUneven is Dequant with zero points or an order of columns.
+func (m *Matrix) dequantUneven(dst []float32, lo, hi int) {
+	for r := lo; r < hi; r++ {
+		out := dst[(r-lo)*m.Cols:][:m.Cols]
+		for c := range out {
+			out[c] = m.Value(r, c) * m.Scale(r, c)
 		}
 	}
 }

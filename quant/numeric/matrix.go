@@ -33,7 +33,12 @@ func (c Code) Bits() int {
 // group scale, (128, 128) block FP8. Ragged edges belong to the last block.
 //
 // Formats with scales of a byte keep them beside what they stand for:
-// ScaleCodes are E4M3 (NVFP4, where Scales are code/Global) or E8M0 (MX).
+// ScaleCodes are E4M3 (NVFP4, where Scales are code/Global, or code·Global with
+// Times) or E8M0 (MX).
+//
+// Asymmetric integer codes have a zero point beside each scale: the value is
+// (code − zero)·scale. Weights in the order of activations (GPTQ desc_act) have
+// Order: column c has the scale of column Order[c] of the grid.
 type Matrix struct {
 	Code       Code
 	Rows, Cols int
@@ -43,6 +48,30 @@ type Matrix struct {
 	Scales     []float32
 	ScaleCodes []byte  // nil where scales are stored as numbers
 	Global     float32 // NVFP4: what local scales are divided by; 0 elsewhere
+	Times      bool    // Global multiplies (ModelOpt, Quark)
+	Zeros      []int16 // nil, or a zero point for each scale, in terms of Codes: −128 … 256
+	Order      []int32 // nil, or the scale column of each column
+}
+
+// Plain reports whether codes and scales are all there is: no zero points, no
+// order of columns, one of the codes that products are computed with directly.
+func (m *Matrix) Plain() bool { return m.Zeros == nil && m.Order == nil && m.Code != E2M1 }
+
+// Slice returns rows lo..hi of the matrix, which it shares. lo must be a
+// multiple of BlockRows, or below it in a matrix with one block of rows.
+func (m *Matrix) Slice(lo, hi int) *Matrix {
+	out := *m
+	out.Rows = hi - lo
+	out.Codes = m.Codes[lo*m.RowBytes() : hi*m.RowBytes()]
+	at, n := lo/m.BlockRows*m.ScaleCols(), out.ScaleRows()*m.ScaleCols()
+	out.Scales = m.Scales[at:][:n]
+	if m.ScaleCodes != nil {
+		out.ScaleCodes = m.ScaleCodes[at:][:n]
+	}
+	if m.Zeros != nil {
+		out.Zeros = m.Zeros[at:][:n]
+	}
+	return &out
 }
 
 // ScaleRows returns the number of scale rows, ceil(Rows/BlockRows).

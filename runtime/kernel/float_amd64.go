@@ -149,7 +149,7 @@ func widenRows(panel []float32, width int, rows []byte, ld, r, n, per int, vec f
 // widens reports whether codes can be widened in panels: int4 ones by whole
 // bytes.
 func (p *panelPath) widens(w *numeric.Matrix) bool {
-	return p != nil && (w.Code != numeric.Int4 || w.Cols%2 == 0 && (w.BlockCols%2 == 0 || w.ScaleCols() == 1))
+	return p != nil && w.Plain() && (w.Code != numeric.Int4 || w.Cols%2 == 0 && (w.BlockCols%2 == 0 || w.ScaleCols() == 1))
 }
 
 // e4m3 is E4M3.

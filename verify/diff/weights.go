@@ -120,8 +120,10 @@ func (c *checkpoint) weight(module string) (*weight, error) {
 	if !s.Quantized() {
 		return c.floats(s.Codes, 0, s.Codes.Shape, false), nil
 	}
-	w := &weight{form: Form{Weight: s.Quant}, rows: s.Rows, cols: s.Cols, align: s.RowAlign(), parts: []safetensors.Info{s.Codes, s.Scale}, stored: s}
-	w.bytes = s.Codes.Size + s.Scale.Size
+	w := &weight{form: Form{Weight: s.Quant}, rows: s.Rows, cols: s.Cols, align: s.RowAlign(), parts: s.Parts(), stored: s}
+	for _, t := range w.parts {
+		w.bytes += t.Size
+	}
 	w.codes = func(lo, hi int, buf *layout.Buffer) (*numeric.Matrix, error) { return buf.ReadRows(c, s, lo, hi) }
 	return w, nil
 }
