@@ -258,7 +258,7 @@ func (r *Remap) source(c *glm.Config, name string) (safetensors.Info, error) {
 	module, _ := glm.ModuleOf(name)
 	for _, x := range r.tensors {
 		if m, _ := glm.ModuleOf(x.Name); m == module && x.Name != name {
-			return t, fail(ErrQuantized, x.Name, hintQuantised, "%s is quantised; the copy must be full precision", module)
+			return t, fail(ErrQuantized, x.Name, hintQuantized, "%s is quantised; the copy must be full precision", module)
 		}
 	}
 	if !ok {
@@ -267,14 +267,14 @@ func (r *Remap) source(c *glm.Config, name string) (safetensors.Info, error) {
 	return t, nil
 }
 
-const hintQuantised = "quantise from the BF16 source and leave embedding and head alone (glmconv does)"
+const hintQuantized = "quantise from the BF16 source and leave embedding and head alone (glmconv does)"
 
 // fits compares a stored tensor with its table row.
 func fits(have safetensors.Info, want *glm.Tensor) error {
 	switch have.DType {
 	case safetensors.BF16, safetensors.F16, safetensors.F32:
 	default:
-		return fail(ErrQuantized, have.Name, hintQuantised, "the tensor is %s; embedding and head copies must be full precision", have.DType)
+		return fail(ErrQuantized, have.Name, hintQuantized, "the tensor is %s; embedding and head copies must be full precision", have.DType)
 	}
 	if !slices.Equal(have.Shape, want.Shape) {
 		return fail(ErrShape, have.File+": "+have.Name, "config.json belongs to another checkpoint, or the file does", "the shape is %v, config.json implies %v", have.Shape, want.Shape)

@@ -79,21 +79,9 @@ func (r *Result) infer(ctx context.Context, src, dst string, workers int) (func(
 		r.Oracle.Basis = "none: nothing is quantised in a layout that is known"
 		return nil, nil //nolint:nilerr // check and diff say what is wrong
 	}
-	type kind struct {
-		weight format.Weight
-		format layout.Format
-	}
-	type score struct {
-		arith numeric.Arith
-		hits  int
-	}
-	best, count, near := map[kind]score{}, map[kind]int{}, map[kind]float64{}
+	t := trial{best: map[kind]score{}, count: map[kind]int{}, near: map[kind]float64{}}
 	for _, a := range arithmetics {
-		kinds := map[string]kind{}
-		d, err := diff.Run(ctx, src, dst, diff.Options{Workers: 1, Only: func(m string) bool { return names[m] }, Rounder: func(w diff.Weight) diff.Rounder {
-			kinds[w.Module] = kind{w.Stored.Quant, w.Stored.Format}
-			return rounder(w, a.arith)
-		}})
+		d, err := t.run(ctx, src, dst, names, a.arith)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -102,48 +90,9 @@ func (r *Result) infer(ctx context.Context, src, dst string, workers int) (func(
 			return nil, nil //nolint:nilerr // the comparison of all weights says it again
 		}
 		r.Bytes += d.Bytes
-		seen, hits := map[kind]int{}, map[kind]int{}
-		for _, m := range d.Modules {
-			k, ok := kinds[m.Name]
-			if !ok || m.Own == nil {
-				continue
-			}
-			seen[k]++
-			off := float64(m.Own.Off)
-			if off <= ownLimit {
-				hits[k]++
-			}
-			if least, ok := near[k]; !ok || off < least {
-				near[k] = off
-			}
-		}
-		for k, n := range seen {
-			count[k] = n
-			if b, ok := best[k]; !ok || hits[k] > b.hits {
-				best[k] = score{a.arith, hits[k]}
-			}
-		}
 	}
-	chosen := map[kind]numeric.Arith{}
-	for k, b := range best {
-		if 2*b.hits > count[k] {
-			chosen[k] = b.arith
-		}
-	}
-	var says []string
-	for _, k := range slices.SortedFunc(maps.Keys(count), func(a, b kind) int { return strings.Compare(a.weight.String(), b.weight.String()) }) {
-		arith, ok := chosen[k]
-		if !ok {
-			says = append(says, fmt.Sprintf("%s: none, its codes are those of no rounding known here (the nearest of %d weights is %.2g away): calibrated, or of another tool", k.weight, count[k], near[k]))
-			continue
-		}
-		for _, a := range arithmetics {
-			if l, err := layout.For(k.format); err == nil && a.arith == arith {
-				says = append(says, fmt.Sprintf("%s: %s, inferred from %d weights", k.weight, a.says(l), count[k]))
-			}
-		}
-	}
-	r.Oracle.Basis = "no manifest; " + strings.Join(says, "; ")
+	chosen := t.chosen()
+	r.Oracle.Basis = "no manifest; " + t.says(chosen)
 	if len(chosen) == 0 {
 		return nil, nil
 	}
@@ -154,6 +103,88 @@ func (r *Result) infer(ctx context.Context, src, dst string, workers int) (func(
 		}
 		return nil
 	}, nil
+}
+
+// kind are weights that were rounded alike.
+type kind struct {
+	weight format.Weight
+	format layout.Format
+}
+
+// score is an arithmetic with how many sampled weights it gives to the last bit.
+type score struct {
+	arith numeric.Arith
+	hits  int
+}
+
+// trial tries arithmetics on a sample of weights.
+type trial struct {
+	best  map[kind]score
+	count map[kind]int     // sampled weights
+	near  map[kind]float64 // how far the nearest of them is from a rounding
+}
+
+// run rounds the sample in one arithmetic.
+func (t *trial) run(ctx context.Context, src, dst string, names map[string]bool, arith numeric.Arith) (*diff.Report, error) {
+	kinds := map[string]kind{}
+	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: 1, Only: func(m string) bool { return names[m] }, Rounder: func(w diff.Weight) diff.Rounder {
+		kinds[w.Module] = kind{w.Stored.Quant, w.Stored.Format}
+		return rounder(w, arith)
+	}})
+	if err != nil {
+		return nil, err
+	}
+	seen, hits := map[kind]int{}, map[kind]int{}
+	for _, m := range d.Modules {
+		k, ok := kinds[m.Name]
+		if !ok || m.Own == nil {
+			continue
+		}
+		seen[k]++
+		off := float64(m.Own.Off)
+		if off <= ownLimit {
+			hits[k]++
+		}
+		if least, ok := t.near[k]; !ok || off < least {
+			t.near[k] = off
+		}
+	}
+	for k, n := range seen {
+		t.count[k] = n
+		if b, ok := t.best[k]; !ok || hits[k] > b.hits {
+			t.best[k] = score{arith, hits[k]}
+		}
+	}
+	return d, nil
+}
+
+// chosen are the arithmetics that give most of a kind.
+func (t *trial) chosen() map[kind]numeric.Arith {
+	out := map[kind]numeric.Arith{}
+	for k, b := range t.best {
+		if 2*b.hits > t.count[k] {
+			out[k] = b.arith
+		}
+	}
+	return out
+}
+
+// says tells for each kind what was inferred.
+func (t *trial) says(chosen map[kind]numeric.Arith) string {
+	var list []string
+	for _, k := range slices.SortedFunc(maps.Keys(t.count), func(a, b kind) int { return strings.Compare(a.weight.String(), b.weight.String()) }) {
+		arith, ok := chosen[k]
+		if !ok {
+			list = append(list, fmt.Sprintf("%s: none, its codes are those of no rounding known here (the nearest of %d weights is %.2g away): calibrated, or of another tool", k.weight, t.count[k], t.near[k]))
+			continue
+		}
+		for _, a := range arithmetics {
+			if l, err := layout.For(k.format); err == nil && a.arith == arith {
+				list = append(list, fmt.Sprintf("%s: %s, inferred from %d weights", k.weight, a.says(l), t.count[k]))
+			}
+		}
+	}
+	return strings.Join(list, "; ")
 }
 
 func rounder(w diff.Weight, a numeric.Arith) diff.Rounder {

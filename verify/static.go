@@ -3,13 +3,10 @@ package verify
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/check"
@@ -132,110 +129,6 @@ var serious = map[string]bool{"scale-not-bf16": true}
 
 func (r *Result) fail(check, where, detail string) {
 	r.Failed = append(r.Failed, Failed{check, where, detail})
-}
-
-func (r *Result) compareTensors(dst string, d *diff.Report) {
-	recorded, dropped := map[string]float64{}, map[string]string{}
-	if m, err := quant.ReadManifest(dst); err == nil {
-		for _, t := range m.Tensors {
-			recorded[strings.TrimSuffix(t.Name, ".weight")] = t.Relative
-		}
-		dropped = m.Dropped
-		r.Identity.Scheme, r.Identity.Format = string(m.Scheme), string(m.Format)
-	}
-	r.Oracle.Exact = len(recorded) > 0 || r.Oracle.Inferred
-	quantized, compared := map[string]bool{}, map[string]bool{}
-	for _, m := range d.Modules {
-		compared[m.Name] = true
-		own, limit := 0.0, 0.0
-		if m.B.Quantized() {
-			quantized[m.Name] = true
-			r.Exact.Quantized++
-			r.Oracle.Modules++
-			var known bool
-			switch own, known = recorded[m.Name]; {
-			case m.Own != nil:
-				r.Oracle.Computed = true
-				own, limit = float64(m.Own.Relative), math.Inf(1)
-				r.compareOwn(m)
-			case known:
-				limit = own*1.005 + 1e-6
-			case m.Grid != nil:
-				own, limit = float64(m.Grid.Nearest), farthest*float64(m.Grid.Nearest)+1e-6
-				r.judgeGrid(m)
-			default:
-				own, limit = 0, 0 // nothing of it could be read
-			}
-		}
-		t := Tensor{Name: m.Name, Encoding: m.B.String(), Stored: m.B, Relative: float64(m.Relative), Own: own, Max: float64(m.MaxAbs), Elements: m.Elements}
-		r.Tensors = append(r.Tensors, t)
-		if t.Relative <= limit { // false for NaN
-			continue
-		}
-		if !m.B.Quantized() {
-			r.Exact.Differing++
-			r.fail("exact", m.Name, fmt.Sprintf("copied, and its values differ by %.3g of the source's", t.Relative))
-			continue
-		}
-		if off := math.Abs(t.Relative - own); off > r.Oracle.MaxDiff || r.Oracle.Worst == "" {
-			r.Oracle.MaxDiff, r.Oracle.Worst = off, m.Name
-		}
-		r.fail("oracle", m.Name, fmt.Sprintf("as %s it is %.3g away from the source, rounding alone costs %.3g", m.B, t.Relative, min(limit, max(own, 0))))
-	}
-	for _, name := range d.NonFinite {
-		r.fail("exact", name, "has values that are NaN or infinite")
-	}
-	r.Exact.Copied = d.Same
-	r.Exact.SourceTensors = d.Same + len(d.Changed) + len(d.Retyped) + len(d.Reshaped) + len(d.Removed)
-	part := func(name string) bool { // belongs to a quantised module
-		i := strings.LastIndexByte(name, '.')
-		return i > 0 && quantized[name[:i]] && strings.HasPrefix(name[i+1:], "weight")
-	}
-	r.additions(d, compared)
-	for _, x := range d.Removed {
-		lost := slices.DeleteFunc(slices.Clone(x.Parts), func(m string) bool { return compared[m] || dropped[m+".weight"] != "" })
-		switch {
-		case part(x.Name):
-		case len(lost) < len(x.Parts): // stacked there, single experts here
-			for _, m := range lost {
-				r.Exact.Lost++
-				r.fail("exact", m, "is part of "+x.Name+" in the source and not in the result")
-			}
-			if slices.ContainsFunc(x.Parts, func(m string) bool { return dropped[m+".weight"] != "" }) {
-				r.Exact.Dropped++
-			}
-		case dropped[x.Name] != "":
-			r.Exact.Dropped++
-		default:
-			r.Exact.Lost++
-			r.fail("exact", x.Name, "is in the source and not in the result")
-		}
-	}
-	for _, x := range slices.Concat(d.Changed, d.Retyped) {
-		switch {
-		case part(x.Name):
-		case x.Same:
-			r.Exact.Copied++
-		default:
-			r.Exact.Differing++
-			r.fail("exact", x.Name, fmt.Sprintf("is %s, source is %s, and the values differ", x.B.DType, x.A.DType))
-		}
-	}
-}
-
-// ownLimit is how far a weight may be from our own rounding of it: both are the
-// same values, up to a last bit of a scale.
-const ownLimit = 1e-5
-
-// compareOwn judges a weight by our own rounding of the source.
-func (r *Result) compareOwn(m diff.Module) {
-	off := float64(m.Own.Off)
-	if r.Oracle.Worst == "" || off > r.Oracle.MaxDiff {
-		r.Oracle.MaxDiff, r.Oracle.Worst = off, m.Name
-	}
-	if !(off <= ownLimit) {
-		r.fail("oracle", m.Name, fmt.Sprintf("as %s it is %.3g away from our own rounding of the source (its error is %.3g, ours %.3g)", m.B, off, float64(m.Relative), float64(m.Own.Relative)))
-	}
 }
 
 // compareCompanions compares what lies beside the weights. What matters fails,

@@ -46,7 +46,7 @@ func All() []Mutation {
 		{"router bias lost", "vllm-ascend: silent", tensors(dropAll(`e_score_correction_bias$`)), []string{"e_score_correction_bias"}, false},
 		{"router bias cast to BF16", "dtype of the whole model", tensors(cast), []string{"e_score_correction_bias"}, false},
 		{"router bias rounded to BF16", "cast and cast back", tensors(rounded), []string{"e_score_correction_bias"}, true},
-		{"router quantised", "missing ignore rule", tensors(quantise(`mlp\.gate\.weight$`)), []string{"mlp.gate"}, false},
+		{"router quantised", "missing ignore rule", tensors(quantize(`mlp\.gate\.weight$`)), []string{"mlp.gate"}, false},
 		{"MTP layer missing", "vllm#35548", tensors(dropMTP), []string{"MTP", "num_nextn"}, false},
 		{"halves of eh_proj swapped", "order of embedding and hidden state", tensors(halves), []string{"eh_proj", "MTP"}, true},
 		{"head is the embedding", "vllm#34385", tensors(alias), []string{"lm_head", "head"}, true},

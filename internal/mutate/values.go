@@ -71,7 +71,7 @@ func rounded(s Set) bool {
 }
 
 // quantise stores BF16 matrices as INT8 with a scale per row.
-func quantise(pattern string) func(Set) bool {
+func quantize(pattern string) func(Set) bool {
 	return func(s Set) bool {
 		hit := false
 		for _, n := range s.Names(regexp.MustCompile(pattern).MatchString) {

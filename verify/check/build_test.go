@@ -210,7 +210,7 @@ func round(x tensor) []tensor {
 
 // quantise turns a BF16 matrix into codes of a type with a scale of the given
 // columns beside it; the values do not matter.
-func quantise(d safetensors.DType, scale string, sd safetensors.DType) func(tensor) []tensor {
+func quantize(d safetensors.DType, scale string, sd safetensors.DType) func(tensor) []tensor {
 	return func(x tensor) []tensor {
 		if len(x.Shape) != 2 {
 			return []tensor{x}

@@ -93,7 +93,7 @@ func (s *subject) checkMTPDeclared() {
 func (s *subject) checkUndeclared() {
 	n, first := 0, (*module)(nil)
 	for _, m := range s.modules {
-		if m.form.quantised() {
+		if m.form.quantized() {
 			if n++; first == nil {
 				first = m
 			}

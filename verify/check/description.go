@@ -143,7 +143,7 @@ func (s *subject) checkSchemes() {
 			continue
 		case m.form.kind == absent:
 			continue
-		case !quantisable(r) && (scheme == "FLOAT") == m.form.quantised():
+		case !quantizable(r) && (scheme == "FLOAT") == m.form.quantized():
 			s.add("description-mismatch", m.row.Name, "the entry says %s, the tensor is %s", scheme, m.form)
 		}
 		for param, t := range m.params {
@@ -169,7 +169,7 @@ func (s *subject) checkPrefixes() {
 	}
 	sort.Strings(keys)
 	for _, m := range s.modules {
-		if !m.form.quantised() || !s.lookedUp(m) || m.row.Group != "" {
+		if !m.form.quantized() || !s.lookedUp(m) || m.row.Group != "" {
 			continue
 		}
 		for i, _ := slices.BinarySearch(keys, m.row.Module); i < len(keys) && strings.HasPrefix(keys[i], m.row.Module); i++ {

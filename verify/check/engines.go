@@ -114,7 +114,7 @@ func (s *subject) judged() engine.Subject {
 		switch {
 		case m.form.kind == foreign, m.row.MTP && said.Weight.Quantized(): // the draft is built as the config says, whatever the tensors are
 			*part = said
-		case m.form.quantised():
+		case m.form.quantized():
 			*part = engine.Part{Weight: m.form.codes(), Acts: said.Acts, Scheme: said.Scheme}
 		}
 	}
@@ -262,7 +262,7 @@ func (s *subject) misread(e engine.Engine, f form, built format.Weight) (how str
 // toldAlready: config and tensors disagree by the plain reading as well, which
 // another finding says.
 func (s *subject) toldAlready(m *module) bool {
-	return m.known && (m.want.quantised() != m.form.quantised() || m.want.kind != m.form.kind) && quantisable(m.row.Role)
+	return m.known && (m.want.quantized() != m.form.quantized() || m.want.kind != m.form.kind) && quantizable(m.row.Role)
 }
 
 // storedForms returns the modules behind a runtime module, one of each form.

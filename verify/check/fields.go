@@ -80,7 +80,7 @@ func (s *subject) checkFile(name string) {
 // the model.
 func (s *subject) compareDeclarations(name string, d *declaration.Declaration) {
 	for _, m := range s.modules {
-		if !quantisable(m.row.Role) {
+		if !quantizable(m.row.Role) {
 			continue
 		}
 		a, b := d.Of(m.row.Module), s.decl.Of(m.row.Module)

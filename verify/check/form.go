@@ -49,7 +49,7 @@ func (f form) String() string {
 	return s
 }
 
-func (f form) quantised() bool { return f.kind > plain }
+func (f form) quantized() bool { return f.kind > plain }
 
 // params are the tensors of one module by the last part of their names.
 type params map[string]safetensors.Info

@@ -239,23 +239,23 @@ var mutations = []mutation{
 	{"router bias lost", fp8CT, tensors(one(named("model.layers.2.mlp.gate.e_score_correction_bias"), drop)), "router-bias-missing", "layers.2", true, silentAll},
 	{"router bias in BF16", "nano-glm5", tensors(one(ending("e_score_correction_bias"), narrow)), "router-bias-dtype", "e_score", false, nil},
 	{"router bias rounded", "nano-glm5", tensors(one(named("model.layers.1.mlp.gate.e_score_correction_bias"), round)), "router-bias-rounded", "layers.1", false, nil},
-	{"router quantised", fp8CT, tensors(one(named("model.layers.1.mlp.gate.weight"), quantise(safetensors.F8E4M3, "weight_scale", safetensors.BF16))), "router-quantized", "layers.1.mlp.gate", true, map[string]string{"vllm": "refuses", "sglang": "differs"}},
-	{"eh_proj quantised", int8CT, tensors(one(ending("eh_proj.weight"), quantise(safetensors.I8, "weight_scale", safetensors.BF16))), "eh-proj-quantized", "eh_proj", true, silentAll},
-	{"embedding quantised", int8CT, tensors(one(named("model.embed_tokens.weight"), quantise(safetensors.I8, "weight_scale", safetensors.BF16))), "embedding-quantized", "embed_tokens", true, nil},
-	{"head quantised", int8CT, tensors(one(named("lm_head.weight"), quantise(safetensors.I8, "weight_scale", safetensors.BF16))), "head-quantized", "lm_head", true, map[string]string{"vllm": "refuses"}},
-	{"draft head quantised", int8CT, tensors(one(ending("shared_head.head.weight"), quantise(safetensors.I8, "weight_scale", safetensors.BF16))), "mtp-copy-quantized", "shared_head.head", false, nil},
-	{"INT8 indexer.wk", "nano-glm5 w8a8 compressed-tensors", tensors(one(ending("indexer.wk.weight"), quantise(safetensors.I8, "weight_scale", safetensors.BF16))), "indexer-wk-int8", "indexer.wk", true, silentAll},
-	{"quantised indexer.weights_proj", "nano-glm5 w8a8 compressed-tensors", tensors(one(ending("indexer.weights_proj.weight"), quantise(safetensors.I8, "weight_scale", safetensors.BF16))), "indexer-quantized", "weights_proj", true, nil},
+	{"router quantised", fp8CT, tensors(one(named("model.layers.1.mlp.gate.weight"), quantize(safetensors.F8E4M3, "weight_scale", safetensors.BF16))), "router-quantized", "layers.1.mlp.gate", true, map[string]string{"vllm": "refuses", "sglang": "differs"}},
+	{"eh_proj quantised", int8CT, tensors(one(ending("eh_proj.weight"), quantize(safetensors.I8, "weight_scale", safetensors.BF16))), "eh-proj-quantized", "eh_proj", true, silentAll},
+	{"embedding quantised", int8CT, tensors(one(named("model.embed_tokens.weight"), quantize(safetensors.I8, "weight_scale", safetensors.BF16))), "embedding-quantized", "embed_tokens", true, nil},
+	{"head quantised", int8CT, tensors(one(named("lm_head.weight"), quantize(safetensors.I8, "weight_scale", safetensors.BF16))), "head-quantized", "lm_head", true, map[string]string{"vllm": "refuses"}},
+	{"draft head quantised", int8CT, tensors(one(ending("shared_head.head.weight"), quantize(safetensors.I8, "weight_scale", safetensors.BF16))), "mtp-copy-quantized", "shared_head.head", false, nil},
+	{"INT8 indexer.wk", "nano-glm5 w8a8 compressed-tensors", tensors(one(ending("indexer.wk.weight"), quantize(safetensors.I8, "weight_scale", safetensors.BF16))), "indexer-wk-int8", "indexer.wk", true, silentAll},
+	{"quantised indexer.weights_proj", "nano-glm5 w8a8 compressed-tensors", tensors(one(ending("indexer.weights_proj.weight"), quantize(safetensors.I8, "weight_scale", safetensors.BF16))), "indexer-quantized", "weights_proj", true, nil},
 	{"quantised kv_b_proj for Ascend", int4Asc, func(t *testing.T, dir string) {
 		retensor(t, dir, one(ending("kv_b_proj.weight"), func(x tensor) []tensor {
-			out := quantise(safetensors.I8, "weight_scale", safetensors.F32)(x)
+			out := quantize(safetensors.I8, "weight_scale", safetensors.F32)(x)
 			off := out[1]
 			off.Name = strings.Replace(off.Name, "weight_scale", "weight_offset", 1)
 			off.data = make([]byte, len(off.data))
 			return append(out, off)
 		}))
 	}, "kv-b-quantized", "kv_b_proj", true, map[string]string{"vllm-ascend": "refuses"}},
-	{"vision tower quantised", "nano-glm45v fp8 compressed-tensors", tensors(one(named("model.visual.blocks.0.attn.proj.weight"), quantise(safetensors.F8E4M3, "weight_scale", safetensors.BF16))), "vision-quantized", "visual", true, nil},
+	{"vision tower quantised", "nano-glm45v fp8 compressed-tensors", tensors(one(named("model.visual.blocks.0.attn.proj.weight"), quantize(safetensors.F8E4M3, "weight_scale", safetensors.BF16))), "vision-quantized", "visual", true, nil},
 	{"norm quantised", int8CT, tensors(one(named("model.norm.weight"), func(x tensor) []tensor {
 		x.DType, x.data = safetensors.I8, make([]byte, x.Shape[0])
 		s := tensor{safetensors.Spec{Name: "model.norm.weight_scale", DType: safetensors.BF16, Shape: []int64{1}}, float(safetensors.BF16, 1)}

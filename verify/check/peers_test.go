@@ -38,7 +38,7 @@ func TestNoIgnoreList(t *testing.T) {
 	retensor(t, dir, func(x tensor) []tensor {
 		for _, s := range also {
 			if strings.HasSuffix(x.Name, s) {
-				return quantise(safetensors.F8E4M3, "weight_scale", safetensors.BF16)(x)
+				return quantize(safetensors.F8E4M3, "weight_scale", safetensors.BF16)(x)
 			}
 		}
 		return []tensor{x}
@@ -61,7 +61,7 @@ func TestNoIgnoreList(t *testing.T) {
 // TestOnlyEhProj: a correct list without eh_proj loads without a word.
 func TestOnlyEhProj(t *testing.T) {
 	dir := good(t, "nano-glm4moe w8a8 compressed-tensors")
-	retensor(t, dir, one(ending("eh_proj.weight"), quantise(safetensors.I8, "weight_scale", safetensors.BF16)))
+	retensor(t, dir, one(ending("eh_proj.weight"), quantize(safetensors.I8, "weight_scale", safetensors.BF16)))
 	r := examine(t, dir, Options{})
 	assert.Contains(t, r.Cause, "eh_proj")
 	assert.Contains(t, r.Cause, "drafts are noise")

@@ -12,7 +12,7 @@ func (s *subject) checkSpecial() {
 		return
 	}
 	for _, m := range s.modules {
-		if m.form.quantised() {
+		if m.form.quantized() {
 			s.checkQuantisedSpecial(m)
 		}
 	}

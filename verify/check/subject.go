@@ -272,7 +272,7 @@ func (s *subject) judge(m *module) {
 		return
 	}
 	m.form = detect(m.params, m.o, m.i, four)
-	if m.known && !s.ascend && m.want.kind == foreign && m.form.quantised() && m.form.kind != naked {
+	if m.known && !s.ascend && m.want.kind == foreign && m.form.quantized() && m.form.kind != naked {
 		m.form = form{kind: foreign} // declared in a form that has no rules here: not judged
 	}
 	if _, dynamic := m.params["weight_scale"]; dynamic && m.form.kind == ascendStatic && m.want.kind == ascendMix {

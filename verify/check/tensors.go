@@ -77,7 +77,7 @@ func (s *subject) checkPlain(t safetensors.Info, row glm.Tensor) {
 
 // quantisable tells whether a module's encoding is the config's affair. The
 // engines build all others in full precision whatever the config says.
-func quantisable(r glm.Role) bool { return r.IsLinear() && r != glm.IndexerK }
+func quantizable(r glm.Role) bool { return r.IsLinear() && r != glm.IndexerK }
 
 // checkModule compares what a module is with what it should be.
 func (s *subject) checkModule(m *module) {
@@ -92,10 +92,10 @@ func (s *subject) checkModule(m *module) {
 		s.add("companion-missing", m.row.Module, "the weight is %s and has no scale", m.params["weight"].DType)
 		return
 	}
-	if m.known && m.want.kind != foreign && (quantisable(m.row.Role) || m.row.Role.IsVision()) {
+	if m.known && m.want.kind != foreign && (quantizable(m.row.Role) || m.row.Role.IsVision()) {
 		s.compareWithConfig(m)
 	}
-	if !f.quantised() {
+	if !f.quantized() {
 		if t, ok := m.params["weight"]; ok {
 			s.checkPlain(t, m.row)
 		}
@@ -112,18 +112,18 @@ func (s *subject) compareWithConfig(m *module) {
 	where := m.row.Module
 	switch {
 	case f == w:
-	case w.quantised() && !f.quantised() && (s.stale != nil || s.builtPlain(where)):
+	case w.quantized() && !f.quantized() && (s.stale != nil || s.builtPlain(where)):
 		// said once, or excluded by the names that engines have for it
-	case w.quantised() && !f.quantised():
+	case w.quantized() && !f.quantized():
 		detail := "the config (%s) says %s, the tensor is %s"
 		code := "weight-not-quantized"
 		finding := s.add(code, where, detail, m.group, w, m.params["weight"].DType)
 		if m.row.MTP {
 			finding.hint(s.excludeMTP())
 		}
-	case !w.quantised() && f.quantised() && m.ignore:
+	case !w.quantized() && f.quantized() && m.ignore:
 		s.add("ignored-but-quantized", where, "the config leaves it alone, the tensor is %s", f)
-	case !w.quantised() && f.quantised():
+	case !w.quantized() && f.quantized():
 		s.add("ignored-but-quantized", where, "no target of the config matches it, the tensor is %s", f)
 	case f.kind == int4Packed && w.kind == int4Bytes, f.kind == int4Bytes && w.kind == int4Packed:
 		s.add("packed-name", where, "the config says %s, the tensor is %s", w, f)
@@ -194,7 +194,7 @@ func (s *subject) checkParts(m *module, f form) {
 		}
 	}
 	for name, t := range m.params {
-		if allowed[name] || isCacheScale(t.Name) || s.explained(t.Name) || s.isRow(t.Name) && (name != "weight" || !f.quantised()) {
+		if allowed[name] || isCacheScale(t.Name) || s.explained(t.Name) || s.isRow(t.Name) && (name != "weight" || !f.quantized()) {
 			continue
 		}
 		switch {

@@ -95,7 +95,7 @@ func (s *subject) valueJobs(m *module) []job {
 	add := func(t safetensors.Info, fn func(ctx context.Context, t safetensors.Info) ([]Finding, error)) {
 		jobs = append(jobs, job{t.Size, func(ctx context.Context) ([]Finding, error) { return fn(ctx, t) }})
 	}
-	if m.form.quantised() && m.form.kind != foreign {
+	if m.form.quantized() && m.form.kind != foreign {
 		for _, name := range []string{"weight_scale", "weight_scale_inv", "deq_scale", "input_scale"} {
 			if t, ok := m.params[name]; ok && isFloat(t.DType) {
 				add(t, func(ctx context.Context, t safetensors.Info) ([]Finding, error) { return s.scales(ctx, m, t) })

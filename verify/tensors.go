@@ -1,0 +1,147 @@
+package verify
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/verify/diff"
+)
+
+// tensorJudge holds a result's tensors against the source's, by what differs
+// between the two.
+type tensorJudge struct {
+	r         *Result
+	recorded  map[string]float64 // errors that the manifest records, by module
+	dropped   map[string]string  // tensors that were left out on request, and why
+	quantized map[string]bool    // modules of the result
+	compared  map[string]bool    // modules whose weights were compared
+}
+
+// compareTensors accounts for every tensor of the source, and judges copies,
+// weights and additions.
+func (r *Result) compareTensors(dst string, d *diff.Report) {
+	j := &tensorJudge{r: r, recorded: map[string]float64{}, dropped: map[string]string{}, quantized: map[string]bool{}, compared: map[string]bool{}}
+	if m, err := quant.ReadManifest(dst); err == nil {
+		for _, t := range m.Tensors {
+			j.recorded[strings.TrimSuffix(t.Name, ".weight")] = t.Relative
+		}
+		j.dropped = m.Dropped
+		r.Identity.Scheme, r.Identity.Format = string(m.Scheme), string(m.Format)
+	}
+	r.Oracle.Exact = len(j.recorded) > 0 || r.Oracle.Inferred
+	for _, m := range d.Modules {
+		j.weight(m)
+	}
+	for _, name := range d.NonFinite {
+		r.fail("exact", name, "has values that are NaN or infinite")
+	}
+	r.Exact.Copied = d.Same
+	r.Exact.SourceTensors = d.Same + len(d.Changed) + len(d.Retyped) + len(d.Reshaped) + len(d.Removed)
+	r.additions(d, j.compared)
+	for _, x := range d.Removed {
+		j.removed(x)
+	}
+	for _, x := range slices.Concat(d.Changed, d.Retyped) {
+		switch {
+		case j.part(x.Name):
+		case x.Same:
+			r.Exact.Copied++
+		default:
+			r.Exact.Differing++
+			r.fail("exact", x.Name, fmt.Sprintf("is %s, source is %s, and the values differ", x.B.DType, x.A.DType))
+		}
+	}
+}
+
+// part reports whether a tensor belongs to a quantized module.
+func (j *tensorJudge) part(name string) bool {
+	i := strings.LastIndexByte(name, '.')
+	return i > 0 && j.quantized[name[:i]] && strings.HasPrefix(name[i+1:], "weight")
+}
+
+// weight judges a module whose weight is stored otherwise, or has other values.
+func (j *tensorJudge) weight(m diff.Module) {
+	r := j.r
+	j.compared[m.Name] = true
+	own, limit := j.limit(m)
+	t := Tensor{Name: m.Name, Encoding: m.B.String(), Stored: m.B, Relative: float64(m.Relative), Own: own, Max: float64(m.MaxAbs), Elements: m.Elements}
+	r.Tensors = append(r.Tensors, t)
+	switch {
+	case t.Relative <= limit: // false for NaN
+	case !m.B.Quantized():
+		r.Exact.Differing++
+		r.fail("exact", m.Name, fmt.Sprintf("copied, and its values differ by %.3g of the source's", t.Relative))
+	default:
+		if off := math.Abs(t.Relative - own); off > r.Oracle.MaxDiff || r.Oracle.Worst == "" {
+			r.Oracle.MaxDiff, r.Oracle.Worst = off, m.Name
+		}
+		r.fail("oracle", m.Name, fmt.Sprintf("as %s it is %.3g away from the source, rounding alone costs %.3g", m.B, t.Relative, min(limit, max(own, 0))))
+	}
+}
+
+// limit returns the error of a module's own rounding, or the nearest to it that
+// is known, and the largest that its weight may have.
+func (j *tensorJudge) limit(m diff.Module) (own, limit float64) {
+	if !m.B.Quantized() {
+		return 0, 0
+	}
+	r := j.r
+	j.quantized[m.Name] = true
+	r.Exact.Quantized++
+	r.Oracle.Modules++
+	own, known := j.recorded[m.Name]
+	switch {
+	case m.Own != nil:
+		r.Oracle.Computed = true
+		r.compareOwn(m)
+		return float64(m.Own.Relative), math.Inf(1)
+	case known:
+		return own, own*1.005 + 1e-6
+	case m.Grid != nil:
+		r.judgeGrid(m)
+		return float64(m.Grid.Nearest), farthest*float64(m.Grid.Nearest) + 1e-6
+	}
+	return 0, 0 // nothing of it could be read
+}
+
+// removed judges a tensor of the source that the result does not have under
+// its name.
+func (j *tensorJudge) removed(x diff.Tensor) {
+	r := j.r
+	left := func(module string) bool { return j.dropped[module+".weight"] != "" }
+	lost := slices.DeleteFunc(slices.Clone(x.Parts), func(m string) bool { return j.compared[m] || left(m) })
+	switch {
+	case j.part(x.Name):
+	case len(lost) < len(x.Parts): // stacked there, single experts here
+		for _, m := range lost {
+			r.Exact.Lost++
+			r.fail("exact", m, "is part of "+x.Name+" in the source and not in the result")
+		}
+		if slices.ContainsFunc(x.Parts, left) {
+			r.Exact.Dropped++
+		}
+	case j.dropped[x.Name] != "":
+		r.Exact.Dropped++
+	default:
+		r.Exact.Lost++
+		r.fail("exact", x.Name, "is in the source and not in the result")
+	}
+}
+
+// ownLimit is how far a weight may be from our own rounding of it: both are the
+// same values, up to a last bit of a scale.
+const ownLimit = 1e-5
+
+// compareOwn judges a weight by our own rounding of the source.
+func (r *Result) compareOwn(m diff.Module) {
+	off := float64(m.Own.Off)
+	if r.Oracle.Worst == "" || off > r.Oracle.MaxDiff {
+		r.Oracle.MaxDiff, r.Oracle.Worst = off, m.Name
+	}
+	if !(off <= ownLimit) {
+		r.fail("oracle", m.Name, fmt.Sprintf("as %s it is %.3g away from our own rounding of the source (its error is %.3g, ours %.3g)", m.B, off, float64(m.Relative), float64(m.Own.Relative)))
+	}
+}
