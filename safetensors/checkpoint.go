@@ -3,13 +3,12 @@ package safetensors
 import (
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/source"
 )
 
 // maxOpenFiles bounds the descriptors of one Checkpoint.
@@ -144,7 +143,7 @@ func (c *Checkpoint) Stat(name string) (fs.FileInfo, error) { return c.root.Stat
 func (c *Checkpoint) ReadAt(t Info, off int64, p []byte) error {
 	s, ok := c.shards[t.File]
 	if !ok {
-		return &Error{Kind: ErrNotFound, File: filepath.Join(c.dir, t.File), Tensor: t.Name, Offset: -1, Reason: "lies in a file that is not open"}
+		return &Error{Kind: ErrNotFound, File: source.Join(c.dir, t.File), Tensor: t.Name, Offset: -1, Reason: "lies in a file that is not open"}
 	}
 	c.read.Add(int64(len(p)))
 	return s.readTensor(t, off, p)
@@ -156,10 +155,10 @@ func (c *Checkpoint) WillNeed(t Info, off, n int64) { c.advise(t, off, n, fsx.Wi
 
 // DontNeed is the opposite of WillNeed.
 func (c *Checkpoint) DontNeed(t Info, off, n int64) {
-	c.advise(t, off, n, func(f *os.File, off, n int64) { fsx.DontNeed(f, off, n) })
+	c.advise(t, off, n, func(f fsx.Input, off, n int64) { fsx.DontNeed(f, off, n) })
 }
 
-func (c *Checkpoint) advise(t Info, off, n int64, how func(f *os.File, off, n int64)) {
+func (c *Checkpoint) advise(t Info, off, n int64, how func(f fsx.Input, off, n int64)) {
 	s, ok := c.shards[t.File]
 	if !ok || off < 0 || n <= 0 {
 		return

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -39,8 +38,8 @@ func OpenFile(path string) (*File, error) {
 
 // openRegular opens for reading. Other files than regular ones are refused
 // before the open, which would wait for a writer of a named pipe.
-func openRegular(path string) (*os.File, error) {
-	f, err := fsx.OpenRegular(path)
+func openRegular(path string) (fsx.Input, error) {
+	f, err := fsx.OpenInput(path)
 	var in *fsx.InputError
 	if errors.As(err, &in) {
 		return nil, notRead(in)

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/source"
 )
 
 // builder opens a directory step by step.
@@ -49,7 +50,7 @@ func (b *builder) note(kind ProblemKind, file, tensor, format string, args ...an
 	b.c.problems = append(b.c.problems, Problem{Kind: kind, File: file, Tensor: tensor, Detail: fmt.Sprintf(format, args...)})
 }
 
-func (b *builder) path(name string) string { return filepath.Join(b.dir, name) }
+func (b *builder) path(name string) string { return source.Join(b.dir, name) }
 
 func (b *builder) build() (*Checkpoint, error) {
 	root, err := fsx.OpenDir(b.dir)
@@ -83,7 +84,7 @@ func (b *builder) build() (*Checkpoint, error) {
 
 // open opens a file inside the directory; see fsx.Dir for the links that are
 // followed.
-func (b *builder) open(name string) (*os.File, error) {
+func (b *builder) open(name string) (fsx.Input, error) {
 	f, err := b.c.root.Open(name)
 	var in *fsx.InputError
 	if errors.As(err, &in) {
@@ -267,6 +268,10 @@ func (b *builder) numbering() error {
 	return nil
 }
 
+// remoteReaders is how many headers of a mounted source are asked for at a time;
+// the source has its own limit on requests.
+const remoteReaders = 16
+
 // readHeaders opens the chosen files, a few at a time. The error is that of
 // the first bad file in name order, whatever the timing.
 func (b *builder) readHeaders() error {
@@ -274,7 +279,11 @@ func (b *builder) readHeaders() error {
 	errs := make([]error, len(b.c.files))
 	var wg sync.WaitGroup
 	next := make(chan int)
-	for range min(4, runtime.GOMAXPROCS(0), len(b.c.files)) {
+	readers := min(4, runtime.GOMAXPROCS(0), len(b.c.files))
+	if source.Find(b.dir) != nil {
+		readers = min(remoteReaders, len(b.c.files)) // which wait for answers, not for a core
+	}
+	for range readers {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()

@@ -3,14 +3,15 @@ package safetensors
 import (
 	"container/list"
 	"io/fs"
-	"os"
 	"sync"
+
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 // pool keeps a bounded number of files open. Models have up to 300 shards,
 // and many systems allow a process 256 descriptors.
 type pool struct {
-	open func(name string) (*os.File, error)
+	open func(name string) (fsx.Input, error)
 	max  int
 
 	mu     sync.Mutex
@@ -21,18 +22,18 @@ type pool struct {
 
 type handle struct {
 	name  string
-	file  *os.File
+	file  fsx.Input
 	users int
 	elem  *list.Element // place in idle, nil while in use
 }
 
-func newPool(max int, open func(string) (*os.File, error)) *pool {
+func newPool(max int, open func(string) (fsx.Input, error)) *pool {
 	return &pool{open: open, max: max, m: map[string]*handle{}, idle: list.New()}
 }
 
 // acquire returns an open file that the caller must release. check is called
 // when the file was opened for this call.
-func (p *pool) acquire(name string, check func(*os.File) error) (*handle, error) {
+func (p *pool) acquire(name string, check func(fsx.Input) error) (*handle, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

@@ -10,19 +10,21 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 func TestPoolKeepsTheLastUsed(t *testing.T) {
 	dir := t.TempDir()
 	opened := 0
-	p := newPool(2, func(name string) (*os.File, error) {
+	p := newPool(2, func(name string) (fsx.Input, error) {
 		opened++
 		return os.Open(filepath.Join(dir, name))
 	})
 	for _, name := range []string{"a", "b", "c"} {
 		putFile(t, dir, name, nil)
 	}
-	ok := func(*os.File) error { return nil }
+	ok := func(fsx.Input) error { return nil }
 	use := func(name string) *handle {
 		h, err := p.acquire(name, ok)
 		require.NoError(t, err)
@@ -49,7 +51,7 @@ func TestPoolKeepsTheLastUsed(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrClosed)
 }
 
-func statErr(f *os.File) error { _, err := f.Stat(); return err }
+func statErr(f fsx.Input) error { _, err := f.Stat(); return err }
 
 // TestCheckSame: each of inode, size and time alone gives a change away.
 func TestCheckSame(t *testing.T) {

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/source"
 )
 
 // shard is one open file of a File or a Checkpoint.
@@ -20,7 +22,7 @@ type shard struct {
 // long as there is room.
 func openShard(p *pool, path, name string) (*shard, error) {
 	s := &shard{path: path, name: name, pool: p}
-	h, err := p.acquire(name, func(*os.File) error { return nil })
+	h, err := p.acquire(name, func(fsx.Input) error { return nil })
 	if err != nil {
 		return nil, s.openError(err)
 	}
@@ -53,12 +55,12 @@ func (s *shard) openError(err error) error {
 
 // checkSame makes sure that a file opened anew is the one whose header was
 // read.
-func (s *shard) checkSame(f *os.File) error {
+func (s *shard) checkSame(f fsx.Input) error {
 	now, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	if !os.SameFile(now, s.stat) || now.Size() != s.stat.Size() || !now.ModTime().Equal(s.stat.ModTime()) {
+	if !fsx.SameFile(now, s.stat) || now.Size() != s.stat.Size() || !now.ModTime().Equal(s.stat.ModTime()) {
 		return &Error{Kind: ErrChanged, File: s.path, Offset: -1, Reason: "was replaced or changed after its header was read"}
 	}
 	return nil
@@ -75,6 +77,8 @@ func (s *shard) ReadAt(p []byte, off int64) (int, error) {
 	switch {
 	case err == nil || n == len(p):
 		return n, nil
+	case errors.Is(err, source.ErrChanged):
+		return n, &Error{Kind: ErrChanged, File: s.path, Offset: -1, Reason: "changed after its header was read", Err: err}
 	case err != io.EOF:
 		return n, &Error{Kind: ErrIO, File: s.path, Offset: off + int64(n), Reason: "cannot be read", Err: err}
 	case off+int64(n) >= s.stat.Size():

@@ -72,7 +72,7 @@ func openState(src, dst string, seqs [][]int, o *Options) (*stateFile, error) {
 		}
 		fmt.Fprintf(h, "%q\n", abs)
 		for _, f := range c.Files() {
-			st, err := os.Stat(filepath.Join(dir, f.Name))
+			st, err := fsx.Stat(filepath.Join(dir, f.Name))
 			if err != nil {
 				_ = c.Close()
 				return nil, err

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/glmconv/glmconv/glm"
@@ -108,7 +107,7 @@ const maxConfig = 16 << 20
 // Look reads names, config.json and headers of a folder. The error says that
 // the folder cannot be listed.
 func Look(dir string) ([]Finding, error) {
-	entries, err := os.ReadDir(dir)
+	entries, err := fsx.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -6,16 +6,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WillNeed asks the system to read a range of a file into its page cache
+// willNeed asks the system to read a range of a file into its page cache
 // without waiting for it.
-func WillNeed(f *os.File, off, n int64) {
+func willNeed(f *os.File, off, n int64) {
 	_ = unix.Fadvise(int(f.Fd()), off, n, unix.FADV_WILLNEED)
 }
 
-// DontNeed lets the system drop a range of a file, to its end for n = 0, from its
+// dontNeed lets the system drop a range of a file, to its end for n = 0, from its
 // page cache; what is not on disk yet stays. It returns false where there is no
 // such thing.
-func DontNeed(f *os.File, off, n int64) bool {
+func dontNeed(f *os.File, off, n int64) bool {
 	return unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED) == nil
 }
 

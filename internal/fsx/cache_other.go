@@ -4,12 +4,12 @@ package fsx
 
 import "os"
 
-// WillNeed asks the system to read a range of a file into its page cache.
-func WillNeed(*os.File, int64, int64) {}
+// willNeed asks the system to read a range of a file into its page cache.
+func willNeed(*os.File, int64, int64) {}
 
-// DontNeed lets the system drop a range of a file from its page cache. It returns
+// dontNeed lets the system drop a range of a file from its page cache. It returns
 // false where there is no such thing.
-func DontNeed(*os.File, int64, int64) bool { return false }
+func dontNeed(*os.File, int64, int64) bool { return false }
 
 func writeBack(*os.File, int64, int64) {}
 

@@ -8,14 +8,19 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/glmconv/glmconv/source"
 )
 
 // Dir is a folder of which files are read: a checkpoint. Links inside it are
 // followed as long as they stay inside. The one exception is a snapshot of the
 // Hugging Face cache, a folder …/snapshots/REVISION whose files are links to
 // …/blobs: those are read as if they lay in the folder, and nothing else of the
-// cache is. Methods may be called concurrently.
+// cache is. A name that a source is mounted under (package source) is a folder
+// too: its files are those of the source's listing. Methods may be called
+// concurrently.
 type Dir struct {
+	mount *source.Folder // nil: a folder of a disk
 	path  string
 	root  *os.Root
 	blobs *os.Root // nil: no snapshot of a cache
@@ -24,6 +29,9 @@ type Dir struct {
 
 // OpenDir opens a folder, itself wherever links lead to it.
 func OpenDir(path string) (*Dir, error) {
+	if m := source.Find(path); m != nil {
+		return &Dir{path: path, mount: m}, nil
+	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, loop(path, err)
@@ -42,6 +50,9 @@ func (d *Dir) blobsPath() string { return filepath.Join(filepath.Dir(filepath.Di
 
 // Close releases the folder.
 func (d *Dir) Close() error {
+	if d.mount != nil {
+		return nil
+	}
 	if d.blobs != nil {
 		_ = d.blobs.Close()
 	}
@@ -51,12 +62,18 @@ func (d *Dir) Close() error {
 // Stat describes a file of the folder, links followed. The error is an
 // [*InputError] for a link to nowhere, in circles or out of the folder.
 func (d *Dir) Stat(name string) (fs.FileInfo, error) {
+	if d.mount != nil {
+		return d.mount.Stat(name)
+	}
 	_, _, st, err := d.find(name)
 	return st, err
 }
 
 // Open opens a regular file of the folder for reading.
-func (d *Dir) Open(name string) (*os.File, error) {
+func (d *Dir) Open(name string) (Input, error) {
+	if d.mount != nil {
+		return d.mount.Open(name)
+	}
 	root, inner, st, err := d.find(name)
 	if err != nil {
 		return nil, err
@@ -69,11 +86,24 @@ func (d *Dir) Open(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return stillRegular(f, path)
+	if f, err = stillRegular(f, path); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // ReadFile reads a regular file of the folder with at most limit bytes.
 func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
+	if d.mount != nil {
+		st, err := d.mount.Stat(name)
+		if err == nil && st.Size() > limit {
+			err = tooLarge(source.Join(d.path, name), limit)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return d.mount.ReadFile(name, limit)
+	}
 	f, err := d.Open(name)
 	if err != nil {
 		return nil, err
@@ -84,6 +114,9 @@ func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
 
 // ReadDir lists the folder by name.
 func (d *Dir) ReadDir() ([]fs.DirEntry, error) {
+	if d.mount != nil {
+		return d.mount.ReadDir(), nil
+	}
 	f, err := d.root.Open(".")
 	if err != nil {
 		return nil, err
@@ -149,7 +182,7 @@ func ReadIn(dir, name string, limit int64) ([]byte, error) {
 }
 
 // OpenIn opens one regular file of a folder for reading; see [Dir.Open].
-func OpenIn(dir, name string) (*os.File, error) {
+func OpenIn(dir, name string) (Input, error) {
 	d, err := OpenDir(dir)
 	if err != nil {
 		return nil, err

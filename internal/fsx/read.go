@@ -90,7 +90,7 @@ func ReadRegular(path string, limit int64) ([]byte, error) {
 
 // readAll allocates by the file's size, once it is known to be within limit,
 // and reads no more even if the file grows.
-func readAll(f *os.File, path string, limit int64) ([]byte, error) {
+func readAll(f Input, path string, limit int64) ([]byte, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,7 +16,7 @@ import (
 // checkpoint. Errors match ErrUnsupported, ErrInvalid or those of os.
 func Load(path string) (*Tokenizer, error) {
 	dir := filepath.Dir(path)
-	if st, err := os.Stat(path); err == nil && st.IsDir() {
+	if fsx.IsDir(path) {
 		dir, path = path, filepath.Join(path, "tokenizer.json")
 	}
 	data, err := fsx.ReadIn(dir, filepath.Base(path), fsx.MaxText)

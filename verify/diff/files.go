@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -89,8 +88,8 @@ func (d *differ) sameFile(ctx context.Context, a, b, name string) (bool, error) 
 		return false, err
 	}
 	sy, err := y.Stat()
-	if err != nil || sx.Size() != sy.Size() || os.SameFile(sx, sy) {
-		return os.SameFile(sx, sy), err
+	if err != nil || sx.Size() != sy.Size() || fsx.SameFile(sx, sy) {
+		return fsx.SameFile(sx, sy), err
 	}
 	d.sides += 2 * sx.Size()
 	return equal(fsx.Stoppable(ctx, x), y)

@@ -1,0 +1,32 @@
+package archtest
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestNoNetworkOutsideReach: no package of ours uses the network but
+// internal/reach, which the command calls for arguments that are addresses: a run
+// on local folders cannot call anywhere. (The progress bar's library links
+// net/http and asks nobody.)
+func TestNoNetworkOutsideReach(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
+	require.NoError(t, err)
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	require.Greater(t, len(lines), 20)
+	for _, line := range lines {
+		words := strings.Fields(line)
+		pkg := strings.TrimPrefix(words[0], module)
+		if strings.HasPrefix(pkg, "internal/reach") || strings.HasPrefix(pkg, "internal/fakes") {
+			continue
+		}
+		for _, imp := range []string{"net", "net/http", "crypto/tls"} {
+			assert.False(t, slices.Contains(words[1:], imp), "%s uses %s", pkg, imp)
+		}
+	}
+}
