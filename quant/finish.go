@@ -74,7 +74,10 @@ func (c *converter) finish(ctx context.Context) (pending []string, err error) {
 func (c *converter) manifest(receipts []*receipt) (*Manifest, error) {
 	p := c.plan
 	m := &Manifest{Schema: manifestSchema, Version: c.o.Version, Scheme: p.Scheme, Format: p.Format, Arith: arithName(p.arith()),
-		GroupSize: p.Options.GroupSize, MTP: string(p.Options.MTP), Family: string(p.Config.Family), Fingerprint: p.Fingerprint, Dropped: map[string]string{}}
+		GroupSize: p.Options.GroupSize, MTP: string(p.Options.MTP), Family: string(p.Config.Family), Fingerprint: p.Fingerprint, Dropped: map[string]string{}, Folds: p.Folds}
+	if p.Folds != nil {
+		m.Fold = p.Options.Fold
+	}
 	var stats []TensorStats
 	for _, r := range receipts {
 		m.Files = append(m.Files, ManifestFile{r.Name, r.Size, r.SHA256, r.CRC32C})

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/numeric"
 )
 
@@ -29,6 +30,8 @@ type Manifest struct {
 	Files       []ManifestFile    `json:"files"`
 	Dropped     map[string]string `json:"dropped"`         // tensor → rule
 	Zeros       []Zeros           `json:"zeros,omitempty"` // weights of the source that are zero or have holes
+	Fold        FoldMode          `json:"fold,omitempty"`  // how the folds were chosen
+	Folds       *fold.Set         `json:"folds,omitempty"` // exponents by producer (package fold)
 	Errors      Summary           `json:"errors"`
 	Tensors     []TensorError     `json:"tensors"`
 }

@@ -83,6 +83,9 @@ func (c *converter) compute(t *tile, s *scratch) error {
 		t.out = [][]byte{b}
 		err := c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*unit, b)
 		t.crc, t.zero = crc32c.Sum(b), origin.ZeroBytes(b)
+		if err == nil {
+			err = c.plan.scale(t, b)
+		}
 		return err
 	}
 	if cap(s.src) < t.bytes {
@@ -93,6 +96,9 @@ func (c *converter) compute(t *tile, s *scratch) error {
 		return err
 	}
 	t.crc, t.zero = crc32c.Sum(src), origin.ZeroBytes(src)
+	if err := c.plan.scale(t, src); err != nil {
+		return err
+	}
 	decoder, err := layout.DecoderOf(it.Source.DType)
 	if err != nil {
 		return err

@@ -234,6 +234,9 @@ func (p *Plan) fingerprint(files []safetensors.FileInfo) string {
 	for _, s := range p.Sidecars {
 		put([]any{s.Name, s.Size})
 	}
+	if p.Folds != nil {
+		put([]string{"folds", p.Folds.Hash()})
+	}
 	return hex.EncodeToString(h.Sum(nil))
 }
 

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
@@ -37,6 +38,8 @@ type Options struct {
 	Ignore    []string       // modules to leave alone: names, or "re:" and a pattern
 	Target    []string       // if given, the only modules to quantise
 	ShardSize int64          // bytes of an output shard where the layout cuts anew (0: 4 GiB)
+	Fold      FoldMode       // "" is off
+	Folds     *fold.Set      // of FoldSearch: what was found
 }
 
 // Action is what happens to one tensor.
@@ -100,12 +103,14 @@ type Plan struct {
 	Index       []byte
 	Sidecars    []Sidecar
 	Notes       []string
-	Fingerprint string // SHA-256 of everything that decides a byte of the result
-	SourceBytes int64  // of the source's tensors
-	ResultBytes int64  // of all files of the result
+	Fingerprint string    // SHA-256 of everything that decides a byte of the result
+	SourceBytes int64     // of the source's tensors
+	ResultBytes int64     // of all files of the result
+	Folds       *fold.Set // powers of two that move between tensors; nil: none
 
-	lay layout.Layout
-	dir string
+	lay      layout.Layout
+	dir      string
+	scalings map[string]*fold.Scaling // by the name of a tensor: what the folds make of it
 }
 
 // Dir returns the source's directory.
@@ -135,6 +140,9 @@ func NewPlan(src *safetensors.Checkpoint, scheme Scheme, format Format, o Option
 	}
 	for _, s := range p.Sidecars {
 		p.ResultBytes += s.Size
+	}
+	if err := p.fold(src); err != nil {
+		return nil, err
 	}
 	p.Fingerprint = p.fingerprint(src.Files())
 	return p, nil

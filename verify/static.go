@@ -3,10 +3,13 @@ package verify
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/check"
@@ -51,7 +54,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	var d *diff.Report
 	own, err := r.rounders(inner, src, dst, o.Workers)
 	if err == nil {
-		d, err = diff.Run(inner, src, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true})
+		d, err = diff.Run(inner, src, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true, Folds: r.folds(dst)})
 	}
 	<-checked
 	if unchecked != nil {
@@ -61,7 +64,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case errors.Is(err, layout.ErrMalformed):
+	case errors.Is(err, layout.ErrMalformed), errors.Is(err, fold.ErrUnknown), errors.Is(err, fold.ErrRange):
 		r.fail("exact", "", err.Error())
 	case err != nil && (c.OK || errors.Is(err, safetensors.ErrIO) || errors.Is(err, safetensors.ErrChanged)):
 		return nil, err
@@ -85,6 +88,19 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	}
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil
+}
+
+// folds returns the powers of two that the manifest says have moved between
+// tensors: the source is compared as if they had moved in it. Which tensors take
+// part is the family's to say, so that whatever the exponents are, a result that
+// agrees computes the source's function.
+func (r *Result) folds(dst string) *fold.Set {
+	m, err := quant.ReadManifest(dst)
+	if err != nil || m.Folds.Len() == 0 {
+		return nil
+	}
+	r.Notes = append(r.Notes, Note{quant.ManifestName, fmt.Sprintf("powers of two moved at %d sites (%s): the source was compared with the same folds, bit for bit", m.Folds.Len(), m.Fold)})
+	return m.Folds
 }
 
 // findings takes what check has found in the result. A weight file that cannot

@@ -25,6 +25,7 @@ func planFlags() []cli.Flag {
 		&cli.StringFlag{Name: "mtp", Value: "auto", Usage: "auto, quantize, float or drop: what becomes of the MTP layer"},
 		&cli.StringSliceFlag{Name: "ignore", Usage: "leave modules alone: a name, or re: and a pattern (repeatable; no match is an error)"},
 		&cli.StringSliceFlag{Name: "target", Usage: "quantise only these modules: a name, or re: and a pattern (repeatable; no match is an error)"},
+		&cli.StringFlag{Name: "fold", Usage: "off, or gamma: norms give their gains, as powers of two, to the weights that read them (exact; adapters trained on SRC do not fit the result; default: off)"},
 		&cli.StringFlag{Name: "shard-size", Value: "4GiB", Usage: "output shard size where the layout does not keep the source's shards"},
 		&cli.IntFlag{Name: "workers", Usage: "computing threads (default: one a core)"},
 		&cli.StringFlag{Name: "max-memory", Value: "1GiB", Usage: "ceiling for the process's memory"},
@@ -85,6 +86,9 @@ func makePlan(c *cli.Context, dir string) (*safetensors.Checkpoint, *quant.Plan,
 	default:
 		return nil, nil, usagef("--mtp must be auto, quantize, float or drop, not %q", o.MTP)
 	}
+	if o.Fold, err = foldMode(c); err != nil {
+		return nil, nil, err
+	}
 	if o.ShardSize, err = size(c, "shard-size"); err != nil {
 		return nil, nil, err
 	}
@@ -101,6 +105,18 @@ func makePlan(c *cli.Context, dir string) (*safetensors.Checkpoint, *quant.Plan,
 		return nil, nil, err
 	}
 	return src, p, nil
+}
+
+// foldMode reads --fold.
+func foldMode(c *cli.Context) (quant.FoldMode, error) {
+	switch m := quant.FoldMode(c.String("fold")); m {
+	case "", quant.FoldOff, quant.FoldGamma:
+		return m, nil
+	case quant.FoldSearch:
+		return "", usagef("--fold search needs statistics of activations; gamma needs none")
+	default:
+		return "", usagef("--fold must be off or gamma, not %q", m)
+	}
 }
 
 func convertOptions(c *cli.Context) (quant.ConvertOptions, error) {

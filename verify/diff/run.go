@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
@@ -39,6 +40,9 @@ type Options struct {
 	// Finite looks for NaN and infinity in the floating-point tensors that both
 	// store alike: Report.NonFinite.
 	Finite bool
+	// Folds are powers of two that moved between tensors when B was made: A is
+	// compared as if it had been folded.
+	Folds *fold.Set
 	// Progress receives the bytes compared so far, the bytes to compare and
 	// "weights". It
 	// may be nil; it is called from several goroutines, one at a time.
@@ -61,6 +65,9 @@ func Run(ctx context.Context, dirA, dirB string, opts Options) (*Report, error) 
 		return nil, err
 	}
 	defer b.Close()
+	if err := a.folded(opts.Folds); err != nil {
+		return nil, err
+	}
 	d := &differ{a: a, b: b, opts: opts, r: &Report{Schema: Schema, DirA: dirA, DirB: dirB}, touched: map[string]bool{}}
 	if err := d.tensors(ctx); err != nil {
 		return nil, err

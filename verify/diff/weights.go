@@ -7,6 +7,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/declaration"
+	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -23,6 +24,24 @@ type checkpoint struct {
 	hints   layout.Hints
 	stacked map[string]glm.Entry // modules that are part of a stacked expert tensor
 	modules map[string]bool      // modules with a weight
+	fold    *fold.Reader         // nil: as it is stored
+}
+
+// folded has the checkpoint read as if it had been folded.
+func (c *checkpoint) folded(set *fold.Set) (err error) {
+	if set.Len() == 0 || c.cfg == nil {
+		return nil
+	}
+	c.fold, err = fold.NewReader(c.cfg, c.Checkpoint, set)
+	return err
+}
+
+// ReadAt reads bytes of a tensor.
+func (c *checkpoint) ReadAt(t safetensors.Info, off int64, p []byte) error {
+	if c.fold != nil {
+		return c.fold.ReadAt(t, off, p)
+	}
+	return c.Checkpoint.ReadAt(t, off, p)
 }
 
 func open(dir string) (*checkpoint, error) {

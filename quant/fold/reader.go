@@ -1,0 +1,76 @@
+package fold
+
+import (
+	"slices"
+
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// Files is the part of a checkpoint that a Reader reads through;
+// *safetensors.Checkpoint is one.
+type Files interface {
+	Info(name string) (safetensors.Info, bool)
+	Tensors() []safetensors.Info
+	ReadAt(t safetensors.Info, off int64, p []byte) error
+}
+
+// Reader reads a checkpoint as if it had been folded. It is safe for concurrent
+// use if what it reads through is.
+type Reader struct {
+	Files
+	parts map[string][]part // by stored tensor, in the order of its bytes
+}
+
+// part is a run of bytes of a stored tensor that is one tensor of the table.
+type part struct {
+	at, end int64
+	name    string
+	scaling *Scaling
+}
+
+// NewReader returns a reader of an unquantised checkpoint under a set of folds.
+// Stacked expert tensors are folded expert by expert.
+func NewReader(cfg *glm.Config, files Files, set *Set) (*Reader, error) {
+	scalings, err := set.Scalings(cfg)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{files, map[string][]part{}}
+	if len(scalings) == 0 {
+		return r, nil
+	}
+	for _, e := range glm.Survey(cfg, files.Tensors()).Entries {
+		if s := scalings[e.Name]; s != nil {
+			r.parts[e.Source.Name] = append(r.parts[e.Source.Name], part{e.Offset, e.Offset + e.Size, e.Name, s})
+		}
+	}
+	for _, list := range r.parts {
+		slices.SortFunc(list, func(a, b part) int { return int(min(max(a.at-b.at, -1), 1)) })
+	}
+	return r, nil
+}
+
+// ReadAt reads len(p) bytes of a tensor from byte off on, whole elements, and
+// scales them. Errors are those of Files and of Scaling.Apply.
+func (r *Reader) ReadAt(t safetensors.Info, off int64, p []byte) error {
+	if err := r.Files.ReadAt(t, off, p); err != nil {
+		return err
+	}
+	return r.Fold(t, off, p)
+}
+
+// Fold scales len(p) bytes of a tensor that were read from byte off on.
+func (r *Reader) Fold(t safetensors.Info, off int64, p []byte) error {
+	size := int64(max(t.DType.Bits()/8, 1))
+	for _, x := range r.parts[t.Name] {
+		lo, hi := max(x.at, off), min(x.end, off+int64(len(p)))
+		if lo >= hi {
+			continue
+		}
+		if err := x.scaling.Apply(p[lo-off:hi-off], t.DType, (lo-x.at)/size, x.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
