@@ -267,9 +267,9 @@ func (d *describer) splitAuxiliary(m *Model, covered map[string]bool) {
 		modules[d.rows[i].Module] = true
 	}
 	for _, info := range d.unexpected {
-		if module, _ := ModuleOf(info.Name); modules[module] {
+		if module, param := ModuleOf(info.Name); modules[module] {
 			m.Auxiliary = append(m.Auxiliary, info)
-			if strings.Contains(info.Name[len(module):], "weight_packed") {
+			if strings.Contains(param, "weight_packed") || param == "qweight" {
 				covered[module] = true
 			}
 			continue

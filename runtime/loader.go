@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"fmt"
 	"sync"
 
 	"github.com/glmconv/glmconv/glm"
@@ -27,8 +28,11 @@ type loader struct {
 	missing []glm.Tensor
 	buffers *buffers // of tiles that are released; nil where they stay
 
+	weightsOnly bool // inputs are not quantized
+
 	mu     sync.Mutex
 	stored map[string]layout.Stored // by module
+	inputs map[string]float32       // scales of inputs, by what shares an input
 }
 
 // buffers holds memory that tiles use again.
@@ -42,7 +46,8 @@ func newLoader(cfg *glm.Config, src Source) (*loader, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &loader{cfg: cfg, src: src, scheme: s, entries: map[string]*glm.Entry{}, stored: map[string]layout.Stored{}}
+	l := &loader{cfg: cfg, src: src, scheme: s, entries: map[string]*glm.Entry{}, stored: map[string]layout.Stored{},
+		inputs: map[string]float32{}}
 	found := glm.Survey(cfg, src.Tensors())
 	for i := range found.Entries {
 		l.entries[found.Entries[i].Name] = &found.Entries[i]
@@ -97,9 +102,15 @@ func (l *loader) rows(t *glm.Tensor, lo, hi int) (*Weight, error) {
 	if !s.Quantized() {
 		return l.floatRows(&glm.Entry{Source: s.Codes}, lo, min(hi, rows), cols)
 	}
-	act, err := l.scheme.activation(s)
+	act, err := l.activation(t, s)
 	if err != nil {
 		return nil, err
+	}
+	var scale float32
+	if act.When != format.Dynamic {
+		if scale, err = l.inputScale(t); err != nil {
+			return nil, err
+		}
 	}
 	align := s.RowAlign()
 	hi = min((hi+align-1)/align*align, rows)
@@ -114,11 +125,63 @@ func (l *loader) rows(t *glm.Tensor, lo, hi int) (*Weight, error) {
 		return nil, err
 	}
 	engineScales(m, s, act)
-	w := &Weight{Rows: m.Rows, Cols: cols, Quant: m, Act: act}
+	w := &Weight{Rows: m.Rows, Cols: cols, Quant: m, Act: act, ActScale: scale}
 	if l.buffers != nil {
 		w.release = func() { l.buffers.codes.Put(buf) }
 	}
 	return w, nil
+}
+
+// activation is what engines quantize the input of a weight to: nothing where
+// they widen the weight while loading (docs/facts/engine-vllm.md 4).
+func (l *loader) activation(t *glm.Tensor, s layout.Stored) (format.Activation, error) {
+	act, err := l.scheme.activation(s)
+	if l.weightsOnly || t.Role == glm.AttnKVB || t.Role == glm.IndexerK {
+		act = format.Activation{}
+	}
+	return act, err
+}
+
+// inputScale returns the scale of a module's static input: the largest of the
+// modules that are computed together, as engines take it: a fused group, the
+// gate and up projections of all experts of a layer, their down projections
+// (docs/facts/formats.md 10.3).
+func (l *loader) inputScale(t *glm.Tensor) (float32, error) {
+	shares := func(u *glm.Tensor) bool {
+		return u.Module == t.Module || t.Group != "" && u.Group == t.Group && (u.Role == glm.ExpertDown) == (t.Role == glm.ExpertDown)
+	}
+	key := t.Module
+	if t.Group != "" {
+		key = fmt.Sprint(t.Group, t.Role == glm.ExpertDown)
+	}
+	l.mu.Lock()
+	v, ok := l.inputs[key]
+	l.mu.Unlock()
+	if ok {
+		return v, nil
+	}
+	table := l.cfg.Table()
+	for i := range table {
+		u := &table[i]
+		if u.Param != "weight" || !shares(u) {
+			continue
+		}
+		s, err := l.lookup(u)
+		if err != nil || !s.Quantized() {
+			continue // rows says what is wrong with it
+		}
+		x, has, err := s.InputScale(l.src)
+		if err != nil {
+			return 0, err
+		}
+		if has {
+			v = max(v, x)
+		}
+	}
+	l.mu.Lock()
+	l.inputs[key] = v
+	l.mu.Unlock()
+	return v, nil
 }
 
 // align is the number of rows that tiles of a weight must begin at a multiple
@@ -140,6 +203,13 @@ func engineScales(m *numeric.Matrix, s layout.Stored, act format.Activation) {
 	if s.Quant.Used == format.BF16 {
 		for i, v := range m.Scales {
 			m.Scales[i] = numeric.RoundBF16(v)
+		}
+	}
+	if s.Quant.Strategy == format.Tensor { // kernels have blocks of rows below the tile
+		v := m.Scales[0]
+		m.BlockRows, m.Scales = 1, make([]float32, m.Rows)
+		for i := range m.Scales {
+			m.Scales[i] = v
 		}
 	}
 	if m.Code == numeric.Int4 && act == format.Float8Token {

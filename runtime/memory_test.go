@@ -118,7 +118,7 @@ type ctGroup struct {
 
 var (
 	ctFP8   = ctGroup{name: "FP8_DYNAMIC", code: numeric.E4M3, block: [2]int{1, 0}, weights: args(8, "float", "channel", 0), act: args(8, "float", "token", 0)}
-	ctBlock = ctGroup{name: "FP8_BLOCK", code: numeric.E4M3, block: [2]int{128, 128}, weights: args(8, "float", "block", 0), act: args(8, "float", "group", 128)}
+	ctBlock = ctGroup{name: "FP8_BLOCK", code: numeric.E4M3, block: [2]int{128, 128}, weights: blockArgs(), act: args(8, "float", "group", 128)}
 	ctW8A8  = ctGroup{name: "W8A8", code: numeric.Int8, block: [2]int{1, 0}, weights: args(8, "int", "channel", 0), act: args(8, "int", "token", 0)}
 	ctW4A8  = ctGroup{name: "W4A8", code: numeric.Int4, block: [2]int{1, 128}, weights: args(4, "int", "group", 128), act: args(8, "int", "token", 0),
 		keepFloat: func(t glm.Tensor) bool { return t.Shape[1]%128 != 0 }}
@@ -130,6 +130,12 @@ func args(bits int, typ, strategy string, group int) map[string]any {
 	if group > 0 {
 		a["group_size"] = group
 	}
+	return a
+}
+
+func blockArgs() map[string]any {
+	a := args(8, "float", "block", 0)
+	a["block_structure"] = []int{128, 128}
 	return a
 }
 

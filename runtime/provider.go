@@ -84,6 +84,11 @@ func NewResident(cfg *glm.Config, src Source) (*Resident, error) {
 	return &Resident{l: l, m: map[string]*Weight{}}, err
 }
 
+// WeightsOnly makes products with unquantized inputs, whatever the checkpoint
+// declares: what the weights alone change. It is called before the first
+// product.
+func (p *Resident) WeightsOnly() { p.l.weightsOnly = true }
+
 // Has implements Provider.
 func (p *Resident) Has(t *glm.Tensor) bool { return p.l.has(t) }
 

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
@@ -10,40 +11,43 @@ import (
 )
 
 // scheme is what a checkpoint's quantization_config says of its modules and
-// its tensors cannot: bits of integer codes, form of the activations. nil: the
-// tensors say everything.
-type scheme struct{ declared *declaration.Declaration }
+// its tensors cannot: bits of integer codes, form of the activations.
+type scheme struct {
+	d *declaration.Declaration // nil: nothing is declared, or an Ascend description is
+}
 
-// parseScheme reads quantization_config. A full-precision, a block FP8 or an
-// Ascend checkpoint has none that matters here. What is unknown in it matters
-// only to the modules of its group.
+// parseScheme reads quantization_config. A nil config is a full-precision or an
+// Ascend checkpoint. Groups that are not understood matter only to modules they
+// match.
 func parseScheme(cfg *glm.Config) (*scheme, error) {
 	s := &scheme{}
-	if cfg.Quantization != string(declaration.CompressedTensors) {
+	if cfg.QuantizationConfig == nil || cfg.Quantization == string(declaration.Ascend) {
 		return s, nil
 	}
 	d, err := declaration.Config(cfg.QuantizationConfig)
-	if err == nil {
-		err = d.PatternError()
-	}
 	if err != nil {
-		return nil, unsupported("config.json: quantization_config", "%v", err)
+		return nil, &Error{Where: "config.json: quantization_config", Reason: err.Error(), Kind: ErrUnsupported}
+	}
+	if !d.Method.Known() {
+		return nil, unsupported("config.json: quantization_config", "quantization %q is not one that can be computed here", d.Spelled)
 	}
 	for _, p := range d.Problems {
-		if p.Path != d.Root+".format" && // the tensors say how they are packed
-			p.Kind == declaration.Unsupported && !strings.HasPrefix(p.Path, d.Root+".config_groups.") {
+		if p.Kind == declaration.Invalid && p.Path == "quantization_config.config_groups" {
 			return nil, unsupported("config.json: "+p.Path, "%s", p.Text)
 		}
 	}
-	s.declared = d
+	if err := d.PatternError(); err != nil {
+		return nil, unsupported("config.json", "%v", err)
+	}
+	s.d = d
 	return s, nil
 }
 
-// weight says how wide the integer codes of a module are.
+// weight says what the weights of a module are declared to be.
 func (s *scheme) weight(module string) format.Weight {
-	if s.declared != nil {
-		if w := s.declared.Of(module).Weights(); w.Quantized() {
-			return format.Weight{Type: format.Int, Bits: w.Bits}
+	if s.d != nil {
+		if w := s.d.Of(module).Weights(); w.Quantized() {
+			return w
 		}
 	}
 	return format.Weight{Type: format.Int, Bits: 8}
@@ -51,32 +55,75 @@ func (s *scheme) weight(module string) format.Weight {
 
 // activation returns what the engines do with the input of a stored module.
 func (s *scheme) activation(st layout.Stored) (format.Activation, error) {
-	var want format.Activation
-	packed := st.Quant.Packing == format.Words
-	switch q := st.Quant; {
-	case q.Type == format.Float && q.Strategy == format.Channel:
-		want = format.Float8Token
-	case q.Type == format.Float && q.Strategy == format.Block:
-		want = format.Float8Group
-	case q.Type == format.Int && !packed:
-		want = format.Int8Token
-	case !packed:
-		return want, unsupported(st.Module, "no kernel for %s", q)
+	if s.d == nil || st.Format == layout.Ascend {
+		return byTensors(st)
 	}
-	if st.Format != layout.CompressedTensors {
-		return want, nil
-	}
-	said := s.declared.Of(st.Module)
-	switch g := said.Group; {
-	case said.Ignored != nil:
-		return want, unsupported(st.Module, "is quantised, and the ignore list names it (%s); engines would read its codes as weights", said.Ignored.Text)
+	g := s.d.Of(st.Module).Group
+	switch {
 	case g == nil:
-		return want, unsupported(st.Module, "is quantised, but no config group targets it; engines would read its codes as weights")
-	case g.Order == "group", g.Output.Quantized():
-		return want, unsupported(st.Module, "group %s: %s", g.Name, s.declared.Why(g))
-	case g.Input == want, packed && g.Input == format.Float8Token:
-		return g.Input, nil
-	default:
-		return want, unsupported(st.Module, "%s weights with %s activations", st.Quant, g.Input)
+		return format.Activation{}, unsupported(st.Module, "is quantised, but no config group targets it; engines would read its codes as weights")
+	case !g.Judged:
+		return format.Activation{}, unsupported(st.Module, "%s", s.problem(g))
 	}
+	act := g.Input
+	if act.Strategy == format.Tensor && act.When == format.Dynamic && act.Quantized() {
+		act.Strategy = format.Token // engines take a scale for each token where kernels have one
+	}
+	if !computable(st.Quant, act) {
+		return act, unsupported(st.Module, "%s weights with %s activations", st.Quant, act)
+	}
+	if act.When != format.Dynamic && st.Input.Name == "" {
+		return act, &Error{Where: st.Module, Reason: fmt.Sprintf("%s activations need a scale, which the checkpoint does not hold", act), Kind: ErrIncomplete}
+	}
+	return act, nil
+}
+
+// byTensors is the activation of weights that no group describes.
+func byTensors(st layout.Stored) (format.Activation, error) {
+	switch q := st.Quant; {
+	case q.SameCodes(format.Float8):
+		return format.Float8Token, nil
+	case q.SameCodes(format.Float8Block):
+		return format.Float8Group, nil
+	case q.Type == format.Int && q.Packing != format.Words:
+		return format.Int8Token, nil
+	}
+	return format.Activation{}, unsupported(st.Module, "%s weights, and no quantization_config says what becomes of their inputs", st.Quant)
+}
+
+// problem names what is not understood of a group.
+func (s *scheme) problem(g *declaration.Group) string {
+	for _, p := range s.d.Problems {
+		if (p.Kind == declaration.Unsupported || p.Kind == declaration.Invalid) && (p.Path == g.Path || strings.HasPrefix(p.Path, g.Path+".")) {
+			return p.String()
+		}
+	}
+	return g.Path + ": the group is not understood"
+}
+
+// computable reports whether there is a product for a weight and the form of
+// its input.
+func computable(w format.Weight, a format.Activation) bool {
+	fp8 := a.Type == format.Float && a.Bits == 8 && a.Scale == format.AnyScale && !a.ZeroPoints
+	switch {
+	case !a.Quantized():
+		return true
+	case a == format.Int8Token:
+		return w.Type == format.Int && w.Packing != format.Words && !w.ZeroPoints
+	case fp8 && a.Strategy == format.Token && a.When == format.Dynamic:
+		return w.Type == format.Float && w.Bits == 8 && w.Scale != format.E8M0 || w.Packing == format.Words && w.Bits == 4
+	case fp8 && a.Strategy == format.Group && a.When == format.Dynamic:
+		return w.Type == format.Float && w.Strategy == format.Block && w.BlockCols == a.Group
+	case fp8 && a.Strategy == format.Tensor && a.When == format.Static:
+		return w.Type == format.Float && w.Bits == 8
+	case a == format.NVFP4Local, a == format.MXFP4Group, a == format.MXFP8Group:
+		return w.Type == format.Float
+	}
+	return false
+}
+
+// rounded reports whether an input of the form is rounded to numbers, which
+// then meet the numbers of the weight; the others have products of codes.
+func rounded(a format.Activation) bool {
+	return a.Scale != format.AnyScale || a.When != format.Dynamic
 }

@@ -46,6 +46,11 @@ func NewStreaming(cfg *glm.Config, src Source, tileBytes int64) (*Streaming, err
 	return &Streaming{l: l, tile: tileBytes}, nil
 }
 
+// WeightsOnly makes products with unquantized inputs, whatever the checkpoint
+// declares: what the weights alone change. It is called before the first
+// product.
+func (s *Streaming) WeightsOnly() { s.l.weightsOnly = true }
+
 // Has implements Provider.
 func (s *Streaming) Has(t *glm.Tensor) bool { return s.l.has(t) }
 

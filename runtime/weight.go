@@ -14,6 +14,7 @@ type Weight struct {
 	Data       []byte            // [Rows, Cols], little-endian; nil when quantised
 	Quant      *numeric.Matrix   // nil when not quantised
 	Act        format.Activation // of the input of a quantized weight
+	ActScale   float32           // of inputs that have one from the checkpoint
 
 	release func() // gives the memory back, to be used again; nil where it stays
 }
@@ -47,6 +48,8 @@ func (w *Weight) prepare(in *input) {
 	case in.rows == 0:
 	case w.Quant == nil:
 		in.asFloats()
+	case rounded(w.Act):
+		in.round(w.Act, w.ActScale)
 	case w.Act.Type == format.Int:
 		in.asInt8()
 	case w.Act.Type == format.Float:
@@ -63,6 +66,8 @@ func (w *Weight) product(y []float32, ldy int, in *input, workers *kernel.Worker
 	case in.rows == 0: // nothing to compute
 	case w.Quant == nil:
 		kernel.FloatProduct(y, ldy, in.asFloats(), w.Type, w.Data, w.Rows, workers)
+	case rounded(w.Act):
+		kernel.WeightOnly(y, ldy, in.round(w.Act, w.ActScale), in.rows, w.Quant, workers)
 	case w.Act.Type == format.Int:
 		kernel.Int8(y, ldy, in.asInt8(), w.Quant, workers)
 	case w.Act.Type == format.Float:
@@ -84,6 +89,7 @@ type input struct {
 	floats *kernel.FloatRows
 	int8   *kernel.Int8Rows
 	e4m3   map[int]*kernel.E4M3Rows // by group, 0 for the whole row
+	again  map[rounding][]float32   // rounded and widened
 
 	parent *input // of rows that were picked from another input
 	picked []int32
@@ -109,6 +115,41 @@ func (in *input) values() []float32 {
 		}
 	}
 	return in.x
+}
+
+// rounding is what an input is rounded to, with its scale if there is one.
+type rounding struct {
+	act   format.Activation
+	scale float32
+}
+
+// round returns the input rounded to the numbers of a format.
+func (in *input) round(act format.Activation, scale float32) []float32 {
+	key := rounding{act, scale}
+	y, ok := in.again[key]
+	switch {
+	case ok:
+		return y
+	case in.parent != nil:
+		from := in.parent.round(act, scale)
+		y = make([]float32, in.rows*in.cols)
+		for i, r := range in.picked {
+			copy(y[i*in.cols:][:in.cols], from[int(r)*in.cols:])
+		}
+	case act == format.NVFP4Local:
+		y = kernel.RoundNVFP4(in.x, in.rows, in.cols, scale, in.workers)
+	case act == format.MXFP4Group:
+		y = kernel.RoundMX(in.x, in.rows, in.cols, numeric.E2M1, in.workers)
+	case act == format.MXFP8Group:
+		y = kernel.RoundMX(in.x, in.rows, in.cols, numeric.E4M3, in.workers)
+	default:
+		y = kernel.RoundStaticE4M3(in.x, in.rows, in.cols, scale, in.workers)
+	}
+	if in.again == nil {
+		in.again = map[rounding][]float32{}
+	}
+	in.again[key] = y
+	return y
 }
 
 func (in *input) asFloats() *kernel.FloatRows {
