@@ -204,7 +204,7 @@ func (d *describer) wrongDType(info *safetensors.Info) error {
 		Advice: "convert from the BF16 release"}
 	switch info.DType {
 	case safetensors.F8E4M3, safetensors.F8E5M2:
-		e.Advice = "reading FP8 sources comes later; use the BF16 release"
+		e.Advice = "quantized weights are decoded by their layout first (layout.NewView)"
 	}
 	if err := AsConfigError(d.cfg.RequireUnquantized()); err != nil {
 		e.Reason += ": " + err.Reason

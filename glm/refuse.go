@@ -71,7 +71,7 @@ func (c *Config) RequireUnquantized() error {
 	hint := "convert from the BF16 release"
 	fp8 := func(kind string) {
 		what = "the checkpoint is an " + kind + " release"
-		hint = "reading FP8 sources comes later; use the BF16 release"
+		hint = "quantize --scheme bf16 decodes it"
 	}
 	switch {
 	case c.Quantization == "fp8" && len(q.WeightBlock) > 0 && string(q.WeightBlock) != "null":

@@ -146,8 +146,8 @@ func TestRequireUnquantized(t *testing.T) {
 	}
 	for _, tc := range []struct{ name, json, method, says, hint string }{
 		{"fp8 block", `{"quant_method": "fp8", "weight_block_size": [128, 128]}`, "fp8", "FP8 block release",
-			"reading FP8 sources comes later; use the BF16 release"},
-		{"fp8 channel", group("float", "8", "channel"), "compressed-tensors", "FP8 channel release", "reading FP8 sources comes later; use the BF16 release"},
+			"quantize --scheme bf16 decodes it"},
+		{"fp8 channel", group("float", "8", "channel"), "compressed-tensors", "FP8 channel release", "quantize --scheme bf16 decodes it"},
 		{"int8", group("int", "8", "channel"), "compressed-tensors", "already quantised (compressed-tensors, f)", "convert from the BF16 release"},
 		{"nvfp4", group("float", "4", "tensor_group"), "compressed-tensors", "already quantised", "convert from the BF16 release"},
 		{"gptq", `{"quant_method": "gptq", "bits": 4}`, "gptq", "already quantised (gptq)", "convert from the BF16 release"},

@@ -25,6 +25,9 @@ func (p *Plan) EnginesFor(q engine.Query) []engine.Row { return engine.Judge(p.s
 // subject is the result as the engines' tables ask for it.
 func (p *Plan) subject() engine.Subject {
 	s := engine.Subject{Config: p.Config, Layout: engine.Layout(p.Format)}
+	if p.Format == layout.Plain {
+		s.Layout = ""
+	}
 	if p.Config.MTPLayers > 0 && p.Options.MTP != layout.MTPDrop {
 		s.Draft = engine.LostDraft
 	}
@@ -50,6 +53,9 @@ func (p *Plan) subject() engine.Subject {
 // names and the engines' runtime names, trunk and draft. It returns the
 // disagreements of engines that can read the layout at all.
 func (p *Plan) VerifyMatching() ([]string, error) {
+	if p.Format == layout.Plain { // nothing is declared that could be matched
+		return nil, nil
+	}
 	stored := map[string]format.Weight{}
 	for i := range p.Items {
 		if it := &p.Items[i]; it.Action != Drop && it.Weight.Tensor.Param == "weight" {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -78,7 +79,7 @@ func (p *Plan) FoldSites() []fold.Site {
 			all = all && stored[part.Tensor.Name]
 		}
 		for _, part := range s.Consumers {
-			any = any || quantized[part.Tensor.Name]
+			any = any || quantized[part.Tensor.Name] || p.Scheme == BF16
 			all = all && stored[part.Tensor.Name]
 		}
 		if any && all {
@@ -156,12 +157,31 @@ func (p *Plan) scale(t *tile, b []byte) error {
 	if s == nil {
 		return nil
 	}
+	return p.apply(s, t, b, it.Source.DType)
+}
+
+// scaleFloats folds decoded weights of a tile, in place.
+func (p *Plan) scaleFloats(t *tile, w []float32) error {
+	s := p.scalings[t.item.Name()]
+	if s == nil {
+		return nil
+	}
+	raw := numeric.AppendF32(nil, w)
+	if err := p.apply(s, t, raw, safetensors.F32); err != nil {
+		return err
+	}
+	numeric.DecodeF32(w, raw)
+	return nil
+}
+
+func (p *Plan) apply(s *fold.Scaling, t *tile, b []byte, d safetensors.DType) error {
+	it := t.item
 	first := int64(t.row0)
-	if it.Action == Quantize { // rows
+	if it.Action == Quantize || it.Stored != nil { // rows
 		_, k := it.Weight.Dims()
 		first *= int64(k)
 	}
-	if err := s.Apply(b, it.Source.DType, first, it.Name()); err != nil {
+	if err := s.Apply(b, d, first, it.Name()); err != nil {
 		return &Error{Kind: ErrSource, Reason: "the source cannot be folded exactly", Advice: "convert without folds", Err: err}
 	}
 	return nil

@@ -101,7 +101,13 @@ func (c *converter) forget(f *File) {
 	}
 	for _, i := range f.Items {
 		it := &c.plan.Items[i]
-		c.src.DontNeed(it.Source, it.Offset, it.Bytes)
+		if it.Stored == nil {
+			c.src.DontNeed(it.Source, it.Offset, it.Bytes)
+			continue
+		}
+		for _, t := range it.Stored.Parts() {
+			c.src.DontNeed(t, 0, t.Size)
+		}
 	}
 }
 
@@ -111,18 +117,22 @@ func (l *lane) deal(ctx context.Context, pool *pool, budget int64) error {
 	c := l.c
 	for _, i := range l.f.Items {
 		it := &c.plan.Items[i]
-		step, unit := c.cut(it)
+		total, step, unit := c.cut(it)
 		cost, _ := c.plan.tileCost(it)
-		total := int(it.Bytes / max(unit, 1))
 		for at := 0; at == 0 || at < total; at += step {
 			rows := min(step, total-at)
 			t := &tile{item: it, index: i, row0: at, rows: rows, bytes: rows * int(unit), cost: min(cost, budget)}
+			if it.Stored != nil { // a share, for the progress
+				t.bytes = int(share(it.Bytes, at+rows, total) - share(it.Bytes, at, total))
+			}
 			t.last = at+step >= total
 			t.at = l.place(t, total)
 			if err := l.sem.Acquire(ctx, t.cost); err != nil {
 				return err
 			}
-			c.src.WillNeed(it.Source, it.Offset+int64(at)*unit, int64(t.bytes))
+			if it.Stored == nil {
+				c.src.WillNeed(it.Source, it.Offset+int64(at)*unit, int64(t.bytes))
+			}
 			l.all.Add(1)
 			l.mu.Lock()
 			l.queue = append(l.queue, t)
@@ -140,9 +150,17 @@ func (l *lane) place(t *tile, total int) int64 {
 		return -1
 	}
 	o := &t.item.Outputs[0]
-	hi, lo := bits.Mul64(uint64(o.Size), uint64(t.row0))
-	off, _ := bits.Div64(hi, lo, uint64(max(total, 1))) // row0 < total
-	return o.Offset + int64(off)
+	return o.Offset + share(o.Size, t.row0, total)
+}
+
+// share returns part of total of size, part <= total.
+func share(size int64, part, total int) int64 {
+	if part >= total {
+		return size
+	}
+	hi, lo := bits.Mul64(uint64(size), uint64(part))
+	n, _ := bits.Div64(hi, lo, uint64(total))
+	return int64(n)
 }
 
 // run computes and writes a tile, then takes what is next.
@@ -196,7 +214,7 @@ func (l *lane) keep(t *tile) error {
 	}
 	l.stats.Add(t.stats)
 	l.zero += t.zero
-	l.crc = crc32c.Combine(l.crc, t.crc, int64(t.bytes))
+	l.crc = crc32c.Combine(l.crc, t.crc, t.read)
 	for k, b := range t.out {
 		if late := l.late[output{t.index, k}]; late != nil {
 			*late = append(*late, b...)

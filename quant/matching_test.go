@@ -21,7 +21,7 @@ func TestEnginesResolveWhatIsStored(t *testing.T) {
 		for _, s := range layout.Schemes {
 			for _, f := range layout.Formats {
 				for _, mtp := range []layout.MTPMode{"", layout.MTPQuantize, layout.MTPFloat} {
-					if layout.Supported(s, f) != nil || s == W4A8FP8 {
+					if layout.Supported(s, f) != nil || s == layout.BF16 || s == W4A8FP8 {
 						continue
 					}
 					p, err := NewPlan(src, s, f, Options{MTP: mtp})
@@ -45,11 +45,11 @@ func TestPublishedModelsResolve(t *testing.T) {
 		for _, s := range layout.Schemes {
 			for _, f := range layout.Formats {
 				for _, mtp := range []layout.MTPMode{"", layout.MTPQuantize, layout.MTPFloat} {
-					if layout.Supported(s, f) != nil {
+					if layout.Supported(s, f) != nil || s == layout.BF16 {
 						continue
 					}
 					what := fmt.Sprintf("%s %s %s --mtp %q", name, s, f, mtp)
-					p, err := newPlan(headers.Config, headers.Infos(), s, f, Options{MTP: mtp})
+					p, err := newPlan(headers.Config, &layout.View{Tensors: headers.Infos()}, s, f, Options{MTP: mtp})
 					var impossible *layout.ImpossibleError
 					if errors.As(err, &impossible) {
 						t.Logf("%s: %s", what, impossible.Rule)

@@ -9,6 +9,7 @@ import (
 	"github.com/glmconv/glmconv/internal/crc32c"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 // tile is a run of rows of one item, or a piece of a tensor that is copied.
@@ -19,6 +20,7 @@ type tile struct {
 	rows  int
 	last  bool
 	bytes int   // of the source
+	read  int64 // bytes that crc is of
 	at    int64 // place of the first output in the file; -1: comes at its end
 	cost  int64
 	crc   uint32   // of the source's bytes
@@ -43,6 +45,7 @@ type pool struct {
 type scratch struct {
 	src    []byte
 	floats []float32
+	stored layout.Buffer
 	num    numeric.Scratch
 }
 
@@ -63,21 +66,30 @@ func newPool(workers int) *pool {
 
 func (p *pool) close() { close(p.work); p.wg.Wait() }
 
-// cut returns the number of units in a tile and the bytes of a unit: rows for
-// weights that are quantised, elements for what moves as it is.
-func (c *converter) cut(it *Item) (step int, unit int64) {
+// cut returns the number of units of an item and of a tile, and the bytes of a
+// unit: rows of weights that are quantised or decoded, elements of what moves
+// as it is. Rows of a quantized source have no whole number of bytes; then unit
+// is 0.
+func (c *converter) cut(it *Item) (total, step int, unit int64) {
 	size := int64(it.Source.DType.Bits() / 8)
-	if it.Action == Quantize {
-		_, k := it.Weight.Dims()
-		return c.plan.tileRows(it.Weight), int64(k) * size
+	switch {
+	case it.Stored != nil:
+		return it.Stored.Rows, c.plan.tileRows(it), 0
+	case it.Action == Quantize:
+		n, k := it.Weight.Dims()
+		return n, c.plan.tileRows(it), int64(k) * size
 	}
-	return copyBytes / int(max(size, 1)), size
+	return int(it.Bytes / max(size, 1)), copyBytes / int(max(size, 1)), size
 }
 
 // compute reads a tile and turns it into output bytes.
 func (c *converter) compute(t *tile, s *scratch) error {
 	it := t.item
+	if it.Stored != nil {
+		return c.computeStored(t, s)
+	}
 	unit := int64(t.bytes / max(t.rows, 1))
+	t.read = int64(t.bytes)
 	if it.Action == Copy || it.Action == Alias {
 		b := c.buffers.get(t.bytes)
 		t.out = [][]byte{b}
@@ -103,25 +115,103 @@ func (c *converter) compute(t *tile, s *scratch) error {
 	if err != nil {
 		return err
 	}
-	if it.Action == Widen {
-		n := t.bytes / decoder.Size
-		if cap(s.floats) < n {
-			s.floats = make([]float32, n)
-		}
-		decoder.Decode(s.floats[:n], src)
-		t.out = [][]byte{numeric.AppendF32(c.buffers.get(4 * n)[:0], s.floats[:n])}
-		return nil
+	if it.Action != Quantize {
+		decoder.Decode(s.take(t.bytes/decoder.Size), src)
+		return c.keepFloats(t, s.floats)
 	}
+	_, k := it.Weight.Dims()
+	return c.round(t, s, func(spec numeric.Spec) (*numeric.Matrix, numeric.Stats, error) {
+		return numeric.QuantizeBytes(spec, src, decoder, t.rows, k, &s.num)
+	})
+}
+
+// computeStored is compute for a weight of a quantized source: decoded to
+// float32 and rounded once. The reference tools decode to BF16 first, so that
+// their bytes need that detour.
+func (c *converter) computeStored(t *tile, s *scratch) error {
+	it := t.item
+	r := &recorder{TensorReader: c.src, codes: it.Source.Name}
+	m, err := s.stored.ReadRows(r, *it.Stored, t.row0, t.row0+t.rows)
+	if err != nil {
+		return err
+	}
+	t.crc, t.read, t.zero = r.crc, r.n, r.zero
+	w := s.take(t.rows * m.Cols)
+	m.Dequant(w, 0, t.rows)
+	if err := c.plan.scaleFloats(t, w); err != nil {
+		return err
+	}
+	if it.Action != Quantize {
+		if i := numeric.FirstNonFinite(w); i >= 0 {
+			return t.nonFinite(&numeric.NonFiniteError{Row: i / m.Cols, Col: i % m.Cols, Value: w[i]})
+		}
+		return c.keepFloats(t, w)
+	}
+	if c.plan.arith() == numeric.Compat {
+		for i, v := range w {
+			w[i] = numeric.RoundBF16(v)
+		}
+	}
+	return c.round(t, s, func(spec numeric.Spec) (*numeric.Matrix, numeric.Stats, error) {
+		return numeric.Quantize(spec, w, t.rows, m.Cols, &s.num)
+	})
+}
+
+// recorder remembers what was read.
+type recorder struct {
+	layout.TensorReader
+	codes string // the tensor whose zeros count
+	crc   uint32
+	n     int64
+	zero  int64
+}
+
+func (r *recorder) ReadAt(info safetensors.Info, off int64, p []byte) error {
+	err := r.TensorReader.ReadAt(info, off, p)
+	r.crc, r.n = crc32c.Update(r.crc, p), r.n+int64(len(p))
+	if info.Name == r.codes {
+		r.zero += origin.ZeroBytes(p)
+	}
+	return err
+}
+
+// take returns a buffer of n floats.
+func (s *scratch) take(n int) []float32 {
+	if cap(s.floats) < n {
+		s.floats = make([]float32, n)
+	}
+	s.floats = s.floats[:n]
+	return s.floats
+}
+
+// keepFloats makes values the bytes of a tile.
+func (c *converter) keepFloats(t *tile, w []float32) error {
+	if t.item.Weight.DType == safetensors.F32 {
+		t.out = [][]byte{numeric.AppendF32(c.buffers.get(4 * len(w))[:0], w)}
+	} else {
+		t.out = [][]byte{numeric.AppendBF16(c.buffers.get(2 * len(w))[:0], w)}
+	}
+	return nil
+}
+
+func (t *tile) nonFinite(e *numeric.NonFiniteError) error {
+	it := t.item
+	return &NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: int64(t.row0 + e.Row), Col: int64(e.Col), Value: e.Value}
+}
+
+// round makes a tile's codes and scales.
+func (c *converter) round(t *tile, s *scratch, quantize func(numeric.Spec) (*numeric.Matrix, numeric.Stats, error)) error {
+	it := t.item
 	_, k := it.Weight.Dims()
 	spec := c.plan.lay.Numeric(it.Weight, c.plan.arith())
 	first := c.buffers.get(t.rows * k)[:0]
-	if spec.Code != numeric.Int4 {
+	if spec.Code.Bits() == 8 {
 		s.num.Into(first) // the codes are the bytes of the file
 	}
-	m, stats, err := numeric.QuantizeBytes(spec, src, decoder, t.rows, k, &s.num)
+	m, stats, err := quantize(spec)
 	var nf *numeric.NonFiniteError
 	if errors.As(err, &nf) {
-		return &NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: int64(t.row0 + nf.Row), Col: int64(nf.Col), Value: nf.Value}
+		return t.nonFinite(nf)
 	} else if err != nil {
 		return fmt.Errorf("%s: %w", it.Name(), err)
 	}

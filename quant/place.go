@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
@@ -173,8 +174,11 @@ func sidecars(dir string, p *Plan) ([]Sidecar, error) {
 		_, ours := p.Configs[name]
 		switch {
 		case ours, strings.HasSuffix(name, ".safetensors"), strings.HasSuffix(name, ".safetensors.index.json"),
-			layout.IsConfigFile(name), name == ManifestName, name == stateDir, fsx.IsTemp(name), strings.HasPrefix(name, ".git"):
+			layout.IsConfigFile(name), slices.Contains(declaration.Files, name), name == ManifestName, name == stateDir, fsx.IsTemp(name), strings.HasPrefix(name, ".git"):
 			continue
+		}
+		if name == "recipe.yaml" && len(p.stored) > 0 {
+			continue // of the tool that quantized the source
 		}
 		if p.notCopied(name) {
 			continue
@@ -222,6 +226,9 @@ func (p *Plan) fingerprint(files []safetensors.FileInfo) string {
 		line = strconv.AppendQuote(append(line, ' '), it.Source.File)
 		line = appendInts(line, it.Source.Offset, it.Offset)
 		line = append(append(line, ' '), it.Source.DType.String()...)
+		if it.Stored != nil {
+			line = appendStored(line, it.Stored)
+		}
 		line = append(line, '\n')
 		h.Write(line)
 	}
@@ -264,6 +271,17 @@ func appendQuant(b []byte, w *layout.Weight) []byte {
 		return appendInts(b, n, int64(q.Group))
 	}
 	return fmt.Appendf(b, " %+v", q)
+}
+
+// appendStored appends how a quantized source has a weight.
+func appendStored(b []byte, s *layout.Stored) []byte {
+	b = fmt.Appendf(b, " %s %+v", s.Format, s.Quant)
+	for _, t := range s.Parts() {
+		b = strconv.AppendQuote(append(b, ' '), t.Name)
+		b = strconv.AppendQuote(append(b, ' '), t.File)
+		b = appendInts(b, t.Offset, t.Size)
+	}
+	return b
 }
 
 func appendInts(b []byte, list ...int64) []byte {

@@ -27,6 +27,7 @@ const (
 	W4A8     = layout.W4A8
 	W4A16    = layout.W4A16
 	W4A8FP8  = layout.W4A8FP8
+	BF16     = layout.BF16
 )
 
 // Options are the choices beside scheme and format. The zero value is the
@@ -40,6 +41,10 @@ type Options struct {
 	ShardSize int64          // bytes of an output shard where the layout cuts anew (0: 4 GiB)
 	Fold      FoldMode       // "" is off
 	Folds     *fold.Set      // of FoldSearch: what was found
+	// Requantize converts a source that has the scheme already.
+	Requantize bool
+	// AllowLossy takes sources with less than 8 bits a weight.
+	AllowLossy bool
 }
 
 // Action is what happens to one tensor.
@@ -50,6 +55,7 @@ const (
 	Quantize Action = "quantize" // codes and scales
 	Copy     Action = "copy"     // the source's bytes
 	Widen    Action = "widen"    // the source's values in F32
+	Decode   Action = "decode"   // the source's values in BF16
 	Alias    Action = "alias"    // a second copy under the MTP layer's name
 	Drop     Action = "drop"     // left out, by a rule that Reason names
 )
@@ -61,7 +67,8 @@ type Item struct {
 	Action  Action
 	Scheme  string // "FP8", "W8A8_DYNAMIC", "BF16" …
 	Reason  string
-	Source  safetensors.Info   // tensor on disk
+	Source  safetensors.Info   // tensor on disk; of a quantized source its codes
+	Stored  *layout.Stored     // how a quantized source has the weight, else nil
 	Offset  int64              // where the item's data starts inside it
 	Bytes   int64              // bytes it takes there
 	Outputs []safetensors.Info // what is written: file and offset decided
@@ -110,7 +117,8 @@ type Plan struct {
 
 	lay      layout.Layout
 	dir      string
-	scalings map[string]*fold.Scaling // by the name of a tensor: what the folds make of it
+	scalings map[string]*fold.Scaling  // by the name of a tensor: what the folds make of it
+	stored   map[string]*layout.Stored // weights of a quantized source, by tensor
 }
 
 // Dir returns the source's directory.
@@ -124,7 +132,14 @@ func NewPlan(src *safetensors.Checkpoint, scheme Scheme, format Format, o Option
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPlan(cfg, src.Tensors(), scheme, format, o)
+	if err := cfg.StaleQuantization(src.Tensors()); err != nil {
+		return nil, err
+	}
+	view, err := viewSource(cfg, src)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPlan(cfg, view, scheme, format, o)
 	if err != nil {
 		return nil, err
 	}
@@ -149,24 +164,23 @@ func NewPlan(src *safetensors.Checkpoint, scheme Scheme, format Format, o Option
 }
 
 // newPlan is the pure part of NewPlan.
-func newPlan(cfg *glm.Config, infos []safetensors.Info, scheme Scheme, format Format, o Options) (*Plan, error) {
+func newPlan(cfg *glm.Config, view *layout.View, scheme Scheme, format Format, o Options) (*Plan, error) {
 	if format == "" {
 		format = layout.DefaultFormat(scheme, cfg)
 	}
 	if err := layout.Supported(scheme, format); err != nil {
 		return nil, err
 	}
-	if err := cfg.StaleQuantization(infos); err != nil {
-		return nil, err
-	}
-	if err := cfg.RequireUnquantized(); err != nil {
-		return nil, err
+	if len(view.Stored) == 0 {
+		if err := cfg.RequireUnquantized(); err != nil {
+			return nil, err
+		}
 	}
 	lay, err := layout.For(format)
 	if err != nil {
 		return nil, err
 	}
-	model, dropped, err := describe(cfg, infos, o)
+	model, dropped, err := describe(cfg, view.Tensors, o)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +193,7 @@ func newPlan(cfg *glm.Config, infos []safetensors.Info, scheme Scheme, format Fo
 	if o.MTP == "" {
 		o.MTP = layout.MTPAuto
 	}
-	p := &Plan{Scheme: scheme, Format: format, Options: o, Config: cfg, Model: model, lay: lay, IndexName: lay.IndexName()}
+	p := &Plan{Scheme: scheme, Format: format, Options: o, Config: cfg, Model: model, lay: lay, IndexName: lay.IndexName(), stored: view.Stored}
 	p.Notes = append(p.Notes, model.Notes...)
 	if err := p.checkComplete(len(dropped)); err != nil {
 		return nil, err
@@ -188,6 +202,10 @@ func newPlan(cfg *glm.Config, infos []safetensors.Info, scheme Scheme, format Fo
 		return nil, err
 	}
 	p.dropItems(dropped)
+	p.dropUnread(view.Unread)
+	if err := p.refuseSource(); err != nil {
+		return nil, err
+	}
 	for i := range p.Items {
 		if p.Items[i].Action != Alias { // counted where it stands
 			p.SourceBytes += p.Items[i].Bytes
@@ -260,13 +278,16 @@ func (p *Plan) decide() error {
 		switch {
 		case d.Drop:
 			it.Action = Drop
-		case d.Weight.Widened():
-			it.Action = Widen
 		case d.Weight.Quantized():
 			it.Action = Quantize
+		case d.Weight.Widened() && d.Weight.DType == safetensors.F32:
+			it.Action = Widen
+		case d.Weight.Widened() || p.stored[it.Source.Name] != nil:
+			it.Action = Decode
 		default:
 			it.Action = Copy
 		}
+		p.takeStored(it)
 	}
 	return p.addCopies()
 }

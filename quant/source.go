@@ -15,6 +15,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/crc32c"
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -34,7 +35,13 @@ type sourceFile struct {
 func (c *converter) sourceFiles(f *File, stat func(name string) (fs.FileInfo, error)) ([]sourceFile, error) {
 	var names []string
 	for _, i := range f.Items {
-		names = append(names, c.plan.Items[i].Source.File)
+		it := &c.plan.Items[i]
+		names = append(names, it.Source.File)
+		if it.Stored != nil {
+			for _, t := range it.Stored.Parts() {
+				names = append(names, t.File)
+			}
+		}
 	}
 	slices.Sort(names)
 	var out []sourceFile
@@ -112,10 +119,15 @@ func (c *converter) readAgain(ctx context.Context, f *File) (crc uint32, err err
 	buf := make([]byte, copyBytes)
 	for _, i := range f.Items {
 		it := &c.plan.Items[i]
-		t, ok := src.Info(it.Source.Name)
-		if !ok || t.File != it.Source.File || t.Offset != it.Source.Offset || t.Size != it.Source.Size || t.DType != it.Source.DType {
-			return 0, &safetensors.Error{Kind: safetensors.ErrChanged, File: filepath.Join(c.src.Dir(), it.Source.File), Tensor: it.Source.Name,
-				Offset: -1, Reason: "is no longer where it was"}
+		if it.Stored != nil {
+			if crc, err = c.readStoredAgain(ctx, src, it, crc); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		t, err := c.stillThere(src, it.Source)
+		if err != nil {
+			return 0, err
 		}
 		for at := int64(0); at < it.Bytes; at += int64(len(buf)) {
 			if err := ctx.Err(); err != nil {
@@ -129,6 +141,38 @@ func (c *converter) readAgain(ctx context.Context, f *File) (crc uint32, err err
 		}
 	}
 	return crc, nil
+}
+
+// stillThere finds a tensor where it was when the plan was made.
+func (c *converter) stillThere(src *safetensors.Checkpoint, was safetensors.Info) (safetensors.Info, error) {
+	t, ok := src.Info(was.Name)
+	if !ok || t.File != was.File || t.Offset != was.Offset || t.Size != was.Size || t.DType != was.DType {
+		return t, &safetensors.Error{Kind: safetensors.ErrChanged, File: filepath.Join(c.src.Dir(), was.File), Tensor: was.Name,
+			Offset: -1, Reason: "is no longer where it was"}
+	}
+	return t, nil
+}
+
+// readStoredAgain is readAgain for a weight of a quantized source: in the tiles
+// in which it was decoded.
+func (c *converter) readStoredAgain(ctx context.Context, src *safetensors.Checkpoint, it *Item, crc uint32) (uint32, error) {
+	for _, t := range it.Stored.Parts() {
+		if _, err := c.stillThere(src, t); err != nil {
+			return 0, err
+		}
+	}
+	var buf layout.Buffer
+	r := &recorder{TensorReader: src, crc: crc}
+	total, step, _ := c.cut(it)
+	for at := 0; at < total; at += step {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		if _, err := buf.ReadRows(r, *it.Stored, at, min(at+step, total)); err != nil {
+			return 0, err
+		}
+	}
+	return r.crc, nil
 }
 
 // seal completes the receipt of a shard that is written and has no name yet:

@@ -1,10 +1,6 @@
 package quant
 
-import (
-	"runtime"
-
-	"github.com/glmconv/glmconv/quant/layout"
-)
+import "runtime"
 
 const (
 	// tileElements is how many weights are computed at once: large enough to
@@ -23,24 +19,44 @@ const (
 )
 
 // tileRows returns how many rows of a weight make a tile.
-func (p *Plan) tileRows(w layout.Weight) int {
-	n, k := w.Dims()
-	align := p.lay.RowAlign(w, p.arith())
+func (p *Plan) tileRows(it *Item) int {
+	n, k := it.Weight.Dims()
+	align := 1
+	if it.Action == Quantize {
+		align = p.lay.RowAlign(it.Weight, p.arith())
+	}
 	if align == 0 {
 		return n
+	}
+	if it.Stored != nil {
+		align = leastCommonMultiple(align, it.Stored.RowAlign())
 	}
 	rows := max(tileElements/max(k, 1)/align, 1) * align
 	return min(rows, max(n, 1))
 }
 
+func leastCommonMultiple(a, b int) int {
+	x, y := a, b
+	for y != 0 {
+		x, y = y, x%y
+	}
+	return a / x * b
+}
+
 // tileCost estimates the bytes that a tile holds until it is written and hashed,
 // and those of a worker's scratch while it is read and computed.
 func (p *Plan) tileCost(it *Item) (flight, scratch int64) {
-	if it.Action != Quantize {
-		return copyBytes * 3, 0 // widening doubles
+	if it.Action != Quantize && it.Stored == nil {
+		if it.Action == Copy || it.Action == Alias {
+			return copyBytes * 3, 0
+		}
+		return copyBytes * 3, copyBytes * 3 // widening doubles
 	}
 	_, k := it.Weight.Dims()
-	elements := int64(p.tileRows(it.Weight)) * int64(k)
+	elements := int64(p.tileRows(it)) * int64(k)
+	if it.Action != Quantize {
+		return elements*2 + 64<<10, elements * 6
+	}
 	return elements*5/4 + 64<<10, elements * (7 + int64(it.Source.DType.Bits()/8))
 }
 

@@ -18,14 +18,16 @@ import (
 // planFlags are the flags that decide what a result is.
 func planFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "scheme", Usage: "fp8, fp8-block, w8a8, w4a8, w4a16 or w4a8-fp8 (required)"},
-		&cli.StringFlag{Name: "format", Usage: "compressed-tensors, hf-fp8 or ascend (default: by scheme and family; plan says which and why)"},
+		&cli.StringFlag{Name: "scheme", Usage: "fp8, fp8-block, w8a8, w4a8, w4a16, w4a8-fp8 or bf16 (required)"},
+		&cli.StringFlag{Name: "format", Usage: "compressed-tensors, hf-fp8, ascend or plain (default: by scheme and family; plan says which and why)"},
 		&cli.StringFlag{Name: "arith", Value: "best", Usage: "best (smaller error) or compat (the bytes of llm-compressor or msmodelslim)"},
 		&cli.IntFlag{Name: "group-size", Value: 128, Usage: "int4 group: 32, 64 or 128"},
 		&cli.StringFlag{Name: "mtp", Value: "auto", Usage: "auto, quantize, float or drop: what becomes of the MTP layer"},
 		&cli.StringSliceFlag{Name: "ignore", Usage: "leave modules alone: a name, or re: and a pattern (repeatable; no match is an error)"},
 		&cli.StringSliceFlag{Name: "target", Usage: "quantise only these modules: a name, or re: and a pattern (repeatable; no match is an error)"},
 		&cli.StringFlag{Name: "fold", Usage: "off, or gamma: norms give their gains, as powers of two, to the weights that read them (exact; adapters trained on SRC do not fit the result; default: off)"},
+		&cli.BoolFlag{Name: "requantize", Usage: "convert a source that has the scheme already"},
+		&cli.BoolFlag{Name: "allow-lossy-source", Usage: "convert a source with less than 8 bits a weight"},
 		&cli.StringFlag{Name: "shard-size", Value: "4GiB", Usage: "output shard size where the layout does not keep the source's shards"},
 		&cli.IntFlag{Name: "workers", Usage: "computing threads (default: one a core)"},
 		&cli.StringFlag{Name: "max-memory", Value: "1GiB", Usage: "ceiling for the process's memory"},
@@ -63,7 +65,7 @@ func cmdPlan() *cli.Command {
 // makePlan opens a checkpoint and plans what the flags ask for.
 func makePlan(c *cli.Context, dir string) (*safetensors.Checkpoint, *quant.Plan, error) {
 	if c.String("scheme") == "" {
-		return nil, nil, usagef("--scheme is required: fp8, fp8-block, w8a8, w4a8, w4a16 or w4a8-fp8")
+		return nil, nil, usagef("--scheme is required: %s", schemeNames())
 	}
 	scheme, err := layout.ParseScheme(c.String("scheme"))
 	if err != nil {
@@ -73,7 +75,8 @@ func makePlan(c *cli.Context, dir string) (*safetensors.Checkpoint, *quant.Plan,
 	if err != nil {
 		return nil, nil, err
 	}
-	o := quant.Options{GroupSize: c.Int("group-size"), MTP: layout.MTPMode(c.String("mtp")), Ignore: c.StringSlice("ignore"), Target: c.StringSlice("target")}
+	o := quant.Options{GroupSize: c.Int("group-size"), MTP: layout.MTPMode(c.String("mtp")), Ignore: c.StringSlice("ignore"), Target: c.StringSlice("target"),
+		Requantize: c.Bool("requantize"), AllowLossy: c.Bool("allow-lossy-source")}
 	switch c.String("arith") {
 	case "best":
 	case "compat":
@@ -117,6 +120,15 @@ func foldMode(c *cli.Context) (quant.FoldMode, error) {
 	default:
 		return "", usagef("--fold must be off or gamma, not %q", m)
 	}
+}
+
+// schemeNames lists the schemes.
+func schemeNames() string {
+	names := make([]string, len(layout.Schemes))
+	for i, s := range layout.Schemes {
+		names[i] = string(s)
+	}
+	return strings.Join(names, ", ")
 }
 
 func convertOptions(c *cli.Context) (quant.ConvertOptions, error) {

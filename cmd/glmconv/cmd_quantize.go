@@ -17,7 +17,7 @@ func cmdQuantize() *cli.Command {
 		Name:      "quantize",
 		Usage:     "write the quantised checkpoint",
 		ArgsUsage: "--scheme S SRC DST",
-		Description: "Reads the BF16, F16 or F32 checkpoint SRC and writes DST in the layout that the\n" +
+		Description: "Reads the checkpoint SRC, in full precision or quantised, and writes DST in the layout that the\n" +
 			"engines load, MTP layer included. A shard has its final name only when it is\n" +
 			"complete and on disk; DST is finished when glmconv-manifest.json is there. An\n" +
 			"interrupted run goes on with --resume. --index I --count N writes part I of N, so\n" +

@@ -88,7 +88,7 @@ var flagHints = []struct {
 	{mtp.ErrFinished, "--out DIR"},
 	{mtp.ErrLayer, "leave --layer out"},
 	{quant.ErrBusy, "--index"},
-	{quant.ErrImpossible, "--scheme, --format, --group-size, --ignore, --target, --mtp"},
+	{quant.ErrImpossible, "--scheme, --format, --group-size, --ignore, --target, --mtp, --requantize, --allow-lossy-source"},
 	{quant.ErrIncomplete, "glmconv inspect lists what is missing; glmconv repair SRC --from BASE takes it from there"},
 	{quant.ErrIncompleteMTP, "--mtp drop; glmconv repair SRC --from BASE"},
 	{quant.ErrMemory, "--max-memory"},

@@ -103,6 +103,9 @@ func TestEveryMutationIsSeen(t *testing.T) {
 	applied := map[string]int{}
 	for _, scheme := range layout.Schemes {
 		for _, format := range layout.Formats {
+			if scheme == layout.BF16 {
+				continue // the source is that already
+			}
 			good := result(t, src, scheme, format)
 			if good == "" {
 				continue

@@ -74,7 +74,7 @@ func Decide(cfg *glm.Config, tensors []Input, o Options) ([]Decision, error) {
 		out[i] = decide(l, cfg, &tensors[i], &o)
 	}
 	unify(out)
-	if err := requireAnyQuantized(out, o); err != nil {
+	if err := requireAnyQuantized(out, o); err != nil && o.Scheme != BF16 {
 		return nil, err
 	}
 	l.settle(out)

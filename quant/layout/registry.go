@@ -10,7 +10,7 @@ import (
 )
 
 // registry lists the layouts. A new one is its file and its line here.
-var registry = []Layout{compressedTensors{}, hfFP8{}, ascend{}}
+var registry = []Layout{compressedTensors{}, hfFP8{}, ascend{}, unquantized{}}
 
 // published are the formats that are read and not written.
 var published = []Reader{modelOpt{}, quark{}, gptq{}, awq{}}
@@ -26,7 +26,7 @@ func readers() []Reader {
 }
 
 // Schemes lists the schemes in the order of the documentation.
-var Schemes = []Scheme{FP8, FP8Block, W8A8, W4A8, W4A16, W4A8FP8}
+var Schemes = []Scheme{FP8, FP8Block, W8A8, W4A8, W4A16, W4A8FP8, BF16}
 
 // Formats lists the formats.
 var Formats = formats()

@@ -164,5 +164,5 @@ func TestTable(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, 9, possible)
+	assert.Equal(t, 10, possible)
 }

@@ -18,6 +18,7 @@ const (
 	W4A8     Scheme = "w4a8"
 	W4A16    Scheme = "w4a16"
 	W4A8FP8  Scheme = "w4a8-fp8"
+	BF16     Scheme = "bf16"
 )
 
 // Format is how the result lies on disk.
@@ -28,6 +29,7 @@ const (
 	CompressedTensors Format = "compressed-tensors"
 	HFFP8             Format = "hf-fp8"
 	Ascend            Format = "ascend"
+	Plain             Format = "plain"
 )
 
 // The formats of other tools that are read and not written.
