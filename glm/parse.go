@@ -61,6 +61,10 @@ func (c *Config) parse(o object) {
 	}
 	c.Family, c.Architecture = fam.family, fam.architecture
 	c.Quantization, c.QuantizationConfig = quantization(o)
+	if what := otherQuantization(c.Quantization); what != "" {
+		o.unsupported("quantization_config", "use the BF16 or FP8 release, or a file in a format that GLM engines serve", "the weights are quantised by %s, whose format is not read here", what)
+		return
+	}
 
 	text := o
 	if fam.nested {

@@ -29,6 +29,7 @@ var presets = []PresetInfo{
 	{Name: "glm-5"},
 	{Name: "glm-5.1"},
 	{Name: "glm-5.2"},
+	{Name: "glm-5.3"}, // the tensors of 5.2; its default repository is block FP8 (docs/facts/formats.md 1.1)
 }
 
 // Presets returns the names of the published checkpoints known here, sorted.

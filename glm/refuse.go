@@ -29,7 +29,8 @@ var strangers = []struct {
 	{"glm4v_moe_text", false, "the text part of a glm4v_moe model on its own; the whole checkpoint's config.json is needed"},
 	{"glm4v", true, "a dense GLM-4V model (GLM-4.1V, GLM-4.6V-Flash): interleaved rope, sandwich norms, no experts"},
 	{"glm46v", true, "a dense GLM-4.6V-Flash model: interleaved rope, sandwich norms, no experts"},
-	{"glm5_next", true, "GLM-5.3-Flash, an architecture of its own"},
+	{"glm5_next", true, "GLM-5.3-Flash: 45 layers mix KDA linear attention (conv kernel 4) with rope-free MLA (qk_rope_head_dim 0), " +
+		"4-way hyper-connections, a pooled indexer, SwiGLU clamped at 10, 288 experts and a vision tower"},
 	{"glm_ocr", true, "GLM-OCR, a dense vision model"},
 	{"glm4_moe_mtp", false, "an engine's draft view of glm4_moe, not a checkpoint of its own"},
 	{"glm4_moe_lite_mtp", false, "an engine's draft view of glm4_moe_lite, not a checkpoint of its own"},
@@ -45,6 +46,18 @@ var strangers = []struct {
 	{"gemma", true, "a Gemma model"},
 	{"gpt_oss", true, "a gpt-oss model"},
 	{"minimax", true, "a MiniMax model"},
+}
+
+// otherQuantization names a quantization whose files are refused by its name:
+// none of them holds a GLM that the engines here serve (docs/facts/formats.md 2).
+func otherQuantization(method string) string {
+	switch m := strings.ToLower(method); m {
+	case "bitsandbytes", "gguf", "hqq", "aqlm", "vptq", "exl3", "torchao", "fbgemm_fp8", "w4afp8", "fp_quant", "quanto", "eetq":
+		return m
+	case "mxfp4":
+		return "mxfp4 (the form of GPT-OSS, with packed experts)"
+	}
+	return ""
 }
 
 // RequireUnquantized returns nil for a full-precision checkpoint and a

@@ -30,6 +30,9 @@ func TestConfigRefusals(t *testing.T) {
 	}{
 		{"dense vision model", "glm-4.6v", set("model_type", "glm4v"), ErrUnsupported, "model_type", "dense GLM-4V"},
 		{"glm5_next", "glm-5", set("model_type", "glm5_next"), ErrUnsupported, "model_type", "GLM-5.3-Flash"},
+		{"glm5_next in full", "glm-5", set("model_type", "glm5_next"), ErrUnsupported, "model_type", "KDA linear attention"},
+		{"bitsandbytes", "glm-4.5", set("quantization_config", map[string]any{"quant_method": "bitsandbytes"}), ErrUnsupported, "quantization_config", "bitsandbytes"},
+		{"mxfp4 of GPT-OSS", "glm-4.5", set("quantization_config", map[string]any{"quant_method": "mxfp4"}), ErrUnsupported, "quantization_config", "GPT-OSS"},
 		{"deepseek", "glm-5", set("model_type", "deepseek_v32"), ErrUnsupported, "model_type", "DeepSeek"},
 		{"llama", "glm-5", set("model_type", "llama"), ErrUnsupported, "model_type", "Llama"},
 		{"text part", "glm-4.5v", set("model_type", "glm4v_moe_text"), ErrUnsupported, "model_type", "text part"},

@@ -55,8 +55,11 @@ func (s *scheme) weight(module string) format.Weight {
 
 // activation returns what the engines do with the input of a stored module.
 func (s *scheme) activation(st layout.Stored) (format.Activation, error) {
-	if s.d == nil || st.Format == layout.Ascend {
+	if st.Format == layout.Ascend {
 		return byTensors(st)
+	}
+	if s.d == nil {
+		return format.Activation{}, unsupported(st.Module, "is quantised (%s), and config.json has no quantization_config that says how", st.Quant)
 	}
 	g := s.d.Of(st.Module).Group
 	switch {

@@ -60,6 +60,15 @@ func (s *Stored) number(r TensorReader, t safetensors.Info) (float32, error) {
 	return v[0], nil
 }
 
+// GlobalScale returns what the local scales of an NVFP4 weight are multiplied by.
+func (s *Stored) GlobalScale(r TensorReader) (float32, error) {
+	v, err := s.number(r, s.Global)
+	if err == nil && s.Format == CompressedTensors {
+		v = 1 / v
+	}
+	return v, err
+}
+
 // InputScale returns the number that quantized inputs of the module are
 // multiplied by: of static inputs, or the scale of their local scales (NVFP4).
 // ok is false where the checkpoint holds none.

@@ -39,6 +39,9 @@ func (s *subject) layoutName() string {
 			best = k
 		}
 	}
+	if best == foreign {
+		return s.publishedName()
+	}
 	if best == absent {
 		if s.ascend {
 			return "Ascend, full precision"
@@ -79,6 +82,8 @@ func (s *subject) diagnose() {
 		say("config.json was left over from a quantised release: the weights are full precision and quantization_config says they are not")
 	case has("eh-proj-quantized") && has("router-quantized") && (has("embedding-quantized") || has("mtp-copy-quantized") || has("head-quantized")):
 		say("the output of llm-compressor (model_free_ptq) without an ignore list: router, eh_proj and embeddings are quantised, which no engine builds; convert again with the ignore list that glmconv writes")
+	case has("eh-proj-quantized") && s.codesOnly():
+		say("the MTP layer's eh_proj is quantised: vLLM and SGLang build it in full precision and stop with a KeyError on its codes; convert again with eh_proj left alone, or serve without speculative decoding")
 	case has("eh-proj-quantized"):
 		say("the ignore list of the conversion lacked eh_proj: the model loads and drafts are noise")
 	case s.ascend && s.lostBiases():
@@ -91,6 +96,8 @@ func (s *subject) diagnose() {
 		say("bytes changed after the conversion: bad memory, a bad disk, or a copy that was cut")
 	case count("weight-zero")+count("zero-region") > 0 && !has("hash-mismatch"):
 		say("%d weights are zero or have a hole of zeros: a file that was downloaded or copied in part, with its full size", count("weight-zero")+count("zero-region"))
+	case has("weight-not-quantized") && s.onlyMTP("weight-not-quantized") && s.codesOnly():
+		say("the MTP layer is full precision and the config does not say so: engines build it for codes and stop with a KeyError or a size mismatch as soon as they draft; leave the layer out in the config")
 	case has("weight-not-quantized") && s.onlyMTP("weight-not-quantized"):
 		say("the MTP layer is full precision and the config does not say so: engines cast it to codes without scales and drafts are noise until the layer is in the ignore list")
 	default:

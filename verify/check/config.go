@@ -28,6 +28,9 @@ func (s *subject) checkConfig() {
 		s.checkUndeclared()
 	case s.stale != nil:
 		s.add("quant-config-stale", "config.json: quantization_config", "%s", s.stale.Reason)
+	case !readable(s.decl.method) && s.decl.Method.Known():
+		s.add("quant-method-published", "config.json", "quant_method %q", s.decl.method)
+		s.checkPatterns()
 	case !readable(s.decl.method):
 		s.add("quant-method-unknown", "config.json", "quant_method %q", s.decl.method)
 	case !s.ascend && !s.has(quant.ManifestName): // glmconv tries its patterns before it writes

@@ -71,9 +71,9 @@ func formOf(d *declaration.Declaration, g *declaration.Group) form {
 	case w.SameCodes(format.Int8) && name == "int-quantized":
 		return form{kind: int8Channel}
 	case w.SameCodes(format.Int4(size)) && name == "pack-quantized":
-		return form{int4Packed, size}
+		return form{kind: int4Packed, group: size}
 	case w.SameCodes(format.Int4(size)) && name == "int-quantized":
-		return form{int4Bytes, size}
+		return form{kind: int4Bytes, group: size}
 	}
 	return form{kind: foreign}
 }

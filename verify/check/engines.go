@@ -124,10 +124,7 @@ func (s *subject) judged() engine.Subject {
 // askTables asks which degrees load, where, and with which flags.
 func (s *subject) askTables(r engine.Release, v *EngineVerdict, sub engine.Subject) {
 	if s.decl != nil && !readable(s.decl.method) {
-		v.Answer, v.Rule = engine.NotJudged, fmt.Sprintf("no table says what it makes of quant_method %q", s.decl.method)
-		if s.device != nil {
-			v.Hardware = s.device.ID
-		}
+		s.askPublished(r, v)
 		return
 	}
 	sum := engine.Summarize(engine.Judge(sub, engine.Query{Releases: []engine.Release{r}, Hardware: s.device}))
@@ -312,7 +309,14 @@ func (s *subject) verdict(v *EngineVerdict, answer engine.Answer, rule string) {
 func (s *subject) askFaults(r engine.Release, v *EngineVerdict) {
 	for _, f := range s.report.Findings {
 		if f.Severity == Error && (f.Engine == "" || f.Engine == string(r.Engine)) {
-			s.verdict(v, r.Reacts(f.Code, s.decl != nil), f.Where+": "+f.Detail)
+			if s.decl != nil && !readable(s.decl.method) && r.Engine == engine.Ascend {
+				continue // whether it reads the format at all is not known
+			}
+			answer := r.Reacts(f.Code, s.decl != nil)
+			if answer == engine.Differs && s.codesOnly() && stops[f.Code] {
+				answer = engine.Refuses
+			}
+			s.verdict(v, answer, f.Where+": "+f.Detail)
 		}
 	}
 }

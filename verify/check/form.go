@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -34,12 +35,16 @@ var kindNames = [...]string{
 
 // form is a kind with its group size (int4: 0 = one scale a row).
 type form struct {
-	kind  kind
-	group int
+	kind   kind
+	group  int
+	weight format.Weight // foreign: what package layout reads; zero where it does not
 }
 
 func (f form) String() string {
 	s := kindNames[f.kind]
+	if f.weight.Quantized() {
+		return f.weight.String()
+	}
 	if f.kind == int4Bytes || f.kind == int4Packed {
 		if f.group == 0 {
 			return s + " per channel"
@@ -83,7 +88,7 @@ func detect(p params, o, i int64, four bool) form {
 	}
 	if w, ok := p["weight_packed"]; ok {
 		if w.DType == safetensors.I32 {
-			return form{int4Packed, groupOf()}
+			return form{kind: int4Packed, group: groupOf()}
 		}
 		return form{kind: foreign}
 	}
@@ -117,7 +122,7 @@ func detect(p params, o, i int64, four bool) form {
 		return form{kind: ascendInt8}
 	case w.DType == safetensors.I8 && hasScale:
 		if g := groupOf(); g > 0 {
-			return form{int4Bytes, g}
+			return form{kind: int4Bytes, group: g}
 		}
 		if four {
 			return form{kind: int4Bytes}

@@ -162,7 +162,7 @@ var mutations = []mutation{
 		}
 	}), "quant-config-invalid", "", true, nil},
 	{"activation_scheme gone", blockHF, quantConfig(func(q map[string]any) { delete(q, "activation_scheme") }), "quant-config-invalid", "", true, nil},
-	{"unknown method", fp8CT, quantConfig(func(q map[string]any) { q["quant_method"] = "hqq" }), "quant-method-unknown", "", true, map[string]string{"vllm": "not-judged"}},
+	{"unknown method", fp8CT, quantConfig(func(q map[string]any) { q["quant_method"] = "zork" }), "quant-method-unknown", "", true, map[string]string{"vllm": "not-judged"}},
 
 	// Tensors.
 	{"weight missing", fp8CT, tensors(one(named("model.layers.1.self_attn.o_proj.weight", "model.layers.1.self_attn.o_proj.weight_scale"), drop)), "tensor-missing", "o_proj", true, silentAll},
@@ -362,7 +362,8 @@ func TestMutations(t *testing.T) {
 	}
 	// Each code must be provoked by a mutation, here or in another test.
 	elsewhere := []string{"manifest-missing", "engine-refuses", "description-name", "rot-unflagged", "rot-family", "rot-wrong", "rotation-mixed",
-		"static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset"} // TestAscendFolders
+		"static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset", // TestAscendFolders
+		"quant-method-published", "global-scale-unshared", "bias-cast"} // TestPublished
 	for _, c := range Codes() {
 		if !covered[c.Name] {
 			assert.Contains(t, elsewhere, c.Name, "no mutation provokes %s", c.Name)

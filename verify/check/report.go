@@ -102,7 +102,10 @@ func (r *Report) finish() {
 	}
 	r.OK = !slices.ContainsFunc(kept, func(f Finding) bool { return f.Severity == Error })
 	r.Verdict = &r.OK
-	if r.OK && len(r.Engines) > 0 && !slices.ContainsFunc(r.Engines, func(v EngineVerdict) bool { return v.Answer != engine.NotJudged }) {
+	said := func(a engine.Answer) bool {
+		return slices.ContainsFunc(r.Engines, func(v EngineVerdict) bool { return v.Answer == a })
+	}
+	if r.OK && said(engine.NotJudged) && !said(engine.Loads) && !said(engine.Differs) {
 		r.OK, r.Verdict = false, nil
 	}
 }

@@ -26,7 +26,11 @@ func (s *subject) checkQuantisedSpecial(m *module) {
 	case r == glm.Router:
 		s.add("router-quantized", where, "it is %s", f)
 	case r == glm.MTPProj:
-		s.add("eh-proj-quantized", where, "it is %s; drafts are computed from codes read as numbers", f)
+		what := "drafts are computed from codes read as numbers"
+		if s.codesOnly() {
+			what = "engines build it in full precision and stop on the names of its codes"
+		}
+		s.add("eh-proj-quantized", where, "it is %s; %s", f, what)
 	case r == glm.Embedding:
 		s.add("embedding-quantized", where, "it is %s", f)
 	case r == glm.Head:

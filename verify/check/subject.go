@@ -59,6 +59,8 @@ type module struct {
 	ignore bool              // the config names it as left alone
 	group  string            // the config group
 	known  bool              // the config's word is known (a quantisation glmconv can judge)
+	stored *layout.Stored    // of another tool's format, as package layout reads it
+	broken error             // why that could not be
 }
 
 // add notes a finding with its code's severity and hint.
@@ -162,8 +164,12 @@ func (s *subject) loadConfig() (err error) {
 	_ = json.Unmarshal(s.raw, &s.keys)
 	cfg, err := glm.ParseConfig(s.raw)
 	if err != nil {
+		ce := glm.AsConfigError(err)
+		if ce != nil && ce.Field == "quantization_config" && errors.Is(err, glm.ErrUnsupported) {
+			return err // a format that is refused by name: nothing can be said of its tensors
+		}
 		f := s.add("config-invalid", "config.json", "%v", err)
-		if ce := glm.AsConfigError(err); ce != nil {
+		if ce != nil {
 			f.hint(ce.Hint())
 		}
 		return nil
@@ -269,6 +275,10 @@ func (s *subject) judge(m *module) {
 	}
 	if m.stack != nil {
 		m.form = form{kind: plain}
+		return
+	}
+	if s.published(m) {
+		s.judgePublished(m)
 		return
 	}
 	m.form = detect(m.params, m.o, m.i, four)

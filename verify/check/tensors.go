@@ -36,6 +36,8 @@ func (s *subject) checkTensors() {
 		s.add("tensor-unexpected", t.Name, "%s %v in %s is in no table of %s", t.DType, t.Shape, t.File, s.cfg.Family)
 	}
 	s.checkGroups()
+	s.checkGlobals()
+	s.checkBiases()
 }
 
 // checkMissing names the rows that nothing stands for.
@@ -85,8 +87,11 @@ func (s *subject) checkModule(m *module) {
 	if m.stack != nil || f.kind == absent {
 		return // checkMissing
 	}
+	if f.kind == foreign || m.want.kind == foreign {
+		s.checkPublished(m)
+	}
 	if f.kind == foreign {
-		return // engines.go and config.go speak of other tools' formats
+		return
 	}
 	if f.kind == naked {
 		s.add("companion-missing", m.row.Module, "the weight is %s and has no scale", m.params["weight"].DType)

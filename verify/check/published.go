@@ -1,0 +1,276 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/declaration"
+	"github.com/glmconv/glmconv/quant/engine"
+	"github.com/glmconv/glmconv/quant/format"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// Weights of other tools (docs/facts/formats.md 2 to 8): their tensors are read
+// as package layout reads them, and compared with what the declaration says.
+// What engines make of them is not judged further than quant/engine knows that
+// they refuse.
+
+// published reports whether a module's weights are judged by what package
+// layout reads, not by the forms that are written here.
+func (s *subject) published(m *module) bool {
+	if s.decl == nil || s.decl.Declaration == nil || s.ascend {
+		return false
+	}
+	return s.decl.Method.Known() && (!readable(s.decl.method) || m.want.kind == foreign)
+}
+
+// judgePublished finds out what such a module is, and what it is declared to be.
+func (s *subject) judgePublished(m *module) {
+	said := s.decl.Of(m.row.Module)
+	m.known = m.row.Role.IsLinear() || m.row.Role == glm.VisionLinear
+	switch g := said.Group; {
+	case g == nil:
+		m.want, m.ignore = form{kind: plain}, said.Ignored != nil
+	case !g.Judged:
+		m.want, m.group = form{kind: foreign}, g.Name
+	default:
+		m.want, m.group = form{kind: foreign, weight: comparable(g.Weights, m.i)}, g.Name
+	}
+	if t, ok := m.params["weight"]; ok && isFloat(t.DType) {
+		m.form = form{kind: plain}
+		return
+	}
+	st, err := layout.Lookup(s.ckpt, m.row.Module, layout.Hints{
+		Declared: func(string) format.Weight { return said.Weights() }, Cols: func(string) int { return int(m.i) }})
+	m.form = form{kind: foreign}
+	switch {
+	case errors.Is(err, safetensors.ErrNotFound):
+		m.form = form{kind: absent}
+	case err != nil:
+		m.broken = err
+	case !st.Quantized():
+		m.form = form{kind: plain}
+	default:
+		m.form.weight, m.stored = comparable(st.Quant, m.i), &st
+	}
+}
+
+// comparable is what counts when a weight is compared with its declaration.
+func comparable(w format.Weight, cols int64) format.Weight {
+	scale := w.Scale
+	w = w.Codes()
+	w.ZeroPoints = false
+	if scale == format.E8M0 && w.Strategy == format.Group {
+		w.Scale = scale // MX
+	}
+	if w.Strategy == format.Group && int64(w.Group) >= cols {
+		w.Strategy, w.Group = format.Channel, 0
+	}
+	return w
+}
+
+// checkPublished compares a module of another tool with its declaration and
+// with the table.
+func (s *subject) checkPublished(m *module) {
+	where := m.row.Module
+	switch {
+	case m.broken != nil && errors.Is(m.broken, layout.ErrMalformed):
+		s.add("companion-shape", where, "%v", m.broken)
+	case m.stored != nil && (int64(m.stored.Rows) != m.o || int64(m.stored.Cols) != m.i):
+		s.add("tensor-shape", where, "it is [%d %d], config.json implies [%d %d]", m.stored.Rows, m.stored.Cols, m.o, m.i)
+	}
+	if !m.known || !quantizable(m.row.Role) && !m.row.Role.IsVision() || m.want.kind == foreign && !m.want.weight.Quantized() {
+		return
+	}
+	f, w := m.form, m.want
+	switch {
+	case !f.quantized() && w.quantized() && s.stale == nil:
+		finding := s.add("weight-not-quantized", where, "the config (%s) says %s, the tensor is %s%s", m.group, w, m.params["weight"].DType, s.consequence(m))
+		finding.hint(s.excludeFrom(m))
+		if s.decl.Method == declaration.GPTQ && !m.row.Role.IsExpert() {
+			finding.as(Warning) // engines go by the tensors for single linears
+		}
+	case f.quantized() && !w.quantized() && m.ignore:
+		s.add("ignored-but-quantized", where, "the config leaves it alone, the tensor is %s: engines build it in full precision and read codes as values", f)
+	case f.quantized() && !w.quantized():
+		s.add("ignored-but-quantized", where, "no target of the config matches it, the tensor is %s", f)
+	case f.weight.Quantized() && f.weight != w.weight:
+		s.add("weight-encoding", where, "the config (%s) says %s, the tensor is %s", m.group, w, f)
+	}
+}
+
+// consequence is what engines do with a module that is built for codes and
+// stored in full precision (docs/facts/formats.md 9).
+func (s *subject) consequence(m *module) string {
+	if w := m.want.weight; w.Bits == 8 && w.Type == format.Float {
+		return ": its values are cast to codes without a word"
+	}
+	return ": engines look for codes and stop with a KeyError or a size mismatch"
+}
+
+// excludeFrom says how a module is left alone in the words of its declaration.
+func (s *subject) excludeFrom(m *module) string {
+	name := m.row.Module
+	layer := ""
+	if m.row.MTP {
+		layer = fmt.Sprintf("model.layers.%d", s.cfg.Layers)
+	}
+	pick := func(whole, one string) string {
+		if layer != "" {
+			return whole
+		}
+		return one
+	}
+	switch s.decl.Method {
+	case declaration.GPTQ:
+		return fmt.Sprintf(`add %q: {} to dynamic`, pick(fmt.Sprintf(`-:.*layers\.%d\..*`, s.cfg.Layers), "-:"+name))
+	case declaration.AWQ:
+		return fmt.Sprintf("add %q to modules_to_not_convert", pick(layer+".", name))
+	case declaration.Quark:
+		return fmt.Sprintf("add %q to exclude, for single experts their parent too", name)
+	case declaration.ModelOpt:
+		return fmt.Sprintf("add %q to ignore in config.json and to exclude_modules in hf_quant_config.json", pick(layer+"*", name))
+	case declaration.AutoRound:
+		return fmt.Sprintf(`add %q: {"bits": 16, "data_type": "float"} to extra_config`, pick(fmt.Sprintf(`.*layers\.%d\..*`, s.cfg.Layers), name))
+	}
+	return "leave it out of the config's targets, or quantize it"
+}
+
+// checkGlobals compares the global scales of NVFP4 weights that engines merge:
+// they keep one of the two, and the other weight is read by the ratio too small
+// or too large (docs/facts/formats.md 3.2).
+func (s *subject) checkGlobals() {
+	type first struct {
+		m *module
+		v float32
+	}
+	seen := map[string]first{}
+	var worst *module
+	var partner first
+	n, ratio := 0, float32(1)
+	for _, m := range s.modules {
+		if m.stored == nil || m.stored.Global.Name == "" || m.row.Group == "" || m.row.Role == glm.ExpertDown {
+			continue
+		}
+		key := m.row.Group
+		if m.row.Role.IsExpert() {
+			key = fmt.Sprint(key, m.row.Expert)
+		}
+		v, err := m.stored.GlobalScale(s.ckpt)
+		if err != nil {
+			s.add("companion-shape", m.stored.Global.Name, "%v", err)
+			continue
+		}
+		f, ok := seen[key]
+		if !ok {
+			seen[key] = first{m, v}
+			continue
+		}
+		if v != f.v {
+			n++
+			if r := max(v/f.v, f.v/v); r > ratio {
+				ratio, worst, partner = r, m, f
+			}
+		}
+	}
+	if n > 0 {
+		s.add("global-scale-unshared", worst.row.Module,
+			"its global scale is %.3g times that of %s, and %d pairs more differ: engines keep one for both and read the other weight wrong by that ratio",
+			ratio, partner.m.row.Module, n-1)
+	}
+}
+
+// checkBiases notices biases that were cast to F16 in a BF16 model, which
+// AutoGPTQ's and AWQ's writers do (docs/facts/formats.md 6.2).
+func (s *subject) checkBiases() {
+	n, first, bf16 := 0, "", false
+	for _, row := range s.rows {
+		t, ok := s.tensors[row.Name]
+		switch {
+		case !ok:
+		case row.Role == glm.LayerNorm:
+			bf16 = bf16 || t.DType == safetensors.BF16
+		case row.Param == "bias" && t.DType == safetensors.F16:
+			if n++; n == 1 {
+				first = row.Name
+			}
+		}
+	}
+	if n > 0 && bf16 {
+		s.add("bias-cast", first, "%d biases are F16 and the model is BF16: small values lost their last bits on the way", n)
+	}
+}
+
+// askPublished says whether a release refuses a group of another tool's format
+// that the checkpoint uses; else it is not judged.
+func (s *subject) askPublished(r engine.Release, v *EngineVerdict) {
+	v.Answer, v.Rule = engine.NotJudged, fmt.Sprintf("no table says what it makes of quant_method %q", s.decl.method)
+	if s.device != nil {
+		v.Hardware = s.device.ID
+	}
+	if s.decl.Declaration == nil {
+		return
+	}
+	for _, m := range s.modules {
+		g := s.decl.Of(m.row.Module).Group
+		if g == nil || !m.form.quantized() || m.form.kind != foreign {
+			continue
+		}
+		dense := !m.row.Role.IsExpert()
+		if rule := r.RefusesPublished(s.decl.Declaration, g, dense); rule != "" {
+			v.Answer, v.Rule = engine.Refuses, rule
+			f := s.add("engine-refuses", m.row.Module, "%s: %s", r.Title(), rule).on(string(r.Engine))
+			if s.asked {
+				f.as(Error)
+			}
+			return
+		}
+	}
+}
+
+// codesOnly reports whether the checkpoint's weights have names or types of
+// their own (4-bit formats of other tools): what is built for them and stored
+// in full precision, or the reverse, does not load at all, where FP8 and INT8
+// are cast without a word (docs/facts/formats.md 9).
+func (s *subject) codesOnly() bool {
+	n := 0
+	for _, m := range s.modules {
+		if m.stored != nil {
+			if m.form.weight.Bits == 8 && m.stored.Codes.DType != safetensors.I32 {
+				return false
+			}
+			n++
+		}
+	}
+	return n > 0
+}
+
+// stops are the findings that such a checkpoint does not load with.
+var stops = map[string]bool{"weight-not-quantized": true, "ignored-but-quantized": true, "eh-proj-quantized": true}
+
+// publishedName names the format of most weights.
+func (s *subject) publishedName() string {
+	count := map[format.Weight]int{}
+	var best format.Weight
+	var in layout.Format
+	for _, m := range s.modules {
+		if m.stored == nil {
+			continue
+		}
+		if w := m.form.weight; w.Quantized() {
+			if count[w]++; count[w] > count[best] || count[w] == count[best] && w.String() < best.String() {
+				best, in = w, m.stored.Format
+			}
+		}
+	}
+	if !best.Quantized() {
+		return kindNames[foreign]
+	}
+	name := string(s.decl.Method)
+	if s.decl.Method == declaration.AutoRound {
+		name += " (" + string(in) + ")"
+	}
+	return name + " " + best.String()
+}
