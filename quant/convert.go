@@ -81,6 +81,7 @@ func Convert(ctx context.Context, p *Plan, src *safetensors.Checkpoint, dst stri
 	old := debug.SetMemoryLimit(c.o.memoryLimit())
 	defer debug.SetMemoryLimit(old)
 	if err := c.writeShards(ctx, todo); err != nil {
+		c.discard(err)
 		return nil, c.explain(err)
 	}
 	res := &Result{BytesRead: c.read.Load()}

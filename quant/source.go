@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"path/filepath"
 	"slices"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/source"
 )
 
 // A shard is of the source that was read: its receipt has the identities of the
@@ -251,6 +253,24 @@ func (c *converter) ofThisSource(ctx context.Context, f *File, r *receipt) (bool
 	}
 	c.stale[r.Name] = changed(was, now)
 	return false, nil
+}
+
+// discard removes the shards that were made of a file of a mounted source whose
+// bytes turned out not to be those that its listing promises: the hash is known
+// only when the last of them has come.
+func (c *converter) discard(err error) {
+	var lie *source.Error
+	if !errors.As(err, &lie) || lie.Kind != source.ErrRefused {
+		return
+	}
+	bad := path.Base(lie.Where)
+	for i := range c.plan.Files {
+		f := &c.plan.Files[i]
+		if slices.ContainsFunc(f.Items, func(k int) bool { return c.plan.Items[k].Source.File == bad }) {
+			_ = c.fs.Remove(c.state(f.Plan.Name + ".json"))
+			_ = c.fs.Remove(filepath.Join(c.dst, f.Plan.Name))
+		}
+	}
 }
 
 // missing says what it means that shards are still to be written when this

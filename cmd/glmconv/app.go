@@ -14,6 +14,7 @@ import (
 	"github.com/glmconv/glmconv/internal/cpu"
 	"github.com/glmconv/glmconv/internal/jsonwalk"
 	"github.com/glmconv/glmconv/internal/progress"
+	"github.com/glmconv/glmconv/internal/reach"
 	"github.com/glmconv/glmconv/internal/safetext"
 )
 
@@ -28,7 +29,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		HideVersion:     true,
 		HideHelpCommand: false,
 		Suggest:         true,
-		Description: "glmconv SRC is a folder with config.json and *.safetensors. Start with:\n\n" +
+		Description: "glmconv SRC is a folder with config.json and *.safetensors, or the address of one:\n" + reach.Schemes + ".\nStart with:\n\n" +
 			"  glmconv inspect SRC\n  glmconv plan --scheme w8a8 SRC\n  glmconv quantize --scheme w8a8 SRC DST\n  glmconv check DST\n  glmconv verify SRC DST\n\n" +
 			"Exit codes: 0 done, 1 negative verdict, 2 wrong usage, 3 undecided, 65 bad input,\n" +
 			"74 I/O failed (what was complete is kept; --resume goes on), 75 temporary, 130 interrupted.",
@@ -48,6 +49,9 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	for _, c := range app.Commands {
 		c.OnUsageError = onUsageError
 		c.Flags = append(c.Flags, commonFlags()...)
+		if remoteCommands[c.Name] > 0 {
+			c.Flags = append(c.Flags, remoteFlags()...)
+		}
 		c.Before = setUp
 		c.CustomHelpTemplate = helpTemplate
 		if n := sources[c.Name]; n > 0 {
@@ -147,7 +151,8 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// paths returns the command's arguments, which must be exactly those named.
+// paths returns the command's arguments, which must be exactly those named;
+// addresses are mounted (see readable).
 func paths(c *cli.Context, names ...string) ([]string, error) {
 	args := c.Args().Slice()
 	if len(args) != len(names) {
@@ -157,6 +162,12 @@ func paths(c *cli.Context, names ...string) ([]string, error) {
 	for i, a := range args {
 		if a == "" {
 			return nil, usagef("%s is empty: %s needs the name of a folder", names[i], c.Command.Name)
+		}
+	}
+	for i := range args {
+		var err error
+		if args[i], err = readable(c, i, args[i]); err != nil {
+			return nil, err
 		}
 	}
 	return args, nil

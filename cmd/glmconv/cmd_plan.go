@@ -139,7 +139,11 @@ func convertOptions(c *cli.Context) (quant.ConvertOptions, error) {
 	if c.Int("workers") < 0 {
 		return quant.ConvertOptions{}, usagef("--workers must not be negative")
 	}
-	return quant.ConvertOptions{Workers: c.Int("workers"), MaxMemory: mem, Version: currentBuild().Version, FS: disk}, nil
+	held := remoteMemory(c)
+	if mem < 2*held {
+		return quant.ConvertOptions{}, usagef("--max-memory %s is too little for %d connections, which take %d MiB: allow more, or fewer --connections", c.String("max-memory"), c.Int("connections"), held>>20)
+	}
+	return quant.ConvertOptions{Workers: c.Int("workers"), MaxMemory: mem - held, Version: currentBuild().Version, FS: disk}, nil
 }
 
 func showPlan(c *cli.Context, p *quant.Plan) error {

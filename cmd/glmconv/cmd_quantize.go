@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/glmconv/glmconv/internal/progress"
+	"github.com/glmconv/glmconv/internal/reach"
 	"github.com/glmconv/glmconv/internal/rss"
 	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/quant"
@@ -46,6 +47,8 @@ type quantizeResult struct {
 	PeakRSS     int64         `json:"peak_rss"`
 	Errors      quant.Summary `json:"errors"`
 	Zeros       []quant.Zeros `json:"zeros"` // weights of the source that are zero or have holes
+
+	Network *reach.Traffic `json:"network,omitempty"` // of a remote source
 }
 
 func quantize(c *cli.Context) error {
@@ -88,7 +91,7 @@ func quantize(c *cli.Context) error {
 	}
 	warnZeros(c, res.Zeros)
 	if c.Bool("json") {
-		return writeJSON(c, quantizeResult{"glmconv.quantize/1", res.AlreadyDone, res.Pending, p.SourceBytes, p.ResultBytes, res.Seconds, rss.Self(), res.Stats, append([]quant.Zeros{}, res.Zeros...)})
+		return writeJSON(c, quantizeResult{"glmconv.quantize/1", res.AlreadyDone, res.Pending, p.SourceBytes, p.ResultBytes, res.Seconds, rss.Self(), res.Stats, append([]quant.Zeros{}, res.Zeros...), network(c)})
 	}
 	_, err = fmt.Fprint(c.App.Writer, describeResult(p, res, args[1]))
 	return err

@@ -15,6 +15,7 @@ import (
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/source"
 )
 
 // The exit codes of the command line contract.
@@ -123,6 +124,10 @@ var exitCodes = []struct {
 }{
 	{exitBadInput, []error{syscall.ELOOP, syscall.ENAMETOOLONG}}, // a name, not a disk
 	{exitInterrupted, []error{context.Canceled, context.DeadlineExceeded}},
+	{exitUsage, []error{source.ErrAddress, source.ErrLocal}},
+	{exitTemporary, []error{source.ErrBusy, source.ErrChanged}},
+	{exitBadInput, []error{source.ErrMissing, source.ErrDenied, source.ErrRefused}},
+	{exitIO, []error{source.ErrNetwork, source.ErrOffline}},
 	{exitUsage, []error{quant.ErrImpossible, quant.ErrPattern, quant.ErrPart, quant.ErrMemory, quant.ErrDestination, quant.ErrUnfinished, engine.ErrUnknown}},
 	{exitTemporary, []error{safetensors.ErrLocked, safetensors.ErrChanged, quant.ErrSourceChanged, quant.ErrResultChanged}},
 	{exitBadInput, []error{quant.ErrSource, quant.ErrIncomplete, quant.ErrIncompleteMTP, quant.ErrMismatch, quant.ErrNonFinite}},

@@ -9,6 +9,7 @@ import (
 	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/repair"
+	"github.com/glmconv/glmconv/source"
 )
 
 // explained wraps a command that reads checkpoints: where it ends with bad
@@ -26,9 +27,16 @@ func explained(action cli.ActionFunc, sources int) cli.ActionFunc {
 		if errors.As(err, &said) || errors.As(err, &own) || errors.As(err, &ee) && ee.silent || errors.Is(err, repair.ErrNoUndo) || errors.Is(err, repair.ErrBase) {
 			return err
 		}
+		var remote *source.Error
+		if errors.As(err, &remote) {
+			return err
+		}
 		for i, dir := range c.Args().Slice() {
 			if i == sources {
 				break
+			}
+			if s := remotesOf(c).open[dir]; s != nil {
+				dir = s.Name()
 			}
 			if why := origin.Explain(dir, nil); why != nil {
 				return fmt.Errorf("%s: %w", dir, why)
@@ -42,7 +50,10 @@ func explained(action cli.ActionFunc, sources int) cli.ActionFunc {
 // notice by itself is refused first.
 func guarded(action cli.ActionFunc) cli.ActionFunc {
 	return func(c *cli.Context) error {
-		dir := c.Args().First()
+		dir, err := readable(c, 0, c.Args().First())
+		if err != nil {
+			return err
+		}
 		if found, err := origin.Look(dir); err == nil {
 			if why := origin.Refuse(found); why != nil {
 				return fmt.Errorf("%s: %w", dir, why)

@@ -35,6 +35,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	out, errs := safetext.NewWriter(stdout), safetext.NewWriter(stderr)
 	app := newApp(out, errs)
 	args = permute(app, args)
+	defer closeRemotes(app)
 	err := interrupted(ctx, commandOf(app, args), app.RunContext(ctx, args))
 	if flushed := out.Flush(); err == nil {
 		err = flushed

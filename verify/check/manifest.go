@@ -14,7 +14,6 @@ import (
 
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
-	"github.com/glmconv/glmconv/safetensors"
 )
 
 // stateFolder is the folder that an unfinished conversion keeps its receipts in.
@@ -102,7 +101,7 @@ func (s *subject) compareHashes(ctx context.Context, meter *meter, files []quant
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			sums[i], _, err = safetensors.HashFile(filepath.Join(s.dir, files[i].Name))
+			sums[i], err = s.hash(files[i].Name)
 			if errors.Is(err, fs.ErrNotExist) {
 				err = nil // removed meanwhile: an empty sum differs
 			}

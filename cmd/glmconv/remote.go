@@ -1,0 +1,161 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/glmconv/glmconv/internal/progress"
+	"github.com/glmconv/glmconv/internal/reach"
+	"github.com/glmconv/glmconv/source"
+)
+
+// remoteCommands read sources by address: how many of their arguments, from the
+// first on.
+var remoteCommands = map[string]int{"inspect": 1, "plan": 1, "quantize": 1, "check": 1, "logits": 1, "diff": 2, "verify": 2}
+
+// readsWeights are those that read weights, not headers only.
+var readsWeights = map[string]bool{"quantize": true, "verify": true, "logits": true}
+
+// remoteFlags say how a source is reached.
+func remoteFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: "connections", Value: 8, Usage: "parallel requests to a remote source, 1 to 64"},
+		&cli.StringFlag{Name: "bandwidth", Usage: "ceiling on what is read from a remote source, as 200MB/s (default: none)"},
+		&cli.BoolFlag{Name: "offline", Usage: "no network (also HF_HUB_OFFLINE=1)"},
+		&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the credential of a hub (default: HF_TOKEN and the hub's own files)"},
+		&cli.StringFlag{Name: "ca-file", Usage: "`FILE` with further root certificates"},
+		&cli.DurationFlag{Name: "retry-for", Value: 5 * time.Minute, Usage: "how long without a byte before giving up"},
+	}
+}
+
+// remotes are the sources that a command has open, by address.
+type remotes struct {
+	open  map[string]*reach.Source
+	close []func()
+}
+
+const remotesKey = "remotes"
+
+// remotesOf returns the open sources of a run.
+func remotesOf(c *cli.Context) *remotes {
+	if r, ok := c.App.Metadata[remotesKey].(*remotes); ok {
+		return r
+	}
+	r := &remotes{open: map[string]*reach.Source{}}
+	c.App.Metadata[remotesKey] = r
+	return r
+}
+
+// closeRemotes ends what a run has open.
+func closeRemotes(app *cli.App) {
+	if r, ok := app.Metadata[remotesKey].(*remotes); ok {
+		for _, f := range r.close {
+			f()
+		}
+	}
+}
+
+// readable returns the name of the folder that the i-th argument of a command
+// stands for: a path as it is, an address as it is mounted.
+func readable(c *cli.Context, i int, arg string) (string, error) {
+	if source.Scheme(arg) == "" {
+		return arg, nil
+	}
+	if i >= remoteCommands[c.Command.Name] {
+		return "", notRemote(c.Command.Name, i, arg)
+	}
+	r := remotesOf(c)
+	if s := r.open[arg]; s != nil {
+		return s.Name(), nil
+	}
+	o, err := remoteOptions(c)
+	if err != nil {
+		return "", err
+	}
+	s, err := reach.Open(c.Context, arg, o)
+	if err != nil {
+		return "", err
+	}
+	r.close = append(r.close, func() { _ = s.Close() })
+	unmount, err := source.Mount(c.Context, s)
+	switch {
+	case errors.Is(err, fs.ErrExist): // the same commit under two addresses
+	case err != nil:
+		return "", err
+	default:
+		r.close = append(r.close, unmount)
+	}
+	r.open[arg] = s
+	if id, immutable := s.Pinned(); immutable {
+		fmt.Fprintf(c.App.ErrWriter, "note: reading %s at commit %s\n", arg, id)
+	}
+	return s.Name(), nil
+}
+
+// notRemote refuses an address where a folder of the local disk is needed.
+func notRemote(command string, i int, arg string) error {
+	if err := reach.CheckAddress(arg); err != nil {
+		return err
+	}
+	why := command + " changes or fills a folder of the local disk"
+	if command == "run" {
+		why = "run reads every weight for every token"
+	}
+	return &source.Error{Kind: source.ErrLocal, Where: "argument " + fmt.Sprint(i+1), Reason: "is an address: " + why,
+		Advice: "download it first: hf download ORG/NAME --local-dir DIR"}
+}
+
+func remoteOptions(c *cli.Context) (reach.Options, error) {
+	o := reach.Options{Connections: c.Int("connections"), Offline: c.Bool("offline"), TokenFile: c.String("token-file"), CAFile: c.String("ca-file"),
+		RetryFor: c.Duration("retry-for"), Version: currentBuild().Version, Data: readsWeights[c.Command.Name],
+		Warn: func(text string) { fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", text) }}
+	if o.Connections < 1 || o.Connections > reach.MaxConnections {
+		return o, usagef("--connections must be 1 to %d", reach.MaxConnections)
+	}
+	if o.RetryFor <= 0 {
+		return o, usagef("--retry-for must be above 0")
+	}
+	if text := c.String("bandwidth"); text != "" {
+		n, err := progress.ParseBytes(trimRate(text))
+		if err != nil || n <= 0 {
+			return o, usagef("--bandwidth must be bytes a second, as 200MB/s, not %q", text)
+		}
+		o.Bandwidth = n
+	}
+	return o, nil
+}
+
+// trimRate takes the unit of time from a rate.
+func trimRate(text string) string {
+	if n := len(text); n > 2 && text[n-2:] == "/s" {
+		return text[:n-2]
+	}
+	return text
+}
+
+// remoteMemory is what open sources take of --max-memory.
+func remoteMemory(c *cli.Context) int64 {
+	var n int64
+	for range remotesOf(c).open {
+		n += reach.Options{Connections: c.Int("connections")}.Memory()
+	}
+	return n
+}
+
+// network returns what went over the network, nil if nothing was remote.
+func network(c *cli.Context) *reach.Traffic {
+	var sum *reach.Traffic
+	for _, s := range remotesOf(c).open {
+		if sum == nil {
+			sum = &reach.Traffic{}
+		}
+		t := s.Traffic()
+		sum.Bytes, sum.Requests, sum.Retries = sum.Bytes+t.Bytes, sum.Requests+t.Requests, sum.Retries+t.Retries
+		sum.Renewed, sum.SecondsWaiting = sum.Renewed+t.Renewed, sum.SecondsWaiting+t.SecondsWaiting
+	}
+	return sum
+}

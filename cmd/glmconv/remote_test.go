@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/demo"
+	"github.com/glmconv/glmconv/internal/fakes"
+	"github.com/glmconv/glmconv/internal/fakes/fakehub"
+)
+
+const canary = "glmconv-canary-4711"
+
+// hubOf starts a hub with the built-in model and points the environment at it.
+func hubOf(t *testing.T) (hub *fakehub.Hub, local string) {
+	local = filepath.Join(t.TempDir(), demo.Name)
+	require.NoError(t, demo.Extract(local))
+	hub = fakehub.New(t, "org/nano", local)
+	hub.Token = canary
+	for _, e := range hub.Env(t.TempDir()) {
+		k, v, _ := strings.Cut(e, "=")
+		t.Setenv(k, v)
+	}
+	t.Setenv("HF_HUB_OFFLINE", "")
+	return hub, local
+}
+
+// glmconv runs a command line in this process.
+func glmconv(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = run(t.Context(), append([]string{"glmconv"}, args...), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// TestHubThroughTheCommands: what commands say of a published checkpoint is what
+// they say of its copy, and no secret is in anything they write.
+func TestHubThroughTheCommands(t *testing.T) {
+	hub, local := hubOf(t)
+	dir := t.TempDir()
+	const address = "hf://org/nano"
+	name := address + "@" + hub.Commit
+	written := []string{}
+	for _, args := range [][]string{
+		{"inspect", "SRC"}, {"inspect", "--json", "SRC"}, {"plan", "--scheme", "w4a8", "SRC"}, {"plan", "--scheme", "w8a8", "--json", "SRC"},
+		{"check", "SRC"}, {"diff", "SRC", local},
+	} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			with := func(src string) []string {
+				out := append([]string{}, args...)
+				for i := range out {
+					if out[i] == "SRC" {
+						out[i] = src
+					}
+				}
+				return out
+			}
+			wantCode, want, _ := glmconv(t, with(local)...)
+			code, got, errs := glmconv(t, with(address)...)
+			assert.Equal(t, wantCode, code, errs)
+			names := strings.NewReplacer(name, "DIR", local, "DIR", filepath.Base(name), "BASE", filepath.Base(local), "BASE")
+			assert.Equal(t, names.Replace(want), names.Replace(got))
+			assert.Contains(t, errs, "at commit "+hub.Commit)
+			written = append(written, got, errs)
+		})
+	}
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	code, _, errs := glmconv(t, "quantize", "--scheme", "w8a8", local, a)
+	require.Zero(t, code, errs)
+	code, out, errs := glmconv(t, "quantize", "--scheme", "w8a8", "--json", "--log-level", "debug", "--connections", "3", address, b)
+	require.Zero(t, code, errs)
+	written = append(written, out, errs)
+	var res quantizeResult
+	require.NoError(t, json.Unmarshal([]byte(out), &res))
+	require.NotNil(t, res.Network)
+	assert.Greater(t, res.Network.Bytes, int64(4<<20))
+	x, err := fakehub.Folder(a)
+	require.NoError(t, err)
+	y, err := fakehub.Folder(b)
+	require.NoError(t, err)
+	for n := range x {
+		assert.True(t, bytes.Equal(x[n], y[n]), "%s differs", n)
+		written = append(written, string(y[n]))
+	}
+	code, out, errs = glmconv(t, "verify", "--skip-forward", address, b)
+	assert.Contains(t, []int{0, 3}, code, errs)
+	written = append(written, out, errs)
+
+	code, out, errs = glmconv(t, "quantize", "--scheme", "w8a8", address, b)
+	assert.Zero(t, code, errs)
+	assert.Contains(t, out, "already done")
+
+	hub.Lock()
+	hub.Fail = func(r fakes.Request) fakes.Fault {
+		if r.Host == "data" {
+			return fakes.Whole
+		}
+		return fakes.None
+	}
+	hub.Unlock()
+	code, out, errs = glmconv(t, "inspect", address)
+	assert.Equal(t, exitBadInput, code)
+	assert.Contains(t, errs, "does not serve ranges")
+	for _, text := range append(written, out, errs) {
+		assert.NotContains(t, text, canary)
+		assert.NotContains(t, text, "Signature=")
+	}
+}
+
+func TestAddressesThatAreRefused(t *testing.T) {
+	hub, local := hubOf(t)
+	for _, test := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"inspect hf://name", 2, "needs an organisation and a name"},
+		{"inspect hf://datasets/org/name", 2, "not a repository of a model"},
+		{"inspect ftp://host/x", 2, "scheme that is not known"},
+		{"inspect http://example.com/x/", 2, "not encrypted"},
+		{"inspect https://example.com/x", 2, "slash"},
+		{"inspect https://user:" + canary + "@example.com/x/", 2, "credentials"},
+		{"inspect hf://org/../name", 2, "no hub allows"},
+		{"inspect hf://org/absent", 65, "not found, or private"},
+		{"inspect --offline hf://org/nano", 74, "switched off"},
+		{"inspect --connections 65 hf://org/nano", 2, "1 to 64"},
+		{"inspect --bandwidth fast hf://org/nano", 2, "bytes a second"},
+		{"run --prompt x hf://org/nano", 2, "for every token"},
+		{"mtp-remap hf://org/nano", 2, "local disk"},
+		{"quantize --scheme w8a8 " + local + " hf://org/nano", 2, "local disk"},
+		{"quantize --scheme w8a8 --connections 64 --max-memory 512MiB hf://org/nano " + filepath.Join(t.TempDir(), "x"), 2, "too little for 64 connections"},
+	} {
+		t.Run(test.args, func(t *testing.T) {
+			hub.Reset()
+			code, out, errs := glmconv(t, strings.Fields(test.args)...)
+			assert.Equal(t, test.code, code, errs)
+			assert.Contains(t, errs, test.says)
+			assert.Empty(t, out)
+			assert.NotContains(t, errs, canary)
+			if test.code == 2 && !strings.Contains(test.args, "512MiB") {
+				assert.Empty(t, hub.Log(), "nothing is asked for a wrong command line")
+			}
+		})
+	}
+}
+
+// TestLocalRunsAskNobody: with a hub in the environment, a run on folders makes
+// no request.
+func TestLocalRunsAskNobody(t *testing.T) {
+	hub, local := hubOf(t)
+	dst := filepath.Join(t.TempDir(), "dst")
+	for _, args := range [][]string{{"inspect", local}, {"plan", "--scheme", "w8a8", local}, {"quantize", "--scheme", "w8a8", local, dst}, {"check", dst}, {"diff", local, dst}} {
+		code, _, errs := glmconv(t, args...)
+		assert.Zero(t, code&^1, errs)
+	}
+	assert.Empty(t, hub.Log())
+	_, err := os.Stat(dst)
+	require.NoError(t, err)
+}

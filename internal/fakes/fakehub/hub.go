@@ -1,0 +1,211 @@
+// Package fakehub is a Hugging Face compatible hub on loopback: one repository,
+// the four routes that clients need, and a data host of another origin for files
+// in LFS, with signed addresses that end.
+package fakehub
+
+import (
+	"crypto/sha1" //nolint:gosec // git's name of a file
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/glmconv/glmconv/internal/fakes"
+)
+
+// Hub is a running hub.
+type Hub struct {
+	*fakes.Rules
+	URL    string // HF_ENDPOINT
+	Data   string // address of the data host
+	ID     string // org/name
+	Commit string
+	Files  map[string][]byte
+
+	Page   int           // entries of a page of the listing (default 1000)
+	Life   time.Duration // of a signed address (default an hour)
+	Gated  bool          // 401 with GatedRepo
+	Token  string        // if set, requests to the hub need it
+	Mirror bool          // Link names the default hub
+}
+
+// New starts a hub with the files of a folder.
+func New(tb testing.TB, id, dir string) *Hub {
+	tb.Helper()
+	files, err := Folder(dir)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return NewFiles(tb, id, files)
+}
+
+// Folder reads the files of a folder.
+func Folder(dir string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
+		if files[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name())); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+// NewFiles starts a hub with files.
+func NewFiles(tb testing.TB, id string, files map[string][]byte) *Hub {
+	h := &Hub{Rules: fakes.NewRules(), ID: id, Files: files, Commit: strings.Repeat("c0ffee12", 5), Page: 1000, Life: time.Hour}
+	hub := httptest.NewServer(h.Handle("hub", h.hub))
+	data := httptest.NewServer(h.Handle("data", h.data))
+	h.URL, h.Data = hub.URL, data.URL
+	tb.Cleanup(func() {
+		h.Stop()
+		hub.CloseClientConnections()
+		data.CloseClientConnections()
+		hub.Close()
+		data.Close()
+	})
+	return h
+}
+
+// Env returns the environment of a client of this hub.
+func (h *Hub) Env(home string) []string {
+	return []string{"HF_ENDPOINT=" + h.URL, "HF_HOME=" + home, "NO_PROXY=*", "HF_TOKEN=" + h.Token}
+}
+
+func lfs(name string) bool { return strings.HasSuffix(name, ".safetensors") }
+
+// SHA256 returns the hash of a file as it should be.
+func (h *Hub) SHA256(name string) string {
+	sum := sha256.Sum256(h.Files[name])
+	return hex.EncodeToString(sum[:])
+}
+
+func git(data []byte) string {
+	s := sha1.New() //nolint:gosec // see above
+	fmt.Fprintf(s, "blob %d\x00", len(data))
+	s.Write(data)
+	return hex.EncodeToString(s.Sum(nil))
+}
+
+func refuse(w http.ResponseWriter, status int, code string) {
+	w.Header().Set("X-Error-Code", code)
+	w.WriteHeader(status)
+}
+
+// hub answers for the hub itself.
+func (h *Hub) hub(w http.ResponseWriter, r *http.Request, f fakes.Fault) {
+	w.Header().Set("X-Repo-Commit", h.Commit)
+	switch {
+	case h.Gated:
+		refuse(w, http.StatusUnauthorized, "GatedRepo")
+		return
+	case h.Token != "" && r.Header.Get("Authorization") != "Bearer "+h.Token:
+		refuse(w, http.StatusUnauthorized, "RepoNotFound")
+		return
+	}
+	rest, api := strings.CutPrefix(r.URL.EscapedPath(), "/api/models/")
+	rest = strings.TrimPrefix(rest, "/")
+	rest, ours := strings.CutPrefix(rest, h.ID+"/")
+	kind, rest, _ := strings.Cut(rest, "/")
+	switch {
+	case !ours:
+		refuse(w, http.StatusNotFound, "RepoNotFound")
+	case api && kind == "revision":
+		if rest != "main" && rest != "refs%2Fpr%2F1" && rest != h.Commit {
+			refuse(w, http.StatusNotFound, "RevisionNotFound")
+			return
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"id": h.ID, "sha": h.Commit})
+	case api && kind == "tree":
+		h.tree(w, r, rest)
+	case kind == "resolve":
+		h.resolve(w, r, rest, f)
+	default:
+		refuse(w, http.StatusNotFound, "EntryNotFound")
+	}
+}
+
+// tree answers with a page of the listing.
+func (h *Hub) tree(w http.ResponseWriter, r *http.Request, rest string) {
+	commit, _, _ := strings.Cut(rest, "/")
+	if commit != h.Commit {
+		refuse(w, http.StatusNotFound, "RevisionNotFound")
+		return
+	}
+	names := slices.Sorted(maps.Keys(h.Files))
+	from, _ := strconv.Atoi(r.URL.Query().Get("cursor"))
+	to := min(from+h.Page, len(names))
+	out := []map[string]any{{"type": "directory", "path": "figures", "oid": "0", "size": 0}}
+	for _, n := range names[min(from, to):to] {
+		data := h.Files[n]
+		e := map[string]any{"type": "file", "path": n, "size": len(data), "oid": git(data)}
+		if lfs(n) {
+			e["lfs"] = map[string]any{"oid": h.SHA256(n), "size": len(data), "pointerSize": 134}
+		}
+		out = append(out, e)
+	}
+	if to < len(names) {
+		base := h.URL
+		if h.Mirror {
+			base = "https://huggingface.co"
+		}
+		q := r.URL.Query()
+		q.Set("cursor", strconv.Itoa(to))
+		w.Header().Set("Link", fmt.Sprintf(`<%s%s?%s>; rel="next"`, base, r.URL.Path, q.Encode()))
+	}
+	_ = json.NewEncoder(w).Encode(out)
+}
+
+// resolve answers with a small file, or where a large one is.
+func (h *Hub) resolve(w http.ResponseWriter, r *http.Request, rest string, f fakes.Fault) {
+	rev, escaped, _ := strings.Cut(rest, "/")
+	name, err := url.PathUnescape(escaped)
+	data, ok := h.Files[name]
+	if err != nil || !ok || rev != h.Commit && rev != "main" {
+		refuse(w, http.StatusNotFound, "EntryNotFound")
+		return
+	}
+	if !lfs(name) {
+		w.Header().Set("ETag", `"`+git(data)+`"`)
+		h.Send(w, r, data, f)
+		return
+	}
+	w.Header().Set("X-Linked-Etag", `"`+h.SHA256(name)+`"`)
+	w.Header().Set("X-Linked-Size", strconv.Itoa(len(data)))
+	end := strconv.FormatFloat(float64(time.Now().Add(h.Life).UnixMilli())/1000, 'f', 3, 64)
+	w.Header().Set("Location", h.Data+"/"+escaped+"?Expires="+strings.Split(end, ".")[0]+"&Until="+end+"&Signature=secret-signature")
+	w.WriteHeader(http.StatusFound)
+}
+
+// data answers for the data host.
+func (h *Hub) data(w http.ResponseWriter, r *http.Request, f fakes.Fault) {
+	until, err := strconv.ParseFloat(r.URL.Query().Get("Until"), 64)
+	data, ok := h.Files[strings.TrimPrefix(r.URL.Path, "/")]
+	switch {
+	case !ok:
+		w.WriteHeader(http.StatusNotFound)
+	case f == fakes.Expired, err != nil, r.URL.Query().Get("Signature") == "", float64(time.Now().UnixMilli())/1000 > until:
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, "Request has expired")
+	default:
+		w.Header().Set("ETag", `"`+h.SHA256(strings.TrimPrefix(r.URL.Path, "/"))+`"`)
+		h.Send(w, r, data, f)
+	}
+}

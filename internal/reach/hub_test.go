@@ -1,0 +1,253 @@
+package reach
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/demo"
+	"github.com/glmconv/glmconv/internal/fakes"
+	"github.com/glmconv/glmconv/internal/fakes/fakehub"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/source"
+)
+
+// model extracts the built-in checkpoint.
+func model(t *testing.T) string {
+	dir := filepath.Join(t.TempDir(), demo.Name)
+	require.NoError(t, demo.Extract(dir))
+	return dir
+}
+
+// quick are options with short waits, and no environment but that given.
+func quick(env ...string) Options {
+	vars := map[string]string{}
+	for _, e := range env {
+		k, v, _ := strings.Cut(e, "=")
+		vars[k] = v
+	}
+	return Options{Getenv: func(k string) string { return vars[k] }, RetryFor: 3 * time.Second, stall: 300 * time.Millisecond, backoff: 5 * time.Millisecond}
+}
+
+// mounted opens and mounts an address for the length of a test.
+func mounted(t *testing.T, address string, o Options) *Source {
+	s, err := Open(t.Context(), address, o)
+	require.NoError(t, err)
+	unmount, err := source.Mount(t.Context(), s)
+	require.NoError(t, err)
+	t.Cleanup(func() { unmount(); _ = s.Close() })
+	return s
+}
+
+// convert makes a result of a source and returns its files.
+func convert(ctx context.Context, src, dst string, scheme layout.Scheme) error {
+	c, err := safetensors.OpenDir(src)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	p, err := quant.NewPlan(c, scheme, "", quant.Options{})
+	if err != nil {
+		return err
+	}
+	_, err = quant.Convert(ctx, p, c, dst, quant.ConvertOptions{})
+	return err
+}
+
+func assertSame(t *testing.T, a, b string) {
+	t.Helper()
+	x, err := fakehub.Folder(a)
+	require.NoError(t, err)
+	y, err := fakehub.Folder(b)
+	require.NoError(t, err)
+	require.Equal(t, len(x), len(y))
+	for n := range x {
+		assert.True(t, string(x[n]) == string(y[n]), "%s differs", n)
+	}
+}
+
+func TestHubIsTheLocalCopy(t *testing.T) {
+	dir := model(t)
+	hub := fakehub.New(t, "org/nano", dir)
+	hub.Page, hub.Mirror, hub.Token = 3, true, "glmconv-canary-token"
+	local := filepath.Join(t.TempDir(), "local")
+	require.NoError(t, convert(t.Context(), dir, local, layout.W8A8))
+	s := mounted(t, "hf://org/nano", quick(hub.Env(t.TempDir())...))
+	assert.Equal(t, "hf://org/nano@"+hub.Commit, s.Name())
+	remote := filepath.Join(t.TempDir(), "remote")
+	require.NoError(t, convert(t.Context(), s.Name(), remote, layout.W8A8))
+	assertSame(t, local, remote)
+	assert.Zero(t, hub.Count(func(r fakes.Request) bool { return r.Host == "data" && r.Auth != "" }), "the token went to the data host")
+	assert.NotZero(t, hub.Count(func(r fakes.Request) bool { return r.Host == "hub" && r.Auth != "" }))
+	for _, f := range s.files {
+		if isShard(f.Name) {
+			require.NotNil(t, f.hash, f.Name)
+			assert.Equal(t, f.SHA256, f.hash.result, "read whole, so it was hashed")
+		}
+	}
+}
+
+// TestHubHeaders: headers take two requests a shard, and no block of data.
+func TestHubHeaders(t *testing.T) {
+	hub := fakehub.New(t, "org/nano", model(t))
+	s := mounted(t, "hf://org/nano", quick(hub.Env(t.TempDir())...))
+	c, err := safetensors.OpenDir(s.Name())
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = quant.NewPlan(c, layout.W4A8, "", quant.Options{})
+	require.NoError(t, err)
+	shards := len(c.Files())
+	assert.LessOrEqual(t, hub.Count(func(r fakes.Request) bool { return strings.HasSuffix(r.Path, ".safetensors") }), 2*shards+1, "one for a header above 32 KiB")
+	assert.Less(t, s.Traffic().Bytes, int64(2<<20), "of 4 MB of weights")
+}
+
+// TestHubFaults: whichever request fails how, the result has the right bytes or
+// there is none.
+func TestHubFaults(t *testing.T) {
+	dir := model(t)
+	hub := fakehub.New(t, "org/nano", dir)
+	want := filepath.Join(t.TempDir(), "local")
+	require.NoError(t, convert(t.Context(), dir, want, layout.W8A8))
+	env := hub.Env(t.TempDir())
+	run := func(dst string) error {
+		s, err := Open(t.Context(), "hf://org/nano", quick(env...))
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		unmount, err := source.Mount(t.Context(), s)
+		if err != nil {
+			return err
+		}
+		defer unmount()
+		return convert(t.Context(), s.Name(), dst, layout.W8A8)
+	}
+	require.NoError(t, run(filepath.Join(t.TempDir(), "clean")))
+	all := len(hub.Log())
+	for _, kind := range []fakes.Fault{fakes.Reset, fakes.Cut, fakes.TooMany, fakes.Down, fakes.Expired, fakes.Whole, fakes.WrongRange, fakes.Stall} {
+		t.Run(string(kind), func(t *testing.T) {
+			step := 1
+			if testing.Short() || kind == fakes.TooMany || kind == fakes.Stall {
+				step = 4 // which wait
+			}
+			for n := 1; n <= all; n += step {
+				hub.Reset()
+				hub.Lock()
+				hub.Fail = func(r fakes.Request) fakes.Fault {
+					if r.N == n {
+						return kind
+					}
+					return fakes.None
+				}
+				hub.Unlock()
+				dst := filepath.Join(t.TempDir(), fmt.Sprint(n))
+				start := time.Now()
+				if err := run(dst); err != nil {
+					var own *source.Error
+					require.ErrorAs(t, err, &own, "request %d", n)
+				} else {
+					assertSame(t, want, dst)
+				}
+				assert.Less(t, time.Since(start), 20*time.Second, "request %d", n)
+			}
+		})
+	}
+}
+
+func TestHubErrors(t *testing.T) {
+	dir := model(t)
+	for _, test := range []struct {
+		name, address string
+		set           func(*fakehub.Hub)
+		option        func(*Options)
+		kind          error
+		says          string
+	}{
+		{"no repository", "hf://org/other", nil, nil, source.ErrMissing, "not found, or private"},
+		{"no revision", "hf://org/nano@v2", nil, nil, source.ErrMissing, "no such revision"},
+		{"gated", "hf://org/nano", func(h *fakehub.Hub) { h.Gated = true }, nil, source.ErrDenied, "approval"},
+		{"private", "hf://org/nano", func(h *fakehub.Hub) { h.Token = "right" }, func(o *Options) { o.TokenFile = "absent" }, source.ErrMissing, "private"},
+		{"offline", "hf://org/nano", nil, func(o *Options) { o.Offline = true }, source.ErrOffline, "switched off"},
+		{"login page", "hf://org/nano", func(h *fakehub.Hub) { h.Fail = func(fakes.Request) fakes.Fault { return fakes.HTML } }, nil, source.ErrRefused, "web page"},
+		{"down for good", "hf://org/nano", func(h *fakehub.Hub) { h.Fail = func(fakes.Request) fakes.Fault { return fakes.Down } },
+			func(o *Options) { o.RetryFor = 50 * time.Millisecond }, source.ErrBusy, "503"},
+		{"resets for good", "hf://org/nano", func(h *fakehub.Hub) { h.Fail = func(fakes.Request) fakes.Fault { return fakes.Reset } },
+			func(o *Options) { o.RetryFor = 50 * time.Millisecond }, source.ErrNetwork, "tries"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			hub := fakehub.New(t, "org/nano", dir)
+			if test.set != nil {
+				test.set(hub)
+			}
+			o := quick(hub.Env(t.TempDir())...)
+			if test.option != nil {
+				test.option(&o)
+			}
+			_, err := Open(t.Context(), test.address, o)
+			require.ErrorIs(t, err, test.kind)
+			assert.Contains(t, err.Error(), test.says)
+			assert.NotContains(t, err.Error(), "Signature")
+		})
+	}
+}
+
+// TestHubFlippedBit: bytes that are not the published ones end in an error that
+// names the shard, and nothing that was made of them stays.
+func TestHubFlippedBit(t *testing.T) {
+	hub := fakehub.New(t, "org/nano", model(t))
+	hub.Fail = func(r fakes.Request) fakes.Fault {
+		if r.Host == "data" && !strings.HasPrefix(r.Range, "bytes=0-32767") {
+			return fakes.Flip
+		}
+		return fakes.None
+	}
+	s := mounted(t, "hf://org/nano", quick(hub.Env(t.TempDir())...))
+	dst := filepath.Join(t.TempDir(), "dst")
+	err := convert(t.Context(), s.Name(), dst, layout.W8A8)
+	require.ErrorIs(t, err, source.ErrRefused)
+	assert.Contains(t, err.Error(), ".safetensors")
+	entries, err := os.ReadDir(dst)
+	require.NoError(t, err)
+	for _, e := range entries {
+		assert.False(t, strings.HasSuffix(e.Name(), ".safetensors"), "%s was kept", e.Name())
+	}
+}
+
+// TestHubExpiry: addresses that live for a second are renewed, not more often
+// than they end.
+func TestHubExpiry(t *testing.T) {
+	dir := model(t)
+	hub := fakehub.New(t, "org/nano", dir)
+	hub.Life = 300 * time.Millisecond
+	hub.Rate = 2 << 20
+	s := mounted(t, "hf://org/nano", quick(hub.Env(t.TempDir())...))
+	start := time.Now()
+	require.NoError(t, convert(t.Context(), s.Name(), filepath.Join(t.TempDir(), "dst"), layout.W8A8))
+	resolves := hub.Count(func(r fakes.Request) bool { return strings.Contains(r.Path, "/resolve/") })
+	assert.LessOrEqual(t, resolves, 8+int(12*time.Since(start).Seconds())*len(s.files))
+}
+
+func TestCancelEndsAHangingRead(t *testing.T) {
+	hub := fakehub.New(t, "org/nano", model(t))
+	s, err := Open(t.Context(), "hf://org/nano", quick(hub.Env(t.TempDir())...))
+	require.NoError(t, err)
+	defer s.Close()
+	hub.Lock()
+	hub.Fail = func(fakes.Request) fakes.Fault { return fakes.Stall }
+	hub.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	_, err = s.ReadSmall(ctx, "config.json", 1<<20)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.Less(t, time.Since(start), 2*time.Second)
+}

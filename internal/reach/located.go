@@ -1,0 +1,299 @@
+package reach
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/glmconv/glmconv/source"
+)
+
+// web gets files over HTTP: by the address of the file itself, or by the signed
+// one that it redirects to, which is kept while it lasts.
+type web struct {
+	c        *client
+	endpoint *url.URL
+	address  func(f *file) string // of a file
+	trusted  func(u *url.URL) bool
+	auth     func(r *http.Request) // for trusted addresses
+	header   http.Header           // of every request to the endpoint
+	match    bool                  // entity tags hold for ranges
+}
+
+// located is where the bytes of a file are.
+type located struct {
+	mu      sync.Mutex
+	url     *url.URL // nil: not known
+	expires time.Time
+	denied  int // times in a row that a signed address was refused
+}
+
+func (l *located) forget() {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.url = nil
+}
+
+// get implements getter.
+func (w *web) get(ctx context.Context, f *file, off, n int64) (io.ReadCloser, error) {
+	u, first, err := w.locate(ctx, f, off, n)
+	if err != nil || first != nil {
+		return first, err
+	}
+	hops := 0
+	var res *http.Response
+	for hop := u; hop != nil; { // data hosts may pass on to others
+		if u = hop; res != nil {
+			drain(res)
+		}
+		if res, err = w.c.send(ctx, http.MethodGet, u, w.ranged(f, off, n), w.authFor(u)); err != nil {
+			return nil, err
+		}
+		if hop, err = next(res, u, w.endpoint); err != nil {
+			drain(res)
+			return nil, err
+		}
+		if hops++; hops > maxRedirects {
+			drain(res)
+			return nil, refused(u, "redirects without end")
+		}
+	}
+	body, err := w.accept(res, u, f, off, n)
+	if err == nil {
+		f.located.mu.Lock()
+		f.located.denied = 0
+		f.located.mu.Unlock()
+		return body, nil
+	}
+	return nil, w.refusal(f, u, err)
+}
+
+// refusal forgets a signed address that is no longer taken, so that the next try
+// asks for another.
+func (w *web) refusal(f *file, u *url.URL, err error) error {
+	st, ok := err.(*statusError) //nolint:errorlint // made by accept
+	if !ok || w.trusted(u) {
+		return err
+	}
+	switch st.code {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusGone:
+	default:
+		return err
+	}
+	f.located.mu.Lock()
+	defer f.located.mu.Unlock()
+	f.located.url = nil
+	if f.located.denied++; f.located.denied > 3 {
+		return &source.Error{Kind: source.ErrNetwork, Where: shown(u), Reason: fmt.Sprintf("the host of the data answers %d, with a new address as well", st.code)}
+	}
+	w.c.renewed.Add(1)
+	return &netError{host: u.Host, err: st}
+}
+
+// ranged asks for a range; after two refusals in a row for all from off on, since
+// there are hosts that refuse ranges with an end.
+func (w *web) ranged(f *file, off, n int64) http.Header {
+	h := http.Header{}
+	f.located.mu.Lock()
+	open := f.located.denied >= 2
+	f.located.mu.Unlock()
+	switch {
+	case open:
+		h.Set("Range", fmt.Sprintf("bytes=%d-", off))
+	case off > 0 || n < f.Size || isShard(f.Name):
+		h.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+n-1))
+	}
+	if w.match && f.etag != "" && !strings.HasPrefix(f.etag, "W/") {
+		h.Set("If-Match", f.etag)
+	}
+	return h
+}
+
+func (w *web) authFor(u *url.URL) func(*http.Request) {
+	if !w.trusted(u) {
+		return nil
+	}
+	return func(r *http.Request) {
+		for k, v := range w.header {
+			r.Header[k] = v
+		}
+		if w.auth != nil {
+			w.auth(r)
+		}
+	}
+}
+
+// locate returns the address that a file's bytes come from; where the file's own
+// address answers without a redirect, that answer.
+func (w *web) locate(ctx context.Context, f *file, off, n int64) (*url.URL, io.ReadCloser, error) {
+	l := f.located
+	l.mu.Lock()
+	u, expires := l.url, l.expires
+	l.mu.Unlock()
+	if u != nil && (expires.IsZero() || time.Now().Before(expires)) {
+		return u, nil, nil
+	}
+	u, err := url.Parse(w.address(f))
+	if err != nil {
+		return nil, nil, &source.Error{Kind: source.ErrRefused, Where: f.where, Reason: "has no address"}
+	}
+	for range maxRedirects {
+		if !w.trusted(u) { // signed: what comes next needs no credentials and is asked for by range
+			l.mu.Lock()
+			l.url, l.expires = u, expiry(u)
+			l.mu.Unlock()
+			return u, nil, nil
+		}
+		res, err := w.c.send(ctx, http.MethodGet, u, w.ranged(f, off, n), w.authFor(u))
+		if err != nil {
+			return nil, nil, err
+		}
+		to, err := next(res, u, w.endpoint)
+		if err != nil || to != nil {
+			drain(res)
+			if err != nil {
+				return nil, nil, err
+			}
+			u = to
+			continue
+		}
+		body, err := w.accept(res, u, f, off, n)
+		return nil, body, err
+	}
+	return nil, nil, refused(u, "redirects without end")
+}
+
+// accept checks that an answer is the range that was asked for.
+func (w *web) accept(res *http.Response, u *url.URL, f *file, off, n int64) (io.ReadCloser, error) {
+	switch res.StatusCode {
+	case http.StatusPartialContent:
+		start, total, ok := contentRange(res.Header.Get("Content-Range"))
+		if !ok || start != off || total >= 0 && total != f.Size {
+			_ = res.Body.Close()
+			return nil, &wrongAnswer{u, "answers with another range than the one asked for"}
+		}
+		return res.Body, nil
+	case http.StatusOK:
+		if off == 0 && (res.ContentLength == f.Size || res.ContentLength < 0) && (n == f.Size || !isShard(f.Name)) {
+			return res.Body, nil
+		}
+		_ = res.Body.Close()
+		if res.ContentLength >= 0 && res.ContentLength != f.Size {
+			return nil, &wrongAnswer{u, fmt.Sprintf("has %d bytes, the listing says %d", res.ContentLength, f.Size)}
+		}
+		return nil, &wrongAnswer{u, "the server does not serve ranges"}
+	}
+	return nil, failed(res, u)
+}
+
+// failed reads what a server says of its refusal.
+func failed(res *http.Response, u *url.URL) error {
+	defer res.Body.Close()
+	e := &statusError{url: u, code: res.StatusCode, header: res.Header, text: res.Header.Get("X-Error-Message")}
+	if e.text == "" {
+		text, _ := io.ReadAll(io.LimitReader(res.Body, 4<<10))
+		var said struct {
+			Error string `json:"error"`
+		}
+		_ = json.Unmarshal(text, &said)
+		e.text = said.Error
+	}
+	return e
+}
+
+// contentRange reads "bytes 0-99/1000"; total is -1 for "*".
+func contentRange(h string) (start, total int64, ok bool) {
+	rest, ok := strings.CutPrefix(h, "bytes ")
+	span, all, ok2 := strings.Cut(rest, "/")
+	from, _, ok3 := strings.Cut(span, "-")
+	start, err := strconv.ParseInt(from, 10, 64)
+	if !ok || !ok2 || !ok3 || err != nil {
+		return 0, 0, false
+	}
+	if total, err = strconv.ParseInt(all, 10, 64); err != nil {
+		total = -1
+	}
+	return start, total, true
+}
+
+// expiry returns when a signed address should be renewed: a minute before its
+// end, or half its life before if that is shorter; zero if it does not say.
+func expiry(u *url.URL) time.Time {
+	q := u.Query()
+	var end time.Time
+	if n, err := strconv.ParseInt(q.Get("Expires"), 10, 64); err == nil {
+		end = time.Unix(n, 0)
+	} else if at, err := time.Parse("20060102T150405Z", q.Get("X-Amz-Date")); err == nil {
+		if n, err := strconv.ParseInt(q.Get("X-Amz-Expires"), 10, 32); err == nil {
+			end = at.Add(time.Duration(n) * time.Second)
+		}
+	}
+	if end.IsZero() {
+		return end
+	}
+	return end.Add(-max(0, min(time.Minute, time.Until(end)/2)))
+}
+
+// json asks the endpoint for a document, with all tries, and decodes it.
+func (w *web) json(ctx context.Context, address string, into any) (http.Header, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, &source.Error{Kind: source.ErrRefused, Where: shown(w.endpoint), Reason: "names a page that is no address"}
+	}
+	t := w.c.trial(shown(u))
+	for {
+		header, err := w.document(ctx, u, into)
+		if err == nil {
+			return header, nil
+		}
+		if err := t.again(ctx, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (w *web) document(ctx context.Context, u *url.URL, into any) (http.Header, error) {
+	for range maxRedirects {
+		res, err := w.c.send(ctx, http.MethodGet, u, nil, w.authFor(u))
+		if err != nil {
+			return nil, err
+		}
+		to, err := next(res, u, w.endpoint)
+		if err != nil || to != nil {
+			drain(res)
+			if err != nil {
+				return nil, err
+			}
+			u = to
+			continue
+		}
+		if res.StatusCode != http.StatusOK {
+			return nil, failed(res, u)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(io.LimitReader(res.Body, maxPage+1))
+		switch {
+		case err != nil:
+			return nil, &netError{host: u.Host, err: plain(err)}
+		case len(body) > maxPage:
+			return nil, refused(u, "sends a listing of more than 64 MiB")
+		case strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"):
+			return nil, refused(u, "answers with a web page instead of JSON: this is no hub, or a login page of the network is in between")
+		}
+		if err := json.Unmarshal(body, into); err != nil {
+			return nil, refused(u, "answers with JSON that is none, or of another kind")
+		}
+		return res.Header, nil
+	}
+	return nil, refused(u, "redirects without end")
+}
