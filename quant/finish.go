@@ -75,6 +75,9 @@ func (c *converter) manifest(receipts []*receipt) (*Manifest, error) {
 	p := c.plan
 	m := &Manifest{Schema: manifestSchema, Version: c.o.Version, Scheme: p.Scheme, Format: p.Format, Arith: arithName(p.arith()),
 		GroupSize: p.Options.GroupSize, MTP: string(p.Options.MTP), Family: string(p.Config.Family), Fingerprint: p.Fingerprint, Dropped: map[string]string{}, Folds: p.Folds}
+	if p.codes != nil {
+		m.Method, m.Learnt = p.codes.Method(), p.codes.ID()
+	}
 	if p.Folds != nil {
 		m.Fold = p.Options.Fold
 	}

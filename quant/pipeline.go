@@ -121,6 +121,10 @@ func (c *converter) compute(t *tile, s *scratch) error {
 	}
 	_, k := it.Weight.Dims()
 	return c.round(t, s, func(spec numeric.Spec) (*numeric.Matrix, numeric.Stats, error) {
+		if c.plan.codes != nil {
+			decoder.Decode(s.take(t.rows*k), src)
+			return c.learnt(t, spec, s.floats, &s.num)
+		}
 		return numeric.QuantizeBytes(spec, src, decoder, t.rows, k, &s.num)
 	})
 }
@@ -153,7 +157,7 @@ func (c *converter) computeStored(t *tile, s *scratch) error {
 		}
 	}
 	return c.round(t, s, func(spec numeric.Spec) (*numeric.Matrix, numeric.Stats, error) {
-		return numeric.Quantize(spec, w, t.rows, m.Cols, &s.num)
+		return c.learnt(t, spec, w, &s.num)
 	})
 }
 

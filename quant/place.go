@@ -284,6 +284,15 @@ func appendStored(b []byte, s *layout.Stored) []byte {
 	return b
 }
 
+// hashOf is the SHA-256 of some texts.
+func hashOf(texts ...string) string {
+	h := sha256.New()
+	for _, t := range texts {
+		putBytes(h, []byte(t))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
 func appendInts(b []byte, list ...int64) []byte {
 	for _, n := range list {
 		b = strconv.AppendInt(append(b, ' '), n, 10)

@@ -119,6 +119,7 @@ type Plan struct {
 	dir      string
 	scalings map[string]*fold.Scaling  // by the name of a tensor: what the folds make of it
 	stored   map[string]*layout.Stored // weights of a quantized source, by tensor
+	codes    Codes                     // nil: weights are rounded
 }
 
 // Dir returns the source's directory.

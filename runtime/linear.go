@@ -20,10 +20,21 @@ func (m *Model) linear(ctx context.Context, in *input, w, bias *glm.Tensor) ([]f
 	if in.rows == 0 { // a sequence too short for a draft step
 		return y, nil
 	}
+	if err := m.observe(in, w); err != nil {
+		return nil, err
+	}
 	if err := m.tiles(ctx, in, w, func(lo int, t *Weight) { t.product(y[lo:], out, in, m.workers) }); err != nil {
 		return nil, err
 	}
 	return y, m.addBias(y, bias)
+}
+
+// observe shows a projection's input.
+func (m *Model) observe(in *input, w *glm.Tensor) error {
+	if m.opt.Observe == nil || w == nil {
+		return nil
+	}
+	return m.opt.Observe(w, in.rows, in.values)
 }
 
 // addBias adds a bias to every row of y; nil is none.
@@ -64,6 +75,9 @@ func (m *Model) linears(ctx context.Context, jobs []job) (err error) {
 	tiles, cost := make([]*Weight, len(jobs)), 0
 	for i := range jobs {
 		j := &jobs[i]
+		if err = m.observe(j.in, j.w); err != nil {
+			return err
+		}
 		// One tile is the whole weight.
 		if err = m.tiles(ctx, j.in, j.w, func(_ int, t *Weight) { tiles[i] = t }); err != nil {
 			return err

@@ -32,6 +32,11 @@ type Options struct {
 	// queries. It changes results by rounding alone, but by the chunks of a
 	// long prompt too.
 	ExpandKV bool
+	// Observe, if given, sees the input of every projection before it is
+	// computed: x returns it unquantised, [rows, columns of w], to be read only.
+	// An error ends the pass. Calls come one at a time, from a pass of one
+	// goroutine.
+	Observe func(w *glm.Tensor, rows int, x func() []float32) error
 }
 
 // Model is a checkpoint ready to compute. It is safe for concurrent use, the

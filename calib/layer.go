@@ -1,0 +1,343 @@
+package calib
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+
+	"github.com/glmconv/glmconv/calib/learn"
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/runtime"
+	"github.com/glmconv/glmconv/runtime/kernel"
+)
+
+func hashText(t string) string {
+	sum := sha256.Sum256([]byte(t))
+	return hex.EncodeToString(sum[:])
+}
+
+// stages are the attention's projections in the order of computation: those with
+// one input, and the role that shows it.
+var stages = []struct {
+	shown []glm.Role // the first that the layer has
+	roles []glm.Role
+}{
+	{[]glm.Role{glm.AttnQ, glm.AttnQA}, []glm.Role{glm.AttnQ, glm.AttnK, glm.AttnV, glm.AttnQA, glm.AttnKVA, glm.IndexerK}},
+	{[]glm.Role{glm.AttnQB}, []glm.Role{glm.AttnQB, glm.IndexerQB}},
+	{[]glm.Role{glm.AttnO}, []glm.Role{glm.AttnO}},
+}
+
+// spans returns fresh spans of a model for a layer, with the keys that earlier
+// indexers chose.
+func (m *model) spans() []runtime.Span {
+	out := slices.Clone(m.keys)
+	for i := range out {
+		out[i].Cache = new(runtime.LayerCache)
+	}
+	return out
+}
+
+// layer learns the codes of a layer of the trunk and takes both streams, float x
+// and served y, through it.
+func (s *solver) layer(ctx context.Context, l int, x, y []float32) (*LayerReport, error) {
+	s.progress(l, "inputs")
+	run := func(m *model, x []float32, tr *runtime.Trace) error {
+		spans := m.spans()
+		err := m.Layer(ctx, l, x, spans, tr)
+		if err == nil {
+			for i := range spans {
+				m.keys[i].Keys = spans[i].Keys
+			}
+		}
+		return err
+	}
+	copied := func(m *model, from []float32, tr *runtime.Trace) error { return run(m, slices.Clone(from), tr) }
+	if err := s.learnLayer(ctx, l, x, y, run, copied); err != nil {
+		return nil, err
+	}
+	if err := run(s.served, y, nil); err != nil {
+		return nil, err
+	}
+	return s.finishLayer(l)
+}
+
+// draft learns the codes of the MTP layer: its inputs are the trunk's states
+// after the final norm, one token further.
+func (s *solver) draft(ctx context.Context, x, y []float32) (*LayerReport, error) {
+	l, h := s.plan.Config.Layers, s.plan.Config.HiddenSize
+	var ids []int
+	var spans []runtime.Span
+	pick := func(x []float32) []float32 {
+		out := x[:0]
+		for i, q := 0, 0; q < len(s.o.Sequences); q++ {
+			n := len(s.o.Sequences[q])
+			out = append(out, x[i*h:(i+n-1)*h]...)
+			i += n
+		}
+		return out
+	}
+	for _, q := range s.o.Sequences {
+		ids = append(ids, q[1:]...)
+		spans = append(spans, runtime.Span{N: len(q) - 1})
+	}
+	x, err := s.float.FinalNorm(x)
+	if err != nil {
+		return nil, err
+	}
+	if y, err = s.served.FinalNorm(y); err != nil {
+		return nil, err
+	}
+	x, y = pick(x), pick(y)
+	s.rows = len(ids)
+	run := func(m *model, x []float32, tr *runtime.Trace) error {
+		mtp, err := m.MTP()
+		if err != nil {
+			return err
+		}
+		fresh := slices.Clone(spans)
+		for i := range fresh {
+			fresh[i].Cache = new(runtime.LayerCache)
+		}
+		_, _, err = mtp.Step(ctx, ids, x, fresh, tr)
+		return err
+	}
+	if err := s.learnLayer(ctx, l, x, y, run, run); err != nil {
+		return nil, err
+	}
+	return s.finishLayer(l)
+}
+
+// finishLayer writes the codes of a layer.
+func (s *solver) finishLayer(l int) (*LayerReport, error) {
+	if len(s.put) > 0 {
+		if err := s.store.put(l, s.put, s.codes); err != nil {
+			return nil, err
+		}
+	}
+	s.put, s.codes = nil, nil
+	s.over.drop()
+	s.progress(l+1, "done")
+	return s.report, nil
+}
+
+// learnLayer learns stage by stage: each sees inputs that went through the codes
+// of those before it. through takes x to the next layer, probe leaves its
+// argument alone.
+func (s *solver) learnLayer(ctx context.Context, l int, x, y []float32, through, probe pass) error {
+	s.report = &LayerReport{Layer: l}
+	for _, list := range s.layers[l] { // what is not learnt is as it will be served
+		for _, m := range list {
+			if !m.learn {
+				if err := s.solve(m, nil); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	want := []glm.Role{glm.AttnQ, glm.AttnQA, glm.AttnQB, glm.AttnO, glm.DenseGate, glm.Router}
+	float, err := s.inputs(s.float, through, x, nil, glm.Unknown, want...)
+	if err != nil {
+		return err
+	}
+	for _, st := range stages {
+		var list []*module
+		for _, r := range st.roles {
+			list = append(list, s.layers[l][r]...)
+		}
+		list = slices.DeleteFunc(list, func(m *module) bool { return !m.learn })
+		at := slices.IndexFunc(st.shown, func(r glm.Role) bool { return len(float[r]) > 0 })
+		if len(list) == 0 || at < 0 {
+			continue
+		}
+		role := st.shown[at]
+		served, err := s.inputs(s.served, probe, y, nil, role, role)
+		if err != nil {
+			return err
+		}
+		if err := s.group(list, served[role], float[role]); err != nil {
+			return err
+		}
+	}
+	if len(float[glm.DenseGate]) > 0 {
+		served, err := s.inputs(s.served, probe, y, nil, glm.DenseGate, glm.DenseGate)
+		if err != nil {
+			return err
+		}
+		return s.mlp(l, [3]glm.Role{glm.DenseGate, glm.DenseUp, glm.DenseDown}, served[glm.DenseGate], float[glm.DenseGate])
+	}
+	return s.experts(ctx, l, y, float[glm.Router], probe)
+}
+
+// group learns modules that have one input, served x̂ and float x.
+func (s *solver) group(list []*module, served, float []float32) error {
+	if len(list) == 0 {
+		return nil
+	}
+	b, err := s.basis(list[0], served, float)
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		if err := s.solve(m, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// basis is that of inputs of a module; nil where their moments are not definite.
+func (s *solver) basis(m *module, served, float []float32) (*learn.Basis, error) {
+	g := learn.NewGram(m.cols, true)
+	s.add(g, m, served, float)
+	g.Finish(s.workers)
+	return s.basisOf(g)
+}
+
+func (s *solver) basisOf(g *learn.Gram) (*learn.Basis, error) {
+	b, err := learn.NewBasis(g, s.o.Learn, s.workers)
+	if errors.Is(err, learn.ErrSingular) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// add adds inputs to moments, the served ones as the module quantises them.
+func (s *solver) add(g *learn.Gram, m *module, served, float []float32) {
+	rows := len(served) / m.cols
+	g.Add(rounded(served, m.cols, m.item.Weight.Act, s.workers), float, rows, s.workers)
+}
+
+// rounded are activations [rows, cols] as an engine quantises them for a module.
+func rounded(x []float32, cols int, act format.Activation, w *kernel.Workers) []float32 {
+	rows := len(x) / cols
+	switch {
+	case !act.Quantized() || rows == 0:
+		return x
+	case act.Type == format.Int:
+		q, out := kernel.QuantizeInt8(x, rows, cols, kernel.EngineDivisor, w), make([]float32, len(x))
+		for i, v := range q.Q {
+			out[i] = float32(v) * q.Scale[i/cols]
+		}
+		return out
+	case act.Bits == 8:
+		q, out := kernel.QuantizeE4M3(x, rows, cols, act.Group, w), make([]float32, len(x))
+		groups := (cols + q.Group - 1) / q.Group
+		for i, v := range q.V {
+			out[i] = v * q.Scale[i/cols*groups+i%cols/q.Group]
+		}
+		return out
+	}
+	return x
+}
+
+// one returns the module of a role of a layer, expert e of several; nil if it is
+// not quantised.
+func (s *solver) one(l int, r glm.Role, e int) *module {
+	for _, m := range s.layers[l][r] {
+		if !r.IsExpert() || m.item.Weight.Tensor.Expert == e {
+			return m
+		}
+	}
+	return nil
+}
+
+// gated is a gated MLP of a layer: dense, shared or one expert.
+type gated struct {
+	s              *solver
+	gate, up, down *module    // nil where not quantised
+	w              [2]weights // of gate and up: float, served
+	act            format.Activation
+}
+
+// weights are a projection's in both models.
+type weights struct {
+	rows, cols    int
+	float, served []byte // float32, little-endian
+}
+
+// gated reads gate and up of an MLP.
+func (s *solver) gated(l int, roles [3]glm.Role, e int) (*gated, error) {
+	g := &gated{s: s, gate: s.one(l, roles[0], e), up: s.one(l, roles[1], e), down: s.one(l, roles[2], e)}
+	for i, r := range roles[:2] {
+		it := s.tensor(l, r, e)
+		w, err := s.weightOf(it)
+		if err != nil {
+			return nil, err
+		}
+		g.w[i].rows, g.w[i].cols = it.Weight.Dims()
+		g.w[i].float = numeric.AppendF32(nil, w)
+		g.w[i].served = g.w[i].float
+	}
+	if g.up != nil {
+		g.act = g.up.item.Weight.Act
+	}
+	return g, nil
+}
+
+// learn learns gate and up with a basis.
+func (g *gated) learn(b *learn.Basis) error {
+	for i, m := range []*module{g.gate, g.up} {
+		if m == nil {
+			continue
+		}
+		if m.learn {
+			if err := g.s.solve(m, b); err != nil {
+				return err
+			}
+		}
+		q := g.s.over.weights[m.item.Name()].Quant
+		w := make([]float32, q.Rows*q.Cols)
+		q.Dequant(w, 0, q.Rows)
+		g.w[i].served = numeric.AppendF32(nil, w)
+	}
+	return nil
+}
+
+// inner are the inputs of down [rows, width] in both models.
+func (g *gated) inner(served, float []float32) (x, y []float32) {
+	k := g.s.workers
+	cols := g.w[0].cols
+	served = rounded(served, cols, g.act, k)
+	mul := func(x []float32, w *weights, data []byte) []float32 {
+		rows := len(x) / cols
+		y := make([]float32, rows*w.rows)
+		if rows > 0 {
+			kernel.Float(y, w.rows, x, rows, kernel.F32, data, w.rows, cols, k)
+		}
+		return y
+	}
+	x, u := mul(served, &g.w[0], g.w[0].served), mul(served, &g.w[1], g.w[1].served)
+	kernel.SwiGLU(x, x, u)
+	y, u = mul(float, &g.w[0], g.w[0].float), mul(float, &g.w[1], g.w[1].float)
+	kernel.SwiGLU(y, y, u)
+	return x, y
+}
+
+// mlp learns a dense or shared MLP.
+func (s *solver) mlp(l int, roles [3]glm.Role, served, float []float32) error {
+	g, err := s.gated(l, roles, -1)
+	if err != nil {
+		return err
+	}
+	var first *module
+	for _, m := range []*module{g.gate, g.up} {
+		if first == nil && m != nil && m.learn {
+			first = m
+		}
+	}
+	var b *learn.Basis
+	if first != nil {
+		if b, err = s.basis(first, served, float); err != nil {
+			return err
+		}
+	}
+	if err := g.learn(b); err != nil || g.down == nil || !g.down.learn {
+		return err
+	}
+	served, float = g.inner(served, float)
+	return s.group([]*module{g.down}, served, float)
+}

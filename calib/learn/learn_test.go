@@ -1,0 +1,149 @@
+package learn
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/runtime/kernel"
+)
+
+// data are correlated inputs and a weight.
+func data(rows, n, out int, seed uint64) (x, w []float32) {
+	r := rand.New(rand.NewPCG(seed, 2))
+	x, w = make([]float32, rows*n), make([]float32, out*n)
+	for i := range rows {
+		common := r.NormFloat64()
+		for j := range n {
+			x[i*n+j] = float32((r.NormFloat64() + 2*common) * (1 + float64(j%7)))
+		}
+	}
+	for i := range w {
+		w[i] = float32(r.NormFloat64()) * 0.02
+	}
+	return x, w
+}
+
+var specs = map[string]numeric.Spec{
+	"int4 group":       {Code: numeric.Int4, Rule: numeric.CompressedTensors, BlockRows: 1, BlockCols: 32},
+	"int4 signed":      {Code: numeric.Int4, Rule: numeric.CompressedTensors, BlockRows: 1, BlockCols: 32, Signed: true},
+	"int4 channel":     {Code: numeric.Int4, Rule: numeric.Ascend, BlockRows: 1},
+	"int8 channel":     {Code: numeric.Int8, Rule: numeric.CompressedTensors, BlockRows: 1},
+	"fp8 channel":      {Code: numeric.E4M3, Rule: numeric.CompressedTensors, BlockRows: 1},
+	"fp8 block":        {Code: numeric.E4M3, Rule: numeric.DeepSeekBlock, BlockRows: 128, BlockCols: 128},
+	"int4, FP8 scales": {Code: numeric.Int4, Rule: numeric.CompressedTensors, BlockRows: 1, BlockCols: 32, FP8Scales: true},
+}
+
+func basis(t *testing.T, x []float32, n int, o Options, w *kernel.Workers) *Basis {
+	g := NewGram(n, false)
+	g.Add(x, nil, len(x)/n, w)
+	g.Finish(w)
+	b, err := NewBasis(g, o, w)
+	require.NoError(t, err)
+	return b
+}
+
+// TestSolveBeatsRounding: in the metric of the inputs the codes are better than
+// rounding, and the matrix holds what the loss was measured on.
+func TestSolveBeatsRounding(t *testing.T) {
+	const n, rows = 160, 140
+	x, w := data(900, n, rows, 1)
+	for name, spec := range specs {
+		t.Run(name, func(t *testing.T) {
+			m, loss, err := basis(t, x, n, Options{}, nil).Solve(spec, w, rows, nil)
+			require.NoError(t, err)
+			assert.Less(t, loss.Found, 0.7*loss.Plain)
+			assert.Less(t, loss.Plain, 0.05*loss.Size)
+			var direct float64
+			deq := make([]float32, n)
+			for r := range rows {
+				if m.Dequant(deq, r, r+1); spec.FP8Scales {
+					copy(deq, dequantEngine(m, r))
+				}
+				for i := range len(x) / n {
+					var e float64
+					for k := range n {
+						e += float64(x[i*n+k]) * float64(w[r*n+k]-deq[k])
+					}
+					direct += e * e
+				}
+			}
+			direct /= float64(len(x) / n)
+			assert.InEpsilon(t, direct, loss.Found, 0.2, "the loss has damping besides")
+		})
+	}
+}
+
+// dequantEngine is a row as vLLM computes with it.
+func dequantEngine(m *numeric.Matrix, r int) []float32 {
+	x := *m.Slice(r, r+1)
+	x.Scales = numeric.VLLMGroupScales(x.Scales)
+	out := make([]float32, x.Cols)
+	x.Dequant(out, 0, 1)
+	return out
+}
+
+// TestSolveIsDeterministic: neither workers nor the cut of the inputs change a bit.
+func TestSolveIsDeterministic(t *testing.T) {
+	const n, rows = 192, 96
+	x, w := data(700, n, rows, 3)
+	one := &kernel.Workers{N: 1}
+	four := &kernel.Workers{N: 4}
+	want, _, err := basis(t, x, n, Options{}, one).Solve(specs["int4 group"], w, rows, one)
+	require.NoError(t, err)
+	g := NewGram(n, false)
+	for lo := 0; lo < 700; lo += 113 {
+		hi := min(lo+113, 700)
+		g.Add(x[lo*n:hi*n], nil, hi-lo, four)
+	}
+	g.Finish(four)
+	b, err := NewBasis(g, Options{}, four)
+	require.NoError(t, err)
+	got, _, err := b.Solve(specs["int4 group"], w, rows, four)
+	require.NoError(t, err)
+	assert.Equal(t, want.Codes, got.Codes)
+	assert.Equal(t, want.Scales, got.Scales)
+}
+
+// TestTargetUndoesAScale: where the served inputs are the float ones times a
+// factor, the target is the weight divided by it.
+func TestTargetUndoesAScale(t *testing.T) {
+	const n, rows = 48, 8
+	x, w := data(4000, n, rows, 5)
+	served := make([]float32, len(x))
+	for i, v := range x {
+		served[i] = v * 1.25
+	}
+	g := NewGram(n, true)
+	g.Add(served, x, len(x)/n, nil)
+	g.Finish(nil)
+	b, err := NewBasis(g, Options{Damp: 1e-9}, nil)
+	require.NoError(t, err)
+	for i, v := range b.correct(w, rows) {
+		assert.InDelta(t, w[i]/1.25, v, 1e-4)
+	}
+}
+
+func TestBasisOfLittle(t *testing.T) {
+	const n, rows = 64, 4
+	x, w := data(3, n, rows, 7)
+	for i := range 3 {
+		x[i*n] = 0 // a column without inputs
+	}
+	m, _, err := basis(t, x, n, Options{}, nil).Solve(specs["int8 channel"], w, rows, nil)
+	require.NoError(t, err)
+	require.Equal(t, rows, m.Rows)
+	m, _, err = basis(t, make([]float32, n), n, Options{}, nil).Solve(specs["int8 channel"], w, rows, nil)
+	require.NoError(t, err)
+	deq := make([]float32, n)
+	m.Dequant(deq, 0, 1)
+	assert.InDeltaSlice(t, w[:n], deq, 0.001)
+
+	g := NewGram(n, false)
+	g.H[0] = -1
+	_, err = NewBasis(g, Options{}, nil)
+	assert.ErrorIs(t, err, ErrSingular)
+}

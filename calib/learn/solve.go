@@ -1,0 +1,294 @@
+package learn
+
+import (
+	"errors"
+
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/runtime/kernel"
+)
+
+// Loss is tr((W − Ŵ)H(W − Ŵ)ᵀ) per token: of what was found, of plain rounding
+// and of the weight itself, whose output that is measured against.
+type Loss struct{ Found, Plain, Size float64 }
+
+// Add adds up losses.
+func (l *Loss) Add(o Loss) { l.Found += o.Found; l.Plain += o.Plain; l.Size += o.Size }
+
+// Solve finds codes and scales of w [rows, n], which is not changed. rows that
+// share scales come together. Errors are those of numeric.Quantize.
+func (b *Basis) Solve(spec numeric.Spec, w []float32, rows int, workers *kernel.Workers) (*numeric.Matrix, Loss, error) {
+	plain, _, err := numeric.Quantize(spec, w, rows, b.n, nil)
+	if err != nil {
+		return nil, Loss{}, err
+	}
+	m := *plain
+	m.Codes, m.Scales = make([]byte, len(plain.Codes)), make([]float32, len(plain.Scales))
+	var loss Loss
+	step := 32
+	if m.BlockRows > 1 {
+		step = m.BlockRows
+	}
+	chunks := (rows + step - 1) / step
+	losses, fail := make([]Loss, chunks), make([]error, chunks)
+	workers.Each(chunks, 1, step*b.n*b.n*4, func(lo, hi int) {
+		for c := lo; c < hi; c++ {
+			from, to := c*step, min((c+1)*step, rows)
+			losses[c], fail[c] = b.rows(&spec, w[from*b.n:to*b.n], m.Slice(from, to), plain.Slice(from, to))
+		}
+	})
+	for _, l := range losses {
+		loss.Add(l)
+	}
+	return &m, loss, errors.Join(fail...)
+}
+
+// job is a run of rows in the making, in the order of the columns.
+type job struct {
+	b      *Basis
+	spec   *numeric.Spec
+	rows   int
+	target []float32 // W* [rows, n]
+	codes  []float32 // values of the codes [rows, n]
+	scales []float32 // as stored [rows, groups]; blocks of rows have a copy each
+	used   []float32 // as engines use them
+	group  int
+	lo, hi float32
+}
+
+// rows solves a run of rows of the weight.
+func (b *Basis) rows(spec *numeric.Spec, w []float32, out, plain *numeric.Matrix) (Loss, error) {
+	n := b.n
+	j := &job{b: b, spec: spec, rows: out.Rows, target: b.correct(w, out.Rows), codes: make([]float32, len(w)), group: out.BlockCols}
+	if spec.Code != numeric.E4M3 {
+		j.lo, j.hi = codeRange(spec.Code)
+	}
+	if err := j.chooseScales(); err != nil {
+		return Loss{}, err
+	}
+	j.gptq()
+	j.descend()
+	dequantized := make([]float32, n)
+	var l Loss
+	for r := range out.Rows {
+		row := w[r*n:][:n]
+		for i := range n {
+			dequantized[i] = j.value(r, i)
+		}
+		l.Found += b.loss(row, dequantized)
+		plain.Dequant(dequantized, r, r+1)
+		l.Plain += b.loss(row, dequantized)
+		clear(dequantized)
+		l.Size += b.loss(row, dequantized)
+	}
+	j.store(out)
+	return l, nil
+}
+
+// loss is (w − q)H(w − q)ᵀ of a row.
+func (b *Basis) loss(w, q []float32) (sum float64) {
+	n := b.n
+	d := make([]float32, n)
+	for i := range d {
+		d[i] = w[i] - q[i]
+	}
+	hd := make([]float32, n)
+	kernel.PanelF32(hd, n, d, n, b.h, n, 1, n, n, false)
+	for i, v := range hd {
+		sum += float64(v) * float64(d[i])
+	}
+	return sum
+}
+
+// chooseScales fixes the scales on the target.
+func (j *job) chooseScales() error {
+	n, groups := j.b.n, (j.b.n+j.group-1)/j.group
+	j.scales = make([]float32, j.rows*groups)
+	if !free(j.spec) {
+		m, _, err := numeric.Quantize(*j.spec, j.target, j.rows, n, nil)
+		if err != nil {
+			return err
+		}
+		for r := range j.rows {
+			copy(j.scales[r*groups:][:groups], m.Scales[r/m.BlockRows*groups:])
+		}
+		j.used = j.scales
+		if j.spec.FP8Scales {
+			j.used = make([]float32, len(j.scales))
+			for r := range j.rows {
+				copy(j.used[r*groups:][:groups], numeric.VLLMGroupScales(j.scales[r*groups:][:groups]))
+			}
+		}
+		return nil
+	}
+	h := make([]float32, n)
+	for i := range h {
+		h[i] = j.b.h[i*n+i]
+	}
+	for r := range j.rows {
+		for g := range groups {
+			lo, hi := g*j.group, min((g+1)*j.group, n)
+			j.scales[r*groups+g] = searchScale(j.spec, j.target[r*n+lo:r*n+hi], h[lo:hi])
+		}
+	}
+	j.used = j.scales
+	return nil
+}
+
+// scale is that of an element.
+func (j *job) scale(r, c int) float32 {
+	return j.used[r*((j.b.n+j.group-1)/j.group)+c/j.group]
+}
+
+// value is what an element's code stands for.
+func (j *job) value(r, c int) float32 { return j.codes[r*j.b.n+c] * j.scale(r, c) }
+
+// round returns the value of the code nearest to w/s.
+func (j *job) round(w, s float32) float32 {
+	q := float32(w / s)
+	if j.spec.Code == numeric.E4M3 {
+		return numeric.E4M3ToF32(numeric.F32ToE4M3(q))
+	}
+	q = min(max(q, j.lo), j.hi)
+	return float32(q+magic) - magic
+}
+
+// gptq rounds column by column in the order of the basis, each error spread over
+// the columns to come.
+func (j *job) gptq() {
+	b, n := j.b, j.b.n
+	w := make([]float32, j.rows*n) // in the order
+	for r := range j.rows {
+		for i, c := range b.order {
+			w[r*n+i] = j.target[r*n+c]
+		}
+	}
+	left := make([]float32, j.rows*panel)
+	for lo := 0; lo < n; lo += panel {
+		hi := min(lo+panel, n)
+		for i := lo; i < hi; i++ {
+			u, c := b.upper[i*n:][:n], b.order[i]
+			for r := range j.rows {
+				s := j.scale(r, c)
+				q := j.round(w[r*n+i], s)
+				j.codes[r*n+c] = q
+				e := -(w[r*n+i] - float32(q*s)) / u[i]
+				left[r*panel+i-lo] = e
+				kernel.Axpy(w[r*n+i+1:r*n+hi], e, u[i+1:hi])
+			}
+		}
+		if hi < n {
+			kernel.PanelF32(w[hi:], n, left, panel, b.upper[lo*n+hi:], n, j.rows, n-hi, hi-lo, true)
+		}
+	}
+}
+
+// descend goes round the columns while a code changes, and fits the scales to
+// the codes in between: the loss never grows.
+func (j *job) descend() {
+	b, n := j.b, j.b.n
+	d, r := make([]float32, j.rows*n), make([]float32, j.rows*n)
+	for pass := range max(b.passes, 0) {
+		for i := range j.rows { // anew, so that roundings do not add up
+			for c := range n {
+				d[i*n+c] = j.target[i*n+c] - j.value(i, c)
+			}
+		}
+		kernel.PanelF32(r, n, d, n, b.h, n, j.rows, n, n, false)
+		if !j.sweep(r) || pass+1 == b.passes {
+			return
+		}
+		if free(j.spec) {
+			j.refit(r)
+		}
+	}
+}
+
+// sweep lets every column take its best code given the others; r is
+// (W* − Ŵ)H and follows. It reports whether a code changed.
+func (j *job) sweep(r []float32) (changed bool) {
+	b, n := j.b, j.b.n
+	moved := make([]float32, j.rows*panel)
+	for lo := 0; lo < n; lo += panel {
+		hi := min(lo+panel, n)
+		any := false
+		clear(moved)
+		for c := lo; c < hi; c++ {
+			h := b.h[c*n:][:n]
+			for i := range j.rows {
+				s, at := j.scale(i, c), i*n+c
+				q := j.round(float32(j.codes[at]*s)+r[at]/h[c], s)
+				if q == j.codes[at] {
+					continue
+				}
+				e := -float32((q - j.codes[at]) * s)
+				j.codes[at], any = q, true
+				moved[i*panel+c-lo] = e
+				kernel.Axpy(r[i*n+lo:i*n+hi], e, h[lo:hi])
+			}
+		}
+		if !any {
+			continue
+		}
+		changed = true
+		if lo > 0 {
+			kernel.PanelF32(r, n, moved, panel, b.h[lo*n:], n, j.rows, lo, hi-lo, true)
+		}
+		if hi < n {
+			kernel.PanelF32(r[hi:], n, moved, panel, b.h[lo*n+hi:], n, j.rows, n-hi, hi-lo, true)
+		}
+	}
+	return changed
+}
+
+// refit gives every group the scale that fits its codes best, as stored.
+func (j *job) refit(r []float32) {
+	b, n := j.b, j.b.n
+	groups := (n + j.group - 1) / j.group
+	for g := range groups {
+		lo, hi := g*j.group, min((g+1)*j.group, n)
+		k := hi - lo
+		ch, d := make([]float32, j.rows*k), make([]float32, j.rows*k)
+		kernel.PanelF32(ch, k, j.codes[lo:], n, b.h[lo*n+lo:], n, j.rows, k, k, false)
+		for i := range j.rows {
+			var num, den float64
+			for c, q := range j.codes[i*n+lo : i*n+hi] {
+				num += float64(q) * float64(r[i*n+lo+c])
+				den += float64(q) * float64(ch[i*k+c])
+			}
+			old := j.scales[i*groups+g]
+			if !(den > 0) {
+				continue
+			}
+			s := storedScale(j.spec, float64(old)+num/den)
+			if !usable(s) || s == old || (s > 0) != (old > 0) {
+				continue
+			}
+			j.scales[i*groups+g] = s
+			for c, q := range j.codes[i*n+lo : i*n+hi] {
+				d[i*k+c] = -float32(q * (s - old))
+			}
+		}
+		kernel.PanelF32(r, n, d, k, b.h[lo*n:], n, j.rows, n, k, true)
+	}
+}
+
+// store writes codes and scales.
+func (j *job) store(m *numeric.Matrix) {
+	n, groups := j.b.n, m.ScaleCols()
+	row := make([]byte, n)
+	for r := range j.rows {
+		for c, q := range j.codes[r*n:][:n] {
+			if m.Code == numeric.E4M3 {
+				row[c] = numeric.F32ToE4M3(q)
+			} else {
+				row[c] = byte(int8(q))
+			}
+		}
+		if m.Code == numeric.Int4 {
+			numeric.PackNibbles(m.Codes[r*m.RowBytes():][:0], row, n)
+		} else {
+			copy(m.Codes[r*n:], row)
+		}
+		copy(m.Scales[r/m.BlockRows*groups:][:groups], j.scales[r*groups:])
+	}
+}

@@ -1,0 +1,49 @@
+package calib
+
+import (
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/runtime"
+)
+
+// overlay is a provider with some weights replaced by codes: the model as far as
+// it is quantised. What it holds has nothing to release.
+type overlay struct {
+	runtime.Provider
+	weights map[string]*runtime.Weight
+}
+
+func newOverlay(p runtime.Provider) *overlay {
+	return &overlay{p, map[string]*runtime.Weight{}}
+}
+
+// put replaces a weight. Scales are what engines make of them.
+func (o *overlay) put(name string, m *numeric.Matrix, act format.Activation, used format.Scale) {
+	w := *m
+	if used == format.BF16 {
+		w.Scales = make([]float32, len(m.Scales))
+		for i, v := range m.Scales {
+			w.Scales[i] = numeric.RoundBF16(v)
+		}
+	}
+	if m.Code == numeric.Int4 && act == format.Float8Token {
+		w.Scales = make([]float32, 0, len(m.Scales))
+		n := m.ScaleCols()
+		for r := range m.Rows {
+			w.Scales = append(w.Scales, numeric.VLLMGroupScales(m.Scales[r*n:][:n])...)
+		}
+	}
+	o.weights[name] = &runtime.Weight{Rows: m.Rows, Cols: m.Cols, Quant: &w, Act: act}
+}
+
+// drop forgets what was put.
+func (o *overlay) drop() { clear(o.weights) }
+
+// Tile implements runtime.Provider.
+func (o *overlay) Tile(t *glm.Tensor, lo int) (*runtime.Weight, error) {
+	if w := o.weights[t.Name]; w != nil && lo == 0 {
+		return w, nil
+	}
+	return o.Provider.Tile(t, lo)
+}

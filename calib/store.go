@@ -1,0 +1,183 @@
+package calib
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/gob"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"path/filepath"
+	"sync"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// store holds the codes that were found, a file for each layer:
+// layer-00003.safetensors with <tensor>.codes U8 and <tensor>.scales F32.
+type store struct {
+	fs   fsx.FS
+	dir  string
+	id   string
+	meth string
+
+	mu     sync.Mutex
+	files  map[int]*safetensors.File
+	shapes map[string]shape
+}
+
+// shape is what a file does not say of a matrix.
+type shape struct {
+	layer                  int
+	code                   numeric.Code
+	rows, cols, rowsB, col int // BlockRows, BlockCols
+}
+
+func newStore(fsys fsx.FS, dir, method, id string) *store {
+	return &store{fs: fsys, dir: dir, meth: method, id: id, files: map[int]*safetensors.File{}, shapes: map[string]shape{}}
+}
+
+func layerFile(l int) string { return fmt.Sprintf("layer-%05d.safetensors", l) }
+
+// put writes the codes of a layer, all or nothing.
+func (s *store) put(layer int, names []string, ms []*numeric.Matrix) error {
+	var specs []safetensors.Spec
+	for i, m := range ms {
+		specs = append(specs, safetensors.Spec{Name: names[i] + ".codes", DType: safetensors.U8, Shape: []int64{int64(len(m.Codes))}},
+			safetensors.Spec{Name: names[i] + ".scales", DType: safetensors.F32, Shape: []int64{int64(len(m.Scales))}})
+	}
+	plan, err := safetensors.PlanFile(layerFile(layer), specs, map[string]string{"id": s.id})
+	if err != nil {
+		return err
+	}
+	w, err := safetensors.Create(s.fs, s.dir, plan)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.Abort() }()
+	for _, m := range ms {
+		if _, err = w.Write(m.Codes); err == nil {
+			_, err = w.Write(numeric.AppendF32(nil, m.Scales))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err = w.Commit()
+	return err
+}
+
+// has reports whether a layer's codes are there.
+func (s *store) has(layer int) bool {
+	_, err := s.file(layer)
+	return err == nil
+}
+
+func (s *store) file(layer int) (*safetensors.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.files[layer]; f != nil {
+		return f, nil
+	}
+	f, err := safetensors.OpenFile(filepath.Join(s.dir, layerFile(layer)))
+	if err == nil {
+		s.files[layer] = f
+	}
+	return f, err
+}
+
+// Close closes the files.
+func (s *store) Close() error {
+	for _, f := range s.files {
+		_ = f.Close()
+	}
+	return nil
+}
+
+// Method implements quant.Codes.
+func (s *store) Method() string { return s.meth }
+
+// ID implements quant.Codes.
+func (s *store) ID() string { return s.id }
+
+// Rows implements quant.Codes.
+func (s *store) Rows(name string, _ []float32, lo, rows int) (*numeric.Matrix, error) {
+	x, ok := s.shapes[name]
+	if !ok {
+		return nil, nil
+	}
+	f, err := s.file(x.layer)
+	if err != nil {
+		return nil, err
+	}
+	m := &numeric.Matrix{Code: x.code, Rows: rows, Cols: x.cols, BlockRows: x.rowsB, BlockCols: x.col}
+	m.Codes = make([]byte, rows*m.RowBytes())
+	m.Scales = make([]float32, m.ScaleRows()*m.ScaleCols())
+	raw := make([]byte, 4*len(m.Scales))
+	codes, ok1 := f.Tensor(name + ".codes")
+	scales, ok2 := f.Tensor(name + ".scales")
+	if !ok1 || !ok2 {
+		return nil, fmt.Errorf("%s: no codes of %s", layerFile(x.layer), name)
+	}
+	if err := f.ReadTensor(codes, int64(lo*m.RowBytes()), m.Codes); err != nil {
+		return nil, err
+	}
+	if err := f.ReadTensor(scales, int64(4*(lo/m.BlockRows)*m.ScaleCols()), raw); err != nil {
+		return nil, err
+	}
+	numeric.DecodeF32(m.Scales, raw)
+	return m, nil
+}
+
+// point is where a solve goes on: the states between two layers.
+type point struct {
+	Layer        int
+	Float        []byte // states of the float model, little-endian float32
+	Served       []byte
+	KeysF, KeysS [][][]int32
+}
+
+func pointFile(l int) string { return fmt.Sprintf("states-%05d.bin", l) }
+
+// savePoint keeps the states in front of a layer.
+func (s *store) savePoint(p *point) error {
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(p); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(b.Bytes())
+	return fsx.WriteFile(s.fs, filepath.Join(s.dir, pointFile(p.Layer)), append(sum[:], b.Bytes()...))
+}
+
+// loadPoint returns the latest states that are whole; nil if there are none.
+func (s *store) loadPoint(layers int) *point {
+	for l := layers; l > 0; l-- {
+		raw, err := fsx.ReadRegular(filepath.Join(s.dir, pointFile(l)), math.MaxInt64)
+		if err != nil || len(raw) < sha256.Size || sha256.Sum256(raw[sha256.Size:]) != [sha256.Size]byte(raw[:sha256.Size]) {
+			continue
+		}
+		var p point
+		if gob.NewDecoder(bytes.NewReader(raw[sha256.Size:])).Decode(&p) == nil && p.Layer == l {
+			return &p
+		}
+	}
+	return nil
+}
+
+// dropPoint removes the states in front of a layer.
+func (s *store) dropPoint(l int) { _ = s.fs.Remove(filepath.Join(s.dir, pointFile(l))) }
+
+// idsHash is the SHA-256 of token sequences.
+func idsHash(seqs [][]int) string {
+	h := sha256.New()
+	for _, s := range seqs {
+		_ = binary.Write(h, binary.LittleEndian, int64(len(s)))
+		for _, id := range s {
+			_ = binary.Write(h, binary.LittleEndian, int32(id))
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
