@@ -29,11 +29,11 @@ type batch struct {
 // run fills everything that needs both models to run.
 func (c *comparison) run(ctx context.Context, srcDir, dstDir string) (err error) {
 	r, o := c.r, c.o
-	if c.src, err = openSide(srcDir, o); err != nil {
+	if c.src, err = openSide(srcDir, o, r.Reference == ReferenceWeights); err != nil {
 		return err
 	}
 	defer func() { _ = c.src.close(); r.Bytes += c.src.read() }()
-	if c.res, err = openSide(dstDir, o); err != nil {
+	if c.res, err = openSide(dstDir, o, false); err != nil {
 		return r.broken(ctx, err)
 	}
 	defer func() { _ = c.res.close(); r.Bytes += c.res.read() }()

@@ -24,8 +24,9 @@ type side struct {
 	close func() error
 }
 
-// openSide opens a checkpoint whose weights are streamed.
-func openSide(dir string, o *Options) (*side, error) {
+// openSide opens a checkpoint whose weights are streamed; weightsOnly leaves
+// activations unrounded.
+func openSide(dir string, o *Options, weightsOnly bool) (*side, error) {
 	cfg, err := glm.LoadConfig(dir)
 	if err != nil {
 		return nil, err
@@ -37,6 +38,9 @@ func openSide(dir string, o *Options) (*side, error) {
 	s := &side{dir: dir, read: ckpt.BytesRead}
 	p, err := runtime.NewStreaming(cfg, ckpt, o.tile())
 	if err == nil {
+		if weightsOnly {
+			p.WeightsOnly()
+		}
 		s.close = func() error { p.Stop(); return ckpt.Close() }
 		s.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: o.block(cfg)})
 	}

@@ -31,6 +31,10 @@ type Options struct {
 	Warn func(text string)
 	// FS is what the state is written through; nil: the operating system's files.
 	FS safetensors.FS
+	// Reference says what a quantized source is taken for: ReferenceSource or
+	// ReferenceWeights; "": ReferenceSource, and ReferenceWeights for a result
+	// whose weights are not quantized.
+	Reference string
 	// AllTokens reads every token even where those of the first batches decide
 	// (Stopped). How many sequences a batch has depends on MaxMemory.
 	AllTokens bool

@@ -22,14 +22,15 @@ const (
 // Result is everything a comparison found: what the JSON report holds, and what
 // the reports are made of. KL figures are nats per token.
 type Result struct {
-	Schema  string   `json:"schema"`
-	Verdict Verdict  `json:"verdict"`
-	Tol     float64  `json:"tol"`
-	Profile Profile  `json:"profile"`
-	Failed  []Failed `json:"failed"` // in the order of the checks; empty on a pass
-	Cause   string   `json:"cause"`  // the most likely cause in one sentence, or ""
-	Reason  string   `json:"reason"` // why it is undecided, or ""
-	Notes   []Note   `json:"notes"`  // differences that change no answer; empty for none
+	Schema    string   `json:"schema"`
+	Verdict   Verdict  `json:"verdict"`
+	Tol       float64  `json:"tol"`
+	Profile   Profile  `json:"profile"`
+	Reference string   `json:"reference,omitempty"` // what a quantized source was taken for: ReferenceSource or ReferenceWeights
+	Failed    []Failed `json:"failed"`              // in the order of the checks; empty on a pass
+	Cause     string   `json:"cause"`               // the most likely cause in one sentence, or ""
+	Reason    string   `json:"reason"`              // why it is undecided, or ""
+	Notes     []Note   `json:"notes"`               // differences that change no answer; empty for none
 
 	KL       KL      `json:"kl"`
 	NRMSE    float64 `json:"nrmse"`
@@ -174,6 +175,7 @@ type Tensor struct {
 	Elements int64   `json:"elements"`
 
 	Stored diff.Form `json:"-"`
+	Source diff.Form `json:"-"`
 }
 
 // MTP compares the draft heads. Agreement[k−1] is the share of positions whose

@@ -60,7 +60,7 @@ func openState(src, dst string, seqs [][]int, o *Options) (*stateFile, error) {
 		return nil, nil
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "glmconv verify state 3\n%d %g %s\n", o.MaxMemory, o.Tol, fingerprint(seqs))
+	fmt.Fprintf(h, "glmconv verify state 4\n%d %g %q %s\n", o.MaxMemory, o.Tol, o.Reference, fingerprint(seqs))
 	for _, dir := range []string{src, dst} {
 		abs, err := filepath.Abs(dir)
 		if err != nil {

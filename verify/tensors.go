@@ -56,10 +56,19 @@ func (r *Result) compareTensors(dst string, d *diff.Report) {
 	}
 }
 
-// part reports whether a tensor belongs to a quantized module.
+// part reports whether a tensor belongs to a module that is quantized on
+// either side: codes, scales, or the values that they became.
 func (j *tensorJudge) part(name string) bool {
 	i := strings.LastIndexByte(name, '.')
-	return i > 0 && j.quantized[name[:i]] && strings.HasPrefix(name[i+1:], "weight")
+	if i <= 0 || !j.quantized[name[:i]] {
+		return false
+	}
+	switch param := name[i+1:]; param {
+	case "qweight", "qzeros", "scales", "g_idx", "input_scale", "input_scale_2", "input_global_scale":
+		return true
+	default:
+		return strings.HasPrefix(param, "weight")
+	}
 }
 
 // weight judges a module whose weight is stored otherwise, or has other values.
@@ -67,9 +76,19 @@ func (j *tensorJudge) weight(m diff.Module) {
 	r := j.r
 	j.compared[m.Name] = true
 	own, limit := j.limit(m)
-	t := Tensor{Name: m.Name, Encoding: m.B.String(), Stored: m.B, Relative: float64(m.Relative), Own: own, Max: float64(m.MaxAbs), Elements: m.Elements}
+	if m.A.Quantized() {
+		j.quantized[m.Name] = true // its codes and scales have become others, or values
+	}
+	t := Tensor{Name: m.Name, Encoding: m.B.String(), Stored: m.B, Source: m.A, Relative: float64(m.Relative), Own: own, Max: float64(m.MaxAbs), Elements: m.Elements}
 	r.Tensors = append(r.Tensors, t)
 	switch {
+	case m.A.Quantized() && !m.B.Quantized() && m.Why == "":
+		if r.Exact.Copied++; m.Unrounded > 0 || !(t.Relative <= 1) {
+			r.Exact.Copied--
+			r.Exact.Differing++
+			r.fail("exact", m.Name, fmt.Sprintf("%d of %d values are not the source's %s weight decoded and rounded once to %s (relative difference %.3g)",
+				m.Unrounded, m.Elements, m.A, m.B, t.Relative))
+		}
 	case t.Relative <= limit: // false for NaN
 	case !m.B.Quantized():
 		r.Exact.Differing++

@@ -37,6 +37,7 @@ func cmdVerify() *cli.Command {
 			&cli.StringFlag{Name: "token-ids", Usage: "`FILE` with a JSON array of arrays of token ids"},
 			&cli.IntFlag{Name: "tokens", Value: 2048, Usage: "how many tokens to read"},
 			&cli.IntFlag{Name: "seq-len", Value: 128, Usage: "tokens of a sequence"},
+			&cli.StringFlag{Name: "reference", Usage: "what a quantized source is taken for: source (its own forward pass, as served) or weights (decoded, activations unrounded) (default: source; weights for bf16 results)"},
 			&cli.BoolFlag{Name: "all-tokens", Usage: "read all tokens even where those of the first batch decide"},
 			&cli.StringFlag{Name: "report", Usage: "`FILE`.html: the report as one self-contained page"},
 			&cli.StringFlag{Name: "json", Usage: "`FILE`: the result as JSON"},
@@ -61,7 +62,8 @@ func runVerify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	o := verify.Options{Tol: c.Float64("tol"), Tokens: c.Int("tokens"), SeqLen: c.Int("seq-len"), Workers: c.Int("workers"), SkipForward: c.Bool("skip-forward"), AllTokens: c.Bool("all-tokens")}
+	o := verify.Options{Tol: c.Float64("tol"), Tokens: c.Int("tokens"), SeqLen: c.Int("seq-len"), Workers: c.Int("workers"), SkipForward: c.Bool("skip-forward"), AllTokens: c.Bool("all-tokens"),
+		Reference: c.String("reference")}
 	switch {
 	case c.IsSet("tol") && !(o.Tol > 0):
 		return usagef("--tol must be above 0")
@@ -69,6 +71,8 @@ func runVerify(c *cli.Context) error {
 		return usagef("--tokens and --seq-len must be at least 1")
 	case o.Workers < 0:
 		return usagef("--workers cannot be negative")
+	case o.Reference != "" && o.Reference != verify.ReferenceSource && o.Reference != verify.ReferenceWeights:
+		return usagef("--reference is source or weights, not %q", o.Reference)
 	case c.IsSet("text") && c.IsSet("token-ids"):
 		return usagef("give --text or --token-ids, not both")
 	}

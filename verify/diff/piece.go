@@ -3,8 +3,11 @@ package diff
 import (
 	"sync"
 
+	"github.com/x448/float16"
+
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 // piece holds some rows of a weight while they are compared.
@@ -14,6 +17,7 @@ type piece struct {
 	codes   layout.Buffer
 	scratch numeric.Scratch
 	grid    *gridSums // nil: not asked for, or not for this piece
+	off     int64     // values of B that are not A's rounded, where A has codes and B values
 	values  []float32 // of grid
 }
 
@@ -47,6 +51,9 @@ func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) (refus
 			p.grid.add(p.x, p.y, m, p.values)
 		} else if err := b.read(lo, hi, p.y, p); err != nil {
 			return nil, err
+		}
+		if a.codes != nil && b.codes == nil {
+			p.off += unrounded(p.x, p.y, b.form.DType)
 		}
 		t.add(p.x, p.y, nil)
 		return nil, nil
@@ -88,4 +95,20 @@ func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) (refus
 	m.Dequant(p.z, 0, rows)
 	t.add(p.x, p.y, p.z)
 	return nil, nil
+}
+
+// unrounded counts the values of y that are not those of x rounded to a type.
+func unrounded(x, y []float32, d safetensors.DType) (n int64) {
+	for i, v := range x {
+		switch d {
+		case safetensors.BF16:
+			v = numeric.RoundBF16(v)
+		case safetensors.F16:
+			v = float16.Fromfloat32(v).Float32()
+		}
+		if v != y[i] {
+			n++
+		}
+	}
+	return n
 }

@@ -43,7 +43,10 @@ type Module struct {
 	Elements int64  `json:"elements"`
 	Own      *Own   `json:"own,omitempty"`
 	Grid     *Grid  `json:"grid,omitempty"` // of a quantized weight of B without Own, if asked for
-	Why      string `json:"why,omitempty"`  // why there are no figures
+	// Unrounded counts the values of B, where A is quantized and B holds values,
+	// that are not A's rounded once to B's type.
+	Unrounded int64  `json:"unrounded,omitempty"`
+	Why       string `json:"why,omitempty"` // why there are no figures
 }
 
 // Own compares with a rounding of A that was made for the purpose.

@@ -195,6 +195,7 @@ func compare(ctx context.Context, name string, a, b *weight, own Rounder, grid b
 	step = min(step, a.rows)
 	p := pieces.Get().(*piece)
 	defer pieces.Put(p)
+	p.off = 0
 	var t totals
 	var sums gridSums
 	if grid = grid && own == nil && b.codes != nil; grid {
@@ -225,7 +226,7 @@ func compare(ctx context.Context, name string, a, b *weight, own Rounder, grid b
 	if own != nil {
 		m.Own = &Own{root(total(t.ownDiff), size), root(total(t.off), total(t.ownSize))}
 	}
-	m.Grid = sums.grid()
+	m.Grid, m.Unrounded = sums.grid(), p.off
 	return m, nil
 }
 

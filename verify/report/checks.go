@@ -151,6 +151,12 @@ func budget(r *verify.Result) check {
 	if r.KL.Noise > 0 {
 		c.Line += ", noise floor " + num(r.KL.Noise)
 	}
+	switch r.Reference {
+	case verify.ReferenceSource:
+		c.Line += " · against the source as served, with its own rounding of activations"
+	case verify.ReferenceWeights:
+		c.Line += " · against the source's decoded weights, activations unrounded"
+	}
 	if s := r.Stopped; s != nil {
 		c.Line += fmt.Sprintf(" · %s of %s read, which decide", count(s.Sequences), plural(s.Planned, "sequence"))
 	}
