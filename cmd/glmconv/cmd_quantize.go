@@ -101,7 +101,7 @@ func quantize(c *cli.Context) error {
 func warnZeros(c *cli.Context, zeros []quant.Zeros) {
 	const most = 5
 	for _, z := range zeros[:min(most, len(zeros))] {
-		fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", z)
+		fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", safetext.Line(z.String()))
 	}
 	if n := len(zeros); n > most {
 		fmt.Fprintf(c.App.ErrWriter, "warning: %d weights more are zero or have a hole of zeros\n", n-most)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/repair"
 	"github.com/glmconv/glmconv/verify/check"
 )
@@ -91,7 +92,7 @@ func runRepair(c *cli.Context) error {
 	}
 	if !c.Bool("json") {
 		for _, f := range left {
-			fmt.Fprintf(c.App.Writer, "  stays     %s  %s: %s\n", f.Code, f.Where, f.Detail)
+			fmt.Fprintf(c.App.Writer, "  stays     %s  %s: %s\n", f.Code, safetext.Line(f.Where), safetext.Line(f.Detail))
 		}
 	}
 	return &exitError{code: exitNegative, silent: true}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/rss"
+	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify"
 	reports "github.com/glmconv/glmconv/verify/report"
@@ -102,7 +103,7 @@ func runVerify(c *cli.Context) error {
 		}
 		files = append(files, f)
 	}
-	o.FS, o.Warn = disk, func(text string) { fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", text) }
+	o.FS, o.Warn = disk, func(text string) { fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", safetext.Line(text)) }
 	var read int64
 	o.Progress = func(done, total int64, stage string) {
 		if stage == "weights" { // bytes: the bar's unit; a stage of the forward pass moves its label
