@@ -34,7 +34,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			"Exit codes: 0 done, 1 negative verdict, 2 wrong usage, 3 undecided, 65 bad input,\n" +
 			"74 I/O failed (what was complete is kept; --resume goes on), 75 temporary, 130 interrupted.",
 		Commands: []*cli.Command{
-			cmdInspect(), cmdPlan(), cmdQuantize(), cmdMTPRemap(), cmdRepair(), cmdCheck(), cmdDiff(), cmdVerify(), cmdRun(), cmdLogits(), cmdDemo(), cmdVersion(),
+			cmdInspect(), cmdPlan(), cmdQuantize(), cmdMTPRemap(), cmdRepair(), cmdCheck(), cmdDiff(), cmdVerify(), cmdRun(), cmdLogits(), cmdRecipe(), cmdDemo(), cmdVersion(),
 		},
 		CommandNotFound: nil,
 		ExitErrHandler:  func(*cli.Context, error) {}, // report does it, once
@@ -67,7 +67,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 // sources says how many of a command's arguments, from the first on, are
 // checkpoints that it reads.
 var sources = map[string]int{
-	"inspect": 1, "plan": 1, "quantize": 1, "mtp-remap": 1, "repair": 1, "run": 1, "logits": 1, "diff": 2, "verify": 2,
+	"inspect": 1, "plan": 1, "quantize": 1, "mtp-remap": 1, "repair": 1, "run": 1, "logits": 1, "recipe": 1, "diff": 2, "verify": 2,
 }
 
 // helpTemplate is cli's command help without the "[command options]" noise.

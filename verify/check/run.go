@@ -22,15 +22,24 @@ type Options struct {
 // could not be examined (it does not exist, a read failed, ctx ended); a bad
 // checkpoint is no error but a report with OK false.
 func Run(ctx context.Context, dir string, opts Options) (*Report, error) {
-	if opts.Workers <= 0 {
-		opts.Workers = runtime.GOMAXPROCS(0)
-	}
-	s, err := load(dir, opts)
+	s, err := inspectAll(ctx, dir, opts)
 	if s != nil {
 		defer s.close()
 	}
 	if err != nil {
 		return nil, err
+	}
+	return s.report, nil
+}
+
+// inspectAll runs all checks. The subject is to be closed whatever the error.
+func inspectAll(ctx context.Context, dir string, opts Options) (*subject, error) {
+	if opts.Workers <= 0 {
+		opts.Workers = runtime.GOMAXPROCS(0)
+	}
+	s, err := load(dir, opts)
+	if err != nil {
+		return s, err
 	}
 	for _, check := range []func(){
 		s.checkOrigin, s.checkFiles, s.checkConfig, s.checkTensors, s.checkSpecial, s.checkDescription,
@@ -44,7 +53,7 @@ func Run(ctx context.Context, dir string, opts Options) (*Report, error) {
 	}{{"hashes", s.checkManifest}, {"values", s.checkValues}, {"rotation", s.checkRotation}} {
 		bytes.detail = check.reads
 		if err := check.run(ctx, bytes); err != nil {
-			return nil, err
+			return s, err
 		}
 	}
 	s.report.Read = bytes.done
@@ -53,5 +62,5 @@ func Run(ctx context.Context, dir string, opts Options) (*Report, error) {
 	s.report.Layout = s.layoutName()
 	s.diagnose()
 	s.report.finish()
-	return s.report, nil
+	return s, nil
 }
