@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/layout"
 )
 
 // finish completes the result once every shard is there: the source's other
@@ -54,6 +55,11 @@ func (c *converter) finish(ctx context.Context) (pending []string, err error) {
 			return nil, err
 		}
 	}
+	if c.plan.Options.Rotation != nil && c.plan.Format == layout.Ascend {
+		if err := c.putRotation(ctx, m); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.putFile(m, c.plan.IndexName, c.plan.Index); err != nil {
 		return nil, err
 	}
@@ -74,7 +80,7 @@ func (c *converter) finish(ctx context.Context) (pending []string, err error) {
 func (c *converter) manifest(receipts []*receipt) (*Manifest, error) {
 	p := c.plan
 	m := &Manifest{Schema: manifestSchema, Version: c.o.Version, Scheme: p.Scheme, Format: p.Format, Arith: arithName(p.arith()),
-		GroupSize: p.Options.GroupSize, MTP: string(p.Options.MTP), Family: string(p.Config.Family), Fingerprint: p.Fingerprint, Dropped: map[string]string{}, Folds: p.Folds}
+		GroupSize: p.Options.GroupSize, MTP: string(p.Options.MTP), Family: string(p.Config.Family), Fingerprint: p.Fingerprint, Dropped: map[string]string{}, Folds: p.Folds, Rotated: p.Options.Rotation != nil}
 	if p.codes != nil {
 		m.Method, m.Learnt = p.codes.Method(), p.codes.ID()
 	}

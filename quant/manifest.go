@@ -28,12 +28,13 @@ type Manifest struct {
 	Family      string            `json:"family"`
 	Fingerprint string            `json:"fingerprint"` // of the plan, the source's headers included
 	Files       []ManifestFile    `json:"files"`
-	Dropped     map[string]string `json:"dropped"`          // tensor → rule
-	Zeros       []Zeros           `json:"zeros,omitempty"`  // weights of the source that are zero or have holes
-	Fold        FoldMode          `json:"fold,omitempty"`   // how the folds were chosen
-	Folds       *fold.Set         `json:"folds,omitempty"`  // exponents by producer (package fold)
-	Method      string            `json:"method,omitempty"` // how codes were learnt from text; "" for rounding
-	Learnt      string            `json:"learnt,omitempty"` // SHA-256 of what decided them
+	Dropped     map[string]string `json:"dropped"`           // tensor → rule
+	Zeros       []Zeros           `json:"zeros,omitempty"`   // weights of the source that are zero or have holes
+	Fold        FoldMode          `json:"fold,omitempty"`    // how the folds were chosen
+	Folds       *fold.Set         `json:"folds,omitempty"`   // exponents by producer (package fold)
+	Method      string            `json:"method,omitempty"`  // how codes were learnt from text; "" for rounding
+	Learnt      string            `json:"learnt,omitempty"`  // SHA-256 of what decided them
+	Rotated     bool              `json:"rotated,omitempty"` // the source was rotated before (package rotation)
 	Errors      Summary           `json:"errors"`
 	Tensors     []TensorError     `json:"tensors"`
 }

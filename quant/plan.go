@@ -10,6 +10,7 @@ import (
 	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/quant/rotation"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -45,6 +46,8 @@ type Options struct {
 	Requantize bool
 	// AllowLossy takes sources with less than 8 bits a weight.
 	AllowLossy bool
+	// Rotation says that the source is rotated by these matrices (OpenRotated).
+	Rotation *rotation.Set
 }
 
 // Action is what happens to one tensor.
@@ -120,10 +123,17 @@ type Plan struct {
 	scalings map[string]*fold.Scaling  // by the name of a tensor: what the folds make of it
 	stored   map[string]*layout.Stored // weights of a quantized source, by tensor
 	codes    Codes                     // nil: weights are rounded
+	origin   string                    // where dir is a view of another folder: that one
 }
 
-// Dir returns the source's directory.
-func (p *Plan) Dir() string { return p.dir }
+// Dir returns the source's directory; of a rotated source the one that it was
+// made of.
+func (p *Plan) Dir() string {
+	if p.origin != "" {
+		return p.origin
+	}
+	return p.dir
+}
 
 // NewPlan decides what becomes of every tensor of a checkpoint. An empty
 // format means the scheme's default for the family. It reads config.json,
@@ -261,7 +271,9 @@ func (p *Plan) decide() error {
 		module, param := glm.ModuleOf(u.Name)
 		inputs = append(inputs, layout.Input{Source: u.DType, Tensor: glm.Tensor{Name: u.Name, Module: module, Param: param, DType: u.DType, Shape: u.Shape, Layer: -1, Expert: -1}})
 		p.Items = append(p.Items, Item{Source: u, Bytes: u.Size})
-		p.Notes = append(p.Notes, fmt.Sprintf("%s is in no table of %s and is copied as it is", u.Name, p.Config.Family))
+		if p.Options.Rotation == nil || u.Name != rotation.WeightName {
+			p.Notes = append(p.Notes, fmt.Sprintf("%s is in no table of %s and is copied as it is", u.Name, p.Config.Family))
+		}
 	}
 	for _, in := range inputs {
 		keep.see(in.Tensor)
@@ -339,7 +351,7 @@ func (p *Plan) configure() (err error) {
 			weights = append(weights, p.Items[i].Weight)
 		}
 	}
-	p.Configs, err = p.lay.Config(layout.Decisions{Config: p.Config, Scheme: p.Scheme, GroupSize: p.Options.GroupSize, Weights: weights})
+	p.Configs, err = p.lay.Config(layout.Decisions{Config: p.Config, Scheme: p.Scheme, GroupSize: p.Options.GroupSize, Weights: weights, Rotated: p.Options.Rotation != nil})
 	return err
 }
 

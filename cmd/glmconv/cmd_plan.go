@@ -28,6 +28,7 @@ func planFlags() []cli.Flag {
 		&cli.StringFlag{Name: "fold", Usage: "off, or gamma: norms give their gains, as powers of two, to the weights that read them (exact; adapters trained on SRC do not fit the result; default: off)"},
 		&cli.BoolFlag{Name: "requantize", Usage: "convert a source that has the scheme already"},
 		&cli.BoolFlag{Name: "allow-lossy-source", Usage: "convert a source with less than 8 bits a weight"},
+		&cli.BoolFlag{Name: "rotate", Usage: "turn the residual stream into a basis without outliers before rounding (QuaRot; exact; ascend only unless the MTP layer is dropped)"},
 		&cli.StringFlag{Name: "shard-size", Value: "4GiB", Usage: "output shard size where the layout does not keep the source's shards"},
 		&cli.IntFlag{Name: "workers", Usage: "computing threads (default: one a core)"},
 		&cli.StringFlag{Name: "max-memory", Value: "1GiB", Usage: "ceiling for the process's memory"},
@@ -62,8 +63,23 @@ func cmdPlan() *cli.Command {
 	}
 }
 
+// opened is a checkpoint that a plan was made of.
+type opened struct {
+	*safetensors.Checkpoint
+	rotated *quant.Rotated // nil: it is the folder itself
+}
+
+// Close closes the checkpoint.
+func (o *opened) Close() {
+	if o.rotated != nil {
+		_ = o.rotated.Close()
+		return
+	}
+	o.Checkpoint.Close()
+}
+
 // makePlan opens a checkpoint and plans what the flags ask for.
-func makePlan(c *cli.Context, dir string) (*safetensors.Checkpoint, *quant.Plan, error) {
+func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
 	if c.String("scheme") == "" {
 		return nil, nil, usagef("--scheme is required: %s", schemeNames())
 	}
@@ -98,6 +114,17 @@ func makePlan(c *cli.Context, dir string) (*safetensors.Checkpoint, *quant.Plan,
 	// A plan keeps nearly all that it allocates: collecting at every doubling of
 	// so little would only cost time.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	if c.Bool("rotate") {
+		memory, err := size(c, "max-memory")
+		if err != nil {
+			return nil, nil, err
+		}
+		r, err := quant.OpenRotated(c.Context, dir, scheme, format, o, memory/4)
+		if err != nil {
+			return nil, nil, err
+		}
+		return &opened{r.Checkpoint, r}, r.Plan, nil
+	}
 	src, err := safetensors.OpenDir(dir)
 	if err != nil {
 		return nil, nil, err
@@ -107,7 +134,7 @@ func makePlan(c *cli.Context, dir string) (*safetensors.Checkpoint, *quant.Plan,
 		src.Close()
 		return nil, nil, err
 	}
-	return src, p, nil
+	return &opened{src, nil}, p, nil
 }
 
 // foldMode reads --fold.

@@ -84,7 +84,7 @@ func quantize(c *cli.Context) error {
 	for _, n := range p.Notes {
 		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", safetext.Line(n))
 	}
-	res, err := quant.Convert(c.Context, p, src, args[1], o)
+	res, err := quant.Convert(c.Context, p, src.Checkpoint, args[1], o)
 	bar.Close()
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package layout
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
@@ -11,6 +12,14 @@ import (
 // DescriptionName is the file that names the scheme of every tensor of an
 // Ascend checkpoint.
 const DescriptionName = declaration.DescriptionName
+
+// What a rotated checkpoint has besides: the matrix for its drafts among the
+// tensors, that of the stream in a file of its own.
+const (
+	DraftRotation  = "rot.weight"
+	GlobalRotation = "global_rotation"
+	RotationFile   = "optional/quarot.safetensors"
+)
 
 func (l ascend) Config(d Decisions) (map[string][]byte, error) {
 	raw, err := stripQuantization(d.Config.Raw)
@@ -41,6 +50,9 @@ func (l ascend) describe(d Decisions) []byte {
 	var key []byte
 	for i := range d.Weights {
 		w := &d.Weights[i]
+		if d.Rotated && w.Tensor.Name == DraftRotation {
+			continue // as in msmodelslim's
+		}
 		stem, parts := l.names(w)
 		value := `"` + ascendScheme(w.Quant) + `"`
 		for _, part := range parts {
@@ -84,8 +96,15 @@ func extraKeys(d Decisions) (list []entry) {
 		embed, head := d.Config.MTPNames(layer)
 		list = append(list, entry{embed, `"FLOAT"`}, entry{head, `"FLOAT"`})
 	}
+	optional := "{}"
+	if d.Rotated {
+		optional = `{"quarot": {"rotation_map": {"global_rotation": "` + RotationFile + `"}}}`
+		if slices.ContainsFunc(d.Weights, func(w Weight) bool { return w.Tensor.Name == DraftRotation }) {
+			list = append(list, entry{"is_rot_used", "true"})
+		}
+	}
 	return append(list, entry{"version", `"1.0.0"`}, entry{"model_quant_type", `"` + quantType + `"`},
-		entry{"metadata", "{}"}, entry{"group_size", "0"}, entry{"optional", "{}"})
+		entry{"metadata", "{}"}, entry{"group_size", "0"}, entry{"optional", optional})
 }
 
 // appendEntry appends a line and its comma. Keys are escaped as encoding/json does.

@@ -124,6 +124,7 @@ type Decisions struct {
 	Scheme    Scheme
 	GroupSize int
 	Weights   []Weight // every tensor of the result, those that are not quantized too
+	Rotated   bool     // the source was rotated (package rotation)
 }
 
 // rowAlign is the number of rows that share bytes or scales.

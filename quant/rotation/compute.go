@@ -80,7 +80,7 @@ func (v *View) fromRight(t *tensor, lo, hi int) ([]float32, error) {
 	_, cols := t.dims()
 	x := make([]float32, (hi-lo)*cols)
 	if t.matrix {
-		rows(v.set.Stream, lo, hi, x)
+		Rows(v.set.Stream, lo, hi, x)
 		g := v.gains[v.rules.final]
 		for i := range x {
 			x[i] *= g[lo+i/cols]

@@ -268,8 +268,8 @@ func axpy(y []float32, a float32, x []float32) {
 	}
 }
 
-// rows writes rows lo … hi−1 of R itself to dst.
-func rows(r Matrix, lo, hi int, dst []float32) {
+// Rows writes rows lo … hi−1 of R itself to dst.
+func Rows(r Matrix, lo, hi int, dst []float32) {
 	n := r.Size()
 	clear(dst[:(hi-lo)*n])
 	for i := lo; i < hi; i++ {

@@ -16,7 +16,7 @@ func TestHadamardIsOrthogonal(t *testing.T) {
 		h, err := NewHadamard(n, 1)
 		require.NoError(t, err)
 		r := make([]float32, n*n)
-		rows(h, 0, n, r)
+		Rows(h, 0, n, r)
 		for i := range n {
 			for j := range n {
 				var dot float64

@@ -5,13 +5,14 @@ import (
 	"fmt"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/layout"
 )
 
 // ErrImpossible is wrapped by errors about models that no rotation keeps.
 var ErrImpossible = errors.New("cannot be rotated")
 
 // WeightName is the tensor by which engines multiply the draft's input.
-const WeightName = "rot.weight"
+const WeightName = layout.DraftRotation
 
 // Set are the rotations of a model. Only Stream is needed; the others are nil
 // where a part is not rotated.

@@ -52,6 +52,11 @@ func (s *subject) checkRotation(ctx context.Context, meter *meter) error {
 	}
 	rotated := r.trunk || r.recipe || r.flag
 	s.report.Rotated = rotated
+	if rotated { // gains of 1 are what a rotation leaves
+		s.report.Findings = slices.DeleteFunc(s.report.Findings, func(f Finding) bool {
+			return f.Code == "norm-constant" && strings.Contains(f.Detail, "values are 1,")
+		})
+	}
 	switch {
 	case !r.trunk && (r.flag || r.recipe) && s.cfg.SparseAttention():
 		s.add("rotation-mixed", s.description,

@@ -14,6 +14,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/layout"
 )
 
 // stateFolder is the folder that an unfinished conversion keeps its receipts in.
@@ -52,8 +53,14 @@ func (s *subject) checkManifest(ctx context.Context, meter *meter) error {
 	for _, f := range m.Files {
 		listed[f.Name] = true
 		size, ok := s.files[f.Name]
+		beside := f.Name == layout.RotationFile // the one file in a folder of its own
+		if beside {
+			if st, err := fsx.Stat(filepath.Join(s.dir, f.Name)); err == nil && st.Mode().IsRegular() {
+				size, ok = st.Size(), true
+			}
+		}
 		switch {
-		case f.Name != filepath.Base(f.Name):
+		case f.Name != filepath.Base(f.Name) && !beside:
 			s.add("manifest-invalid", f.Name, "the name leaves the directory")
 		case !ok || size < 0:
 			s.add("manifest-file-missing", f.Name, "the manifest lists it with %d bytes", f.Size)

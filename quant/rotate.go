@@ -1,0 +1,141 @@
+package quant
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"hash"
+	"io"
+	"path/filepath"
+
+	"crypto/sha256"
+
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/quant/rotation"
+	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/source"
+)
+
+// Rotated is a checkpoint in another basis and the plan of its conversion.
+type Rotated struct {
+	*safetensors.Checkpoint // of the rotated model: what Convert takes
+	Plan                    *Plan
+
+	view    *rotation.View
+	unmount func()
+}
+
+// OpenRotated opens the checkpoint in dir, rotates it (package rotation) and
+// plans its conversion: weights that are quantized are rotated in F32 and
+// rounded once. ctx ends its reads. cache is how many bytes of weights may be
+// kept while they are rotated, 0 for 1 GiB.
+//
+// Only Ascend has a place for what the drafts of a rotated model need; another
+// format is refused unless the MTP layer is left out.
+func OpenRotated(ctx context.Context, dir string, scheme Scheme, format Format, o Options, cache int64) (r *Rotated, err error) {
+	plain, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	o.Rotation = nil
+	p, err := NewPlan(plain, scheme, format, o)
+	_ = plain.Close()
+	if err != nil {
+		return nil, err
+	}
+	drafts := p.Model.MTP != nil && o.MTP != layout.MTPDrop
+	if drafts && p.Format != layout.Ascend {
+		return nil, &layout.ImpossibleError{What: "a rotated model with an MTP layer as " + string(p.Format), Rule: "engines multiply the draft's input by rot.weight in Ascend checkpoints only",
+			Nearest: "--format ascend, or --mtp drop"}
+	}
+	if o.Rotation, err = rotation.New(p.Config, drafts); errors.Is(err, rotation.ErrImpossible) {
+		return nil, &layout.ImpossibleError{What: "a rotated " + string(p.Config.Family), Rule: err.Error(), Nearest: "without rotation; an MTP layer can be left out"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	quantized := map[string]bool{}
+	for i := range p.Items {
+		if p.Items[i].Action == Quantize {
+			quantized[p.Items[i].Name()] = true
+		}
+	}
+	r = &Rotated{}
+	vo := rotation.ViewOptions{Wide: func(name string) bool { return quantized[name] }, Copies: drafts, Cache: cache}
+	if r.view, err = rotation.NewView(dir, o.Rotation, vo); err != nil {
+		return nil, err
+	}
+	if r.unmount, err = source.Mount(ctx, r.view); err != nil {
+		return nil, errors.Join(err, r.view.Close())
+	}
+	if r.Checkpoint, err = safetensors.OpenDir(r.view.Name()); err == nil {
+		r.Plan, err = NewPlan(r.Checkpoint, scheme, p.Format, o)
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	r.Plan.origin = dir
+	return r, nil
+}
+
+// Close closes the checkpoint and forgets the rotated one.
+func (r *Rotated) Close() error {
+	var err error
+	if r.Checkpoint != nil {
+		err = r.Checkpoint.Close()
+	}
+	r.unmount()
+	return errors.Join(err, r.view.Close())
+}
+
+// putRotation writes the matrix of the stream beside the result, as msmodelslim
+// does (docs/facts/ascend.md 1.4): for drafts that are not in the checkpoint.
+func (c *converter) putRotation(ctx context.Context, m *Manifest) (err error) {
+	n := c.plan.Options.Rotation.Stream.Size()
+	spec := safetensors.Spec{Name: layout.GlobalRotation, DType: safetensors.F32, Shape: []int64{int64(n), int64(n)}}
+	file, err := safetensors.PlanFile(filepath.Base(layout.RotationFile), []safetensors.Spec{spec}, nil)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(c.dst, filepath.FromSlash(layout.RotationFile))
+	if err := c.fs.MkdirAll(filepath.Dir(path)); err != nil {
+		return err
+	}
+	out, err := fsx.CreateTemp(c.fs, path)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	if err := c.writeRotation(ctx, out, sum, file.Header, n); err != nil {
+		return errors.Join(err, fsx.Discard(c.fs, out))
+	}
+	if err := fsx.Commit(c.fs, out, path); err != nil {
+		return err
+	}
+	m.Files = append(m.Files, ManifestFile{Name: layout.RotationFile, Size: file.Size, SHA256: hex.EncodeToString(sum.Sum(nil))})
+	return nil
+}
+
+func (c *converter) writeRotation(ctx context.Context, out io.Writer, sum hash.Hash, header []byte, n int) error {
+	w := io.MultiWriter(out, sum)
+	if _, err := w.Write(header); err != nil {
+		return err
+	}
+	const step = 64
+	x := make([]float32, step*n)
+	var b []byte
+	for lo := 0; lo < n; lo += step {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		hi := min(lo+step, n)
+		rotation.Rows(c.plan.Options.Rotation.Stream, lo, hi, x)
+		b = numeric.AppendF32(b[:0], x[:(hi-lo)*n])
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
