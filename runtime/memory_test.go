@@ -122,6 +122,8 @@ var (
 	ctW8A8  = ctGroup{name: "W8A8", code: numeric.Int8, block: [2]int{1, 0}, weights: args(8, "int", "channel", 0), act: args(8, "int", "token", 0)}
 	ctW4A8  = ctGroup{name: "W4A8", code: numeric.Int4, block: [2]int{1, 128}, weights: args(4, "int", "group", 128), act: args(8, "int", "token", 0),
 		keepFloat: func(t glm.Tensor) bool { return t.Shape[1]%128 != 0 }}
+	ctMXFP4   = ctGroup{name: "MXFP4", code: numeric.E2M1, block: [2]int{1, 32}, weights: mxArgs(4), act: mxArgs(4)}
+	ctMXFP8   = ctGroup{name: "MXFP8", code: numeric.E4M3, block: [2]int{1, 32}, weights: mxArgs(8), act: mxArgs(8)}
 	ctSchemes = []ctGroup{ctFP8, ctBlock, ctW8A8, ctW4A8}
 )
 
@@ -130,6 +132,12 @@ func args(bits int, typ, strategy string, group int) map[string]any {
 	if group > 0 {
 		a["group_size"] = group
 	}
+	return a
+}
+
+func mxArgs(bits int) map[string]any {
+	a := args(bits, "float", "group", 32)
+	a["scale_dtype"] = "uint8"
 	return a
 }
 
@@ -179,8 +187,21 @@ func (g ctGroup) store(t require.TestingT, m *memory, row glm.Tensor, data []byt
 	rows, cols := int(row.Shape[0]), int(row.Shape[1])
 	x := make([]float32, rows*cols)
 	numeric.DecodeBF16(x, data)
-	q, _, err := numeric.Quantize(numeric.Spec{Code: g.code, Rule: numeric.CompressedTensors, Arith: rule, BlockRows: g.block[0], BlockCols: g.block[1]}, x, rows, cols, nil)
+	spec := numeric.Spec{Code: g.code, Rule: numeric.CompressedTensors, Arith: rule, BlockRows: g.block[0], BlockCols: g.block[1]}
+	if g.weights["scale_dtype"] == "uint8" {
+		spec.Rule = numeric.MX
+	}
+	q, _, err := numeric.Quantize(spec, x, rows, cols, nil)
 	require.NoError(t, err)
+	if q.ScaleCodes != nil {
+		m.add(row.Module+".weight_scale", safetensors.U8, q.ScaleCodes, int64(q.ScaleRows()), int64(q.ScaleCols()))
+		if g.code == numeric.E2M1 {
+			m.add(row.Module+".weight_packed", safetensors.U8, q.Codes, row.Shape[0], row.Shape[1]/2)
+		} else {
+			m.add(row.Module+".weight", safetensors.F8E4M3, q.Codes, row.Shape...)
+		}
+		return
+	}
 	m.add(row.Module+".weight_scale", safetensors.BF16, numeric.AppendBF16(nil, q.Scales), int64(q.ScaleRows()), int64(q.ScaleCols()))
 	switch {
 	case g.code == numeric.E4M3:

@@ -48,6 +48,13 @@
 // go by the tensors' names, dtypes and shapes, and read the files of other
 // tools as well.
 //
+// The formats of other tools, ModelOpt, Quark, GPTQ, AWQ and the exports of
+// AutoRound, have a [Reader] and no writer. Every weight has one float32
+// meaning, (code − zero point) × scale rounded once, the plain product that the
+// tool's own decoder computes (docs/facts/formats.md 10). What only the
+// declaration tells comes as [Hints]: the size of FP8 blocks, the width of int8
+// codes, the version of GPTQ's zero points.
+//
 // Sources: layouts of compressed-tensors 0.19, transformers FP8, ModelSlim V1,
 // as vLLM 0.32/0.33, SGLang 0.5.23 and vllm-ascend 0.18 read them.
 package layout

@@ -120,13 +120,6 @@ func (s *Spec) exponent(amax float32) byte {
 	return byte(max(int(bits>>7)-offset, 0))
 }
 
-// MXExponent returns the scale of an MX group of E2M1 or E4M3 codes, E8M0, for
-// its largest magnitude: the rule of compressed-tensors and of Quark's "even".
-func MXExponent(c Code, amax float32) byte {
-	s := Spec{Code: c, Rule: MX, SourceF32: true}
-	return s.exponent(amax)
-}
-
 // encodeMicro writes the codes of a group for a scale, a byte each.
 func encodeMicro(out []byte, w []float32, c Code, scale float32) (e runError) {
 	out = out[:len(w)]

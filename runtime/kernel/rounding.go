@@ -68,7 +68,8 @@ func RoundMX(x []float32, m, k int, code numeric.Code, workers *Workers) []float
 			}
 			return
 		}
-		s := numeric.E8M0ToF32(numeric.MXExponent(code, top))
+		e := math.Float32bits(top)>>21 + 1 // up from a significand of 1.75 on
+		s := numeric.E8M0ToF32(byte(max(int(e>>2)-2, 0)))
 		for i, v := range in {
 			out[i] = numeric.E2M1ToF32(numeric.F32ToE2M1(v/s)) * s
 		}
