@@ -63,7 +63,7 @@ func OpenRotated(ctx context.Context, dir string, scheme Scheme, format Format, 
 		}
 	}
 	r = &Rotated{}
-	vo := rotation.ViewOptions{Wide: func(name string) bool { return quantized[name] }, Copies: drafts, Cache: cache}
+	vo := rotation.ViewOptions{Wide: func(name string) bool { return quantized[name] }, Copies: drafts, Matrix: drafts, Cache: cache}
 	if r.view, err = rotation.NewView(dir, o.Rotation, vo); err != nil {
 		return nil, err
 	}

@@ -45,11 +45,13 @@ func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
 	old := debug.SetMemoryLimit(max(o.MaxMemory/10*8, 64<<20)) // the rest is not the collector's to see; below, it would never rest
 	defer debug.SetMemoryLimit(old)
 	state, at := o.resume(src, dst)
+	b, _ := openBasis(ctx, src, dst)
+	defer b.close()
 	var r *Result
 	if at != nil {
 		r = at.Result
 	} else {
-		so := StaticOptions{Workers: o.Workers, Progress: o.Progress}
+		so := StaticOptions{Workers: o.Workers, Progress: o.Progress, basis: b}
 		var err error
 		if r, err = Static(ctx, src, dst, so); err != nil {
 			return nil, err
@@ -61,7 +63,7 @@ func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
 		r.chooseReference(src, o.Reference)
 	}
 	if !o.SkipForward {
-		f := comparison{r: r, o: &o, state: state, from: at}
+		f := comparison{r: r, o: &o, state: state, from: at, basis: b}
 		if err := f.run(ctx, src, dst); err != nil {
 			return nil, err
 		}

@@ -18,6 +18,7 @@ type comparison struct {
 	state    *stateFile // keeps where the comparison is; nil keeps nothing
 	from     *resumed   // where an earlier run was stopped; nil: from the beginning
 	sums     []layerSums
+	basis    *basis // the source as the result was rotated; nil: as it is
 }
 
 // batch are sequences that go through all layers together.
@@ -29,7 +30,11 @@ type batch struct {
 // run fills everything that needs both models to run.
 func (c *comparison) run(ctx context.Context, srcDir, dstDir string) (err error) {
 	r, o := c.r, c.o
-	if c.src, err = openSide(srcDir, o, r.Reference == ReferenceWeights); err != nil {
+	from := srcDir
+	if c.basis != nil {
+		from = c.basis.states
+	}
+	if c.src, err = openSide(from, o, r.Reference == ReferenceWeights); err != nil {
 		return err
 	}
 	defer func() { _ = c.src.close(); r.Bytes += c.src.read() }()

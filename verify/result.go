@@ -50,7 +50,9 @@ type Result struct {
 	Identity Identity `json:"identity"`
 	PeakRSS  int64    `json:"peak_rss"` // bytes
 	Seconds  float64  `json:"seconds"`
-	Bytes    int64    `json:"bytes_read"` // of both checkpoints, by every pass over them
+	floats   float64  // how far copied weights may be from the source's: rounding of a rotation
+
+	Bytes int64 `json:"bytes_read"` // of both checkpoints, by every pass over them
 }
 
 // Refusal says why two checkpoints were not compared.

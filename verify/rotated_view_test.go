@@ -20,7 +20,7 @@ func mounted(t *testing.T, dir string, drafts bool) string {
 	require.NoError(t, err)
 	set, err := rotation.New(cfg, drafts)
 	require.NoError(t, err)
-	view, err := rotation.NewView(dir, set, rotation.ViewOptions{Wide: func(string) bool { return true }, Copies: true})
+	view, err := rotation.NewView(dir, set, rotation.ViewOptions{Wide: func(string) bool { return true }, Copies: true, Matrix: true})
 	require.NoError(t, err)
 	unmount, err := source.Mount(t.Context(), view)
 	require.NoError(t, err)

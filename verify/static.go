@@ -24,6 +24,8 @@ type StaticOptions struct {
 	// "weights". It may be nil; it is called from several goroutines, one at a
 	// time.
 	Progress func(done, total int64, detail string)
+
+	basis *basis // the source as the result was rotated; nil: as it is
 }
 
 // Static compares the result in dst with the source in src without a forward
@@ -39,6 +41,18 @@ type StaticOptions struct {
 func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, error) {
 	start := time.Now()
 	r := empty(src, dst)
+	from := src
+	if o.basis == nil {
+		var why string
+		if o.basis, why = openBasis(ctx, src, dst); why != "" {
+			r.Notes = append(r.Notes, Note{"rotation", "is not known: " + why})
+		}
+		defer o.basis.close()
+	}
+	if o.basis != nil {
+		from, r.floats = o.basis.weights, o.basis.limit
+		r.Notes = append(r.Notes, Note{"weights", "are rotated (QuaRot): they, states and drafts are compared with the source in the same basis, by the matrix that is " + o.basis.how})
+	}
 	// A file is hashed on one core: the weights are compared meanwhile.
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -52,9 +66,9 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 		}
 	}()
 	var d *diff.Report
-	own, err := r.rounders(inner, src, dst, o.Workers)
+	own, err := r.rounders(inner, from, dst, o.Workers)
 	if err == nil {
-		d, err = diff.Run(inner, src, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true, Folds: r.folds(dst)})
+		d, err = diff.Run(inner, from, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true, Folds: r.folds(dst)})
 	}
 	<-checked
 	if unchecked != nil {
@@ -70,7 +84,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 		return nil, err
 	case err == nil:
 		r.Bytes += d.Bytes
-		if c.Rotated && len(d.Changed) > d.Same {
+		if o.basis == nil && c.Rotated && len(d.Changed) > d.Same {
 			r.compareRotated(d)
 		} else {
 			r.compareTensors(dst, d)

@@ -47,7 +47,7 @@ func (r *Result) compareTensors(dst string, d *diff.Report) {
 	for _, x := range slices.Concat(d.Changed, d.Retyped) {
 		switch {
 		case j.part(x.Name):
-		case x.Same:
+		case x.Same, r.floats > 0 && j.compared[strings.TrimSuffix(x.Name, ".weight")]:
 			r.Exact.Copied++
 		default:
 			r.Exact.Differing++
@@ -104,10 +104,10 @@ func (j *tensorJudge) weight(m diff.Module) {
 // limit returns the error of a module's own rounding, or the nearest to it that
 // is known, and the largest that its weight may have.
 func (j *tensorJudge) limit(m diff.Module) (own, limit float64) {
-	if !m.B.Quantized() {
-		return 0, 0
-	}
 	r := j.r
+	if !m.B.Quantized() {
+		return 0, r.floats
+	}
 	j.quantized[m.Name] = true
 	r.Exact.Quantized++
 	r.Oracle.Modules++

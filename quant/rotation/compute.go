@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"fmt"
 	"runtime"
 	"sync"
 
@@ -73,6 +74,21 @@ func (v *View) rows(t *tensor, lo, hi int) ([]float32, error) {
 		return nil, w.err
 	}
 	return w.x[lo*cols : hi*cols], nil
+}
+
+// Rows returns rows lo … hi−1 of a tensor of the view.
+func (v *View) Rows(name string, lo, hi int) ([]float32, error) {
+	t := v.made[name]
+	if t == nil || t.raw {
+		return nil, fmt.Errorf("rotation: %s is not in the source", name)
+	}
+	if rows, _ := t.dims(); lo < 0 || hi > rows || lo > hi {
+		return nil, fmt.Errorf("rotation: rows %d … %d of %s, which has %d", lo, hi, name, rows)
+	}
+	if t.change.same() {
+		return v.fromRight(t, lo, hi)
+	}
+	return v.rows(t, lo, hi)
 }
 
 // fromRight reads rows and applies what acts on columns.

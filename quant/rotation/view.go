@@ -26,6 +26,10 @@ type ViewOptions struct {
 	Wide func(name string) bool
 	// Copies are made of embedding and head for the MTP layer, where it has none.
 	Copies bool
+	// Matrix asks for rot.weight, where the family's engines have it.
+	Matrix bool
+	// Name is what the view is called beside the folder; "" is "rotated".
+	Name string
 	// Cache is how many bytes of weights that are rotated from the left are kept;
 	// 0: 1 GiB. The largest one is kept in any case.
 	Cache int64
@@ -96,7 +100,12 @@ func NewView(dir string, set *Set, o ViewOptions) (v *View, err error) {
 func (v *View) Close() error { return v.src.Close() }
 
 // Name implements source.Source.
-func (v *View) Name() string { return v.dir + " (rotated)" }
+func (v *View) Name() string {
+	if v.o.Name != "" {
+		return v.dir + " (" + v.o.Name + ")"
+	}
+	return v.dir + " (rotated)"
+}
 
 // Pinned implements source.Source.
 func (v *View) Pinned() (string, bool) { return v.pinned, false }
@@ -147,7 +156,7 @@ func (v *View) plan(model *glm.Model) error {
 	if model.MTP != nil && v.o.Copies {
 		v.copies(model, roles, put)
 	}
-	if model.MTP != nil && v.cfg.SparseAttention() && v.made[WeightName] == nil {
+	if model.MTP != nil && v.o.Matrix && v.cfg.SparseAttention() && v.made[WeightName] == nil {
 		h := int64(v.cfg.HiddenSize)
 		row := glm.Tensor{Name: WeightName, Module: "rot", Param: "weight", DType: safetensors.BF16, Shape: []int64{h, h}, Layer: -1, Expert: -1}
 		put(&tensor{entry: glm.Entry{Tensor: row}, dtype: safetensors.BF16, matrix: true, change: change{left: []block{{0, v.set.Stream}}}})

@@ -31,7 +31,7 @@ func view(t *testing.T, name string, o ViewOptions) *View {
 // where little is kept of what was computed.
 func TestViewReadsAnywhere(t *testing.T) {
 	for _, cache := range []int64{0, 1} {
-		v := view(t, "nano-glm5", ViewOptions{Wide: func(n string) bool { return len(n)%2 == 0 }, Copies: true, Cache: cache})
+		v := view(t, "nano-glm5", ViewOptions{Wide: func(n string) bool { return len(n)%2 == 0 }, Copies: true, Matrix: true, Cache: cache})
 		list, err := v.List(t.Context())
 		require.NoError(t, err)
 		for _, e := range list {
@@ -55,7 +55,7 @@ func TestViewReadsAnywhere(t *testing.T) {
 // TestViewIsACheckpoint: it has the source's tensors, norms of 1, and what
 // engines need for drafts.
 func TestViewIsACheckpoint(t *testing.T) {
-	v := view(t, "nano-glm5", ViewOptions{Copies: true})
+	v := view(t, "nano-glm5", ViewOptions{Copies: true, Matrix: true})
 	unmount, err := source.Mount(t.Context(), v)
 	require.NoError(t, err)
 	defer unmount()
