@@ -14,6 +14,7 @@ import (
 	"github.com/glmconv/glmconv/quant/rotation"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/source"
+	"github.com/glmconv/glmconv/verify/diff"
 )
 
 // basis is the source in the basis of a rotated result (docs/facts/ascend.md
@@ -23,6 +24,7 @@ type basis struct {
 	weights string  // the source rotated, as the result was rounded: a mounted folder
 	states  string  // the same in F32
 	how     string  // where the rotation is from
+	noisy   bool    // rotations inside of attention are known up to the rounding of what they were solved from
 	limit   float64 // how far weights that are not quantized may be from it
 	closers []func()
 }
@@ -38,6 +40,20 @@ func (b *basis) close() {
 	}
 	for _, f := range b.closers {
 		f()
+	}
+}
+
+// rounders leaves out weights whose rotation is not known well enough to round
+// them again.
+func (b *basis) rounders(own func(diff.Weight) diff.Rounder) func(diff.Weight) diff.Rounder {
+	if b == nil || !b.noisy || own == nil {
+		return own
+	}
+	return func(w diff.Weight) diff.Rounder {
+		if strings.Contains(w.Module, ".self_attn.") {
+			return nil
+		}
+		return own(w)
 	}
 }
 
@@ -61,6 +77,7 @@ func openBasis(ctx context.Context, src, dst string) (b *basis, why string) {
 	} else {
 		b.limit = foreignLimit
 		set, b.how, err = s.solve(ctx)
+		b.noisy = s.noisy
 	}
 	if err == nil {
 		err = b.mount(ctx, src, set, s)
@@ -119,6 +136,8 @@ type solver struct {
 	from string
 	dst  *safetensors.Checkpoint
 	view *rotation.View
+
+	noisy bool
 }
 
 func newSolver(src, dst string) (*solver, error) {
@@ -189,6 +208,9 @@ func (s *solver) solve(ctx context.Context) (set *rotation.Set, how string, err 
 			return nil, "", err
 		}
 		*x.to = m
+		if _, fast := m.(*rotation.Hadamard); !fast {
+			s.noisy = true
+		}
 		if err := s.turn(set); err != nil {
 			return nil, "", err
 		}

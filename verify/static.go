@@ -67,6 +67,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	}()
 	var d *diff.Report
 	own, err := r.rounders(inner, from, dst, o.Workers)
+	own = o.basis.rounders(own)
 	if err == nil {
 		d, err = diff.Run(inner, from, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true, Folds: r.folds(dst)})
 	}

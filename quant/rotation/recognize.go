@@ -8,12 +8,15 @@ import (
 // Recognize returns a matrix R [n, n] in the form of Hadamard if it has that
 // form, for any small matrix of signs, so that products are fast; else as Dense.
 // The error says that R is not orthogonal, to 1e-3.
-func Recognize(r []float32, n int) (Matrix, error) {
+func Recognize(r []float32, n int) (Matrix, error) { return recognize(r, n, 1e-3) }
+
+// recognize allows entries to be off by a part of those of a Hadamard matrix.
+func recognize(r []float32, n int, off float64) (Matrix, error) {
 	if len(r) != n*n || n == 0 {
 		return nil, fmt.Errorf("rotation: %d values are no square matrix of %d rows", len(r), n)
 	}
 	for m := n & -n; m >= 1 && n/m <= 256; m /= 2 {
-		if h := asHadamard(r, n, m); h != nil {
+		if h := asHadamard(r, n, m, off); h != nil {
 			return h, nil
 		}
 	}
@@ -22,7 +25,7 @@ func Recognize(r []float32, n int) (Matrix, error) {
 }
 
 // asHadamard reads signs and the small matrix from R and compares.
-func asHadamard(r []float32, n, m int) *Hadamard {
+func asHadamard(r []float32, n, m int, off float64) *Hadamard {
 	h := &Hadamard{n: n, m: m, k: n / m, signs: make([]float32, n)}
 	unit := float32(1 / math.Sqrt(float64(n)))
 	for i := range n {
@@ -48,7 +51,7 @@ func asHadamard(r []float32, n, m int) *Hadamard {
 		row[i] = 1
 		h.Row(row)
 		for j, v := range row {
-			if !(math.Abs(float64(v-r[i*n+j])) <= 1e-3*float64(unit)) {
+			if !(math.Abs(float64(v-r[i*n+j])) <= off*float64(unit)) {
 				return nil
 			}
 		}
@@ -134,7 +137,7 @@ func Solve(a, b []float32, n int) (Matrix, error) {
 		product(next, x, gram, n, false) // x·(3 − xᵀx)/2
 		x, next = next, x
 	}
-	return Recognize(x, n)
+	return recognize(x, n, 0.3) // rows were rounded: signs decide
 }
 
 // product is dst = aᵀ·b or a·b.
