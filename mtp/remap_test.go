@@ -214,22 +214,22 @@ func TestAscendDescription(t *testing.T) {
 }
 
 func TestAddEntries(t *testing.T) {
-	copies := []Entry{{"a", "FLOAT"}, {"b", "FLOAT"}}
+	copies := []Copy{{Name: "a"}, {Name: "b"}}
 	for in, want := range map[string]string{
 		`{}`:                      "{\n  \"a\": \"FLOAT\",\n  \"b\": \"FLOAT\"}",
 		`{"x":1}`:                 "{\n  \"a\": \"FLOAT\",\n  \"b\": \"FLOAT\",\n  \"x\":1}",
 		"{\n \"a\": \"FLOAT\"\n}": "{\n \"b\": \"FLOAT\",\n \"a\": \"FLOAT\"\n}",
 	} {
-		got, err := AddEntries([]byte(in), copies)
+		got, err := addEntries([]byte(in), copies)
 		require.NoError(t, err, in)
 		assert.Equal(t, want, string(got))
 		assert.True(t, json.Valid(got), "%s", got)
 	}
-	got, err := AddEntries([]byte(`{"a":"FLOAT","b":"FLOAT"}`), copies)
+	got, err := addEntries([]byte(`{"a":"FLOAT","b":"FLOAT"}`), copies)
 	require.NoError(t, err)
 	assert.Nil(t, got)
-	_, err = AddEntries([]byte(`{"a":"W8A8"}`), copies)
+	_, err = addEntries([]byte(`{"a":"W8A8"}`), copies)
 	require.ErrorIs(t, err, ErrConflict)
-	_, err = AddEntries([]byte(`[]`), copies)
+	_, err = addEntries([]byte(`[]`), copies)
 	require.Error(t, err)
 }

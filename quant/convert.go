@@ -59,7 +59,10 @@ type Result struct {
 // final name.
 func Convert(ctx context.Context, p *Plan, src *safetensors.Checkpoint, dst string, o ConvertOptions) (*Result, error) {
 	start := time.Now()
-	c := &converter{plan: p, src: src, dst: dst, o: o, fs: o.FS}
+	c := &converter{plan: p, src: src, dst: dst, o: o, fs: o.FS, globals: p.newGlobals()}
+	if err := p.requireInputs(); err != nil {
+		return nil, err
+	}
 	if err := c.defaults(); err != nil {
 		return nil, err
 	}
@@ -109,6 +112,7 @@ type converter struct {
 	progress chan struct{} // holds one token: serialises the callback
 	summary  Summary
 	zeros    []Zeros
+	globals  *globals
 	buffers  buffers
 	recorded bool // the manifest of a finished result has checksums of the source
 

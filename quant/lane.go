@@ -166,7 +166,7 @@ func share(size int64, part, total int) int64 {
 // run computes and writes a tile, then takes what is next.
 func (l *lane) run(ctx context.Context, t *tile, s *scratch) {
 	if t.err = ctx.Err(); t.err == nil {
-		t.err = l.c.compute(t, s)
+		t.err = l.c.compute(ctx, t, s)
 	}
 	if t.err == nil && t.at >= 0 {
 		t.err = l.w.PutAt(t.out[0], t.at)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/fold"
+	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 )
 
@@ -25,6 +26,8 @@ type Manifest struct {
 	Arith       string            `json:"arith"`
 	GroupSize   int               `json:"group_size"`
 	MTP         string            `json:"mtp"`
+	Rest        layout.RestMode   `json:"rest,omitempty"`
+	Inputs      *Inputs           `json:"inputs,omitempty"` // what the inputs' scales were made of
 	Family      string            `json:"family"`
 	Fingerprint string            `json:"fingerprint"` // of the plan, the source's headers included
 	Files       []ManifestFile    `json:"files"`

@@ -1,6 +1,7 @@
 package quant
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -27,8 +28,10 @@ type tile struct {
 	out   [][]byte // bytes for each output of the item
 	stats numeric.Stats
 	err   error
-	done  bool  // computed; guarded by lane.mu
-	zero  int64 // bytes of the source in pages of zeros
+	done  bool // computed; guarded by lane.mu
+
+	global float32 // of NVFP4
+	zero   int64   // bytes of the source in pages of zeros
 }
 
 // readAhead is how many tiles wait for a computing goroutine while the system
@@ -83,8 +86,15 @@ func (c *converter) cut(it *Item) (total, step int, unit int64) {
 }
 
 // compute reads a tile and turns it into output bytes.
-func (c *converter) compute(t *tile, s *scratch) error {
+func (c *converter) compute(ctx context.Context, t *tile, s *scratch) error {
 	it := t.item
+	if hasGlobal(it) {
+		g, err := c.global(ctx, it, s)
+		if err != nil {
+			return err
+		}
+		t.global = g
+	}
 	if it.Stored != nil {
 		return c.computeStored(t, s)
 	}
@@ -130,35 +140,46 @@ func (c *converter) compute(t *tile, s *scratch) error {
 }
 
 // computeStored is compute for a weight of a quantized source: decoded to
-// float32 and rounded once. The reference tools decode to BF16 first, so that
-// their bytes need that detour.
+// float32 and rounded once.
 func (c *converter) computeStored(t *tile, s *scratch) error {
+	it := t.item
+	w, err := c.decodeStored(t, s)
+	if err != nil {
+		return err
+	}
+	k := it.Stored.Cols
+	if it.Action != Quantize {
+		if i := numeric.FirstNonFinite(w); i >= 0 {
+			return t.nonFinite(&numeric.NonFiniteError{Row: i / k, Col: i % k, Value: w[i]})
+		}
+		return c.keepFloats(t, w)
+	}
+	return c.round(t, s, func(spec numeric.Spec) (*numeric.Matrix, numeric.Stats, error) {
+		return c.learnt(t, spec, w, &s.num)
+	})
+}
+
+// decodeStored reads a tile of a quantized source as float32. The reference
+// tools decode to BF16 first, so that their bytes need that detour.
+func (c *converter) decodeStored(t *tile, s *scratch) ([]float32, error) {
 	it := t.item
 	r := &recorder{TensorReader: c.src, codes: it.Source.Name}
 	m, err := s.stored.ReadRows(r, *it.Stored, t.row0, t.row0+t.rows)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t.crc, t.read, t.zero = r.crc, r.n, r.zero
 	w := s.take(t.rows * m.Cols)
 	m.Dequant(w, 0, t.rows)
 	if err := c.plan.scaleFloats(t, w); err != nil {
-		return err
+		return nil, err
 	}
-	if it.Action != Quantize {
-		if i := numeric.FirstNonFinite(w); i >= 0 {
-			return t.nonFinite(&numeric.NonFiniteError{Row: i / m.Cols, Col: i % m.Cols, Value: w[i]})
-		}
-		return c.keepFloats(t, w)
-	}
-	if c.plan.arith() == numeric.Compat {
+	if c.plan.arith() == numeric.Compat && it.Action == Quantize {
 		for i, v := range w {
 			w[i] = numeric.RoundBF16(v)
 		}
 	}
-	return c.round(t, s, func(spec numeric.Spec) (*numeric.Matrix, numeric.Stats, error) {
-		return c.learnt(t, spec, w, &s.num)
-	})
+	return w, nil
 }
 
 // recorder remembers what was read.
@@ -208,6 +229,7 @@ func (c *converter) round(t *tile, s *scratch, quantize func(numeric.Spec) (*num
 	it := t.item
 	_, k := it.Weight.Dims()
 	spec := c.plan.lay.Numeric(it.Weight, c.plan.arith())
+	spec.Global = t.global
 	first := c.buffers.get(t.rows * k)[:0]
 	if spec.Code.Bits() == 8 {
 		s.num.Into(first) // the codes are the bytes of the file

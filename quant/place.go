@@ -213,6 +213,12 @@ func (p *Plan) fingerprint(files []safetensors.FileInfo) string {
 	}
 	put([]string{"glmconv plan 1", string(p.Scheme), string(p.Format), string(p.Options.MTP)})
 	put([]int{int(p.Options.Arith), p.Options.GroupSize})
+	if p.Options.Rest != "" {
+		put(p.Options.Rest)
+	}
+	if p.Options.Inputs != nil {
+		put(p.Options.Inputs)
+	}
 	for _, f := range files {
 		put([]any{f.Name, f.Size})
 	}

@@ -29,6 +29,13 @@ const (
 	W4A16    = layout.W4A16
 	W4A8FP8  = layout.W4A8FP8
 	BF16     = layout.BF16
+	NVFP4    = layout.NVFP4
+	NVFP4A16 = layout.NVFP4A16
+	MXFP4    = layout.MXFP4
+	MXFP4A16 = layout.MXFP4A16
+	MXFP8    = layout.MXFP8
+	MXFP8A16 = layout.MXFP8A16
+	Int4Int8 = layout.Int4Int8
 )
 
 // Options are the choices beside scheme and format. The zero value is the
@@ -42,6 +49,13 @@ type Options struct {
 	ShardSize int64          // bytes of an output shard where the layout cuts anew (0: 4 GiB)
 	Fold      FoldMode       // "" is off
 	Folds     *fold.Set      // of FoldSearch: what was found
+	// Rest says what becomes of attention, dense and shared experts where the
+	// scheme leaves it open.
+	Rest       layout.RestMode
+	ZeroPoints bool // asymmetric codes
+	// Inputs are the largest magnitudes of inputs, for schemes whose Calibrated
+	// is true.
+	Inputs *Inputs
 	// Requantize converts a source that has the scheme already.
 	Requantize bool
 	// AllowLossy takes sources with less than 8 bits a weight.
@@ -195,7 +209,7 @@ func newPlan(cfg *glm.Config, view *layout.View, scheme Scheme, format Format, o
 	if err != nil {
 		return nil, err
 	}
-	if o.GroupSize == 0 {
+	if o.GroupSize == 0 && !scheme.Micro() {
 		o.GroupSize = 128
 	}
 	if o.ShardSize <= 0 {
@@ -302,12 +316,14 @@ func (p *Plan) decide() error {
 		}
 		p.takeStored(it)
 	}
+	p.takeInputs()
+	p.noteGlobals()
 	return p.addCopies()
 }
 
 // rules are the plan's choices as the layout asks for them.
 func (p *Plan) rules(keep *patterns) layout.Options {
-	return layout.Options{Scheme: p.Scheme, Format: p.Format, GroupSize: p.Options.GroupSize, MTP: p.Options.MTP, Keep: keep.keep}
+	return layout.Options{Scheme: p.Scheme, Format: p.Format, GroupSize: p.Options.GroupSize, MTP: p.Options.MTP, Keep: keep.keep, Rest: p.Options.Rest, ZeroPoints: p.Options.ZeroPoints}
 }
 
 // CopiesForMTP reports whether the result's MTP layer holds its own embedding
@@ -351,7 +367,8 @@ func (p *Plan) configure() (err error) {
 			weights = append(weights, p.Items[i].Weight)
 		}
 	}
-	p.Configs, err = p.lay.Config(layout.Decisions{Config: p.Config, Scheme: p.Scheme, GroupSize: p.Options.GroupSize, Weights: weights, Rotated: p.Options.Rotation != nil})
+	p.Configs, err = p.lay.Config(layout.Decisions{Config: p.Config, Scheme: p.Scheme, GroupSize: p.Options.GroupSize, Rest: p.Options.Rest,
+		Weights: weights, Rotated: p.Options.Rotation != nil})
 	return err
 }
 

@@ -44,7 +44,7 @@ func planned(src string, m *quant.Manifest) (map[string]*quant.Rounder, error) {
 		return nil, err
 	}
 	defer func() { _ = c.Close() }()
-	o := quant.Options{GroupSize: m.GroupSize, MTP: layout.MTPMode(m.MTP)}
+	o := quant.Options{GroupSize: m.GroupSize, MTP: layout.MTPMode(m.MTP), Rest: m.Rest, Inputs: m.Inputs, Requantize: true, AllowLossy: true}
 	if m.Arith == "compat" {
 		o.Arith = numeric.Compat
 	}

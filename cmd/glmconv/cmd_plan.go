@@ -18,10 +18,12 @@ import (
 // planFlags are the flags that decide what a result is.
 func planFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "scheme", Usage: "fp8, fp8-block, w8a8, w4a8, w4a16, w4a8-fp8 or bf16 (required)"},
+		&cli.StringFlag{Name: "scheme", Usage: "what it becomes: " + schemeNames() + " (required)"},
 		&cli.StringFlag{Name: "format", Usage: "compressed-tensors, hf-fp8, ascend or plain (default: by scheme and family; plan says which and why)"},
 		&cli.StringFlag{Name: "arith", Value: "best", Usage: "best (smaller error) or compat (the bytes of llm-compressor or msmodelslim)"},
 		&cli.IntFlag{Name: "group-size", Value: 128, Usage: "int4 group: 32, 64 or 128"},
+		&cli.BoolFlag{Name: "zero-points", Usage: "asymmetric codes, where engines have kernels for them"},
+		&cli.StringFlag{Name: "rest", Usage: "nvfp4, mxfp4, mxfp8 and the like: what becomes of linears beside the routed experts: bf16 (as in SRC; default), fp8 or same"},
 		&cli.StringFlag{Name: "mtp", Value: "auto", Usage: "auto, quantize, float or drop: what becomes of the MTP layer"},
 		&cli.StringSliceFlag{Name: "ignore", Usage: "leave modules alone: a name, or re: and a pattern (repeatable; no match is an error)"},
 		&cli.StringSliceFlag{Name: "target", Usage: "quantise only these modules: a name, or re: and a pattern (repeatable; no match is an error)"},
@@ -91,8 +93,11 @@ func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	o := quant.Options{GroupSize: c.Int("group-size"), MTP: layout.MTPMode(c.String("mtp")), Ignore: c.StringSlice("ignore"), Target: c.StringSlice("target"),
-		Requantize: c.Bool("requantize"), AllowLossy: c.Bool("allow-lossy-source")}
+	o := quant.Options{MTP: layout.MTPMode(c.String("mtp")), Ignore: c.StringSlice("ignore"), Target: c.StringSlice("target"),
+		Requantize: c.Bool("requantize"), AllowLossy: c.Bool("allow-lossy-source"), Rest: layout.RestMode(c.String("rest")), ZeroPoints: c.Bool("zero-points")}
+	if c.IsSet("group-size") {
+		o.GroupSize = c.Int("group-size")
+	}
 	switch c.String("arith") {
 	case "best":
 	case "compat":

@@ -9,7 +9,7 @@ const ctVersion = "0.19.0"
 type args struct {
 	ActOrder       *string        `json:"actorder"`
 	BlockStructure []int          `json:"block_structure"`
-	Dynamic        bool           `json:"dynamic"`
+	Dynamic        any            `json:"dynamic"` // true, false or "local"
 	GroupSize      *int           `json:"group_size"`
 	NumBits        int            `json:"num_bits"`
 	Observer       *string        `json:"observer"`
@@ -45,10 +45,20 @@ type ctConfig struct {
 // numberTypes are the words of QuantizationArgs.type.
 var numberTypes = map[format.Type]string{format.Int: "int", format.Float: "float"}
 
+// scaleType is the word for the type of scales of a byte, nil for others.
+func scaleType(s format.Scale) *string {
+	name, ok := map[format.Scale]string{format.E4M3: "torch.float8_e4m3fn", format.E8M0: "torch.uint8"}[s]
+	if !ok {
+		return nil
+	}
+	return &name
+}
+
 func weightArgs(q format.Weight) args {
 	a := args{Type: numberTypes[q.Type], NumBits: q.Bits, Strategy: q.Strategy.String(), Symmetric: !q.ZeroPoints, ObserverKwargs: map[string]any{}}
+	a.Dynamic, a.ScaleDType = false, scaleType(q.Scale)
 	switch q.Strategy {
-	case format.Group:
+	case format.Group, format.TensorGroup:
 		a.GroupSize = &q.Group
 	case format.Block:
 		a.BlockStructure = []int{q.BlockRows, q.BlockCols}
@@ -60,10 +70,15 @@ func activationArgs(act format.Activation) *args {
 	if !act.Quantized() {
 		return nil
 	}
-	a := args{Type: numberTypes[act.Type], NumBits: act.Bits, Strategy: act.Strategy.String(), Dynamic: act.When == format.Dynamic,
+	a := args{Type: numberTypes[act.Type], NumBits: act.Bits, Strategy: act.Strategy.String(), ScaleDType: scaleType(act.Scale),
 		Symmetric: !act.ZeroPoints, ObserverKwargs: map[string]any{}}
-	if act.Strategy == format.Group {
+	if act.Strategy == format.Group || act.Strategy == format.TensorGroup {
 		a.GroupSize = &act.Group
+	}
+	a.Dynamic = act.When == format.Dynamic
+	if act.When == format.Local {
+		observer := "static_minmax"
+		a.Dynamic, a.Observer = "local", &observer
 	}
 	return &a
 }
@@ -71,6 +86,12 @@ func activationArgs(act format.Activation) *args {
 // ctFormat names the compressor of a weight.
 func ctFormat(q format.Weight) string {
 	switch {
+	case q.Strategy == format.TensorGroup:
+		return "nvfp4-pack-quantized"
+	case q.Scale == format.E8M0 && q.Bits == 4:
+		return "mxfp4-pack-quantized"
+	case q.Scale == format.E8M0:
+		return "mxfp8-quantized"
 	case q.Packing == format.Words:
 		return "pack-quantized"
 	case q.Type == format.Float:
@@ -86,8 +107,14 @@ func groupOf(c choice, targets ...string) group {
 // schemeGroups returns the config groups of a scheme. The mixed w4a8-fp8 file
 // has `Linear` in its int4 group and pack-quantized at the top, without which
 // SGLang cannot load it (docs/facts/engine-sglang.md 1.2).
-func schemeGroups(s Scheme, groupSize int) map[string]group {
-	main, rest := ctScheme(s, groupSize)
+func schemeGroups(d *Decisions) map[string]group {
+	main, rest := ctScheme(d.Scheme, d.GroupSize)
+	if d.Scheme.Micro() {
+		main, rest = micro[d.Scheme], micro[d.Scheme]
+		if d.Rest == RestFP8 {
+			rest = choice{format.Float8, format.Float8Token}
+		}
+	}
 	if main == rest {
 		return map[string]group{"group_0": groupOf(main, "Linear")}
 	}
@@ -101,7 +128,7 @@ func schemeGroups(s Scheme, groupSize int) map[string]group {
 }
 
 func (compressedTensors) Config(d Decisions) (map[string][]byte, error) {
-	groups := schemeGroups(d.Scheme, d.GroupSize)
+	groups := schemeGroups(&d)
 	return withQuantization(d, ctConfig{ConfigGroups: groups, Format: groups["group_0"].Format, Ignore: ignoreList(d),
 		QuantMethod: "compressed-tensors", Status: "compressed", Version: ctVersion})
 }

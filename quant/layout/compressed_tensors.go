@@ -20,17 +20,21 @@ import (
 //	pack-quantized           P.weight_packed I32 [O,⌈I/8⌉]  P.weight_scale BF16 [O,I/g]  P.weight_shape I64 [2]
 //
 // What is read besides, compressed_read.go says.
+//
+//	nvfp4-pack-quantized     P.weight_packed U8 [O,I/2]  P.weight_scale F8_E4M3 [O,I/16]  P.weight_global_scale F32 [1]  (P.input_global_scale F32 [1])
+//	mxfp4-pack-quantized     P.weight_packed U8 [O,I/2]  P.weight_scale U8 [O,I/32]
+//	mxfp8-quantized          P.weight F8_E4M3 [O,I]   P.weight_scale U8 [O,I/32]
 type compressedTensors struct{ common }
 
 func (compressedTensors) Format() Format    { return CompressedTensors }
 func (compressedTensors) Reference() string { return "llm-compressor rounds" }
 func (compressedTensors) schemes() []Scheme {
-	return []Scheme{FP8, FP8Block, W8A8, W4A8, W4A16, W4A8FP8}
+	return []Scheme{FP8, FP8Block, W8A8, W4A8, W4A16, W4A8FP8, NVFP4, NVFP4A16, MXFP4, MXFP4A16, MXFP8, MXFP8A16, Int4Int8}
 }
 func (compressedTensors) weightParams() []string { return []string{"weight", "weight_packed"} }
 
 // ctScheme returns what the linears of a scheme become, and beside that, for
-// w4a8-fp8, what all but the experts become.
+// w4a8-fp8 and int4-int8-mix, what all but the experts become.
 func ctScheme(s Scheme, group int) (main, rest choice) {
 	blocks := choice{format.Float8Block.Scaled(format.BF16), format.Float8Group}
 	int4 := format.Int4(group).Scaled(format.BF16)
@@ -48,11 +52,16 @@ func ctScheme(s Scheme, group int) (main, rest choice) {
 	case W4A8FP8:
 		int4.Used = format.E4M3 // vLLM's kernel rounds group scales to FP8 below a scale of the row
 		return choice{int4.Packed(format.Words), format.Float8Token}, blocks
+	case Int4Int8:
+		return choice{quant: int4.Packed(format.Words)}, choice{quant: format.Integer(8, group).Scaled(format.BF16).Packed(format.Words)}
 	}
 	return main, main
 }
 
 func (compressedTensors) choose(cfg *glm.Config, t *glm.Tensor, o *Options) (choice, string) {
+	if o.Scheme.Micro() {
+		return microChoice(t, o)
+	}
 	switch {
 	case t.Role == glm.AttnKVB && o.Scheme != FP8Block:
 		return choice{}, keptKVB
@@ -60,7 +69,7 @@ func (compressedTensors) choose(cfg *glm.Config, t *glm.Tensor, o *Options) (cho
 		return choice{}, keptIndexerK
 	case o.Scheme == W4A16 && t.Role.IsShared() && !cfg.LatentAttention():
 		return choice{}, "shared expert: SGLang cannot run it in int4 beside expert parallelism"
-	case o.Scheme == W4A16 && (t.Role == glm.AttnQA || t.Role == glm.AttnKVA):
+	case (o.Scheme == W4A16 || o.Scheme == Int4Int8) && (t.Role == glm.AttnQA || t.Role == glm.AttnKVA):
 		return choice{}, "SGLang joins q_a_proj and kv_a_proj_with_mqa while it loads, their weight_shape too, and refuses the result"
 	}
 	main, rest := ctScheme(o.Scheme, o.GroupSize)
@@ -96,6 +105,8 @@ func (compressedTensors) misfit(w *Weight) string {
 	n, k := w.Dims()
 	q := w.Quant
 	switch {
+	case isMicro(q):
+		return microMisfit(w)
 	case q.Strategy == format.Block:
 		return blockMisfit(w)
 	case q.Strategy == format.Group && k%q.Group != 0:
@@ -111,8 +122,12 @@ func (compressedTensors) misfit(w *Weight) string {
 func (compressedTensors) label(w *Weight) string {
 	q := w.Quant
 	switch {
+	case isMicro(q):
+		return microLabel(w)
 	case q.Strategy == format.Block:
 		return blockLabel
+	case q.Bits == 8 && q.Packing == format.Words:
+		return fmt.Sprintf("W8A16 g%d", q.Group)
 	case q.Type == format.Float:
 		return "FP8"
 	case q.Bits == 8:
@@ -135,8 +150,11 @@ func (compressedTensors) Outputs(w Weight) []safetensors.Spec {
 	p := w.Tensor.Module
 	scale := spec(p, "weight_scale", safetensors.BF16, int64(sr), int64(sc))
 	switch {
+	case isMicro(w.Quant):
+		return microOutputs(&w)
 	case w.Quant.Packing == format.Words:
-		return []safetensors.Spec{spec(p, "weight_packed", safetensors.I32, n, (k+7)/8), scale, spec(p, "weight_shape", safetensors.I64, 2)}
+		per := int64(32 / w.Quant.Bits)
+		return []safetensors.Spec{spec(p, "weight_packed", safetensors.I32, n, (k+per-1)/per), scale, spec(p, "weight_shape", safetensors.I64, 2)}
 	case w.Quant.Type == format.Float:
 		return []safetensors.Spec{spec(p, "weight", safetensors.F8E4M3, n, k), scale}
 	}
@@ -149,6 +167,7 @@ func (compressedTensors) Numeric(w Weight, a Arith) numeric.Spec {
 	// 1.5); for the W4A8-FP8 kernels nobody has confirmed it, and they round
 	// the scales to FP8.
 	s.Signed = w.Quant.Packing == format.Words && !s.FP8Scales
+	s.Global = w.Global
 	return s
 }
 
@@ -157,8 +176,14 @@ func (l compressedTensors) AppendTile(w Weight, row0 int, m *numeric.Matrix, out
 		return nil, fmt.Errorf("layout: %s: %d output buffers", w.Tensor.Name, len(out))
 	}
 	switch {
+	case isMicro(w.Quant):
+		return appendMicro(&w, row0, m, out)
 	case w.Quant.Packing == format.Words:
-		out[0] = numeric.AppendInt4Words(out[0], m.Codes, m.Cols)
+		if m.Code == numeric.Int8 {
+			out[0] = numeric.AppendInt8Words(out[0], m.Codes, m.Cols)
+		} else {
+			out[0] = numeric.AppendInt4Words(out[0], m.Codes, m.Cols)
+		}
 		if row0 == 0 {
 			n, k := w.Dims()
 			out[2] = binary.LittleEndian.AppendUint64(out[2], uint64(n))

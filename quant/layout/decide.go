@@ -29,6 +29,10 @@ type Options struct {
 	Format    Format
 	GroupSize int // int4 group, 0 for the default of 128
 	MTP       MTPMode
+	// Rest says what becomes of linears that are no routed experts, where the
+	// scheme leaves it open; "" is RestFloat.
+	Rest       RestMode
+	ZeroPoints bool // asymmetric codes
 	// Keep reports whether the user wants a module left alone (a pattern
 	// to ignore, or none of those to quantize matches).
 	Keep func(module string) bool
@@ -52,7 +56,10 @@ type Input struct {
 // are uniform over fused groups: where one member cannot take the encoding,
 // its whole unit stays in the source's precision.
 func Decide(cfg *glm.Config, tensors []Input, o Options) ([]Decision, error) {
-	if o.GroupSize == 0 {
+	if err := o.checkMicro(); err != nil {
+		return nil, err
+	}
+	if o.GroupSize == 0 || o.Scheme.Micro() {
 		o.GroupSize = 128
 	}
 	if o.GroupSize != 32 && o.GroupSize != 64 && o.GroupSize != 128 {
@@ -73,7 +80,7 @@ func Decide(cfg *glm.Config, tensors []Input, o Options) ([]Decision, error) {
 	for i := range tensors {
 		out[i] = decide(l, cfg, &tensors[i], &o)
 	}
-	unify(out)
+	unify(out, o.Scheme)
 	if err := requireAnyQuantized(out, o); err != nil && o.Scheme != BF16 {
 		return nil, err
 	}

@@ -28,6 +28,11 @@
 //	w4a8       ascend              INT8 channel   INT8 channel        INT4 channel
 //	w4a16      compressed-tensors  INT4 group     INT4 group (a)      INT4 group
 //	w4a8-fp8   compressed-tensors  FP8 128x128    FP8 128x128         INT4 g128
+//	nvfp4(a16) compressed-tensors  Options.Rest   Options.Rest        FP4 g16
+//	mxfp4(a16) compressed-tensors  Options.Rest   Options.Rest        FP4 g32
+//	mxfp8(a16) compressed-tensors  Options.Rest   Options.Rest        FP8 g32
+//	mix        compressed-tensors  INT8 group     INT8 group          INT4 group
+//	bf16       plain               BF16           BF16                BF16
 //
 // (a) shared experts of the families without MLA stay BF16: SGLang cannot run
 // them in int4 beside expert parallelism, and with the flag that plan prints

@@ -179,6 +179,10 @@ func kindOf(q format.Weight) string {
 	switch {
 	case !q.Quantized():
 		return ""
+	case isMicro(q):
+		return fmt.Sprintf("float%d %s %s", q.Bits, q.Strategy, ctFormat(q))
+	case q.Packing == format.Words && q.Bits == 8:
+		return "int8 group pack-quantized"
 	case q.Type == format.Float:
 		return "float8 " + q.Strategy.String() + " float-quantized"
 	case q.Bits == 8:

@@ -9,20 +9,6 @@ import (
 	"github.com/glmconv/glmconv/glm"
 )
 
-// Ignored returns the entries by which a configuration of a format says what is
-// not quantized, so that every engine of the format and its own library find
-// it: those of compressed-tensors' ignore or fp8's modules_to_not_convert. Other
-// formats have no such list.
-func Ignored(f Format, d Decisions) []string {
-	switch f {
-	case CompressedTensors:
-		return ignoreList(d)
-	case HFFP8:
-		return notConverted(d)
-	}
-	return nil
-}
-
 // kind is a class of modules that one pattern covers: the suffix of its names
 // as a Python regular expression that matches the names of the checkpoint
 // (gate_proj) and those of the engines (gate_up_proj).
@@ -63,9 +49,37 @@ func ignoreList(d Decisions) []string {
 		list = append(list, `re:model\.decoder\..*`)
 	}
 	for _, k := range kinds {
+		if k.name == "dense" && denseDiffers(d) {
+			for _, half := range denseHalves {
+				list = append(list, half.entries(d, mtpFloat)...)
+			}
+			continue
+		}
 		list = append(list, k.entries(d, mtpFloat)...)
 	}
 	return list
+}
+
+// denseHalves are the weights of a dense MLP that engines build apart.
+var denseHalves = []kind{
+	{"dense gate and up", func(r glm.Role) bool { return r == glm.DenseGate || r == glm.DenseUp }, `\.mlp\.(gate_up|gate|up)_proj$`},
+	{"dense down", func(r glm.Role) bool { return r == glm.DenseDown }, `\.mlp\.down_proj$`},
+}
+
+// denseDiffers reports whether a dense MLP is quantized in part.
+func denseDiffers(d Decisions) bool {
+	layers := map[int]bool{}
+	for i := range d.Weights {
+		w := &d.Weights[i]
+		if !w.Tensor.Role.IsDense() || w.Tensor.Param != "weight" {
+			continue
+		}
+		if q, ok := layers[w.Tensor.Layer]; ok && q != w.Quantized() {
+			return true
+		}
+		layers[w.Tensor.Layer] = w.Quantized()
+	}
+	return false
 }
 
 // mtpStaysFloat reports whether an MTP layer is there and none of it is

@@ -112,17 +112,20 @@ func (common) MTPCopies() string                    { return "" }
 func (common) possible(*glm.Config, *Options) error { return nil }
 func (common) misfit(*Weight) string                { return "" }
 func (common) fallback(choice) choice               { return choice{} }
-func (common) mtpByDefault(s Scheme) bool           { return s == FP8 || s == FP8Block || s == W8A8 }
-func (common) settle([]Decision)                    {}
-func (common) weightParams() []string               { return []string{"weight"} }
-func (common) foreign() []foreignParam              { return nil }
-func (common) RowAlign(w Weight, _ Arith) int       { return rowAlign(w.Quant) }
+func (common) mtpByDefault(s Scheme) bool {
+	return s == FP8 || s == FP8Block || s == W8A8 || s == MXFP8 || s == MXFP8A16
+}
+func (common) settle([]Decision)              {}
+func (common) weightParams() []string         { return []string{"weight"} }
+func (common) foreign() []foreignParam        { return nil }
+func (common) RowAlign(w Weight, _ Arith) int { return rowAlign(w.Quant) }
 
 // Decisions is all that a layout's configuration depends on.
 type Decisions struct {
 	Config    *glm.Config
 	Scheme    Scheme
 	GroupSize int
+	Rest      RestMode
 	Weights   []Weight // every tensor of the result, those that are not quantized too
 	Rotated   bool     // the source was rotated (package rotation)
 }
@@ -150,11 +153,17 @@ func floatOutput(w *Weight) []safetensors.Spec {
 
 // numericOf fills in what a record says about codes, blocks and scales.
 func numericOf(q format.Weight, rule numeric.ScaleRule, a Arith) numeric.Spec {
+	switch {
+	case q.Strategy == format.TensorGroup:
+		rule = numeric.NVFP4
+	case q.Scale == format.E8M0:
+		rule = numeric.MX
+	}
 	s := numeric.Spec{Code: codeOf(q), Rule: rule, Arith: a, BlockRows: 1, FP8Scales: q.Used == format.E4M3}
 	switch q.Strategy {
 	case format.Block:
 		s.BlockRows, s.BlockCols = q.BlockRows, q.BlockCols
-	case format.Group:
+	case format.Group, format.TensorGroup:
 		s.BlockCols = q.Group
 	}
 	return s

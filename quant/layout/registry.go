@@ -26,7 +26,7 @@ func readers() []Reader {
 }
 
 // Schemes lists the schemes in the order of the documentation.
-var Schemes = []Scheme{FP8, FP8Block, W8A8, W4A8, W4A16, W4A8FP8, BF16}
+var Schemes = []Scheme{FP8, FP8Block, W8A8, W4A8, W4A16, W4A8FP8, NVFP4, NVFP4A16, MXFP4, MXFP4A16, MXFP8, MXFP8A16, Int4Int8, BF16}
 
 // Formats lists the formats.
 var Formats = formats()

@@ -34,6 +34,11 @@ func (m memory) ReadAt(info safetensors.Info, off int64, p []byte) error {
 // write converts x in tiles and returns the checkpoint.
 func write(t require.TestingT, l Layout, w Weight, a Arith, x []float32, tile int) (memory, *numeric.Matrix) {
 	n, k := w.Dims()
+	if w.Quant.Strategy == format.TensorGroup {
+		var g numeric.SampleGlobal
+		require.NoError(t, g.Add(x, k))
+		w.Global, w.InputMax = g.ScaleOf(l.Numeric(w, a)), 3
+	}
 	outs := l.Outputs(w)
 	data := make([][]byte, len(outs))
 	if align := l.RowAlign(w, a); align == 0 {
@@ -67,6 +72,7 @@ func TestRoundTrip(t *testing.T) {
 		f Format
 		q format.Weight
 	}{{CompressedTensors, bf16(format.Float8)}, {CompressedTensors, bf16(format.Float8Block)}, {CompressedTensors, bf16(format.Int8)},
+		{CompressedTensors, format.NVFP4}, {CompressedTensors, format.MXFP4}, {CompressedTensors, format.MXFP8}, {CompressedTensors, bf16(format.Integer(8, 32)).Packed(format.Words)},
 		{CompressedTensors, bf16(format.Int4(0))}, {CompressedTensors, bf16(format.Int4(32))},
 		{CompressedTensors, bf16(format.Int4(0)).Packed(format.Words)}, {CompressedTensors, bf16(format.Int4(32)).Packed(format.Words)},
 		{HFFP8, format.Float8Block.Scaled(format.F32)}, {Ascend, ascendInt8}, {Ascend, ascendInt4}}
@@ -164,5 +170,5 @@ func TestTable(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, 10, possible)
+	assert.Equal(t, 17, possible)
 }

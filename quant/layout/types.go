@@ -19,6 +19,13 @@ const (
 	W4A16    Scheme = "w4a16"
 	W4A8FP8  Scheme = "w4a8-fp8"
 	BF16     Scheme = "bf16"
+	NVFP4    Scheme = "nvfp4"
+	NVFP4A16 Scheme = "nvfp4a16"
+	MXFP4    Scheme = "mxfp4"
+	MXFP4A16 Scheme = "mxfp4a16"
+	MXFP8    Scheme = "mxfp8"
+	MXFP8A16 Scheme = "mxfp8a16"
+	Int4Int8 Scheme = "int4-int8-mix"
 )
 
 // Format is how the result lies on disk.
@@ -47,6 +54,10 @@ type Weight struct {
 	Quant  format.Weight     // zero: values are stored
 	Act    format.Activation // of the input of a quantized weight
 	DType  safetensors.DType // of stored values: the source's, or F32 where the layout wants it wider
+
+	// Numbers that are not known from headers: the global scale of NVFP4 weights
+	// and the largest magnitude of the input where its scale is static or local.
+	Global, InputMax float32
 }
 
 // Quantized reports whether codes and scales are stored.

@@ -142,8 +142,10 @@ type Spec struct {
 	// every row, whatever the tile; -1 means none. 0 takes src for the whole
 	// weight: at most 50 steps, stopping where that tool does. See Stats.SSZStop.
 	SSZSteps int
-	// Global is the scale of the local scales of NVFP4, see SampleGlobal.
+	// Global is the scale of the local scales of NVFP4, see SampleGlobal. Times
+	// says that it multiplies.
 	Global float32
+	Times  bool
 }
 
 // Stats sums a tile's quantisation error, in float64, so that tiles add up.

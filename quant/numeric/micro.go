@@ -86,6 +86,9 @@ func (s *Spec) microScale(amax float32) byte {
 	if s.Rule == MX {
 		return s.exponent(amax)
 	}
+	if s.Times {
+		return s.localTimes(amax)
+	}
 	l := amax / E2M1Max
 	if !s.SourceF32 && s.Arith == Compat {
 		l = RoundBF16(l)
@@ -102,8 +105,23 @@ func (s *Spec) microValue(code byte) float32 {
 	if s.Rule == MX {
 		return E8M0ToF32(code)
 	}
+	if s.Times {
+		return e4m3[code] * s.Global
+	}
 	return e4m3[code] / s.Global
 }
+
+// localTimes is the local scale of a group below a global scale that
+// multiplies (ModelOpt 0.47, NVFP4QTensor.get_weights_scaling_factor).
+func (s *Spec) localTimes(amax float32) byte {
+	if amax == 0 {
+		return oneE4M3
+	}
+	return F32ToE4M3(max(amax/(E2M1Max*s.Global), 0x1p-9))
+}
+
+// oneE4M3 is 1 as E4M3.
+const oneE4M3 = 0x38
 
 // exponent is the scale of an MX group: the magnitude rounded to a power of
 // two, up from a significand of 1.75 on, over the largest power of two of the
@@ -222,11 +240,35 @@ func (g *SampleGlobal) Scale(a Arith, sourceF32 bool) float32 {
 	if a == Compat || len(g.groups) == 0 || g.amax == 0 {
 		return first
 	}
+	return g.search(first, false)
+}
+
+// ScaleOf returns the global scale for a rule: as Scale does, or one that
+// multiplies, the largest magnitude over 448·6.
+func (g *SampleGlobal) ScaleOf(s Spec) float32 {
+	if !s.Times {
+		return g.Scale(s.Arith, s.SourceF32)
+	}
+	first := g.amax / nvfp4Range
+	if g.amax == 0 || first < minNormal {
+		return 1
+	}
+	if s.Arith == Compat || len(g.groups) == 0 {
+		return first
+	}
+	return g.search(first, true)
+}
+
+// search tries a few global scales.
+func (g *SampleGlobal) search(first float32, times bool) float32 {
 	best, least := first, math.Inf(1)
 	var x Scratch
 	var out [16]byte
 	for i := range 8 {
-		x.spec = Spec{Code: E2M1, Rule: NVFP4, Arith: Best, BlockCols: 16, Global: first * (1 - float32(i)/16)}
+		x.spec = Spec{Code: E2M1, Rule: NVFP4, Arith: Best, BlockCols: 16, Global: first * (1 - float32(i)/16), Times: times}
+		if times {
+			x.spec.Global = first / (1 - float32(i)/16)
+		}
 		sum := 0.0
 		for j := range g.groups {
 			w := g.groups[j][:]

@@ -68,6 +68,21 @@ func spread(n uint32) uint64 {
 	return (x | x<<4) & 0x0f0f0f0f0f0f0f0f
 }
 
+// AppendInt8Words appends rows of int8 codes in the same form: unsigned codes
+// q+128, four to a little-endian 32-bit word, a last partial word padded with
+// zeros.
+func AppendInt8Words(dst []byte, codes []byte, cols int) []byte {
+	for ; len(codes) >= cols && cols > 0; codes = codes[cols:] {
+		for _, q := range codes[:cols] {
+			dst = append(dst, q^0x80)
+		}
+		for n := cols; n%4 != 0; n++ {
+			dst = append(dst, 0)
+		}
+	}
+	return dst
+}
+
 // AppendInt4Words appends Matrix rows of int4 codes in the compressed-tensors
 // pack-quantized form: unsigned codes q+8, eight to a little-endian 32-bit word
 // along the input, element 0 in the lowest nibble, a last partial word padded

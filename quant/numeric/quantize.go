@@ -19,10 +19,15 @@ type Scratch struct {
 	spare  []byte    // codes of one searched group
 	group  []groupFit
 	micro  []byte // scales of a byte
+	global float32
 }
 
 // Into has the next matrix's codes put into buf if they fit, and only the next.
 func (x *Scratch) Into(buf []byte) { x.into = buf }
+
+// Below gives the global scale for specs that have none: that of a stored
+// weight which the result is to be compared with.
+func (x *Scratch) Below(global float32) { x.global = global }
 
 // Quantize quantises a tile of whole rows, src[rows, cols] row-major, and
 // returns the codes, the scales as the layout stores them, and the error.
@@ -46,11 +51,14 @@ func QuantizeBytes(spec Spec, src []byte, d Decoder, rows, cols int, scratch *Sc
 }
 
 func quantize(spec Spec, src weights, rows, cols int, x *Scratch) (*Matrix, Stats, error) {
-	if err := spec.check(rows, cols, src.len()); err != nil {
-		return nil, Stats{}, err
-	}
 	if x == nil {
 		x = new(Scratch)
+	}
+	if spec.Rule == NVFP4 && spec.Global == 0 {
+		spec.Global = x.global
+	}
+	if err := spec.check(rows, cols, src.len()); err != nil {
+		return nil, Stats{}, err
 	}
 	x.spec, x.src = spec, src
 	defer func() { x.src = weights{} }()
@@ -164,7 +172,7 @@ func (x *Scratch) matrix(rows, cols int) *Matrix {
 	x.m.Scales = x.scales
 	if s.Rule == MX || s.Rule == NVFP4 {
 		x.micro = resize(x.micro, len(x.scales))
-		x.m.ScaleCodes, x.m.Global = x.micro, s.Global
+		x.m.ScaleCodes, x.m.Global, x.m.Times = x.micro, s.Global, s.Times
 	}
 	return &x.m
 }

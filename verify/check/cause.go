@@ -26,7 +26,7 @@ func (s *subject) layoutName() string {
 			return "compressed-tensors " + kindNames[k]
 		case fp8BlockInv:
 			return "HF FP8 block"
-		case int8Channel, int4Bytes, int4Packed:
+		case int8Channel, int4Bytes, int4Packed, int8Packed, nvfp4, nvfp4Local, mxfp4, mxfp8:
 			return "compressed-tensors " + kindNames[k]
 		case ascendInt8, ascendInt4, ascendStatic, ascendMix:
 			return "Ascend " + kindNames[k]

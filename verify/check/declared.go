@@ -70,6 +70,16 @@ func formOf(d *declaration.Declaration, g *declaration.Group) form {
 		return form{kind: fp8Channel}
 	case w.SameCodes(format.Int8) && name == "int-quantized":
 		return form{kind: int8Channel}
+	case w.SameCodes(format.NVFP4) && name == "nvfp4-pack-quantized" && g.Input.When == format.Local:
+		return form{kind: nvfp4Local, group: 16}
+	case w.SameCodes(format.NVFP4) && name == "nvfp4-pack-quantized":
+		return form{kind: nvfp4, group: 16}
+	case w.SameCodes(format.MXFP4) && name == "mxfp4-pack-quantized":
+		return form{kind: mxfp4, group: 32}
+	case w.SameCodes(format.MXFP8) && name == "mxfp8-quantized":
+		return form{kind: mxfp8, group: 32}
+	case w.SameCodes(format.Integer(8, size)) && name == "pack-quantized":
+		return form{kind: int8Packed, group: size}
 	case w.SameCodes(format.Int4(size)) && name == "pack-quantized":
 		return form{kind: int4Packed, group: size}
 	case w.SameCodes(format.Int4(size)) && name == "int-quantized":

@@ -191,6 +191,14 @@ func (f form) codes() format.Weight {
 		return format.Int4(f.group)
 	case int4Packed:
 		return format.Int4(f.group).Packed(format.Words)
+	case int8Packed:
+		return format.Integer(8, f.group).Packed(format.Words)
+	case nvfp4, nvfp4Local:
+		return format.NVFP4
+	case mxfp4:
+		return format.MXFP4
+	case mxfp8:
+		return format.MXFP8
 	}
 	return format.Weight{}
 }

@@ -24,13 +24,18 @@ const (
 	ascendInt4        // I8 [N/2,K] + scales + scale_bias
 	ascendStatic      // I8 + input_scale, input_offset, deq_scale, quant_bias
 	ascendMix         // both of them: W8A8_MIX
-	foreign           // another tool's: qweight, NVFP4, MXFP4 …
+	int8Packed        // the same with codes of 8 bits
+	nvfp4             // weight_packed U8 + weight_scale F8_E4M3 + weight_global_scale
+	nvfp4Local        // the same + input_global_scale
+	mxfp4             // weight_packed U8 + weight_scale U8
+	mxfp8             // F8_E4M3 + weight_scale U8
+	foreign           // another tool's: qweight, weight_scale_2 …
 	naked             // codes without a scale that would say what they mean
 )
 
 var kindNames = [...]string{
 	"absent", "full precision", "FP8 per channel", "FP8 per block", "FP8 per block (weight_scale_inv)", "INT8 per channel",
-	"int4 in bytes", "packed int4", "W8A8_DYNAMIC", "W4A8_DYNAMIC", "static W8A8", "W8A8_MIX", "another tool's format", "codes without a scale",
+	"int4 in bytes", "packed int4", "W8A8_DYNAMIC", "W4A8_DYNAMIC", "static W8A8", "W8A8_MIX", "packed int8", "NVFP4", "NVFP4 with an input scale", "MXFP4", "MXFP8", "another tool's format", "codes without a scale",
 }
 
 // form is a kind with its group size (int4: 0 = one scale a row).
@@ -45,7 +50,7 @@ func (f form) String() string {
 	if f.weight.Quantized() {
 		return f.weight.String()
 	}
-	if f.kind == int4Bytes || f.kind == int4Packed {
+	if f.kind == int4Bytes || f.kind == int4Packed || f.kind == int8Packed {
 		if f.group == 0 {
 			return s + " per channel"
 		}
@@ -74,6 +79,9 @@ var foreignParams = []string{"qweight", "qzeros", "scales", "g_idx", "weight_g_i
 // tensors. int4 and int8 in bytes with one scale a row look alike: the caller
 // says what the config claims (four).
 func detect(p params, o, i int64, four bool) form {
+	if f, ok := detectMicro(p, i); ok {
+		return f
+	}
 	for _, n := range foreignParams {
 		if _, ok := p[n]; ok {
 			return form{kind: foreign}
@@ -87,6 +95,9 @@ func detect(p params, o, i int64, four bool) form {
 		return 0
 	}
 	if w, ok := p["weight_packed"]; ok {
+		if w.DType == safetensors.I32 && len(w.Shape) == 2 && i >= 8 && w.Shape[1] == ceilDiv(i, 4) {
+			return form{kind: int8Packed, group: groupOf()}
+		}
 		if w.DType == safetensors.I32 {
 			return form{kind: int4Packed, group: groupOf()}
 		}
@@ -137,6 +148,30 @@ func detect(p params, o, i int64, four bool) form {
 	return form{kind: plain} // of a type that no layout stores: tensor-dtype says so
 }
 
+// detectMicro tells the forms of compressed-tensors with scales of a byte.
+func detectMicro(p params, i int64) (form, bool) {
+	scale, ok := p["weight_scale"]
+	if !ok {
+		return form{}, false
+	}
+	_, global := p["weight_global_scale"]
+	_, input := p["input_global_scale"]
+	w, packed := p["weight_packed"]
+	switch {
+	case packed && w.DType == safetensors.U8 && scale.DType == safetensors.F8E4M3 && global && input:
+		return form{kind: nvfp4Local, group: 16}, true
+	case packed && w.DType == safetensors.U8 && scale.DType == safetensors.F8E4M3 && global:
+		return form{kind: nvfp4, group: 16}, true
+	case packed && w.DType == safetensors.U8 && scale.DType == safetensors.U8 && !global:
+		return form{kind: mxfp4, group: 32}, true
+	}
+	w, ok = p["weight"]
+	if ok && w.DType == safetensors.F8E4M3 && scale.DType == safetensors.U8 && len(scale.Shape) == 2 && scale.Shape[1] == ceilDiv(i, 32) {
+		return form{kind: mxfp8, group: 32}, true
+	}
+	return form{}, false
+}
+
 // part is one tensor that a form demands.
 type part struct {
 	param  string
@@ -158,7 +193,7 @@ func (f form) parts(o, i int64, down bool) []part {
 		cols = i / int64(f.group)
 	}
 	blocks := []int64{ceilDiv(o, blockSize), ceilDiv(i, blockSize)}
-	f8, i8, f32 := only(safetensors.F8E4M3), only(safetensors.I8), only(safetensors.F32)
+	f8, i8, f32, u8 := only(safetensors.F8E4M3), only(safetensors.I8), only(safetensors.F32), only(safetensors.U8)
 	switch f.kind {
 	case fp8Channel:
 		return []part{{"weight", f8, []int64{o, i}}, {"weight_scale", anyScale, []int64{o, 1}}}
@@ -175,6 +210,21 @@ func (f form) parts(o, i int64, down bool) []part {
 			{"weight_packed", only(safetensors.I32), []int64{o, ceilDiv(i, 8)}}, {"weight_scale", anyScale, []int64{o, cols}},
 			{"weight_shape", []safetensors.DType{safetensors.I64, safetensors.I32}, []int64{2}},
 		}
+	case int8Packed:
+		return []part{
+			{"weight_packed", only(safetensors.I32), []int64{o, ceilDiv(i, 4)}}, {"weight_scale", anyScale, []int64{o, cols}},
+			{"weight_shape", []safetensors.DType{safetensors.I64, safetensors.I32}, []int64{2}},
+		}
+	case nvfp4, nvfp4Local:
+		list := []part{{"weight_packed", u8, []int64{o, i / 2}}, {"weight_scale", f8, []int64{o, cols}}, {"weight_global_scale", f32, []int64{1}}}
+		if f.kind == nvfp4Local {
+			list = append(list, part{"input_global_scale", f32, []int64{1}})
+		}
+		return list
+	case mxfp4:
+		return []part{{"weight_packed", u8, []int64{o, i / 2}}, {"weight_scale", u8, []int64{o, cols}}}
+	case mxfp8:
+		return []part{{"weight", f8, []int64{o, i}}, {"weight_scale", u8, []int64{o, cols}}}
 	case ascendInt8:
 		return []part{{"weight", i8, []int64{o, i}}, {"weight_scale", f32, []int64{o, 1}}, {"weight_offset", f32, []int64{o, 1}}}
 	case ascendInt4:

@@ -4,28 +4,17 @@ import (
 	"bytes"
 	"context"
 	"slices"
-
-	"github.com/glmconv/glmconv/mtp"
 )
 
 // copyJobs compares the MTP layer's copies of embedding and head with the
-// model's own, byte by byte, when every weight or every byte is read anyway. In
-// rotated checkpoints the heads differ rightly: each carries the gains of its
-// own norm.
+// model's own, byte by byte, when every weight is read. Rotated checkpoints
+// are left out: their copies carry the rotation.
 func (s *subject) copyJobs() (jobs []job) {
-	if s.cfg == nil || s.ckpt == nil || !(s.opts.Weights || s.opts.Copies || s.report.Manifest && !s.opts.NoHashes) {
+	if !s.opts.Weights || s.cfg == nil || s.ascend {
 		return nil
 	}
 	embed, head := s.cfg.MTPNames(s.cfg.Layers)
-	pairs := [][2]string{{embed, s.cfg.EmbeddingName()}, {head, s.cfg.HeadName()}}
-	var raw []byte
-	if s.ascend {
-		raw, _ = s.read(s.description) // an error is loadDescription's to say
-	}
-	if mtp.Rotated(s.cfg, s.ckpt, raw) != nil {
-		pairs = pairs[:1]
-	}
-	for _, c := range pairs {
+	for _, c := range [][2]string{{embed, s.cfg.EmbeddingName()}, {head, s.cfg.HeadName()}} {
 		a, aok := s.tensors[c[0]]
 		b, bok := s.tensors[c[1]]
 		if !aok || !bok || a.DType != b.DType || !slices.Equal(a.Shape, b.Shape) || len(a.Shape) != 2 || a.Size == 0 {

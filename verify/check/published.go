@@ -151,16 +151,25 @@ func (s *subject) checkGlobals() {
 	var partner first
 	n, ratio := 0, float32(1)
 	for _, m := range s.modules {
-		if m.stored == nil || m.stored.Global.Name == "" || m.row.Group == "" || m.row.Role == glm.ExpertDown {
+		if m.row.Group == "" || m.row.Role == glm.ExpertDown {
+			continue
+		}
+		st := m.stored
+		if m.form.kind == nvfp4 || m.form.kind == nvfp4Local {
+			if found, err := layout.Lookup(s.ckpt, m.row.Module, layout.Hints{}); err == nil {
+				st = &found
+			}
+		}
+		if st == nil || st.Global.Name == "" {
 			continue
 		}
 		key := m.row.Group
 		if m.row.Role.IsExpert() {
 			key = fmt.Sprint(key, m.row.Expert)
 		}
-		v, err := m.stored.GlobalScale(s.ckpt)
+		v, err := st.GlobalScale(s.ckpt)
 		if err != nil {
-			s.add("companion-shape", m.stored.Global.Name, "%v", err)
+			s.add("companion-shape", st.Global.Name, "%v", err)
 			continue
 		}
 		f, ok := seen[key]

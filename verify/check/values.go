@@ -222,7 +222,7 @@ func (s *subject) scales(ctx context.Context, m *module, t safetensors.Info) ([]
 	if zero.n > 0 {
 		add("scale-zero", zero, "zero")
 	}
-	weightOnly := m.form.kind == int4Packed && s.activations(m.group) == ""
+	weightOnly := (m.form.kind == int4Packed || m.form.kind == int8Packed) && s.activations(m.group) == ""
 	if neg.n > 0 && !weightOnly { // weight-only kernels take the sign as it is
 		f := add("scale-negative", neg, "negative")
 		if m.form.kind == int4Packed || m.form.kind == int4Bytes {

@@ -72,6 +72,7 @@ func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) (refus
 	if err != nil {
 		return nil, err
 	}
+	p.scratch.Below(stored.Global)
 	var m *numeric.Matrix
 	var cost numeric.Stats
 	if a.floats == nil {

@@ -1,0 +1,105 @@
+package quant
+
+import (
+	"encoding/json"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// torchTypes are the dtypes of recorded tensors.
+var torchTypes = map[string]safetensors.DType{"bfloat16": safetensors.BF16, "float32": safetensors.F32, "uint8": safetensors.U8, "float8_e4m3fn": safetensors.F8E4M3}
+
+// TestMicroIsLLMCompressors: compat writes the tensors of llm-compressor, names,
+// dtypes, shapes and bytes, and says of the weights what it says.
+func TestMicroIsLLMCompressors(t *testing.T) {
+	schemes := map[string]Scheme{"NVFP4A16": NVFP4A16, "MXFP4A16": MXFP4A16, "MXFP4": MXFP4, "MXFP8A16": MXFP8A16, "MXFP8": MXFP8}
+	for _, model := range []string{"nano-glm4moe", "tiny-glm4moe"} {
+		raw, err := os.ReadFile(testkit.Shared(t, "reference/golden/"+model+"/quantized_tensors_fp4.json"))
+		require.NoError(t, err)
+		var golden map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal(raw, &golden))
+		src := openShared(t, "reference/"+model)
+		for name, scheme := range schemes {
+			if golden[name] == nil {
+				continue
+			}
+			t.Run(model+"/"+name, func(t *testing.T) {
+				var want struct {
+					Config struct {
+						Groups map[string]map[string]any `json:"config_groups"`
+						Format string                    `json:"format"`
+					} `json:"quantization_config"`
+					Tensors map[string]struct {
+						File, DType, SHA256 string
+						Shape               []int64
+					}
+				}
+				require.NoError(t, json.Unmarshal(golden[name], &want))
+				p, out := convertTo(t, src, scheme, layout.CompressedTensors,
+					Options{Arith: numeric.Compat, MTP: layout.MTPQuantize, Rest: layout.RestSame}, ConvertOptions{Workers: 2})
+				assert.Len(t, out.Tensors(), len(want.Tensors))
+				for tensor, w := range want.Tensors {
+					got, ok := out.Info(tensor)
+					if !assert.True(t, ok, tensor) {
+						continue
+					}
+					assert.Equal(t, torchTypes[w.DType], got.DType, tensor)
+					assert.Equal(t, w.Shape, got.Shape, tensor)
+					assert.Equal(t, w.File, got.File, tensor)
+					assert.Equal(t, w.SHA256, tensorSum(t, out, tensor), tensor)
+				}
+				var have struct {
+					Q struct {
+						Groups map[string]map[string]any `json:"config_groups"`
+						Format string                    `json:"format"`
+					} `json:"quantization_config"`
+				}
+				require.NoError(t, json.Unmarshal(p.Configs["config.json"], &have))
+				assert.Equal(t, want.Config.Format, have.Q.Format)
+				assert.Equal(t, want.Config.Groups[name], have.Q.Groups["group_0"])
+			})
+		}
+	}
+}
+
+// TestGlobalsAreShared: best has one global scale for each fused set, whatever
+// the parts and the memory, and the smaller error.
+func TestGlobalsAreShared(t *testing.T) {
+	src := openShared(t, "reference/nano-glm4moe")
+	o := Options{MTP: layout.MTPQuantize, Rest: layout.RestSame}
+	p, out := convertTo(t, src, NVFP4A16, "", o, ConvertOptions{Workers: 3})
+	sets := map[string]string{}
+	for i := range p.Items {
+		it := &p.Items[i]
+		if !hasGlobal(it) {
+			continue
+		}
+		set, sum := p.globalSet(&it.Weight.Tensor), tensorSum(t, out, it.Weight.Tensor.Module+".weight_global_scale")
+		if have, ok := sets[set]; ok {
+			assert.Equal(t, have, sum, it.Name())
+		}
+		sets[set] = sum
+		if r := it.Weight.Tensor.Role; r == glm.ExpertGate || r == glm.SharedGate || r == glm.AttnQ {
+			assert.Greater(t, len(p.newGlobals().sets[set]), 1, it.Name())
+		}
+	}
+	o.Arith = numeric.Compat
+	_, compat := convertTo(t, src, NVFP4A16, "", o, ConvertOptions{})
+	best, err := ReadManifest(out.Dir())
+	require.NoError(t, err)
+	plain, err := ReadManifest(compat.Dir())
+	require.NoError(t, err)
+	require.Len(t, plain.Tensors, len(best.Tensors))
+	for i := range best.Tensors {
+		assert.Less(t, best.Tensors[i].Relative, plain.Tensors[i].Relative, best.Tensors[i].Name)
+	}
+}
