@@ -1,10 +1,13 @@
 package verify
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/diff"
 )
 
@@ -12,7 +15,8 @@ import (
 // weights are compared with them, copies of embedding and head for the MTP
 // layer with what they copy, and scales of the KV cache are the engines' to
 // use; anything else no conversion adds.
-func (r *Result) additions(d *diff.Report, compared map[string]bool) {
+func (r *Result) additions(dst string, d *diff.Report, compared map[string]bool) error {
+	var copies []string
 	for _, x := range d.Added {
 		module, param := glm.ModuleOf(x.Name)
 		switch {
@@ -20,10 +24,95 @@ func (r *Result) additions(d *diff.Report, compared map[string]bool) {
 			r.Notes = append(r.Notes, Note{x.Name, "is not in the source; engines use it for their KV cache or rotation"})
 		case compared[module]: // a part of a weight that was compared
 		case strings.HasSuffix(x.Name, ".embed_tokens.weight"), strings.HasSuffix(x.Name, ".shared_head.head.weight"):
-			// check compares them with the trunk's
+			copies = append(copies, x.Name)
 		default:
 			r.Exact.Differing++
 			r.fail("exact", x.Name, fmt.Sprintf("%s %v in %s is not in the source, and no conversion adds it", x.B.DType, x.B.Shape, x.B.File))
 		}
 	}
+	return r.copies(dst, copies)
 }
+
+// copies compares the MTP layer's copies of embedding and head that a
+// conversion made with what they are copies of.
+func (r *Result) copies(dst string, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	a, err := safetensors.OpenDir(r.Identity.Source)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = a.Close() }()
+	b, err := safetensors.OpenDir(dst)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = b.Close() }()
+	cfg, err := glm.LoadConfig(r.Identity.Source)
+	if err != nil {
+		return nil //nolint:nilerr // companion says what is wrong with configs
+	}
+	for _, name := range names {
+		original := cfg.EmbeddingName()
+		if strings.HasSuffix(name, ".shared_head.head.weight") {
+			original = cfg.HeadName()
+		}
+		x, ok := a.Info(original)
+		y, ok2 := b.Info(name)
+		switch {
+		case !ok || !ok2: // said elsewhere
+			continue
+		case x.DType != y.DType || !slices.Equal(x.Shape, y.Shape):
+			r.Exact.Differing++
+			r.fail("exact", name, fmt.Sprintf("is %s %v and no copy of %s, which is %s %v", y.DType, y.Shape, original, x.DType, x.Shape))
+			continue
+		}
+		rows, first, err := differing(a, x, b, y)
+		if z, ok := b.Info(original); err == nil && rows > 0 && ok && z.DType == y.DType && slices.Equal(z.Shape, y.Shape) {
+			var own int64 // of the result's own, which is compared with the source's
+			if own, _, err = differing(b, z, b, y); own == 0 {
+				rows = 0
+			}
+		}
+		if err != nil {
+			return err
+		}
+		r.Bytes += x.Size + y.Size
+		if rows > 0 {
+			r.Exact.Differing++
+			r.fail("exact", name, fmt.Sprintf("is no copy of %s: %d of %d rows differ, the first is row %d", original, rows, max(x.Shape[0], 1), first))
+		}
+	}
+	return nil
+}
+
+// differing counts the rows that two tensors of one form have otherwise.
+func differing(a *safetensors.Checkpoint, x safetensors.Info, b *safetensors.Checkpoint, y safetensors.Info) (rows, first int64, err error) {
+	if len(x.Shape) == 0 || x.Shape[0] == 0 || x.Size == 0 {
+		return 0, 0, nil
+	}
+	row := x.Size / x.Shape[0]
+	n := max(1, min(x.Shape[0], copyBytes/row))
+	p, q := make([]byte, n*row), make([]byte, n*row)
+	for lo := int64(0); lo < x.Shape[0]; lo += n {
+		k := min(n, x.Shape[0]-lo)
+		if err := a.ReadAt(x, lo*row, p[:k*row]); err != nil {
+			return 0, 0, err
+		}
+		if err := b.ReadAt(y, lo*row, q[:k*row]); err != nil {
+			return 0, 0, err
+		}
+		for i := range k {
+			if !bytes.Equal(p[i*row:(i+1)*row], q[i*row:(i+1)*row]) {
+				if rows++; rows == 1 {
+					first = lo + i
+				}
+			}
+		}
+	}
+	return rows, first, nil
+}
+
+// copyBytes is what is held of each of two tensors that are compared.
+const copyBytes = 1 << 20

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/verify/diff"
 )
 
@@ -19,6 +20,10 @@ const (
 	slanted = 0.02
 	// shortened is how much of a step all values may be too small on average.
 	shortened = 0.2
+	// farFP8 is the same for FP8 codes of which no column is that of the nearest:
+	// nobody learns them otherwise than by passing errors on from column to
+	// column, which leaves the first one alone.
+	farFP8 = 1.1
 	// idle is the share of scales that may use less than half of their range.
 	idle = 0.5
 )
@@ -37,6 +42,9 @@ func (r *Result) judgeGrid(m diff.Module) {
 	case math.Abs(float64(g.TowardZero)) > shortened:
 		fail("its values are %.2g of a step too %s on average: codes are cut off and not rounded", math.Abs(float64(g.TowardZero)),
 			map[bool]string{true: "small", false: "large"}[g.TowardZero > 0])
+	}
+	if w := m.B.Weight; w.Type == format.Float && w.Bits == 8 && float64(g.Column) < 0.95 && float64(g.Error) > farFP8*float64(g.Nearest) {
+		fail("its error is %.3g times that of the nearest codes in every column: noise, or another model's weights", float64(g.Error)/float64(g.Nearest))
 	}
 	if float64(g.Unused) > idle {
 		fail("%.0f %% of its scales use less than half of the codes' range: bits are wasted", 100*float64(g.Unused))

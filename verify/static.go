@@ -87,8 +87,8 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 		r.Bytes += d.Bytes
 		if o.basis == nil && c.Rotated && len(d.Changed) > d.Same {
 			r.compareRotated(d)
-		} else {
-			r.compareTensors(dst, d)
+		} else if err := r.compareTensors(dst, d); err != nil {
+			return nil, err
 		}
 	}
 	if err := r.compareCompanions(src, dst, unreadable); err != nil {
@@ -125,7 +125,7 @@ func (r *Result) findings(c *check.Report) (unreadable bool) {
 	r.Exact.CheckOK, r.Exact.ConfigAgrees, r.Exact.MTPComplete = c.OK, true, true
 	unreadable = slices.ContainsFunc(c.Findings, func(f check.Finding) bool { return hides[f.Code] })
 	for _, f := range c.Findings {
-		if f.Severity != check.Error && !serious[f.Code] || unreadable && hidden[f.Code] {
+		if f.Severity != check.Error && !serious[f.Code] && !unread(f) || unreadable && hidden[f.Code] {
 			continue
 		}
 		r.fail("exact", f.Where, f.Detail)
@@ -157,6 +157,21 @@ var (
 // bias that is not F32 is none: the source may have it so, and where it has not
 // the values differ.
 var serious = map[string]bool{"scale-not-bf16": true}
+
+// unread reports whether a finding is of a part of the declaration that decides
+// what engines compute, and that the comparison did not take into account: a
+// result with it is not what was compared. Caches hold no weights.
+func unread(f check.Finding) bool {
+	if f.Code != "quant-config-not-judged" {
+		return f.Code == "quant-method-unknown" || f.Code == "description-scheme"
+	}
+	for _, cache := range []string{"kv_cache", "kv_quant", "fa_quant_type", "indexer_quant_type", "cache"} {
+		if strings.Contains(f.Where, cache) {
+			return false
+		}
+	}
+	return true
+}
 
 func (r *Result) fail(check, where, detail string) {
 	r.Failed = append(r.Failed, Failed{check, where, detail})

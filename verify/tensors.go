@@ -22,7 +22,7 @@ type tensorJudge struct {
 
 // compareTensors accounts for every tensor of the source, and judges copies,
 // weights and additions.
-func (r *Result) compareTensors(dst string, d *diff.Report) {
+func (r *Result) compareTensors(dst string, d *diff.Report) error {
 	j := &tensorJudge{r: r, recorded: map[string]float64{}, dropped: map[string]string{}, quantized: map[string]bool{}, compared: map[string]bool{}}
 	if m, err := quant.ReadManifest(dst); err == nil {
 		for _, t := range m.Tensors {
@@ -40,7 +40,6 @@ func (r *Result) compareTensors(dst string, d *diff.Report) {
 	}
 	r.Exact.Copied = d.Same
 	r.Exact.SourceTensors = d.Same + len(d.Changed) + len(d.Retyped) + len(d.Reshaped) + len(d.Removed)
-	r.additions(d, j.compared)
 	for _, x := range d.Removed {
 		j.removed(x)
 	}
@@ -54,6 +53,7 @@ func (r *Result) compareTensors(dst string, d *diff.Report) {
 			r.fail("exact", x.Name, fmt.Sprintf("is %s, source is %s, and the values differ", x.B.DType, x.A.DType))
 		}
 	}
+	return r.additions(dst, d, j.compared)
 }
 
 // part reports whether a tensor belongs to a module that is quantized on

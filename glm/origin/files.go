@@ -163,6 +163,9 @@ func (f *finder) beside() {
 func (f *finder) adapters(shards int) {
 	i := slices.IndexFunc(f.Files, func(n string) bool { return strings.HasPrefix(n, "adapter_model") })
 	if i < 0 {
+		i = slices.Index(f.Files, "adapter_config.json") // transformers looks for it
+	}
+	if i < 0 {
 		return
 	}
 	if shards == 0 {

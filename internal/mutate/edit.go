@@ -92,6 +92,9 @@ func Edit(dir string, fn func(s Set) (bool, error)) (bool, error) {
 		return false, err
 	}
 	weightMap, total := map[string]string{}, int64(0)
+	for _, t := range s {
+		files[t.File] = true
+	}
 	for file := range files {
 		var list []*Tensor
 		for _, name := range s.Names(func(n string) bool { return s[n].File == file }) {
@@ -113,12 +116,17 @@ func Edit(dir string, fn func(s Set) (bool, error)) (bool, error) {
 }
 
 func writeShard(dir, file string, list []*Tensor) error {
-	if err := os.Remove(filepath.Join(dir, file)); err != nil {
+	if err := os.Remove(filepath.Join(dir, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("mutate: %w", err)
 	}
 	if len(list) == 0 {
 		return nil
 	}
+	return newShard(dir, file, list)
+}
+
+// newShard writes a file that is not there.
+func newShard(dir, file string, list []*Tensor) error {
 	specs := make([]safetensors.Spec, len(list))
 	for i, t := range list {
 		specs[i] = t.Spec

@@ -23,14 +23,18 @@ import (
 	"time"
 )
 
-// count is a line of the sweeps.
+// count is a line of the sweeps, or with a Table of the suites of faults and
+// benign changes.
 type count struct {
 	Suite, Job, Skipped string
 	Points, Hit         int
+
+	Table, Group                  string
+	Kinds, Tried, Negative, Named int
 }
 
 // shares is how much of the budget of one suite all of them take together.
-const shares = 4
+const shares = 6
 
 func main() {
 	long := flag.Duration("for", 15*time.Minute, "about how long")
@@ -58,13 +62,15 @@ func torture(long time.Duration, doc, counts string) error {
 	return write(doc, counts)
 }
 
-// sweep runs the sweeps, which add their counts to a file.
+// sweep runs the sweeps and suites, which add their counts to a file.
 func sweep(long time.Duration, counts string) error {
-	cmd := exec.Command("go", "test", "-count=1", "-timeout", (4 * long).String(), "-run", "^TestSweep", "-v", "./cmd/glmconv") //nolint:gosec // a duration
-	cmd.Env = append(os.Environ(), "GLMCONV_TORTURE="+(long/shares).String(), "GLMCONV_TORTURE_COUNTS="+counts)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("the sweeps: %w", err)
+	for _, run := range []struct{ tests, pkg string }{{"^TestSweep", "./cmd/glmconv"}, {"^TestSuite", "./internal/mutate"}} {
+		cmd := exec.Command("go", "test", "-count=1", "-timeout", (4*long + 30*time.Minute).String(), "-run", run.tests, "-v", run.pkg) //nolint:gosec // constants and a duration
+		cmd.Env = append(os.Environ(), "GLMCONV_TORTURE="+(long/shares).String(), "GLMCONV_TORTURE_COUNTS="+counts)
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("%s of %s: %w", run.tests, run.pkg, err)
+		}
 	}
 	return nil
 }
@@ -84,7 +90,7 @@ func write(doc, counts string) error {
 	if err != nil {
 		return err
 	}
-	page, err = replace(page, head+"\n\n"+table(list))
+	page, err = replace(page, head+"\n\n"+table(list)+verdicts(list))
 	if err != nil {
 		return fmt.Errorf("%s: %w", doc, err)
 	}
@@ -110,6 +116,9 @@ func table(list []count) string {
 	sums := map[string]*count{}
 	jobs := map[string]map[string]bool{}
 	for _, c := range list {
+		if c.Table != "" {
+			continue
+		}
 		s := sums[c.Suite]
 		if s == nil {
 			s = &count{}
@@ -124,6 +133,26 @@ func table(list []count) string {
 	for _, name := range order {
 		s := sums[name]
 		fmt.Fprintf(&b, "| %s | %d | %d | %d | %s |\n", name, len(jobs[name]), s.Points, s.Hit, s.Skipped)
+	}
+	return b.String()
+}
+
+// verdicts shows the suites: faults, which must get a negative verdict and be
+// named, and benign changes, which must not. "" where none was run.
+func verdicts(list []count) string {
+	var b strings.Builder
+	for _, c := range list {
+		if c.Table == "" {
+			continue
+		}
+		if b.Len() == 0 {
+			b.WriteString("\n| suite | group | kinds | tried | negative | named |\n|---|---|---|---|---|---|\n")
+		}
+		named := fmt.Sprint(c.Named)
+		if c.Table == "benign" {
+			named = ""
+		}
+		fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %s |\n", c.Table, c.Group, c.Kinds, c.Tried, c.Negative, named)
 	}
 	return b.String()
 }

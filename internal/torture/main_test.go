@@ -22,3 +22,12 @@ func TestPage(t *testing.T) {
 	_, err = parse([]byte("no JSON"))
 	require.Error(t, err)
 }
+
+func TestVerdicts(t *testing.T) {
+	list, err := parse([]byte(`{"Table":"faults","Group":"copies","Kinds":3,"Tried":9,"Negative":9,"Named":8}
+{"Table":"benign","Group":"files","Kinds":2,"Tried":4}
+`))
+	require.NoError(t, err)
+	assert.Contains(t, verdicts(list), "| faults | copies | 3 | 9 | 9 | 8 |\n| benign | files | 2 | 4 | 0 |  |\n")
+	assert.NotContains(t, table(list), "copies")
+}

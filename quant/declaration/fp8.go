@@ -8,7 +8,7 @@ import (
 // fp8 reads quant_method fp8: the releases of Z.ai and DeepSeek (blocks), and
 // the older form with one scale for a tensor.
 func (r *reader) fp8(o *object) {
-	o.noEffect("quant_method", "fmt", "store_dtype", "dequantize", "version", "is_checkpoint_fp8_serialized", "producer")
+	o.noEffect("quant_method", "store_dtype", "dequantize", "version", "is_checkpoint_fp8_serialized", "producer")
 	g := Group{Name: "fp8", Path: r.d.Root, Weights: perTensor}
 	if raw := o.raw("weight_block_size"); raw != nil {
 		rows, cols, ok := blockSize(raw)
@@ -32,6 +32,9 @@ func (r *reader) fp8(o *object) {
 		g.Input = dynamicTensor
 	default:
 		r.add(o.at("activation_scheme"), Invalid, "%q is neither dynamic nor static", scheme)
+	}
+	if f := o.text("fmt"); f != "" && f != "e4m3" {
+		r.add(o.at("fmt"), Suspect, "it is %q: engines do not read it, and take codes for e4m3", f)
 	}
 	switch s := o.text("scale_fmt"); s {
 	case "":
@@ -69,7 +72,7 @@ func (r *reader) skipped(o *object) {
 
 // mxfp8 reads quant_method mxfp8: MXFP8 weights under a list like fp8's.
 func (r *reader) mxfp8(o *object) {
-	o.noEffect("quant_method", "fmt", "version", "producer")
+	o.noEffect("quant_method", "version", "producer")
 	o.one("activation_scheme", "", "dynamic")
 	if raw := o.raw("weight_block_size"); raw != nil {
 		if rows, cols, ok := blockSize(raw); !ok || rows != 1 || cols != 32 {

@@ -67,6 +67,7 @@ var codes = []Code{
 	{"quant-method-published", Info, "another tool's format: its tensors are read and compared with what it declares; what engines make of it is not judged", ""},
 	{"quant-config-unknown-key", Warning, "a key of the quantization's declaration that nobody here knows", "if it comes from a newer tool, what it changes is not judged"},
 	{"quant-config-not-judged", Warning, "a part of the declaration that is understood and lies outside of what is judged here", ""},
+	{"manifest-scheme", Error, "the declaration is of another scheme than the manifest", "take the config that the conversion wrote"},
 	{"quant-config-suspect", Warning, "a field of the declaration that is allowed and probably not meant", ""},
 	{"quant-config-differs", Warning, "two files declare different quantizations; engines read one of them", "delete the one that is not true"},
 	{"quant-config-stale", Error, "config.json declares a quantization that no tensor has: engines cast the weights to codes without scales, or refuse", "remove quantization_config from config.json"},

@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -33,6 +34,24 @@ func convert(t testing.TB, model string, scheme quant.Scheme, format quant.Forma
 	_, err = quant.Convert(context.Background(), plan, src, dst, quant.ConvertOptions{Workers: 2, Version: "test"})
 	require.NoError(t, err)
 	return dst
+}
+
+// TestManifestScheme: activations leave no trace in the tensors; the manifest
+// says what they are.
+func TestManifestScheme(t *testing.T) {
+	dir := convert(t, "nano-glm4moe", quant.W8A8, layout.CompressedTensors, quant.Options{})
+	require.False(t, examine(t, dir, Options{NoHashes: true}).Has("manifest-scheme"))
+	manifest, err := os.ReadFile(filepath.Join(dir, quant.ManifestName))
+	require.NoError(t, err)
+	quantConfig(func(q map[string]any) {
+		for _, g := range q["config_groups"].(map[string]any) {
+			g.(map[string]any)["input_activations"] = nil
+		}
+	})(t, dir)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, quant.ManifestName), manifest, 0o600))
+	r := examine(t, dir, Options{NoHashes: true})
+	assert.True(t, r.Has("manifest-scheme"), r.Text())
+	assert.False(t, r.OK)
 }
 
 // TestOwnResults: whatever quantize writes is good, with every byte read, and

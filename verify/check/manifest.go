@@ -14,6 +14,8 @@ import (
 
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/declaration"
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 )
 
@@ -48,6 +50,7 @@ func (s *subject) checkManifest(ctx context.Context, meter *meter) error {
 		return nil
 	}
 	s.report.Manifest = true
+	s.compareScheme(m)
 	listed := map[string]bool{quant.ManifestName: true}
 	var sound []quant.ManifestFile
 	for _, f := range m.Files {
@@ -127,4 +130,41 @@ func (s *subject) compareHashes(ctx context.Context, meter *meter, files []quant
 		s.report.Hashed += f.Size
 	}
 	return nil
+}
+
+// schemeInputs are the activations of the schemes that have one kind.
+var schemeInputs = map[layout.Scheme]format.Activation{layout.W8A8: format.Int8Token, layout.W4A8: format.Int8Token, layout.FP8: format.Float8Token,
+	layout.FP8Block: format.Float8Group, layout.W4A16: {}}
+
+// compareScheme holds what the config says of activations against the scheme of
+// the manifest: tensors do not show it.
+func (s *subject) compareScheme(m *quant.Manifest) {
+	want, ok := schemeInputs[m.Scheme]
+	if !ok || s.decl == nil || s.decl.Declaration == nil || s.ascend || len(s.decl.Groups) == 0 {
+		return
+	}
+	bits := 8
+	if m.Scheme == layout.W4A8 || m.Scheme == layout.W4A16 {
+		bits = 4
+	}
+	var g *declaration.Group // of the scheme; other groups may stand beside it
+	for i := range s.decl.Groups {
+		if x := &s.decl.Groups[i]; x.Weights.Bits == bits && (g == nil || x.Input == want) {
+			g = x
+		}
+	}
+	switch {
+	case g == nil:
+		g = &s.decl.Groups[0]
+		s.add("manifest-scheme", g.Path, "the config says %s, the manifest %s, which has weights of %d bits", g.Weights, m.Scheme, bits)
+	case g.Input != want:
+		s.add("manifest-scheme", g.Path, "the config says %s, the manifest %s, which has %s", words(g.Input), m.Scheme, words(want))
+	}
+}
+
+func words(a format.Activation) string {
+	if !a.Quantized() {
+		return "no quantized activations"
+	}
+	return a.String() + " activations"
 }

@@ -79,6 +79,8 @@ var declaredMutations = []mutation{
 	}), code: "quant-config-invalid", where: "format", bad: true},
 	{name: "an order of activations", base: packedCT, damage: weights(func(w map[string]any) { w["actorder"] = "group" }), code: "quant-config-not-judged", where: "actorder", bad: true},
 	{name: "an expression that is none", base: fp8CT, damage: quantConfig(func(q map[string]any) { q["ignore"] = append(q["ignore"].([]any), "re:(") }), code: "quant-config-invalid", where: "ignore", bad: true},
+	{name: "asymmetric codes without zero points", base: int8CT, damage: weights(func(w map[string]any) { w["symmetric"] = false }), code: "companion-missing", where: "weight_zero_point", bad: true},
+	{name: "one scale for a matrix", base: fp8CT, damage: weights(func(w map[string]any) { w["strategy"] = "tensor" }), code: "weight-encoding", where: "o_proj", bad: true},
 	{name: "left over", base: "nano-glm4moe", damage: config(func(m map[string]any) {
 		m["quantization_config"] = map[string]any{"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": []int{128, 128}}
 	}), code: "quant-config-stale", bad: true},

@@ -363,7 +363,8 @@ func TestMutations(t *testing.T) {
 	// Each code must be provoked by a mutation, here or in another test.
 	elsewhere := []string{"manifest-missing", "engine-refuses", "description-name", "rot-unflagged", "rot-family", "rot-wrong", "rotation-mixed",
 		"static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset", // TestAscendFolders
-		"quant-method-published", "global-scale-unshared", "bias-cast"} // TestPublished
+		"quant-method-published", "global-scale-unshared", "bias-cast", // TestPublished
+		"manifest-scheme"} // TestManifestScheme
 	for _, c := range Codes() {
 		if !covered[c.Name] {
 			assert.Contains(t, elsewhere, c.Name, "no mutation provokes %s", c.Name)

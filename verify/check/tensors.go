@@ -87,10 +87,14 @@ func (s *subject) checkModule(m *module) {
 	if m.stack != nil || f.kind == absent {
 		return // checkMissing
 	}
+	said := len(s.report.Findings)
 	if f.kind == foreign || m.want.kind == foreign {
 		s.checkPublished(m)
 	}
 	if f.kind == foreign {
+		if len(s.report.Findings) == said {
+			s.compareStored(m)
+		}
 		return
 	}
 	if f.kind == naked {

@@ -62,10 +62,12 @@ var facts = []struct {
 // said are keys whose meaning is in facts or in the checks of the parser, and
 // keys that a conversion may change. Their spelling is no difference.
 var said = func() map[string]bool {
-	m := map[string]bool{"num_nextn_predict_layers": true, "architectures": true, "dtype": true, "torch_dtype": true,
-		"quantization_config": true, "compression_config": true, "qk_head_dim": true, "rope_scaling.type": true, "rope_scaling.rope_type": true,
+	m := map[string]bool{"architectures": true, "qk_head_dim": true, "rope_scaling.type": true, "rope_scaling.rope_type": true,
 		"rope_parameters.rope_type": true, "rope_parameters.type": true, "hidden_act": true, "mlp_bias": true, "scoring_func": true,
 		"topk_method": true, "moe_layer_freq": true}
+	for k := range changeable {
+		m[k] = true
+	}
 	for _, f := range facts {
 		for _, k := range f.keys {
 			m[k] = true
@@ -73,6 +75,9 @@ var said = func() map[string]bool {
 	}
 	return m
 }()
+
+// changeable are keys that a conversion may change.
+var changeable = map[string]bool{"num_nextn_predict_layers": true, "dtype": true, "torch_dtype": true, "quantization_config": true, "compression_config": true}
 
 // leftovers are keys that say nothing of the model: of training, of the
 // library that wrote the file, of its defaults.
@@ -124,6 +129,9 @@ func (p pair) configs() ([]Difference, error) {
 	case errX != nil:
 		return nil, nil //nolint:nilerr // nothing to compare with
 	case errY != nil:
+		if list := changedKeys(u, v, errY); len(list) > 0 {
+			return list, nil
+		}
 		d := Difference{File: configFile, Source: "a model that is known", Result: "none", Matters: true, Why: errY.Error()}
 		if ce := glm.AsConfigError(errY); ce != nil {
 			d.Path = ce.Field
@@ -137,6 +145,20 @@ func (p pair) configs() ([]Difference, error) {
 	return append(out, otherKeys(u, v)...), nil
 }
 
+// changedKeys are the keys of the model that differ where the result's file
+// describes none: what the parser names may be another key that the changed one
+// does not go with.
+func changedKeys(u, v map[string]any, err error) (out []Difference) {
+	for _, path := range paths(u, v) {
+		key := strings.TrimPrefix(path, "text_config.")
+		if !said[key] || changeable[key] || canonical(u[path]) == canonical(v[path]) {
+			continue
+		}
+		out = append(out, Difference{File: configFile, Path: path, Source: text(u, path), Result: text(v, path), Matters: true, Why: err.Error()})
+	}
+	return out
+}
+
 func must(raw []byte, _ error) []byte { return raw }
 
 // models compares what the two files describe, field by field.
@@ -145,6 +167,7 @@ func models(a, b *glm.Config, u, v map[string]any) (out []Difference) {
 	for _, f := range facts {
 		p, q := x.FieldByName(f.field).Interface(), y.FieldByName(f.field).Interface()
 		if f.field == "EOS" && asInts(p, q) || reflect.DeepEqual(p, q) {
+			out = append(out, otherwise(f.keys, u, v)...)
 			continue
 		}
 		if f.field == "HeadDim" && a.LatentAttention() && b.LatentAttention() {
@@ -165,6 +188,26 @@ func models(a, b *glm.Config, u, v map[string]any) (out []Difference) {
 	}
 	if a.Vision != nil && b.Vision != nil && *a.Vision != *b.Vision {
 		out = append(out, visionKeys(u, v)...)
+	}
+	return out
+}
+
+// otherwise finds a key that both files have, with other values, although both
+// describe the same model: another key says so too, and engines differ in which
+// of the two they read.
+func otherwise(keys []string, u, v map[string]any) (out []Difference) {
+	if len(keys) < 2 {
+		return nil
+	}
+	for _, k := range keys {
+		for _, path := range []string{"text_config." + k, k} {
+			a, b := u[path], v[path]
+			if a == nil || b == nil || canonical(a) == canonical(b) {
+				continue
+			}
+			out = append(out, Difference{File: configFile, Path: path, Source: text(u, path), Result: text(v, path), Matters: true,
+				Why: "it contradicts another key, and engines differ in which of the two they read"})
+		}
 	}
 	return out
 }
@@ -306,7 +349,11 @@ func otherKeys(u, v map[string]any) (out []Difference) {
 			continue
 		}
 		d := Difference{File: configFile, Path: path, Source: text(u, path), Result: text(v, path)}
-		switch rule, known := engineKeys[key]; {
+		rule, known := engineKeys[key]
+		if first, _, nested := strings.Cut(key, "."); nested && !known {
+			rule, known = engineKeys[first]
+		}
+		switch {
 		case known && b != nil && harmless(key, b, v):
 			continue
 		case known && rule.neutral != "" && (canonical(b) == rule.neutral || b == nil) && (canonical(a) == rule.neutral || a == nil):

@@ -10,21 +10,23 @@ import (
 	"github.com/glmconv/glmconv/glm"
 )
 
+const sampledOtherwise = "answers are sampled in another way"
+
 // standard settings of generation that transformers takes where a file leaves
 // them out (generation/configuration_utils.py of 5.17).
 var generationRules = rules{
 	keys: map[string]rule{
 		"eos_token_id":         {why: "answers end at other tokens", compare: asSet},
 		"do_sample":            {why: "answers are sampled or not", absent: "false"},
-		"temperature":          {why: "answers are sampled in another way", absent: `"#1"`},
-		"top_p":                {why: "answers are sampled in another way", absent: `"#1"`},
-		"top_k":                {why: "answers are sampled in another way", absent: `"#50"`},
-		"min_p":                {why: "answers are sampled in another way"},
-		"typical_p":            {why: "answers are sampled in another way", absent: `"#1"`},
-		"repetition_penalty":   {why: "answers are sampled in another way", absent: `"#1"`},
-		"presence_penalty":     {why: "answers are sampled in another way"},
-		"frequency_penalty":    {why: "answers are sampled in another way"},
-		"no_repeat_ngram_size": {why: "answers are sampled in another way", absent: `"#0"`},
+		"temperature":          {why: sampledOtherwise, absent: `"#1"`},
+		"top_p":                {why: sampledOtherwise, absent: `"#1"`},
+		"top_k":                {why: sampledOtherwise, absent: `"#50"`},
+		"min_p":                {why: sampledOtherwise},
+		"typical_p":            {why: sampledOtherwise, absent: `"#1"`},
+		"repetition_penalty":   {why: sampledOtherwise, absent: `"#1"`},
+		"presence_penalty":     {why: sampledOtherwise},
+		"frequency_penalty":    {why: sampledOtherwise},
+		"no_repeat_ngram_size": {why: sampledOtherwise, absent: `"#0"`},
 		"num_beams":            {why: "answers are searched in another way", absent: `"#1"`},
 		"max_new_tokens":       {why: "answers have another limit"},
 		"max_length":           {why: "answers have another limit", absent: `"#20"`},
@@ -34,10 +36,28 @@ var generationRules = rules{
 		"begin_suppress_tokens": {
 			why: "tokens are kept out of answers",
 		},
-		"bad_words_ids":       {why: "tokens are kept out of answers"},
-		"forced_bos_token_id": {why: "answers begin otherwise"},
-		"forced_eos_token_id": {why: "answers end otherwise"},
-		"stop_strings":        {why: "answers end at other texts", compare: asSet},
+		"bad_words_ids":                    {why: "tokens are kept out of answers"},
+		"sequence_bias":                    {why: sampledOtherwise},
+		"guidance_scale":                   {why: sampledOtherwise, absent: `"#1"`},
+		"top_h":                            {why: sampledOtherwise},
+		"epsilon_cutoff":                   {why: sampledOtherwise, absent: `"#0"`},
+		"eta_cutoff":                       {why: sampledOtherwise, absent: `"#0"`},
+		"exponential_decay_length_penalty": {why: sampledOtherwise},
+		"encoder_repetition_penalty":       {why: sampledOtherwise, absent: `"#1"`},
+		"encoder_no_repeat_ngram_size":     {why: sampledOtherwise, absent: `"#0"`},
+		"length_penalty":                   {why: "answers are searched in another way", absent: `"#1"`},
+		"diversity_penalty":                {why: "answers are searched in another way", absent: `"#0"`},
+		"num_beam_groups":                  {why: "answers are searched in another way", absent: `"#1"`},
+		"early_stopping":                   {why: "answers are searched in another way", absent: "false"},
+		"penalty_alpha":                    {why: sampledOtherwise},
+		"dola_layers":                      {why: sampledOtherwise},
+		"renormalize_logits":               {why: sampledOtherwise, absent: "false"},
+		"remove_invalid_values":            {why: sampledOtherwise, absent: "false"},
+		"watermarking_config":              {why: "answers carry a watermark"},
+		"max_time":                         {why: "answers have another limit"},
+		"forced_bos_token_id":              {why: "answers begin otherwise"},
+		"forced_eos_token_id":              {why: "answers end otherwise"},
+		"stop_strings":                     {why: "answers end at other texts", compare: asSet},
 	},
 	ignore: map[string]bool{"transformers_version": true, "_from_model_config": true, "use_cache": true, "output_attentions": true,
 		"output_hidden_states": true, "output_scores": true, "return_dict_in_generate": true},
@@ -122,10 +142,12 @@ func (p pair) tokenizerSettings() ([]Difference, error) {
 		list = append(list, Difference{File: file, Path: "model_max_length", Source: jsonInt(x), Result: jsonInt(y), Matters: true,
 			Why: "vLLM refuses longer contexts"})
 	}
+	if x, y := a["tokenizer_class"], b["tokenizer_class"]; x != y && !sameClasses[y] {
+		list = append(list, Difference{File: file, Path: "tokenizer_class", Source: value(x), Result: value(y), Matters: true,
+			Why: "another class reads tokenizer.json, in its own way"})
+	}
 	for _, o := range []object{a, b} {
-		if sameClasses[o["tokenizer_class"]] {
-			delete(o, "tokenizer_class")
-		}
+		delete(o, "tokenizer_class")
 		delete(o, "added_tokens_decoder") // specialTokens
 		for _, key := range []string{"bos_token", "eos_token"} {
 			if o[key] != nil {
@@ -134,6 +156,15 @@ func (p pair) tokenizerSettings() ([]Difference, error) {
 		}
 	}
 	return append(list, tokenizerRules.compare(file, a, b)...), nil
+}
+
+// value is a value as JSON, shortened.
+func value(v any) string {
+	if v == nil {
+		return absent
+	}
+	raw, _ := json.Marshal(v) // decoded from JSON: cannot fail
+	return short(string(raw))
 }
 
 // positions is the context that the result's config.json allows.

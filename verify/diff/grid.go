@@ -20,7 +20,10 @@ type Grid struct {
 	// average: 0 for rounding, ½ where the rest was cut off.
 	TowardZero Figure `json:"toward_zero"`
 	Unused     Figure `json:"unused"` // share of the scales of which no code passes half of the range
-	Step       int    `json:"step"`   // every integer code is a multiple of this; 0 if codes are no integers
+	// Column is the largest share of a column's codes that are the nearest: 1 in
+	// the column that a method begins with which passes errors on to the others.
+	Column Figure `json:"column"`
+	Step   int    `json:"step"` // every integer code is a multiple of this; 0 if codes are no integers
 }
 
 // gridSample is how many pieces of a weight there are to one that is looked at.
@@ -35,6 +38,8 @@ type gridSums struct {
 	step                        int
 	ints                        bool
 	seen                        bool
+	nearest                     []int // codes of a column that are the nearest
+	rows                        int
 }
 
 // gridValues are the numbers that codes of a format stand for, in order.
@@ -70,14 +75,21 @@ func (g *gridSums) add(x, y []float32, m *numeric.Matrix, values []float32) {
 	plain.Dequant(codes, 0, m.Rows)
 	top := make([]float32, len(m.Scales)) // of the codes below each scale
 	sc := m.ScaleCols()
+	if g.nearest == nil {
+		g.nearest = make([]int, m.Cols)
+	}
+	g.rows += m.Rows
 	for r := range m.Rows {
 		for c0 := 0; c0 < m.Cols; c0 += m.BlockCols {
 			at := r/m.BlockRows*sc + c0/m.BlockCols
 			lo, hi := r*m.Cols+c0, r*m.Cols+min(c0+m.BlockCols, m.Cols)
-			g.run(x[lo:hi], y[lo:hi], codes[lo:hi], m.Scales[at], &top[at], values)
+			g.run(x[lo:hi], y[lo:hi], codes[lo:hi], m.Scales[at], &top[at], values, g.nearest[c0:])
 		}
 	}
 	half := values[len(values)-1] / 2
+	if g.ints {
+		half++ // of one bit less, codes reach 64 and 4 by rounding
+	}
 	for i, t := range top {
 		if t > 0 && m.Scales[i] != 0 {
 			g.scales++
@@ -89,7 +101,7 @@ func (g *gridSums) add(x, y []float32, m *numeric.Matrix, values []float32) {
 }
 
 // run takes elements that share a scale.
-func (g *gridSums) run(x, y, codes []float32, scale float32, top *float32, values []float32) {
+func (g *gridSums) run(x, y, codes []float32, scale float32, top *float32, values []float32, nearest []int) {
 	for i, a := range x {
 		p, q, k := float64(a), float64(y[i]), codes[i]
 		g.size += p * p
@@ -102,6 +114,7 @@ func (g *gridSums) run(x, y, codes []float32, scale float32, top *float32, value
 		}
 		if scale == 0 {
 			g.near += p * p
+			nearest[i]++
 			continue
 		}
 		u := p / float64(scale)
@@ -109,11 +122,15 @@ func (g *gridSums) run(x, y, codes []float32, scale float32, top *float32, value
 		if hi == 0 || hi == len(values) { // outside of the grid
 			edge := float64(values[min(hi, len(values)-1)]) * float64(scale)
 			g.near += (edge - p) * (edge - p)
+			nearest[i]++
 			continue
 		}
 		below, above := float64(values[hi-1]), float64(values[hi])
 		off := min(u-below, above-u) * float64(scale)
 		g.near += off * off
+		if math.Abs(q-p) <= 1.01*off+1e-4*math.Abs(float64(scale))*(above-below) {
+			nearest[i]++
+		}
 		if a != 0 {
 			g.toward += math.Copysign(1, p) * (p - q) / math.Abs(float64(scale)) / (above - below)
 			g.inside++
@@ -145,6 +162,9 @@ func (g *gridSums) grid() *Grid {
 	}
 	if g.ints {
 		out.Step = g.step
+	}
+	if g.rows > 0 {
+		out.Column = Figure(float64(slices.Max(g.nearest)) / float64(g.rows))
 	}
 	return out
 }
