@@ -17,6 +17,7 @@ import (
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/source"
 )
 
 // ConvertOptions say how a plan is carried out; none of them changes a byte of
@@ -86,6 +87,12 @@ func Convert(ctx context.Context, p *Plan, src *safetensors.Checkpoint, dst stri
 	if err := c.writeShards(ctx, todo); err != nil {
 		c.discard(err)
 		return nil, c.explain(err)
+	}
+	if m := source.Find(p.dir); m != nil {
+		if err := m.Settle(ctx); err != nil {
+			c.discard(err)
+			return nil, c.explain(err)
+		}
 	}
 	res := &Result{BytesRead: c.read.Load()}
 	if res.Pending, err = c.finish(ctx); err != nil {

@@ -73,6 +73,16 @@ type Folder struct {
 // Source returns what is mounted.
 func (f *Folder) Source() Source { return f.src }
 
+// Settle is called before what was made of a folder is finished. A source that has
+// a method of that name has the last word then: the bytes it could not check as
+// they passed, a listing that moved.
+func (f *Folder) Settle(ctx context.Context) error {
+	if s, ok := f.src.(interface{ Settle(context.Context) error }); ok {
+		return s.Settle(ctx)
+	}
+	return nil
+}
+
 // Stat describes a file as it was listed.
 func (f *Folder) Stat(name string) (fs.FileInfo, error) {
 	e, ok := f.entries[name]

@@ -28,6 +28,7 @@ func remoteFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "offline", Usage: "no network (also HF_HUB_OFFLINE=1)"},
 		&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the credential of a hub (default: HF_TOKEN and the hub's own files)"},
 		&cli.StringFlag{Name: "ca-file", Usage: "`FILE` with further root certificates"},
+		&cli.StringFlag{Name: "source-check", Value: "auto", Usage: "full (read what was not hashed as it passed as well, just for its hash) or auto"},
 		&cli.DurationFlag{Name: "retry-for", Value: 5 * time.Minute, Usage: "how long without a byte before giving up"},
 	}
 }
@@ -115,6 +116,13 @@ func remoteOptions(c *cli.Context) (reach.Options, error) {
 		Warn: func(text string) { fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", text) }}
 	if o.Connections < 1 || o.Connections > reach.MaxConnections {
 		return o, usagef("--connections must be 1 to %d", reach.MaxConnections)
+	}
+	switch c.String("source-check") {
+	case "auto":
+	case "full":
+		o.Full = true
+	default:
+		return o, usagef("--source-check must be full or auto, not %q", c.String("source-check"))
 	}
 	if o.RetryFor <= 0 {
 		return o, usagef("--retry-for must be above 0")

@@ -24,6 +24,9 @@ func TestNoNetworkOutsideReach(t *testing.T) {
 	for _, line := range lines {
 		words := strings.Fields(line)
 		pkg := strings.TrimPrefix(words[0], module)
+		for _, imp := range words[1:] {
+			assert.False(t, strings.HasPrefix(imp, "github.com/minio/") && pkg != "internal/reach", "%s uses %s", pkg, imp)
+		}
 		if slices.ContainsFunc([]string{"internal/reach", "internal/fakes", "bench", "serve", "verify/endpoint"}, func(p string) bool {
 			return pkg == p || strings.HasPrefix(pkg, p+"/")
 		}) {

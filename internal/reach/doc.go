@@ -12,7 +12,7 @@
 // addresses are kept, and renewed before they end.
 //
 // A file that one process reads whole is hashed as it passes and compared with
-// the SHA-256 of the listing; [Source.Checks] says which were. Everything that a
+// the SHA-256 of the listing; [Source.Settle] reads the rest where that is asked for. Everything that a
 // server says is checked against the listing: lengths, ranges, names.
 //
 // Credentials come from the environment or from files, go only to the host that

@@ -2,8 +2,6 @@ package reach
 
 import (
 	"context"
-
-	"github.com/glmconv/glmconv/source"
 )
 
 // Open reads the listing of an address. The source must be closed.
@@ -22,8 +20,13 @@ func Open(ctx context.Context, text string, o Options) (*Source, error) {
 	switch a.scheme {
 	case "hf":
 		return openHub(ctx, c, a)
+	case "ms":
+		return openScope(ctx, c, a)
+	case "s3":
+		return openStore(ctx, c, a)
+	default:
+		return openWeb(ctx, c, a)
 	}
-	return nil, &source.Error{Kind: source.ErrAddress, Where: withoutQuery(text), Reason: "cannot be read"}
 }
 
 // CheckAddress reports what is wrong with the grammar of an address.

@@ -88,6 +88,46 @@ func (s *Source) Pinned() (string, bool) { return s.commit, s.commit != "" }
 // Traffic returns what went over the network so far.
 func (s *Source) Traffic() Traffic { return s.c.traffic() }
 
+// Settle is called when everything was read and before a result is finished: with
+// Options.Full it reads what was not hashed yet, and a listing that could change
+// must be the same.
+func (s *Source) Settle(ctx context.Context) error {
+	if s.c.o.Full {
+		for _, f := range s.files {
+			if err := s.hashRest(ctx, f); err != nil {
+				return err
+			}
+		}
+	}
+	if s.recheck != nil {
+		return s.recheck(ctx)
+	}
+	return nil
+}
+
+// hashRest reads a shard from its start if it was not hashed as it was read.
+func (s *Source) hashRest(ctx context.Context, f *file) error {
+	f.mu.Lock()
+	known := f.SHA256 == "" || f.hash != nil && f.hash.result != ""
+	f.mu.Unlock()
+	if known || !isShard(f.Name) {
+		return nil
+	}
+	sum := sha256.New()
+	p := make([]byte, min(blockSize, f.Size))
+	for off := int64(0); off < f.Size; off += int64(len(p)) {
+		p = p[:min(int64(len(p)), f.Size-off)]
+		if err := s.c.fill(ctx, s.g, f, p, off); err != nil {
+			return err
+		}
+		sum.Write(p)
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != f.SHA256 {
+		return f.differs(got, f.SHA256)
+	}
+	return nil
+}
+
 // Close ends all requests.
 func (s *Source) Close() error {
 	s.stop()

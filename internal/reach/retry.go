@@ -160,6 +160,8 @@ func (e *statusError) meaning() error {
 		out.Kind, out.Reason = source.ErrMissing, "has no such revision"
 	case code == "EntryNotFound":
 		out.Kind, out.Reason = source.ErrMissing, "has no such file"
+	case e.code == http.StatusForbidden && strings.Contains(e.text, "denied"):
+		out.Kind, out.Reason, out.Advice = source.ErrDenied, "access denied", "look at the credentials: HF_TOKEN, MODELSCOPE_API_TOKEN, AWS_PROFILE"
 	case code == "RepoNotFound", e.code == http.StatusUnauthorized, e.code == http.StatusForbidden, e.code == http.StatusNotFound:
 		out.Kind, out.Reason = source.ErrMissing, "not found, or private"
 		out.Advice = "look at the name; for a private repository set HF_TOKEN (or MODELSCOPE_API_TOKEN, or AWS_PROFILE)"
