@@ -21,6 +21,10 @@ import (
 // if neither tells. It fills Oracle.Basis.
 func (r *Result) rounders(ctx context.Context, src, dst string, workers int) (func(diff.Weight) diff.Rounder, error) {
 	if m, err := quant.ReadManifest(dst); err == nil {
+		if m.Method != "" { // each weight is held to the error that the conversion recorded of it
+			r.Oracle.Basis = "manifest: codes learnt from text (" + m.Method + ")"
+			return nil, nil
+		}
 		all, err := planned(src, m)
 		if err != nil {
 			r.Oracle.Basis = "none: the source cannot be converted as the manifest says: " + err.Error()

@@ -27,7 +27,7 @@ func planFlags() []cli.Flag {
 		&cli.StringFlag{Name: "mtp", Value: "auto", Usage: "auto, quantize, float or drop: what becomes of the MTP layer"},
 		&cli.StringSliceFlag{Name: "ignore", Usage: "leave modules alone: a name, or re: and a pattern (repeatable; no match is an error)"},
 		&cli.StringSliceFlag{Name: "target", Usage: "quantise only these modules: a name, or re: and a pattern (repeatable; no match is an error)"},
-		&cli.StringFlag{Name: "fold", Usage: "off, or gamma: norms give their gains, as powers of two, to the weights that read them (exact; adapters trained on SRC do not fit the result; default: off)"},
+		&cli.StringFlag{Name: "fold", Usage: "off; gamma: norms give their gains, as powers of two, to the weights that read them; search: with --calib, value and up rows too (exact; adapters trained on SRC do not fit the result; default: off, search with --calib)"},
 		&cli.BoolFlag{Name: "requantize", Usage: "convert a source that has the scheme already"},
 		&cli.BoolFlag{Name: "allow-lossy-source", Usage: "convert a source with less than 8 bits a weight"},
 		&cli.BoolFlag{Name: "rotate", Usage: "turn the residual stream into a basis without outliers before rounding (QuaRot; exact; ascend only unless the MTP layer is dropped)"},
@@ -46,7 +46,7 @@ func cmdPlan() *cli.Command {
 		Description: "Every tensor's fate and why, bytes by kind, peak memory, and for each engine the\n" +
 			"parallel sizes that will load, the rule that forbids the others, and the flags that\n" +
 			"the serve command must carry. Reads headers only.",
-		Flags: append(planFlags(), engineFlags()...),
+		Flags: append(append(planFlags(), learnFlags()...), engineFlags()...),
 		Action: func(c *cli.Context) error {
 			args, err := paths(c, "SRC")
 			if err != nil {
@@ -69,6 +69,7 @@ func cmdPlan() *cli.Command {
 type opened struct {
 	*safetensors.Checkpoint
 	rotated *quant.Rotated // nil: it is the folder itself
+	learnt  func()         // removes what learning left on disk
 }
 
 // Close closes the checkpoint.
@@ -120,6 +121,9 @@ func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
 	// so little would only cost time.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	if c.Bool("rotate") {
+		if c.String("calib") != "" {
+			return nil, nil, usagef("--calib learns from activations that --rotate turns: give one of them")
+		}
 		memory, err := size(c, "max-memory")
 		if err != nil {
 			return nil, nil, err
@@ -128,18 +132,31 @@ func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		return &opened{r.Checkpoint, r}, r.Plan, nil
+		return &opened{r.Checkpoint, r, func() {}}, r.Plan, nil
 	}
 	src, err := safetensors.OpenDir(dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := quant.NewPlan(src, scheme, format, o)
+	p, done, err := planOf(c, src, scheme, format, o)
 	if err != nil {
 		src.Close()
 		return nil, nil, err
 	}
-	return &opened{src, nil}, p, nil
+	return &opened{src, nil, done}, p, nil
+}
+
+// planOf plans, and learns from statistics if there are some; done removes what
+// learning left on disk.
+func planOf(c *cli.Context, src *safetensors.Checkpoint, scheme layout.Scheme, format layout.Format, o quant.Options) (p *quant.Plan, done func(), err error) {
+	st, err := statistics(c, src)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p, err = quant.NewPlan(src, scheme, format, o); err != nil || st == nil {
+		return p, func() {}, err
+	}
+	return learned(c, p, src, st, scheme, format, o)
 }
 
 // foldMode reads --fold.
@@ -148,9 +165,12 @@ func foldMode(c *cli.Context) (quant.FoldMode, error) {
 	case "", quant.FoldOff, quant.FoldGamma:
 		return m, nil
 	case quant.FoldSearch:
-		return "", usagef("--fold search needs statistics of activations; gamma needs none")
+		if c.String("calib") == "" {
+			return "", usagef("--fold search needs statistics of activations (--calib); gamma needs none")
+		}
+		return "", nil // once there is a plan to search for
 	default:
-		return "", usagef("--fold must be off or gamma, not %q", m)
+		return "", usagef("--fold must be off, gamma or search, not %q", m)
 	}
 }
 

@@ -26,7 +26,7 @@ func cmdQuantize() *cli.Command {
 			"others done completes DST.\n\n" +
 			"Exit codes: 0 done or already done, 2 usage or an impossible combination, 65 bad\n" +
 			"source, 74 I/O failed (resumable), 75 another process holds DST, 130 interrupted.",
-		Flags: append(planFlags(),
+		Flags: append(append(planFlags(), learnFlags()...),
 			&cli.BoolFlag{Name: "resume", Usage: "go on with an interrupted DST"},
 			&cli.IntFlag{Name: "index", Usage: "write only part `I`, counted from 1"},
 			&cli.IntFlag{Name: "count", Usage: "of `N` parts"},
@@ -88,6 +88,9 @@ func quantize(c *cli.Context) error {
 	bar.Close()
 	if err != nil {
 		return err
+	}
+	if len(res.Pending) == 0 {
+		src.learnt()
 	}
 	warnZeros(c, res.Zeros)
 	if c.Bool("json") {

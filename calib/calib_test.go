@@ -1,0 +1,201 @@
+package calib
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// opened opens a reference and makes sequences of ids.
+func opened(t *testing.T, name string, sequences int) (*glm.Config, *safetensors.Checkpoint, [][]int) {
+	dir := testkit.Shared(t, "reference/"+name)
+	cfg, err := glm.LoadConfig(dir)
+	require.NoError(t, err)
+	src, err := safetensors.OpenDir(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = src.Close() })
+	r := rand.New(rand.NewPCG(4, 4))
+	seqs := make([][]int, sequences)
+	for i := range seqs {
+		seqs[i] = make([]int, 20+i%3)
+		for j := range seqs[i] {
+			seqs[i][j] = r.IntN(cfg.VocabSize)
+		}
+	}
+	return cfg, src, seqs
+}
+
+func TestFixedSumsAreExact(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 9))
+	var one, left, right fixed
+	exact := 0.0
+	for i := range 4000 {
+		x := float32(r.NormFloat64() * math.Pow(2, float64(r.IntN(30)-15)))
+		one.add(square(x))
+		exact += float64(x) * float64(x)
+		if i < 1234 {
+			left.add(square(x))
+		} else {
+			right.add(square(x))
+		}
+		v, rest := one.float()
+		require.Equal(t, one, sumOf(v, rest))
+	}
+	left.add(right)
+	assert.Equal(t, one, left)
+	v, _ := one.float()
+	assert.InEpsilon(t, exact, v, 1e-12)
+}
+
+// TestPartsAreOneRun: statistics in three parts are those of one run, bit for bit,
+// whatever the number of workers.
+func TestPartsAreOneRun(t *testing.T) {
+	for _, name := range []string{"nano-glm4moe", "nano-glm5"} {
+		t.Run(name, func(t *testing.T) {
+			cfg, src, seqs := opened(t, name, 40)
+			one, three := t.TempDir(), t.TempDir()
+			collect := func(dir string, i, n, workers int) {
+				part, first := Part(seqs, i, n)
+				st, err := Collect(context.Background(), cfg, src, part, CollectOptions{First: first, Workers: workers})
+				require.NoError(t, err)
+				st.Source, err = SourceID(src)
+				require.NoError(t, err)
+				require.NoError(t, st.Write(fsx.OS, dir, i, n))
+			}
+			collect(one, 1, 1, 2)
+			for i := range 3 {
+				collect(three, i+1, 3, 1)
+			}
+			want, err := Read(one)
+			require.NoError(t, err)
+			got, err := Read(three)
+			require.NoError(t, err)
+			merged := t.TempDir()
+			require.NoError(t, got.Write(fsx.OS, merged, 1, 1))
+			a, err := os.ReadFile(filepath.Join(one, partFile(1, 1)))
+			require.NoError(t, err)
+			b, err := os.ReadFile(filepath.Join(merged, partFile(1, 1)))
+			require.NoError(t, err)
+			assert.True(t, string(a) == string(b), "bytes differ")
+			assert.Equal(t, want.ID(), got.ID())
+			for _, c := range got.Coverage(cfg) {
+				assert.Equal(t, cfg.Experts, c.Experts)
+			}
+
+			require.NoError(t, os.Remove(filepath.Join(three, partFile(2, 3))))
+			_, err = Read(three)
+			assert.ErrorIs(t, err, ErrStatistics)
+		})
+	}
+}
+
+func TestReadRefuses(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Read(dir)
+	require.ErrorIs(t, err, ErrStatistics)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, partFile(1, 1)), []byte("{}"), 0o600))
+	_, err = Read(dir)
+	require.Error(t, err)
+}
+
+// codesOf solves and returns every code and scale.
+func codesOf(t *testing.T, plan *quant.Plan, src *safetensors.Checkpoint, o SolveOptions) map[string][]byte {
+	sol, err := Solve(context.Background(), plan, src, o)
+	require.NoError(t, err)
+	defer sol.Close()
+	out := map[string][]byte{}
+	for name, x := range sol.store.shapes {
+		m, err := sol.Codes().Rows(name, nil, 0, x.rows)
+		require.NoError(t, err)
+		out[name] = append(append([]byte(nil), m.Codes...), toBytes(m.Scales)...)
+	}
+	return out
+}
+
+// TestSolveIsRepeatable: workers change no code, nor does a run that was stopped
+// and goes on.
+func TestSolveIsRepeatable(t *testing.T) {
+	for _, c := range []struct {
+		model  string
+		scheme quant.Scheme
+		format layout.Format
+		mtp    layout.MTPMode
+	}{
+		{"nano-glm4moe-outliers", quant.W4A16, layout.CompressedTensors, layout.MTPQuantize},
+		{"nano-glm52", quant.W4A8, layout.Ascend, layout.MTPAuto},
+		{"nano-glm5", quant.FP8Block, layout.CompressedTensors, layout.MTPAuto},
+	} {
+		t.Run(c.model+" "+string(c.scheme), func(t *testing.T) {
+			_, src, seqs := opened(t, c.model, 40)
+			plan, err := quant.NewPlan(src, c.scheme, c.format, quant.Options{MTP: c.mtp, Fold: quant.FoldGamma})
+			require.NoError(t, err)
+			want := codesOf(t, plan, src, SolveOptions{Sequences: seqs, Scratch: t.TempDir(), Workers: 1})
+			require.NotEmpty(t, want)
+
+			scratch := t.TempDir()
+			ctx, cancel := context.WithCancel(context.Background())
+			_, err = Solve(ctx, plan, src, SolveOptions{Sequences: seqs, Scratch: scratch, Workers: 2, Progress: func(done, _ int64, _ string) {
+				if done == 2 {
+					cancel()
+				}
+			}})
+			require.ErrorIs(t, err, context.Canceled)
+			require.FileExists(t, filepath.Join(scratch, layerFile(0)))
+			got := codesOf(t, plan, src, SolveOptions{Sequences: seqs, Scratch: scratch, Workers: 2})
+			require.Len(t, got, len(want))
+			for name := range want {
+				require.True(t, string(want[name]) == string(got[name]), name)
+			}
+		})
+	}
+}
+
+// TestSolveRefuses what cannot be.
+func TestSolveRefuses(t *testing.T) {
+	_, src, seqs := opened(t, "nano-glm4moe", 4)
+	plan, err := quant.NewPlan(src, quant.W8A8, layout.CompressedTensors, quant.Options{})
+	require.NoError(t, err)
+	_, err = Solve(context.Background(), plan, src, SolveOptions{Sequences: seqs, Scratch: t.TempDir(), MaxMemory: 64 << 20})
+	assert.ErrorIs(t, err, quant.ErrMemory)
+}
+
+// TestSearchFolds: the twin's outliers are folded away, and the folded weights
+// are nearer to the source's outputs.
+func TestSearchFolds(t *testing.T) {
+	cfg, src, seqs := opened(t, "nano-glm4moe-outliers", 60)
+	st, err := Collect(context.Background(), cfg, src, seqs, CollectOptions{})
+	require.NoError(t, err)
+	plan, err := quant.NewPlan(src, quant.W8A8, layout.CompressedTensors, quant.Options{})
+	require.NoError(t, err)
+	set, err := SearchFolds(context.Background(), plan, src, st, 2)
+	require.NoError(t, err)
+	spread := 0
+	for _, name := range set.Names() {
+		spread = max(spread, set.Get(name).Spread())
+	}
+	assert.Greater(t, spread, 3)
+	again, err := SearchFolds(context.Background(), plan, src, st, 1)
+	require.NoError(t, err)
+	assert.Equal(t, set.Hash(), again.Hash())
+
+	folded, err := quant.NewPlan(src, quant.W8A8, layout.CompressedTensors, quant.Options{Fold: quant.FoldSearch, Folds: set})
+	require.NoError(t, err)
+	codes, err := Weighted(folded, st)
+	require.NoError(t, err)
+	require.NoError(t, folded.Learn(codes))
+	_, err = quant.Convert(context.Background(), folded, src, filepath.Join(t.TempDir(), "out"), quant.ConvertOptions{})
+	require.NoError(t, err)
+}

@@ -1,0 +1,200 @@
+package calib
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"github.com/glmconv/glmconv/calib/learn"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/fold"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/runtime/kernel"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// SearchFolds chooses the folds of a plan: norms give their gains, and value and
+// up rows take the powers of two under which the quantised projection behind them
+// is nearest to its float output on the statistics' sample
+// (docs/facts/accuracy.md 2.6). plan is one without folds or by gamma; it says
+// what each weight is quantised to.
+func SearchFolds(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpoint, st *Statistics, workers int) (*fold.Set, error) {
+	set := fold.NewSet()
+	items := map[string]*quant.Item{}
+	for i := range plan.Items {
+		items[plan.Items[i].Name()] = &plan.Items[i]
+	}
+	w := &kernel.Workers{N: workers}
+	for _, site := range plan.FoldSites() {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if site.Kind == fold.Norm {
+			e, err := gammaOf(src, items[site.Name])
+			if err != nil {
+				return nil, err
+			}
+			set.Put(&site, e)
+			continue
+		}
+		it := items[site.Consumers[0].Tensor.Name]
+		m := st.Shown(plan.Config, site.Consumers[0].Tensor)
+		if it == nil || it.Action != quant.Quantize || m == nil || len(m.keys) == 0 || !plan.Learnable(it) {
+			continue
+		}
+		weight, err := readWeight(src, it)
+		if err != nil {
+			return nil, err
+		}
+		set.Put(&site, searchSite(plan, &site, it, m, weight, w))
+	}
+	return set, nil
+}
+
+func gammaOf(src *safetensors.Checkpoint, it *quant.Item) (fold.Exponents, error) {
+	gains, err := readWeight(src, it)
+	return fold.Gamma(gains), err
+}
+
+// readWeight reads a tensor as float32.
+func readWeight(src *safetensors.Checkpoint, it *quant.Item) ([]float32, error) {
+	raw := make([]byte, it.Bytes)
+	if err := src.ReadAt(it.Source, it.Offset, raw); err != nil {
+		return nil, err
+	}
+	n, k := it.Weight.Dims()
+	w := make([]float32, n*k)
+	return w, layout.DecodeFloats(w, raw, it.Source.DType)
+}
+
+// searchSite tries the candidates of a site and returns the best exponents.
+func searchSite(plan *quant.Plan, site *fold.Site, it *quant.Item, m *Moments, w []float32, workers *kernel.Workers) fold.Exponents {
+	rows, cols := it.Weight.Dims()
+	channel := site.Consumers[0].Channel
+	tie := func(v []float64, floor float64) []float64 { // of channels: the largest of the columns that share one
+		out := make([]float64, site.Channels)
+		for c, x := range v {
+			out[channel(c)] = max(out[channel(c)], x, floor)
+		}
+		return out
+	}
+	top, column := make([]float64, cols), make([]float64, cols)
+	for c, v := range m.AbsMax {
+		top[c] = float64(v)
+	}
+	for i, v := range w {
+		column[i%cols] = max(column[i%cols], math.Abs(float64(v)))
+	}
+	rms := m.MeanSquare()
+	for c, v := range rms {
+		rms[c] = math.Sqrt(v)
+	}
+	t := &trial{spec: plan.Spec(it), item: it, rows: rows, cols: cols, w: w, x: m.Sample, workers: workers}
+	t.y = t.product(t.x, w)
+	seen := map[string]bool{}
+	best, found := math.Inf(1), make(fold.Exponents, site.Channels)
+	for _, e := range candidates(tie(top, 1e-5), tie(rms, 1e-6), tie(column, 1e-5)) {
+		text, _ := e.MarshalText()
+		if seen[string(text)] {
+			continue
+		}
+		seen[string(text)] = true
+		if err := t.error(e, channel); err < best {
+			best, found = err, e
+		}
+	}
+	return found
+}
+
+// candidates are the exponents that are tried, no fold first: shares of the
+// largest and the mean input against the largest weight of a channel, each of
+// geometric mean 1.
+func candidates(top, rms, column []float64) []fold.Exponents {
+	var out []fold.Exponents
+	add := func(stat []float64, a float64, b float64) {
+		logs, mean := make([]float64, len(stat)), 0.0
+		for i := range stat {
+			logs[i] = a*math.Log2(stat[i]) - b*math.Log2(column[i])
+			mean += logs[i]
+		}
+		mean /= float64(len(logs))
+		e := make(fold.Exponents, len(logs))
+		for i, l := range logs {
+			e[i] = int8(math.RoundToEven(min(max(l-mean, -fold.Most), fold.Most)))
+		}
+		out = append(out, e)
+	}
+	ones := make([]float64, len(top))
+	for i := range ones {
+		ones[i] = 1
+	}
+	add(ones, 0, 0)
+	for i := range 11 {
+		a := float64(i) / 10
+		add(top, a, 1-a)
+	}
+	for i := 1; i <= 10; i++ {
+		add(top, float64(i)/10, 0)
+		add(rms, float64(i)/10, 0)
+	}
+	for _, b := range []float64{0.5, 1} {
+		add(ones, 0, b)
+	}
+	return out
+}
+
+// trial measures a projection under folds.
+type trial struct {
+	spec       numeric.Spec
+	item       *quant.Item
+	rows, cols int
+	w, x, y    []float32
+	workers    *kernel.Workers
+}
+
+// product is x·wᵀ [inputs, rows].
+func (t *trial) product(x, w []float32) []float32 {
+	n := len(x) / t.cols
+	y := make([]float32, n*t.rows)
+	kernel.Float(y, t.rows, x, n, kernel.F32, numeric.AppendF32(nil, w), t.rows, t.cols, t.workers)
+	return y
+}
+
+// error is the mean square error of the output; infinite where the weight cannot
+// be quantised.
+func (t *trial) error(e fold.Exponents, channel func(int) int) (sum float64) {
+	w, x := slices.Clone(t.w), slices.Clone(t.x)
+	by := make([]float32, t.cols)
+	for c := range by {
+		by[c] = float32(math.Ldexp(1, int(e[channel(c)])))
+	}
+	for i := range w {
+		w[i] *= by[i%t.cols]
+	}
+	h := make([]float32, t.cols)
+	for i := range x {
+		x[i] /= by[i%t.cols]
+		h[i%t.cols] += x[i] * x[i]
+	}
+	var m *numeric.Matrix
+	var err error
+	if t.spec.Code == numeric.Int4 {
+		m, err = learn.Weighted(t.spec, w, t.rows, t.cols, h)
+	} else {
+		m, _, err = numeric.Quantize(t.spec, w, t.rows, t.cols, nil)
+	}
+	if err != nil {
+		return math.Inf(1)
+	}
+	m.Dequant(w, 0, t.rows)
+	y := t.product(rounded(x, t.cols, t.item.Weight.Act, t.workers), w)
+	for i, v := range y {
+		d := float64(v) - float64(t.y[i])
+		sum += d * d
+	}
+	return sum
+}
+
+// scale2 multiplies by a power of two.
+func scale2(v float32, e int) float32 { return float32(math.Ldexp(float64(v), e)) }

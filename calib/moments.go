@@ -1,0 +1,156 @@
+package calib
+
+import (
+	"math"
+	"slices"
+
+	"github.com/glmconv/glmconv/quant/numeric"
+)
+
+// samples is how many inputs of a projection are kept whole.
+const samples = 512
+
+// Moments are what is known of the inputs of one projection, by column.
+type Moments struct {
+	Count  int64     // tokens
+	AbsMax []float32 // max |x|
+	Sample []float32 // up to 512 inputs [rows, columns], rounded to BF16
+
+	sum2 []fixed  // Σ x²
+	keys []uint64 // of the samples, rising
+}
+
+// fixed is a sum of squares in steps of 2^-48 (high·2^64 + low of them): adding is
+// associative, so that parts in any cut give the sum of one run, bit for bit.
+type fixed struct{ high, low uint64 }
+
+// step is 1/2^-48.
+const step = 1 << 48
+
+func (f *fixed) add(o fixed) {
+	low := f.low + o.low
+	if low < f.low {
+		f.high++
+	}
+	f.low = low
+	f.high += o.high
+}
+
+// square returns x² rounded to a step; beyond 2^63 it saturates.
+func square(x float32) fixed {
+	v := float64(x) * float64(x)
+	if !(v < 1<<63) {
+		return fixed{1 << 46, 0}
+	}
+	whole, part := math.Modf(v)
+	n := uint64(whole)
+	f := fixed{n >> 16, n << 48}
+	f.add(fixed{0, uint64(math.RoundToEven(part * step))})
+	return f
+}
+
+// float returns the sum and what rounding it to float64 leaves.
+func (f fixed) float() (value, rest float64) {
+	value = math.Ldexp(float64(f.high), 16) + math.Ldexp(float64(f.low), -48)
+	back := fixedOf(value)
+	if back.high > f.high || back.high == f.high && back.low > f.low {
+		low := back.low - f.low
+		high := back.high - f.high
+		if back.low < f.low {
+			high--
+		}
+		return value, -(math.Ldexp(float64(high), 16) + math.Ldexp(float64(low), -48))
+	}
+	low := f.low - back.low
+	high := f.high - back.high
+	if f.low < back.low {
+		high--
+	}
+	return value, math.Ldexp(float64(high), 16) + math.Ldexp(float64(low), -48)
+}
+
+// fixedOf is the fixed-point form of a float64 of at least 0, cut to a step.
+func fixedOf(v float64) fixed {
+	high := math.Floor(math.Ldexp(v, -16))
+	return fixed{uint64(high), uint64(math.Ldexp(v-math.Ldexp(high, 16), 48))}
+}
+
+// sumOf is the sum that float split.
+func sumOf(value, rest float64) fixed {
+	f := fixedOf(value)
+	if rest >= 0 {
+		f.add(fixedOf(rest))
+		return f
+	}
+	r := fixedOf(-rest)
+	if f.low < r.low {
+		f.high--
+	}
+	return fixed{f.high - r.high, f.low - r.low}
+}
+
+func newMoments(n int) *Moments {
+	return &Moments{AbsMax: make([]float32, n), sum2: make([]fixed, n)}
+}
+
+// MeanSquare returns Σx²/count by column.
+func (m *Moments) MeanSquare() []float64 {
+	out := make([]float64, len(m.sum2))
+	for i, f := range m.sum2 {
+		v, _ := f.float()
+		out[i] = v / float64(max(m.Count, 1))
+	}
+	return out
+}
+
+// add takes an input. key orders samples: the lowest stay, whatever came when.
+func (m *Moments) add(x []float32, key uint64) {
+	m.Count++
+	for i, v := range x {
+		m.sum2[i].add(square(v))
+		if v < 0 {
+			v = -v
+		}
+		m.AbsMax[i] = max(m.AbsMax[i], v)
+	}
+	m.sample(x, key)
+}
+
+// sample keeps an input if its key is among the lowest.
+func (m *Moments) sample(x []float32, key uint64) {
+	at, _ := slices.BinarySearch(m.keys, key)
+	if at >= samples {
+		return
+	}
+	n := len(x)
+	row := make([]float32, n)
+	for i, v := range x {
+		row[i] = numeric.RoundBF16(v)
+	}
+	m.keys, m.Sample = slices.Insert(m.keys, at, key), slices.Insert(m.Sample, at*n, row...)
+	if len(m.keys) > samples {
+		m.keys, m.Sample = m.keys[:samples], m.Sample[:samples*n]
+	}
+}
+
+// merge adds the moments of another part.
+func (m *Moments) merge(o *Moments) {
+	m.Count += o.Count
+	n := len(m.sum2)
+	for i := range n {
+		m.sum2[i].add(o.sum2[i])
+		m.AbsMax[i] = max(m.AbsMax[i], o.AbsMax[i])
+	}
+	for i, k := range o.keys {
+		m.sample(o.Sample[i*n:(i+1)*n], k)
+	}
+}
+
+// keyOf hashes the place of a token: its sequence in the whole text and its
+// position there (splitmix64).
+func keyOf(sequence, position int) uint64 {
+	z := uint64(sequence)<<32 + uint64(position) + 0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/glmconv/glmconv/calib"
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/progress"
+	"github.com/glmconv/glmconv/internal/rss"
+	"github.com/glmconv/glmconv/runtime/tokenizer"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+func cmdCalibrate() *cli.Command {
+	return &cli.Command{
+		Name:      "calibrate",
+		Usage:     "gather statistics of activations for quantize --calib",
+		ArgsUsage: "--text FILE SRC DIR",
+		Description: "Runs SRC once over a text, weights streamed, and writes what quantize --calib DIR\n" +
+			"learns from: sums and samples of the inputs of every projection, and the token ids.\n" +
+			"Use text of the kind that the model will serve, and none that it is judged on. Experts\n" +
+			"that saw few tokens are named. --index I --count N runs part I of N; the parts together\n" +
+			"are the statistics of one run, bit for bit.\n\n" +
+			"Exit codes: 0 done, 2 usage, 65 unreadable source or text, 74 I/O failed.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "text", Usage: "`FILE` to read: plain text, or JSON lines with a \"text\" field"},
+			&cli.StringFlag{Name: "token-ids", Usage: "`FILE` with a JSON array of arrays of token ids instead"},
+			&cli.IntFlag{Name: "tokens", Value: 65536, Usage: "how many tokens to read, spread over the text"},
+			&cli.IntFlag{Name: "seq-len", Value: 512, Usage: "tokens of a sequence of text"},
+			&cli.IntFlag{Name: "index", Usage: "run only part `I`, counted from 1"},
+			&cli.IntFlag{Name: "count", Usage: "of `N` parts"},
+			&cli.BoolFlag{Name: "resume", Usage: "DIR may hold this part, which is then not run again"},
+			&cli.IntFlag{Name: "workers", Usage: "computing threads (default: one a core)"},
+			&cli.StringFlag{Name: "max-memory", Value: "1GiB", Usage: "ceiling for the process's memory"},
+			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
+		},
+		Action: runCalibrate,
+	}
+}
+
+// calibrateResult is the result of calibrate --json.
+type calibrateResult struct {
+	Schema    string           `json:"schema"`
+	Tokens    int              `json:"tokens"`
+	Sequences int              `json:"sequences"`
+	Part      int              `json:"part"`
+	Parts     int              `json:"parts"`
+	Coverage  []calib.Coverage `json:"coverage"`
+	PeakRSS   int64            `json:"peak_rss"`
+}
+
+func runCalibrate(c *cli.Context) error {
+	args, err := paths(c, "SRC", "DIR")
+	if err != nil {
+		return err
+	}
+	o := calib.CollectOptions{Workers: c.Int("workers")}
+	if o.MaxMemory, err = size(c, "max-memory"); err != nil {
+		return err
+	}
+	part, parts := c.Int("index"), c.Int("count")
+	switch {
+	case c.IsSet("index") != c.IsSet("count"):
+		return usagef("--index and --count belong together: --index 1 --count 4 is the first of four parts")
+	case !c.IsSet("count"):
+		part, parts = 1, 1
+	case parts < 1 || part < 1 || part > parts || parts > 99999:
+		return usagef("part %d of %d does not exist: parts are numbered from 1", part, parts)
+	}
+	if (c.String("text") == "") == (c.String("token-ids") == "") {
+		return usagef("give --text or --token-ids: what the model is to be calibrated with")
+	}
+	if c.Int("tokens") < 2 || c.Int("seq-len") < 2 || o.Workers < 0 {
+		return usagef("--tokens and --seq-len must be at least 2, --workers not negative")
+	}
+	if how, err := fsx.Overlap(args[0], args[1]); err != nil || how != "" {
+		return errors.Join(err, usagef("DIR must lie outside of SRC"))
+	}
+	done, err := calibrateDir(args[1], part, parts, c.Bool("resume"))
+	if err != nil {
+		return err
+	}
+	if done {
+		fmt.Fprintf(c.App.Writer, "already done: part %d of %d is in %s\n", part, parts, args[1])
+		return nil
+	}
+	return calibratePart(c, args[0], args[1], part, parts, o)
+}
+
+// calibrateDir looks at what is in the folder; done means that the part is.
+func calibrateDir(dir string, part, parts int, resume bool) (done bool, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	own := fmt.Sprintf("calib-%05d-of-%05d.safetensors", part, parts)
+	for _, e := range entries {
+		switch {
+		case e.Name() == own:
+			done = true
+		case fsx.IsTemp(e.Name()), strings.HasSuffix(e.Name(), fmt.Sprintf("-of-%05d.safetensors", parts)) && parts > 1, resume:
+			continue
+		default:
+			return false, usagef("%s is not empty (%s): choose another folder, or --resume", dir, e.Name())
+		}
+	}
+	if done && !resume {
+		return false, usagef("%s holds this part already: choose another folder, or --resume", dir)
+	}
+	return done, nil
+}
+
+// calibratePart runs one part.
+func calibratePart(c *cli.Context, dir, out string, part, parts int, o calib.CollectOptions) error {
+	cfg, err := glm.LoadConfig(dir)
+	if err != nil {
+		return err
+	}
+	src, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	seqs, err := calibrationIDs(c, cfg, dir)
+	if err != nil {
+		return err
+	}
+	if len(seqs) < parts {
+		return fmt.Errorf("the text has %d sequences, too few for %d parts", len(seqs), parts)
+	}
+	bar, err := newProgress(c, "calibrate")
+	if err != nil {
+		return err
+	}
+	o.Progress = bar.Update
+	seqs, o.First = calib.Part(seqs, part, parts)
+	st, err := calib.Collect(c.Context, cfg, src, seqs, o)
+	bar.Close()
+	if err != nil {
+		return err
+	}
+	if st.Source, err = calib.SourceID(src); err != nil {
+		return err
+	}
+	if err := fsx.Or(disk).MkdirAll(out); err != nil {
+		return err
+	}
+	if err := st.Write(disk, out, part, parts); err != nil {
+		return err
+	}
+	coverage := st.Coverage(cfg)
+	if c.Bool("json") {
+		return writeJSON(c, calibrateResult{"glmconv.calibrate/1", st.Tokens(), len(seqs), part, parts, append([]calib.Coverage{}, coverage...), rss.Self()})
+	}
+	fmt.Fprintf(c.App.Writer, "%d tokens in %d sequences, part %d of %d · peak %s\n", st.Tokens(), len(seqs), part, parts, progress.Bytes(rss.Self()))
+	rare := 0
+	for _, x := range coverage {
+		fmt.Fprintf(c.App.Writer, "layer %-4d %d experts: least %d tokens, median %d, %d below 64\n", x.Layer, x.Experts, x.Least, x.Median, x.Rare)
+		rare += x.Rare
+	}
+	if rare > 0 {
+		fmt.Fprintf(c.App.ErrWriter, "warning: %d experts saw fewer than 64 tokens; more text, or text of more kinds, would serve them\n", rare)
+	}
+	return nil
+}
+
+// calibrationIDs are the sequences that the flags ask for.
+func calibrationIDs(c *cli.Context, cfg *glm.Config, dir string) ([][]int, error) {
+	if name := c.String("token-ids"); name != "" {
+		ids, err := readTokenIDs(name)
+		if err != nil {
+			return nil, err
+		}
+		return calib.Take(cfg, ids, c.Int("tokens"))
+	}
+	docs, err := readText(c.String("text"))
+	if err != nil {
+		return nil, err
+	}
+	tok, err := tokenizer.Load(dir)
+	if err != nil {
+		return nil, tokenizerError(dir, err)
+	}
+	seqs, err := calib.Cut(cfg, tok, docs, c.Int("tokens"), c.Int("seq-len"))
+	if err == nil && len(seqs) == 0 {
+		err = fmt.Errorf("%s: holds no text", c.String("text"))
+	}
+	return seqs, err
+}
+
+// scratchDir is where codes are learnt: the folder asked for, or one in the
+// statistics' folder.
+func scratchDir(c *cli.Context, dir string) string {
+	if s := c.String("scratch"); s != "" {
+		return s
+	}
+	return filepath.Join(dir, "scratch")
+}
