@@ -62,7 +62,10 @@ func runLogits(c *cli.Context) error {
 	if c.Int("mtp") < 0 || c.Int("mtp") > maxMTPSteps {
 		return usagef("--mtp must be 0 to %d", maxMTPSteps)
 	}
-	if same(filepath.Dir(c.String("out")), args[0]) {
+	switch how, err := fsx.Overlap(args[0], c.String("out")); {
+	case err != nil:
+		return err
+	case how != "":
 		return usagef("--out %s lies in the checkpoint: engines would read it as weights", c.String("out"))
 	}
 	file, err := openOutput("out", c.String("out"))

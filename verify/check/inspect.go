@@ -98,6 +98,10 @@ func Inspect(dir string) (*Inspection, error) {
 		}
 	}
 	in.fill(s)
+	in.VocabUsed, err = s.vocabulary()
+	if err != nil {
+		return nil, err
+	}
 	return in, nil
 }
 
@@ -166,7 +170,6 @@ func (in *Inspection) fill(s *subject) {
 		}
 	}
 	slices.Sort(in.Files)
-	in.VocabUsed = s.vocabulary()
 }
 
 // tool guesses who wrote the checkpoint from what only one of them leaves.
@@ -201,13 +204,17 @@ func (s *subject) tool() string {
 }
 
 // vocabulary counts the entries of tokenizer.json, added tokens included.
-func (s *subject) vocabulary() int {
+// The error is a failed read.
+func (s *subject) vocabulary() (int, error) {
 	if size, ok := s.files["tokenizer.json"]; !ok || size > fsx.MaxText {
-		return 0
+		return 0, nil
 	}
 	raw, err := s.read("tokenizer.json")
+	if fsx.IsIO(err) {
+		return 0, err
+	}
 	if err != nil {
-		return 0
+		return 0, nil //nolint:nilerr // check says what is wrong with files
 	}
 	var t struct {
 		Model struct {
@@ -218,7 +225,7 @@ func (s *subject) vocabulary() int {
 		} `json:"added_tokens"`
 	}
 	if json.Unmarshal(raw, &t) != nil {
-		return 0
+		return 0, nil
 	}
 	last := -1
 	for _, id := range t.Model.Vocab {
@@ -227,5 +234,5 @@ func (s *subject) vocabulary() int {
 	for _, a := range t.Added {
 		last = max(last, a.ID)
 	}
-	return last + 1
+	return last + 1, nil
 }
