@@ -10,6 +10,7 @@ import (
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 // The scales of NVFP4 weights have a scale of their own, which the weights of a
@@ -198,6 +199,10 @@ func (p *Plan) takeInputs() {
 
 // requireInputs refuses to carry out a plan whose scales are not all known.
 func (p *Plan) requireInputs() error {
+	if p.Scheme.Calibrated() && p.Folds != nil {
+		return &layout.ImpossibleError{What: string(p.Scheme) + " with folds", Rule: "its input scales are of inputs that the folds change",
+			Nearest: "nvfp4a16 with folds, or this scheme without"}
+	}
 	if !p.NeedsInputs() {
 		return nil
 	}
@@ -216,4 +221,11 @@ func (p *Plan) noteGlobals() {
 			return
 		}
 	}
+}
+
+// WithInputs is the plan again with the largest magnitudes of inputs.
+func (p *Plan) WithInputs(src *safetensors.Checkpoint, in *Inputs) (*Plan, error) {
+	o := p.Options
+	o.Inputs = in
+	return NewPlan(src, p.Scheme, p.Format, o)
 }

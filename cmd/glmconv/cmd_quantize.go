@@ -30,6 +30,7 @@ func cmdQuantize() *cli.Command {
 			&cli.BoolFlag{Name: "resume", Usage: "go on with an interrupted DST"},
 			&cli.IntFlag{Name: "index", Usage: "write only part `I`, counted from 1"},
 			&cli.IntFlag{Name: "count", Usage: "of `N` parts"},
+			&cli.BoolFlag{Name: "no-forward", Usage: "run no forward pass: schemes that need one are refused"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "the same as plan"},
 		),
 		Action: quantize,
@@ -75,6 +76,9 @@ func quantize(c *cli.Context) error {
 	o.Resume, o.Index, o.Count = c.Bool("resume"), c.Int("index"), c.Int("count")
 	if c.IsSet("index") != c.IsSet("count") {
 		return usagef("--index and --count belong together: --index 1 --count 4 is the first of four parts")
+	}
+	if p, err = withInputs(c, src.Checkpoint, p); err != nil {
+		return err
 	}
 	bar, err := newProgress(c, "quantize")
 	if err != nil {

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/glmconv/glmconv/calib"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/runtime/tokenizer"
+	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/verify/corpus"
+)
+
+// What is read of the built-in corpus for the maxima of inputs.
+const (
+	inputTokens = 2048
+	inputLength = 128
+)
+
+// withInputs completes a plan whose scheme quantises inputs below a global
+// scale: a forward pass over the built-in corpus says how large they get.
+func withInputs(c *cli.Context, src *safetensors.Checkpoint, p *quant.Plan) (*quant.Plan, error) {
+	if !p.NeedsInputs() || c.Bool("no-forward") {
+		return p, nil
+	}
+	o, err := convertOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := tokenizer.Load(src.Dir())
+	if err != nil {
+		return nil, &hinted{fmt.Errorf("%s needs a forward pass over text: %w", p.Scheme, err), "--scheme nvfp4a16 quantises weights alone and needs none"}
+	}
+	var ids []int
+	for _, d := range corpus.Documents() {
+		for _, id := range tok.Encode(d) {
+			if id < 0 || id >= p.Config.VocabSize {
+				return nil, fmt.Errorf("%s: tokenizer.json has token %d, config.json a vocabulary of %d", src.Dir(), id, p.Config.VocabSize)
+			}
+			ids = append(ids, id)
+		}
+	}
+	fmt.Fprintf(c.App.ErrWriter, "note: a forward pass over the built-in corpus measures the inputs that %s quantises\n", p.Scheme)
+	in, err := calib.Inputs(c.Context, src, evenly(ids, inputTokens, inputLength), corpus.Name, min(max(o.MaxMemory/64, 64<<10), 16<<20))
+	if err != nil {
+		return nil, err
+	}
+	return p.WithInputs(src, in)
+}
+
+// evenly takes pieces of n tokens spread evenly over ids.
+func evenly(ids []int, tokens, n int) (seqs [][]int) {
+	n = min(n, len(ids))
+	pieces := len(ids) / max(n, 1)
+	want := min(tokens/max(n, 1), pieces)
+	for i := range want {
+		at := i * pieces / want * n
+		seqs = append(seqs, ids[at:at+n])
+	}
+	return seqs
+}
