@@ -28,7 +28,7 @@ func cmdQuantize() *cli.Command {
 			"source, 74 I/O failed (resumable), 75 another process holds DST, 130 interrupted.",
 		Flags: append(append(planFlags(), learnFlags()...),
 			&cli.BoolFlag{Name: "resume", Usage: "go on with an interrupted DST"},
-			&cli.IntFlag{Name: "index", Usage: "write only part `I`, counted from 1"},
+			&cli.StringFlag{Name: "index", Usage: "write only part `I`, counted from 1; auto: the task of a Slurm array or of an indexed Kubernetes job"},
 			&cli.IntFlag{Name: "count", Usage: "of `N` parts"},
 			&cli.BoolFlag{Name: "no-forward", Usage: "run no forward pass: schemes that need one are refused"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "the same as plan"},
@@ -73,9 +73,9 @@ func quantize(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	o.Resume, o.Index, o.Count = c.Bool("resume"), c.Int("index"), c.Int("count")
-	if c.IsSet("index") != c.IsSet("count") {
-		return usagef("--index and --count belong together: --index 1 --count 4 is the first of four parts")
+	o.Resume = c.Bool("resume")
+	if o.Index, o.Count, err = partOf(c); err != nil {
+		return err
 	}
 	if p, err = withInputs(c, src.Checkpoint, p); err != nil {
 		return err

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/demo"
+)
+
+func TestPartFromEnvironment(t *testing.T) {
+	for _, test := range []struct {
+		name, env    string
+		count        int
+		index, parts int
+		says         string
+	}{
+		{"array from 1", "SLURM_ARRAY_TASK_ID=3 SLURM_ARRAY_TASK_MIN=1 SLURM_ARRAY_TASK_COUNT=6", 0, 3, 6, ""},
+		{"array from 0 by 2", "SLURM_ARRAY_TASK_ID=4 SLURM_ARRAY_TASK_MIN=0 SLURM_ARRAY_TASK_STEP=2 SLURM_ARRAY_TASK_COUNT=3", 3, 3, 3, ""},
+		{"pod", "JOB_COMPLETION_INDEX=0", 4, 1, 4, ""},
+		{"pod without count", "JOB_COMPLETION_INDEX=0", 0, 0, 0, "needs --count"},
+		{"both alike", "JOB_COMPLETION_INDEX=2 SLURM_ARRAY_TASK_ID=3 SLURM_ARRAY_TASK_MIN=1 SLURM_ARRAY_TASK_COUNT=6", 0, 3, 6, ""},
+		{"both different", "JOB_COMPLETION_INDEX=0 SLURM_ARRAY_TASK_ID=3 SLURM_ARRAY_TASK_COUNT=6", 0, 0, 0, "different parts"},
+		{"other count", "SLURM_ARRAY_TASK_ID=3 SLURM_ARRAY_TASK_COUNT=6", 5, 0, 0, "6 tasks"},
+		{"no number", "SLURM_ARRAY_TASK_ID=x SLURM_ARRAY_TASK_COUNT=6", 0, 0, 0, "not a number"},
+		{"none", "", 4, 0, 0, "neither"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			env := map[string]string{}
+			for _, e := range strings.Fields(test.env) {
+				k, v, _ := strings.Cut(e, "=")
+				env[k] = v
+			}
+			i, n, err := partFromEnvironment(func(k string) (string, bool) { v, ok := env[k]; return v, ok }, test.count > 0, test.count)
+			if test.says != "" {
+				require.ErrorContains(t, err, test.says)
+				assert.Equal(t, exitUsage, codeOf(err))
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, []int{test.index, test.parts}, []int{i, n})
+		})
+	}
+}
+
+// TestSubmitSlurm runs the script with stand-ins of glmconv and scontrol: what the
+// exit codes lead to.
+func TestSubmitSlurm(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("SKIPPED: no bash")
+	}
+	dir := t.TempDir()
+	src := filepath.Join(dir, "it's here")
+	require.NoError(t, demo.Extract(src))
+	code, script, errs := glmconv(t, "submit", "slurm", "--parts", "6", "--array-limit", "2", "--partition", "cpu", "--", "quantize", "--scheme", "w8a8", src, filepath.Join(dir, "dst"))
+	require.Zero(t, code, errs)
+	assert.Contains(t, script, "--array=1-6%2")
+	file, bin := filepath.Join(dir, "job.sh"), filepath.Join(dir, "bin")
+	require.NoError(t, os.WriteFile(file, []byte(script), 0o755))
+	require.NoError(t, os.MkdirAll(bin, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "glmconv"), []byte("#!/bin/sh\nfor a; do echo \"[$a]\"; done\nexit $WANT\n"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "scontrol"), []byte("#!/bin/sh\necho requeued $2\n"), 0o755))
+	for _, test := range []struct {
+		code, restarts string
+		want           int
+		requeued       bool
+	}{{"0", "", 0, false}, {"65", "", 65, false}, {"75", "", 0, true}, {"74", "2", 0, true}, {"75", "3", 75, false}} {
+		cmd := exec.Command(bash, file)
+		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "WANT="+test.code, "SLURM_RESTART_COUNT="+test.restarts, "SLURM_ARRAY_JOB_ID=7", "SLURM_ARRAY_TASK_ID=2")
+		out, _ := cmd.Output()
+		assert.Equal(t, test.want, cmd.ProcessState.ExitCode(), test)
+		assert.Equal(t, test.requeued, strings.Contains(string(out), "requeued 7_2"), test)
+		assert.Contains(t, string(out), "["+src+"]")
+		assert.Contains(t, string(out), "[--index]\n[auto]")
+	}
+}
+
+func TestSubmitKubernetes(t *testing.T) {
+	dir := t.TempDir()
+	src := filepath.Join(dir, "src")
+	require.NoError(t, demo.Extract(src))
+	const image = "registry.example/glmconv@sha256:0123"
+	code, out, errs := glmconv(t, "submit", "k8s", "--parts", "4", "--image", image, "--pvc", "models:/models", "--secret", "hub", "--", "quantize", "--scheme", "w8a8", src, "/models/dst")
+	require.Zero(t, code, errs)
+	assert.Empty(t, errs)
+	for _, want := range []string{"completions: 4", "backoffLimitPerIndex: 3", `- "auto"`, `claimName: "models"`, "restartPolicy: Never", "values: [2, 65]", `secretRef: {name: "hub"}`} {
+		assert.Contains(t, out, want)
+	}
+	_, again, _ := glmconv(t, "submit", "k8s", "--parts", "4", "--image", image, "--pvc", "models:/models", "--secret", "hub", "--", "quantize", "--scheme", "w8a8", src, "/models/dst")
+	assert.Equal(t, out, again)
+	for args, says := range map[string]string{
+		"k8s --parts 4 -- quantize --scheme w8a8 " + src + " dst":                 "--image",
+		"slurm -- quantize --scheme w8a8 " + src + " dst":                         "--parts",
+		"slurm --parts 4 -- check " + src:                                         "quantize command",
+		"slurm --parts 4 -- quantize --index 1 --scheme w8a8 " + src + " dst":     "submit sets it",
+		"slurm --parts 4 -- quantize --scheme w9a9 " + src + " dst":               "w9a9",
+		"k8s --parts 4 --image x --pvc a -- quantize --scheme w8a8 " + src + " d": "CLAIM:/MOUNT",
+	} {
+		code, out, errs := glmconv(t, append([]string{"submit"}, strings.Fields(args)...)...)
+		assert.Equal(t, exitUsage, code, args)
+		assert.Contains(t, errs, says, args)
+		assert.Empty(t, out, args)
+	}
+}
