@@ -127,6 +127,9 @@ func oracle(r *verify.Result) check {
 		c.Line = fmt.Sprintf("result differs from own rounding of the source: max %s at %s", num(o.MaxDiff), clean(o.Worst))
 	case r.Exact.Rotated:
 		c.State, c.Figure, c.Unit, c.Line = skipped, "–", "not measured: the result is rotated", "not measured"
+	case !o.Computed && o.Exact:
+		c.State, c.Figure, c.Unit = skipped, "–", "not rounded again: errors are held to those of the manifest"
+		c.Line = fmt.Sprintf("%s as far from the source as the conversion recorded", plural(o.Modules, "module"))
 	case !o.Computed:
 		c.State, c.Figure, c.Unit = skipped, "–", "not measured: the rounding is not known"
 		c.Line = fmt.Sprintf("not measured: the rounding of %s is not known; their errors are under twice those of the nearest codes", plural(o.Modules, "module"))
