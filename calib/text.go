@@ -7,17 +7,11 @@ import (
 	"github.com/glmconv/glmconv/glm"
 )
 
-// Encoder turns text into token ids; *tokenizer.Tokenizer is one.
-type Encoder interface{ Encode(text string) []int }
-
-// Cut encodes documents one after the other and takes pieces of n tokens spread
-// evenly over them, tokens in all at most. An id outside of the vocabulary
-// matches ErrStatistics.
-func Cut(cfg *glm.Config, enc Encoder, docs []string, tokens, n int) (seqs [][]int, err error) {
-	var ids []int
-	for _, d := range docs {
-		ids = append(ids, enc.Encode(d)...)
-	}
+// Cut puts the token ids of documents one after the other and takes pieces of n
+// tokens spread evenly over them, tokens in all at most. An id outside of the
+// vocabulary matches ErrStatistics.
+func Cut(cfg *glm.Config, docs [][]int, tokens, n int) (seqs [][]int, err error) {
+	ids := slices.Concat(docs...)
 	if err := checkIDs(cfg, [][]int{ids}); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +18,7 @@ import (
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/internal/rss"
+	"github.com/glmconv/glmconv/runtime/chat"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -31,7 +35,7 @@ func cmdCalibrate() *cli.Command {
 			"are the statistics of one run, bit for bit.\n\n" +
 			"Exit codes: 0 done, 2 usage, 65 unreadable source or text, 74 I/O failed.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "text", Usage: "`FILE` to read: plain text, or JSON lines with a \"text\" field"},
+			&cli.StringFlag{Name: "text", Usage: "`FILE` to read: plain text, or JSON lines with \"text\", or \"messages\" that go through the chat template"},
 			&cli.StringFlag{Name: "token-ids", Usage: "`FILE` with a JSON array of arrays of token ids instead"},
 			&cli.IntFlag{Name: "tokens", Value: 65536, Usage: "how many tokens to read, spread over the text"},
 			&cli.IntFlag{Name: "seq-len", Value: 512, Usage: "tokens of a sequence of text"},
@@ -184,19 +188,82 @@ func calibrationIDs(c *cli.Context, cfg *glm.Config, dir string) ([][]int, error
 		}
 		return calib.Take(cfg, ids, c.Int("tokens"))
 	}
-	docs, err := readText(c.String("text"))
-	if err != nil {
-		return nil, err
-	}
 	tok, err := tokenizer.Load(dir)
 	if err != nil {
 		return nil, tokenizerError(dir, err)
 	}
-	seqs, err := calib.Cut(cfg, tok, docs, c.Int("tokens"), c.Int("seq-len"))
+	docs, err := calibrationText(c.String("text"), dir, tok)
+	if err != nil {
+		return nil, err
+	}
+	seqs, err := calib.Cut(cfg, docs, c.Int("tokens"), c.Int("seq-len"))
 	if err == nil && len(seqs) == 0 {
 		err = fmt.Errorf("%s: holds no text", c.String("text"))
 	}
 	return seqs, err
+}
+
+// calibrationText reads documents and conversations and returns their token ids.
+// Lines with "messages" go through the checkpoint's chat template, as they would
+// be served.
+func calibrationText(name, dir string, tok *tokenizer.Tokenizer) (docs [][]int, err error) {
+	data, err := fsx.ReadRegular(name, fsx.MaxInput)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte(`{"`)) {
+		return [][]int{tok.Encode(string(data))}, nil
+	}
+	var tmpl *chat.Template
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	lines.Buffer(nil, 64<<20)
+	for n := 1; lines.Scan(); n++ {
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
+		var d struct {
+			Text            *string
+			Messages, Tools json.RawMessage
+		}
+		err := json.Unmarshal(lines.Bytes(), &d)
+		switch {
+		case err != nil || d.Text == nil && d.Messages == nil:
+			return nil, fmt.Errorf("%s: line %d is no JSON object with \"text\" or \"messages\"", name, n)
+		case d.Messages == nil:
+			docs = append(docs, tok.Encode(*d.Text))
+			continue
+		}
+		if tmpl == nil {
+			if tmpl, err = chat.Load(dir); err != nil {
+				return nil, err
+			}
+		}
+		ids, err := conversationIDs(tmpl, tok, d.Messages, d.Tools)
+		if err != nil {
+			return nil, fmt.Errorf("%s: line %d: %w", name, n, err)
+		}
+		docs = append(docs, ids)
+	}
+	return docs, lines.Err()
+}
+
+// conversationIDs are the ids of a conversation under the chat template.
+func conversationIDs(tmpl *chat.Template, tok *tokenizer.Tokenizer, messages, tools json.RawMessage) ([]int, error) {
+	var req chat.Request
+	var err error
+	if req.Messages, err = chat.ParseMessages(messages); err != nil {
+		return nil, err
+	}
+	if tools != nil {
+		if req.Tools, err = chat.ParseTools(tools); err != nil {
+			return nil, err
+		}
+	}
+	p, err := tmpl.Render(req)
+	if err != nil {
+		return nil, err
+	}
+	return p.Encode(tok), nil
 }
 
 // scratchDir is where codes are learnt: the folder asked for, or one in the
