@@ -108,7 +108,11 @@ func (r *Remap) newDescription() ([]byte, error) {
 	if r.description == nil {
 		return nil, nil
 	}
-	return addEntries(r.description, r.Copies)
+	entries := make([]Entry, len(r.Copies))
+	for i, c := range r.Copies {
+		entries[i] = Entry{c.Name, "FLOAT"}
+	}
+	return AddEntries(r.description, entries)
 }
 
 // newIndex returns the index that names the copies and what was not listed.

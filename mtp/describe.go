@@ -7,21 +7,26 @@ import (
 	"strings"
 )
 
-// addEntries returns an Ascend description with "<name>": "FLOAT" for every
-// copy, everything else as it was, or nil if nothing is to be added. The
-// order of the file's keys is kept: new entries go to the front of it.
-func addEntries(text []byte, copies []Copy) ([]byte, error) {
+// Entry is one tensor's entry in an Ascend description.
+type Entry struct{ Tensor, Scheme string }
+
+// AddEntries returns an Ascend description with the entries that it lacks,
+// everything else as it was, or nil if nothing is to be added. The order of the
+// file's keys is kept: new entries go to the front of it. An entry that says
+// something else is an error that matches ErrConflict.
+func AddEntries(text []byte, entries []Entry) ([]byte, error) {
 	var have map[string]json.RawMessage
 	if err := json.Unmarshal(text, &have); err != nil {
 		return nil, fmt.Errorf("%s: %w", descriptionName, err)
 	}
-	var missing []string
-	for _, c := range copies {
-		switch v, ok := have[c.Name]; {
+	var missing []Entry
+	for _, e := range entries {
+		var scheme string
+		switch v, ok := have[e.Tensor]; {
 		case !ok:
-			missing = append(missing, c.Name)
-		case string(v) != `"FLOAT"`:
-			return nil, fail(ErrConflict, descriptionName, "", "the entry of %s is %s, the copy is full precision", c.Name, v)
+			missing = append(missing, e)
+		case json.Unmarshal(v, &scheme) != nil || scheme != e.Scheme:
+			return nil, fail(ErrConflict, descriptionName, "", "the entry of %s is %s, the tensor is %s", e.Tensor, v, e.Scheme)
 		}
 	}
 	if len(missing) == 0 {
@@ -35,14 +40,19 @@ func addEntries(text []byte, copies []Copy) ([]byte, error) {
 	}
 	var b strings.Builder
 	b.Write(text[:open+1])
-	for i, name := range missing {
-		key, err := json.Marshal(name)
+	for i, e := range missing {
+		key, err := json.Marshal(e.Tensor)
+		if err != nil {
+			return nil, err
+		}
+		scheme, err := json.Marshal(e.Scheme)
 		if err != nil {
 			return nil, err
 		}
 		b.Write(indent)
 		b.Write(key)
-		b.WriteString(`: "FLOAT"`)
+		b.WriteString(": ")
+		b.Write(scheme)
 		if i < len(missing)-1 || len(have) > 0 {
 			b.WriteByte(',')
 		}

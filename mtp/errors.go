@@ -12,6 +12,7 @@ var (
 	ErrRotated   = errors.New("rotated checkpoint")       // copies would need the rotation
 	ErrQuantized = errors.New("quantised embedding")      // the copies must be full precision
 	ErrShape     = errors.New("tensor does not fit")      // shape or dtype differ from config.json
+	ErrStale     = errors.New("stale copy")               // a copy is there, of another vocabulary
 	ErrConflict  = errors.New("file in the way")          // something else stands under the new name
 	ErrNoUndo    = errors.New("nothing to undo")          // no remapping in place was found
 	ErrChanged   = errors.New("changed since the remap")  // undoing would lose what came later

@@ -2,8 +2,6 @@ package mtp
 
 import (
 	"context"
-	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -75,69 +73,19 @@ func (r *Remap) sameAsSource(fsys fsx.FS, rel string) bool {
 // link gives every file of the checkpoint a second name in the new directory,
 // except the ones that are written anew.
 func (r *Remap) link(ctx context.Context, fsys fsx.FS) error {
-	from, err := fsx.OpenDir(r.Dir)
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	return filepath.WalkDir(r.Dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(r.Dir, path)
-		if err != nil || rel == "." {
-			return err
-		}
-		if _, err := from.Stat(rel); err != nil {
-			return err
-		}
-		to := filepath.Join(r.Out, rel)
+	return fsx.LinkTree(ctx, fsys, r.Dir, r.Out, func(rel string, e fs.DirEntry) (bool, error) {
 		switch {
 		case rel == unfinishedName:
-			return filepath.SkipDir
+			return true, nil
 		case e.IsDir():
-			return fsys.MkdirAll(to)
+			return false, nil
 		case fsx.IsTemp(rel), rel == r.indexName, rel == manifestName, rel == r.File && len(r.Copies) > 0:
-			return nil
+			return true, nil
 		case rel == descriptionName && len(r.Copies) > 0:
-			text, err := r.newDescription()
-			if err != nil || text != nil {
-				return err
+			if text, err := r.newDescription(); err != nil || text != nil {
+				return true, err
 			}
 		}
-		if r.sameAsSource(fsys, rel) {
-			return nil
-		}
-		return linkOrCopy(fsys, path, to)
+		return r.sameAsSource(fsys, rel), nil
 	})
-}
-
-// linkOrCopy makes a hard link, or a copy where the file system or the device
-// does not allow one. A symbolic link is followed: caches of downloads consist
-// of them, and a link to a link would depend on the cache.
-func linkOrCopy(fsys fsx.FS, from, to string) error {
-	real, err := filepath.EvalSymlinks(from)
-	if err != nil {
-		return err
-	}
-	err = fsys.Link(real, to)
-	if err == nil || errors.Is(err, fs.ErrExist) || !linkUnsupported(err) {
-		return err
-	}
-	in, err := os.Open(real)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := fsx.CreateTemp(fsys, to)
-	if err != nil {
-		return err
-	}
-	if _, err := io.CopyBuffer(struct{ io.Writer }{out}, in, make([]byte, chunk)); err != nil {
-		return errors.Join(err, fsx.Discard(fsys, out))
-	}
-	return fsx.Commit(fsys, out, to)
 }

@@ -85,7 +85,7 @@ func NewRemap(dir string, opts Options) (*Remap, error) {
 		return nil, err
 	}
 	if len(r.Copies) > 0 {
-		if err := r.refuseRotated(cfg, ckpt); err != nil {
+		if err := Rotated(cfg, ckpt, r.description); err != nil {
 			return nil, err
 		}
 	}
@@ -148,23 +148,25 @@ func (r *Remap) find(name string) (safetensors.Info, bool) {
 
 const hintRotated = "convert the unrotated source: an Ascend result of glmconv holds both copies"
 
-// refuseRotated refuses checkpoints whose weights were multiplied by a
-// rotation: the model's embedding and head are then not what the MTP layer
-// must read, they would need the rotation and the norm of the layer folded in
-// (docs/facts/ascend.md 4.1).
-func (r *Remap) refuseRotated(cfg *glm.Config, ckpt *safetensors.Checkpoint) error {
-	if _, ok := r.find("rot.weight"); ok {
+// Rotated says why a copy of the model's own head cannot serve the MTP layer;
+// nil if it can. Where weights were multiplied by a rotation, the model's head
+// carries the gains of the final norm and that of the MTP layer those of its
+// own (docs/facts/ascend.md 4.1). The description is that of an Ascend folder,
+// nil for others. The error is an *Error that matches ErrRotated, or that of a
+// read.
+func Rotated(cfg *glm.Config, ckpt *safetensors.Checkpoint, description []byte) error {
+	if _, ok := ckpt.Info("rot.weight"); ok {
 		return fail(ErrRotated, "rot.weight", hintRotated, "the checkpoint is rotated: copies of the model's embedding and head would be wrong for its MTP layer")
 	}
-	if r.description != nil {
+	if description != nil {
 		var d struct {
 			Rot      bool `json:"is_rot_used"`
 			Optional struct {
 				QuaRot json.RawMessage `json:"quarot"`
 			} `json:"optional"`
 		}
-		if err := json.Unmarshal(r.description, &d); err != nil {
-			return fmt.Errorf("%s: %w", filepath.Join(r.Dir, descriptionName), err)
+		if err := json.Unmarshal(description, &d); err != nil {
+			return fmt.Errorf("%s: %w", descriptionName, err)
 		}
 		switch {
 		case d.Rot:
@@ -173,14 +175,14 @@ func (r *Remap) refuseRotated(cfg *glm.Config, ckpt *safetensors.Checkpoint) err
 			return fail(ErrRotated, descriptionName, hintRotated, "optional.quarot: the checkpoint is rotated, and the gains of its norms are fused into its weights: the MTP layer's head needs those of shared_head.norm, a copy of lm_head has those of model.norm")
 		}
 	}
-	return r.refuseFused(cfg.FinalNormName(), ckpt)
+	return fused(cfg.FinalNormName(), ckpt)
 }
 
-// refuseFused refuses checkpoints whose final norm has the gain 1 everywhere:
-// it was fused into the head, which a rotation needs, and a copy of the head
-// for the MTP layer would carry the gains of the wrong norm.
-func (r *Remap) refuseFused(norm string, ckpt *safetensors.Checkpoint) error {
-	info, ok := r.find(norm)
+// fused refuses checkpoints whose final norm has the gain 1 everywhere: it was
+// fused into the head, which a rotation needs, and a copy of the head for the
+// MTP layer would carry the gains of the wrong norm.
+func fused(norm string, ckpt *safetensors.Checkpoint) error {
+	info, ok := ckpt.Info(norm)
 	if !ok || info.Size == 0 || info.Size > 1<<20 {
 		return nil
 	}
@@ -220,7 +222,7 @@ func (r *Remap) decide(cfg *glm.Config, layer int) error {
 		want := c.Lookup(p.want)
 		if have, ok := r.find(p.want); ok {
 			if err := fits(have, want); err != nil {
-				return err
+				return stale(err, have, want)
 			}
 			continue
 		}
@@ -268,6 +270,15 @@ func (r *Remap) source(c *glm.Config, name string) (safetensors.Info, error) {
 }
 
 const hintQuantized = "quantise from the BF16 source and leave embedding and head alone (glmconv does)"
+
+// stale is the error of a copy of another vocabulary than config.json's.
+func stale(err error, have safetensors.Info, want *glm.Tensor) error {
+	var e *Error
+	if len(have.Shape) == 2 && have.Shape[1] == want.Shape[1] && errors.As(err, &e) && e.Kind == ErrShape {
+		e.Kind, e.Advice = ErrStale, "take the model's own again"
+	}
+	return err
+}
 
 // fits compares a stored tensor with its table row.
 func fits(have safetensors.Info, want *glm.Tensor) error {

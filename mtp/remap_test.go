@@ -214,22 +214,22 @@ func TestAscendDescription(t *testing.T) {
 }
 
 func TestAddEntries(t *testing.T) {
-	copies := []Copy{{Name: "a"}, {Name: "b"}}
+	copies := []Entry{{"a", "FLOAT"}, {"b", "FLOAT"}}
 	for in, want := range map[string]string{
 		`{}`:                      "{\n  \"a\": \"FLOAT\",\n  \"b\": \"FLOAT\"}",
 		`{"x":1}`:                 "{\n  \"a\": \"FLOAT\",\n  \"b\": \"FLOAT\",\n  \"x\":1}",
 		"{\n \"a\": \"FLOAT\"\n}": "{\n \"b\": \"FLOAT\",\n \"a\": \"FLOAT\"\n}",
 	} {
-		got, err := addEntries([]byte(in), copies)
+		got, err := AddEntries([]byte(in), copies)
 		require.NoError(t, err, in)
 		assert.Equal(t, want, string(got))
 		assert.True(t, json.Valid(got), "%s", got)
 	}
-	got, err := addEntries([]byte(`{"a":"FLOAT","b":"FLOAT"}`), copies)
+	got, err := AddEntries([]byte(`{"a":"FLOAT","b":"FLOAT"}`), copies)
 	require.NoError(t, err)
 	assert.Nil(t, got)
-	_, err = addEntries([]byte(`{"a":"W8A8"}`), copies)
+	_, err = AddEntries([]byte(`{"a":"W8A8"}`), copies)
 	require.ErrorIs(t, err, ErrConflict)
-	_, err = addEntries([]byte(`[]`), copies)
+	_, err = AddEntries([]byte(`[]`), copies)
 	require.Error(t, err)
 }

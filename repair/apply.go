@@ -11,6 +11,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -37,7 +38,7 @@ func (p *Plan) state(parts ...string) string {
 // and writing; whatever fails, Undo puts the folder back, and a repair that was
 // interrupted is put back before the next begins.
 func (p *Plan) Apply(ctx context.Context) error {
-	if len(p.Steps) == 0 {
+	if len(p.Steps) == 0 && !p.fresh {
 		return nil
 	}
 	unlock, err := fsx.Lock(p.Dir)
@@ -66,13 +67,16 @@ func (p *Plan) Apply(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, clearState(p.fs, p.Dir))
 	}
-	return p.commit(order, sums)
+	if err := p.commit(ctx, order, sums); err != nil || !p.fresh {
+		return err
+	}
+	return p.finish()
 }
 
 // stage writes the new files; it returns their names in the order in which
 // they get them.
 func (p *Plan) stage(ctx context.Context) (order []string, files []quant.ManifestFile, err error) {
-	own, err := safetensors.OpenDirOptions(p.Dir, safetensors.Options{AllErrors: true})
+	own, err := safetensors.OpenDirOptions(p.from(), safetensors.Options{AllErrors: true})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -103,16 +107,13 @@ func (p *Plan) stage(ctx context.Context) (order []string, files []quant.Manifes
 			add(s.as, file, s.info.Size)
 		}
 	}
-	texts := map[string][]byte{}
-	if p.config != nil {
-		texts["config.json"] = p.config
-	}
+	texts := p.texts()
 	if p.index {
 		if texts[p.indexAs], err = safetensors.EncodeIndex(entries, total); err != nil {
 			return nil, nil, err
 		}
 	}
-	for _, name := range []string{"config.json", p.indexAs} {
+	for _, name := range []string{"config.json", declaration.DescriptionName, p.indexAs} {
 		if texts[name] == nil {
 			continue
 		}
@@ -122,6 +123,18 @@ func (p *Plan) stage(ctx context.Context) (order []string, files []quant.Manifes
 		order, files = append(order, name), append(files, manifestFile(name, texts[name]))
 	}
 	return order, files, nil
+}
+
+// texts are the files beside the weights and the index that change.
+func (p *Plan) texts() map[string][]byte {
+	out := map[string][]byte{}
+	if p.config != nil {
+		out["config.json"] = p.config
+	}
+	if p.description != nil {
+		out[declaration.DescriptionName] = p.description
+	}
+	return out
 }
 
 // writeShard writes one shard in pieces.
@@ -162,8 +175,11 @@ func (p *Plan) writeShard(ctx context.Context, file string, own, base *safetenso
 }
 
 // commit moves the former files away and gives the new ones their names.
-func (p *Plan) commit(order []string, files []quant.ManifestFile) error {
-	r := receipt{Former: slices.Clone(p.remove)}
+func (p *Plan) commit(ctx context.Context, order []string, files []quant.ManifestFile) error {
+	r := receipt{}
+	if !p.fresh {
+		r.Former = slices.Clone(p.remove)
+	}
 	for _, name := range order {
 		if _, err := p.fs.Stat(filepath.Join(p.Dir, name)); err == nil {
 			r.Former = append(r.Former, name)
@@ -182,7 +198,7 @@ func (p *Plan) commit(order []string, files []quant.ManifestFile) error {
 		order, r.Former = append(order, quant.ManifestName), append(r.Former, quant.ManifestName)
 	}
 	for _, name := range r.Former {
-		if err := p.fs.Link(filepath.Join(p.Dir, name), p.state("old", name)); err != nil {
+		if err := fsx.LinkOrCopy(ctx, p.fs, filepath.Join(p.Dir, name), p.state("old", name)); err != nil {
 			return errors.Join(err, clearState(p.fs, p.Dir))
 		}
 	}

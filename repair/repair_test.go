@@ -53,7 +53,7 @@ func contents(t *testing.T, dir string) map[string]string {
 func TestMissingTensorsFromBase(t *testing.T) {
 	dir, base := withoutShard(t)
 	before := contents(t, dir)
-	p, err := repair.NewPlan(dir, repair.Options{Base: base})
+	p, err := repair.NewPlan(t.Context(), dir, repair.Options{Base: base})
 	require.NoError(t, err)
 	require.Empty(t, p.Broken)
 	require.NoError(t, p.Apply(t.Context()))
@@ -72,7 +72,7 @@ func TestMissingTensorsFromBase(t *testing.T) {
 		require.NoError(t, b.ReadAt(y, 0, q))
 		assert.Equal(t, q, p, n)
 	}
-	again, err := repair.NewPlan(dir, repair.Options{Base: base})
+	again, err := repair.NewPlan(t.Context(), dir, repair.Options{Base: base})
 	require.NoError(t, err)
 	assert.Empty(t, again.Steps, "nothing is left to do")
 	require.NoError(t, repair.Undo(dir, nil))
@@ -82,20 +82,20 @@ func TestMissingTensorsFromBase(t *testing.T) {
 
 func TestWithoutBaseItStaysBroken(t *testing.T) {
 	dir, _ := withoutShard(t)
-	p, err := repair.NewPlan(dir, repair.Options{})
+	p, err := repair.NewPlan(t.Context(), dir, repair.Options{})
 	require.NoError(t, err)
 	assert.NotEmpty(t, p.Broken)
 }
 
 func TestUnsuitableBase(t *testing.T) {
 	dir, _ := whole(t)
-	_, err := repair.NewPlan(dir, repair.Options{Base: testkit.Shared(t, "reference/nano-glm4moe")})
+	_, err := repair.NewPlan(t.Context(), dir, repair.Options{Base: testkit.Shared(t, "reference/nano-glm4moe")})
 	assert.ErrorIs(t, err, repair.ErrBase)
 }
 
 func TestWholeFolderNeedsNothing(t *testing.T) {
 	dir, base := whole(t)
-	p, err := repair.NewPlan(dir, repair.Options{Base: base})
+	p, err := repair.NewPlan(t.Context(), dir, repair.Options{Base: base})
 	require.NoError(t, err)
 	assert.Empty(t, p.Steps)
 	assert.Contains(t, p.Text(), "nothing to repair")
@@ -108,7 +108,7 @@ func TestEveryFault(t *testing.T) {
 		dir, base := withoutShard(t)
 		before := contents(t, dir)
 		faulty := &fsx.Faulty{FS: fsx.OS, FailAt: n, Err: syscall.ENOSPC}
-		p, err := repair.NewPlan(dir, repair.Options{Base: base, FS: faulty})
+		p, err := repair.NewPlan(t.Context(), dir, repair.Options{Base: base, FS: faulty})
 		require.NoError(t, err)
 		err = p.Apply(t.Context())
 		if !faulty.Hit() {
@@ -120,7 +120,7 @@ func TestEveryFault(t *testing.T) {
 			require.NoError(t, err, "operation %d", n)
 		}
 		require.Equal(t, before, contents(t, dir), "operation %d", n)
-		p, err = repair.NewPlan(dir, repair.Options{Base: base})
+		p, err = repair.NewPlan(t.Context(), dir, repair.Options{Base: base})
 		require.NoError(t, err)
 		require.NoError(t, p.Apply(t.Context()), "operation %d", n)
 	}

@@ -63,6 +63,9 @@ func (a *gqa) forward(ctx context.Context, m *Model, l *refs, x []float32, spans
 		}
 	}
 	a.rotate(m, q, k, spans)
+	if err := l.int8.keysValues(m.p, k, v); err != nil {
+		return nil, err
+	}
 	a.remember(k, v, spans)
 	o := make([]float32, len(q))
 	a.attend(m, o, q, spans)

@@ -76,7 +76,7 @@ func (w *Weight) slice(lo, hi int) *Weight {
 		return w
 	}
 	out := *w
-	out.Rows = hi - lo
+	out.Rows, out.static = hi-lo, w.static.slice(lo, hi)
 	if w.Quant == nil {
 		row := w.Cols * w.Type.Size()
 		out.Data = w.Data[lo*row : hi*row]

@@ -85,6 +85,11 @@ func (x *indexer) remember(ctx context.Context, m *Model, l *refs, in *input, pl
 		return err
 	}
 	x.rotate(k, 1, spans, func(row []float32) { x.norm(row, w, b) })
+	if l.int8 != nil {
+		if err := turnInt8(m.p, k, l.int8.kRot); err != nil {
+			return err
+		}
+	}
 	for i, p := range places {
 		copy(p.cache.row(indexKeys, p.slot), k[i*x.dim:][:x.dim])
 	}
@@ -130,6 +135,11 @@ func (x *indexer) score(ctx context.Context, m *Model, l *refs, in, cq *input, p
 		return err
 	}
 	x.rotate(q, x.heads, spans, nil)
+	if l.int8 != nil {
+		if err := turnInt8(m.p, q, l.int8.qRot); err != nil {
+			return err
+		}
+	}
 	w, err := m.linear(ctx, in, l.ixProj, nil)
 	if err != nil {
 		return err

@@ -23,7 +23,13 @@ func (m *Model) linear(ctx context.Context, in *input, w, bias *glm.Tensor) ([]f
 	if err := m.observe(in, w); err != nil {
 		return nil, err
 	}
-	if err := m.tiles(ctx, in, w, func(lo int, t *Weight) { t.product(y[lo:], out, in, m.workers) }); err != nil {
+	err := m.tiles(ctx, in, w, func(lo int, t *Weight) {
+		t.product(y[lo:], out, in, m.workers)
+		if t.on(in.path) != nil {
+			bias = nil // quant_bias holds it
+		}
+	})
+	if err != nil {
 		return nil, err
 	}
 	return y, m.addBias(y, bias)
@@ -106,6 +112,9 @@ func (m *Model) linears(ctx context.Context, jobs []job) (err error) {
 		}
 	})
 	for i := range jobs {
+		if tiles[i].on(jobs[i].in.path) != nil {
+			continue // quant_bias holds it
+		}
 		if err = m.addBias(jobs[i].y, jobs[i].bias); err != nil {
 			return err
 		}

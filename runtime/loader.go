@@ -53,6 +53,9 @@ func newLoader(cfg *glm.Config, src Source) (*loader, error) {
 		l.entries[found.Entries[i].Name] = &found.Entries[i]
 	}
 	l.missing = found.Missing
+	if err := l.addCaches(); err != nil {
+		return nil, err
+	}
 	return l, l.addRotation()
 }
 
@@ -63,6 +66,9 @@ func (l *loader) has(t *glm.Tensor) bool {
 	}
 	if l.entries[t.Name] != nil {
 		return true
+	}
+	if t.Param != "weight" {
+		return false
 	}
 	_, err := l.lookup(t)
 	return err == nil
@@ -126,6 +132,11 @@ func (l *loader) rows(t *glm.Tensor, lo, hi int) (*Weight, error) {
 	}
 	engineScales(m, s, act)
 	w := &Weight{Rows: m.Rows, Cols: cols, Quant: m, Act: act, ActScale: scale}
+	if s.Static != nil {
+		if w.static, err = loadStatic(l.src, t, s, lo, hi); err != nil {
+			return nil, err
+		}
+	}
 	if l.buffers != nil {
 		w.release = func() { l.buffers.codes.Put(buf) }
 	}

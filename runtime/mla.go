@@ -91,6 +91,11 @@ func (a *mla) forward(ctx context.Context, m *Model, l *refs, x []float32, spans
 		return nil, err
 	}
 	a.rotate(q, u, spans)
+	if m.opt.Caches[l.layer] {
+		for i := 0; i < len(u); i += a.rank + a.rot {
+			roundInt8(u[i:][:a.rank])
+		}
+	}
 	places := make([]place, 0, in.rows)
 	for _, s := range spans {
 		first := s.Cache.grow(s.N, a.widths(l)...)

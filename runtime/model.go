@@ -37,6 +37,11 @@ type Options struct {
 	// An error ends the pass. Calls come one at a time, from a pass of one
 	// goroutine.
 	Observe func(w *glm.Tensor, rows int, x func() []float32) error
+	// Path is how an NPU computes static W8A8.
+	Path NPUPath
+	// Caches are the layers whose latents are kept in int8; Load reads them from
+	// the checkpoint where it is nil (ReadCaches).
+	Caches Caches
 }
 
 // Model is a checkpoint ready to compute. It is safe for concurrent use, the
@@ -61,6 +66,11 @@ func Load(dir string, o Options) (*Model, error) {
 	cfg, err := glm.LoadConfig(dir)
 	if err != nil {
 		return nil, err
+	}
+	if o.Caches == nil {
+		if o.Caches, err = ReadCaches(dir); err != nil {
+			return nil, err
+		}
 	}
 	ckpt, err := safetensors.OpenDir(dir)
 	if err != nil {
@@ -110,6 +120,9 @@ func New(cfg *glm.Config, p Provider, o Options) (*Model, error) {
 	}
 	if !p.Has(m.refs.head) {
 		m.refs.head = m.refs.embedding // tied
+	}
+	for _, l := range m.refs.layers {
+		l.int8 = newInt8Cache(p, l)
 	}
 	if cfg.Vision != nil {
 		m.tower = newTower(cfg, visionLost)

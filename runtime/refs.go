@@ -22,6 +22,8 @@ type refs struct {
 	qANorm, kvANorm        *glm.Tensor
 	ixQB, ixK, ixProj      *glm.Tensor // indexer
 	ixKNorm, ixKNormOffset *glm.Tensor
+
+	int8 *int8Cache // nil: the cache keeps what it is given
 }
 
 type expertRefs struct{ gate, up, down *glm.Tensor }

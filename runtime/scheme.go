@@ -84,6 +84,8 @@ func (s *scheme) activation(st layout.Stored) (format.Activation, error) {
 // byTensors is the activation of weights that no group describes.
 func byTensors(st layout.Stored) (format.Activation, error) {
 	switch q := st.Quant; {
+	case st.Static != nil && !st.Static.Mix:
+		return layout.AscendStatic, nil
 	case q.SameCodes(format.Float8):
 		return format.Float8Token, nil
 	case q.SameCodes(format.Float8Block):

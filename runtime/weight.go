@@ -16,7 +16,8 @@ type Weight struct {
 	Act        format.Activation // of the input of a quantized weight
 	ActScale   float32           // of inputs that have one from the checkpoint
 
-	release func() // gives the memory back, to be used again; nil where it stays
+	static  *static // nil unless a scale and a zero point of the input are stored
+	release func()  // gives the memory back, to be used again; nil where it stays
 }
 
 // Bytes returns the memory that the weight takes.
@@ -48,6 +49,8 @@ func (w *Weight) prepare(in *input) {
 	case in.rows == 0:
 	case w.Quant == nil:
 		in.asFloats()
+	case w.on(in.path) != nil:
+		in.asStatic(w.static)
 	case rounded(w.Act):
 		in.round(w.Act, w.ActScale)
 	case w.Act.Type == format.Int:
@@ -66,6 +69,8 @@ func (w *Weight) product(y []float32, ldy int, in *input, workers *kernel.Worker
 	case in.rows == 0: // nothing to compute
 	case w.Quant == nil:
 		kernel.FloatProduct(y, ldy, in.asFloats(), w.Type, w.Data, w.Rows, workers)
+	case w.on(in.path) != nil:
+		kernel.Int8Static(y, ldy, in.asStatic(w.static), w.Quant, w.static.Bias, w.static.Deq, workers)
 	case rounded(w.Act):
 		kernel.WeightOnly(y, ldy, in.round(w.Act, w.ActScale), in.rows, w.Quant, workers)
 	case w.Act.Type == format.Int:
@@ -84,25 +89,27 @@ type input struct {
 	x          []float32
 	rows, cols int
 	divisor    float32 // of int8 activations
+	path       NPUPath
 	workers    *kernel.Workers
 
 	floats *kernel.FloatRows
 	int8   *kernel.Int8Rows
 	e4m3   map[int]*kernel.E4M3Rows // by group, 0 for the whole row
-	again  map[rounding][]float32   // rounded and widened
+	static map[staticForm]*kernel.Int8Rows
+	again  map[rounding][]float32 // rounded and widened
 
 	parent *input // of rows that were picked from another input
 	picked []int32
 }
 
 func (m *Model) input(x []float32, cols int) *input {
-	return &input{x: x, rows: len(x) / cols, cols: cols, divisor: m.opt.ActDivisor, workers: m.workers}
+	return &input{x: x, rows: len(x) / cols, cols: cols, divisor: m.opt.ActDivisor, path: m.opt.Path, workers: m.workers}
 }
 
 // gather returns the given rows. They are picked from the form of the parent
 // that is asked for: a token that goes to several experts is quantised once.
 func (in *input) gather(rows []int32) *input {
-	return &input{rows: len(rows), cols: in.cols, divisor: in.divisor, workers: in.workers, parent: in, picked: rows}
+	return &input{rows: len(rows), cols: in.cols, divisor: in.divisor, path: in.path, workers: in.workers, parent: in, picked: rows}
 }
 
 // values returns the input unquantised.

@@ -20,7 +20,8 @@ func (r *Result) additions(dst string, d *diff.Report, compared map[string]bool)
 	for _, x := range d.Added {
 		module, param := glm.ModuleOf(x.Name)
 		switch {
-		case param == "k_scale", param == "v_scale", strings.HasSuffix(module, "rot"), param == "kv_cache_scale", param == "kv_cache_offset":
+		case param == "k_scale", param == "v_scale", strings.HasSuffix(module, "rot"), param == "kv_cache_scale", param == "kv_cache_offset",
+			strings.HasSuffix(module, ".indexer") && (param == "q_rot" || param == "k_rot"):
 			r.Notes = append(r.Notes, Note{x.Name, "is not in the source; engines use it for their KV cache or rotation"})
 		case compared[module]: // a part of a weight that was compared
 		case strings.HasSuffix(x.Name, ".embed_tokens.weight"), strings.HasSuffix(x.Name, ".shared_head.head.weight"):

@@ -36,13 +36,18 @@ func openSide(dir string, o *Options, weightsOnly bool) (*side, error) {
 		return nil, err
 	}
 	s := &side{dir: dir, read: ckpt.BytesRead}
+	caches, err := runtime.ReadCaches(dir)
+	if err != nil {
+		_ = ckpt.Close()
+		return nil, s.named(err)
+	}
 	p, err := runtime.NewStreaming(cfg, ckpt, o.tile())
 	if err == nil {
 		if weightsOnly {
 			p.WeightsOnly()
 		}
 		s.close = func() error { p.Stop(); return ckpt.Close() }
-		s.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: o.block(cfg)})
+		s.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: o.block(cfg), Caches: caches})
 	}
 	if err != nil {
 		_ = ckpt.Close()

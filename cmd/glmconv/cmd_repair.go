@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
@@ -20,14 +18,16 @@ func cmdRepair() *cli.Command {
 		Usage:     "put right what can be put right without converting",
 		ArgsUsage: "DIR",
 		Description: "Rebuilds the index, keeps one of two equal names, takes a lost MTP layer, missing\n" +
-			"tensors and router biases in F32 from the base model, renews copies of another\n" +
-			"vocabulary, removes a stale quantization_config and what downloads left. The former\n" +
-			"files are kept in DIR/.glmconv-repair until --undo puts them back or you delete it.\n\n" +
+			"tensors and router biases in F32 from the base model, renews copies of embedding and\n" +
+			"head that differ from the model's own, removes a stale quantization_config, completes\n" +
+			"an ignore list or an Ascend description, drops adapters and what downloads left. The\n" +
+			"former files are kept in DIR/.glmconv-repair until --undo puts them back or you delete\n" +
+			"it. What stays broken is said with the reason.\n\n" +
 			"Exit codes: 0 done or nothing to do, 1 something stays broken, 2 usage or DIR2 is not\n" +
 			"empty, 65 bad input or a base model of another family, shape or quantisation.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "from", Usage: "folder of the base model, in full precision, to take tensors from"},
-			&cli.StringFlag{Name: "out", Usage: "repair this new folder of hard links instead of DIR"},
+			&cli.StringFlag{Name: "from", Usage: "folder of the base model to take tensors from: in full precision, or quantised as DIR is"},
+			&cli.StringFlag{Name: "out", Usage: "make a repaired folder of hard links, or copies, and leave DIR as it is"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done"},
 			&cli.BoolFlag{Name: "undo", Usage: "take the last repair back"},
 			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
@@ -57,22 +57,24 @@ func runRepair(c *cli.Context) error {
 		_, err := fmt.Fprintf(c.App.Writer, "undone: %s is as it was\n", dir)
 		return err
 	}
+	p, err := repair.NewPlan(c.Context, dir, repair.Options{Base: c.String("from"), FS: disk})
+	if err != nil {
+		return err
+	}
 	if out := c.String("out"); out != "" && !c.Bool("dry-run") {
-		if err := linkFolder(dir, out); err != nil {
+		if err := p.Into(c.Context, out); errors.Is(err, repair.ErrNotEmpty) {
+			return usagef("--out %w", err)
+		} else if err != nil {
 			return err
 		}
 		dir = out
-	}
-	p, err := repair.NewPlan(dir, repair.Options{Base: c.String("from"), FS: disk})
-	if err != nil {
-		return err
 	}
 	if !c.Bool("json") {
 		if _, err := fmt.Fprint(c.App.Writer, p.Text()); err != nil {
 			return err
 		}
 	}
-	applied := !c.Bool("dry-run") && len(p.Steps) > 0
+	applied := !c.Bool("dry-run") && (len(p.Steps) > 0 || c.String("out") != "")
 	if applied {
 		if err := p.Apply(c.Context); err != nil {
 			return err
@@ -111,38 +113,4 @@ func faults(ctx context.Context, dir string) ([]check.Finding, error) {
 		}
 	}
 	return out, nil
-}
-
-// linkFolder makes a new folder with hard links of a folder's files.
-func linkFolder(dir, out string) error {
-	if entries, err := os.ReadDir(out); err == nil && len(entries) > 0 {
-		return usagef("--out %s: the folder is not empty", out)
-	}
-	a, aerr := filepath.Abs(dir)
-	b, berr := filepath.Abs(out)
-	if rel, err := filepath.Rel(a, b); aerr == nil && berr == nil && err == nil && filepath.IsLocal(rel) {
-		return usagef("--out %s lies inside %s", out, dir)
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		return err
-	}
-	for _, e := range entries {
-		real, err := filepath.EvalSymlinks(filepath.Join(dir, e.Name()))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		} else if err != nil {
-			return err
-		}
-		if st, err := os.Stat(real); err != nil || !st.Mode().IsRegular() {
-			continue
-		}
-		if err := os.Link(real, filepath.Join(out, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
 }

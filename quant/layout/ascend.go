@@ -183,7 +183,7 @@ func (ascend) AppendTile(w Weight, _ int, m *numeric.Matrix, out [][]byte) ([][]
 }
 
 func (ascend) foreign() []foreignParam {
-	return []foreignParam{{"weight_scale_second", "two-level group scales of old ModelSlim"}, {"deq_scale", "static W8A8 of ModelSlim"}}
+	return []foreignParam{{"weight_scale_second", "two-level group scales of old ModelSlim"}}
 }
 
 func (ascend) find(t *tensors, _ Hints) (s Stored, ok bool, err error) {
@@ -193,7 +193,7 @@ func (ascend) find(t *tensors, _ Hints) (s Stored, ok bool, err error) {
 	}
 	offset, ok := t.get("weight_offset")
 	if !ok {
-		return s, false, nil
+		return t.findStaticWeight(c)
 	}
 	if s.Scale, ok = t.get("weight_scale"); !ok {
 		return s, false, nil
@@ -205,10 +205,16 @@ func (ascend) find(t *tensors, _ Hints) (s Stored, ok bool, err error) {
 	if _, packed := t.get("scale_bias"); packed {
 		s.Quant, s.Rows = ascendInt4, 2*s.Rows
 	}
+	if s.Static, _, err = t.findStatic(s.Rows); err != nil {
+		return s, true, err
+	}
 	return s, true, s.checkScale()
 }
 
 func (ascend) read(b *Buffer, r TensorReader, s *Stored, lo, hi int) (m *numeric.Matrix, err error) {
+	if s.Static != nil && !s.Static.Mix {
+		return s.readStaticWeight(b, r, lo, hi)
+	}
 	m = s.matrix(lo, hi)
 	if s.Quant.Packing == format.RowPairs {
 		raw, err := b.bytes(r, s.Codes, lo/2, hi/2, s.Cols)

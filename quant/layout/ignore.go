@@ -9,6 +9,20 @@ import (
 	"github.com/glmconv/glmconv/glm"
 )
 
+// Ignored returns the entries by which a configuration of a format says what is
+// not quantized, so that every engine of the format and its own library find
+// it: those of compressed-tensors' ignore or fp8's modules_to_not_convert. Other
+// formats have no such list.
+func Ignored(f Format, d Decisions) []string {
+	switch f {
+	case CompressedTensors:
+		return ignoreList(d)
+	case HFFP8:
+		return notConverted(d)
+	}
+	return nil
+}
+
 // kind is a class of modules that one pattern covers: the suffix of its names
 // as a Python regular expression that matches the names of the checkpoint
 // (gate_proj) and those of the engines (gate_up_proj).

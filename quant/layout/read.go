@@ -26,6 +26,7 @@ type Stored struct {
 	Zeros  safetensors.Info // zero points
 	Order  safetensors.Info // the group of each column (activation order)
 	Input  safetensors.Info // the scale of the input, or of its scales
+	Static *Static          // what a statically quantized input needs (Ascend)
 }
 
 // Parts are the tensors that hold the weight: codes, scales, and what they need.

@@ -175,14 +175,19 @@ func (s *subject) loadConfig() (err error) {
 		return nil
 	}
 	s.cfg = cfg
+	s.declaration()
+	s.survey()
+	return nil
+}
+
+// declaration reads what the checkpoint says of its own quantization.
+func (s *subject) declaration() {
 	switch {
 	case s.ascend:
 		s.decl = &declared{Declaration: s.written, method: "ascend", scheme: schemes(s.desc)}
-	case cfg.QuantizationConfig != nil:
-		s.decl, s.declErr = parseDeclared(cfg.QuantizationConfig)
+	case s.cfg.QuantizationConfig != nil:
+		s.decl, s.declErr = parseDeclared(s.cfg.QuantizationConfig)
 	}
-	s.survey()
-	return nil
 }
 
 func (s *subject) loadDescription() error {
@@ -221,7 +226,11 @@ func (s *subject) survey() {
 	if s.ckpt == nil {
 		return
 	}
-	infos := s.ckpt.Tensors()
+	s.surveyOf(s.ckpt.Tensors())
+}
+
+// surveyOf matches tensors with the family's table, wherever they lie.
+func (s *subject) surveyOf(infos []safetensors.Info) {
 	if !s.ascend {
 		s.stale = glm.AsConfigError(s.cfg.StaleQuantization(infos))
 	}
