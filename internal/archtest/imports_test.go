@@ -34,7 +34,7 @@ func layer(pkg string) int {
 		{"runtime"},
 		{"calib"},
 		{"verify"},
-		{"repair", "recipe"},
+		{"repair", "recipe", "bench"},
 		{"internal/reach"},
 		{"cmd", "internal/fakes", "internal/torture", "internal/bench", "internal/interop", "internal/outside"},
 	} {

@@ -1,0 +1,221 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// A server is a stranger: what it sends is bounded.
+const (
+	maxLine   = 16 << 20
+	maxAnswer = 64 << 20
+)
+
+// send sends one prompt and times the answer.
+func (l *Load) send(ctx context.Context, p *Prompt) Request {
+	path, body := l.body(p)
+	data, err := json.Marshal(body)
+	if err != nil {
+		return Request{Err: err.Error()}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(l.URL, "/")+path, bytes.NewReader(data))
+	if err != nil {
+		return Request{Err: err.Error()}
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if l.Key != "" {
+		req.Header.Set("Authorization", "Bearer "+l.Key)
+	}
+	start := time.Now()
+	resp, err := l.Client.Do(req)
+	if err != nil {
+		return Request{Err: err.Error()}
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+		return Request{Err: fmt.Sprintf("%s: %s", resp.Status, strings.TrimSpace(string(text)))}
+	}
+	a := answer{start: start, native: l.Backend == Native}
+	if err := a.read(resp.Body); err != nil {
+		return Request{Err: err.Error()}
+	}
+	if a.q.In == 0 {
+		a.q.In = len(p.IDs)
+	}
+	return a.q
+}
+
+// body is the path and the JSON of a request.
+func (l *Load) body(p *Prompt) (path string, body map[string]any) {
+	body = map[string]any{}
+	if l.Backend == Native {
+		path = "/generate"
+		if p.IDs != nil {
+			body["input_ids"] = p.IDs
+		} else {
+			body["text"] = p.Text
+		}
+		body["sampling_params"] = map[string]any{"temperature": l.Temperature, "max_new_tokens": p.Out, "ignore_eos": l.IgnoreEOS}
+		body["stream"] = true
+	} else {
+		body["model"], body["temperature"], body["stream"] = l.Model, l.Temperature, true
+		body["stream_options"] = map[string]any{"include_usage": true}
+		if l.IgnoreEOS {
+			body["ignore_eos"] = true
+		}
+		switch {
+		case l.Backend == Chat:
+			path = "/v1/chat/completions"
+			body["messages"] = []any{map[string]any{"role": "user", "content": p.Text}}
+			body["max_completion_tokens"] = p.Out
+		case p.IDs != nil:
+			path, body["prompt"], body["max_tokens"] = "/v1/completions", p.IDs, p.Out
+		default:
+			path, body["prompt"], body["max_tokens"] = "/v1/completions", p.Text, p.Out
+		}
+	}
+	for k, v := range l.Extra {
+		body[k] = v
+	}
+	return path, body
+}
+
+// answer is a stream while it is read.
+type answer struct {
+	start  time.Time
+	last   time.Time
+	native bool
+	q      Request
+	any    bool
+	ended  bool
+	tokens int // so far, native form
+}
+
+// message is what is read of an event, of either protocol.
+type message struct {
+	Choices []struct {
+		Text  string `json:"text"`
+		Delta struct {
+			Content   string `json:"content"`
+			Reasoning string `json:"reasoning_content"`
+			Other     string `json:"reasoning"`
+		} `json:"delta"`
+	} `json:"choices"`
+	Usage *struct {
+		Prompt     int `json:"prompt_tokens"`
+		Completion int `json:"completion_tokens"`
+	} `json:"usage"`
+	Text string `json:"text"`
+	Meta *struct {
+		Prompt     int `json:"prompt_tokens"`
+		Completion int `json:"completion_tokens"`
+	} `json:"meta_info"`
+	Error json.RawMessage `json:"error"`
+}
+
+// read takes a stream of server-sent events to its end.
+func (a *answer) read(body io.Reader) error {
+	s := bufio.NewScanner(io.LimitReader(body, maxAnswer))
+	s.Buffer(make([]byte, 0, 64<<10), maxLine)
+	for s.Scan() {
+		data, ok := bytes.CutPrefix(s.Bytes(), []byte("data:"))
+		if !ok {
+			continue // comments, blank lines, other fields
+		}
+		data = bytes.TrimSpace(data)
+		if string(data) == "[DONE]" {
+			a.ended = true
+			break
+		}
+		now := time.Now()
+		var m message
+		if err := json.Unmarshal(data, &m); err != nil {
+			return fmt.Errorf("the stream holds no JSON: %w", err)
+		}
+		if len(m.Error) > 0 && string(m.Error) != "null" {
+			return fmt.Errorf("the server says: %.300s", m.Error)
+		}
+		a.take(&m, now)
+	}
+	if err := s.Err(); err != nil {
+		return err
+	}
+	if !a.any {
+		return errors.New("the answer has no message with choices")
+	}
+	if !a.ended {
+		return errors.New("the stream ended before [DONE]")
+	}
+	return nil
+}
+
+// take times one message.
+func (a *answer) take(m *message, now time.Time) {
+	if m.Usage != nil {
+		a.q.In, a.q.Out = m.Usage.Prompt, m.Usage.Completion
+	}
+	steps := 1
+	if a.native {
+		if m.Meta == nil || m.Text == "" {
+			return
+		}
+		steps = max(m.Meta.Completion-a.tokens, 1)
+		a.tokens = m.Meta.Completion
+		a.q.In, a.q.Out, a.q.Text = m.Meta.Prompt, m.Meta.Completion, m.Text
+	} else if len(m.Choices) == 0 {
+		return
+	} else {
+		c := &m.Choices[0]
+		a.q.Text += c.Text + c.Delta.Content
+	}
+	if !a.any {
+		a.any, a.q.TTFT = true, now.Sub(a.start)
+	} else {
+		for range steps {
+			a.q.Gaps = append(a.q.Gaps, now.Sub(a.last)/time.Duration(steps))
+		}
+	}
+	a.last, a.q.Latency = now, now.Sub(a.start)
+}
+
+// ServerModel asks for the first model that a server names.
+func ServerModel(ctx context.Context, c *http.Client, url, key string) (id, root string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/v1/models", nil)
+	if err != nil {
+		return "", "", err
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return "", "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return "", "", &StatusError{resp.StatusCode}
+	}
+	var list struct {
+		Data []struct{ ID, Root string }
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&list); err != nil || len(list.Data) == 0 {
+		return "", "", fmt.Errorf("%w: /v1/models names no model", ErrFormat)
+	}
+	return list.Data[0].ID, list.Data[0].Root, nil
+}
+
+// StatusError is an answer that says a server is not ready or not willing.
+type StatusError struct{ Code int }
+
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("the server answers %d %s", e.Code, http.StatusText(e.Code))
+}

@@ -1,0 +1,212 @@
+package bench
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// Request is what was seen of one request.
+type Request struct {
+	Start   time.Duration // from the first dispatch
+	TTFT    time.Duration
+	Gaps    []time.Duration // between messages
+	Latency time.Duration
+	In, Out int // tokens by the server's usage
+	Text    string
+	Err     string // "": it succeeded
+}
+
+// Spread is the distribution of a latency, in milliseconds.
+type Spread struct {
+	Mean, Median, Std, Max float64
+	P                      map[int]float64 // percentiles 90, 95, 99 and those asked for
+}
+
+// Figures are the results of one run, or what a report says of one. Absent
+// figures are NaN, or -1 for counts.
+type Figures struct {
+	Source      string // "vllm", "sglang", "glmconv"
+	Backend     string
+	Model       string
+	Rate        float64 // requests a second; +Inf: all at once
+	Concurrency int     // limit; 0: none
+	Completed   int
+	Failed      int
+	Duration    float64 // s
+	InputTokens int
+	OutTokens   int
+	Requests    float64 // a second
+	Input       float64 // tokens a second
+	Output      float64
+	Total       float64
+	PeakOutput  float64
+	PeakActive  float64
+	Active      float64 // sum of latencies by duration
+	TTFT        Spread
+	TPOT        Spread
+	ITL         Spread
+	E2EL        Spread
+	Goodput     float64  // requests a second that meet all limits; NaN: none were set
+	FirstError  string   // of failed requests
+	Warnings    []string // what makes the figures mean less than they seem to
+}
+
+// spread is the distribution of values in seconds.
+func spread(v []float64, percentiles []int) Spread {
+	s := Spread{P: map[int]float64{}}
+	for _, p := range append([]int{90, 95, 99}, percentiles...) {
+		s.P[p] = 0
+	}
+	if len(v) == 0 {
+		return s
+	}
+	sorted := slices.Sorted(slices.Values(v))
+	for _, x := range v {
+		s.Mean += x
+	}
+	s.Mean /= float64(len(v))
+	for _, x := range v {
+		s.Std += (x - s.Mean) * (x - s.Mean)
+	}
+	s.Std = 1e3 * math.Sqrt(s.Std/float64(len(v)))
+	s.Mean *= 1e3
+	s.Median, s.Max = 1e3*percentile(sorted, 50), 1e3*sorted[len(sorted)-1]
+	for p := range s.P {
+		s.P[p] = 1e3 * percentile(sorted, float64(p))
+	}
+	return s
+}
+
+// percentile is numpy's, linear between the two nearest of sorted values.
+func percentile(sorted []float64, p float64) float64 {
+	at := p / 100 * float64(len(sorted)-1)
+	lo := int(at)
+	if lo+1 >= len(sorted) {
+		return sorted[len(sorted)-1]
+	}
+	a, b := sorted[lo], sorted[lo+1]
+	return a + (b-a)*(at-float64(lo))
+}
+
+// Limits are what a good request must meet; zero: no limit.
+type Limits struct{ TTFT, TPOT, E2EL time.Duration }
+
+// Figures sums a run up.
+func (r *Result) Figures() Figures {
+	f := Figures{Source: "glmconv", Backend: string(r.Load.Backend), Model: r.Load.Model, Rate: r.Load.Rate, Concurrency: r.Load.Concurrency,
+		Duration: r.Duration.Seconds(), Goodput: math.NaN()}
+	if f.Rate == 0 {
+		f.Rate = math.Inf(1)
+	}
+	var ttft, tpot, itl, e2el []float64
+	var busy time.Duration
+	good := 0
+	for i := range r.Requests {
+		q := &r.Requests[i]
+		if q.Err != "" {
+			f.Failed++
+			if f.FirstError == "" {
+				f.FirstError = q.Err
+			}
+			continue
+		}
+		f.Completed++
+		f.InputTokens += q.In
+		f.OutTokens += q.Out
+		busy += q.Latency
+		ttft, e2el = append(ttft, q.TTFT.Seconds()), append(e2el, q.Latency.Seconds())
+		each := q.each()
+		if q.Out > 1 {
+			tpot = append(tpot, each.Seconds())
+		}
+		for _, g := range q.Gaps {
+			itl = append(itl, g.Seconds())
+		}
+		if l := r.Load.Limits; (l.TTFT == 0 || q.TTFT <= l.TTFT) && (l.TPOT == 0 || each <= l.TPOT) && (l.E2EL == 0 || q.Latency <= l.E2EL) {
+			good++
+		}
+	}
+	if f.Duration > 0 {
+		f.Requests, f.Input, f.Output = float64(f.Completed)/f.Duration, float64(f.InputTokens)/f.Duration, float64(f.OutTokens)/f.Duration
+		f.Total, f.Active = f.Input+f.Output, busy.Seconds()/f.Duration
+		if r.Load.Limits != (Limits{}) {
+			f.Goodput = float64(good) / f.Duration
+		}
+	}
+	p := r.Load.Percentiles
+	f.TTFT, f.TPOT, f.ITL, f.E2EL = spread(ttft, p), spread(tpot, p), spread(itl, p), spread(e2el, p)
+	f.PeakOutput, f.PeakActive = peaks(r.Requests)
+	f.Warnings = r.warnings(&f)
+	return f
+}
+
+// each is the time per output token, 0 where there is only one.
+func (q *Request) each() time.Duration {
+	if q.Out <= 1 {
+		return 0
+	}
+	return (q.Latency - q.TTFT) / time.Duration(q.Out-1)
+}
+
+// peaks are the fullest second, in messages, and the most requests that touch
+// one (vllm/benchmarks/serve.py:calculate_metrics).
+func peaks(list []Request) (output, active float64) {
+	first := time.Duration(math.MaxInt64)
+	for i := range list {
+		if list[i].Err == "" {
+			first = min(first, list[i].Start)
+		}
+	}
+	messages, touched := map[int]int{}, map[int]int{}
+	for i := range list {
+		q := &list[i]
+		if q.Err != "" {
+			continue
+		}
+		at := q.Start - first
+		for s := int(at / time.Second); s <= int((at+q.Latency)/time.Second); s++ {
+			touched[s]++
+		}
+		at += q.TTFT
+		messages[int(at/time.Second)]++
+		for _, g := range q.Gaps {
+			at += g
+			messages[int(at/time.Second)]++
+		}
+	}
+	for _, n := range messages {
+		output = max(output, float64(n))
+	}
+	for _, n := range touched {
+		active = max(active, float64(n))
+	}
+	return output, active
+}
+
+// warnings say what makes figures mean less than they seem to.
+func (r *Result) warnings(f *Figures) []string {
+	var out []string
+	if math.IsInf(f.Rate, 1) && f.Concurrency == 0 && f.Completed > 1 {
+		out = append(out, "all requests were sent at once with no limit of concurrency: TTFT is time in the queue")
+	}
+	if f.Completed < 100 {
+		out = append(out, "fewer than 100 requests: a 99th percentile says little")
+	}
+	short, asked := 0, 0
+	for i := range r.Requests {
+		if i < len(r.Load.Prompts) && r.Requests[i].Err == "" {
+			asked++
+			if r.Requests[i].Out < r.Load.Prompts[i].Out {
+				short++
+			}
+		}
+	}
+	if short > 0 && !r.Load.IgnoreEOS {
+		out = append(out, "answers are shorter than asked for: --ignore-eos makes them as long")
+	}
+	if f.Failed > 0 {
+		out = append(out, "requests failed: "+f.FirstError)
+	}
+	return out
+}

@@ -1,0 +1,172 @@
+package bench
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Backend is the protocol that requests are sent in.
+type Backend string
+
+// The backends.
+const (
+	Chat        Backend = "openai-chat" // /v1/chat/completions
+	Completions Backend = "openai"      // /v1/completions
+	Native      Backend = "sglang"      // /generate
+)
+
+// Backends lists them.
+var Backends = []Backend{Chat, Completions, Native}
+
+// Prompt is one request: text, or token ids for backends that take them.
+type Prompt struct {
+	Text string
+	IDs  []int
+	Out  int // tokens asked for
+}
+
+// Load is what a server is given.
+type Load struct {
+	URL         string // without a path
+	Backend     Backend
+	Model       string
+	Key         string // of the API; "" sends none
+	Prompts     []Prompt
+	Rate        float64 // requests a second; 0: all at once
+	Burstiness  float64 // shape of the gaps' gamma distribution; 0: 1, Poisson
+	Concurrency int     // requests at once; 0: no limit
+	Seed        uint64
+	IgnoreEOS   bool
+	Temperature float64
+	Extra       map[string]any // further fields of every body
+	Percentiles []int
+	Limits      Limits // of goodput
+	Warmup      int    // requests before the clock starts
+	Client      *http.Client
+	// Done is called after each request; it may be nil.
+	Done func(done, total int)
+}
+
+// Result is a run.
+type Result struct {
+	Load     *Load
+	Requests []Request // in the order of the prompts
+	Duration time.Duration
+}
+
+// Run sends the load and waits for every answer. A request that fails is
+// counted, no error; the error is that of ctx, with what was done until then.
+func Run(ctx context.Context, l Load) (*Result, error) {
+	if l.Client == nil {
+		l.Client = NewClient()
+	}
+	for i := range min(l.Warmup, len(l.Prompts)) {
+		l.send(ctx, &l.Prompts[i])
+	}
+	r := &Result{Load: &l, Requests: make([]Request, len(l.Prompts))}
+	at := l.arrivals()
+	slots := make(chan struct{}, max(l.Concurrency, 1))
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	done := 0
+	start := time.Now()
+	for i := range l.Prompts {
+		if wait := at[i] - time.Since(start); wait > 0 {
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+			}
+		}
+		if l.Concurrency > 0 {
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
+			for ; i < len(l.Prompts); i++ {
+				r.Requests[i].Err = "not sent: " + ctx.Err().Error()
+			}
+			break
+		}
+		wg.Go(func() {
+			began := time.Since(start)
+			q := l.send(ctx, &l.Prompts[i])
+			q.Start = began
+			r.Requests[i] = q
+			if l.Concurrency > 0 {
+				<-slots
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if done++; l.Done != nil {
+				l.Done(done, len(l.Prompts))
+			}
+		})
+	}
+	wg.Wait()
+	r.Duration = time.Since(start)
+	return r, ctx.Err()
+}
+
+// NewClient is an HTTP client for many streams that follows no redirects.
+func NewClient() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConns, t.MaxIdleConnsPerHost, t.MaxConnsPerHost = 0, 4096, 0
+	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// arrivals are the times of dispatch: gamma gaps with shape b and scale
+// 1/(rate·b), added up and scaled so that the last is n/rate; shape +Inf is a
+// constant gap (vllm/benchmarks/serve.py:get_request).
+func (l *Load) arrivals() []time.Duration {
+	out := make([]time.Duration, len(l.Prompts))
+	if l.Rate <= 0 || math.IsInf(l.Rate, 1) || len(out) == 0 {
+		return out
+	}
+	shape := l.Burstiness
+	if shape <= 0 {
+		shape = 1
+	}
+	rnd := rand.New(rand.NewPCG(l.Seed, 0))
+	sum := 0.0
+	times := make([]float64, len(out))
+	for i := range times {
+		if math.IsInf(shape, 1) {
+			sum += 1 / l.Rate
+		} else {
+			sum += gamma(rnd, shape) / (l.Rate * shape)
+		}
+		times[i] = sum
+	}
+	scale := float64(len(out)) / l.Rate / sum
+	for i := range out {
+		out[i] = time.Duration(times[i] * scale * float64(time.Second))
+	}
+	return out
+}
+
+// gamma draws from the gamma distribution of a shape, scale 1 (Marsaglia and
+// Tsang 2000).
+func gamma(rnd *rand.Rand, shape float64) float64 {
+	if shape < 1 {
+		return gamma(rnd, shape+1) * math.Pow(rnd.Float64(), 1/shape)
+	}
+	d := shape - 1.0/3
+	c := 1 / math.Sqrt(9*d)
+	for {
+		x := rnd.NormFloat64()
+		v := 1 + c*x
+		if v <= 0 {
+			continue
+		}
+		v = v * v * v
+		if u := rnd.Float64(); math.Log(u) < 0.5*x*x+d-d*v+d*math.Log(v) {
+			return d * v
+		}
+	}
+}
