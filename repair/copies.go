@@ -46,7 +46,7 @@ func (d *decider) copies(ctx context.Context) error {
 			}
 			d.renew(have, from, "it was of another vocabulary")
 		case have.DType == from.DType && !turned:
-			if err := d.compareCopy(ctx, have, from); err != nil {
+			if err := d.compareCopy(ctx, have, from, rotated != nil); err != nil {
 				return err
 			}
 		}
@@ -61,7 +61,7 @@ func (d *decider) renew(have, from safetensors.Info, why string) {
 
 // compareCopy renews a copy of which a row differs, unless the model's own row
 // is the one that was lost.
-func (d *decider) compareCopy(ctx context.Context, have, from safetensors.Info) error {
+func (d *decider) compareCopy(ctx context.Context, have, from safetensors.Info, rotated bool) error {
 	if have.Size == 0 || have.Shape[0] == 0 {
 		return nil
 	}
@@ -91,6 +91,8 @@ func (d *decider) compareCopy(ctx context.Context, have, from safetensors.Info) 
 	switch {
 	case lost > 0:
 		d.stays("%s: %d of its rows are zero and %s has them: fetch the file again (%s); the copy is left as it is", from.Name, lost, have.Name, from.File)
+	case rotated && rows > have.Shape[0]/2:
+		d.stays("%s: it is not %s, and the folder is rotated: the MTP layer is perhaps that of the unrotated model", have.Name, from.Name)
 	case rows == 1:
 		d.renew(have, from, "1 of its rows differed")
 	case rows > 0:

@@ -61,7 +61,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	checked := make(chan struct{})
 	go func() {
 		defer close(checked)
-		if c, unchecked = check.Run(inner, dst, check.Options{Workers: o.Workers}); unchecked != nil {
+		if c, unchecked = check.Run(inner, dst, check.Options{Workers: o.Workers, Copies: true}); unchecked != nil {
 			cancel()
 		}
 	}()

@@ -127,6 +127,9 @@ var codes = []Code{
 	{"zero-region", Error, "a part of a weight is zero in whole pages", "the download left a hole: fetch the file again and compare its SHA-256"},
 	{"norm-constant", Warning, "a norm has one value throughout: it was perhaps never trained, or never loaded when the model was saved", "compare with the base model"},
 
+	{"codes-short", Warning, "the codes of some scales stay far from the end of their range: scales that come from a maximum bring one code there, so codes and scales are not of one conversion",
+		"compare with the source: glmconv verify"},
+
 	// Ascend description.
 	{"description-invalid", Error, "quant_model_description.json cannot be read", ""},
 	{"description-entry-missing", Error, "a tensor without an entry: vllm-ascend raises KeyError, SGLang silently takes it for BF16", ""},

@@ -20,6 +20,7 @@ var follows = map[string][]string{
 	"mtp-shape":          {"tensor-shape", "tensor-unexpected", "mtp-incomplete", "tensor-missing"},
 	"vocabulary":         {"tensor-shape"},
 	"mtp-copy-stale":     {"tensor-shape"},
+	"rotation-mixed":     {"mtp-copy-stale"},
 	"not-safetensors":    {"shard-missing"},
 	"file-beside-folder": {"shard-missing"},
 	"lfs-pointer":        {"shard-invalid", "config-invalid", "description-invalid", "index-invalid", "file-size"},

@@ -4,18 +4,28 @@ import (
 	"bytes"
 	"context"
 	"slices"
+
+	"github.com/glmconv/glmconv/mtp"
 )
 
 // copyJobs compares the MTP layer's copies of embedding and head with the
-// model's own, byte by byte, when every weight is read. Folders of msmodelslim
-// may be rotated, where no row of a copy is the model's: there only copies that
-// agree in most rows are copies at all.
+// model's own, byte by byte, when every weight or every byte is read anyway. In
+// rotated checkpoints the heads differ rightly: each carries the gains of its
+// own norm.
 func (s *subject) copyJobs() (jobs []job) {
-	if !s.opts.Weights || s.cfg == nil {
+	if s.cfg == nil || s.ckpt == nil || !(s.opts.Weights || s.opts.Copies || s.report.Manifest && !s.opts.NoHashes) {
 		return nil
 	}
 	embed, head := s.cfg.MTPNames(s.cfg.Layers)
-	for _, c := range [][2]string{{embed, s.cfg.EmbeddingName()}, {head, s.cfg.HeadName()}} {
+	pairs := [][2]string{{embed, s.cfg.EmbeddingName()}, {head, s.cfg.HeadName()}}
+	var raw []byte
+	if s.ascend {
+		raw, _ = s.read(s.description) // an error is loadDescription's to say
+	}
+	if mtp.Rotated(s.cfg, s.ckpt, raw) != nil {
+		pairs = pairs[:1]
+	}
+	for _, c := range pairs {
 		a, aok := s.tensors[c[0]]
 		b, bok := s.tensors[c[1]]
 		if !aok || !bok || a.DType != b.DType || !slices.Equal(a.Shape, b.Shape) || len(a.Shape) != 2 || a.Size == 0 {
@@ -41,7 +51,7 @@ func (s *subject) copyJobs() (jobs []job) {
 			if err == nil {
 				err = rerr
 			}
-			if err != nil || rows == 0 || s.ascend && rows > a.Shape[0]/2 {
+			if err != nil || rows == 0 {
 				return nil, err
 			}
 			f := found("mtp-copy-stale", a.Name, sprintf("it is no copy of %s: %d of %d rows differ, the first is row %d", b.Name, rows, a.Shape[0], first))

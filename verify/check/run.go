@@ -11,6 +11,7 @@ type Options struct {
 	Hardware string   // a device to ask about: "h100", "ascend-a3"; empty: all that an engine runs on
 	NoHashes bool     // do not compare SHA-256 sums with the manifest
 	Weights  bool     // read every weight as well: NaN, Inf, int4 codes out of range
+	Copies   bool     // compare the MTP layer's copies with the model's own, even if nothing else is read whole
 	Workers  int      // goroutines that read; 0: one a core
 	// Progress receives the bytes read so far, the bytes to read and what is
 	// read: "hashes" or "values". It may be nil; it is called from several

@@ -28,8 +28,12 @@ func (s *subject) weights(ctx context.Context, m *module, t safetensors.Info) ([
 		l.vals = make([]float32, min(chunk, t.Size)/int64(t.DType.Bits()/8))
 	}
 	var derr error
+	codes := newEnds(m)
 	err := s.each(ctx, t, func(p []byte, off int64) {
 		l.zero += origin.ZeroBytes(p)
+		if codes != nil {
+			codes.add(p, off)
+		}
 		switch {
 		case float:
 			width := int64(t.DType.Bits() / 8)
@@ -49,7 +53,11 @@ func (s *subject) weights(ctx context.Context, m *module, t safetensors.Info) ([
 	if err != nil {
 		return nil, err
 	}
-	return l.findings(m, t, float), nil
+	out := l.findings(m, t, float, s.ascend)
+	if codes == nil || len(out) > 0 {
+		return out, nil
+	}
+	return codes.findings(ctx, s)
 }
 
 func (l *look) floats(v []float32, at int64) {
@@ -72,7 +80,7 @@ func (l *look) bytes(p []byte, at int64, bad func(c byte) bool) {
 	}
 }
 
-func (l *look) findings(m *module, t safetensors.Info, float bool) (out []Finding) {
+func (l *look) findings(m *module, t safetensors.Info, float, folded bool) (out []Finding) {
 	if l.bad.n > 0 {
 		code := "weight-nonfinite"
 		if !float && t.DType != safetensors.F8E4M3 {
@@ -85,7 +93,7 @@ func (l *look) findings(m *module, t safetensors.Info, float bool) (out []Findin
 		out = append(out, found("weight-zero", t.Name, origin.SayZeros(l.zero, t.Size)+" in "+t.File))
 	case region:
 		out = append(out, found("zero-region", t.Name, origin.SayZeros(l.zero, t.Size)+" ("+t.File+")"))
-	case float && l.constant && isNorm(m.row.Role) && t.Elements() >= 16:
+	case float && l.constant && isNorm(m.row.Role) && t.Elements() >= 16 && !(folded && l.first == 1):
 		out = append(out, found("norm-constant", t.Name, sprintf("all %d values are %g, as before training", t.Elements(), l.first)))
 	}
 	return out
