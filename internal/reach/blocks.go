@@ -142,6 +142,13 @@ func (b *blocks) drop(blk *block) {
 	}
 }
 
+// has reports whether a block is there or on its way.
+func (b *blocks) has(key blockKey) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.m[key] != nil
+}
+
 // dontNeed drops the blocks that lie in a range as a whole.
 func (b *blocks) dontNeed(f *file, off, n int64) {
 	b.mu.Lock()

@@ -69,7 +69,7 @@ func (o Options) Memory() int64 {
 	if n == 0 {
 		n = 8
 	}
-	return int64(n+1) * blockSize
+	return int64(2*n+1) * blockSize // at work or read last, and waiting to be hashed
 }
 
 // first returns the first of some environment variables that is set.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"crypto/sha256"
 
@@ -39,6 +40,7 @@ type file struct {
 	whole []byte // of a small file
 	hash  *running
 	last  int64 // block read last
+	end   int64 // where the last read ended
 	reach int   // blocks to read ahead
 }
 
@@ -74,6 +76,7 @@ type Source struct {
 	g       getter
 	blocks  *blocks
 	stop    context.CancelFunc
+	early   atomic.Int64                    // blocks that wait to be hashed
 	recheck func(ctx context.Context) error // of a listing that may change, or nil
 }
 
@@ -279,15 +282,23 @@ func (s *Source) fetchBlock(ctx context.Context, f *file, index int64, p []byte)
 	if err != nil {
 		return err
 	}
-	return f.seen(index, p)
+	return s.seen(f, index, p)
 }
 
-// maxEarly is how many blocks wait for one before them to be hashed.
-const maxEarly = 4
+// damaged returns what is wrong with the bytes that came so far.
+func (f *file) damaged() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.hash == nil {
+		return nil
+	}
+	return f.hash.damaged
+}
 
 // seen adds a block to the hash of a file whose hash is known. Blocks that come
-// early wait; with too many of them waiting the file is not hashed this time.
-func (f *file) seen(index int64, p []byte) error {
+// early wait, as many as there are connections; a file of which more come early
+// is not hashed as it passes.
+func (s *Source) seen(f *file, index int64, p []byte) error {
 	if f.SHA256 == "" {
 		return nil
 	}
@@ -305,7 +316,8 @@ func (f *file) seen(index int64, p []byte) error {
 		return nil
 	}
 	if index > h.next {
-		if len(h.early) < maxEarly && h.early[index] == nil {
+		if h.early[index] == nil && s.early.Load() < int64(s.c.o.Connections) {
+			s.early.Add(1)
 			h.early[index] = slices.Clone(p)
 		}
 		return nil
@@ -313,6 +325,7 @@ func (f *file) seen(index int64, p []byte) error {
 	h.add(p)
 	for early := h.early[h.next]; early != nil; early = h.early[h.next] {
 		delete(h.early, h.next)
+		s.early.Add(-1)
 		h.add(early)
 	}
 	if h.next*blockSize < f.Size {
@@ -346,11 +359,8 @@ func (o opened) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		}
 		p, end = p[:left], io.EOF
 	}
-	f.mu.Lock()
-	damaged := f.hash != nil && f.hash.damaged != nil
-	f.mu.Unlock()
-	if damaged {
-		return 0, f.hash.damaged
+	if err := f.damaged(); err != nil {
+		return 0, err
 	}
 	if off == 0 && len(p) <= 8 || off == 8 { // safetensors: the length of the header, then the header
 		n, err := o.s.readHead(ctx, f, p, off)
@@ -359,12 +369,32 @@ func (o opened) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		}
 		return n, err
 	}
+	if o.alone(off, len(p)) {
+		if err := o.s.small(ctx, f, p, off); err != nil {
+			return 0, err
+		}
+		return len(p), end
+	}
 	o.ahead(off, int64(len(p)))
 	n, err := o.s.blocks.read(ctx, f, p, off)
 	if err == nil {
 		err = end
 	}
 	return n, err
+}
+
+// maxAlone is the longest read that is asked for by itself.
+const maxAlone = 64 << 10
+
+// alone reports whether a read is a small one of a place that nothing else is read
+// around: a norm, a bias, one scale. A block for each would be most of the model.
+func (o opened) alone(off int64, n int) bool {
+	f := o.f
+	f.mu.Lock()
+	follows := off == f.end
+	f.end = off + int64(n)
+	f.mu.Unlock()
+	return n <= maxAlone && !follows && !o.s.blocks.has(blockKey{f, off / blockSize})
 }
 
 // readHead serves the beginning of a file from its first bytes, which are kept,
