@@ -269,6 +269,9 @@ func appendQuant(b []byte, w *layout.Weight) []byte {
 	case !q.Quantized():
 		return append(b, " 0 0"...)
 	}
+	if w.Act.When == format.Static {
+		return fmt.Appendf(b, " %+v %+v", q, w.Input)
+	}
 	key := q.Codes().Packed(q.Packing)
 	if q.Strategy == format.Group {
 		key.Strategy, key.Group = format.Channel, 0

@@ -60,6 +60,10 @@ type Options struct {
 	Requantize bool
 	// AllowLossy takes sources with less than 8 bits a weight.
 	AllowLossy bool
+	// Inputs are the ranges of inputs by module, over text that stands for what is
+	// served: attention of an Ascend result is quantized statically where they are
+	// known (docs/facts/ascend.md 2.4).
+	Inputs map[string]Range
 	// Rotation says that the source is rotated by these matrices (OpenRotated).
 	Rotation *rotation.Set
 }
@@ -323,7 +327,7 @@ func (p *Plan) decide() error {
 
 // rules are the plan's choices as the layout asks for them.
 func (p *Plan) rules(keep *patterns) layout.Options {
-	return layout.Options{Scheme: p.Scheme, Format: p.Format, GroupSize: p.Options.GroupSize, MTP: p.Options.MTP, Keep: keep.keep, Rest: p.Options.Rest, ZeroPoints: p.Options.ZeroPoints}
+	return layout.Options{Scheme: p.Scheme, Format: p.Format, GroupSize: p.Options.GroupSize, MTP: p.Options.MTP, Keep: keep.keep, Rest: p.Options.Rest, ZeroPoints: p.Options.ZeroPoints, Static: p.static()}
 }
 
 // CopiesForMTP reports whether the result's MTP layer holds its own embedding

@@ -40,7 +40,7 @@ var (
 	ascendInt4 = format.Int4(0).Packed(format.RowPairs).Scaled(format.F32)
 )
 
-func (ascend) choose(_ *glm.Config, t *glm.Tensor, o *Options) (choice, string) {
+func (ascend) choose(cfg *glm.Config, t *glm.Tensor, o *Options) (choice, string) {
 	switch {
 	case t.Role == glm.AttnKVB:
 		return choice{}, keptKVB
@@ -48,6 +48,10 @@ func (ascend) choose(_ *glm.Config, t *glm.Tensor, o *Options) (choice, string) 
 		return choice{}, keptIndexerK
 	case o.Scheme == W4A8 && t.Role.IsExpert():
 		return choice{ascendInt4, format.Int8Token}, ""
+	case o.Static != nil && takesStatic(cfg, t):
+		if _, ok := o.Static(t.Module); ok {
+			return choice{ascendStatic8, AscendStatic}, ""
+		}
 	}
 	return choice{ascendInt8, format.Int8Token}, ""
 }
@@ -100,6 +104,8 @@ func ascendScheme(q format.Weight) string {
 		return "FLOAT"
 	case q.Packing == format.RowPairs:
 		return "W4A8_DYNAMIC"
+	case q == ascendStatic8:
+		return "W8A8"
 	}
 	return "W8A8_DYNAMIC"
 }
@@ -126,6 +132,8 @@ func (ascend) names(w *Weight) (stem string, parts []string) {
 		return w.Tensor.Name, floatPart
 	case w.Quant.Packing == format.RowPairs:
 		return w.Tensor.Module, int4Parts
+	case isStatic(w):
+		return w.Tensor.Module, staticParts
 	}
 	return w.Tensor.Module, int8Parts
 }
@@ -133,6 +141,9 @@ func (ascend) names(w *Weight) (stem string, parts []string) {
 func (l ascend) Outputs(w Weight) []safetensors.Spec {
 	if !w.Quantized() {
 		return floatOutput(&w)
+	}
+	if isStatic(&w) {
+		return staticOutputs(&w)
 	}
 	stem, parts := l.names(&w)
 	rows, cols := w.Dims()
@@ -161,7 +172,10 @@ func (ascend) RowAlign(w Weight, a Arith) int {
 	return rowAlign(w.Quant)
 }
 
-func (ascend) AppendTile(w Weight, _ int, m *numeric.Matrix, out [][]byte) ([][]byte, error) {
+func (ascend) AppendTile(w Weight, row0 int, m *numeric.Matrix, out [][]byte) ([][]byte, error) {
+	if isStatic(&w) {
+		return appendStatic(&w, row0, m, out), nil
+	}
 	var err error
 	if w.Quant.Packing == format.RowPairs {
 		if out[0], err = numeric.AppendInt4RowPairs(out[0], m.Codes, m.Cols); err != nil {

@@ -85,7 +85,7 @@ func extraKeys(d Decisions) (list []entry) {
 	for i := range d.Weights {
 		w := &d.Weights[i]
 		scheme := ascendScheme(w.Quant)
-		if scheme == "W8A8_DYNAMIC" {
+		if scheme == "W8A8" || scheme == "W8A8_DYNAMIC" && quantType != "W8A8" {
 			quantType = scheme // ModelSlim's ranking leaves W4A8_DYNAMIC out
 		}
 		for _, alias := range aliases(w, d.Config) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -36,6 +37,9 @@ type Options struct {
 	// Keep reports whether the user wants a module left alone (a pattern
 	// to ignore, or none of those to quantize matches).
 	Keep func(module string) bool
+	// Static, if given, tells how the inputs of modules are quantized whose range
+	// is known. Formats take what their engines have kernels for.
+	Static func(module string) (StaticInput, bool)
 }
 
 // Decision is what one tensor becomes and why.
@@ -117,6 +121,9 @@ func decide(l Layout, cfg *glm.Config, in *Input, o *Options) Decision {
 	}
 	c, why := l.choose(cfg, t, o)
 	d.set(c, why)
+	if c.act.When == format.Static && o.Static != nil {
+		d.Weight.Input, _ = o.Static(t.Module)
+	}
 	if !d.Weight.Quantized() {
 		return d
 	}

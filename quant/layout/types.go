@@ -53,6 +53,7 @@ type Weight struct {
 	Source safetensors.DType // dtype of the source
 	Quant  format.Weight     // zero: values are stored
 	Act    format.Activation // of the input of a quantized weight
+	Input  StaticInput       // where Act is static
 	DType  safetensors.DType // of stored values: the source's, or F32 where the layout wants it wider
 
 	// Numbers that are not known from headers: the global scale of NVFP4 weights

@@ -1,0 +1,95 @@
+package layout
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// StaticInput is how the input of a weight is quantized when its range is known
+// before: x_q = x/Scale + Offset, rounded to int8.
+type StaticInput struct {
+	Scale  float32 // a BF16 number
+	Offset int8
+}
+
+// staticSlack is how much wider than needed a scale may be for the sake of its
+// reciprocal.
+const staticSlack = 1.02
+
+// NewStaticInput returns the scale and zero point of inputs from lo to hi, which
+// are taken to include 0 (docs/facts/ascend.md 2.1): (hi−lo)/255 and more, at
+// least 2^-23. The scale is a BF16 number, since engines round it to one, and the
+// one among the next few whose BF16 reciprocal is nearest to its own: plain
+// path and MLAPO then quantize alike (docs/facts/ascend.md 2.4).
+func NewStaticInput(lo, hi float32) (StaticInput, error) {
+	lo, hi = min(lo, 0), max(hi, 0)
+	need := max((hi-lo)/255, 1.0/(1<<23))
+	if !(need <= math.MaxFloat32/512) {
+		return StaticInput{}, fmt.Errorf("layout: a range of %g to %g is none", lo, hi)
+	}
+	s := numeric.RoundBF16(need)
+	for s < need {
+		s = nextBF16(s)
+	}
+	best, least := s, math.Inf(1)
+	for ; s <= staticSlack*need || math.IsInf(least, 1); s = nextBF16(s) {
+		r := numeric.RoundBF16(1 / s)
+		if off := math.Abs(float64(s)*float64(r) - 1); off < least {
+			best, least = s, off
+		}
+	}
+	z := math.RoundToEven(-float64(lo)/float64(best)) - 128
+	return StaticInput{best, int8(min(max(z, -128), 127))}, nil
+}
+
+func nextBF16(s float32) float32 {
+	return math.Float32frombits((math.Float32bits(s) &^ 0xffff) + 1<<16)
+}
+
+// staticRoles are the linears that msmodelslim's recipes for latent attention
+// quantize statically (docs/facts/ascend.md 3.1).
+var staticRoles = []glm.Role{glm.AttnQA, glm.AttnKVA, glm.AttnQB, glm.AttnO, glm.IndexerQB}
+
+// takesStatic reports whether a linear of the model may have a static input:
+// linears with a bias would need it in quant_bias.
+func takesStatic(cfg *glm.Config, t *glm.Tensor) bool {
+	return cfg.LatentAttention() && cfg.DType != "float16" && slices.Contains(staticRoles, t.Role)
+}
+
+// staticParts are the tensors of a weight with a static input.
+var staticParts = []string{".weight", ".deq_scale", ".quant_bias", ".input_scale", ".input_offset"}
+
+func isStatic(w *Weight) bool { return w.Quantized() && w.Act.When == format.Static }
+
+func staticOutputs(w *Weight) []safetensors.Spec {
+	rows, cols := w.Dims()
+	p, n := w.Tensor.Module, int64(rows)
+	return []safetensors.Spec{spec(p, "weight", safetensors.I8, n, int64(cols)), spec(p, "deq_scale", safetensors.F32, n),
+		spec(p, "quant_bias", safetensors.I32, n), spec(p, "input_scale", safetensors.F32, 1), spec(p, "input_offset", safetensors.F32, 1)}
+}
+
+// appendStatic appends a tile of a weight with a static input. Sums are exact.
+func appendStatic(w *Weight, row0 int, m *numeric.Matrix, out [][]byte) [][]byte {
+	out[0] = appendCodes(out[0], m.Codes)
+	for r, s := range m.Scales {
+		sum := int64(0)
+		for _, c := range m.Codes[r*m.Cols:][:m.Cols] {
+			sum += int64(int8(c)) //nolint:gosec // the bits of an int8
+		}
+		out[1] = numeric.AppendF32(out[1], []float32{s * w.Input.Scale})
+		bias := int32(-int64(w.Input.Offset) * sum)                     //nolint:gosec // at most 128·127·columns
+		out[2] = binary.LittleEndian.AppendUint32(out[2], uint32(bias)) //nolint:gosec // its bits
+	}
+	if row0 == 0 {
+		out[3] = numeric.AppendF32(out[3], []float32{w.Input.Scale})
+		out[4] = numeric.AppendF32(out[4], []float32{float32(w.Input.Offset)})
+	}
+	return out
+}
