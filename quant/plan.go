@@ -60,10 +60,10 @@ type Options struct {
 	Requantize bool
 	// AllowLossy takes sources with less than 8 bits a weight.
 	AllowLossy bool
-	// Inputs are the ranges of inputs by module, over text that stands for what is
+	// Ranges are those of inputs by module, over text that stands for what is
 	// served: attention of an Ascend result is quantized statically where they are
 	// known (docs/facts/ascend.md 2.4).
-	Inputs map[string]Range
+	Ranges map[string]Range
 	// Rotation says that the source is rotated by these matrices (OpenRotated).
 	Rotation *rotation.Set
 }

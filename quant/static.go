@@ -15,7 +15,7 @@ var shared = [2]string{".q_a_proj", ".kv_a_proj_with_mqa"}
 
 // static returns how inputs are quantized whose range is known, nil if none is.
 func (p *Plan) static() func(module string) (layout.StaticInput, bool) {
-	ranges := p.Options.Inputs
+	ranges := p.Options.Ranges
 	if len(ranges) == 0 {
 		return nil
 	}

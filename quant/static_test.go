@@ -25,7 +25,7 @@ func TestStaticResult(t *testing.T) {
 	}
 	ranges["model.layers.1.self_attn.kv_a_proj_with_mqa"] = quant.Range{Lo: -7, Hi: 5}
 	delete(ranges, "model.layers.2.self_attn.q_a_proj") // then kv_a_proj is dynamic as well
-	dst, err := rotated(t, "nano-glm5", quant.W8A8, quant.Options{Inputs: ranges}, 3)
+	dst, err := rotated(t, "nano-glm5", quant.W8A8, quant.Options{Ranges: ranges}, 3)
 	require.NoError(t, err)
 	c, err := safetensors.OpenDir(dst)
 	require.NoError(t, err)
@@ -70,7 +70,7 @@ func TestStaticFingerprint(t *testing.T) {
 	require.NoError(t, err)
 	defer src.Close()
 	print := func(hi float32) string {
-		p, err := quant.NewPlan(src, quant.W8A8, layout.Ascend, quant.Options{Inputs: map[string]quant.Range{"model.layers.0.self_attn.o_proj": {Lo: -1, Hi: hi}}})
+		p, err := quant.NewPlan(src, quant.W8A8, layout.Ascend, quant.Options{Ranges: map[string]quant.Range{"model.layers.0.self_attn.o_proj": {Lo: -1, Hi: hi}}})
 		require.NoError(t, err)
 		return p.Fingerprint
 	}
