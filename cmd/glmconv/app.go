@@ -34,7 +34,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			"Exit codes: 0 done, 1 negative verdict, 2 wrong usage, 3 undecided, 65 bad input,\n" +
 			"74 I/O failed (what was complete is kept; --resume goes on), 75 temporary, 130 interrupted.",
 		Commands: []*cli.Command{
-			cmdInspect(), cmdPlan(), cmdCalibrate(), cmdQuantize(), cmdSubmit(), cmdMTPRemap(), cmdRepair(), cmdCheck(), cmdDiff(), cmdVerify(), cmdRun(), cmdLogits(), cmdRecipe(), cmdBench(), cmdDemo(), cmdVersion(),
+			cmdInspect(), cmdPlan(), cmdCalibrate(), cmdQuantize(), cmdSubmit(), cmdMTPRemap(), cmdRepair(), cmdCheck(), cmdDiff(), cmdVerify(), cmdRun(), cmdLogits(), cmdRecipe(), cmdBench(), cmdServe(), cmdDemo(), cmdVersion(),
 		},
 		CommandNotFound: nil,
 		ExitErrHandler:  func(*cli.Context, error) {}, // report does it, once
@@ -56,7 +56,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		c.CustomHelpTemplate = helpTemplate
 		if n := sources[c.Name]; n > 0 {
 			c.Action = explained(c.Action, n)
-			if c.Name == "run" || c.Name == "logits" {
+			if c.Name == "run" || c.Name == "logits" || c.Name == "serve" {
 				c.Action = guarded(c.Action)
 			}
 		}
@@ -67,7 +67,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 // sources says how many of a command's arguments, from the first on, are
 // checkpoints that it reads.
 var sources = map[string]int{
-	"inspect": 1, "plan": 1, "quantize": 1, "mtp-remap": 1, "repair": 1, "run": 1, "logits": 1, "recipe": 1, "diff": 2, "verify": 2,
+	"inspect": 1, "plan": 1, "quantize": 1, "mtp-remap": 1, "repair": 1, "run": 1, "logits": 1, "recipe": 1, "serve": 1, "diff": 2, "verify": 2,
 }
 
 // helpTemplate is cli's command help without the "[command options]" noise.

@@ -35,6 +35,7 @@ func layer(pkg string) int {
 		{"calib"},
 		{"verify"},
 		{"repair", "recipe", "bench"},
+		{"serve"},
 		{"internal/reach"},
 		{"cmd", "internal/fakes", "internal/torture", "internal/bench", "internal/interop", "internal/outside"},
 	} {

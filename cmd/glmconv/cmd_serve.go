@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/glmconv/glmconv/internal/safetext"
+	"github.com/glmconv/glmconv/serve"
+)
+
+func cmdServe() *cli.Command {
+	return &cli.Command{
+		Name:      "serve",
+		Usage:     "answer OpenAI's routes with the bundled runtime",
+		ArgsUsage: "DIR",
+		Description: "A reference on the CPU, for clients, benchmarks and verifiers: chats and completions, streams,\nreasoning and tool calls, log-probabilities, metrics. Requests are computed together, and each\ngets the bytes that it would get alone. What is not served is refused by name.\n\n" +
+			"  glmconv serve model &\n  curl http://127.0.0.1:8000/v1/completions -H 'Content-Type: application/json' -d '{\"prompt\":\"Hello\"}'\n\n" +
+			"Ctrl-C stops it: exit 0. Exit 65: no checkpoint, 74: cannot read or bind.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "host", Value: "127.0.0.1", Usage: "address to listen on"},
+			&cli.IntFlag{Name: "port", Value: 8000, Usage: "0: a free one, which is printed"},
+			&cli.StringSliceFlag{Name: "served-model-name", Usage: "names that clients may use (repeatable; default: any)"},
+			&cli.StringFlag{Name: "api-key-env", Usage: "variable with the key that clients must send"},
+			&cli.IntFlag{Name: "max-model-len", Usage: "tokens of prompt and answer (default: the model's)"},
+			&cli.IntFlag{Name: "max-num-seqs", Value: 16, Usage: "requests computed together"},
+			&cli.IntFlag{Name: "max-queue", Value: 128, Usage: "requests that wait; more are told to come back"},
+			&cli.StringFlag{Name: "max-memory", Value: "4GiB", Usage: "of the cache of keys and values"},
+			&cli.StringFlag{Name: "max-body", Value: "64MiB", Usage: "of one request"},
+			&cli.IntFlag{Name: "max-logprobs", Value: 20, Usage: "tokens of each place; -1: the whole vocabulary"},
+			&cli.IntFlag{Name: "workers", Usage: "goroutines that compute (default: one a core)"},
+		},
+		Action: runServe,
+	}
+}
+
+func runServe(c *cli.Context) error {
+	args, err := paths(c, "DIR")
+	if err != nil {
+		return err
+	}
+	o := serve.Options{Names: c.StringSlice("served-model-name"), MaxLen: c.Int("max-model-len"), MaxSeqs: c.Int("max-num-seqs"), MaxQueue: c.Int("max-queue"),
+		MaxLogprobs: c.Int("max-logprobs"), Version: currentBuild().Version, Threads: c.Int("workers")}
+	if o.MaxSeqs < 1 || o.MaxQueue < 1 || o.MaxLen < 0 || o.Threads < 0 || o.MaxLogprobs < -1 || c.Int("port") < 0 || c.Int("port") > 65535 {
+		return usagef("--max-num-seqs and --max-queue must be positive, --port from 0 to 65535")
+	}
+	if o.CacheBytes, err = size(c, "max-memory"); err != nil {
+		return err
+	}
+	if o.MaxBody, err = size(c, "max-body"); err != nil {
+		return err
+	}
+	if name := c.String("api-key-env"); name != "" {
+		if o.Key = os.Getenv(name); o.Key == "" {
+			return usagef("--api-key-env: the variable %s is empty", name)
+		}
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(c.String("host"), strconv.Itoa(c.Int("port"))))
+	if err != nil {
+		return &exitError{code: exitIO, err: err}
+	}
+	defer func() { _ = l.Close() }()
+	s, err := serve.New(args[0], o)
+	if err != nil {
+		return err
+	}
+	if tcp, ok := l.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && o.Key == "" {
+		fmt.Fprintln(c.App.ErrWriter, "note: anyone who reaches this address may use the model; --api-key-env asks for a key")
+	}
+	fmt.Fprintf(c.App.ErrWriter, "%s on http://%s\n", safetext.Line(args[0]), l.Addr())
+	return listen(c.Context, l, s)
+}
+
+// stopWait is how long running requests may go on after a signal.
+const stopWait = grace / 2
+
+// listen answers until ctx is done, then lets running requests end.
+func listen(ctx context.Context, l net.Listener, s *serve.Server) error {
+	h := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
+	failed := make(chan error, 1)
+	go func() { failed <- h.Serve(l) }()
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		s.Stop()
+		wait, cancel := context.WithTimeout(context.Background(), stopWait)
+		defer cancel()
+		if h.Shutdown(wait) != nil {
+			_ = h.Close()
+		}
+	}
+	if closed := s.Close(); err == nil || errors.Is(err, http.ErrServerClosed) {
+		return closed
+	}
+	return &exitError{code: exitIO, err: err}
+}

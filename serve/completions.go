@@ -1,0 +1,231 @@
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// completionRequest is a body of /v1/completions.
+type completionRequest struct {
+	sampling
+	Prompt   json.RawMessage `json:"prompt"`
+	Logprobs *int            `json:"logprobs"`
+	Echo     bool            `json:"echo"`
+	Suffix   *string         `json:"suffix"`
+}
+
+// prompts reads a text, texts, ids, or lists of ids.
+func (s *Server) prompts(raw json.RawMessage) ([][]int, error) {
+	var text string
+	var texts []string
+	var ids []int
+	var lists [][]int
+	switch {
+	case json.Unmarshal(raw, &text) == nil && len(raw) > 0 && raw[0] == '"':
+		return [][]int{s.tok.Encode(text)}, nil
+	case json.Unmarshal(raw, &ids) == nil && len(ids) > 0:
+		return [][]int{ids}, nil
+	case json.Unmarshal(raw, &texts) == nil && len(texts) > 0:
+		for _, t := range texts {
+			lists = append(lists, s.tok.Encode(t))
+		}
+		return lists, nil
+	case json.Unmarshal(raw, &lists) == nil && len(lists) > 0:
+		return lists, nil
+	}
+	return nil, bad("prompt", "prompt must be a string, token ids, or a list of either")
+}
+
+// maxPrompts bounds the prompts of one request.
+const maxPrompts = 256
+
+func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
+	q := completionRequest{sampling: sampling{defaultLimit: 16}}
+	if err := decode(r, &q); err != nil {
+		return err
+	}
+	if err := errors.Join(s.known(q.Model), q.check()); err != nil {
+		return err
+	}
+	list, err := s.prompts(q.Prompt)
+	switch {
+	case err != nil:
+		return err
+	case q.Echo || q.Suffix != nil && *q.Suffix != "":
+		return bad("echo", "echo and suffix are not supported by this server; prompt_logprobs gives what echo is used for")
+	case len(list) > maxPrompts || q.Stream && len(list) > 1:
+		return bad("prompt", "at most %d prompts, and one in a stream", maxPrompts)
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	top := -1
+	if q.Logprobs != nil {
+		top = *q.Logprobs
+	}
+	jobs := make([]*job, len(list))
+	for i, ids := range list { // all are looked at before one is taken
+		if jobs[i], err = s.job(ctx, &q.sampling, ids, top); err != nil {
+			return err
+		}
+	}
+	for _, j := range jobs {
+		if err := s.sched.add(j); err != nil {
+			return err
+		}
+	}
+	return s.complete(ctx, w, &q, jobs)
+}
+
+func (s *Server) complete(ctx context.Context, w http.ResponseWriter, q *completionRequest, jobs []*job) error {
+	head := map[string]any{"id": newID("cmpl-"), "object": "text_completion", "created": time.Now().Unix(), "model": q.Model}
+	var choices []any
+	prompt, made := 0, 0
+	for i, j := range jobs {
+		a := &textAnswer{s: s, head: head, index: i, read: s.reader(&q.sampling)}
+		if q.Stream {
+			a.stream = newSSE(w)
+		}
+		if err := s.follow(ctx, j, a); err != nil {
+			if a.stream != nil && a.stream.begun {
+				a.stream.end(err)
+				return nil
+			}
+			return err
+		}
+		a.piece(a.read.rest())
+		prompt, made = prompt+len(j.prompt), made+a.tokens
+		choices = append(choices, a.choice(j, q))
+		if a.stream != nil {
+			a.finish(prompt, q.StreamOpts != nil && q.StreamOpts.Usage)
+			return nil
+		}
+	}
+	head["choices"], head["usage"] = choices, tokenUsage(prompt, made)
+	writeJSON(w, head)
+	return nil
+}
+
+// textAnswer collects a completion, or streams it.
+type textAnswer struct {
+	s      *Server
+	head   map[string]any
+	index  int
+	read   *reader
+	stream *sse
+	text   string
+	ids    []int
+	probs  []*position
+	prompt []*position
+	tokens int
+	reason string
+}
+
+func (a *textAnswer) token(e event) bool {
+	a.tokens++
+	a.ids = append(a.ids, e.token)
+	if e.prob != nil {
+		a.probs = append(a.probs, e.prob)
+	}
+	if e.prompt != nil {
+		a.prompt = e.prompt
+	}
+	a.piece(a.read.token(e.token))
+	return a.read.hit
+}
+
+func (a *textAnswer) done(e event) {
+	a.reason = e.reason
+	if e.prompt != nil { // nothing was generated
+		a.prompt = e.prompt
+	}
+}
+
+func (a *textAnswer) piece(text string) {
+	a.text += text
+	if a.stream != nil && (text != "" || !a.stream.begun) {
+		a.send(text, nil)
+	}
+}
+
+func (a *textAnswer) send(text string, reason any) {
+	m := map[string]any{"choices": []any{map[string]any{"index": a.index, "text": text, "logprobs": nil, "finish_reason": reason}}}
+	for k, v := range a.head {
+		m[k] = v
+	}
+	a.stream.send(m)
+}
+
+func (a *textAnswer) finish(prompt int, usage bool) {
+	a.send("", a.reason)
+	if usage {
+		m := map[string]any{"choices": []any{}, "usage": tokenUsage(prompt, a.tokens)}
+		for k, v := range a.head {
+			m[k] = v
+		}
+		a.stream.send(m)
+	}
+	a.stream.end(nil)
+}
+
+// choice is the answer in one piece, with what was asked for beside it.
+func (a *textAnswer) choice(j *job, q *completionRequest) map[string]any {
+	c := map[string]any{"index": a.index, "text": a.text, "logprobs": nil, "finish_reason": a.reason, "stop_reason": nil}
+	if q.Logprobs != nil {
+		c["logprobs"] = a.legacy()
+	}
+	if q.PromptProbs != nil {
+		c["prompt_logprobs"] = a.s.promptProbs(a.prompt)
+	}
+	if q.ReturnIDs {
+		c["prompt_token_ids"], c["token_ids"] = j.prompt, a.ids
+	}
+	return c
+}
+
+// legacy are the arrays of the older protocol.
+func (a *textAnswer) legacy() map[string]any {
+	tokens, values, tops, offsets := []string{}, []float64{}, []map[string]float64{}, []int{}
+	at := 0
+	for _, p := range a.probs {
+		text := a.s.text(p.token)
+		top := map[string]float64{}
+		for _, t := range p.top {
+			top[a.s.text(t.token)] = t.value
+		}
+		top[text] = p.value
+		tokens, values, tops, offsets = append(tokens, text), append(values, p.value), append(tops, top), append(offsets, at)
+		at += len([]rune(text))
+	}
+	return map[string]any{"tokens": tokens, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets}
+}
+
+func (s *Server) text(id int) string {
+	d := s.tok.NewDecoder()
+	return d.Add(id) + d.Flush()
+}
+
+// promptProbs is vLLM's form: by position the tokens with value, rank and text,
+// the actual one among them; null for the first.
+func (s *Server) promptProbs(list []*position) []any {
+	out := []any{}
+	for _, p := range list {
+		if p == nil {
+			out = append(out, nil)
+			continue
+		}
+		m := map[string]any{}
+		put := func(id, rank int, v float64) {
+			m[strconv.Itoa(id)] = map[string]any{"logprob": v, "rank": rank, "decoded_token": s.text(id)}
+		}
+		for _, t := range p.top {
+			put(t.token, t.rank, t.value)
+		}
+		put(p.token, p.rank, p.value)
+		out = append(out, m)
+	}
+	return out
+}
