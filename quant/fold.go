@@ -8,6 +8,7 @@ import (
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
+	"github.com/glmconv/glmconv/source"
 )
 
 // FoldMode says which powers of two move between tensors before weights are
@@ -127,7 +128,11 @@ func readVector(src *safetensors.Checkpoint, name string) ([]float32, error) {
 }
 
 // adviseFolds notes that gains spread so widely that folding would pay.
+// Of a remote source, where each gain would be a request, it says nothing.
 func (p *Plan) adviseFolds(src *safetensors.Checkpoint) error {
+	if source.Find(src.Dir()) != nil {
+		return nil
+	}
 	wide, widest, name := 0, 0, ""
 	_, err := p.gamma(src, func(s *fold.Site, e fold.Exponents) {
 		if n := e.Spread(); n >= foldSpread {

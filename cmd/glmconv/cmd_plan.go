@@ -45,7 +45,8 @@ func cmdPlan() *cli.Command {
 		ArgsUsage: "--scheme S SRC",
 		Description: "Every tensor's fate and why, bytes by kind, peak memory, and for each engine the\n" +
 			"parallel sizes that will load, the rule that forbids the others, and the flags that\n" +
-			"the serve command must carry. Reads headers only.",
+			"the serve command must carry. Reads headers, and the gains of norms on a disk; with\n" +
+			"--calib also the weights that folds are searched for.",
 		Flags: append(append(planFlags(), learnFlags()...), engineFlags()...),
 		Action: func(c *cli.Context) error {
 			args, err := paths(c, "SRC")

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/glmconv/glmconv/calib"
+	"github.com/glmconv/glmconv/calib/learn"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
@@ -108,8 +109,30 @@ func learned(c *cli.Context, p *quant.Plan, src *safetensors.Checkpoint, st *cal
 	if err != nil {
 		return nil, nil, err
 	}
+	p.Notes = append(p.Notes, learntNotes(sol.Layers)...)
 	done = func() { _ = sol.Close(); _ = os.RemoveAll(scratch) }
 	return p, done, p.Learn(sol.Codes())
+}
+
+// learntNotes say what learning gained, and for what it had too little.
+func learntNotes(layers []calib.LayerReport) (notes []string) {
+	var all learn.Loss
+	rare, failed := 0, 0
+	for _, l := range layers {
+		all.Add(l.Loss)
+		rare += l.Rare
+		failed += len(l.Failed)
+	}
+	if all.Plain > 0 {
+		notes = append(notes, fmt.Sprintf("learnt codes leave %.0f %% of the output error of plain rounding, each layer on its own inputs", 100*all.Found/all.Plain))
+	}
+	if rare > 0 {
+		notes = append(notes, fmt.Sprintf("%d experts saw fewer than 64 tokens: their codes follow those of all tokens", rare))
+	}
+	if failed > 0 {
+		notes = append(notes, fmt.Sprintf("the inputs of %d modules say too little: they are rounded to nearest", failed))
+	}
+	return notes
 }
 
 // learnable reports whether all weights of a plan are of a kind that codes can be
