@@ -70,7 +70,7 @@ func sameFiles() []Fault {
 		extra("README.md", "# A model\n"), extra("LICENSE", "MIT\n"), extra(".gitattributes", "*.safetensors filter=lfs\n"), extra("recipe.yaml", "default_stage: {}\n"),
 		extra(".cache/huggingface/download/config.json.metadata", "x\n"), extra("assets/logo.svg", "<svg/>\n"), extra(".DS_Store", "x"),
 		extra("special_tokens_map.json", "{\"eos_token\": \"<|endoftext|>\"}\n"), extra("added_tokens.json", "{}\n"), extra("results.json", "{\"mmlu\": 0.5}\n"),
-		extra("figures/plot.png", "x"), extra("docs/usage.md", "x"), extra("quantize.log", "done\n"), extra("checksums.txt", "x\n"),
+		extra("figures/plot.png", "x"), extra("docs/usage.txt", "x"), extra("quantize.log", "done\n"), extra("checksums.txt", "x\n"),
 	}
 }
 
