@@ -115,7 +115,7 @@ func TestReadRefuses(t *testing.T) {
 func codesOf(t *testing.T, plan *quant.Plan, src *safetensors.Checkpoint, o SolveOptions) map[string][]byte {
 	sol, err := Solve(context.Background(), plan, src, o)
 	require.NoError(t, err)
-	defer sol.Close()
+	defer func() { _ = sol.Close() }()
 	out := map[string][]byte{}
 	for name, x := range sol.store.shapes {
 		m, err := sol.Codes().Rows(name, nil, 0, x.rows)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 
 	"github.com/urfave/cli/v2"
@@ -120,13 +119,6 @@ func runLogits(c *cli.Context) error {
 		return &outputError{flag: "out", path: c.String("out"), err: err, late: true}
 	}
 	return nil
-}
-
-// same reports whether two paths lead to one folder.
-func same(a, b string) bool {
-	x, err1 := os.Stat(a)
-	y, err2 := os.Stat(b)
-	return err1 == nil && err2 == nil && os.SameFile(x, y)
 }
 
 // lookLogits expands the placeholders of the one sequence, in place.

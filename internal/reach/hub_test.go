@@ -124,7 +124,7 @@ func TestHubFaults(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		defer s.Close()
+		defer func() { _ = s.Close() }()
 		unmount, err := source.Mount(t.Context(), s)
 		if err != nil {
 			return err
@@ -241,7 +241,7 @@ func TestCancelEndsAHangingRead(t *testing.T) {
 	hub := fakehub.New(t, "org/nano", model(t))
 	s, err := Open(t.Context(), "hf://org/nano", quick(hub.Env(t.TempDir())...))
 	require.NoError(t, err)
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	hub.Lock()
 	hub.Fail = func(fakes.Request) fakes.Fault { return fakes.Stall }
 	hub.Unlock()

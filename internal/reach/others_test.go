@@ -61,7 +61,7 @@ func TestEverySourceIsTheLocalCopy(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				defer s.Close()
+				defer func() { _ = s.Close() }()
 				unmount, err := source.Mount(t.Context(), s)
 				if err != nil {
 					return err

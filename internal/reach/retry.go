@@ -135,13 +135,10 @@ func (t *trial) final(err error) error {
 		}
 		return st.meaning()
 	}
-	host, advice := hostOf(err), "once the cause is gone, repeat the command"
+	advice := "once the cause is gone, repeat the command"
 	reason := err.Error()
 	if strings.Contains(reason, "certificate") {
 		advice = "give the certificate of your organisation (--ca-file FILE)"
-	}
-	if host == "" {
-		host = t.where
 	}
 	return &source.Error{Kind: source.ErrNetwork, Where: t.where, Reason: fmt.Sprintf("could not be read after %d tries: %s", t.tries+1, reason), Advice: advice}
 }

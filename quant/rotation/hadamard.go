@@ -3,7 +3,6 @@ package rotation
 import (
 	"fmt"
 	"math"
-	"math/bits"
 	"math/rand/v2"
 )
 
@@ -227,9 +226,6 @@ func prime(n int) bool {
 	}
 	return true
 }
-
-// powerOfTwo reports whether n is one.
-func powerOfTwo(n int) bool { return n > 0 && bits.OnesCount(uint(n)) == 1 }
 
 // Dense is a matrix that has no structure, row by row.
 type Dense struct {

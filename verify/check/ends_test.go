@@ -32,13 +32,9 @@ func halfOffset(b byte) byte {
 	return half(b&15) | half(b>>4)<<4
 }
 
-func halfPair(b byte) byte {
-	return byte(int8(b<<4)>>4/2)&15 | byte(int8(b)>>4/2)<<4
-}
-
 func init() {
 	const up = "model.layers.1.mlp.experts.3.up_proj."
-	for _, m := range []mutation{
+	mutations = append(mutations, []mutation{
 		{"codes halved, int8", int8CT, tensors(one(named(up+"weight"), halved(halfInt8))), "codes-short", up + "weight_scale", false, nil},
 		{"codes halved, int8 for Ascend", int8Asc, tensors(one(named(up+"weight"), halved(halfInt8))), "codes-short", up + "weight_scale", false, nil},
 		{"codes halved, fp8", fp8CT, tensors(one(named(up+"weight"), halved(halfFP8))), "codes-short", up + "weight_scale", false, nil},
@@ -59,9 +55,7 @@ func init() {
 			copy(x.data[512:], append([]byte{}, row...))
 			return []tensor{x}
 		})), "mtp-copy-stale", "embed_tokens", true, nil},
-	} {
-		mutations = append(mutations, m)
-	}
+	}...)
 }
 
 // TestCopiesWithHashes: where every byte is hashed the copies are compared as
