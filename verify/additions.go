@@ -17,10 +17,12 @@ import (
 // use; anything else no conversion adds.
 func (r *Result) additions(dst string, d *diff.Report, compared map[string]bool) error {
 	var copies []string
+	cfg, err := glm.LoadConfig(r.Identity.Source)
+	turns := err == nil && cfg.SparseAttention() // only such drafts have a place for rot.weight
 	for _, x := range d.Added {
 		module, param := glm.ModuleOf(x.Name)
 		switch {
-		case param == "k_scale", param == "v_scale", strings.HasSuffix(module, "rot"), param == "kv_cache_scale", param == "kv_cache_offset",
+		case param == "k_scale", param == "v_scale", strings.HasSuffix(module, "rot") && turns, param == "kv_cache_scale", param == "kv_cache_offset",
 			strings.HasSuffix(module, ".indexer") && (param == "q_rot" || param == "k_rot"):
 			r.Notes = append(r.Notes, Note{x.Name, "is not in the source; engines use it for their KV cache or rotation"})
 		case compared[module]: // a part of a weight that was compared

@@ -16,8 +16,8 @@ const (
 	// weight may be. AutoRound moves codes by one step at most, GPTQ and AWQ
 	// lie at 1.1 to 1.6; codes that are cut off instead of rounded at 2.
 	farthest = 1.8
-	// slanted is how far the slope may be from that of rounding.
-	slanted = 0.02
+	// slanted is how far the slope may be outside of what errors explain.
+	slanted = 0.01
 	// shortened is how much of a step all values may be too small on average.
 	shortened = 0.2
 	// farFP8 is the same for FP8 codes of which no column is that of the nearest:
@@ -34,10 +34,11 @@ func (r *Result) judgeGrid(m diff.Module) {
 	fail := func(format string, args ...any) {
 		r.fail("oracle", m.Name, fmt.Sprintf("as %s %s", m.B, fmt.Sprintf(format, args...)))
 	}
-	// Rounding adds its square error to Σb² and nothing to Σab.
-	rounding := float64(g.Nearest) * float64(g.Nearest)
+	// An error that has nothing to do with the values adds its square to Σb² and
+	// nothing to Σab; scales that were fitted make the slope 1.
+	least := 1/(1+float64(g.Error)*float64(g.Error)) - slanted
 	switch slope := float64(g.Slope); {
-	case math.Abs(slope-1) > slanted+2*rounding && slope != 0:
+	case (slope < least || slope > 1+slanted) && slope != 0:
 		fail("its values are %.3g times the source's on the whole: scales are wrong", 1/slope)
 	case math.Abs(float64(g.TowardZero)) > shortened:
 		fail("its values are %.2g of a step too %s on average: codes are cut off and not rounded", math.Abs(float64(g.TowardZero)),

@@ -34,7 +34,7 @@ func All() []Mutation {
 		{"gate and up swapped", "vllm#35031", tensors(swapModules(expert0+`gate_proj$`, "gate_proj", "up_proj")), []string{"experts.0", "experts"}, true},
 		{"experts 0 and 1 swapped", "order of experts", tensors(swapExperts), []string{"experts.0", "experts"}, true},
 		{"scale is its reciprocal", "division written as multiplication", tensors(onScales(reciprocal)), []string{"scale", "o_proj"}, true},
-		{"scales in another order", "sglang#29038: scale layout", tensors(onScales(rotate)), []string{"o_proj"}, true},
+		{"scales in another order", "sglang#29038: scale layout", tensors(onScales(rotate)), []string{"o_proj", "down_proj"}, true},
 		{"scale transposed", "scale layout", tensors(transposeScale), []string{"_proj"}, true},
 		{"nibbles swapped", "packing order", tensors(nibbles), []string{"experts", "nibble"}, true},
 		{"codes negated", "sign convention", tensors(negate), []string{"o_proj"}, true},

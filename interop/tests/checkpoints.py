@@ -42,7 +42,7 @@ def distinct(folder):
 
 
 # Published models at full size: their true module lists, without data.
-PRESETS = distinct(ROOT / "internal" / "glm" / "presets")
+PRESETS = distinct(ROOT / "glm" / "presets")
 
 
 # GLM-4.6V and 5.2 add little to 4.5V and 5 (style of the configuration; indexers shared by layers): one scheme for each layout.
@@ -53,7 +53,7 @@ ONE = [("fp8-block", "hf-fp8"), ("w4a16", "compressed-tensors"), ("w4a8", "ascen
 def full(*formats):
     """(model, scheme, format) at full size; w4a8-fp8 only where both widths are multiples of 256, which its kernel demands."""
     def fits(m, s):
-        cfg = json.loads((ROOT / "internal" / "glm" / "presets" / f"{m}.json").read_text())
+        cfg = json.loads((ROOT / "glm" / "presets" / f"{m}.json").read_text())
         cfg = cfg.get("text_config", cfg)
         return s != "w4a8-fp8" or not (cfg["hidden_size"] % 256 or cfg["moe_intermediate_size"] % 256)
     return [(m, s, f) for m in PRESETS for s, f in (ONE if m in TWINS else LAYOUTS) if f in formats and fits(m, s)]

@@ -69,6 +69,8 @@ func (s *subject) diagnose() {
 	switch {
 	case has("unfinished-conversion"):
 		say("an unfinished glmconv conversion: it was stopped before the manifest was written")
+	case has("hash-mismatch") && has("mtp-copy-stale"):
+		say("bytes changed after the conversion: bad memory, a bad disk, or a copy that was cut")
 	case s.originCause(say), s.unreadableCause(say):
 	case has("description-name"):
 		say("a folder of msmodelslim's first interface: %s has to be renamed to %s", s.description, layout.DescriptionName)

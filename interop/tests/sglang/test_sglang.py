@@ -26,7 +26,9 @@ def unfilled(name):
 
 def server_arguments(rows, degree):
     """What plan says of SGLang at a degree of parallelism: (loads, rule, server arguments of its flags)."""
-    row = next(r for r in rows if r["engine"] == "sglang" and r["parallel"] == degree)
+    # One row for each answer, with the hardware that it is about: what loads somewhere first, then what Hopper refuses.
+    of = [r for r in rows if r["engine"] == "sglang" and r["parallel"] == degree]
+    row = min(of, key=lambda r: ([True, False, None].index(r["loads"]), "h100" not in r["hardware"].split(",")))
     args = {}
     for f in row["flags"] or ():
         name, _, value = f.removeprefix("--").partition(" ")

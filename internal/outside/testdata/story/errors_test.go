@@ -116,8 +116,8 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	var failed *quant.Error
-	if !errors.As(diskFull, &failed) || !failed.Resumable {
-		t.Errorf("a conversion that met a full disk goes on later: %+v", diskFull)
+	if !errors.As(diskFull, &failed) || failed.Resumable { // not even its plan could be written
+		t.Errorf("a conversion that could not begin has nothing to go on from: %+v", diskFull)
 	}
 	var bad *safetensors.Error
 	edit(t, filepath.Join(src, "model-00001-of-00002.safetensors"), func(text []byte) []byte { return text[:1000] })
