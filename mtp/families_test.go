@@ -29,7 +29,7 @@ func sparse(t *testing.T, o synth.Options) (string, *glm.Config) {
 func TestFullSize(t *testing.T) {
 	layer := map[string]int{
 		"glm-4.5": 92, "glm-4.5-air": 46, "glm-4.6": 92, "glm-4.7": 92, "glm-4.7-flash": 47,
-		"glm-5": 78, "glm-5.1": 78, "glm-5.2": 78,
+		"glm-5": 78, "glm-5.1": 78, "glm-5.2": 78, "glm-5.3": 78,
 	}
 	for _, preset := range glm.Presets() {
 		if testing.Short() && preset != "glm-5" {
