@@ -183,7 +183,7 @@ func TestSchemaIsComplete(t *testing.T) {
 			seen := map[string]bool{}
 			for _, f := range reflect.VisibleFields(typ) {
 				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-				if f.Anonymous && name == "" || name == "-" {
+				if f.Anonymous && name == "" || name == "-" || !f.IsExported() {
 					continue
 				}
 				require.NotEmpty(t, name, "%s.%s has no JSON name", path, f.Name)
