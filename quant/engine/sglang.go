@@ -52,7 +52,7 @@ var sglang = spec{
 		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), on: either(gpu, cpu),
 			answer: Refuses, why: "no CUDA class for int4 weights with int8 activations"},
 		{layout: CompressedTensors, match: integers(4, format.Float8Token, format.Words), kind: Experts, on: func(d Device) bool { return d.Capability == 90 }},
-		{layout: CompressedTensors, match: integers(4, format.Float8Token, format.Words), on: gpu,
+		{layout: CompressedTensors, match: integers(4, format.Float8Token, format.Words), on: either(gpu, cpu),
 			answer: Refuses, why: "int4 with FP8 activations is for experts on compute capability 9.0"},
 
 		{layout: CompressedTensors, match: onlyWeight(format.NVFP4), on: capable(80)},
