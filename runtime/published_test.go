@@ -30,7 +30,7 @@ func TestGoldenPublished(t *testing.T) {
 		limit                  float64
 	}{
 		{"sources/nano-glm5-fp8", "sources/nano-glm5-fp8.logits", "seq2.w.logits", "nano-glm5", true, 0.01},
-		{"sources/nano-glm5-fp8", "sources/nano-glm5-fp8.logits", "seq2.wa.logits", "nano-glm5", false, 0.5},
+		{"sources/nano-glm5-fp8", "sources/nano-glm5-fp8.logits", "seq2.wa.logits", "nano-glm5", false, 0.4},
 		{"sources/nano-glm4moe-fp8", "sources/nano-glm4moe-fp8.logits", "seq2.w.logits", "nano-glm4moe", true, 0.001},
 		{"sources/nano-glm4moe-fp8", "sources/nano-glm4moe-fp8.logits", "seq2.wa.logits", "nano-glm4moe", false, 0.2},
 		{"nano-glm4moe-quantized/NVFP4A16", "golden/nano-glm4moe/quantized_fp4", "NVFP4A16.w.seq2.logits", "nano-glm4moe", false, 0.01},
