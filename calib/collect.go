@@ -3,6 +3,7 @@ package calib
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant"
@@ -60,11 +61,21 @@ type collector struct {
 	experts [][]int        // rows of each expert in this layer
 }
 
-func (c *collector) checkMemory() error {
-	limit := c.o.MaxMemory
-	if limit <= 0 {
-		limit = 1 << 30
+// limit is how much memory may be used.
+func (o *CollectOptions) limit() int64 {
+	if o.MaxMemory <= 0 {
+		return 1 << 30
 	}
+	return o.MaxMemory
+}
+
+// collectNeed is what the states of some tokens take.
+func collectNeed(cfg *glm.Config, tokens int) int64 {
+	return int64(128<<20) + int64(tokens)*int64(cfg.HiddenSize)*4*6
+}
+
+func (c *collector) checkMemory() error {
+	limit := c.o.limit()
 	tokens := 0
 	for _, s := range c.seqs {
 		tokens += len(s)
@@ -72,12 +83,35 @@ func (c *collector) checkMemory() error {
 	if tokens == 0 {
 		return &quant.Error{Kind: quant.ErrSource, Reason: "there are no tokens to calibrate with"}
 	}
-	need := int64(128<<20) + int64(tokens)*int64(c.cfg.HiddenSize)*4*6
-	if need > limit {
+	if need := collectNeed(c.cfg, tokens); need > limit {
 		return &quant.Error{Kind: quant.ErrMemory, Reason: fmt.Sprintf("the states of %d tokens take %d MiB of memory, %d are allowed", tokens, need>>20, limit>>20),
 			Advice: "calibrate in parts, or allow it more"}
 	}
 	return nil
+}
+
+// Again gathers statistics of the same text on another checkpoint of the model,
+// as one that is rotated: as many sequences at a time as memory allows.
+func (s *Statistics) Again(ctx context.Context, cfg *glm.Config, src *safetensors.Checkpoint, o CollectOptions) (all *Statistics, err error) {
+	for at := 0; at < len(s.Sequences); {
+		n, tokens := 0, 0
+		for at+n < len(s.Sequences) && (n == 0 || collectNeed(cfg, tokens+len(s.Sequences[at+n])) <= o.limit()) {
+			tokens += len(s.Sequences[at+n])
+			n++
+		}
+		o.First = s.First + at
+		part, err := Collect(ctx, cfg, src, s.Sequences[at:at+n], o)
+		if err != nil {
+			return nil, err
+		}
+		if at += n; all == nil {
+			all = part
+			all.Sequences = slices.Clip(all.Sequences)
+		} else {
+			all.join(part)
+		}
+	}
+	return all, nil
 }
 
 // run goes through the layers.

@@ -188,7 +188,7 @@ func (t *trial) error(e fold.Exponents, channel func(int) int) (sum float64) {
 		return math.Inf(1)
 	}
 	m.Dequant(w, 0, t.rows)
-	y := t.product(rounded(x, t.cols, t.item.Weight.Act, t.workers), w)
+	y := t.product(rounded(x, t.cols, &t.item.Weight, t.workers), w)
 	for i, v := range y {
 		d := float64(v) - float64(t.y[i])
 		sum += d * d

@@ -10,6 +10,7 @@ import (
 	"github.com/glmconv/glmconv/calib/learn"
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/format"
+	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/runtime/kernel"
@@ -208,15 +209,17 @@ func (s *solver) basisOf(g *learn.Gram) (*learn.Basis, error) {
 // add adds inputs to moments, the served ones as the module quantises them.
 func (s *solver) add(g *learn.Gram, m *module, served, float []float32) {
 	rows := len(served) / m.cols
-	g.Add(rounded(served, m.cols, m.item.Weight.Act, s.workers), float, rows, s.workers)
+	g.Add(rounded(served, m.cols, &m.item.Weight, s.workers), float, rows, s.workers)
 }
 
-// rounded are activations [rows, cols] as an engine quantises them for a module.
-func rounded(x []float32, cols int, act format.Activation, w *kernel.Workers) []float32 {
-	rows := len(x) / cols
+// rounded are activations [rows, cols] as an engine quantises them for a weight.
+func rounded(x []float32, cols int, weight *layout.Weight, w *kernel.Workers) []float32 {
+	rows, act := len(x)/cols, weight.Act
 	switch {
 	case !act.Quantized() || rows == 0:
 		return x
+	case act == layout.AscendStatic:
+		return roundedStatic(x, cols, weight.Input, w)
 	case act.Type == format.Int:
 		q, out := kernel.QuantizeInt8(x, rows, cols, kernel.EngineDivisor, w), make([]float32, len(x))
 		for i, v := range q.Q {
@@ -234,6 +237,24 @@ func rounded(x []float32, cols int, act format.Activation, w *kernel.Workers) []
 	return x
 }
 
+// roundedStatic are activations under one scale and zero point; a zero scale
+// stands for those of the activations' own range.
+func roundedStatic(x []float32, cols int, in layout.StaticInput, w *kernel.Workers) []float32 {
+	if in.Scale == 0 {
+		var err error
+		if in, err = layout.NewStaticInput(slices.Min(x), slices.Max(x)); err != nil {
+			return x // not finite: shown where it is quantised
+		}
+	}
+	z := float32(in.Offset)
+	q := kernel.QuantizeStatic(x, len(x)/cols, cols, numeric.RoundBF16(1/in.Scale), z, w)
+	out := make([]float32, len(x))
+	for i, v := range q.Q {
+		out[i] = (float32(v) - z) * in.Scale
+	}
+	return out
+}
+
 // one returns the module of a role of a layer, expert e of several; nil if it is
 // not quantised.
 func (s *solver) one(l int, r glm.Role, e int) *module {
@@ -248,9 +269,9 @@ func (s *solver) one(l int, r glm.Role, e int) *module {
 // gated is a gated MLP of a layer: dense, shared or one expert.
 type gated struct {
 	s              *solver
-	gate, up, down *module    // nil where not quantised
-	w              [2]weights // of gate and up: float, served
-	act            format.Activation
+	gate, up, down *module        // nil where not quantised
+	w              [2]weights     // of gate and up: float, served
+	weight         *layout.Weight // how the input is quantised; its Act may be none
 }
 
 // weights are a projection's in both models.
@@ -261,7 +282,7 @@ type weights struct {
 
 // gated reads gate and up of an MLP.
 func (s *solver) gated(l int, roles [3]glm.Role, e int) (*gated, error) {
-	g := &gated{s: s, gate: s.one(l, roles[0], e), up: s.one(l, roles[1], e), down: s.one(l, roles[2], e)}
+	g := &gated{s: s, weight: new(layout.Weight), gate: s.one(l, roles[0], e), up: s.one(l, roles[1], e), down: s.one(l, roles[2], e)}
 	for i, r := range roles[:2] {
 		it := s.tensor(l, r, e)
 		w, err := s.weightOf(it)
@@ -273,7 +294,7 @@ func (s *solver) gated(l int, roles [3]glm.Role, e int) (*gated, error) {
 		g.w[i].served = g.w[i].float
 	}
 	if g.up != nil {
-		g.act = g.up.item.Weight.Act
+		g.weight = &g.up.item.Weight
 	}
 	return g, nil
 }
@@ -301,7 +322,7 @@ func (g *gated) learn(b *learn.Basis) error {
 func (g *gated) inner(served, float []float32) (x, y []float32) {
 	k := g.s.workers
 	cols := g.w[0].cols
-	served = rounded(served, cols, g.act, k)
+	served = rounded(served, cols, g.weight, k)
 	mul := func(x []float32, w *weights, data []byte) []float32 {
 		rows := len(x) / cols
 		y := make([]float32, rows*w.rows)

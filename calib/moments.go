@@ -14,6 +14,9 @@ const samples = 512
 type Moments struct {
 	Count  int64     // tokens
 	AbsMax []float32 // max |x|
+	// Lo and Hi are the least and the largest value, 0 included; nil where the
+	// statistics are of a version that did not gather them.
+	Lo, Hi []float32
 	Sample []float32 // up to 512 inputs [rows, columns], rounded to BF16
 
 	sum2 []fixed  // Σ x²
@@ -90,7 +93,7 @@ func sumOf(value, rest float64) fixed {
 }
 
 func newMoments(n int) *Moments {
-	return &Moments{AbsMax: make([]float32, n), sum2: make([]fixed, n)}
+	return &Moments{AbsMax: make([]float32, n), Lo: make([]float32, n), Hi: make([]float32, n), sum2: make([]fixed, n)}
 }
 
 // MeanSquare returns Σx²/count by column.
@@ -108,10 +111,8 @@ func (m *Moments) add(x []float32, key uint64) {
 	m.Count++
 	for i, v := range x {
 		m.sum2[i].add(square(v))
-		if v < 0 {
-			v = -v
-		}
-		m.AbsMax[i] = max(m.AbsMax[i], v)
+		m.Lo[i], m.Hi[i] = min(m.Lo[i], v), max(m.Hi[i], v)
+		m.AbsMax[i] = max(m.AbsMax[i], v, -v)
 	}
 	m.sample(x, key)
 }
@@ -140,6 +141,12 @@ func (m *Moments) merge(o *Moments) {
 	for i := range n {
 		m.sum2[i].add(o.sum2[i])
 		m.AbsMax[i] = max(m.AbsMax[i], o.AbsMax[i])
+	}
+	if m.Lo == nil || o.Lo == nil {
+		m.Lo, m.Hi = nil, nil
+	}
+	for i := range m.Lo {
+		m.Lo[i], m.Hi[i] = min(m.Lo[i], o.Lo[i]), max(m.Hi[i], o.Hi[i])
 	}
 	for i, k := range o.keys {
 		m.sample(o.Sample[i*n:(i+1)*n], k)

@@ -3,6 +3,7 @@ package calib
 import (
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/format"
+	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/runtime"
 )
@@ -19,9 +20,9 @@ func newOverlay(p runtime.Provider) *overlay {
 }
 
 // put replaces a weight. Scales are what engines make of them.
-func (o *overlay) put(name string, m *numeric.Matrix, act format.Activation, used format.Scale) {
-	w := *m
-	if used == format.BF16 {
+func (o *overlay) put(as *layout.Weight, m *numeric.Matrix) {
+	w, act := *m, as.Act
+	if as.Quant.Used == format.BF16 {
 		w.Scales = make([]float32, len(m.Scales))
 		for i, v := range m.Scales {
 			w.Scales[i] = numeric.RoundBF16(v)
@@ -34,7 +35,11 @@ func (o *overlay) put(name string, m *numeric.Matrix, act format.Activation, use
 			w.Scales = append(w.Scales, numeric.VLLMGroupScales(m.Scales[r*n:][:n])...)
 		}
 	}
-	o.weights[name] = &runtime.Weight{Rows: m.Rows, Cols: m.Cols, Quant: &w, Act: act}
+	put := &runtime.Weight{Rows: m.Rows, Cols: m.Cols, Quant: &w, Act: act}
+	if act == layout.AscendStatic {
+		put.SetStatic(as.Input.Rows(m))
+	}
+	o.weights[as.Tensor.Name] = put
 }
 
 // drop forgets what was put.

@@ -369,6 +369,6 @@ func (s *solver) solve(m *module, b *learn.Basis) error {
 	if m.learn {
 		s.put, s.codes = append(s.put, m.item.Name()), append(s.codes, codes)
 	}
-	s.over.put(m.item.Name(), codes, m.item.Weight.Act, m.item.Weight.Quant.Used)
+	s.over.put(&m.item.Weight, codes)
 	return nil
 }

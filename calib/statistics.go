@@ -130,6 +130,10 @@ func (s *Statistics) Write(fsys fsx.FS, dir string, i, n int) error {
 			ints(base+".count", safetensors.I64, 8, []int64{m.Count}),
 			tensorOut{safetensors.Spec{Name: base + ".sample", DType: safetensors.BF16, Shape: []int64{int64(len(m.keys)), cols}}, numeric.AppendBF16(nil, m.Sample)},
 			ints(base+".sample_key", safetensors.I64, 8, keys))
+		if m.Lo != nil {
+			out = append(out, tensorOut{safetensors.Spec{Name: base + ".in_min", DType: safetensors.F32, Shape: []int64{cols}}, numeric.AppendF32(nil, m.Lo)},
+				tensorOut{safetensors.Spec{Name: base + ".in_max", DType: safetensors.F32, Shape: []int64{cols}}, numeric.AppendF32(nil, m.Hi)})
+		}
 	}
 	slices.SortStableFunc(out, func(a, b tensorOut) int { return b.spec.DType.Bits() - a.spec.DType.Bits() }) // aligned
 	specs := make([]safetensors.Spec, len(out))
@@ -197,16 +201,21 @@ func Read(dir string) (*Statistics, error) {
 		if p.First != all.First+len(all.Sequences) {
 			return nil, fmt.Errorf("%w: the parts in %s overlap or leave a gap: one ends before sequence %d, the next begins with %d", ErrStatistics, dir, all.First+len(all.Sequences), p.First)
 		}
-		all.Sequences = append(all.Sequences, p.Sequences...)
-		for name, m := range p.Moments {
-			if have := all.Moments[name]; have != nil && len(have.sum2) == len(m.sum2) {
-				have.merge(m)
-			} else {
-				all.Moments[name] = m
-			}
-		}
+		all.join(p)
 	}
 	return all, nil
+}
+
+// join adds the statistics of the sequences that follow.
+func (s *Statistics) join(next *Statistics) {
+	s.Sequences = append(s.Sequences, next.Sequences...)
+	for name, m := range next.Moments {
+		if have := s.Moments[name]; have != nil && len(have.sum2) == len(m.sum2) {
+			have.merge(m)
+		} else {
+			s.Moments[name] = m
+		}
+	}
 }
 
 // readPart reads one file.
@@ -322,10 +331,32 @@ func (r *reader) moments(base string) *Moments {
 		m.sum2[i] = sumOf(v, rests[i])
 	}
 	numeric.DecodeF32(m.AbsMax, top)
+	r.ranges(m, base)
 	m.Sample = make([]float32, len(keys)*n)
 	numeric.DecodeBF16(m.Sample, sample)
 	for _, k := range keys {
 		m.keys = append(m.keys, uint64(k))
 	}
 	return m
+}
+
+// ranges reads the least and the largest values, where there are some.
+func (r *reader) ranges(m *Moments, base string) {
+	n := len(m.Lo)
+	if _, ok := r.f.Tensor(base + ".in_min"); !ok {
+		m.Lo, m.Hi = nil, nil
+		return
+	}
+	lo, hi := r.raw(base+".in_min", safetensors.F32, n), r.raw(base+".in_max", safetensors.F32, n)
+	if r.err != nil {
+		return
+	}
+	numeric.DecodeF32(m.Lo, lo)
+	numeric.DecodeF32(m.Hi, hi)
+	for i := range m.Lo {
+		if !(m.Lo[i] <= 0 && m.Hi[i] >= 0) {
+			r.err = fmt.Errorf("%w: the ranges of %s are none: %g to %g", ErrStatistics, base, m.Lo[i], m.Hi[i])
+			return
+		}
+	}
 }

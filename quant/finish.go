@@ -80,11 +80,11 @@ func (c *converter) finish(ctx context.Context) (pending []string, err error) {
 func (c *converter) manifest(receipts []*receipt) (*Manifest, error) {
 	p := c.plan
 	m := &Manifest{Schema: manifestSchema, Version: c.o.Version, Scheme: p.Scheme, Format: p.Format, Arith: arithName(p.arith()),
-		GroupSize: p.Options.GroupSize, MTP: string(p.Options.MTP), Rest: p.Options.Rest, Inputs: p.Options.Inputs, Family: string(p.Config.Family), Fingerprint: p.Fingerprint, Dropped: map[string]string{}, Folds: p.Folds, Rotated: p.Options.Rotation != nil}
+		GroupSize: p.Options.GroupSize, MTP: string(p.Options.MTP), Rest: p.Options.Rest, Inputs: p.Options.Inputs, Family: string(p.Config.Family), Fingerprint: p.Fingerprint, Dropped: map[string]string{}, Folds: p.moved(), Rotated: p.Options.Rotation != nil}
 	if p.codes != nil {
 		m.Method, m.Learnt = p.codes.Method(), p.codes.ID()
 	}
-	if p.Folds != nil {
+	if m.Folds != nil {
 		m.Fold = p.Options.Fold
 	}
 	var stats []TensorStats

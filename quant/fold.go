@@ -29,6 +29,12 @@ const foldSpread = 4
 
 // fold decides the folds and what they make of every tensor.
 func (p *Plan) fold(src *safetensors.Checkpoint) error {
+	if r := p.Options.Rotation; r != nil { // whose gains are in the weights, and which was folded before
+		if r.Folds != nil {
+			p.Notes = append(p.Notes, fmt.Sprintf("folds: powers of two moved at %d sites before the rotation", r.Folds.Len()))
+		}
+		return nil
+	}
 	switch p.Options.Fold {
 	case "", FoldOff:
 		if p.Options.Folds != nil {

@@ -247,8 +247,8 @@ func (p *Plan) fingerprint(files []safetensors.FileInfo) string {
 	for _, s := range p.Sidecars {
 		put([]any{s.Name, s.Size})
 	}
-	if p.Folds != nil {
-		put([]string{"folds", p.Folds.Hash()})
+	if set := p.moved(); set != nil {
+		put([]string{"folds", set.Hash()})
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

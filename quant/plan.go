@@ -322,6 +322,9 @@ func (p *Plan) decide() error {
 	}
 	p.takeInputs()
 	p.noteGlobals()
+	if err := p.checkStatic(); err != nil {
+		return err
+	}
 	return p.addCopies()
 }
 

@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/quant/rotation"
@@ -23,13 +24,15 @@ type Rotated struct {
 	*safetensors.Checkpoint // of the rotated model: what Convert takes
 	Plan                    *Plan
 
+	dir string // what was rotated
+
 	view    *rotation.View
 	unmount func()
 }
 
 // OpenRotated opens the checkpoint in dir, rotates it (package rotation) and
 // plans its conversion: weights that are quantized are rotated in F32 and
-// rounded once. ctx ends its reads. cache is how many bytes of weights may be
+// rounded once. Folds move before that. ctx ends its reads. cache is how many bytes of weights may be
 // kept while they are rotated, 0 for 1 GiB.
 //
 // Only Ascend has a place for what the drafts of a rotated model need; another
@@ -56,13 +59,14 @@ func OpenRotated(ctx context.Context, dir string, scheme Scheme, format Format, 
 	if err != nil {
 		return nil, err
 	}
+	o.Rotation.Folds = p.Folds
 	quantized := map[string]bool{}
 	for i := range p.Items {
 		if p.Items[i].Action == Quantize {
 			quantized[p.Items[i].Name()] = true
 		}
 	}
-	r = &Rotated{}
+	r = &Rotated{dir: dir}
 	vo := rotation.ViewOptions{Wide: func(name string) bool { return quantized[name] }, Copies: drafts, Matrix: drafts, Cache: cache}
 	if r.view, err = rotation.NewView(dir, o.Rotation, vo); err != nil {
 		return nil, err
@@ -71,13 +75,35 @@ func OpenRotated(ctx context.Context, dir string, scheme Scheme, format Format, 
 		return nil, errors.Join(err, r.view.Close())
 	}
 	if r.Checkpoint, err = safetensors.OpenDir(r.view.Name()); err == nil {
-		r.Plan, err = NewPlan(r.Checkpoint, scheme, p.Format, o)
+		err = r.replan(scheme, p.Format, o)
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	r.Plan.origin = dir
 	return r, nil
+}
+
+// Replan plans again with the ranges of the rotated model's inputs.
+func (r *Rotated) Replan(ranges map[string]Range) error {
+	o := r.Plan.Options
+	o.Ranges = ranges
+	return r.replan(r.Plan.Scheme, r.Plan.Format, o)
+}
+
+func (r *Rotated) replan(scheme Scheme, format Format, o Options) (err error) {
+	if r.Plan, err = NewPlan(r.Checkpoint, scheme, format, o); err == nil {
+		r.Plan.origin = r.dir
+	}
+	return err
+}
+
+// moved are the powers of two that move between tensors, before a rotation if
+// there is one; nil: none.
+func (p *Plan) moved() *fold.Set {
+	if r := p.Options.Rotation; r != nil {
+		return r.Folds
+	}
+	return p.Folds
 }
 
 // Close closes the checkpoint and forgets the rotated one.

@@ -13,6 +13,20 @@ type Range struct{ Lo, Hi float32 }
 // scales and zero points must be equal (docs/facts/ascend.md 2.4).
 var shared = [2]string{".q_a_proj", ".kv_a_proj_with_mqa"}
 
+// checkStatic refuses ranges that no input of the plan is quantized by.
+func (p *Plan) checkStatic() error {
+	if len(p.Options.Ranges) == 0 {
+		return nil
+	}
+	for i := range p.Items {
+		if it := &p.Items[i]; it.Action == Quantize && it.Weight.Act == layout.AscendStatic {
+			return nil
+		}
+	}
+	return &layout.ImpossibleError{What: "static " + string(p.Scheme) + " of " + string(p.Config.Family) + " as " + string(p.Format),
+		Rule: "engines read a static input in Ascend checkpoints, of attention with latents in models that are not float16", Nearest: "w8a8 or w4a8 of GLM-5 or GLM-4.7-Flash as ascend; dynamic inputs elsewhere"}
+}
+
 // static returns how inputs are quantized whose range is known, nil if none is.
 func (p *Plan) static() func(module string) (layout.StaticInput, bool) {
 	ranges := p.Options.Ranges

@@ -43,6 +43,10 @@ func loadStatic(src Source, t *glm.Tensor, s layout.Stored, lo, hi int) (*static
 	return &static{rows, s.Static.Mix, fused}, nil
 }
 
+// SetStatic makes the product of a weight one with a static input, on every path
+// as on the plain one.
+func (w *Weight) SetStatic(rows *layout.StaticRows) { w.static = &static{StaticRows: rows} }
+
 // on returns the static product of a weight on a path; nil where it has none.
 func (w *Weight) on(p NPUPath) *static {
 	if w.static == nil || w.static.mix && p != Consumer {

@@ -73,7 +73,9 @@ func openBasis(ctx context.Context, src, dst string) (b *basis, why string) {
 	var set *rotation.Set
 	if m != nil && m.Rotated {
 		b.how = "the manifest's"
-		set, err = rotation.New(s.cfg, s.has(layout.DraftRotation))
+		if set, err = rotation.New(s.cfg, s.has(layout.DraftRotation)); err == nil {
+			set.Folds = m.Folds
+		}
 	} else {
 		b.limit = foreignLimit
 		set, b.how, err = s.solve(ctx)

@@ -114,6 +114,10 @@ func (r *Result) folds(dst string) *fold.Set {
 	if err != nil || m.Folds.Len() == 0 {
 		return nil
 	}
+	if m.Rotated { // they are in the basis
+		r.Notes = append(r.Notes, Note{quant.ManifestName, fmt.Sprintf("powers of two moved at %d sites (%s) before the rotation, as in the source that is compared", m.Folds.Len(), m.Fold)})
+		return nil
+	}
 	r.Notes = append(r.Notes, Note{quant.ManifestName, fmt.Sprintf("powers of two moved at %d sites (%s): the source was compared with the same folds, bit for bit", m.Folds.Len(), m.Fold)})
 	return m.Folds
 }

@@ -30,6 +30,7 @@ func planFlags() []cli.Flag {
 		&cli.StringFlag{Name: "fold", Usage: "off; gamma: norms give their gains, as powers of two, to the weights that read them; search: with --calib, value and up rows too (exact; adapters trained on SRC do not fit the result; default: off, search with --calib)"},
 		&cli.BoolFlag{Name: "requantize", Usage: "convert a source that has the scheme already"},
 		&cli.BoolFlag{Name: "allow-lossy-source", Usage: "convert a source with less than 8 bits a weight"},
+		&cli.BoolFlag{Name: "static", Usage: "with --calib: inputs of attention get one scale each, as in published Ascend checkpoints, whose fused kernels want them (w8a8 and w4a8 as ascend)"},
 		&cli.BoolFlag{Name: "rotate", Usage: "turn the residual stream into a basis without outliers before rounding (QuaRot; exact; ascend only unless the MTP layer is dropped)"},
 		&cli.StringFlag{Name: "shard-size", Value: "4GiB", Usage: "output shard size where the layout does not keep the source's shards"},
 		&cli.IntFlag{Name: "workers", Usage: "computing threads (default: one a core)"},
@@ -121,43 +122,21 @@ func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
 	// A plan keeps nearly all that it allocates: collecting at every doubling of
 	// so little would only cost time.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	if c.Bool("rotate") {
-		if c.String("calib") != "" {
-			return nil, nil, usagef("--calib learns from activations that --rotate turns: give one of them")
-		}
-		memory, err := size(c, "max-memory")
-		if err != nil {
-			return nil, nil, err
-		}
-		r, err := quant.OpenRotated(c.Context, dir, scheme, format, o, memory/4)
-		if err != nil {
-			return nil, nil, err
-		}
-		return &opened{r.Checkpoint, r, func() {}}, r.Plan, nil
+	if c.Bool("static") && c.String("calib") == "" {
+		return nil, nil, &layout.ImpossibleError{What: "--static without --calib", Rule: "the scales of inputs are made of the ranges that they take on text",
+			Nearest: "gather them first: glmconv calibrate --text FILE SRC STATS, then --calib STATS"}
 	}
 	src, err := safetensors.OpenDir(dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	p, done, err := planOf(c, src, scheme, format, o)
+	l := &learner{c: c, src: src, scheme: scheme, format: format, o: o}
+	out, err := l.open(dir)
 	if err != nil {
 		src.Close()
 		return nil, nil, err
 	}
-	return &opened{src, nil, done}, p, nil
-}
-
-// planOf plans, and learns from statistics if there are some; done removes what
-// learning left on disk.
-func planOf(c *cli.Context, src *safetensors.Checkpoint, scheme layout.Scheme, format layout.Format, o quant.Options) (p *quant.Plan, done func(), err error) {
-	st, err := statistics(c, src)
-	if err != nil {
-		return nil, nil, err
-	}
-	if p, err = quant.NewPlan(src, scheme, format, o); err != nil || st == nil {
-		return p, func() {}, err
-	}
-	return learned(c, p, src, st, scheme, format, o)
+	return out, l.plan, nil
 }
 
 // foldMode reads --fold.

@@ -58,20 +58,121 @@ func statistics(c *cli.Context, src *safetensors.Checkpoint) (*calib.Statistics,
 // fewer, codes follow the sample (docs/facts/accuracy.md).
 const fewTokens = 2
 
-// learned makes the plan that learns: folds first, then codes. done removes what
-// lies on disk of them.
-func learned(c *cli.Context, p *quant.Plan, src *safetensors.Checkpoint, st *calib.Statistics, scheme layout.Scheme, format layout.Format, o quant.Options) (*quant.Plan, func(), error) {
-	done := func() {}
-	if c.String("fold") == "" || c.String("fold") == "search" {
-		set, err := calib.SearchFolds(c.Context, p, src, st, c.Int("workers"))
-		if err != nil {
-			return nil, nil, err
-		}
-		o.Fold, o.Folds = quant.FoldSearch, set
-		if p, err = quant.NewPlan(src, scheme, format, o); err != nil {
-			return nil, nil, err
-		}
+// learner plans, and learns from statistics if there are some.
+type learner struct {
+	c      *cli.Context
+	src    *safetensors.Checkpoint
+	scheme layout.Scheme
+	format layout.Format
+	o      quant.Options
+
+	st      *calib.Statistics // nil: rounding
+	plan    *quant.Plan
+	rotated *quant.Rotated // nil: the source as it is
+	done    func()         // removes what learning left on disk
+}
+
+// open plans and returns the checkpoint that the plan is of.
+func (l *learner) open(dir string) (out *opened, err error) {
+	l.done = func() {}
+	if l.st, err = statistics(l.c, l.src); err != nil {
+		return nil, err
 	}
+	if l.plan, err = quant.NewPlan(l.src, l.scheme, l.format, l.o); err != nil {
+		return nil, err
+	}
+	if l.st != nil {
+		err = l.folds()
+	}
+	if err == nil && l.c.Bool("rotate") {
+		err = l.rotate(dir)
+	}
+	if err == nil && l.st != nil {
+		err = l.codes()
+	}
+	switch {
+	case err != nil && l.rotated != nil:
+		_ = l.rotated.Close()
+		return nil, err
+	case err != nil:
+		return nil, err
+	case l.rotated != nil:
+		l.src.Close()
+		return &opened{l.rotated.Checkpoint, l.rotated, l.done}, nil
+	}
+	return &opened{l.src, nil, l.done}, nil
+}
+
+// dry reports whether nothing is to be converted.
+func (l *learner) dry() bool { return l.c.Bool("dry-run") || l.c.Command.Name == "plan" }
+
+// folds searches for folds if that is asked for, and takes the ranges of inputs.
+func (l *learner) folds() error {
+	if err := l.ranges(); err != nil {
+		return err
+	}
+	if f := l.c.String("fold"); f != "" && f != "search" {
+		return nil
+	}
+	set, err := calib.SearchFolds(l.c.Context, l.plan, l.src, l.st, l.c.Int("workers"))
+	if err != nil {
+		return err
+	}
+	l.o.Fold, l.o.Folds, l.o.Ranges = quant.FoldSearch, set, nil
+	if l.plan, err = quant.NewPlan(l.src, l.scheme, l.format, l.o); err != nil {
+		return err
+	}
+	return l.ranges()
+}
+
+// ranges plans with the ranges of inputs, for static ones.
+func (l *learner) ranges() (err error) {
+	if !l.c.Bool("static") {
+		return nil
+	}
+	if l.o.Ranges, err = calib.Ranges(l.plan, l.st); err != nil {
+		return err
+	}
+	if l.rotated != nil {
+		err = l.rotated.Replan(l.o.Ranges)
+		l.plan = l.rotated.Plan
+		return err
+	}
+	l.plan, err = quant.NewPlan(l.src, l.scheme, l.format, l.o)
+	return err
+}
+
+// rotate rotates the source. What its inputs are then the text shows once more.
+func (l *learner) rotate(dir string) error {
+	memory, err := size(l.c, "max-memory")
+	if err != nil {
+		return err
+	}
+	if l.rotated, err = quant.OpenRotated(l.c.Context, dir, l.scheme, l.format, l.o, memory/4); err != nil {
+		return err
+	}
+	l.plan = l.rotated.Plan
+	if l.st == nil || l.dry() {
+		return nil
+	}
+	if l.c.Bool("no-forward") {
+		return usagef("--calib with --rotate runs the rotated model over the text once: leave --no-forward out")
+	}
+	bar, err := newProgress(l.c, "calibrate")
+	if err != nil {
+		return err
+	}
+	l.st, err = l.st.Again(l.c.Context, l.plan.Config, l.rotated.Checkpoint, calib.CollectOptions{Workers: l.c.Int("workers"), MaxMemory: memory, Progress: bar.Update})
+	bar.Close()
+	if err != nil {
+		return err
+	}
+	return l.ranges()
+}
+
+// codes learns codes.
+func (l *learner) codes() error {
+	c, p, st := l.c, l.plan, l.st
 	method := c.String("method")
 	if method == "" || method == "auto" {
 		if method = "gptq"; st.Tokens() < fewTokens*p.Config.HiddenSize {
@@ -79,39 +180,49 @@ func learned(c *cli.Context, p *quant.Plan, src *safetensors.Checkpoint, st *cal
 			p.Notes = append(p.Notes, fmt.Sprintf("%d tokens are too few to learn codes from: scales are searched, weighted by activations", st.Tokens()))
 		}
 		if !learnable(p) {
-			return p, done, nil
+			return nil
 		}
 	}
 	p.Notes = append(p.Notes, fmt.Sprintf("codes are learnt from %d tokens (%s)", st.Tokens(), method))
 	if method == "search" {
 		codes, err := calib.Weighted(p, st)
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
-		return p, done, p.Learn(codes)
+		return p.Learn(codes)
 	}
-	if c.Bool("dry-run") || c.Command.Name == "plan" {
+	if l.dry() {
 		p.Notes = append(p.Notes, fmt.Sprintf("learning takes %d MiB of memory", calib.Need(p, st.Tokens())>>20))
-		return p, done, nil
+		return nil
 	}
+	return l.solve()
+}
+
+// solve learns codes layer by layer.
+func (l *learner) solve() error {
+	c, p := l.c, l.plan
 	mem, err := size(c, "max-memory")
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	bar, err := newProgress(c, "learn")
 	if err != nil {
-		return nil, nil, err
+		return err
+	}
+	src := l.src
+	if l.rotated != nil {
+		src = l.rotated.Checkpoint
 	}
 	scratch := filepath.Join(scratchDir(c, c.String("calib")), "gptq-"+p.Fingerprint[:12])
-	sol, err := calib.Solve(c.Context, p, src, calib.SolveOptions{Sequences: st.Sequences, Scratch: scratch, Workers: c.Int("workers"),
+	sol, err := calib.Solve(c.Context, p, src, calib.SolveOptions{Sequences: l.st.Sequences, Scratch: scratch, Workers: c.Int("workers"),
 		MaxMemory: mem, FS: disk, Progress: bar.Update})
 	bar.Close()
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	p.Notes = append(p.Notes, learntNotes(sol.Layers)...)
-	done = func() { _ = sol.Close(); _ = os.RemoveAll(scratch) }
-	return p, done, p.Learn(sol.Codes())
+	l.done = func() { _ = sol.Close(); _ = os.RemoveAll(scratch) }
+	return p.Learn(sol.Codes())
 }
 
 // learntNotes say what learning gained, and for what it had too little.

@@ -75,17 +75,28 @@ func staticOutputs(w *Weight) []safetensors.Spec {
 		spec(p, "quant_bias", safetensors.I32, n), spec(p, "input_scale", safetensors.F32, 1), spec(p, "input_offset", safetensors.F32, 1)}
 }
 
-// appendStatic appends a tile of a weight with a static input. Sums are exact.
-func appendStatic(w *Weight, row0 int, m *numeric.Matrix, out [][]byte) [][]byte {
-	out[0] = appendCodes(out[0], m.Codes)
+// Rows are what rows of int8 codes are multiplied by under the input. Sums are
+// exact.
+func (in StaticInput) Rows(m *numeric.Matrix) *StaticRows {
+	out := &StaticRows{Scale: in.Scale, Offset: int(in.Offset), Deq: make([]float32, len(m.Scales)), Bias: make([]int32, len(m.Scales))}
 	for r, s := range m.Scales {
 		sum := int64(0)
 		for _, c := range m.Codes[r*m.Cols:][:m.Cols] {
 			sum += int64(int8(c)) //nolint:gosec // the bits of an int8
 		}
-		out[1] = numeric.AppendF32(out[1], []float32{s * w.Input.Scale})
-		bias := int32(-int64(w.Input.Offset) * sum)                     //nolint:gosec // at most 128·127·columns
-		out[2] = binary.LittleEndian.AppendUint32(out[2], uint32(bias)) //nolint:gosec // its bits
+		out.Deq[r] = s * in.Scale
+		out.Bias[r] = int32(-int64(in.Offset) * sum) //nolint:gosec // at most 128·127·columns
+	}
+	return out
+}
+
+// appendStatic appends a tile of a weight with a static input.
+func appendStatic(w *Weight, row0 int, m *numeric.Matrix, out [][]byte) [][]byte {
+	out[0] = appendCodes(out[0], m.Codes)
+	rows := w.Input.Rows(m)
+	out[1] = numeric.AppendF32(out[1], rows.Deq)
+	for _, b := range rows.Bias {
+		out[2] = binary.LittleEndian.AppendUint32(out[2], uint32(b)) //nolint:gosec // its bits
 	}
 	if row0 == 0 {
 		out[3] = numeric.AppendF32(out[3], []float32{w.Input.Scale})

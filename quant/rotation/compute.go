@@ -26,7 +26,7 @@ func (t *tensor) dims() (rows, cols int) {
 // read fills p with the bytes of a tensor from off on.
 func (v *View) read(t *tensor, p []byte, off int64) error {
 	if t.raw || t.change.same() {
-		return v.src.ReadAt(t.entry.Source, t.entry.Offset+off, p)
+		return v.copied(t, p, off)
 	}
 	rows, cols := t.dims()
 	size := int64(t.dtype.Bits() / 8)
@@ -38,6 +38,20 @@ func (v *View) read(t *tensor, p []byte, off int64) error {
 	}
 	copy(p, encode(x, t.dtype)[off-int64(lo)*width:])
 	return nil
+}
+
+// copied fills p with bytes of a tensor that no rotation changes; folds scale
+// whole elements.
+func (v *View) copied(t *tensor, p []byte, off int64) error {
+	size := int64(max(t.entry.Source.DType.Bits()/8, 1))
+	lo, hi := off/size*size, (off+int64(len(p))+size-1)/size*size
+	if lo == off && hi == off+int64(len(p)) {
+		return v.folded.ReadAt(t.entry.Source, t.entry.Offset+off, p)
+	}
+	whole := make([]byte, hi-lo)
+	err := v.folded.ReadAt(t.entry.Source, t.entry.Offset+lo, whole)
+	copy(p, whole[off-lo:])
+	return err
 }
 
 func encode(x []float32, d safetensors.DType) []byte {
@@ -105,7 +119,7 @@ func (v *View) fromRight(t *tensor, lo, hi int) ([]float32, error) {
 	}
 	size := t.entry.Source.DType.Bits() / 8
 	raw := make([]byte, len(x)*size)
-	if err := v.src.ReadAt(t.entry.Source, t.entry.Offset+int64(lo)*int64(cols*size), raw); err != nil {
+	if err := v.folded.ReadAt(t.entry.Source, t.entry.Offset+int64(lo)*int64(cols*size), raw); err != nil {
 		return nil, err
 	}
 	if err := layout.DecodeFloats(x, raw, t.entry.Source.DType); err != nil {

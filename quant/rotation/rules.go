@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
 )
 
@@ -17,10 +18,11 @@ const WeightName = layout.DraftRotation
 // Set are the rotations of a model. Only Stream is needed; the others are nil
 // where a part is not rotated.
 type Set struct {
-	Stream Matrix // Q, of hidden_size
-	Query  Matrix // latent attention: of q_lora_rank, between q_a_proj and what reads its norm
-	Latent Matrix // of kv_lora_rank, between kv_a_proj and kv_b_proj
-	Value  Matrix // of v_head_dim, between the value rows of kv_b_proj and o_proj, for each head
+	Stream Matrix    // Q, of hidden_size
+	Query  Matrix    // latent attention: of q_lora_rank, between q_a_proj and what reads its norm
+	Latent Matrix    // of kv_lora_rank, between kv_a_proj and kv_b_proj
+	Value  Matrix    // of v_head_dim, between the value rows of kv_b_proj and o_proj, for each head
+	Folds  *fold.Set // powers of two that move between tensors before all that; nil: none
 }
 
 // seed of the signs: that of msmodelslim.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/source"
@@ -44,6 +45,7 @@ type View struct {
 	o      ViewOptions
 	rules  *rules
 	src    *safetensors.Checkpoint
+	folded fold.Files // src under the set's folds
 	gains  map[string][]float32
 	files  []*safetensors.FilePlan
 	made   map[string]*tensor // by name
@@ -86,6 +88,9 @@ func NewView(dir string, set *Set, o ViewOptions) (v *View, err error) {
 		o.Cache = 1 << 30
 	}
 	v = &View{dir: dir, cfg: cfg, set: set, o: o, rules: newRules(cfg, set), src: src, gains: map[string][]float32{}, made: map[string]*tensor{}}
+	if err := v.fold(); err != nil {
+		return nil, err
+	}
 	model := glm.Survey(cfg, src.Tensors())
 	if err := v.readGains(model); err != nil {
 		return nil, err
@@ -94,6 +99,14 @@ func NewView(dir string, set *Set, o ViewOptions) (v *View, err error) {
 		return nil, err
 	}
 	return v, v.list()
+}
+
+// fold moves the set's powers of two.
+func (v *View) fold() (err error) {
+	if v.folded = v.src; v.set.Folds.Len() > 0 {
+		v.folded, err = fold.NewReader(v.cfg, v.src, v.set.Folds)
+	}
+	return err
 }
 
 // Close closes the checkpoint.
@@ -119,7 +132,7 @@ func (v *View) readGains(model *glm.Model) error {
 			continue
 		}
 		raw := make([]byte, e.Size)
-		if err := v.src.ReadAt(e.Source, e.Offset, raw); err != nil {
+		if err := v.folded.ReadAt(e.Source, e.Offset, raw); err != nil {
 			return err
 		}
 		g := make([]float32, e.Elements())
@@ -255,6 +268,9 @@ func (v *View) list() error {
 	probe[0] = 1
 	v.set.Stream.Row(probe)
 	_, _ = fmt.Fprintln(sum, probe)
+	if v.set.Folds.Len() > 0 {
+		_, _ = fmt.Fprintln(sum, v.set.Folds.Hash())
+	}
 	v.pinned = hex.EncodeToString(sum.Sum(nil))
 	return nil
 }

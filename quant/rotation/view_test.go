@@ -9,18 +9,29 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/source"
 )
 
-// view opens a rotated view of a reference model.
-func view(t *testing.T, name string, o ViewOptions) *View {
+// view opens a rotated view of a reference model, folded before where asked for.
+func view(t *testing.T, name string, o ViewOptions, folded bool) *View {
 	dir := testkit.Shared(t, "reference/"+name)
 	cfg, err := glm.LoadConfig(dir)
 	require.NoError(t, err)
 	set, err := New(cfg, cfg.SparseAttention())
 	require.NoError(t, err)
+	if folded {
+		set.Folds = fold.NewSet()
+		for _, s := range fold.Sites(cfg) {
+			e := make(fold.Exponents, s.Channels)
+			for i := range e {
+				e[i] = int8(i % 3)
+			}
+			set.Folds.Put(&s, e)
+		}
+	}
 	v, err := NewView(dir, set, o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, v.Close()) })
@@ -30,8 +41,12 @@ func view(t *testing.T, name string, o ViewOptions) *View {
 // TestViewReadsAnywhere: pieces of a file are those of the whole file, also
 // where little is kept of what was computed.
 func TestViewReadsAnywhere(t *testing.T) {
-	for _, cache := range []int64{0, 1} {
-		v := view(t, "nano-glm5", ViewOptions{Wide: func(n string) bool { return len(n)%2 == 0 }, Copies: true, Matrix: true, Cache: cache})
+	for _, tc := range []struct {
+		name   string
+		cache  int64
+		folded bool
+	}{{"nano-glm5", 0, false}, {"nano-glm5", 1, true}, {"nano-glm4moe", 1, true}} {
+		v := view(t, tc.name, ViewOptions{Wide: func(n string) bool { return len(n)%2 == 0 }, Copies: true, Matrix: true, Cache: tc.cache}, tc.folded)
 		list, err := v.List(t.Context())
 		require.NoError(t, err)
 		for _, e := range list {
@@ -55,7 +70,7 @@ func TestViewReadsAnywhere(t *testing.T) {
 // TestViewIsACheckpoint: it has the source's tensors, norms of 1, and what
 // engines need for drafts.
 func TestViewIsACheckpoint(t *testing.T) {
-	v := view(t, "nano-glm5", ViewOptions{Copies: true, Matrix: true})
+	v := view(t, "nano-glm5", ViewOptions{Copies: true, Matrix: true}, false)
 	unmount, err := source.Mount(t.Context(), v)
 	require.NoError(t, err)
 	defer unmount()

@@ -1,0 +1,92 @@
+package calib
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/fold"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/runtime"
+)
+
+// observed are the ranges of inputs that a forward pass of the folded model shows.
+func observed(t *testing.T, plan *quant.Plan, src fold.Files, seqs [][]int) map[string]quant.Range {
+	set := plan.Folds
+	if set == nil {
+		set = fold.NewSet()
+	}
+	r, err := fold.NewReader(plan.Config, src, set)
+	require.NoError(t, err)
+	p, err := runtime.NewStreaming(plan.Config, r, 0)
+	require.NoError(t, err)
+	defer p.Stop()
+	out := map[string]quant.Range{}
+	m, err := runtime.New(plan.Config, p, runtime.Options{Observe: func(w *glm.Tensor, _ int, x func() []float32) error {
+		was := out[w.Module]
+		out[w.Module] = quant.Range{Lo: min(was.Lo, slices.Min(x())), Hi: max(was.Hi, slices.Max(x()))}
+		return nil
+	}})
+	require.NoError(t, err)
+	_, err = m.Evaluate(t.Context(), seqs, runtime.EvalOptions{})
+	require.NoError(t, err)
+	return out
+}
+
+// TestRangesAreThoseOfTheFoldedModel: they come from statistics of the source, and
+// a forward pass of the folded model sees the same.
+func TestRangesAreThoseOfTheFoldedModel(t *testing.T) {
+	cfg, src, seqs := opened(t, "nano-glm5-outliers", 6)
+	st, err := Collect(t.Context(), cfg, src, seqs, CollectOptions{})
+	require.NoError(t, err)
+	for _, mode := range []quant.FoldMode{quant.FoldOff, quant.FoldGamma} {
+		p, err := quant.NewPlan(src, quant.W8A8, layout.Ascend, quant.Options{Fold: mode})
+		require.NoError(t, err)
+		got, err := Ranges(p, st)
+		require.NoError(t, err)
+		want := observed(t, p, src, seqs)
+		for _, m := range []string{"q_a_proj", "kv_a_proj_with_mqa", "q_b_proj", "o_proj", "indexer.wq_b"} {
+			module := "model.layers.1.self_attn." + m
+			assert.InEpsilon(t, want[module].Hi, got[module].Hi, 1e-6, module)
+			assert.InEpsilon(t, want[module].Lo, got[module].Lo, 1e-6, module)
+		}
+	}
+}
+
+// TestStatisticsWithoutRanges: those of versions that gathered none are read, and
+// refused where ranges are needed.
+func TestStatisticsWithoutRanges(t *testing.T) {
+	cfg, src, seqs := opened(t, "nano-glm5", 2)
+	st, err := Collect(t.Context(), cfg, src, seqs, CollectOptions{})
+	require.NoError(t, err)
+	for _, m := range st.Moments {
+		m.Lo, m.Hi = nil, nil
+	}
+	dir := t.TempDir()
+	require.NoError(t, st.Write(fsx.OS, dir, 1, 1))
+	old, err := Read(dir)
+	require.NoError(t, err)
+	p, err := quant.NewPlan(src, quant.W8A8, layout.Ascend, quant.Options{})
+	require.NoError(t, err)
+	_, err = Ranges(p, old)
+	require.ErrorIs(t, err, ErrStatistics)
+	assert.ErrorContains(t, err, "calibrate again")
+}
+
+// TestAgainInPieces: statistics gathered anew are the same, however many
+// sequences fit into memory at a time.
+func TestAgainInPieces(t *testing.T) {
+	cfg, src, seqs := opened(t, "nano-glm5", 9)
+	st, err := Collect(t.Context(), cfg, src, seqs, CollectOptions{First: 3})
+	require.NoError(t, err)
+	again, err := st.Again(t.Context(), cfg, src, CollectOptions{MaxMemory: collectNeed(cfg, 50)})
+	require.NoError(t, err)
+	assert.Equal(t, st.Sequences, again.Sequences)
+	assert.Equal(t, st.First, again.First)
+	assert.Equal(t, st.Moments, again.Moments)
+}
