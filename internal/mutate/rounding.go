@@ -261,7 +261,7 @@ func convert(src, dst string, made *quant.Manifest) error {
 		return fmt.Errorf("mutate: %w", err)
 	}
 	defer c.Close()
-	plan, err := quant.NewPlan(c, made.Scheme, made.Format, quant.Options{GroupSize: made.GroupSize, MTP: layout.MTPMode(made.MTP), Arith: numeric.Compat})
+	plan, err := quant.NewPlan(c, made.Scheme, made.Format, quant.Options{GroupSize: made.GroupSize, MTP: layout.MTPMode(made.MTP), Rest: made.Rest, Inputs: made.Inputs, Arith: numeric.Compat})
 	if err != nil {
 		return fmt.Errorf("mutate: %w", err)
 	}

@@ -73,30 +73,58 @@ func (s *subject) declaredCache() *declaration.Cache {
 // offsets of the cache may be negative or zero.
 var cacheOffset = regexp.MustCompile(`(?:zero_point|offset)$`)
 
-// cacheJobs read the scales of the key-value cache: one that is not a positive
-// number makes every answer noise.
+// Limits of scales that activations are divided by. The largest magnitude is
+// 127 or 448 times its scale, of 4 bits 2688 times. Beyond the limits either all
+// values of a model are rounded to zero or all are cut off to one magnitude, and
+// a subnormal scale is 0 to kernels. Keys and values are never small; the input
+// of an expert that nothing was routed to is, and so are the scales of scales.
+const (
+	leastCacheScale = 1e-7
+	leastScale      = 1e-12
+	mostScale       = 1e4
+)
+
+// absurd is the code of a scale that no values lead to, "" for a sound one.
+func absurd(v, least float32) string {
+	switch {
+	case v != v || math.IsInf(float64(v), 0):
+		return "scale-nonfinite"
+	case v == 0:
+		return "scale-zero"
+	case v < 0:
+		return "scale-negative"
+	case v < least || v > mostScale:
+		return "scale-absurd"
+	}
+	return ""
+}
+
+// cacheJobs read the scales of the key-value cache: one that no activations
+// lead to makes every answer noise.
 func (s *subject) cacheJobs() (jobs []job) {
 	for _, t := range s.cacheScales() {
-		if isFloat(t.DType) && !cacheOffset.MatchString(t.Name) {
-			jobs = append(jobs, job{t.Size, func(ctx context.Context) ([]Finding, error) { return s.cacheValues(ctx, t) }})
+		switch {
+		case cacheOffset.MatchString(t.Name):
+		case isFloat(t.DType):
+			jobs = append(jobs, job{t.Size, func(ctx context.Context) ([]Finding, error) {
+				return s.absurdScales(ctx, t, "the key-value cache", leastCacheScale, false)
+			}})
+		default:
+			s.add("companion-dtype", t.Name, "a scale of the key-value cache is %s, not a floating-point number", t.DType)
 		}
 	}
 	return jobs
 }
 
-func (s *subject) cacheValues(ctx context.Context, t safetensors.Info) (bad []Finding, err error) {
+// absurdScales names the first value of a scale that no values lead to. Divisor is true for scales that are stored as 2688 over a magnitude.
+func (s *subject) absurdScales(ctx context.Context, t safetensors.Info, of string, least float32, divisor bool) (bad []Finding, err error) {
 	err = s.eachFloat(ctx, t, func(i int64, v float32) {
-		code := ""
-		switch {
-		case v != v || math.IsInf(float64(v), 0):
-			code = "scale-nonfinite"
-		case v == 0:
-			code = "scale-zero"
-		case v < 0:
-			code = "scale-negative"
+		x := v
+		if divisor && v != 0 {
+			x = 1 / v
 		}
-		if code != "" && len(bad) == 0 {
-			bad = append(bad, found(code, t.Name, fmt.Sprintf("value %d of a scale of the key-value cache is %v", i, v)))
+		if code := absurd(x, least); code != "" && len(bad) == 0 {
+			bad = append(bad, found(code, t.Name, fmt.Sprintf("value %d of a scale of %s is %v", i, of, v)))
 		}
 	})
 	return bad, err

@@ -115,6 +115,7 @@ var codes = []Code{
 	{"scale-nonfinite", Error, "a scale is NaN or infinite; engines do not look", "the source has a NaN or Inf weight there; check it with glmconv check"},
 	{"scale-zero", Error, "a scale is zero: its weights are lost", ""},
 	{"scale-negative", Error, "a scale is negative where the layout has none", ""},
+	{"scale-absurd", Error, "a scale that no values lead to: all of them are rounded to zero, or cut off to one magnitude", "calibrate again, or take the scales out with their declaration"},
 	{"scale-unset", Error, "a scale holds the smallest float, the mark of a value that was never set", ""},
 	{"scale-not-bf16", Warning, "an F32 scale is no BF16 number; vllm-ascend rounds it, so all weights of the row are off by up to 0.2 %", "convert with glmconv: its codes are computed for the rounded scale"},
 	{"scale-bias-wrong", Error, "scale_bias is not what the packed codes and scales give: every output is shifted, silently", ""},

@@ -1,8 +1,10 @@
 package check
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,20 +39,68 @@ func convert(t testing.TB, model string, scheme quant.Scheme, format quant.Forma
 }
 
 // TestManifestScheme: activations leave no trace in the tensors; the manifest
-// says what they are.
+// says what they are, and whichever of the two is changed, they differ.
 func TestManifestScheme(t *testing.T) {
-	dir := convert(t, "nano-glm4moe", quant.W8A8, layout.CompressedTensors, quant.Options{})
-	require.False(t, examine(t, dir, Options{NoHashes: true}).Has("manifest-scheme"))
-	manifest, err := os.ReadFile(filepath.Join(dir, quant.ManifestName))
-	require.NoError(t, err)
+	inputs := &quant.Inputs{Source: "a test", AbsMax: map[string]float32{}}
+	for l := range 4 {
+		for e := range 8 {
+			for _, p := range []string{"gate", "up", "down"} {
+				inputs.AbsMax[fmt.Sprintf("model.layers.%d.mlp.experts.%d.%s_proj", l, e, p)] = 4
+			}
+		}
+	}
+	for scheme, other := range map[quant.Scheme]quant.Scheme{
+		quant.W8A8: quant.W4A16, quant.FP8: quant.W8A8, quant.FP8Block: quant.FP8, quant.W4A8: quant.W4A16, quant.W4A16: quant.W4A8,
+		layout.NVFP4: layout.NVFP4A16, layout.MXFP4: layout.MXFP4A16, layout.MXFP8: layout.MXFP8A16,
+		layout.NVFP4A16: layout.NVFP4, layout.MXFP4A16: layout.MXFP4, layout.MXFP8A16: layout.MXFP8, layout.Int4Int8: quant.W8A8,
+	} {
+		t.Run(string(scheme), func(t *testing.T) {
+			t.Parallel()
+			o := quant.Options{}
+			if scheme.Calibrated() {
+				o.Inputs = inputs
+			}
+			dir := convert(t, "nano-glm4moe", scheme, layout.CompressedTensors, o)
+			path := filepath.Join(dir, quant.ManifestName)
+			manifest, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.False(t, examine(t, dir, Options{NoHashes: true}).Has("manifest-scheme"))
+			changed := func() {
+				r := examine(t, dir, Options{NoHashes: true})
+				assert.True(t, r.Has("manifest-scheme"), r.Text())
+				assert.False(t, r.OK)
+			}
+			raw := bytes.Replace(manifest, []byte(`"scheme": "`+string(scheme)+`"`), []byte(`"scheme": "`+string(other)+`"`), 1)
+			require.NotEqual(t, manifest, raw)
+			require.NoError(t, os.WriteFile(path, raw, 0o600))
+			changed()
+			quantConfig(func(q map[string]any) {
+				for _, g := range q["config_groups"].(map[string]any) {
+					g := g.(map[string]any)
+					if g["input_activations"] == nil {
+						g["input_activations"] = map[string]any{"num_bits": 8, "type": "int", "strategy": "token", "dynamic": true, "symmetric": true}
+					} else {
+						g["input_activations"] = nil
+					}
+				}
+			})(t, dir)
+			require.NoError(t, os.WriteFile(path, manifest, 0o600))
+			changed()
+		})
+	}
+}
+
+// TestStaticScales: activations that are declared to have stored scales have
+// them, in every form of groups.
+func TestStaticScales(t *testing.T) {
+	dir := good(t, "nano-glm4moe mxfp8 compressed-tensors")
 	quantConfig(func(q map[string]any) {
 		for _, g := range q["config_groups"].(map[string]any) {
-			g.(map[string]any)["input_activations"] = nil
+			g.(map[string]any)["input_activations"].(map[string]any)["dynamic"] = false
 		}
 	})(t, dir)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, quant.ManifestName), manifest, 0o600))
-	r := examine(t, dir, Options{NoHashes: true})
-	assert.True(t, r.Has("manifest-scheme"), r.Text())
+	r := examine(t, dir, Options{})
+	assert.True(t, r.Has("companion-missing"), r.Text())
 	assert.False(t, r.OK)
 }
 

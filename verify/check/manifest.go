@@ -17,6 +17,7 @@ import (
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 // stateFolder is the folder that an unfinished conversion keeps its receipts in.
@@ -132,34 +133,48 @@ func (s *subject) compareHashes(ctx context.Context, meter *meter, files []quant
 	return nil
 }
 
-// schemeInputs are the activations of the schemes that have one kind.
-var schemeInputs = map[layout.Scheme]format.Activation{layout.W8A8: format.Int8Token, layout.W4A8: format.Int8Token, layout.FP8: format.Float8Token,
-	layout.FP8Block: format.Float8Group, layout.W4A16: {}}
-
-// compareScheme holds what the config says of activations against the scheme of
-// the manifest: tensors do not show it.
+// compareScheme holds what the config says of each module against the scheme of
+// the manifest, decided anew for the model: tensors show neither whether
+// activations are quantized nor how.
 func (s *subject) compareScheme(m *quant.Manifest) {
-	want, ok := schemeInputs[m.Scheme]
-	if !ok || s.decl == nil || s.decl.Declaration == nil || s.ascend || len(s.decl.Groups) == 0 {
+	if s.cfg == nil || s.decl == nil || s.decl.Declaration == nil || s.ascend || m.Scheme == layout.BF16 {
 		return
 	}
-	bits := 8
-	if m.Scheme == layout.W4A8 || m.Scheme == layout.W4A16 {
-		bits = 4
+	inputs := make([]layout.Input, 0, len(s.rows))
+	for _, row := range s.rows {
+		inputs = append(inputs, layout.Input{Tensor: row, Source: safetensors.BF16})
 	}
-	var g *declaration.Group // of the scheme; other groups may stand beside it
-	for i := range s.decl.Groups {
-		if x := &s.decl.Groups[i]; x.Weights.Bits == bits && (g == nil || x.Input == want) {
-			g = x
+	list, err := layout.Decide(s.cfg, inputs, layout.Options{Scheme: m.Scheme, Format: m.Format, GroupSize: m.GroupSize, MTP: layout.MTPMode(m.MTP), Rest: m.Rest})
+	if err != nil {
+		s.add("manifest-scheme", quant.ManifestName, "it says %s in %s, which this model cannot be converted to: %v", m.Scheme, m.Format, err)
+		return
+	}
+	told := map[*declaration.Group]bool{}
+	for i := range list {
+		w, stored := &list[i].Weight, s.byName[list[i].Weight.Tensor.Module]
+		said := s.decl.Of(w.Tensor.Module)
+		if w.Tensor.Param != "weight" || !w.Quantized() || stored == nil || !stored.form.quantized() || said.Group == nil || told[said.Group] {
+			continue
 		}
+		where := said.Group.Path + " (" + w.Tensor.Module + ")"
+		switch {
+		case !w.Quant.SameCodes(said.Weights()):
+			s.add("manifest-scheme", where, "the config says %s, the manifest %s, which has %s", said.Weights(), m.Scheme, w.Quant)
+		case !sameInput(w.Act, said.Input()):
+			s.add("manifest-scheme", where, "the config says %s, the manifest %s, which has %s", words(said.Input()), m.Scheme, words(w.Act))
+		default:
+			continue
+		}
+		told[said.Group] = true
 	}
-	switch {
-	case g == nil:
-		g = &s.decl.Groups[0]
-		s.add("manifest-scheme", g.Path, "the config says %s, the manifest %s, which has weights of %d bits", g.Weights, m.Scheme, bits)
-	case g.Input != want:
-		s.add("manifest-scheme", g.Path, "the config says %s, the manifest %s, which has %s", words(g.Input), m.Scheme, words(want))
+}
+
+// sameInput leaves out the type of scales where one of two does not say it.
+func sameInput(a, b format.Activation) bool {
+	if a.Scale == format.AnyScale || b.Scale == format.AnyScale {
+		a.Scale, b.Scale = format.AnyScale, format.AnyScale
 	}
+	return a == b
 }
 
 func words(a format.Activation) string {

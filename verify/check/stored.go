@@ -3,6 +3,7 @@ package check
 import (
 	"slices"
 
+	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -29,10 +30,6 @@ func (s *subject) compareStored(m *module) {
 	if _, has := m.params["weight_zero_point"]; w.ZeroPoints && !has {
 		s.add("companion-missing", where+".weight_zero_point", "the config (%s) says that codes are not symmetric", g.Name)
 	}
-	needs := map[format.When]string{format.Static: "input_scale", format.Local: "input_global_scale"}[g.Input.When]
-	if _, has := m.params[needs]; g.Input.Quantized() && needs != "" && !has {
-		s.add("companion-missing", where+"."+needs, "the config (%s) says that scales of activations are stored", g.Name)
-	}
 	scale, ok := m.params["weight_scale"]
 	if !ok {
 		scale, ok = m.params["weight_scale_inv"]
@@ -40,6 +37,28 @@ func (s *subject) compareStored(m *module) {
 	if want := scaleShape(w, m.o, m.i); bytes && ok && want != nil && !slices.Equal(trimmed(scale.Shape), trimmed(want)) {
 		s.add("weight-encoding", where, "the config (%s) says %s, which has scales %v; they are %v", g.Name, w, want, scale.Shape)
 	}
+}
+
+// checkInput asks for the scales of inputs that the declaration says are stored.
+// Engines that miss one take what their memory held.
+func (s *subject) checkInput(m *module) {
+	if s.decl == nil || s.decl.Declaration == nil || s.ascend || !m.form.quantized() || !quantizable(m.row.Role) {
+		return
+	}
+	g := s.decl.Of(m.row.Module).Group
+	if g == nil || !g.Input.Quantized() || g.Input.When == format.Dynamic {
+		return
+	}
+	for _, name := range []string{"input_scale", "input_global_scale", "input_scale_2"} {
+		if _, ok := m.params[name]; ok {
+			return
+		}
+	}
+	name := "input_scale"
+	if g.Input.When == format.Local && s.decl.Method == declaration.CompressedTensors {
+		name = "input_global_scale"
+	}
+	s.add("companion-missing", m.row.Module+"."+name, "the config (%s) says %s activations, whose scale has to be stored", g.Name, g.Input)
 }
 
 // scaleShape is the shape of the scales of a weight [o, i]; nil where it is not

@@ -88,6 +88,11 @@ func (s *subject) checkModule(m *module) {
 		return // checkMissing
 	}
 	said := len(s.report.Findings)
+	defer func() {
+		if len(s.report.Findings) == said { // else what is missing may follow from it
+			s.checkInput(m)
+		}
+	}()
 	if f.kind == foreign || m.want.kind == foreign {
 		s.checkPublished(m)
 	}

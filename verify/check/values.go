@@ -96,7 +96,7 @@ func (s *subject) valueJobs(m *module) []job {
 		jobs = append(jobs, job{t.Size, func(ctx context.Context) ([]Finding, error) { return fn(ctx, t) }})
 	}
 	if m.form.quantized() && m.form.kind != foreign {
-		for _, name := range []string{"weight_scale", "weight_scale_inv", "deq_scale", "input_scale"} {
+		for _, name := range []string{"weight_scale", "weight_scale_inv", "deq_scale"} {
 			if t, ok := m.params[name]; ok && isFloat(t.DType) {
 				add(t, func(ctx context.Context, t safetensors.Info) ([]Finding, error) { return s.scales(ctx, m, t) })
 			}
@@ -111,6 +111,7 @@ func (s *subject) valueJobs(m *module) []job {
 			jobs = append(jobs, job{b.Size + m.params["weight"].Size, func(ctx context.Context) ([]Finding, error) { return s.scaleBias(ctx, m) }})
 		}
 	}
+	jobs = append(jobs, s.inputJobs(m)...)
 	if m.form.kind == ascendStatic || m.form.kind == ascendMix {
 		jobs = append(jobs, s.staticJobs(m)...)
 	}
@@ -120,6 +121,25 @@ func (s *subject) valueJobs(m *module) []job {
 			continue
 		}
 		add(w, func(ctx context.Context, t safetensors.Info) ([]Finding, error) { return s.weights(ctx, m, t) })
+	}
+	return jobs
+}
+
+// inputJobs read the scales of a module's input and the scales of scales, in
+// every tool's format.
+func (s *subject) inputJobs(m *module) (jobs []job) {
+	for _, p := range []struct {
+		name, of string
+		divisor  bool
+	}{
+		{"input_scale", "the module's input", false}, {"input_scale_2", "the module's input", false}, {"input_global_scale", "the module's input", true},
+		{"weight_scale_2", "the weight's scales", false}, {"weight_global_scale", "the weight's scales", true},
+	} {
+		if t, ok := m.params[p.name]; ok && isFloat(t.DType) && m.form.quantized() {
+			jobs = append(jobs, job{t.Size, func(ctx context.Context) ([]Finding, error) {
+				return s.absurdScales(ctx, t, p.of, leastScale, p.divisor)
+			}})
+		}
 	}
 	return jobs
 }
