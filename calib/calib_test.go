@@ -15,6 +15,7 @@ import (
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -196,6 +197,6 @@ func TestSearchFolds(t *testing.T) {
 	codes, err := Weighted(folded, st)
 	require.NoError(t, err)
 	require.NoError(t, folded.Learn(codes))
-	_, err = quant.Convert(context.Background(), folded, src, filepath.Join(t.TempDir(), "out"), quant.ConvertOptions{})
+	_, err = convert.Run(context.Background(), folded, src, filepath.Join(t.TempDir(), "out"), convert.Options{})
 	require.NoError(t, err)
 }

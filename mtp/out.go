@@ -28,7 +28,7 @@ func (r *Remap) prepareOut(fsys fsx.FS) error {
 	if err != nil {
 		return err
 	}
-	own := []string{r.File, r.indexName, descriptionName, unfinishedName}
+	own := []string{r.File, r.indexName, descriptionName, fsx.StateDir}
 	for _, e := range entries {
 		if fsx.IsTemp(e.Name()) || slices.Contains(own, e.Name()) {
 			continue
@@ -40,20 +40,16 @@ func (r *Remap) prepareOut(fsys fsx.FS) error {
 	return nil
 }
 
-// unfinishedName is the folder that marks a directory as unfinished, the one
-// that conversions have.
-const unfinishedName = ".glmconv"
-
 // begin marks the new directory as unfinished, end as finished.
 func (r *Remap) begin(fsys fsx.FS) error {
-	if err := fsys.MkdirAll(filepath.Join(r.Out, unfinishedName)); err != nil {
+	if err := fsys.MkdirAll(filepath.Join(r.Out, fsx.StateDir)); err != nil {
 		return err
 	}
 	return fsys.SyncDir(r.Out)
 }
 
 func (r *Remap) end(fsys fsx.FS) error {
-	if err := fsys.Remove(filepath.Join(r.Out, unfinishedName)); err != nil {
+	if err := fsys.Remove(filepath.Join(r.Out, fsx.StateDir)); err != nil {
 		return err
 	}
 	return fsys.SyncDir(r.Out)
@@ -75,7 +71,7 @@ func (r *Remap) sameAsSource(fsys fsx.FS, rel string) bool {
 func (r *Remap) link(ctx context.Context, fsys fsx.FS) error {
 	return fsx.LinkTree(ctx, fsys, r.Dir, r.Out, func(rel string, e fs.DirEntry) (bool, error) {
 		switch {
-		case rel == unfinishedName:
+		case rel == fsx.StateDir:
 			return true, nil
 		case e.IsDir():
 			return false, nil

@@ -58,17 +58,17 @@ func TestOutSaysItIsUnfinished(t *testing.T) {
 		err = r.Apply(t.Context())
 		if !faulty.Hit() {
 			require.NoError(t, err)
-			assert.NoDirExists(t, filepath.Join(out, unfinishedName))
+			assert.NoDirExists(t, filepath.Join(out, fsx.StateDir))
 			break
 		}
-		if entries := listed(t, out); err != nil && len(entries) > 0 && entries[0] != unfinishedName {
+		if entries := listed(t, out); err != nil && len(entries) > 0 && entries[0] != fsx.StateDir {
 			require.Contains(t, entries, r.File, "operation %d", n) // only the last sync failed
 			require.Contains(t, entries, safetensors.IndexName, "operation %d", n)
 		}
 		r, err = NewRemap(src, Options{Out: out})
 		require.NoError(t, err)
 		require.NoError(t, r.Apply(t.Context()), "operation %d", n)
-		assert.NoDirExists(t, filepath.Join(out, unfinishedName))
+		assert.NoDirExists(t, filepath.Join(out, fsx.StateDir))
 	}
 }
 

@@ -1,8 +1,6 @@
 package quant_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -47,39 +45,4 @@ func ExampleNewPlan() {
 	// Output:
 	// 64 quantized, 89 kept, 2 copied for the MTP layer
 	// 1 shard, quant_model_weights.safetensors.index.json
-}
-
-// A conversion writes a finished directory, or one that can be resumed.
-func ExampleConvert() {
-	src, folder, remove := exampleModel()
-	defer remove()
-	plan, err := quant.NewPlan(src, quant.FP8, "", quant.Options{})
-	if err != nil {
-		log.Fatal(err)
-	}
-
-	dst := filepath.Join(folder, "fp8")
-	ctx, cancel := context.WithCancel(context.Background())
-	stop := func(done, total int64, _ string) { cancel() }
-	_, err = quant.Convert(ctx, plan, src, dst, quant.ConvertOptions{Progress: stop})
-	fmt.Println("stopped:", errors.Is(err, context.Canceled))
-	_, err = quant.Convert(context.Background(), plan, src, dst, quant.ConvertOptions{})
-	fmt.Println("unfinished:", errors.Is(err, quant.ErrUnfinished))
-	result, err := quant.Convert(context.Background(), plan, src, dst, quant.ConvertOptions{Resume: true})
-	if err != nil {
-		log.Fatal(err)
-	}
-	for _, s := range result.Stats.Schemes {
-		fmt.Printf("%s: %d weights, relative error %.1f %%\n", s.Scheme, s.Weights, 100*s.Relative)
-	}
-	m, err := quant.ReadManifest(dst)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(m.Scheme, m.Format, m.Fingerprint == plan.Fingerprint)
-	// Output:
-	// stopped: true
-	// unfinished: true
-	// FP8: 104 weights, relative error 2.6 %
-	// fp8 compressed-tensors true
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
-	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/source"
 )
@@ -161,39 +160,6 @@ func (p *Plan) adviseFolds(src *safetensors.Checkpoint) error {
 	return nil
 }
 
-// scale folds the source's bytes of a tile, in place.
-func (p *Plan) scale(t *tile, b []byte) error {
-	it := t.item
-	s := p.scalings[it.Name()]
-	if s == nil {
-		return nil
-	}
-	return p.apply(s, t, b, it.Source.DType)
-}
-
-// scaleFloats folds decoded weights of a tile, in place.
-func (p *Plan) scaleFloats(t *tile, w []float32) error {
-	s := p.scalings[t.item.Name()]
-	if s == nil {
-		return nil
-	}
-	raw := numeric.AppendF32(nil, w)
-	if err := p.apply(s, t, raw, safetensors.F32); err != nil {
-		return err
-	}
-	numeric.DecodeF32(w, raw)
-	return nil
-}
-
-func (p *Plan) apply(s *fold.Scaling, t *tile, b []byte, d safetensors.DType) error {
-	it := t.item
-	first := int64(t.row0)
-	if it.Action == Quantize || it.Stored != nil { // rows
-		_, k := it.Weight.Dims()
-		first *= int64(k)
-	}
-	if err := s.Apply(b, d, first, it.Name()); err != nil {
-		return &Error{Kind: ErrSource, Reason: "the source cannot be folded exactly", Advice: "convert without folds", Err: err}
-	}
-	return nil
-}
+// Scaling is what the folds make of a tensor, by its name in the family's table;
+// nil: nothing.
+func (p *Plan) Scaling(tensor string) *fold.Scaling { return p.scalings[tensor] }

@@ -40,10 +40,11 @@ type BytesJSON struct {
 	Result int64 `json:"result"`
 }
 
-// JSON returns the plan in the form that scripts rely on.
-func (p *Plan) JSON(o ConvertOptions) PlanJSON {
+// JSON returns the plan in the form that scripts rely on. peakMemory is that of
+// its conversion (convert.PeakMemory).
+func (p *Plan) JSON(peakMemory int64) PlanJSON {
 	j := PlanJSON{Schema: "glmconv.plan/1", Scheme: p.Scheme, Format: p.Format, Family: string(p.Config.Family), Notes: p.Notes, Rows: p.Rows(),
-		Bytes: BytesJSON{p.SourceBytes, p.ResultBytes}, PeakMemory: p.PeakMemory(o), Engines: p.Engines()}
+		Bytes: BytesJSON{p.SourceBytes, p.ResultBytes}, PeakMemory: peakMemory, Engines: p.Engines()}
 	j.Tensors = make([]TensorJSON, len(p.Items))
 	for i := range p.Items {
 		it := &p.Items[i]

@@ -1,11 +1,8 @@
 package quant
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
-	"math"
-	"slices"
 
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/fold"
@@ -16,6 +13,8 @@ import (
 // ManifestName is the file that is written last: a directory without it is
 // unfinished.
 const ManifestName = "glmconv-manifest.json"
+
+const manifestSchema = "glmconv.manifest/1"
 
 // Manifest says what a result is made of.
 type Manifest struct {
@@ -75,13 +74,6 @@ type SchemeError struct {
 	Plain    float64 `json:"plain"`
 }
 
-func arithName(a numeric.Arith) string {
-	if a == numeric.Compat {
-		return "compat"
-	}
-	return "best"
-}
-
 // ReadManifest reads the manifest of a finished result.
 func ReadManifest(dir string) (*Manifest, error) {
 	b, err := fsx.ReadIn(dir, ManifestName, fsx.MaxText)
@@ -98,45 +90,28 @@ func ReadManifest(dir string) (*Manifest, error) {
 	return &m, nil
 }
 
-const manifestSchema = "glmconv.manifest/1"
-
-func relative(s numeric.Stats) float64 {
-	if s.SumSq == 0 {
-		return 0
+// Manifest says of a result what the plan decides: all but its files and errors.
+func (p *Plan) Manifest(version string) *Manifest {
+	m := &Manifest{Schema: manifestSchema, Version: version, Scheme: p.Scheme, Format: p.Format, Arith: arithName(p.Options.Arith),
+		GroupSize: p.Options.GroupSize, MTP: string(p.Options.MTP), Rest: p.Options.Rest, Inputs: p.Options.Inputs, Family: string(p.Config.Family),
+		Fingerprint: p.Fingerprint, Dropped: map[string]string{}, Folds: p.moved(), Rotated: p.Options.Rotation != nil}
+	if p.codes != nil {
+		m.Method, m.Learnt = p.codes.Method(), p.codes.ID()
 	}
-	return math.Sqrt(s.SumErrSq / s.SumSq)
+	if m.Folds != nil {
+		m.Fold = p.Options.Fold
+	}
+	for i := range p.Items {
+		if p.Items[i].Action == Drop {
+			m.Dropped[p.Items[i].Name()] = p.Items[i].Reason
+		}
+	}
+	return m
 }
 
-// summarize condenses the statistics of all tensors, in the plan's order.
-func summarize(list []TensorStats) (Summary, []TensorError) {
-	type sums struct {
-		numeric.Stats
-		n int
+func arithName(a numeric.Arith) string {
+	if a == numeric.Compat {
+		return "compat"
 	}
-	by := map[string]*sums{}
-	var order []string
-	out := make([]TensorError, 0, len(list))
-	for _, t := range list {
-		s := by[t.Scheme]
-		if s == nil {
-			s = &sums{}
-			by[t.Scheme] = s
-			order = append(order, t.Scheme)
-		}
-		s.Add(t.Stats)
-		s.n++
-		out = append(out, TensorError{Name: t.Name, Scheme: t.Scheme, Relative: relative(t.Stats), Max: t.Stats.MaxErr})
-	}
-	slices.Sort(order)
-	var sum Summary
-	for _, name := range order {
-		s := by[name]
-		plain := s.Stats
-		plain.SumErrSq = s.PlainSq
-		sum.Schemes = append(sum.Schemes, SchemeError{Scheme: name, Weights: s.n, Relative: relative(s.Stats), Plain: relative(plain)})
-	}
-	worst := slices.Clone(out)
-	slices.SortStableFunc(worst, func(a, b TensorError) int { return cmp.Compare(b.Relative, a.Relative) })
-	sum.Worst = worst[:min(len(worst), 20)]
-	return sum, out
+	return "best"
 }

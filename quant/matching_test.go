@@ -11,13 +11,16 @@ import (
 	"github.com/glmconv/glmconv/internal/synth"
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 // What we write resolves in every engine that can read it to what is stored,
 // for every module of trunk and draft.
 func TestEnginesResolveWhatIsStored(t *testing.T) {
-	for _, model := range models {
-		src := open(t, testkit.Shared(t, "reference/"+model))
+	for _, model := range []string{"nano-glm4moe", "tiny-glm4moe", "nano-glm5", "nano-glm52", "nano-glm45v"} {
+		src, err := safetensors.OpenDir(testkit.Shared(t, "reference/"+model))
+		require.NoError(t, err)
+		defer src.Close()
 		for _, s := range layout.Schemes {
 			for _, f := range layout.Formats {
 				for _, mtp := range []layout.MTPMode{"", layout.MTPQuantize, layout.MTPFloat} {

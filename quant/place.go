@@ -117,7 +117,7 @@ func (p *Plan) layFile(name string, items []int, outs [][]safetensors.Spec) (Fil
 		n += len(outs[i])
 	}
 	specs := make([]safetensors.Spec, 0, n)
-	order := make([]output, 0, n)
+	order := make([]OutputRef, 0, n)
 	var spool int64
 	for _, i := range items {
 		for k, o := range outs[i] {
@@ -126,20 +126,20 @@ func (p *Plan) layFile(name string, items []int, outs [][]safetensors.Spec) (Fil
 				return f, fail(ErrSource, "", "tensor %s would be %v of %s, which overflows", o.Name, o.Shape, o.DType)
 			}
 			if size%8 != 0 {
-				f.tail = append(f.tail, output{i, k})
+				f.Tail = append(f.Tail, OutputRef{i, k})
 				spool += size
 				continue
 			}
-			order, specs = append(order, output{i, k}), append(specs, o)
+			order, specs = append(order, OutputRef{i, k}), append(specs, o)
 		}
 	}
 	if spool > maxSpool {
 		return f, fail(ErrSource, "", "%s: %d MB of tensors with sizes that are no multiple of 8 bytes cannot be aligned", name, spool>>20)
 	}
-	width := func(o output) int { return outs[o.item][o.k].DType.Bits() }
-	slices.SortStableFunc(f.tail, func(a, b output) int { return cmp.Compare(width(b), width(a)) })
-	for _, o := range f.tail {
-		order, specs = append(order, o), append(specs, outs[o.item][o.k])
+	width := func(o OutputRef) int { return outs[o.Item][o.Output].DType.Bits() }
+	slices.SortStableFunc(f.Tail, func(a, b OutputRef) int { return cmp.Compare(width(b), width(a)) })
+	for _, o := range f.Tail {
+		order, specs = append(order, o), append(specs, outs[o.Item][o.Output])
 	}
 	var err error
 	if f.Plan, err = safetensors.PlanFile(name, specs, nil); err != nil {
@@ -151,7 +151,7 @@ func (p *Plan) layFile(name string, items []int, outs [][]safetensors.Spec) (Fil
 		p.Items[i].Outputs, placed = placed[:k:k], placed[k:]
 	}
 	for n, o := range order {
-		p.Items[o.item].Outputs[o.k] = f.Plan.Tensors[n]
+		p.Items[o.Item].Outputs[o.Output] = f.Plan.Tensors[n]
 	}
 	return f, nil
 }
@@ -174,7 +174,7 @@ func sidecars(dir string, p *Plan) ([]Sidecar, error) {
 		_, ours := p.Configs[name]
 		switch {
 		case ours, strings.HasSuffix(name, ".safetensors"), strings.HasSuffix(name, ".safetensors.index.json"),
-			layout.IsConfigFile(name), slices.Contains(declaration.Files, name), name == ManifestName, name == stateDir, fsx.IsTemp(name), strings.HasPrefix(name, ".git"):
+			layout.IsConfigFile(name), slices.Contains(declaration.Files, name), name == ManifestName, name == fsx.StateDir, fsx.IsTemp(name), strings.HasPrefix(name, ".git"):
 			continue
 		}
 		if name == "recipe.yaml" && len(p.stored) > 0 {

@@ -102,13 +102,13 @@ func (it *Item) Name() string { return it.Weight.Tensor.Name }
 type File struct {
 	Plan  *safetensors.FilePlan
 	Items []int // indices into Plan.Items, in writing order
-	// tail lists the outputs that are written last: those whose size is not a
+	// Tail lists the outputs that are written last: those whose size is not a
 	// multiple of eight, by falling element size.
-	tail []output
+	Tail []OutputRef
 }
 
-// output is output number k of item i.
-type output struct{ item, k int }
+// OutputRef names an output of a plan: Plan.Items[Item].Outputs[Output].
+type OutputRef struct{ Item, Output int }
 
 // Sidecar is a file of the source that is copied as it is.
 type Sidecar struct {

@@ -28,7 +28,7 @@ func (p *Plan) Rounders() map[string]*Rounder {
 			continue
 		}
 		_, k := it.Weight.Dims()
-		out[strings.TrimSuffix(it.Name(), ".weight")] = &Rounder{p.lay.Numeric(it.Weight, p.arith()), p.lay.RowAlign(it.Weight, p.arith()), k}
+		out[strings.TrimSuffix(it.Name(), ".weight")] = &Rounder{p.lay.Numeric(it.Weight, p.Options.Arith), p.lay.RowAlign(it.Weight, p.Options.Arith), k}
 	}
 	return out
 }

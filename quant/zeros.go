@@ -16,11 +16,3 @@ type Zeros struct {
 func (z Zeros) String() string {
 	return z.File + ": " + z.Name + ": " + origin.SayZeros(z.Zero, z.Bytes)
 }
-
-// noteZeros notes a weight that has zeros where weights should be.
-func (r *receipt) noteZeros(it *Item, zero int64) {
-	whole, region := origin.Zeros(&it.Weight.Tensor, zero, it.Bytes, false)
-	if (whole || region) && it.Action != Alias {
-		r.Zeros = append(r.Zeros, Zeros{it.Name(), it.Source.File, zero, it.Bytes})
-	}
-}

@@ -15,6 +15,7 @@ import (
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/repair"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/check"
@@ -94,8 +95,8 @@ func reference(t *testing.T, name string) (dir, base string) {
 	return dir, base
 }
 
-// convert makes a conversion without its manifest.
-func convert(t *testing.T, src string, scheme quant.Scheme, format quant.Format, o quant.Options) string {
+// converted makes a conversion without its manifest.
+func converted(t *testing.T, src string, scheme quant.Scheme, format quant.Format, o quant.Options) string {
 	t.Helper()
 	dst := filepath.Join(t.TempDir(), "converted")
 	c, err := safetensors.OpenDir(src)
@@ -103,7 +104,7 @@ func convert(t *testing.T, src string, scheme quant.Scheme, format quant.Format,
 	defer c.Close()
 	plan, err := quant.NewPlan(c, scheme, format, o)
 	require.NoError(t, err)
-	_, err = quant.Convert(t.Context(), plan, c, dst, quant.ConvertOptions{})
+	_, err = convert.Run(t.Context(), plan, c, dst, convert.Options{})
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(filepath.Join(dst, quant.ManifestName)))
 	return dst
@@ -196,7 +197,7 @@ func TestMTPForQuantizedFolders(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, base := reference(t, "nano-glm4moe")
-			dir := convert(t, base, o.scheme, o.format, quant.Options{GroupSize: 32})
+			dir := converted(t, base, o.scheme, o.format, quant.Options{GroupSize: 32})
 			edit(t, dir, lose("model.layers.3."))
 			for _, file := range []string{"config.json", "quant_model_description.json"} {
 				forget(t, filepath.Join(dir, file), "layers.3.", "layers\\.3", "model.decoder", `model\.decoder`)
@@ -261,11 +262,11 @@ func forget(t *testing.T, path string, parts ...string) {
 // Codes come from a base that is quantized alike, and from no other.
 func TestQuantizedBase(t *testing.T) {
 	_, source := reference(t, "nano-glm5")
-	base := convert(t, source, "w8a8", "", quant.Options{})
+	base := converted(t, source, "w8a8", "", quant.Options{})
 	dir := filepath.Join(t.TempDir(), "model")
 	require.NoError(t, os.CopyFS(dir, os.DirFS(base)))
 	edit(t, dir, lose("layers.1.mlp.experts.3."))
-	_, err := repair.NewPlan(t.Context(), dir, repair.Options{Base: convert(t, source, "fp8", "", quant.Options{})})
+	_, err := repair.NewPlan(t.Context(), dir, repair.Options{Base: converted(t, source, "fp8", "", quant.Options{})})
 	require.ErrorIs(t, err, repair.ErrBase)
 	p, err := repair.NewPlan(t.Context(), dir, repair.Options{Base: source})
 	require.NoError(t, err)

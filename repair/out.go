@@ -11,10 +11,6 @@ import (
 	"github.com/glmconv/glmconv/internal/fsx"
 )
 
-// unfinishedName is the folder that marks a directory as unfinished, the one
-// that conversions have.
-const unfinishedName = ".glmconv"
-
 // Into makes the plan one for a new folder out: a copy of the folder, of hard
 // links where the file system has them. Apply then changes that, and there is
 // nothing to undo. It matches ErrNotEmpty if something is in out; a folder
@@ -32,14 +28,14 @@ func (p *Plan) Into(ctx context.Context, out string) error {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := p.fs.MkdirAll(filepath.Join(out, unfinishedName)); err != nil {
+	if err := p.fs.MkdirAll(filepath.Join(out, fsx.StateDir)); err != nil {
 		return err
 	}
 	if err := p.fs.SyncDir(out); err != nil {
 		return err
 	}
 	err = fsx.LinkTree(ctx, p.fs, p.Dir, out, func(rel string, e fs.DirEntry) (bool, error) {
-		return rel == unfinishedName || rel == stateDir || fsx.IsTemp(rel) || rel == ".glmconv.lock" || slices.Contains(p.remove, rel), nil
+		return rel == fsx.StateDir || rel == stateDir || fsx.IsTemp(rel) || rel == ".glmconv.lock" || slices.Contains(p.remove, rel), nil
 	})
 	if err != nil {
 		return err
@@ -61,7 +57,7 @@ func (p *Plan) finish() error {
 	if err := clearState(p.fs, p.Dir); err != nil {
 		return err
 	}
-	if err := p.fs.Remove(filepath.Join(p.Dir, unfinishedName)); err != nil {
+	if err := p.fs.Remove(filepath.Join(p.Dir, fsx.StateDir)); err != nil {
 		return err
 	}
 	return p.fs.SyncDir(p.Dir)

@@ -15,6 +15,7 @@ import (
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/synth"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/runtime/spec"
@@ -47,7 +48,7 @@ func TestDeterminism(t *testing.T) {
 					}
 					require.NoError(t, err)
 					dst := filepath.Join(t.TempDir(), "result")
-					_, err = quant.Convert(context.Background(), plan, src, dst, quant.ConvertOptions{Workers: 2, Version: "test"})
+					_, err = convert.Run(context.Background(), plan, src, dst, convert.Options{Workers: 2, Version: "test"})
 					require.NoError(t, err)
 					sameBits(t, dst, seed)
 					seen++

@@ -15,6 +15,7 @@ import (
 	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
 	"github.com/glmconv/glmconv/safetensors"
@@ -101,18 +102,18 @@ func TestMountedIsAFolder(t *testing.T) {
 	assert.Equal(t, []any{want, size}, []any{sum, n})
 
 	a, b := filepath.Join(t.TempDir(), "local"), filepath.Join(t.TempDir(), "mounted")
-	convert(t, dir, a)
-	convert(t, m.name, b)
+	convertDir(t, dir, a)
+	convertDir(t, m.name, b)
 	assertSameFolder(t, a, b)
 }
 
-func convert(t *testing.T, src, dst string) {
+func convertDir(t *testing.T, src, dst string) {
 	c, err := safetensors.OpenDir(src)
 	require.NoError(t, err)
 	defer c.Close()
 	p, err := quant.NewPlan(c, layout.W8A8, "", quant.Options{})
 	require.NoError(t, err)
-	_, err = quant.Convert(t.Context(), p, c, dst, quant.ConvertOptions{})
+	_, err = convert.Run(t.Context(), p, c, dst, convert.Options{})
 	require.NoError(t, err)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -20,7 +21,7 @@ func rotatedResult(t *testing.T, name string) (src, dst string) {
 	src, dst = testkit.Shared(t, "reference/"+name), filepath.Join(t.TempDir(), "result")
 	r, err := quant.OpenRotated(t.Context(), src, quant.W8A8, layout.Ascend, quant.Options{}, 0)
 	require.NoError(t, err)
-	_, err = quant.Convert(t.Context(), r.Plan, r.Checkpoint, dst, quant.ConvertOptions{})
+	_, err = convert.Run(t.Context(), r.Plan, r.Checkpoint, dst, convert.Options{})
 	require.NoError(t, err)
 	require.NoError(t, r.Close())
 	return src, dst

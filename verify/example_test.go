@@ -9,6 +9,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify"
 	"github.com/glmconv/glmconv/verify/check"
@@ -33,7 +34,7 @@ func examplePair() (src, dst string, remove func()) {
 	defer ckpt.Close()
 	plan, err := quant.NewPlan(ckpt, quant.W8A8, "", quant.Options{})
 	if err == nil {
-		_, err = quant.Convert(context.Background(), plan, ckpt, dst, quant.ConvertOptions{})
+		_, err = convert.Run(context.Background(), plan, ckpt, dst, convert.Options{})
 	}
 	if err != nil {
 		log.Fatal(err)

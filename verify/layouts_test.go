@@ -10,6 +10,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/safetensors"
@@ -64,7 +65,7 @@ func TestGLM5Layouts(t *testing.T) {
 				p, err := quant.NewPlan(src, c.scheme, c.format, quant.Options{})
 				require.NoError(t, err)
 				out := t.TempDir()
-				_, err = quant.Convert(context.Background(), p, src, out, quant.ConvertOptions{})
+				_, err = convert.Run(context.Background(), p, src, out, convert.Options{})
 				require.NoError(t, err)
 				got := eval(t, out)
 				d := rms(want.Logits, got.Logits)

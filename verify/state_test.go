@@ -15,6 +15,7 @@ import (
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -29,7 +30,7 @@ func TestGoesOn(t *testing.T) {
 		plan, err := quant.NewPlan(c, quant.W8A8, "", quant.Options{})
 		require.NoError(t, err)
 		dst := filepath.Join(t.TempDir(), "result")
-		_, err = quant.Convert(t.Context(), plan, c, dst, quant.ConvertOptions{Workers: 2, Version: "test"})
+		_, err = convert.Run(t.Context(), plan, c, dst, convert.Options{Workers: 2, Version: "test"})
 		require.NoError(t, err)
 		require.NoError(t, c.Close())
 
@@ -113,7 +114,7 @@ func TestStateMayFail(t *testing.T) {
 	plan, err := quant.NewPlan(c, quant.W8A8, "", quant.Options{})
 	require.NoError(t, err)
 	dst := filepath.Join(t.TempDir(), "result")
-	_, err = quant.Convert(t.Context(), plan, c, dst, quant.ConvertOptions{})
+	_, err = convert.Run(t.Context(), plan, c, dst, convert.Options{})
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
 	o := Options{Tokens: 64, SeqLen: 32}

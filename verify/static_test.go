@@ -12,6 +12,7 @@ import (
 	"github.com/glmconv/glmconv/internal/mutate"
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
@@ -32,7 +33,7 @@ func convertAs(t *testing.T, src string, scheme quant.Scheme, format quant.Forma
 	plan, err := quant.NewPlan(c, scheme, format, o)
 	require.NoError(t, err)
 	dst := filepath.Join(t.TempDir(), "result")
-	_, err = quant.Convert(t.Context(), plan, c, dst, quant.ConvertOptions{Workers: 2, Version: "test"})
+	_, err = convert.Run(t.Context(), plan, c, dst, convert.Options{Workers: 2, Version: "test"})
 	require.NoError(t, err)
 	return dst
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/runtime/vision"
@@ -49,7 +50,7 @@ func TestTowerInEveryLayout(t *testing.T) {
 				}
 				require.NoError(t, err)
 				dst := filepath.Join(t.TempDir(), "result")
-				_, err = quant.Convert(ctx, plan, src, dst, quant.ConvertOptions{Workers: 2, Version: "test"})
+				_, err = convert.Run(ctx, plan, src, dst, convert.Options{Workers: 2, Version: "test"})
 				require.NoError(t, err)
 				result := visionModel(t, dst)
 				r, err := CompareTowers(ctx, source, result)

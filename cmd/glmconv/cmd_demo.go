@@ -15,6 +15,7 @@ import (
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify"
@@ -162,7 +163,7 @@ func demoConvert(ctx context.Context, src *safetensors.Checkpoint, dir string, s
 		return row, 0, err
 	}
 	dst := filepath.Join(dir, fmt.Sprintf("%s-%s-%s", demo.Name, s, f))
-	out, err := quant.Convert(ctx, p, src, dst, quant.ConvertOptions{Version: currentBuild().Version, Resume: true, FS: disk})
+	out, err := convert.Run(ctx, p, src, dst, convert.Options{Version: currentBuild().Version, Resume: true, FS: disk})
 	if err != nil {
 		return row, 0, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -163,19 +164,19 @@ func schemeNames() string {
 	return strings.Join(names, ", ")
 }
 
-func convertOptions(c *cli.Context) (quant.ConvertOptions, error) {
+func convertOptions(c *cli.Context) (convert.Options, error) {
 	mem, err := size(c, "max-memory")
 	if err != nil {
-		return quant.ConvertOptions{}, err
+		return convert.Options{}, err
 	}
 	if c.Int("workers") < 0 {
-		return quant.ConvertOptions{}, usagef("--workers must not be negative")
+		return convert.Options{}, usagef("--workers must not be negative")
 	}
 	held := remoteMemory(c)
 	if mem < 2*held {
-		return quant.ConvertOptions{}, usagef("--max-memory %s is too little for %d connections, which take %d MiB: allow more, or fewer --connections", c.String("max-memory"), c.Int("connections"), held>>20)
+		return convert.Options{}, usagef("--max-memory %s is too little for %d connections, which take %d MiB: allow more, or fewer --connections", c.String("max-memory"), c.Int("connections"), held>>20)
 	}
-	return quant.ConvertOptions{Workers: c.Int("workers"), MaxMemory: mem - held, Version: currentBuild().Version, FS: disk}, nil
+	return convert.Options{Workers: c.Int("workers"), MaxMemory: mem - held, Version: currentBuild().Version, FS: disk}, nil
 }
 
 func showPlan(c *cli.Context, p *quant.Plan) error {
@@ -188,11 +189,11 @@ func showPlan(c *cli.Context, p *quant.Plan) error {
 		return err
 	}
 	if c.Bool("json") {
-		j := p.JSON(o)
+		j := p.JSON(convert.PeakMemory(p, o))
 		j.Engines = p.EnginesFor(q)
 		return writeJSON(c, j)
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s  memory        %s peak\n\n%s", p.Summary(), progress.Bytes(p.PeakMemory(o)), engineTable(p.EnginesFor(q)))
+	_, err = fmt.Fprintf(c.App.Writer, "%s  memory        %s peak\n\n%s", p.Summary(), progress.Bytes(convert.PeakMemory(p, o)), engineTable(p.EnginesFor(q)))
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/glmconv/glmconv/internal/rss"
 	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 )
 
 func cmdQuantize() *cli.Command {
@@ -88,7 +89,7 @@ func quantize(c *cli.Context) error {
 	for _, n := range p.Notes {
 		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", safetext.Line(n))
 	}
-	res, err := quant.Convert(c.Context, p, src.Checkpoint, args[1], o)
+	res, err := convert.Run(c.Context, p, src.Checkpoint, args[1], o)
 	bar.Close()
 	if err != nil {
 		return err
@@ -119,7 +120,7 @@ func warnZeros(c *cli.Context, zeros []quant.Zeros) {
 }
 
 // describeResult is what a person reads when the work is done.
-func describeResult(p *quant.Plan, res *quant.Result, dst string) string {
+func describeResult(p *quant.Plan, res *convert.Result, dst string) string {
 	if res.Unrecorded {
 		return fmt.Sprintf("already done: %s is finished and was made by this plan (by a version that noted no checksums of the source: names, shapes and sizes are the same)\n", dst)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify"
@@ -27,7 +28,7 @@ func demoPair(t *testing.T) (src, dst string) {
 	require.NoError(t, err)
 	plan, err := quant.NewPlan(c, layout.W8A8, "", quant.Options{})
 	require.NoError(t, err)
-	_, err = quant.Convert(t.Context(), plan, c, dst, quant.ConvertOptions{Version: "test"})
+	_, err = convert.Run(t.Context(), plan, c, dst, convert.Options{Version: "test"})
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
 	return src, dst

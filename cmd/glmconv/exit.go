@@ -13,6 +13,7 @@ import (
 	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/source"
@@ -88,13 +89,13 @@ var flagHints = []struct {
 }{
 	{mtp.ErrFinished, "--out DIR"},
 	{mtp.ErrLayer, "leave --layer out"},
-	{quant.ErrBusy, "--index"},
+	{convert.ErrBusy, "--index"},
 	{quant.ErrImpossible, "--scheme, --format, --group-size, --ignore, --target, --mtp, --requantize, --allow-lossy-source"},
 	{quant.ErrIncomplete, "glmconv inspect lists what is missing; glmconv repair SRC --from BASE takes it from there"},
 	{quant.ErrIncompleteMTP, "--mtp drop; glmconv repair SRC --from BASE"},
 	{quant.ErrMemory, "--max-memory"},
 	{quant.ErrMismatch, "--ignore, --target"},
-	{quant.ErrPart, "--index 1 --count 4 is the first of four"},
+	{convert.ErrPart, "--index 1 --count 4 is the first of four"},
 	{quant.ErrPattern, "--ignore, --target; glmconv inspect --tensors lists the names"},
 }
 
@@ -128,10 +129,10 @@ var exitCodes = []struct {
 	{exitTemporary, []error{source.ErrBusy, source.ErrChanged}},
 	{exitBadInput, []error{source.ErrMissing, source.ErrDenied, source.ErrRefused}},
 	{exitIO, []error{source.ErrNetwork, source.ErrOffline}},
-	{exitUsage, []error{quant.ErrImpossible, quant.ErrPattern, quant.ErrPart, quant.ErrMemory, quant.ErrDestination, quant.ErrUnfinished, engine.ErrUnknown}},
-	{exitTemporary, []error{safetensors.ErrLocked, safetensors.ErrChanged, quant.ErrSourceChanged, quant.ErrResultChanged}},
+	{exitUsage, []error{quant.ErrImpossible, quant.ErrPattern, convert.ErrPart, quant.ErrMemory, convert.ErrDestination, convert.ErrUnfinished, engine.ErrUnknown}},
+	{exitTemporary, []error{safetensors.ErrLocked, safetensors.ErrChanged, convert.ErrSourceChanged, convert.ErrResultChanged}},
 	{exitBadInput, []error{quant.ErrSource, quant.ErrIncomplete, quant.ErrIncompleteMTP, quant.ErrMismatch, quant.ErrNonFinite}},
-	{exitIO, []error{safetensors.ErrIO, quant.ErrSpace}},
+	{exitIO, []error{safetensors.ErrIO, convert.ErrSpace}},
 	{exitBadInput, []error{fs.ErrNotExist}},
 }
 

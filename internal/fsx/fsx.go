@@ -144,6 +144,10 @@ func extend(f *os.File, size int64) error {
 
 const tempSuffix = ".glmconv-tmp"
 
+// StateDir is the folder that marks a directory as unfinished and says what of it
+// is done.
+const StateDir = ".glmconv"
+
 // TempName returns the name under which path is written until it is complete:
 // ".<name>.glmconv-tmp" in the same directory.
 func TempName(path string) string {

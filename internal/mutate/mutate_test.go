@@ -13,6 +13,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/synth"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify"
@@ -67,7 +68,7 @@ func resultOf(t *testing.T, src string, scheme quant.Scheme, format quant.Format
 	}
 	require.NoError(t, err)
 	dst := filepath.Join(t.TempDir(), "result")
-	_, err = quant.Convert(t.Context(), plan, c, dst, quant.ConvertOptions{Workers: 2, Version: "test"})
+	_, err = convert.Run(t.Context(), plan, c, dst, convert.Options{Workers: 2, Version: "test"})
 	require.NoError(t, err)
 	return dst
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -190,7 +191,7 @@ func roundedAs(fn func(u, top float64, g *grid) float64) func(Made) (bool, error
 		if hit, err := Edit(src, func(s Set) (bool, error) { return s.remake(c, hints, fn) }); !hit || err != nil {
 			return false, err
 		}
-		if err := convert(src, dst, made); err != nil {
+		if err := convertDir(src, dst, made); err != nil {
 			return false, err
 		}
 		return true, takeOver(m.Dir, dst)
@@ -255,7 +256,7 @@ func (s Set) remake(c *safetensors.Checkpoint, h layout.Hints, fn func(u, top fl
 	return hit, nil
 }
 
-func convert(src, dst string, made *quant.Manifest) error {
+func convertDir(src, dst string, made *quant.Manifest) error {
 	c, err := safetensors.OpenDir(src)
 	if err != nil {
 		return fmt.Errorf("mutate: %w", err)
@@ -265,7 +266,7 @@ func convert(src, dst string, made *quant.Manifest) error {
 	if err != nil {
 		return fmt.Errorf("mutate: %w", err)
 	}
-	_, err = quant.Convert(context.Background(), plan, c, dst, quant.ConvertOptions{Workers: 1, Version: "test"})
+	_, err = convert.Run(context.Background(), plan, c, dst, convert.Options{Workers: 1, Version: "test"})
 	return err
 }
 

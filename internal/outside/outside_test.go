@@ -15,6 +15,7 @@ import (
 	// A result in the test cache is good as long as the packages that the module
 	// uses are the same.
 	_ "github.com/glmconv/glmconv/mtp"
+	_ "github.com/glmconv/glmconv/quant/convert"
 	_ "github.com/glmconv/glmconv/runtime/spec"
 	_ "github.com/glmconv/glmconv/verify"
 	_ "github.com/glmconv/glmconv/verify/report"

@@ -16,6 +16,7 @@ import (
 	"github.com/glmconv/glmconv/internal/fakes"
 	"github.com/glmconv/glmconv/internal/fakes/fakehub"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/source"
@@ -48,8 +49,8 @@ func mounted(t *testing.T, address string, o Options) *Source {
 	return s
 }
 
-// convert makes a result of a source and returns its files.
-func convert(ctx context.Context, src, dst string, scheme layout.Scheme) error {
+// convertDir makes a result of a source and returns its files.
+func convertDir(ctx context.Context, src, dst string, scheme layout.Scheme) error {
 	c, err := safetensors.OpenDir(src)
 	if err != nil {
 		return err
@@ -59,7 +60,7 @@ func convert(ctx context.Context, src, dst string, scheme layout.Scheme) error {
 	if err != nil {
 		return err
 	}
-	_, err = quant.Convert(ctx, p, c, dst, quant.ConvertOptions{})
+	_, err = convert.Run(ctx, p, c, dst, convert.Options{})
 	return err
 }
 
@@ -80,11 +81,11 @@ func TestHubIsTheLocalCopy(t *testing.T) {
 	hub := fakehub.New(t, "org/nano", dir)
 	hub.Page, hub.Mirror, hub.Token = 3, true, "glmconv-canary-token"
 	local := filepath.Join(t.TempDir(), "local")
-	require.NoError(t, convert(t.Context(), dir, local, layout.W8A8))
+	require.NoError(t, convertDir(t.Context(), dir, local, layout.W8A8))
 	s := mounted(t, "hf://org/nano", quick(hub.Env(t.TempDir())...))
 	assert.Equal(t, "hf://org/nano@"+hub.Commit, s.Name())
 	remote := filepath.Join(t.TempDir(), "remote")
-	require.NoError(t, convert(t.Context(), s.Name(), remote, layout.W8A8))
+	require.NoError(t, convertDir(t.Context(), s.Name(), remote, layout.W8A8))
 	assertSame(t, local, remote)
 	assert.Zero(t, hub.Count(func(r fakes.Request) bool { return r.Host == "data" && r.Auth != "" }), "the token went to the data host")
 	assert.NotZero(t, hub.Count(func(r fakes.Request) bool { return r.Host == "hub" && r.Auth != "" }))
@@ -117,7 +118,7 @@ func TestHubFaults(t *testing.T) {
 	dir := model(t)
 	hub := fakehub.New(t, "org/nano", dir)
 	want := filepath.Join(t.TempDir(), "local")
-	require.NoError(t, convert(t.Context(), dir, want, layout.W8A8))
+	require.NoError(t, convertDir(t.Context(), dir, want, layout.W8A8))
 	env := hub.Env(t.TempDir())
 	run := func(dst string) error {
 		s, err := Open(t.Context(), "hf://org/nano", quick(env...))
@@ -130,7 +131,7 @@ func TestHubFaults(t *testing.T) {
 			return err
 		}
 		defer unmount()
-		return convert(t.Context(), s.Name(), dst, layout.W8A8)
+		return convertDir(t.Context(), s.Name(), dst, layout.W8A8)
 	}
 	require.NoError(t, run(filepath.Join(t.TempDir(), "clean")))
 	all := len(hub.Log())
@@ -213,7 +214,7 @@ func TestHubFlippedBit(t *testing.T) {
 	}
 	s := mounted(t, "hf://org/nano", quick(hub.Env(t.TempDir())...))
 	dst := filepath.Join(t.TempDir(), "dst")
-	err := convert(t.Context(), s.Name(), dst, layout.W8A8)
+	err := convertDir(t.Context(), s.Name(), dst, layout.W8A8)
 	require.ErrorIs(t, err, source.ErrRefused)
 	assert.Contains(t, err.Error(), ".safetensors")
 	entries, err := os.ReadDir(dst)
@@ -232,7 +233,7 @@ func TestHubExpiry(t *testing.T) {
 	hub.Rate = 2 << 20
 	s := mounted(t, "hf://org/nano", quick(hub.Env(t.TempDir())...))
 	start := time.Now()
-	require.NoError(t, convert(t.Context(), s.Name(), filepath.Join(t.TempDir(), "dst"), layout.W8A8))
+	require.NoError(t, convertDir(t.Context(), s.Name(), filepath.Join(t.TempDir(), "dst"), layout.W8A8))
 	resolves := hub.Count(func(r fakes.Request) bool { return strings.Contains(r.Path, "/resolve/") })
 	assert.LessOrEqual(t, resolves, 8+int(12*time.Since(start).Seconds())*len(s.files))
 }

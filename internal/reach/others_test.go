@@ -53,7 +53,7 @@ func TestEverySourceIsTheLocalCopy(t *testing.T) {
 	files, err := fakehub.Folder(dir)
 	require.NoError(t, err)
 	want := filepath.Join(t.TempDir(), "local")
-	require.NoError(t, convert(t.Context(), dir, want, layout.W8A8))
+	require.NoError(t, convertDir(t.Context(), dir, want, layout.W8A8))
 	for name, srv := range servers(t, files) {
 		t.Run(name, func(t *testing.T) {
 			run := func(dst string) error {
@@ -67,7 +67,7 @@ func TestEverySourceIsTheLocalCopy(t *testing.T) {
 					return err
 				}
 				defer unmount()
-				return convert(t.Context(), s.Name(), dst, layout.W8A8)
+				return convertDir(t.Context(), s.Name(), dst, layout.W8A8)
 			}
 			dst := filepath.Join(t.TempDir(), "clean")
 			require.NoError(t, run(dst))

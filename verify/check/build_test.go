@@ -46,7 +46,7 @@ func good(t *testing.T, what string) string {
 	if len(f) == 3 {
 		madeMu.Lock()
 		if made[what] == "" {
-			tmp := convert(t, f[0], quant.Scheme(f[1]), quant.Format(f[2]), quant.Options{})
+			tmp := converted(t, f[0], quant.Scheme(f[1]), quant.Format(f[2]), quant.Options{})
 			keep := filepath.Join(work, strings.Join(f, "-"))
 			require.NoError(t, os.Rename(tmp, keep))
 			made[what] = keep

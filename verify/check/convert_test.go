@@ -15,13 +15,14 @@ import (
 
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// convert quantises a reference checkpoint and returns the result's directory.
-func convert(t testing.TB, model string, scheme quant.Scheme, format quant.Format, o quant.Options) string {
+// converted quantises a reference checkpoint and returns the result's directory.
+func converted(t testing.TB, model string, scheme quant.Scheme, format quant.Format, o quant.Options) string {
 	t.Helper()
 	src, err := safetensors.OpenDir(testkit.Shared(t, "reference/"+model))
 	require.NoError(t, err)
@@ -33,7 +34,7 @@ func convert(t testing.TB, model string, scheme quant.Scheme, format quant.Forma
 	}
 	require.NoError(t, err)
 	dst := filepath.Join(t.TempDir(), "result")
-	_, err = quant.Convert(context.Background(), plan, src, dst, quant.ConvertOptions{Workers: 2, Version: "test"})
+	_, err = convert.Run(context.Background(), plan, src, dst, convert.Options{Workers: 2, Version: "test"})
 	require.NoError(t, err)
 	return dst
 }
@@ -60,7 +61,7 @@ func TestManifestScheme(t *testing.T) {
 			if scheme.Calibrated() {
 				o.Inputs = inputs
 			}
-			dir := convert(t, "nano-glm4moe", scheme, layout.CompressedTensors, o)
+			dir := converted(t, "nano-glm4moe", scheme, layout.CompressedTensors, o)
 			path := filepath.Join(dir, quant.ManifestName)
 			manifest, err := os.ReadFile(path)
 			require.NoError(t, err)
@@ -122,7 +123,7 @@ func TestOwnResults(t *testing.T) {
 					if s == quant.W4A8FP8 {
 						o.GroupSize = 0
 					}
-					r := examine(t, convert(t, model, s, f, o), Options{Weights: true})
+					r := examine(t, converted(t, model, s, f, o), Options{Weights: true})
 					assert.True(t, r.OK, "%s", r.Text())
 					assert.Positive(t, r.Hashed)
 					for _, x := range r.Findings {

@@ -20,27 +20,24 @@ import (
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// stateFolder is the folder that an unfinished conversion keeps its receipts in.
-const stateFolder = ".glmconv"
-
 // checkManifest compares the files with the manifest, byte for byte unless
 // Options.NoHashes is set.
 func (s *subject) checkManifest(ctx context.Context, meter *meter) error {
-	_, err := os.Stat(filepath.Join(s.dir, stateFolder))
+	_, err := os.Stat(filepath.Join(s.dir, fsx.StateDir))
 	if fsx.IsIO(err) {
 		return err
 	}
 	unfinished := err == nil
 	if !s.has(quant.ManifestName) {
 		if unfinished {
-			s.add("unfinished-conversion", stateFolder, "receipts of a conversion are there and the manifest, which is written last, is not")
+			s.add("unfinished-conversion", fsx.StateDir, "receipts of a conversion are there and the manifest, which is written last, is not")
 		} else {
 			s.add("manifest-missing", quant.ManifestName, "written by another tool, or copied without it")
 		}
 		return nil
 	}
 	if unfinished {
-		s.add("temp-file", stateFolder, "left over from a conversion that was finished")
+		s.add("temp-file", fsx.StateDir, "left over from a conversion that was finished")
 	}
 	m, err := quant.ReadManifest(s.dir)
 	if fsx.IsIO(err) {

@@ -15,6 +15,7 @@ import (
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -154,7 +155,7 @@ func TestKilledConversion(t *testing.T) {
 	for n := 4; ; n += 7 {
 		dst := filepath.Join(t.TempDir(), "result")
 		fsys := &fsx.Faulty{FS: quick{fsx.OS}, FailAt: n, Sticky: true, Err: syscall.ENOSPC}
-		_, err := quant.Convert(context.Background(), plan, src, dst, quant.ConvertOptions{Workers: 1, FS: fsys})
+		_, err := convert.Run(context.Background(), plan, src, dst, convert.Options{Workers: 1, FS: fsys})
 		if !fsys.Hit() {
 			require.NoError(t, err)
 			break

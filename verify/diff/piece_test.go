@@ -9,6 +9,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
@@ -43,7 +44,7 @@ func TestEqualPieces(t *testing.T) {
 			p, err := quant.NewPlan(ckpt, c.s, c.f, quant.Options{Arith: arith})
 			require.NoError(t, err)
 			dst := t.TempDir() + "/out"
-			_, err = quant.Convert(ctx, p, ckpt, dst, quant.ConvertOptions{})
+			_, err = convert.Run(ctx, p, ckpt, dst, convert.Options{})
 			require.NoError(t, err)
 			require.NoError(t, ckpt.Close())
 			own := p.Rounders()

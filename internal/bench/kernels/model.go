@@ -12,6 +12,7 @@ import (
 	"github.com/glmconv/glmconv/internal/cpu"
 	"github.com/glmconv/glmconv/internal/synth"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/safetensors"
@@ -58,7 +59,7 @@ func writeModel(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	_, err = quant.Convert(ctx, p, ckpt, dst, quant.ConvertOptions{})
+	_, err = convert.Run(ctx, p, ckpt, dst, convert.Options{})
 	return err
 }
 

@@ -32,6 +32,7 @@ import (
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/internal/synth"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -198,7 +199,7 @@ func (b *bench) conversion(ctx context.Context, p *quant.Plan, ckpt *safetensors
 			forget(files)
 		}
 		start := time.Now()
-		if _, err := quant.Convert(ctx, p, ckpt, dst, quant.ConvertOptions{}); err != nil {
+		if _, err := convert.Run(ctx, p, ckpt, dst, convert.Options{}); err != nil {
 			return f, err
 		}
 		took := time.Since(start)

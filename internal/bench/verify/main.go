@@ -31,6 +31,7 @@ import (
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/internal/synth"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/safetensors"
@@ -190,7 +191,7 @@ func write(ctx context.Context, o options, src, dst string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if _, err := quant.Convert(ctx, p, ckpt, dst, quant.ConvertOptions{}); err != nil {
+	if _, err := convert.Run(ctx, p, ckpt, dst, convert.Options{}); err != nil {
 		return 0, err
 	}
 	n := int64(0)

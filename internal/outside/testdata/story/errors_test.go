@@ -12,6 +12,7 @@ import (
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify"
@@ -71,17 +72,17 @@ func TestErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, pattern := quant.NewPlan(open(src), quant.W8A8, "", quant.Options{Ignore: []string{"no.such.module"}})
-	convert := func(ctx context.Context, dst string, o quant.ConvertOptions) error {
-		_, err := quant.Convert(ctx, plan, open(src), dst, o)
+	run := func(ctx context.Context, dst string, o convert.Options) error {
+		_, err := convert.Run(ctx, plan, open(src), dst, o)
 		return err
 	}
 	dst := filepath.Join(t.TempDir(), "dst")
-	cancelled := convert(stopped, dst, quant.ConvertOptions{})
-	again := convert(t.Context(), dst, quant.ConvertOptions{})
-	inside := convert(t.Context(), filepath.Join(src, "dst"), quant.ConvertOptions{})
-	part := convert(t.Context(), filepath.Join(t.TempDir(), "dst"), quant.ConvertOptions{Index: 3, Count: 2})
-	memory := convert(t.Context(), filepath.Join(t.TempDir(), "dst"), quant.ConvertOptions{MaxMemory: 1})
-	diskFull := convert(t.Context(), filepath.Join(t.TempDir(), "dst"), quant.ConvertOptions{FS: full{safetensors.OS}})
+	cancelled := run(stopped, dst, convert.Options{})
+	again := run(t.Context(), dst, convert.Options{})
+	inside := run(t.Context(), filepath.Join(src, "dst"), convert.Options{})
+	part := run(t.Context(), filepath.Join(t.TempDir(), "dst"), convert.Options{Index: 3, Count: 2})
+	memory := run(t.Context(), filepath.Join(t.TempDir(), "dst"), convert.Options{MaxMemory: 1})
+	diskFull := run(t.Context(), filepath.Join(t.TempDir(), "dst"), convert.Options{FS: full{safetensors.OS}})
 	_, noSource := verify.Compare(t.Context(), filepath.Join(src, "absent"), src, verify.Options{})
 
 	for name, c := range map[string]struct{ err, is error }{
@@ -95,14 +96,14 @@ func TestErrors(t *testing.T) {
 		"disk full, kind":   {noRoom, safetensors.ErrIO},
 		"token id":          {token, runtime.ErrToken},
 		"stopped":           {cancelled, context.Canceled},
-		"stopped, kind":     {cancelled, quant.ErrStopped},
-		"unfinished":        {again, quant.ErrUnfinished},
-		"in the source":     {inside, quant.ErrDestination},
-		"no such part":      {part, quant.ErrPart},
+		"stopped, kind":     {cancelled, convert.ErrStopped},
+		"unfinished":        {again, convert.ErrUnfinished},
+		"in the source":     {inside, convert.ErrDestination},
+		"no such part":      {part, convert.ErrPart},
 		"little memory":     {memory, quant.ErrMemory},
 		"no such module":    {pattern, quant.ErrPattern},
 		"converting, full":  {diskFull, syscall.ENOSPC},
-		"converting, kind":  {diskFull, quant.ErrIO},
+		"converting, kind":  {diskFull, convert.ErrIO},
 		"no source":         {noSource, fs.ErrNotExist},
 	} {
 		if !errors.Is(c.err, c.is) {

@@ -13,6 +13,7 @@ import (
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/runtime/spec"
@@ -48,7 +49,7 @@ func TestStory(t *testing.T) {
 	src := model(t)
 	describe(t, src)
 	remap(t, src)
-	dst := convert(t, src)
+	dst := converted(t, src)
 	judge(t, src, dst)
 	generate(t, src)
 	generate(t, dst)
@@ -106,8 +107,8 @@ func remap(t *testing.T, dir string) {
 	}
 }
 
-// convert plans and carries out a conversion; interrupted, it goes on.
-func convert(t *testing.T, src string) string {
+// converted plans and carries out a conversion; interrupted, it goes on.
+func converted(t *testing.T, src string) string {
 	c, err := safetensors.OpenDir(src)
 	if err != nil {
 		t.Fatal(err)
@@ -128,11 +129,11 @@ func convert(t *testing.T, src string) string {
 			cancel()
 		}
 	}
-	if _, err := quant.Convert(ctx, plan, c, dst, quant.ConvertOptions{Workers: 1, Progress: stop}); err == nil {
+	if _, err := convert.Run(ctx, plan, c, dst, convert.Options{Workers: 1, Progress: stop}); err == nil {
 		t.Fatal("the conversion was not stopped")
 	}
 	var seen int64
-	res, err := quant.Convert(t.Context(), plan, c, dst, quant.ConvertOptions{Resume: true, Version: "story", Progress: progress(t, &seen)})
+	res, err := convert.Run(t.Context(), plan, c, dst, convert.Options{Resume: true, Version: "story", Progress: progress(t, &seen)})
 	if err != nil {
 		t.Fatal(err)
 	}

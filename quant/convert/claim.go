@@ -1,4 +1,4 @@
-package quant
+package convert
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant"
 )
 
 // claim takes the right to write this part of dst: it looks at what is there,
@@ -38,7 +39,7 @@ func (c *converter) claim(ctx context.Context) (unlock func(), done bool, err er
 }
 
 func (c *converter) busy(reason string, err error) error {
-	return &Error{Kind: ErrBusy, Reason: reason, Advice: "wait for it to end, or write another part", Err: err}
+	return &quant.Error{Kind: ErrBusy, Reason: reason, Advice: "wait for it to end, or write another part", Err: err}
 }
 
 // prepare checks dst and makes its folders; done means that the result is
@@ -54,7 +55,7 @@ func (c *converter) prepare(ctx context.Context) (done bool, err error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return false, err
 	}
-	if m, err := ReadManifest(c.dst); err == nil {
+	if m, err := quant.ReadManifest(c.dst); err == nil {
 		if m.Fingerprint != c.plan.Fingerprint {
 			return false, fail(ErrDestination, "choose another directory, or remove this one", "%s holds a finished result of another plan (%s, %s)", c.dst, m.Scheme, m.Format)
 		}
@@ -63,7 +64,7 @@ func (c *converter) prepare(ctx context.Context) (done bool, err error) {
 		}
 		return true, c.removeState() // which a run that was killed at its very end left
 	}
-	own := len(entries) == 1 && entries[0].Name() == stateDir
+	own := len(entries) == 1 && entries[0].Name() == fsx.StateDir
 	if len(entries) > 0 {
 		if err := c.mayContinue(own); err != nil {
 			return false, err
@@ -114,7 +115,7 @@ func (c *converter) mayContinue(own bool) error {
 		return err
 	}
 	if !c.o.Resume && c.o.Count == 1 {
-		return &Error{Kind: ErrUnfinished, Reason: c.dst + " holds an unfinished conversion of this plan", Advice: "resume it, or choose another directory", Resumable: true}
+		return &quant.Error{Kind: ErrUnfinished, Reason: c.dst + " holds an unfinished conversion of this plan", Advice: "resume it, or choose another directory", Resumable: true}
 	}
 	return nil
 }
@@ -162,7 +163,7 @@ func (c *converter) waitLock(ctx context.Context, name string) (unlock func(), e
 }
 
 // shardLock takes the right to write one shard.
-func (c *converter) shardLock(f *File) (unlock func(), err error) {
+func (c *converter) shardLock(f *quant.File) (unlock func(), err error) {
 	u, err := fsx.Lock(c.state(f.Plan.Name + ".lock"))
 	switch {
 	case errors.Is(err, fsx.ErrLocked):
@@ -175,7 +176,7 @@ func (c *converter) shardLock(f *File) (unlock func(), err error) {
 
 // finished reports whether the result of this plan is there, manifest and all.
 func (c *converter) finished() bool {
-	m, err := ReadManifest(c.dst)
+	m, err := quant.ReadManifest(c.dst)
 	return err == nil && m.Fingerprint == c.plan.Fingerprint
 }
 

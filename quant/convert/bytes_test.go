@@ -1,4 +1,4 @@
-package quant
+package convert
 
 import (
 	"crypto/sha256"
@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
@@ -36,13 +37,13 @@ func TestBytesAreThoseRecorded(t *testing.T) {
 	}
 	options := []struct {
 		name string
-		o    Options
+		o    quant.Options
 	}{
-		{"default", Options{}},
-		{"compat", Options{Arith: numeric.Compat}},
-		{"mtp-quantize", Options{MTP: layout.MTPQuantize}},
-		{"mtp-drop", Options{MTP: layout.MTPDrop}},
-		{"group-32", Options{GroupSize: 32}},
+		{"default", quant.Options{}},
+		{"compat", quant.Options{Arith: numeric.Compat}},
+		{"mtp-quantize", quant.Options{MTP: layout.MTPQuantize}},
+		{"mtp-drop", quant.Options{MTP: layout.MTPDrop}},
+		{"group-32", quant.Options{GroupSize: 32}},
 	}
 	var got []string
 	for _, model := range []string{"nano-glm4moe", "nano-glm5", "nano-glm52", "nano-glm45v", "tiny-glm4moe"} {
@@ -69,24 +70,24 @@ func TestBytesAreThoseRecorded(t *testing.T) {
 
 // bytesOf converts a checkpoint and returns the hash of the result, or why
 // there is none.
-func bytesOf(t *testing.T, dir string, s Scheme, f Format, o Options) string {
+func bytesOf(t *testing.T, dir string, s quant.Scheme, f quant.Format, o quant.Options) string {
 	src, err := safetensors.OpenDir(dir)
 	require.NoError(t, err)
 	defer src.Close()
-	p, err := NewPlan(src, s, f, o)
+	p, err := quant.NewPlan(src, s, f, o)
 	var impossible *layout.ImpossibleError
 	if errors.As(err, &impossible) {
 		return "impossible"
 	}
 	require.NoError(t, err)
 	out := filepath.Join(t.TempDir(), "out")
-	_, err = Convert(t.Context(), p, src, out, ConvertOptions{})
+	_, err = Run(t.Context(), p, src, out, Options{})
 	require.NoError(t, err)
 	entries, err := os.ReadDir(out) // by name
 	require.NoError(t, err)
 	all := sha256.New()
 	for _, e := range entries {
-		if e.Name() == ManifestName {
+		if e.Name() == quant.ManifestName {
 			continue
 		}
 		sum, _, err := safetensors.HashFile(filepath.Join(out, e.Name()))

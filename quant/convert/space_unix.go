@@ -1,6 +1,6 @@
 //go:build unix
 
-package quant
+package convert
 
 import "golang.org/x/sys/unix"
 

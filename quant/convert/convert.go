@@ -1,10 +1,8 @@
-package quant
+package convert
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -15,14 +13,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/glmconv/glmconv/internal/fsx"
-	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/source"
 )
 
-// ConvertOptions say how a plan is carried out; none of them changes a byte of
-// the result.
-type ConvertOptions struct {
+// Options say how a plan is carried out; none of them changes a byte of the
+// result. The zero value is the default of the command.
+type Options struct {
 	Workers   int   // goroutines that compute (0: one a core)
 	MaxMemory int64 // bytes of peak memory (0: 1 GiB)
 	Resume    bool  // go on with an unfinished directory
@@ -42,14 +40,14 @@ type Result struct {
 	// Unrecorded says of what was already done that its manifest has no checksums
 	// of the source: it was compared by names, shapes and sizes.
 	Unrecorded bool
-	Pending    []string // shards of other parts that are still missing; the result is not finished
-	Stats      Summary  // weight errors, of the whole result once it is finished
-	Zeros      []Zeros  // weights of the source that are zero or have holes, once the result is finished
+	Pending    []string      // shards of other parts that are still missing; the result is not finished
+	Stats      quant.Summary // weight errors, of the whole result once it is finished
+	Zeros      []quant.Zeros // weights of the source that are zero or have holes, once the result is finished
 	BytesRead  int64
 	Seconds    float64
 }
 
-// Convert carries out a plan: src is the checkpoint it was made for, dst the
+// Run carries out a plan: src is the checkpoint it was made for, dst the
 // directory to fill. Shards are written first, each under a temporary name
 // until it is complete and on disk, then the other files, then the manifest,
 // whose presence means that the result is whole.
@@ -58,10 +56,10 @@ type Result struct {
 // in any order or at the same time, and after any interruption. An error
 // leaves the finished shards in place for Resume, and nothing else under a
 // final name.
-func Convert(ctx context.Context, p *Plan, src *safetensors.Checkpoint, dst string, o ConvertOptions) (*Result, error) {
+func Run(ctx context.Context, p *quant.Plan, src *safetensors.Checkpoint, dst string, o Options) (*Result, error) {
 	start := time.Now()
-	c := &converter{plan: p, src: src, dst: dst, o: o, fs: o.FS, globals: p.newGlobals()}
-	if err := p.requireInputs(); err != nil {
+	c := &converter{plan: p, src: src, dst: dst, o: o, fs: o.FS, globals: newGlobals(p)}
+	if err := requireInputs(p); err != nil {
 		return nil, err
 	}
 	if err := c.defaults(); err != nil {
@@ -88,7 +86,7 @@ func Convert(ctx context.Context, p *Plan, src *safetensors.Checkpoint, dst stri
 		c.discard(err)
 		return nil, c.explain(err)
 	}
-	if m := source.Find(p.dir); m != nil {
+	if m := source.Find(src.Dir()); m != nil {
 		if err := m.Settle(ctx); err != nil {
 			c.discard(err)
 			return nil, c.explain(err)
@@ -99,7 +97,7 @@ func Convert(ctx context.Context, p *Plan, src *safetensors.Checkpoint, dst stri
 		return nil, c.explain(err)
 	}
 	if n := len(res.Pending); n > 0 && c.o.Count == 1 {
-		return nil, &Error{Kind: ErrResultChanged, Reason: fmt.Sprintf("%s lacks %d of %d shards at the end: something removed them meanwhile, first %s", c.dst, n, len(p.Files), res.Pending[0]),
+		return nil, &quant.Error{Kind: ErrResultChanged, Reason: fmt.Sprintf("%s lacks %d of %d shards at the end: something removed them meanwhile, first %s", c.dst, n, len(p.Files), res.Pending[0]),
 			Advice: "let nothing else write to the result, and resume", Resumable: true}
 	}
 	res.Stats, res.Zeros = c.summary, c.zeros
@@ -107,18 +105,18 @@ func Convert(ctx context.Context, p *Plan, src *safetensors.Checkpoint, dst stri
 	return res, nil
 }
 
-// converter is one run of Convert.
+// converter is one call of Run.
 type converter struct {
-	plan     *Plan
+	plan     *quant.Plan
 	src      *safetensors.Checkpoint
 	dst      string
-	o        ConvertOptions
+	o        Options
 	fs       fsx.FS
 	read     atomic.Int64
 	total    int64
 	progress chan struct{} // holds one token: serialises the callback
-	summary  Summary
-	zeros    []Zeros
+	summary  quant.Summary
+	zeros    []quant.Zeros
 	globals  *globals
 	buffers  buffers
 	recorded bool // the manifest of a finished result has checksums of the source
@@ -128,7 +126,7 @@ type converter struct {
 	stale     map[string]string       // shards of other bytes: a file of the source that changed
 }
 
-func (o ConvertOptions) memoryLimit() int64 { return o.MaxMemory / 8 * 7 }
+func (o Options) memoryLimit() int64 { return o.MaxMemory / 8 * 7 }
 
 func (c *converter) defaults() error {
 	if c.fs == nil {
@@ -146,15 +144,15 @@ func (c *converter) defaults() error {
 	if c.o.Count < 1 || c.o.Index < 1 || c.o.Index > c.o.Count {
 		return fail(ErrPart, "parts are numbered from 1", "part %d of %d does not exist", c.o.Index, c.o.Count)
 	}
-	if low := c.plan.minMemory(); c.o.MaxMemory < low {
-		return fail(ErrMemory, "allow it more", "%d MiB of memory are too little: this plan needs %d MiB", c.o.MaxMemory>>20, (low+1<<20-1)>>20)
+	if low := minMemory(c.plan); c.o.MaxMemory < low {
+		return fail(quant.ErrMemory, "allow it more", "%d MiB of memory are too little: this plan needs %d MiB", c.o.MaxMemory>>20, (low+1<<20-1)>>20)
 	}
 	c.dst = filepath.Clean(c.dst)
 	c.progress = make(chan struct{}, 1)
 	return nil
 }
 
-func (c *converter) state(name string) string { return filepath.Join(c.dst, stateDir, name) }
+func (c *converter) state(name string) string { return filepath.Join(c.dst, fsx.StateDir, name) }
 
 // outside refuses a destination that is the source, lies in it or holds it.
 func outside(src, dst string) error {
@@ -174,7 +172,7 @@ func (c *converter) writeShards(ctx context.Context, todo []int) error {
 	g, ctx := errgroup.WithContext(ctx)
 	pool := newPool(c.o.Workers)
 	defer pool.close()
-	lanes, budget := c.plan.lanes(c.o, len(todo))
+	lanes, budget := lanes(c.plan, c.o, len(todo))
 	next := atomic.Int64{}
 	for range lanes {
 		g.Go(func() error {
@@ -206,55 +204,3 @@ func (c *converter) report(done int64, detail string) {
 	default:
 	}
 }
-
-// explain adds what the user can do.
-func (c *converter) explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	var nf *NonFiniteError
-	var ours *Error
-	if errors.As(err, &nf) || errors.As(err, &ours) {
-		return err
-	}
-	kept, begun := c.kept()
-	again := "repeat the command"
-	if begun {
-		again = "resume to go on"
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		percent := int64(0)
-		if c.total > 0 {
-			percent = c.read.Load() * 100 / c.total
-		}
-		return &Error{Kind: ErrStopped, Reason: fmt.Sprintf("stopped: %d %% read; %s", percent, kept), Advice: again, Err: err, Resumable: begun}
-	}
-	var se *safetensors.Error
-	if errors.As(err, &se) && se.Kind != safetensors.ErrIO {
-		return err
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return fail(ErrSource, "fetch the shard again", "the source was cut short while it was read: %v", err)
-	}
-	return &Error{Kind: ErrIO, Reason: "conversion failed", Advice: kept + "; once the cause is gone, " + again, Err: err, Resumable: begun}
-}
-
-// kept says what is there of the result, and whether anything was begun.
-func (c *converter) kept() (what string, begun bool) {
-	if _, err := c.fs.Stat(c.state(planFile)); err != nil {
-		return "nothing was begun", false
-	}
-	n := 0
-	for i := range c.plan.Files {
-		if _, err := c.fs.Stat(filepath.Join(c.dst, c.plan.Files[i].Plan.Name)); err == nil {
-			n++
-		}
-	}
-	if n == 0 {
-		return "no shard was finished", true
-	}
-	return fmt.Sprintf("%d of %d shards are finished and kept", n, len(c.plan.Files)), true
-}
-
-// arith is shorthand for the plan's arithmetic.
-func (p *Plan) arith() numeric.Arith { return p.Options.Arith }

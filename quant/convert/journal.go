@@ -1,4 +1,4 @@
-package quant
+package convert
 
 import (
 	"context"
@@ -16,21 +16,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/glmconv/glmconv/internal/fsx"
-	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/quant"
 )
 
-// stateDir is the folder inside an unfinished result that says what is done.
-const (
-	stateDir = ".glmconv"
-	planFile = "plan"
-)
-
-// TensorStats is the quantisation error of one weight.
-type TensorStats struct {
-	Name   string        `json:"name"`
-	Scheme string        `json:"scheme"`
-	Stats  numeric.Stats `json:"stats"`
-}
+// planFile is the file of the state folder that ties a result to its plan.
+const planFile = "plan"
 
 // receipt says that a shard is complete and on disk.
 type receipt struct {
@@ -40,7 +30,7 @@ type receipt struct {
 	Tensors []TensorStats `json:"tensors"`
 	CRC32C  string        `json:"crc32c"` // of the source's bytes, in the order of the shard's items
 	Source  []sourceFile  `json:"source"` // the files that they came from
-	Zeros   []Zeros       `json:"zeros,omitempty"`
+	Zeros   []quant.Zeros `json:"zeros,omitempty"`
 }
 
 func (c *converter) keepReceipt(r *receipt) error {
@@ -54,7 +44,7 @@ func (c *converter) keepReceipt(r *receipt) error {
 // receipt returns the receipt of a shard, or nil if it is still to do: none, an
 // unreadable one, the shard is not there in full, or the source has other bytes
 // now.
-func (c *converter) receipt(ctx context.Context, f *File) (*receipt, error) {
+func (c *converter) receipt(ctx context.Context, f *quant.File) (*receipt, error) {
 	b, err := c.fs.ReadFile(c.state(f.Plan.Name + ".json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -76,14 +66,14 @@ func (c *converter) receipt(ctx context.Context, f *File) (*receipt, error) {
 }
 
 // describes reports whether a receipt fits the shard as it is planned.
-func (c *converter) describes(r *receipt, f *File) bool {
+func (c *converter) describes(r *receipt, f *quant.File) bool {
 	if r.Name != f.Plan.Name || r.Size != f.Plan.Size || len(r.SHA256) != 2*sha256.Size {
 		return false
 	}
 	n := 0
 	for _, i := range f.Items {
 		it := &c.plan.Items[i]
-		if it.Action != Quantize {
+		if it.Action != quant.Quantize {
 			continue
 		}
 		if n >= len(r.Tensors) || r.Tensors[n].Name != it.Name() || r.Tensors[n].Scheme != it.Scheme {
@@ -120,7 +110,7 @@ func (c *converter) todo(ctx context.Context) ([]int, error) {
 	g.SetLimit(c.o.Workers)
 	for i := range c.plan.Files {
 		f := &c.plan.Files[i]
-		if c.plan.part(i, c.o.Count) != c.o.Index {
+		if part(c.plan, i, c.o.Count) != c.o.Index {
 			continue
 		}
 		g.Go(func() error {
@@ -178,7 +168,7 @@ func (c *converter) rehash(ctx context.Context, r *receipt) (*receipt, error) {
 
 // part returns which of count parts (from 1) writes file i: consecutive runs
 // of files, cut where the bytes of the source are even.
-func (p *Plan) part(i, count int) int {
+func part(p *quant.Plan, i, count int) int {
 	var before, total int64
 	for j := range p.Files {
 		for _, k := range p.Files[j].Items {
@@ -199,7 +189,7 @@ func (p *Plan) part(i, count int) int {
 }
 
 // shortName shortens a tensor's name for a progress line: "layers.24 experts".
-func shortName(it *Item) string {
+func shortName(it *quant.Item) string {
 	t := it.Weight.Tensor
 	switch {
 	case t.Layer < 0:

@@ -1,4 +1,4 @@
-package quant
+package convert
 
 import (
 	"context"
@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -44,20 +46,20 @@ func alter(t *testing.T, dir, tensor string) {
 }
 
 // convertW8A8 plans and converts in small shards.
-func convertW8A8(t *testing.T, src, dst string, o ConvertOptions) (*Result, error) {
+func convertW8A8(t *testing.T, src, dst string, o Options) (*Result, error) {
 	t.Helper()
 	c, err := safetensors.OpenDir(src)
 	require.NoError(t, err)
 	defer c.Close()
-	p, err := NewPlan(c, W8A8, "", Options{ShardSize: 300_000})
+	p, err := quant.NewPlan(c, quant.W8A8, "", quant.Options{ShardSize: 300_000})
 	require.NoError(t, err)
-	return Convert(context.Background(), p, c, dst, o)
+	return Run(context.Background(), p, c, dst, o)
 }
 
 // fresh returns the hashes of a conversion of what src is now.
 func fresh(t *testing.T, src string) map[string]string {
 	dst := filepath.Join(t.TempDir(), "fresh")
-	_, err := convertW8A8(t, src, dst, ConvertOptions{})
+	_, err := convertW8A8(t, src, dst, Options{})
 	require.NoError(t, err)
 	return hashes(t, dst)
 }
@@ -69,11 +71,11 @@ const first, last = "model.embed_tokens.weight", "model.norm.weight"
 func stopHalfway(t *testing.T, src, dst string) {
 	t.Helper()
 	c := open(t, src)
-	p, err := NewPlan(c, W8A8, "", Options{ShardSize: 300_000})
+	p, err := quant.NewPlan(c, quant.W8A8, "", quant.Options{ShardSize: 300_000})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	_, err = Convert(ctx, p, c, dst, ConvertOptions{Workers: 1, Progress: func(done, total int64, _ string) {
+	_, err = Run(ctx, p, c, dst, Options{Workers: 1, Progress: func(done, total int64, _ string) {
 		if done > total/2 {
 			cancel()
 		}
@@ -92,7 +94,7 @@ func TestSourceChangedBetweenRuns(t *testing.T) {
 		before := fresh(t, src)
 		stopHalfway(t, src, dst)
 		alter(t, src, tensor)
-		res, err := convertW8A8(t, src, dst, ConvertOptions{Resume: true})
+		res, err := convertW8A8(t, src, dst, Options{Resume: true})
 		require.NoError(t, err)
 		assert.False(t, res.AlreadyDone)
 		want := fresh(t, src)
@@ -108,20 +110,20 @@ func TestSourceChangesWhileConverted(t *testing.T) {
 		for _, tensor := range []string{first, last} {
 			src, dst := demoModel(t), filepath.Join(t.TempDir(), "dst")
 			var once sync.Once
-			_, err := convertW8A8(t, src, dst, ConvertOptions{Workers: 2, Progress: func(done, total int64, _ string) {
+			_, err := convertW8A8(t, src, dst, Options{Workers: 2, Progress: func(done, total int64, _ string) {
 				if float64(done) >= after*float64(total) {
 					once.Do(func() { alter(t, src, tensor) })
 				}
 			}})
 			if err != nil {
-				var ours *Error
+				var ours *quant.Error
 				require.ErrorAs(t, err, &ours)
 				assert.ErrorIs(t, err, ErrSourceChanged)
 				assert.Contains(t, err.Error(), ".safetensors")
 				assert.True(t, ours.Resumable)
-				_, err := ReadManifest(dst)
+				_, err := quant.ReadManifest(dst)
 				require.Error(t, err, "it is not called finished")
-				_, err = convertW8A8(t, src, dst, ConvertOptions{Resume: true})
+				_, err = convertW8A8(t, src, dst, Options{Resume: true})
 				require.NoError(t, err)
 			}
 			assert.Equal(t, fresh(t, src), hashes(t, dst), "%v %s", after, tensor)
@@ -139,7 +141,7 @@ func TestSourceTouched(t *testing.T) {
 	require.NoError(t, os.CopyFS(moved, os.DirFS(src)))
 	before := hashes(t, dst)
 	var once sync.Once
-	_, err := convertW8A8(t, moved, dst, ConvertOptions{Resume: true, Workers: 1, Progress: func(_, _ int64, detail string) {
+	_, err := convertW8A8(t, moved, dst, Options{Resume: true, Workers: 1, Progress: func(_, _ int64, detail string) {
 		if strings.Contains(detail, "checking") {
 			return
 		}
@@ -175,7 +177,7 @@ func TestSourceTouchedWhileReadAgain(t *testing.T) {
 		}
 		touched++
 	}
-	_, err := convertW8A8(t, src, dst, ConvertOptions{Workers: 1, Progress: func(done, _ int64, detail string) {
+	_, err := convertW8A8(t, src, dst, Options{Workers: 1, Progress: func(done, _ int64, detail string) {
 		if done > 0 && touched == 0 || strings.Contains(detail, "again") {
 			touch()
 		}
@@ -189,13 +191,13 @@ func TestSourceTouchedWhileReadAgain(t *testing.T) {
 // headers and other bytes is not this one's.
 func TestAlreadyDoneMeansThisSource(t *testing.T) {
 	src, dst := demoModel(t), filepath.Join(t.TempDir(), "dst")
-	_, err := convertW8A8(t, src, dst, ConvertOptions{})
+	_, err := convertW8A8(t, src, dst, Options{})
 	require.NoError(t, err)
 	refused := func(file string) {
 		t.Helper()
-		for _, o := range []ConvertOptions{{}, {Resume: true}} {
+		for _, o := range []Options{{}, {Resume: true}} {
 			_, err := convertW8A8(t, src, dst, o)
-			var ours *Error
+			var ours *quant.Error
 			require.ErrorAs(t, err, &ours)
 			assert.ErrorIs(t, err, ErrDestination)
 			assert.ErrorContains(t, err, "another source: "+file)
@@ -203,7 +205,7 @@ func TestAlreadyDoneMeansThisSource(t *testing.T) {
 	}
 	done := func(unrecorded bool) {
 		t.Helper()
-		res, err := convertW8A8(t, src, dst, ConvertOptions{})
+		res, err := convertW8A8(t, src, dst, Options{})
 		require.NoError(t, err)
 		assert.True(t, res.AlreadyDone)
 		assert.Equal(t, unrecorded, res.Unrecorded)
@@ -221,7 +223,7 @@ func TestAlreadyDoneMeansThisSource(t *testing.T) {
 	refused("tokenizer.json")
 	require.NoError(t, os.WriteFile(filepath.Join(src, "tokenizer.json"), b, 0o644))
 
-	edit(t, filepath.Join(dst, ManifestName), func(m map[string]any) {
+	edit(t, filepath.Join(dst, quant.ManifestName), func(m map[string]any) {
 		for _, f := range m["files"].([]any) {
 			delete(f.(map[string]any), "source_crc32c")
 		}
@@ -246,13 +248,13 @@ func edit(t *testing.T, path string, change func(map[string]any)) {
 func TestOldReceipts(t *testing.T) {
 	src, dst := demoModel(t), filepath.Join(t.TempDir(), "dst")
 	stopHalfway(t, src, dst)
-	receipts, err := filepath.Glob(filepath.Join(dst, stateDir, "*.json"))
+	receipts, err := filepath.Glob(filepath.Join(dst, fsx.StateDir, "*.json"))
 	require.NoError(t, err)
 	require.NotEmpty(t, receipts)
 	for _, path := range receipts {
 		edit(t, path, func(m map[string]any) { delete(m, "crc32c"); delete(m, "source") })
 	}
-	_, err = convertW8A8(t, src, dst, ConvertOptions{Resume: true})
+	_, err = convertW8A8(t, src, dst, Options{Resume: true})
 	require.NoError(t, err)
 	assert.Equal(t, fresh(t, src), hashes(t, dst))
 }
@@ -261,15 +263,15 @@ func TestOldReceipts(t *testing.T) {
 // one result, and never in success.
 func TestPartsOfTwoSources(t *testing.T) {
 	src, dst := demoModel(t), filepath.Join(t.TempDir(), "dst")
-	res, err := convertW8A8(t, src, dst, ConvertOptions{Index: 1, Count: 2})
+	res, err := convertW8A8(t, src, dst, Options{Index: 1, Count: 2})
 	require.NoError(t, err)
 	require.NotEmpty(t, res.Pending)
 	alter(t, src, first)
-	_, err = convertW8A8(t, src, dst, ConvertOptions{Index: 2, Count: 2})
-	var ours *Error
+	_, err = convertW8A8(t, src, dst, Options{Index: 2, Count: 2})
+	var ours *quant.Error
 	require.True(t, errors.As(err, &ours), "%v", err)
 	assert.ErrorIs(t, err, ErrSourceChanged)
-	_, err = convertW8A8(t, src, dst, ConvertOptions{Index: 1, Count: 2, Resume: true})
+	_, err = convertW8A8(t, src, dst, Options{Index: 1, Count: 2, Resume: true})
 	require.NoError(t, err)
 	assert.Equal(t, fresh(t, src), hashes(t, dst))
 }

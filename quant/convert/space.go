@@ -1,9 +1,10 @@
-package quant
+package convert
 
 import (
 	"fmt"
 
 	"github.com/glmconv/glmconv/internal/progress"
+	"github.com/glmconv/glmconv/quant"
 )
 
 // checkSpace refuses a conversion that the disk cannot hold before its first
@@ -20,6 +21,6 @@ func (c *converter) checkSpace(todo []int) error {
 	if free < 0 || need <= free {
 		return nil
 	}
-	return &Error{Kind: ErrSpace, Reason: fmt.Sprintf("%s has %s free, the result needs %s more", c.dst, progress.Bytes(free), progress.Bytes(need)),
+	return &quant.Error{Kind: ErrSpace, Reason: fmt.Sprintf("%s has %s free, the result needs %s more", c.dst, progress.Bytes(free), progress.Bytes(need)),
 		Advice: "free some space or choose another disk; nothing was written"}
 }

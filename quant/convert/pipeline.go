@@ -1,4 +1,4 @@
-package quant
+package convert
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/internal/crc32c"
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
@@ -15,8 +16,8 @@ import (
 
 // tile is a run of rows of one item, or a piece of a tensor that is copied.
 type tile struct {
-	item  *Item
-	index int // in Plan.Items
+	item  *quant.Item
+	index int // in quant.Plan.Items
 	row0  int
 	rows  int
 	last  bool
@@ -30,7 +31,7 @@ type tile struct {
 	err   error
 	done  bool // computed; guarded by lane.mu
 
-	global float32 // of NVFP4
+	global float32 // of quant.NVFP4
 	zero   int64   // bytes of the source in pages of zeros
 }
 
@@ -73,14 +74,14 @@ func (p *pool) close() { close(p.work); p.wg.Wait() }
 // unit: rows of weights that are quantised or decoded, elements of what moves
 // as it is. Rows of a quantized source have no whole number of bytes; then unit
 // is 0.
-func (c *converter) cut(it *Item) (total, step int, unit int64) {
+func (c *converter) cut(it *quant.Item) (total, step int, unit int64) {
 	size := int64(it.Source.DType.Bits() / 8)
 	switch {
 	case it.Stored != nil:
-		return it.Stored.Rows, c.plan.tileRows(it), 0
-	case it.Action == Quantize:
+		return it.Stored.Rows, tileRows(c.plan, it), 0
+	case it.Action == quant.Quantize:
 		n, k := it.Weight.Dims()
-		return n, c.plan.tileRows(it), int64(k) * size
+		return n, tileRows(c.plan, it), int64(k) * size
 	}
 	return int(it.Bytes / max(size, 1)), copyBytes / int(max(size, 1)), size
 }
@@ -88,7 +89,7 @@ func (c *converter) cut(it *Item) (total, step int, unit int64) {
 // compute reads a tile and turns it into output bytes.
 func (c *converter) compute(ctx context.Context, t *tile, s *scratch) error {
 	it := t.item
-	if hasGlobal(it) {
+	if it.HasGlobalScale() {
 		g, err := c.global(ctx, it, s)
 		if err != nil {
 			return err
@@ -100,13 +101,13 @@ func (c *converter) compute(ctx context.Context, t *tile, s *scratch) error {
 	}
 	unit := int64(t.bytes / max(t.rows, 1))
 	t.read = int64(t.bytes)
-	if it.Action == Copy || it.Action == Alias {
+	if it.Action == quant.Copy || it.Action == quant.Alias {
 		b := c.buffers.get(t.bytes)
 		t.out = [][]byte{b}
 		err := c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*unit, b)
 		t.crc, t.zero = crc32c.Sum(b), origin.ZeroBytes(b)
 		if err == nil {
-			err = c.plan.scale(t, b)
+			err = c.scale(t, b)
 		}
 		return err
 	}
@@ -118,20 +119,20 @@ func (c *converter) compute(ctx context.Context, t *tile, s *scratch) error {
 		return err
 	}
 	t.crc, t.zero = crc32c.Sum(src), origin.ZeroBytes(src)
-	if err := c.plan.scale(t, src); err != nil {
+	if err := c.scale(t, src); err != nil {
 		return err
 	}
 	decoder, err := layout.DecoderOf(it.Source.DType)
 	if err != nil {
 		return err
 	}
-	if it.Action != Quantize {
+	if it.Action != quant.Quantize {
 		decoder.Decode(s.take(t.bytes/decoder.Size), src)
 		return c.keepFloats(t, s.floats)
 	}
 	_, k := it.Weight.Dims()
 	return c.round(t, s, func(spec numeric.Spec) (*numeric.Matrix, numeric.Stats, error) {
-		if c.plan.codes != nil {
+		if c.plan.Codes() != nil {
 			decoder.Decode(s.take(t.rows*k), src)
 			return c.learnt(t, spec, s.floats, &s.num)
 		}
@@ -148,7 +149,7 @@ func (c *converter) computeStored(t *tile, s *scratch) error {
 		return err
 	}
 	k := it.Stored.Cols
-	if it.Action != Quantize {
+	if it.Action != quant.Quantize {
 		if i := numeric.FirstNonFinite(w); i >= 0 {
 			return t.nonFinite(&numeric.NonFiniteError{Row: i / k, Col: i % k, Value: w[i]})
 		}
@@ -171,10 +172,10 @@ func (c *converter) decodeStored(t *tile, s *scratch) ([]float32, error) {
 	t.crc, t.read, t.zero = r.crc, r.n, r.zero
 	w := s.take(t.rows * m.Cols)
 	m.Dequant(w, 0, t.rows)
-	if err := c.plan.scaleFloats(t, w); err != nil {
+	if err := c.scaleFloats(t, w); err != nil {
 		return nil, err
 	}
-	if c.plan.arith() == numeric.Compat && it.Action == Quantize {
+	if c.plan.Options.Arith == numeric.Compat && it.Action == quant.Quantize {
 		for i, v := range w {
 			w[i] = numeric.RoundBF16(v)
 		}
@@ -221,14 +222,14 @@ func (c *converter) keepFloats(t *tile, w []float32) error {
 
 func (t *tile) nonFinite(e *numeric.NonFiniteError) error {
 	it := t.item
-	return &NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: int64(t.row0 + e.Row), Col: int64(e.Col), Value: e.Value}
+	return &quant.NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: int64(t.row0 + e.Row), Col: int64(e.Col), Value: e.Value}
 }
 
 // round makes a tile's codes and scales.
 func (c *converter) round(t *tile, s *scratch, quantize func(numeric.Spec) (*numeric.Matrix, numeric.Stats, error)) error {
 	it := t.item
 	_, k := it.Weight.Dims()
-	spec := c.plan.lay.Numeric(it.Weight, c.plan.arith())
+	spec := c.plan.Layout().Numeric(it.Weight, c.plan.Options.Arith)
 	spec.Global = t.global
 	first := c.buffers.get(t.rows * k)[:0]
 	if spec.Code.Bits() == 8 {
@@ -244,6 +245,6 @@ func (c *converter) round(t *tile, s *scratch, quantize func(numeric.Spec) (*num
 	t.stats = stats
 	t.out = make([][]byte, len(it.Outputs))
 	t.out[0] = first
-	t.out, err = c.plan.lay.AppendTile(it.Weight, t.row0, m, t.out)
+	t.out, err = c.plan.Layout().AppendTile(it.Weight, t.row0, m, t.out)
 	return err
 }

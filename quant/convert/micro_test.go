@@ -1,4 +1,4 @@
-package quant
+package convert
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
@@ -21,7 +22,7 @@ var torchTypes = map[string]safetensors.DType{"bfloat16": safetensors.BF16, "flo
 // TestMicroIsLLMCompressors: compat writes the tensors of llm-compressor, names,
 // dtypes, shapes and bytes, and says of the weights what it says.
 func TestMicroIsLLMCompressors(t *testing.T) {
-	schemes := map[string]Scheme{"NVFP4A16": NVFP4A16, "MXFP4A16": MXFP4A16, "MXFP4": MXFP4, "MXFP8A16": MXFP8A16, "MXFP8": MXFP8}
+	schemes := map[string]quant.Scheme{"NVFP4A16": quant.NVFP4A16, "MXFP4A16": quant.MXFP4A16, "MXFP4": quant.MXFP4, "MXFP8A16": quant.MXFP8A16, "MXFP8": quant.MXFP8}
 	for _, model := range []string{"nano-glm4moe", "tiny-glm4moe"} {
 		raw, err := os.ReadFile(testkit.Shared(t, "reference/golden/"+model+"/quantized_tensors_fp4.json"))
 		require.NoError(t, err)
@@ -45,7 +46,7 @@ func TestMicroIsLLMCompressors(t *testing.T) {
 				}
 				require.NoError(t, json.Unmarshal(golden[name], &want))
 				p, out := convertTo(t, src, scheme, layout.CompressedTensors,
-					Options{Arith: numeric.Compat, MTP: layout.MTPQuantize, Rest: layout.RestSame}, ConvertOptions{Workers: 2})
+					quant.Options{Arith: numeric.Compat, MTP: layout.MTPQuantize, Rest: layout.RestSame}, Options{Workers: 2})
 				assert.Len(t, out.Tensors(), len(want.Tensors))
 				for tensor, w := range want.Tensors {
 					got, ok := out.Info(tensor)
@@ -75,28 +76,28 @@ func TestMicroIsLLMCompressors(t *testing.T) {
 // the parts and the memory, and the smaller error.
 func TestGlobalsAreShared(t *testing.T) {
 	src := openShared(t, "reference/nano-glm4moe")
-	o := Options{MTP: layout.MTPQuantize, Rest: layout.RestSame}
-	p, out := convertTo(t, src, NVFP4A16, "", o, ConvertOptions{Workers: 3})
+	o := quant.Options{MTP: layout.MTPQuantize, Rest: layout.RestSame}
+	p, out := convertTo(t, src, quant.NVFP4A16, "", o, Options{Workers: 3})
 	sets := map[string]string{}
 	for i := range p.Items {
 		it := &p.Items[i]
-		if !hasGlobal(it) {
+		if !it.HasGlobalScale() {
 			continue
 		}
-		set, sum := p.globalSet(&it.Weight.Tensor), tensorSum(t, out, it.Weight.Tensor.Module+".weight_global_scale")
+		set, sum := globalSet(p, &it.Weight.Tensor), tensorSum(t, out, it.Weight.Tensor.Module+".weight_global_scale")
 		if have, ok := sets[set]; ok {
 			assert.Equal(t, have, sum, it.Name())
 		}
 		sets[set] = sum
 		if r := it.Weight.Tensor.Role; r == glm.ExpertGate || r == glm.SharedGate || r == glm.AttnQ {
-			assert.Greater(t, len(p.newGlobals().sets[set]), 1, it.Name())
+			assert.Greater(t, len(newGlobals(p).sets[set]), 1, it.Name())
 		}
 	}
 	o.Arith = numeric.Compat
-	_, compat := convertTo(t, src, NVFP4A16, "", o, ConvertOptions{})
-	best, err := ReadManifest(out.Dir())
+	_, compat := convertTo(t, src, quant.NVFP4A16, "", o, Options{})
+	best, err := quant.ReadManifest(out.Dir())
 	require.NoError(t, err)
-	plain, err := ReadManifest(compat.Dir())
+	plain, err := quant.ReadManifest(compat.Dir())
 	require.NoError(t, err)
 	require.Len(t, plain.Tensors, len(best.Tensors))
 	for i := range best.Tensors {

@@ -1,9 +1,11 @@
-package quant
+package convert
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,6 +15,8 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -32,12 +36,12 @@ func openShared(t *testing.T, dir string) *safetensors.Checkpoint {
 }
 
 // convertTo plans and converts, and opens the result.
-func convertTo(t *testing.T, src *safetensors.Checkpoint, s Scheme, f Format, o Options, co ConvertOptions) (*Plan, *safetensors.Checkpoint) {
+func convertTo(t *testing.T, src *safetensors.Checkpoint, s quant.Scheme, f quant.Format, o quant.Options, co Options) (*quant.Plan, *safetensors.Checkpoint) {
 	t.Helper()
-	p, err := NewPlan(src, s, f, o)
+	p, err := quant.NewPlan(src, s, f, o)
 	require.NoError(t, err)
 	dst := filepath.Join(t.TempDir(), "result")
-	_, err = Convert(t.Context(), p, src, dst, co)
+	_, err = Run(t.Context(), p, src, dst, co)
 	require.NoError(t, err)
 	out, err := safetensors.OpenDir(dst)
 	require.NoError(t, err)
@@ -58,10 +62,17 @@ func tensorSum(t *testing.T, c *safetensors.Checkpoint, name string) string {
 // declaredOf is what a checkpoint says of its modules.
 func declaredOf(t *testing.T, c *safetensors.Checkpoint) func(string) format.Weight {
 	t.Helper()
-	cfg, err := glm.LoadConfig(c.Dir())
-	require.NoError(t, err)
-	d, err := declaredBy(cfg, c.Dir())
-	require.NoError(t, err)
+	var d *declaration.Declaration
+	for _, name := range append([]string{"config.json"}, declaration.Files...) {
+		raw, err := os.ReadFile(filepath.Join(c.Dir(), name))
+		if d != nil || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		require.NoError(t, err)
+		d, err = declaration.File(name, raw)
+		require.NoError(t, err)
+	}
+	require.NotNil(t, d)
 	return func(module string) format.Weight { return d.Of(module).Weights() }
 }
 
@@ -71,7 +82,7 @@ func TestBF16OfFP8(t *testing.T) {
 	for model, dir := range fp8Sources {
 		t.Run(model, func(t *testing.T) {
 			src := openShared(t, dir)
-			_, out := convertTo(t, src, BF16, "", Options{}, ConvertOptions{})
+			_, out := convertTo(t, src, quant.BF16, "", quant.Options{}, Options{})
 			raw, err := os.ReadFile(testkit.Shared(t, dir+".expected.json"))
 			require.NoError(t, err)
 			var want struct {
@@ -93,8 +104,8 @@ func TestBF16OfFP8(t *testing.T) {
 			for _, e := range m.ByRole(glm.RouterBias) {
 				assert.Equal(t, safetensors.F32, e.Source.DType, e.Name)
 			}
-			_, err = NewPlan(out, BF16, "", Options{})
-			assert.ErrorIs(t, err, ErrImpossible, "BF16 already")
+			_, err = quant.NewPlan(out, quant.BF16, "", quant.Options{})
+			assert.ErrorIs(t, err, quant.ErrImpossible, "BF16 already")
 		})
 	}
 }
@@ -103,16 +114,16 @@ func TestBF16OfFP8(t *testing.T) {
 // float32 values; compat goes through BF16 as the reference tools do.
 func TestRoundedOnce(t *testing.T) {
 	for model, dir := range fp8Sources {
-		for _, scheme := range []Scheme{FP8, FP8Block, W8A8, W4A16, W4A8} {
+		for _, scheme := range []quant.Scheme{quant.FP8, quant.FP8Block, quant.W8A8, quant.W4A16, quant.W4A8} {
 			for _, arith := range []numeric.Arith{numeric.Best, numeric.Compat} {
 				t.Run(model+"/"+string(scheme), func(t *testing.T) {
 					src := openShared(t, dir)
-					p, out := convertTo(t, src, scheme, "", Options{Arith: arith, GroupSize: 32, Requantize: true}, ConvertOptions{Workers: 2})
+					p, out := convertTo(t, src, scheme, "", quant.Options{Arith: arith, GroupSize: 32, Requantize: true}, Options{Workers: 2})
 					rounders := p.Rounders()
 					seen := 0
 					for i := range p.Items {
 						it := &p.Items[i]
-						if it.Action != Quantize || it.Stored == nil {
+						if it.Action != quant.Quantize || it.Stored == nil {
 							continue
 						}
 						seen++

@@ -1,4 +1,4 @@
-package quant_test
+package convert_test
 
 import (
 	"path/filepath"

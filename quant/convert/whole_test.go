@@ -1,4 +1,4 @@
-package quant
+package convert
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant"
 )
 
 // thief removes what gets a final name as a shard, as another program might.
@@ -29,12 +30,12 @@ func (f thief) Rename(old, new string) error {
 // them is no success.
 func TestWholeRunWithoutItsShards(t *testing.T) {
 	src, dst := demoModel(t), filepath.Join(t.TempDir(), "dst")
-	_, err := convertW8A8(t, src, dst, ConvertOptions{FS: thief{fsx.OS}})
-	var ours *Error
+	_, err := convertW8A8(t, src, dst, Options{FS: thief{fsx.OS}})
+	var ours *quant.Error
 	require.ErrorAs(t, err, &ours)
 	assert.ErrorIs(t, err, ErrResultChanged)
-	assert.NoFileExists(t, filepath.Join(dst, ManifestName))
-	_, err = convertW8A8(t, src, dst, ConvertOptions{Resume: true})
+	assert.NoFileExists(t, filepath.Join(dst, quant.ManifestName))
+	_, err = convertW8A8(t, src, dst, Options{Resume: true})
 	require.NoError(t, err)
 	assert.Equal(t, fresh(t, src), hashes(t, dst))
 }
@@ -48,7 +49,7 @@ func TestKeptIsTrue(t *testing.T) {
 		{"create", "config.json", "shards are finished and kept"},
 	} {
 		dst := filepath.Join(t.TempDir(), "dst")
-		_, err := convertW8A8(t, src, dst, ConvertOptions{FS: &fsx.Faulty{FS: fsx.OS, FailAt: 1, Err: syscall.ENOSPC, Sticky: true,
+		_, err := convertW8A8(t, src, dst, Options{FS: &fsx.Faulty{FS: fsx.OS, FailAt: 1, Err: syscall.ENOSPC, Sticky: true,
 			Match: func(op, name string) bool { return op == c.op && strings.Contains(name, c.name) }}})
 		require.ErrorIs(t, err, syscall.ENOSPC)
 		var h interface{ Hint() string }

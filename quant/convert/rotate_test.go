@@ -1,4 +1,4 @@
-package quant_test
+package convert_test
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -23,7 +24,7 @@ func rotated(t *testing.T, name string, scheme quant.Scheme, o quant.Options, wo
 	}
 	defer func() { require.NoError(t, r.Close()) }()
 	dst := filepath.Join(t.TempDir(), "result")
-	_, err = quant.Convert(t.Context(), r.Plan, r.Checkpoint, dst, quant.ConvertOptions{Workers: workers})
+	_, err = convert.Run(t.Context(), r.Plan, r.Checkpoint, dst, convert.Options{Workers: workers})
 	return dst, err
 }
 

@@ -1,4 +1,4 @@
-package quant
+package convert
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/crc32c"
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/source"
@@ -34,7 +35,7 @@ type sourceFile struct {
 }
 
 // sourceFiles describes the files that a shard is made from, by name.
-func (c *converter) sourceFiles(f *File, stat func(name string) (fs.FileInfo, error)) ([]sourceFile, error) {
+func (c *converter) sourceFiles(f *quant.File, stat func(name string) (fs.FileInfo, error)) ([]sourceFile, error) {
 	var names []string
 	for _, i := range f.Items {
 		it := &c.plan.Items[i]
@@ -67,7 +68,7 @@ func (c *converter) opened(name string) (fs.FileInfo, error) {
 
 // sameSource reports whether the bytes that gave crc when the source's files
 // were as in was are those that the source has now, and how its files are now.
-func (c *converter) sameSource(ctx context.Context, f *File, was []sourceFile, crc uint32) (now []sourceFile, same bool, err error) {
+func (c *converter) sameSource(ctx context.Context, f *quant.File, was []sourceFile, crc uint32) (now []sourceFile, same bool, err error) {
 	now, err = c.sourceFiles(f, c.src.Stat)
 	if err != nil || slices.Equal(now, was) {
 		return now, err == nil, err
@@ -111,7 +112,7 @@ func differ(a, b []sourceFile) bool {
 
 // readAgain reads the source's bytes of a shard by its files' present names and
 // returns their CRC-32C.
-func (c *converter) readAgain(ctx context.Context, f *File) (crc uint32, err error) {
+func (c *converter) readAgain(ctx context.Context, f *quant.File) (crc uint32, err error) {
 	src, err := safetensors.OpenDir(c.src.Dir())
 	if err != nil {
 		return 0, err
@@ -157,7 +158,7 @@ func (c *converter) stillThere(src *safetensors.Checkpoint, was safetensors.Info
 
 // readStoredAgain is readAgain for a weight of a quantized source: in the tiles
 // in which it was decoded.
-func (c *converter) readStoredAgain(ctx context.Context, src *safetensors.Checkpoint, it *Item, crc uint32) (uint32, error) {
+func (c *converter) readStoredAgain(ctx context.Context, src *safetensors.Checkpoint, it *quant.Item, crc uint32) (uint32, error) {
 	for _, t := range it.Stored.Parts() {
 		if _, err := c.stillThere(src, t); err != nil {
 			return 0, err
@@ -179,7 +180,7 @@ func (c *converter) readStoredAgain(ctx context.Context, src *safetensors.Checkp
 
 // seal completes the receipt of a shard that is written and has no name yet:
 // the source must still be what was read.
-func (c *converter) seal(ctx context.Context, f *File, r *receipt, crc uint32) error {
+func (c *converter) seal(ctx context.Context, f *quant.File, r *receipt, crc uint32) error {
 	was, err := c.sourceFiles(f, c.opened)
 	if err != nil {
 		return err
@@ -199,7 +200,7 @@ func (c *converter) seal(ctx context.Context, f *File, r *receipt, crc uint32) e
 func hexCRC(crc uint32) string { return fmt.Sprintf("%08x", crc) }
 
 func sourceChanged(reason string) error {
-	return &Error{Kind: ErrSourceChanged, Reason: reason, Resumable: true,
+	return &quant.Error{Kind: ErrSourceChanged, Reason: reason, Resumable: true,
 		Advice: "let nothing write to the source and resume: what was made from other bytes is made anew"}
 }
 
@@ -226,7 +227,7 @@ func (c *converter) confirm(r *receipt) {
 
 // ofThisSource reports whether a shard was made from what the source is now.
 // Receipts of versions that recorded nothing of the source cannot tell.
-func (c *converter) ofThisSource(ctx context.Context, f *File, r *receipt) (bool, error) {
+func (c *converter) ofThisSource(ctx context.Context, f *quant.File, r *receipt) (bool, error) {
 	var crc uint32
 	if n, err := fmt.Sscanf(r.CRC32C, "%08x", &crc); n != 1 || err != nil || len(r.CRC32C) != 8 {
 		return false, nil
@@ -282,7 +283,7 @@ func (c *converter) missing(pending []string) error {
 		}
 	}
 	if len(pending) > 0 && c.o.Count == 1 {
-		return &Error{Kind: ErrResultChanged, Reason: fmt.Sprintf("%s was written and is gone or changed", pending[0]),
+		return &quant.Error{Kind: ErrResultChanged, Reason: fmt.Sprintf("%s was written and is gone or changed", pending[0]),
 			Advice: "let nothing else write to the result, and resume", Resumable: true}
 	}
 	return nil
@@ -292,13 +293,13 @@ func (c *converter) missing(pending []string) error {
 // source: every other file that was copied by its SHA-256, weights by the
 // CRC-32C of each shard of this part. recorded is false if the result is of a
 // version that did not note it.
-func (c *converter) alreadyDone(ctx context.Context, m *Manifest) (recorded bool, err error) {
-	files := map[string]ManifestFile{}
+func (c *converter) alreadyDone(ctx context.Context, m *quant.Manifest) (recorded bool, err error) {
+	files := map[string]quant.ManifestFile{}
 	for _, f := range m.Files {
 		files[f.Name] = f
 	}
 	for _, s := range c.plan.Sidecars {
-		sum, _, err := safetensors.HashFile(filepath.Join(c.plan.dir, s.Name))
+		sum, _, err := safetensors.HashFile(filepath.Join(c.src.Dir(), s.Name))
 		if err != nil {
 			return false, err
 		}
@@ -314,7 +315,7 @@ func (c *converter) alreadyDone(ctx context.Context, m *Manifest) (recorded bool
 		if want == "" {
 			return false, g.Wait()
 		}
-		if c.plan.part(i, c.o.Count) != c.o.Index {
+		if part(c.plan, i, c.o.Count) != c.o.Index {
 			continue
 		}
 		g.Go(func() error {
@@ -335,8 +336,8 @@ func (c *converter) ofAnotherSource(file string) error {
 
 // copySource copies a file of the source; that something wrote to it meanwhile is
 // an error. Where its times moved its bytes are read again and decide.
-func (c *converter) copySource(ctx context.Context, out io.Writer, s Sidecar) (sum string, n int64, err error) {
-	in, err := fsx.OpenIn(c.plan.dir, s.Name)
+func (c *converter) copySource(ctx context.Context, out io.Writer, s quant.Sidecar) (sum string, n int64, err error) {
+	in, err := fsx.OpenIn(c.src.Dir(), s.Name)
 	if err != nil {
 		return "", 0, err
 	}
@@ -356,14 +357,14 @@ func (c *converter) copySource(ctx context.Context, out io.Writer, s Sidecar) (s
 	sum = hex.EncodeToString(h.Sum(nil))
 	same := n == s.Size
 	if same && fsx.IdentityOf(before) != fsx.IdentityOf(after) {
-		again, size, err := safetensors.HashFile(filepath.Join(c.plan.dir, s.Name))
+		again, size, err := safetensors.HashFile(filepath.Join(c.src.Dir(), s.Name))
 		if err != nil {
 			return "", n, err
 		}
 		same = again == sum && size == n
 	}
 	if !same {
-		return "", n, &Error{Kind: ErrSourceChanged, Reason: fmt.Sprintf("%s of the source changed: it had %d bytes, now %d", s.Name, s.Size, n),
+		return "", n, &quant.Error{Kind: ErrSourceChanged, Reason: fmt.Sprintf("%s of the source changed: it had %d bytes, now %d", s.Name, s.Size, n),
 			Advice: "put the file back as it was and resume, or begin anew", Resumable: true}
 	}
 	return sum, n, nil

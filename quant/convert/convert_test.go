@@ -1,4 +1,4 @@
-package quant
+package convert
 
 import (
 	"context"
@@ -14,7 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/demo"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
@@ -63,8 +65,8 @@ func TestConvertEverything(t *testing.T) {
 					continue
 				}
 				t.Run(model+" "+string(s)+" "+string(f), func(t *testing.T) {
-					p, err := NewPlan(src, s, f, Options{})
-					if s == W4A8FP8 {
+					p, err := quant.NewPlan(src, s, f, quant.Options{})
+					if s == quant.W4A8FP8 {
 						var impossible *layout.ImpossibleError
 						require.ErrorAs(t, err, &impossible)
 						assert.Contains(t, impossible.Rule, "% 256")
@@ -77,18 +79,18 @@ func TestConvertEverything(t *testing.T) {
 					}
 					assert.Equal(t, bytes, p.SourceBytes)
 					dst := filepath.Join(t.TempDir(), "out")
-					res, err := Convert(context.Background(), p, src, dst, ConvertOptions{Workers: 2})
+					res, err := Run(context.Background(), p, src, dst, Options{Workers: 2})
 					require.NoError(t, err)
 					require.Empty(t, res.Pending)
 					require.NotEmpty(t, res.Stats.Schemes)
-					m, err := ReadManifest(dst)
+					m, err := quant.ReadManifest(dst)
 					require.NoError(t, err)
 					got := hashes(t, dst)
 					assert.Len(t, got, len(m.Files)+1)
 					for _, file := range m.Files {
 						assert.Equal(t, file.SHA256, got[file.Name], file.Name)
 					}
-					_, err = os.Stat(filepath.Join(dst, stateDir))
+					_, err = os.Stat(filepath.Join(dst, fsx.StateDir))
 					assert.ErrorIs(t, err, os.ErrNotExist)
 				})
 			}
@@ -99,9 +101,9 @@ func TestConvertEverything(t *testing.T) {
 // With compat every quantised tensor has llm-compressor's bytes.
 func TestCompatBytes(t *testing.T) {
 	names := map[string]struct {
-		s Scheme
-		f Format
-	}{"FP8_DYNAMIC": {FP8, ""}, "FP8_BLOCK": {FP8Block, layout.CompressedTensors}, "W8A8": {W8A8, layout.CompressedTensors}, "W4A8": {W4A8, layout.CompressedTensors}}
+		s quant.Scheme
+		f quant.Format
+	}{"FP8_DYNAMIC": {quant.FP8, ""}, "FP8_BLOCK": {quant.FP8Block, layout.CompressedTensors}, "W8A8": {quant.W8A8, layout.CompressedTensors}, "W4A8": {quant.W4A8, layout.CompressedTensors}}
 	for _, model := range models[:2] {
 		src := open(t, testkit.Shared(t, "reference/"+model))
 		raw, err := os.ReadFile(testkit.Shared(t, "reference/golden/"+model+"/quantized_tensors.json"))
@@ -112,10 +114,10 @@ func TestCompatBytes(t *testing.T) {
 		}
 		require.NoError(t, json.Unmarshal(raw, &golden))
 		for name, c := range names {
-			p, err := NewPlan(src, c.s, c.f, Options{Arith: numeric.Compat, MTP: layout.MTPQuantize})
+			p, err := quant.NewPlan(src, c.s, c.f, quant.Options{Arith: numeric.Compat, MTP: layout.MTPQuantize})
 			require.NoError(t, err)
 			dst := filepath.Join(t.TempDir(), "out")
-			_, err = Convert(context.Background(), p, src, dst, ConvertOptions{})
+			_, err = Run(context.Background(), p, src, dst, Options{})
 			require.NoError(t, err)
 			out := open(t, dst)
 			equal := 0
@@ -143,43 +145,43 @@ func TestCompatBytes(t *testing.T) {
 func TestSameBytes(t *testing.T) {
 	dir := demoModel(t)
 	src := open(t, dir)
-	for _, f := range []Format{layout.Ascend, layout.CompressedTensors} {
-		p, err := NewPlan(src, W4A8, f, Options{ShardSize: 600_000})
+	for _, f := range []quant.Format{layout.Ascend, layout.CompressedTensors} {
+		p, err := quant.NewPlan(src, quant.W4A8, f, quant.Options{ShardSize: 600_000})
 		require.NoError(t, err)
-		run := func(dst string, o ConvertOptions) *Result {
-			res, err := Convert(context.Background(), p, src, dst, o)
+		run := func(dst string, o Options) *Result {
+			res, err := Run(context.Background(), p, src, dst, o)
 			require.NoError(t, err)
 			return res
 		}
 		one := filepath.Join(t.TempDir(), "one")
-		run(one, ConvertOptions{Workers: 1})
+		run(one, Options{Workers: 1})
 		want := hashes(t, one)
 		for _, w := range []int{2, 4, 7} {
 			dst := filepath.Join(t.TempDir(), "many")
-			run(dst, ConvertOptions{Workers: w})
+			run(dst, Options{Workers: w})
 			assert.Equal(t, want, hashes(t, dst), "%d workers", w)
 		}
 		parts := filepath.Join(t.TempDir(), "parts")
-		assert.NotEmpty(t, run(parts, ConvertOptions{Index: 3, Count: 3}).Pending)
-		run(parts, ConvertOptions{Index: 1, Count: 3})
-		assert.Empty(t, run(parts, ConvertOptions{Index: 2, Count: 3}).Pending)
+		assert.NotEmpty(t, run(parts, Options{Index: 3, Count: 3}).Pending)
+		run(parts, Options{Index: 1, Count: 3})
+		assert.Empty(t, run(parts, Options{Index: 2, Count: 3}).Pending)
 		assert.Equal(t, want, hashes(t, parts))
-		assert.True(t, run(parts, ConvertOptions{}).AlreadyDone)
+		assert.True(t, run(parts, Options{}).AlreadyDone)
 	}
 }
 
 func TestInterruptedRunsResume(t *testing.T) {
 	src := open(t, demoModel(t))
-	p, err := NewPlan(src, W8A8, "", Options{ShardSize: 300_000})
+	p, err := quant.NewPlan(src, quant.W8A8, "", quant.Options{ShardSize: 300_000})
 	require.NoError(t, err)
 	whole := filepath.Join(t.TempDir(), "whole")
-	_, err = Convert(context.Background(), p, src, whole, ConvertOptions{})
+	_, err = Run(context.Background(), p, src, whole, Options{})
 	require.NoError(t, err)
 	want := hashes(t, whole)
 	for stop := int64(0); stop < p.SourceBytes; stop += p.SourceBytes / 7 {
 		dst := filepath.Join(t.TempDir(), "dst")
 		ctx, cancel := context.WithCancel(context.Background())
-		_, err := Convert(ctx, p, src, dst, ConvertOptions{Workers: 2, Progress: func(done, _ int64, _ string) {
+		_, err := Run(ctx, p, src, dst, Options{Workers: 2, Progress: func(done, _ int64, _ string) {
 			if done >= stop {
 				cancel()
 			}
@@ -188,19 +190,19 @@ func TestInterruptedRunsResume(t *testing.T) {
 		if err != nil {
 			require.ErrorIs(t, err, context.Canceled)
 			for name := range hashes(t, dst) {
-				assert.NotEqual(t, ManifestName, name)
+				assert.NotEqual(t, quant.ManifestName, name)
 				if strings.HasSuffix(name, ".safetensors") {
 					assert.Equal(t, want[name], hashes(t, dst)[name], "%s has its final name before it is complete", name)
 				}
 			}
-			_, err = Convert(context.Background(), p, src, dst, ConvertOptions{})
+			_, err = Run(context.Background(), p, src, dst, Options{})
 			require.Error(t, err, "an unfinished directory needs --resume")
-			other, err2 := NewPlan(src, FP8, "", Options{})
+			other, err2 := quant.NewPlan(src, quant.FP8, "", quant.Options{})
 			require.NoError(t, err2)
-			_, err = Convert(context.Background(), other, src, dst, ConvertOptions{Resume: true})
+			_, err = Run(context.Background(), other, src, dst, Options{Resume: true})
 			require.ErrorContains(t, err, "another plan")
 		}
-		_, err = Convert(context.Background(), p, src, dst, ConvertOptions{Resume: true})
+		_, err = Run(context.Background(), p, src, dst, Options{Resume: true})
 		require.NoError(t, err)
 		assert.Equal(t, want, hashes(t, dst))
 	}

@@ -1,4 +1,4 @@
-package quant
+package convert
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
@@ -28,18 +29,18 @@ func TestFoldGamma(t *testing.T) {
 	src, err := safetensors.OpenDir(testkit.Shared(t, "reference/nano-glm5-outliers"))
 	require.NoError(t, err)
 	defer src.Close()
-	p, err := NewPlan(src, W4A16, layout.CompressedTensors, Options{Fold: FoldGamma})
+	p, err := quant.NewPlan(src, quant.W4A16, layout.CompressedTensors, quant.Options{Fold: quant.FoldGamma})
 	require.NoError(t, err)
-	plain, err := NewPlan(src, W4A16, layout.CompressedTensors, Options{})
+	plain, err := quant.NewPlan(src, quant.W4A16, layout.CompressedTensors, quant.Options{})
 	require.NoError(t, err)
 	assert.NotEqual(t, plain.Fingerprint, p.Fingerprint)
 	dst := filepath.Join(t.TempDir(), "out")
-	_, err = Convert(context.Background(), p, src, dst, ConvertOptions{})
+	_, err = Run(context.Background(), p, src, dst, Options{})
 	require.NoError(t, err)
 
-	m, err := ReadManifest(dst)
+	m, err := quant.ReadManifest(dst)
 	require.NoError(t, err)
-	require.Equal(t, FoldGamma, m.Fold)
+	require.Equal(t, quant.FoldGamma, m.Fold)
 	require.Equal(t, p.Folds.Hash(), m.Folds.Hash())
 	folded, err := fold.NewReader(p.Config, src, m.Folds)
 	require.NoError(t, err)
@@ -49,7 +50,7 @@ func TestFoldGamma(t *testing.T) {
 	moved := 0
 	for i := range p.Items {
 		it := &p.Items[i]
-		if it.Action != Copy || p.scalings[it.Name()] == nil {
+		if it.Action != quant.Copy || p.Scaling(it.Name()) == nil {
 			continue
 		}
 		want := make([]byte, it.Bytes)
@@ -66,7 +67,7 @@ func TestFoldRefuses(t *testing.T) {
 	src, err := safetensors.OpenDir(dir)
 	require.NoError(t, err)
 	defer src.Close()
-	p, err := NewPlan(src, W8A8, layout.CompressedTensors, Options{})
+	p, err := quant.NewPlan(src, quant.W8A8, layout.CompressedTensors, quant.Options{})
 	require.NoError(t, err)
 	sites := p.FoldSites()
 	require.Equal(t, "model.layers.0.input_layernorm.weight", sites[0].Name)
@@ -76,26 +77,26 @@ func TestFoldRefuses(t *testing.T) {
 		e := make(fold.Exponents, sites[0].Channels)
 		e[0] = 127
 		set.Put(&sites[0], e)
-		p, err := NewPlan(src, W8A8, layout.CompressedTensors, Options{Fold: FoldSearch, Folds: set})
+		p, err := quant.NewPlan(src, quant.W8A8, layout.CompressedTensors, quant.Options{Fold: quant.FoldSearch, Folds: set})
 		require.NoError(t, err)
 		dst := filepath.Join(t.TempDir(), "out")
-		_, err = Convert(context.Background(), p, src, dst, ConvertOptions{})
+		_, err = Run(context.Background(), p, src, dst, Options{})
 		require.ErrorIs(t, err, fold.ErrRange)
-		require.ErrorIs(t, err, ErrSource)
-		assert.NoFileExists(t, filepath.Join(dst, ManifestName))
+		require.ErrorIs(t, err, quant.ErrSource)
+		assert.NoFileExists(t, filepath.Join(dst, quant.ManifestName))
 	})
 	t.Run("no statistics", func(t *testing.T) {
-		_, err := NewPlan(src, W8A8, layout.CompressedTensors, Options{Fold: FoldSearch})
-		assert.ErrorIs(t, err, ErrImpossible)
+		_, err := quant.NewPlan(src, quant.W8A8, layout.CompressedTensors, quant.Options{Fold: quant.FoldSearch})
+		assert.ErrorIs(t, err, quant.ErrImpossible)
 	})
 	t.Run("unknown", func(t *testing.T) {
-		_, err := NewPlan(src, W8A8, layout.CompressedTensors, Options{Fold: "beta"})
-		assert.ErrorIs(t, err, ErrImpossible)
+		_, err := quant.NewPlan(src, quant.W8A8, layout.CompressedTensors, quant.Options{Fold: "beta"})
+		assert.ErrorIs(t, err, quant.ErrImpossible)
 	})
 	t.Run("of another model", func(t *testing.T) {
 		var set fold.Set
 		require.NoError(t, set.UnmarshalJSON([]byte(`{"model.layers.0.input_layernorm.weight":"YgYEAAD//w=="}`)))
-		_, err := NewPlan(src, W8A8, layout.CompressedTensors, Options{Fold: FoldSearch, Folds: &set})
-		assert.ErrorIs(t, err, ErrSource)
+		_, err := quant.NewPlan(src, quant.W8A8, layout.CompressedTensors, quant.Options{Fold: quant.FoldSearch, Folds: &set})
+		assert.ErrorIs(t, err, quant.ErrSource)
 	})
 }

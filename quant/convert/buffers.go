@@ -1,4 +1,4 @@
-package quant
+package convert
 
 import "sync"
 

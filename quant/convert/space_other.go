@@ -1,5 +1,5 @@
 //go:build !unix
 
-package quant
+package convert
 
 func freeSpace(string) int64 { return -1 }

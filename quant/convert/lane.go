@@ -1,4 +1,4 @@
-package quant
+package convert
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/crc32c"
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -21,9 +22,9 @@ import (
 // and nothing moves between cores without need.
 type lane struct {
 	c      *converter
-	f      *File
+	f      *quant.File
 	w      *safetensors.Writer
-	late   map[output]*[]byte // outputs that come at the end of the file; the map is fixed
+	late   map[quant.OutputRef]*[]byte // outputs that come at the end of the file; the map is fixed
 	sem    *semaphore.Weighted
 	cancel context.CancelFunc
 	all    sync.WaitGroup // tiles not taken yet
@@ -42,7 +43,7 @@ type lane struct {
 }
 
 // writeShard writes one shard with the goroutines of the pool.
-func (c *converter) writeShard(ctx context.Context, f *File, pool *pool, budget int64) (err error) {
+func (c *converter) writeShard(ctx context.Context, f *quant.File, pool *pool, budget int64) (err error) {
 	unlock, err := c.shardLock(f)
 	if err != nil {
 		return c.unlessFinished(err)
@@ -64,9 +65,9 @@ func (c *converter) writeShard(ctx context.Context, f *File, pool *pool, budget 
 	}()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l := &lane{c: c, f: f, w: w, late: map[output]*[]byte{}, sem: semaphore.NewWeighted(budget), cancel: cancel,
+	l := &lane{c: c, f: f, w: w, late: map[quant.OutputRef]*[]byte{}, sem: semaphore.NewWeighted(budget), cancel: cancel,
 		receipt: &receipt{Name: f.Plan.Name, Size: f.Plan.Size}}
-	for _, o := range f.tail {
+	for _, o := range f.Tail {
 		l.late[o] = new([]byte)
 	}
 	err = l.deal(ctx, pool, budget)
@@ -77,7 +78,7 @@ func (c *converter) writeShard(ctx context.Context, f *File, pool *pool, budget 
 	if err != nil {
 		return err
 	}
-	for _, o := range f.tail {
+	for _, o := range f.Tail {
 		if _, err := w.Write(*l.late[o]); err != nil {
 			return err
 		}
@@ -95,7 +96,7 @@ func (c *converter) writeShard(ctx context.Context, f *File, pool *pool, budget 
 // forget drops a finished file's source from the page cache where the whole
 // source would fill it: other programs' pages are worth more than what is not
 // read again.
-func (c *converter) forget(f *File) {
+func (c *converter) forget(f *quant.File) {
 	if m := fsx.Memory(); m == 0 || c.plan.SourceBytes < m/2 {
 		return
 	}
@@ -118,7 +119,7 @@ func (l *lane) deal(ctx context.Context, pool *pool, budget int64) error {
 	for _, i := range l.f.Items {
 		it := &c.plan.Items[i]
 		total, step, unit := c.cut(it)
-		cost, _ := c.plan.tileCost(it)
+		cost, _ := tileCost(c.plan, it)
 		for at := 0; at == 0 || at < total; at += step {
 			rows := min(step, total-at)
 			t := &tile{item: it, index: i, row0: at, rows: rows, bytes: rows * int(unit), cost: min(cost, budget)}
@@ -146,7 +147,7 @@ func (l *lane) deal(ctx context.Context, pool *pool, budget int64) error {
 // place returns where the first output of a tile lies in the file, -1 if it
 // comes at the end. total is the number of the item's rows.
 func (l *lane) place(t *tile, total int) int64 {
-	if l.late[output{t.index, 0}] != nil {
+	if l.late[quant.OutputRef{Item: t.index}] != nil {
 		return -1
 	}
 	o := &t.item.Outputs[0]
@@ -216,7 +217,7 @@ func (l *lane) keep(t *tile) error {
 	l.zero += t.zero
 	l.crc = crc32c.Combine(l.crc, t.crc, t.read)
 	for k, b := range t.out {
-		if late := l.late[output{t.index, k}]; late != nil {
+		if late := l.late[quant.OutputRef{Item: t.index, Output: k}]; late != nil {
 			*late = append(*late, b...)
 		} else if k > 0 {
 			l.side[k] = append(l.side[k], b...)
@@ -231,7 +232,7 @@ func (l *lane) keep(t *tile) error {
 				return err
 			}
 		}
-		if t.item.Action == Quantize {
+		if t.item.Action == quant.Quantize {
 			l.receipt.Tensors = append(l.receipt.Tensors, TensorStats{Name: t.item.Name(), Scheme: t.item.Scheme, Stats: l.stats})
 		}
 	}

@@ -1,6 +1,10 @@
-package quant
+package convert
 
-import "runtime"
+import (
+	"runtime"
+
+	"github.com/glmconv/glmconv/quant"
+)
 
 const (
 	// tileElements is how many weights are computed at once: large enough to
@@ -19,11 +23,11 @@ const (
 )
 
 // tileRows returns how many rows of a weight make a tile.
-func (p *Plan) tileRows(it *Item) int {
+func tileRows(p *quant.Plan, it *quant.Item) int {
 	n, k := it.Weight.Dims()
 	align := 1
-	if it.Action == Quantize {
-		align = p.lay.RowAlign(it.Weight, p.arith())
+	if it.Action == quant.Quantize {
+		align = p.Layout().RowAlign(it.Weight, p.Options.Arith)
 	}
 	if align == 0 {
 		return n
@@ -45,25 +49,25 @@ func leastCommonMultiple(a, b int) int {
 
 // tileCost estimates the bytes that a tile holds until it is written and hashed,
 // and those of a worker's scratch while it is read and computed.
-func (p *Plan) tileCost(it *Item) (flight, scratch int64) {
-	if it.Action != Quantize && it.Stored == nil {
-		if it.Action == Copy || it.Action == Alias {
+func tileCost(p *quant.Plan, it *quant.Item) (flight, scratch int64) {
+	if it.Action != quant.Quantize && it.Stored == nil {
+		if it.Action == quant.Copy || it.Action == quant.Alias {
 			return copyBytes * 3, 0
 		}
 		return copyBytes * 3, copyBytes * 3 // widening doubles
 	}
 	_, k := it.Weight.Dims()
-	elements := int64(p.tileRows(it)) * int64(k)
-	if it.Action != Quantize {
+	elements := int64(tileRows(p, it)) * int64(k)
+	if it.Action != quant.Quantize {
 		return elements*2 + 64<<10, elements * 6
 	}
 	return elements*5/4 + 64<<10, elements * (7 + int64(it.Source.DType.Bits()/8))
 }
 
 // largest returns the highest costs over all items.
-func (p *Plan) largest() (flight, scratch, spool int64) {
+func largest(p *quant.Plan) (flight, scratch, spool int64) {
 	for i := range p.Items {
-		f, s := p.tileCost(&p.Items[i])
+		f, s := tileCost(p, &p.Items[i])
 		flight, scratch = max(flight, f), max(scratch, s)
 		var side int64
 		for k, o := range p.Items[i].Outputs {
@@ -76,21 +80,21 @@ func (p *Plan) largest() (flight, scratch, spool int64) {
 	return flight, scratch, spool
 }
 
-// minMemory is the least ConvertOptions.MaxMemory that the plan can keep.
-func (p *Plan) minMemory() int64 {
-	flight, scratch, spool := p.largest()
-	return p.fixedMemory() + 2*flight + scratch + 2*spool
+// minMemory is the least Options.MaxMemory that the plan can keep.
+func minMemory(p *quant.Plan) int64 {
+	flight, scratch, spool := largest(p)
+	return fixedMemory(p) + 2*flight + scratch + 2*spool
 }
 
-func (p *Plan) fixedMemory() int64 { return baseMemory + int64(len(p.Items))*itemMemory }
+func fixedMemory(p *quant.Plan) int64 { return baseMemory + int64(len(p.Items))*itemMemory }
 
 // lanes returns how many of n shards are written side by side, and the bytes
 // that each may have in flight. There are two or more, so that one's hashing and
 // fsync overlap with another's reading, half as many as workers on machines
 // where hashing on two cores would be the limit, and no more than memory is for.
-func (p *Plan) lanes(o ConvertOptions, n int) (lanes int, budget int64) {
-	flight, scratch, spool := p.largest()
-	free := o.MaxMemory/10*7 - p.fixedMemory() - scratch*int64(o.Workers)
+func lanes(p *quant.Plan, o Options, n int) (lanes int, budget int64) {
+	flight, scratch, spool := largest(p)
+	free := o.MaxMemory/10*7 - fixedMemory(p) - scratch*int64(o.Workers)
 	// Every worker busy, some tiles being written, some hashed.
 	want := flight * int64(2*o.Workers+8)
 	for lanes = max(min(o.Workers, max(2, o.Workers/2), maxLanes, n), 1); ; lanes-- {
@@ -102,15 +106,15 @@ func (p *Plan) lanes(o ConvertOptions, n int) (lanes int, budget int64) {
 }
 
 // PeakMemory estimates the bytes of memory a conversion takes at its peak.
-func (p *Plan) PeakMemory(o ConvertOptions) int64 {
+func PeakMemory(p *quant.Plan, o Options) int64 {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	if o.MaxMemory <= 0 {
 		o.MaxMemory = 1 << 30
 	}
-	_, scratch, spool := p.largest()
-	lanes, budget := p.lanes(o, len(p.Files))
-	need := p.fixedMemory() + int64(lanes)*(budget+2*spool) + scratch*int64(o.Workers)
+	_, scratch, spool := largest(p)
+	lanes, budget := lanes(p, o, len(p.Files))
+	need := fixedMemory(p) + int64(lanes)*(budget+2*spool) + scratch*int64(o.Workers)
 	return min(need*5/4, o.MaxMemory) // the collector's slack
 }

@@ -1,4 +1,4 @@
-package quant
+package convert
 
 import (
 	"testing"
@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/synth"
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -21,22 +22,22 @@ func TestLanes(t *testing.T) {
 	src, err := safetensors.OpenDir(dir)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, src.Close()) }()
-	p, err := NewPlan(src, layout.W8A8, "", Options{})
+	p, err := quant.NewPlan(src, layout.W8A8, "", quant.Options{})
 	require.NoError(t, err)
-	flight, scratch, spool := p.largest()
+	flight, scratch, spool := largest(p)
 	for _, c := range []struct {
 		workers, shards int
 		memory          int64
 		want            int
 	}{
 		{1, 50, 1 << 30, 1}, {2, 50, 1 << 30, 2}, {2, 1, 1 << 30, 1}, {4, 50, 1 << 30, 2}, {2, 0, 1 << 30, 1},
-		{16, 50, 4 << 30, 8}, {64, 50, 4 << 30, 8}, {64, 3, 4 << 30, 3}, {16, 50, 512 << 20, 8}, {16, 50, p.minMemory(), 2},
+		{16, 50, 4 << 30, 8}, {64, 50, 4 << 30, 8}, {64, 3, 4 << 30, 3}, {16, 50, 512 << 20, 8}, {16, 50, minMemory(p), 2},
 	} {
-		lanes, budget := p.lanes(ConvertOptions{Workers: c.workers, MaxMemory: c.memory}, c.shards)
+		lanes, budget := lanes(p, Options{Workers: c.workers, MaxMemory: c.memory}, c.shards)
 		assert.Equal(t, c.want, lanes, "%+v", c)
 		assert.GreaterOrEqual(t, budget, 2*flight)
 		if lanes > 2 {
-			assert.LessOrEqual(t, p.fixedMemory()+scratch*int64(c.workers)+int64(lanes)*(budget+2*spool), c.memory)
+			assert.LessOrEqual(t, fixedMemory(p)+scratch*int64(c.workers)+int64(lanes)*(budget+2*spool), c.memory)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package quant
+package convert
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 )
 
@@ -70,51 +71,38 @@ func (c *converter) finish(ctx context.Context) (pending []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := fsx.WriteFile(c.fs, filepath.Join(c.dst, ManifestName), append(b, '\n')); err != nil {
+	if err := fsx.WriteFile(c.fs, filepath.Join(c.dst, quant.ManifestName), append(b, '\n')); err != nil {
 		return nil, err
 	}
 	return nil, c.removeState()
 }
 
 // manifest collects what the shards' receipts say.
-func (c *converter) manifest(receipts []*receipt) (*Manifest, error) {
-	p := c.plan
-	m := &Manifest{Schema: manifestSchema, Version: c.o.Version, Scheme: p.Scheme, Format: p.Format, Arith: arithName(p.arith()),
-		GroupSize: p.Options.GroupSize, MTP: string(p.Options.MTP), Rest: p.Options.Rest, Inputs: p.Options.Inputs, Family: string(p.Config.Family), Fingerprint: p.Fingerprint, Dropped: map[string]string{}, Folds: p.moved(), Rotated: p.Options.Rotation != nil}
-	if p.codes != nil {
-		m.Method, m.Learnt = p.codes.Method(), p.codes.ID()
-	}
-	if m.Folds != nil {
-		m.Fold = p.Options.Fold
-	}
+func (c *converter) manifest(receipts []*receipt) (*quant.Manifest, error) {
+	m := c.plan.Manifest(c.o.Version)
 	var stats []TensorStats
 	for _, r := range receipts {
-		m.Files = append(m.Files, ManifestFile{r.Name, r.Size, r.SHA256, r.CRC32C})
+		m.Files = append(m.Files, quant.ManifestFile{Name: r.Name, Size: r.Size, SHA256: r.SHA256, SourceCRC32C: r.CRC32C})
 		stats = append(stats, r.Tensors...)
 		m.Zeros = append(m.Zeros, r.Zeros...)
-	}
-	for i := range p.Items {
-		if p.Items[i].Action == Drop {
-			m.Dropped[p.Items[i].Name()] = p.Items[i].Reason
-		}
 	}
 	m.Errors, m.Tensors = summarize(stats)
 	c.summary, c.zeros = m.Errors, m.Zeros
 	return m, nil
 }
 
-func (c *converter) putFile(m *Manifest, name string, b []byte) error {
+func (c *converter) putFile(m *quant.Manifest, name string, b []byte) error {
 	if err := fsx.WriteFile(c.fs, filepath.Join(c.dst, name), b); err != nil {
 		return err
 	}
 	sum := sha256.Sum256(b)
-	m.Files = append(m.Files, ManifestFile{Name: name, Size: int64(len(b)), SHA256: hex.EncodeToString(sum[:])})
+	m.Files = append(m.Files, quant.ManifestFile{Name: name, Size: int64(len(b)), SHA256: hex.EncodeToString(sum[:])})
 	return nil
 }
 
 // copySidecar copies a file of the source in pieces.
-func (c *converter) copySidecar(ctx context.Context, s Sidecar) (ManifestFile, error) {
-	var none ManifestFile
+func (c *converter) copySidecar(ctx context.Context, s quant.Sidecar) (quant.ManifestFile, error) {
+	var none quant.ManifestFile
 	path := filepath.Join(c.dst, s.Name)
 	out, err := fsx.CreateTemp(c.fs, path)
 	if err != nil {
@@ -127,5 +115,5 @@ func (c *converter) copySidecar(ctx context.Context, s Sidecar) (ManifestFile, e
 	if err := fsx.Commit(c.fs, out, path); err != nil {
 		return none, err
 	}
-	return ManifestFile{Name: s.Name, Size: n, SHA256: sum}, nil
+	return quant.ManifestFile{Name: s.Name, Size: n, SHA256: sum}, nil
 }
