@@ -22,7 +22,16 @@ func (p *page) text(label string, v any) { fmt.Fprintf(&p.b, "%-40s %-10v\n", la
 func (p *page) float(label string, v float64) {
 	fmt.Fprintf(&p.b, "%-40s %-10s\n", label, fmt.Sprintf("%.2f", v))
 }
-func (p *page) head(s string) { p.b.WriteString(title(s, "-") + "\n") }
+
+// latency writes the block of a latency: its title, mean, median and percentiles.
+func (p *page) latency(head, name string, s Spread, percentiles []int) {
+	p.b.WriteString(title(head, "-") + "\n")
+	p.float("Mean "+name+" (ms):", s.Mean)
+	p.float("Median "+name+" (ms):", s.Median)
+	for _, n := range percentiles {
+		p.float(fmt.Sprintf("P%d %s (ms):", n, name), s.P[n])
+	}
+}
 
 // before reports whether release a is older than b, by its numbers.
 func before(a, b string) bool {
@@ -66,17 +75,9 @@ func WriteVLLM(w io.Writer, f Figures, release string, percentiles []int) error 
 		token = "Token"
 	}
 	p.float("Total "+token+" throughput (tok/s):", f.Total)
-	for _, b := range []struct {
-		title, name string
-		s           Spread
-	}{{"Time to First Token", "TTFT", f.TTFT}, {"Time per Output Token (excl. 1st token)", "TPOT", f.TPOT}, {"Inter-token Latency", "ITL", f.ITL}} {
-		p.head(b.title)
-		p.float("Mean "+b.name+" (ms):", b.s.Mean)
-		p.float("Median "+b.name+" (ms):", b.s.Median)
-		for _, n := range percentiles {
-			p.float(fmt.Sprintf("P%d %s (ms):", n, b.name), b.s.P[n])
-		}
-	}
+	p.latency("Time to First Token", "TTFT", f.TTFT, percentiles)
+	p.latency("Time per Output Token (excl. 1st token)", "TPOT", f.TPOT, percentiles)
+	p.latency("Inter-token Latency", "ITL", f.ITL, percentiles)
 	p.b.WriteString(strings.Repeat("=", 50) + "\n")
 	_, err := io.WriteString(w, p.b.String())
 	return err
@@ -119,18 +120,10 @@ func WriteSGLang(w io.Writer, f Figures, release string) error {
 	if older {
 		many, few, gaps = nil, []int{99}, []int{95, 99}
 	}
-	block := func(title, name string, s Spread, percentiles []int) {
-		p.head(title)
-		p.float("Mean "+name+" (ms):", s.Mean)
-		p.float("Median "+name+" (ms):", s.Median)
-		for _, n := range percentiles {
-			p.float(fmt.Sprintf("P%d %s (ms):", n, name), s.P[n])
-		}
-	}
-	block("End-to-End Latency", "E2E Latency", f.E2EL, many)
-	block("Time to First Token", "TTFT", f.TTFT, few)
-	block("Time per Output Token (excl. 1st token)", "TPOT", f.TPOT, few)
-	block("Inter-Token Latency", "ITL", f.ITL, gaps)
+	p.latency("End-to-End Latency", "E2E Latency", f.E2EL, many)
+	p.latency("Time to First Token", "TTFT", f.TTFT, few)
+	p.latency("Time per Output Token (excl. 1st token)", "TPOT", f.TPOT, few)
+	p.latency("Inter-Token Latency", "ITL", f.ITL, gaps)
 	p.float("Max ITL (ms):", f.ITL.Max)
 	p.b.WriteString(strings.Repeat("=", 50) + "\n")
 	_, err := io.WriteString(w, p.b.String())

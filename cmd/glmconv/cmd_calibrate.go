@@ -34,18 +34,14 @@ func cmdCalibrate() *cli.Command {
 			"that saw few tokens are named. --index I --count N runs part I of N; the parts together\n" +
 			"are the statistics of one run, bit for bit.\n\n" +
 			"Exit codes: 0 done, 2 usage, 65 unreadable source or text, 74 I/O failed.",
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "text", Usage: "`FILE` to read: plain text, or JSON lines with \"text\", or \"messages\" that go through the chat template"},
-			&cli.StringFlag{Name: "token-ids", Usage: "`FILE` with a JSON array of arrays of token ids instead"},
-			&cli.IntFlag{Name: "tokens", Value: 65536, Usage: "how many tokens to read, spread over the text"},
-			&cli.IntFlag{Name: "seq-len", Value: 512, Usage: "tokens of a sequence of text"},
+		Flags: append(corpusFlags(", or with \"messages\" that go through the chat template", 65536, 512),
 			&cli.IntFlag{Name: "index", Usage: "run only part `I`, counted from 1"},
-			&cli.IntFlag{Name: "count", Usage: "of `N` parts"},
+			countFlag(),
 			&cli.BoolFlag{Name: "resume", Usage: "DIR may hold this part, which is then not run again"},
-			&cli.IntFlag{Name: "workers", Usage: "computing threads (default: one a core)"},
-			&cli.StringFlag{Name: "max-memory", Value: "1GiB", Usage: "ceiling for the process's memory"},
-			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
-		},
+			workersFlag("computing"),
+			memoryFlag(),
+			jsonFlag(),
+		),
 		Action: runCalibrate,
 	}
 }

@@ -16,14 +16,12 @@ func cmdCheck() *cli.Command {
 		Description: "Manifest, hashes, header rules, configuration against tensors, scales, stale files.\n" +
 			"Works on the files of other tools too. For each engine it says what would be\n" +
 			"loaded, refused, or swallowed in silence.\n\nExit codes: 0 good, 1 not good, 3 not judged, 65 not a checkpoint.",
-		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "engine", Usage: "vllm, sglang or vllm-ascend, each with @RELEASE (repeatable; default: the newest releases of all that know the layout)"},
-			&cli.StringFlag{Name: "hardware", Usage: "one device: h100, a100-80g, ascend-a3 … (default: all that an engine runs on)"},
+		Flags: append(engineFlags(),
 			&cli.BoolFlag{Name: "no-hashes", Usage: "do not compare SHA-256 sums with the manifest"},
 			&cli.BoolFlag{Name: "weights", Usage: "read every weight as well: NaN, infinities, codes out of range"},
-			&cli.IntFlag{Name: "workers", Usage: "reading threads (default: one a core)"},
-			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
-		},
+			workersFlag("reading"),
+			jsonFlag(),
+		),
 		Action: func(c *cli.Context) error {
 			args, err := paths(c, "DIR")
 			if err != nil {

@@ -35,7 +35,7 @@ func cmdDemo() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "out", Usage: "keep the files in this directory (default: a temporary one, removed)"},
 			&cli.StringFlag{Name: "report", Value: "glmconv-demo.html", Usage: "where the HTML report goes; empty for nowhere"},
-			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
+			jsonFlag(),
 		},
 		Action: runDemo,
 	}

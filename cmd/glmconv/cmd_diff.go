@@ -17,8 +17,8 @@ func cmdDiff() *cli.Command {
 			"can be dequantised, also across layouts.\n\nExit codes: 0 the same, 1 different.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "no-values", Usage: "names, types, shapes and bytes only, no error figures"},
-			&cli.IntFlag{Name: "workers", Usage: "reading threads (default: one a core)"},
-			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
+			workersFlag("reading"),
+			jsonFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			args, err := paths(c, "A", "B")

@@ -16,7 +16,7 @@ func cmdInspect() *cli.Command {
 		ArgsUsage:   "DIR",
 		Description: "Family, layers, experts, MTP state, dtypes, quantisation, sizes, what is missing or\nunexpected. Reads config.json and headers only, with --weights every weight.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
+			jsonFlag(),
 			&cli.BoolFlag{Name: "weights", Usage: "read every weight as well: NaN, infinities, zeros where weights should be"},
 			&cli.BoolFlag{Name: "tensors", Usage: "one line a tensor"},
 		},

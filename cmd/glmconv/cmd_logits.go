@@ -38,7 +38,7 @@ func cmdLogits() *cli.Command {
 			"With --image or --video the file holds one sequence with placeholders; it is expanded\n" +
 			"as in run and stored as ids.0 (I32 [T]).",
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "token-ids", Usage: "`FILE` with a JSON array of arrays of token ids"},
+			idsFlag(),
 			&cli.StringFlag{Name: "out", Usage: "`FILE`.safetensors to write"},
 			&cli.IntFlag{Name: "mtp", Usage: "draft steps of the MTP layer, teacher-forced"},
 			&cli.BoolFlag{Name: "hidden", Usage: "hidden states and experts too"},

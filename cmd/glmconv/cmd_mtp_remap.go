@@ -25,7 +25,7 @@ func cmdMTPRemap() *cli.Command {
 			&cli.IntFlag{Name: "layer", Usage: "index of the MTP layer", DefaultText: "the one config.json implies"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done"},
 			&cli.BoolFlag{Name: "undo", Usage: "take an earlier remapping back"},
-			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
+			jsonFlag(),
 		},
 		Action: remap,
 	}

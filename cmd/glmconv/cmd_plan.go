@@ -34,9 +34,9 @@ func planFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "static", Usage: "with --calib: inputs of attention get one scale each, as in published Ascend checkpoints, whose fused kernels want them (w8a8 and w4a8 as ascend)"},
 		&cli.BoolFlag{Name: "rotate", Usage: "turn the residual stream into a basis without outliers before rounding (QuaRot; exact; ascend only unless the MTP layer is dropped)"},
 		&cli.StringFlag{Name: "shard-size", Value: "4GiB", Usage: "output shard size where the layout does not keep the source's shards"},
-		&cli.IntFlag{Name: "workers", Usage: "computing threads (default: one a core)"},
-		&cli.StringFlag{Name: "max-memory", Value: "1GiB", Usage: "ceiling for the process's memory"},
-		&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
+		workersFlag("computing"),
+		memoryFlag(),
+		jsonFlag(),
 	}
 }
 
@@ -238,14 +238,6 @@ func engineLines(b *strings.Builder, rows []engine.Row) {
 	}
 	for _, f := range s.Some {
 		line("with %s: %s", strings.Join(f.Parallel, " "), f.Flag)
-	}
-}
-
-// engineFlags choose whose verdict is asked for.
-func engineFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "engine", Usage: "vllm, sglang or vllm-ascend, each with @RELEASE (repeatable; default: all, in their newest releases known)"},
-		&cli.StringFlag{Name: "hardware", Usage: "one device: h100, a100-80g, ascend-a3 … (default: all that an engine runs on)"},
 	}
 }
 

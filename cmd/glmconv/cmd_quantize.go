@@ -30,7 +30,7 @@ func cmdQuantize() *cli.Command {
 		Flags: append(append(planFlags(), learnFlags()...),
 			&cli.BoolFlag{Name: "resume", Usage: "go on with an interrupted DST"},
 			&cli.StringFlag{Name: "index", Usage: "write only part `I`, counted from 1; auto: the task of a Slurm array or of an indexed Kubernetes job"},
-			&cli.IntFlag{Name: "count", Usage: "of `N` parts"},
+			countFlag(),
 			&cli.BoolFlag{Name: "no-forward", Usage: "run no forward pass: schemes that need one are refused"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "the same as plan"},
 		),

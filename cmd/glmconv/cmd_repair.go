@@ -30,7 +30,7 @@ func cmdRepair() *cli.Command {
 			&cli.StringFlag{Name: "out", Usage: "make a repaired folder of hard links, or copies, and leave DIR as it is"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done"},
 			&cli.BoolFlag{Name: "undo", Usage: "take the last repair back"},
-			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
+			jsonFlag(),
 		},
 		Action: runRepair,
 	}

@@ -36,7 +36,7 @@ func cmdRun() *cli.Command {
 			&cli.BoolFlag{Name: "ignore-eos", Usage: "go on after an end token"},
 			&cli.IntFlag{Name: "speculative", Usage: "drafts of the MTP layer in each pass, 0 to 16"},
 			&cli.BoolFlag{Name: "mtp-pre-norm", Usage: "carry the draft state before shared_head.norm, as vLLM does for GLM-4.x"},
-			&cli.BoolFlag{Name: "json", Usage: "the result as JSON"},
+			jsonFlag(),
 		}, append(append(mediaFlags(), chatFlags()...), runtimeFlags()...)...),
 		Action: runRun,
 	}
@@ -44,7 +44,7 @@ func cmdRun() *cli.Command {
 
 // runtimeFlags are the flags of commands that compute.
 func runtimeFlags() []cli.Flag {
-	return []cli.Flag{&cli.IntFlag{Name: "workers", Usage: "threads (default: one for each core)"}}
+	return []cli.Flag{workersFlag("computing")}
 }
 
 func runtimeOptions(c *cli.Context) (runtime.Options, error) {

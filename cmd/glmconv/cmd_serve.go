@@ -35,7 +35,7 @@ func cmdServe() *cli.Command {
 			&cli.StringFlag{Name: "max-memory", Value: "4GiB", Usage: "of the cache of keys and values"},
 			&cli.StringFlag{Name: "max-body", Value: "64MiB", Usage: "of one request"},
 			&cli.IntFlag{Name: "max-logprobs", Value: 20, Usage: "tokens of each place; -1: the whole vocabulary"},
-			&cli.IntFlag{Name: "workers", Usage: "goroutines that compute (default: one a core)"},
+			workersFlag("computing"),
 		},
 		Action: runServe,
 	}

@@ -32,22 +32,18 @@ func cmdVerify() *cli.Command {
 			"--tol (its one-sided 95 % bound), guard rails for tail, NRMSE and flips, and an MTP layer\n" +
 			"that agrees with the trunk as often as the source's.\n\n" +
 			"Exit codes: 0 pass, 1 fail, 3 undecided (flat logits, too few tokens, an interval that\nstraddles --tol), 65 the two cannot be compared.",
-		Flags: []cli.Flag{
+		Flags: append(corpusFlags(" (default: the built-in corpus)", 2048, 128),
 			&cli.Float64Flag{Name: "tol", Usage: "ceiling of the mean KL in nats per token (default: 1e-2, with 4-bit weights 5e-2)"},
-			&cli.StringFlag{Name: "text", Usage: "`FILE` to read: plain text, or JSON lines with a \"text\" field (default: the built-in corpus)"},
-			&cli.StringFlag{Name: "token-ids", Usage: "`FILE` with a JSON array of arrays of token ids"},
-			&cli.IntFlag{Name: "tokens", Value: 2048, Usage: "how many tokens to read"},
-			&cli.IntFlag{Name: "seq-len", Value: 128, Usage: "tokens of a sequence"},
 			&cli.StringFlag{Name: "reference", Usage: "what a quantized source is taken for: source (its own forward pass, as served) or weights (decoded, activations unrounded) (default: source; weights for bf16 results)"},
 			&cli.BoolFlag{Name: "all-tokens", Usage: "read all tokens even where those of the first batch decide"},
 			&cli.StringFlag{Name: "report", Usage: "`FILE`.html: the report as one self-contained page"},
 			&cli.StringFlag{Name: "json", Usage: "`FILE`: the result as JSON"},
 			&cli.StringFlag{Name: "junit", Usage: "`FILE`: a JUnit test case per check"},
-			&cli.StringFlag{Name: "max-memory", Value: "1GiB", Usage: "memory ceiling; weights are streamed in tiles"},
+			memoryFlag(),
 			&cli.StringFlag{Name: "state", Usage: "`DIR` that keeps where a killed run was, to go on from (default: the user's cache folder; none: do not)"},
-			&cli.IntFlag{Name: "workers", Usage: "threads (default: one for each core)"},
+			workersFlag("computing"),
 			&cli.BoolFlag{Name: "skip-forward", Usage: "exact checks and weight errors only"},
-		},
+		),
 		Action: runVerify,
 	}
 }
