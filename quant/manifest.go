@@ -46,9 +46,9 @@ type ManifestFile struct {
 	Name   string `json:"name"`
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
-	// SourceCRC32C is, for a shard, the CRC-32C of the source's bytes that it was
-	// made from, in the order of its tensors.
-	SourceCRC32C string `json:"source_crc32c,omitempty"`
+	// SourceXXH3 is, for a shard, a checksum of the source's bytes that it was made
+	// from: the sum of XXH3 over their rows (package bytesum), 16 hexadecimal digits.
+	SourceXXH3 string `json:"source_xxh3,omitempty"`
 }
 
 // TensorError is the weight error of one tensor: root of Σ(ŵ−w)²/Σw².

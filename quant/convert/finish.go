@@ -82,7 +82,7 @@ func (c *converter) manifest(receipts []*receipt) (*quant.Manifest, error) {
 	m := c.plan.Manifest(c.o.Version)
 	var stats []TensorStats
 	for _, r := range receipts {
-		m.Files = append(m.Files, quant.ManifestFile{Name: r.Name, Size: r.Size, SHA256: r.SHA256, SourceCRC32C: r.CRC32C})
+		m.Files = append(m.Files, quant.ManifestFile{Name: r.Name, Size: r.Size, SHA256: r.SHA256, SourceXXH3: r.Sum})
 		stats = append(stats, r.Tensors...)
 		m.Zeros = append(m.Zeros, r.Zeros...)
 	}

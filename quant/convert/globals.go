@@ -112,10 +112,7 @@ func (c *converter) floats(t *tile, s *scratch) ([]float32, error) {
 	if it.Stored != nil {
 		return c.decodeStored(t, s)
 	}
-	if cap(s.src) < t.bytes {
-		s.src = make([]byte, t.bytes)
-	}
-	src := s.src[:t.bytes]
+	src := s.bytes(t.bytes)
 	if err := c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*int64(t.bytes/max(t.rows, 1)), src); err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ type receipt struct {
 	Size    int64         `json:"size"`
 	SHA256  string        `json:"sha256"`
 	Tensors []TensorStats `json:"tensors"`
-	CRC32C  string        `json:"crc32c"` // of the source's bytes, in the order of the shard's items
+	Sum     string        `json:"xxh3"`   // of the source's bytes that went into the shard (package bytesum)
 	Source  []sourceFile  `json:"source"` // the files that they came from
 	Zeros   []quant.Zeros `json:"zeros,omitempty"`
 }

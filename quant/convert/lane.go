@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
-	"github.com/glmconv/glmconv/internal/crc32c"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -35,7 +34,7 @@ type lane struct {
 
 	// Of the goroutine that takes tiles.
 	receipt *receipt
-	crc     uint32   // of the source's bytes so far
+	sum     uint64   // of the source's bytes so far
 	side    [][]byte // companions of the present item
 	stats   numeric.Stats
 	zero    int64 // bytes of the present item in pages of zeros
@@ -83,7 +82,7 @@ func (c *converter) writeShard(ctx context.Context, f *quant.File, pool *pool, b
 			return err
 		}
 	}
-	if err := c.seal(ctx, f, l.receipt, l.crc); err != nil {
+	if err := c.seal(ctx, f, l.receipt, l.sum); err != nil {
 		return err
 	}
 	if l.receipt.SHA256, err = w.Commit(); err != nil {
@@ -215,7 +214,7 @@ func (l *lane) keep(t *tile) error {
 	}
 	l.stats.Add(t.stats)
 	l.zero += t.zero
-	l.crc = crc32c.Combine(l.crc, t.crc, t.read)
+	l.sum += t.sum
 	for k, b := range t.out {
 		if late := l.late[quant.OutputRef{Item: t.index, Output: k}]; late != nil {
 			*late = append(*late, b...)

@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"github.com/glmconv/glmconv/glm/origin"
-	"github.com/glmconv/glmconv/internal/crc32c"
+	"github.com/glmconv/glmconv/internal/bytesum"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -22,10 +22,9 @@ type tile struct {
 	rows  int
 	last  bool
 	bytes int   // of the source
-	read  int64 // bytes that crc is of
 	at    int64 // place of the first output in the file; -1: comes at its end
 	cost  int64
-	crc   uint32   // of the source's bytes
+	sum   uint64   // of the source's bytes (package bytesum)
 	out   [][]byte // bytes for each output of the item
 	stats numeric.Stats
 	err   error
@@ -100,25 +99,19 @@ func (c *converter) compute(ctx context.Context, t *tile, s *scratch) error {
 		return c.computeStored(t, s)
 	}
 	unit := int64(t.bytes / max(t.rows, 1))
-	t.read = int64(t.bytes)
 	if it.Action == quant.Copy || it.Action == quant.Alias {
 		b := c.buffers.get(t.bytes)
 		t.out = [][]byte{b}
-		err := c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*unit, b)
-		t.crc, t.zero = crc32c.Sum(b), origin.ZeroBytes(b)
+		err := c.readTile(t, it.Offset+int64(t.row0)*unit, b)
 		if err == nil {
 			err = c.scale(t, b)
 		}
 		return err
 	}
-	if cap(s.src) < t.bytes {
-		s.src = make([]byte, t.bytes)
-	}
-	src := s.src[:t.bytes]
-	if err := c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*unit, src); err != nil {
+	src := s.bytes(t.bytes)
+	if err := c.readTile(t, it.Offset+int64(t.row0)*unit, src); err != nil {
 		return err
 	}
-	t.crc, t.zero = crc32c.Sum(src), origin.ZeroBytes(src)
 	if err := c.scale(t, src); err != nil {
 		return err
 	}
@@ -138,6 +131,27 @@ func (c *converter) compute(ctx context.Context, t *tile, s *scratch) error {
 		}
 		return numeric.QuantizeBytes(spec, src, decoder, t.rows, k, &s.num)
 	})
+}
+
+// readTile fills p with the bytes of a tile's tensor from off and takes their
+// checksum.
+func (c *converter) readTile(t *tile, off int64, p []byte) error {
+	it := t.item
+	if err := c.src.ReadAt(it.Source, off, p); err != nil {
+		return err
+	}
+	t.sum, t.zero = bytesum.Rows(it.Source.Name, off, rowSize(it), p), origin.ZeroBytes(p)
+	return nil
+}
+
+// rowSize returns the bytes of a row for the checksum of an item's tiles; 0 if
+// they are cut between any two elements.
+func rowSize(it *quant.Item) int64 {
+	if it.Action != quant.Quantize {
+		return 0
+	}
+	_, k := it.Weight.Dims()
+	return int64(k) * int64(it.Source.DType.Bits()/8)
 }
 
 // computeStored is compute for a weight of a quantized source: decoded to
@@ -169,7 +183,7 @@ func (c *converter) decodeStored(t *tile, s *scratch) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.crc, t.read, t.zero = r.crc, r.n, r.zero
+	t.sum, t.zero = r.sum, r.zero
 	w := s.take(t.rows * m.Cols)
 	m.Dequant(w, 0, t.rows)
 	if err := c.scaleFloats(t, w); err != nil {
@@ -187,18 +201,26 @@ func (c *converter) decodeStored(t *tile, s *scratch) ([]float32, error) {
 type recorder struct {
 	layout.TensorReader
 	codes string // the tensor whose zeros count
-	crc   uint32
-	n     int64
+	sum   uint64
 	zero  int64
 }
 
 func (r *recorder) ReadAt(info safetensors.Info, off int64, p []byte) error {
 	err := r.TensorReader.ReadAt(info, off, p)
-	r.crc, r.n = crc32c.Update(r.crc, p), r.n+int64(len(p))
+	r.sum += bytesum.Rows(info.Name, off, info.RowSize(), p)
 	if info.Name == r.codes {
 		r.zero += origin.ZeroBytes(p)
 	}
 	return err
+}
+
+// bytes returns a buffer of n bytes of a source.
+func (s *scratch) bytes(n int) []byte {
+	if cap(s.src) < n {
+		s.src = make([]byte, n)
+	}
+	s.src = s.src[:n]
+	return s.src
 }
 
 // take returns a buffer of n floats.

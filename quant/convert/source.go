@@ -14,10 +14,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/glmconv/glmconv/internal/crc32c"
+	"github.com/glmconv/glmconv/internal/bytesum"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
-	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/source"
 )
@@ -66,9 +65,9 @@ func (c *converter) opened(name string) (fs.FileInfo, error) {
 	return nil, &fs.PathError{Op: "stat", Path: filepath.Join(c.src.Dir(), name), Err: fs.ErrNotExist}
 }
 
-// sameSource reports whether the bytes that gave crc when the source's files
+// sameSource reports whether the bytes that gave sum when the source's files
 // were as in was are those that the source has now, and how its files are now.
-func (c *converter) sameSource(ctx context.Context, f *quant.File, was []sourceFile, crc uint32) (now []sourceFile, same bool, err error) {
+func (c *converter) sameSource(ctx context.Context, f *quant.File, was []sourceFile, sum uint64) (now []sourceFile, same bool, err error) {
 	now, err = c.sourceFiles(f, c.src.Stat)
 	if err != nil || slices.Equal(now, was) {
 		return now, err == nil, err
@@ -86,7 +85,7 @@ func (c *converter) sameSource(ctx context.Context, f *quant.File, was []sourceF
 			return now, false, err
 		}
 		still, err := c.sourceFiles(f, c.src.Stat)
-		if err != nil || again != crc {
+		if err != nil || again != sum {
 			return now, false, err
 		}
 		// A file that is touched while it is read may have been written to; one
@@ -111,39 +110,48 @@ func differ(a, b []sourceFile) bool {
 }
 
 // readAgain reads the source's bytes of a shard by its files' present names and
-// returns their CRC-32C.
-func (c *converter) readAgain(ctx context.Context, f *quant.File) (crc uint32, err error) {
+// returns their checksum.
+func (c *converter) readAgain(ctx context.Context, f *quant.File) (sum uint64, err error) {
 	src, err := safetensors.OpenDir(c.src.Dir())
 	if err != nil {
 		return 0, err
 	}
 	defer src.Close()
 	c.report(c.read.Load(), "reading the source of "+f.Plan.Name+" again")
-	buf := make([]byte, copyBytes)
+	var s scratch
 	for _, i := range f.Items {
 		it := &c.plan.Items[i]
+		read := c.readItemAgain
 		if it.Stored != nil {
-			if crc, err = c.readStoredAgain(ctx, src, it, crc); err != nil {
-				return 0, err
-			}
-			continue
+			read = c.readStoredAgain
 		}
-		t, err := c.stillThere(src, it.Source)
+		of, err := read(ctx, src, it, &s)
 		if err != nil {
 			return 0, err
 		}
-		for at := int64(0); at < it.Bytes; at += int64(len(buf)) {
-			if err := ctx.Err(); err != nil {
-				return 0, err
-			}
-			p := buf[:min(int64(len(buf)), it.Bytes-at)]
-			if err := src.ReadAt(t, it.Offset+at, p); err != nil {
-				return 0, err
-			}
-			crc = crc32c.Update(crc, p)
-		}
+		sum += of
 	}
-	return crc, nil
+	return sum, nil
+}
+
+// readItemAgain reads an item in the tiles in which it was read first.
+func (c *converter) readItemAgain(ctx context.Context, src *safetensors.Checkpoint, it *quant.Item, s *scratch) (sum uint64, err error) {
+	t, err := c.stillThere(src, it.Source)
+	if err != nil {
+		return 0, err
+	}
+	total, step, unit := c.cut(it)
+	for at := 0; at < total; at += step {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		off, n := it.Offset+int64(at)*unit, int64(min(step, total-at))*unit
+		if err := src.ReadAt(t, off, s.bytes(int(n))); err != nil {
+			return 0, err
+		}
+		sum += bytesum.Rows(t.Name, off, rowSize(it), s.src)
+	}
+	return sum, nil
 }
 
 // stillThere finds a tensor where it was when the plan was made.
@@ -158,46 +166,43 @@ func (c *converter) stillThere(src *safetensors.Checkpoint, was safetensors.Info
 
 // readStoredAgain is readAgain for a weight of a quantized source: in the tiles
 // in which it was decoded.
-func (c *converter) readStoredAgain(ctx context.Context, src *safetensors.Checkpoint, it *quant.Item, crc uint32) (uint32, error) {
+func (c *converter) readStoredAgain(ctx context.Context, src *safetensors.Checkpoint, it *quant.Item, s *scratch) (uint64, error) {
 	for _, t := range it.Stored.Parts() {
 		if _, err := c.stillThere(src, t); err != nil {
 			return 0, err
 		}
 	}
-	var buf layout.Buffer
-	r := &recorder{TensorReader: src, crc: crc}
+	r := &recorder{TensorReader: src}
 	total, step, _ := c.cut(it)
 	for at := 0; at < total; at += step {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		if _, err := buf.ReadRows(r, *it.Stored, at, min(at+step, total)); err != nil {
+		if _, err := s.stored.ReadRows(r, *it.Stored, at, min(at+step, total)); err != nil {
 			return 0, err
 		}
 	}
-	return r.crc, nil
+	return r.sum, nil
 }
 
 // seal completes the receipt of a shard that is written and has no name yet:
 // the source must still be what was read.
-func (c *converter) seal(ctx context.Context, f *quant.File, r *receipt, crc uint32) error {
+func (c *converter) seal(ctx context.Context, f *quant.File, r *receipt, sum uint64) error {
 	was, err := c.sourceFiles(f, c.opened)
 	if err != nil {
 		return err
 	}
-	now, same, err := c.sameSource(ctx, f, was, crc)
+	now, same, err := c.sameSource(ctx, f, was, sum)
 	if err != nil {
 		return err
 	}
 	if !same {
 		return sourceChanged(fmt.Sprintf("the source changed while %s was made from it (%s)", f.Plan.Name, changed(was, now)))
 	}
-	r.Source, r.CRC32C = now, hexCRC(crc)
+	r.Source, r.Sum = now, bytesum.String(sum)
 	c.confirm(r)
 	return nil
 }
-
-func hexCRC(crc uint32) string { return fmt.Sprintf("%08x", crc) }
 
 func sourceChanged(reason string) error {
 	return &quant.Error{Kind: ErrSourceChanged, Reason: reason, Resumable: true,
@@ -228,8 +233,8 @@ func (c *converter) confirm(r *receipt) {
 // ofThisSource reports whether a shard was made from what the source is now.
 // Receipts of versions that recorded nothing of the source cannot tell.
 func (c *converter) ofThisSource(ctx context.Context, f *quant.File, r *receipt) (bool, error) {
-	var crc uint32
-	if n, err := fmt.Sscanf(r.CRC32C, "%08x", &crc); n != 1 || err != nil || len(r.CRC32C) != 8 {
+	sum, ok := bytesum.Parse(r.Sum)
+	if !ok {
 		return false, nil
 	}
 	was := r.Source
@@ -238,7 +243,7 @@ func (c *converter) ofThisSource(ctx context.Context, f *quant.File, r *receipt)
 		was = known
 	}
 	c.mu.Unlock()
-	now, same, err := c.sameSource(ctx, f, was, crc)
+	now, same, err := c.sameSource(ctx, f, was, sum)
 	if err != nil {
 		return false, err
 	}
@@ -291,7 +296,7 @@ func (c *converter) missing(pending []string) error {
 
 // alreadyDone makes sure that a finished result of this plan was made from this
 // source: every other file that was copied by its SHA-256, weights by the
-// CRC-32C of each shard of this part. recorded is false if the result is of a
+// checksum of each shard of this part. recorded is false if the result is of a
 // version that did not note it.
 func (c *converter) alreadyDone(ctx context.Context, m *quant.Manifest) (recorded bool, err error) {
 	files := map[string]quant.ManifestFile{}
@@ -311,7 +316,7 @@ func (c *converter) alreadyDone(ctx context.Context, m *quant.Manifest) (recorde
 	g.SetLimit(c.o.Workers)
 	for i := range c.plan.Files {
 		f := &c.plan.Files[i]
-		want := files[f.Plan.Name].SourceCRC32C
+		want := files[f.Plan.Name].SourceXXH3
 		if want == "" {
 			return false, g.Wait()
 		}
@@ -319,8 +324,8 @@ func (c *converter) alreadyDone(ctx context.Context, m *quant.Manifest) (recorde
 			continue
 		}
 		g.Go(func() error {
-			crc, err := c.readAgain(ctx, f)
-			if err == nil && hexCRC(crc) != want {
+			sum, err := c.readAgain(ctx, f)
+			if err == nil && bytesum.String(sum) != want {
 				err = c.ofAnotherSource(c.plan.Items[f.Items[0]].Source.File)
 			}
 			return err

@@ -225,7 +225,7 @@ func TestAlreadyDoneMeansThisSource(t *testing.T) {
 
 	edit(t, filepath.Join(dst, quant.ManifestName), func(m map[string]any) {
 		for _, f := range m["files"].([]any) {
-			delete(f.(map[string]any), "source_crc32c")
+			delete(f.(map[string]any), "source_xxh3")
 		}
 	})
 	done(true)
@@ -252,7 +252,7 @@ func TestOldReceipts(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, receipts)
 	for _, path := range receipts {
-		edit(t, path, func(m map[string]any) { delete(m, "crc32c"); delete(m, "source") })
+		edit(t, path, func(m map[string]any) { delete(m, "xxh3"); delete(m, "source") })
 	}
 	_, err = convertW8A8(t, src, dst, Options{Resume: true})
 	require.NoError(t, err)
