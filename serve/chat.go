@@ -25,7 +25,7 @@ type chatRequest struct {
 }
 
 // render makes the prompt of a conversation.
-func (s *Server) render(q *chatRequest) (chat.Prompt, []*chat.Object, error) {
+func (s *Server) render(ctx context.Context, q *chatRequest) (chat.Prompt, []*chat.Object, error) {
 	if s.tmpl == nil {
 		return chat.Prompt{}, nil, bad("messages", "the checkpoint has no chat template that can be used; /v1/completions takes prompts as they are")
 	}
@@ -62,7 +62,7 @@ func (s *Server) render(q *chatRequest) (chat.Prompt, []*chat.Object, error) {
 			req.Thinking = chat.ThinkingOn
 		}
 	}
-	p, err := s.tmpl.Render(req)
+	p, err := s.tmpl.Render(ctx, req)
 	if err != nil {
 		return chat.Prompt{}, nil, bad("messages", "%v", err)
 	}
@@ -86,7 +86,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	if q.Logprobs || q.PromptProbs != nil {
 		return bad("logprobs", "log-probabilities are served by /v1/completions")
 	}
-	p, tools, err := s.render(&q)
+	p, tools, err := s.render(r.Context(), &q)
 	if err != nil {
 		return err
 	}

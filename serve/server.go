@@ -214,7 +214,7 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) error {
 	}
 	ids := s.tok.Encode(q.Prompt)
 	if len(q.Messages) > 0 {
-		p, _, err := s.render(&chatRequest{Messages: q.Messages})
+		p, _, err := s.render(r.Context(), &chatRequest{Messages: q.Messages})
 		if err != nil {
 			return err
 		}

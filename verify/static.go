@@ -91,7 +91,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 			return nil, err
 		}
 	}
-	if err := r.compareCompanions(src, dst, unreadable); err != nil {
+	if err := r.compareCompanions(ctx, src, dst, unreadable); err != nil {
 		return nil, err
 	}
 	if len(r.Failed) > 0 {
@@ -183,8 +183,8 @@ func (r *Result) fail(check, where, detail string) {
 
 // compareCompanions compares what lies beside the weights. What matters fails,
 // the rest is noted.
-func (r *Result) compareCompanions(src, dst string, unreadable bool) error {
-	list, err := companion.Compare(src, dst)
+func (r *Result) compareCompanions(ctx context.Context, src, dst string, unreadable bool) error {
+	list, err := companion.Compare(ctx, src, dst)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -188,7 +189,7 @@ func calibrationIDs(c *cli.Context, cfg *glm.Config, dir string) ([][]int, error
 	if err != nil {
 		return nil, tokenizerError(dir, err)
 	}
-	docs, err := calibrationText(c.String("text"), dir, tok)
+	docs, err := calibrationText(c.Context, c.String("text"), dir, tok)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +203,7 @@ func calibrationIDs(c *cli.Context, cfg *glm.Config, dir string) ([][]int, error
 // calibrationText reads documents and conversations and returns their token ids.
 // Lines with "messages" go through the checkpoint's chat template, as they would
 // be served.
-func calibrationText(name, dir string, tok *tokenizer.Tokenizer) (docs [][]int, err error) {
+func calibrationText(ctx context.Context, name, dir string, tok *tokenizer.Tokenizer) (docs [][]int, err error) {
 	data, err := fsx.ReadRegular(name, fsx.MaxInput)
 	if err != nil {
 		return nil, err
@@ -234,7 +235,7 @@ func calibrationText(name, dir string, tok *tokenizer.Tokenizer) (docs [][]int, 
 				return nil, err
 			}
 		}
-		ids, err := conversationIDs(tmpl, tok, d.Messages, d.Tools)
+		ids, err := conversationIDs(ctx, tmpl, tok, d.Messages, d.Tools)
 		if err != nil {
 			return nil, fmt.Errorf("%s: line %d: %w", name, n, err)
 		}
@@ -244,7 +245,7 @@ func calibrationText(name, dir string, tok *tokenizer.Tokenizer) (docs [][]int, 
 }
 
 // conversationIDs are the ids of a conversation under the chat template.
-func conversationIDs(tmpl *chat.Template, tok *tokenizer.Tokenizer, messages, tools json.RawMessage) ([]int, error) {
+func conversationIDs(ctx context.Context, tmpl *chat.Template, tok *tokenizer.Tokenizer, messages, tools json.RawMessage) ([]int, error) {
 	var req chat.Request
 	var err error
 	if req.Messages, err = chat.ParseMessages(messages); err != nil {
@@ -255,7 +256,7 @@ func conversationIDs(tmpl *chat.Template, tok *tokenizer.Tokenizer, messages, to
 			return nil, err
 		}
 	}
-	p, err := tmpl.Render(req)
+	p, err := tmpl.Render(ctx, req)
 	if err != nil {
 		return nil, err
 	}

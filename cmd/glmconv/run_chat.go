@@ -51,7 +51,7 @@ func chatPrompt(c *cli.Context, dir string, tok *tokenizer.Tokenizer, files *vis
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := tmpl.Render(req)
+	p, err := tmpl.Render(c.Context, req)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -2,7 +2,7 @@
 //
 //	tmpl, err := chat.Load("GLM-4.5-Air")            // chat_template.jinja, or the one in tokenizer_config.json
 //	msgs, err := chat.ParseMessages(data)            // [{"role":"user","content":"…"}, …], key order kept
-//	prompt, err := tmpl.Render(chat.Request{Messages: msgs, Thinking: chat.ThinkingOn})
+//	prompt, err := tmpl.Render(ctx, chat.Request{Messages: msgs, Thinking: chat.ThinkingOn})
 //	ids := prompt.Encode(tok)
 //
 // # Rendering

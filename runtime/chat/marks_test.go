@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"os"
 	"slices"
 	"strings"
@@ -59,9 +60,9 @@ func TestNoInjection(t *testing.T) {
 					},
 				}
 			}
-			hostile, err := tmpl.Render(build(text))
+			hostile, err := tmpl.Render(context.Background(), build(text))
 			require.NoError(t, err)
-			harmless, err := tmpl.Render(build(func(label string) string { return "x" + label + "x" }))
+			harmless, err := tmpl.Render(context.Background(), build(func(label string) string { return "x" + label + "x" }))
 			require.NoError(t, err)
 			ids := hostile.Encode(tok)
 			require.Equal(t, isAdded(harmless.Encode(tok)), isAdded(ids))
@@ -74,7 +75,7 @@ func TestNoInjection(t *testing.T) {
 func TestEncodeAsTransformers(t *testing.T) {
 	tok := referenceTokenizer(t)
 	for _, family := range families {
-		p, err := loadFamily(t, family).Render(Request{Messages: []*Object{Message("system", "Be <b>brief</b>, and/or [kind]."), Message("user", "Hi")}})
+		p, err := loadFamily(t, family).Render(context.Background(), Request{Messages: []*Object{Message("system", "Be <b>brief</b>, and/or [kind]."), Message("user", "Hi")}})
 		require.NoError(t, err)
 		require.Equal(t, tok.Encode(p.Text()), p.Encode(tok))
 	}

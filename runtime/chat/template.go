@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -110,8 +111,9 @@ func templateError(name string, err error) error {
 	return fmt.Errorf("%s: %w: %w", name, ErrTemplate, err)
 }
 
-// Render makes the prompt of a conversation.
-func (t *Template) Render(req Request) (Prompt, error) {
+// Render makes the prompt of a conversation. Errors match [ErrTemplate], with
+// [ErrLimit] where a template wants too much, and the error of ctx.
+func (t *Template) Render(ctx context.Context, req Request) (Prompt, error) {
 	// transformers passes tools and documents even where there are none.
 	vars := map[string]any{"tools": nil, "documents": nil, "add_generation_prompt": !req.NoGeneration}
 	for k, v := range req.Extra {
@@ -132,7 +134,7 @@ func (t *Template) Render(req Request) (Prompt, error) {
 	if req.Thinking != ThinkingDefault {
 		vars["enable_thinking"] = req.Thinking == ThinkingOn
 	}
-	text, err := t.parsed.Render(vars, time.Now())
+	text, err := t.parsed.Render(ctx, vars, time.Now())
 	if err != nil {
 		return Prompt{}, templateError(t.name, err)
 	}

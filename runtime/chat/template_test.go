@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -57,7 +58,7 @@ func TestGoldens(t *testing.T) {
 				}
 				text, ok := want[family+"/"+c.Text("name")]
 				require.True(t, ok)
-				p, err := tmpl.Render(req)
+				p, err := tmpl.Render(context.Background(), req)
 				if text == nil { // Jinja2 refuses it
 					require.ErrorIs(t, err, ErrTemplate)
 					return
@@ -84,7 +85,7 @@ func TestHostileTemplates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tmpl, err := New(name, source)
 			if err == nil {
-				_, err = tmpl.Render(Request{Messages: []*Object{Message("user", "x")}})
+				_, err = tmpl.Render(context.Background(), Request{Messages: []*Object{Message("user", "x")}})
 			}
 			require.Error(t, err)
 			require.False(t, strings.Contains(err.Error(), "root:"))
@@ -100,13 +101,13 @@ func TestLoad(t *testing.T) {
 		[]byte(`{"chat_template":[{"name":"default","template":"A{{ messages[0].content }}"}]}`), 0o600))
 	tmpl, err := Load(dir)
 	require.NoError(t, err)
-	p, err := tmpl.Render(Request{Messages: []*Object{Message("user", "b/<c>")}})
+	p, err := tmpl.Render(context.Background(), Request{Messages: []*Object{Message("user", "b/<c>")}})
 	require.NoError(t, err)
 	require.Equal(t, "Ab/<c>", p.Text())
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "chat_template.jinja"), []byte("J"), 0o600))
 	tmpl, err = Load(dir)
 	require.NoError(t, err)
-	p, err = tmpl.Render(Request{})
+	p, err = tmpl.Render(context.Background(), Request{})
 	require.NoError(t, err)
 	require.Equal(t, "J", p.Text())
 }

@@ -2,6 +2,7 @@ package companion
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,8 +48,8 @@ const maxFile = 256 << 20
 // Compare compares the companions of two checkpoints. What cannot be read in
 // the source is not compared; what cannot be read in the result is a
 // difference that matters. The error is one of reading.
-func Compare(source, result string) ([]Difference, error) {
-	p := pair{source, result}
+func Compare(ctx context.Context, source, result string) ([]Difference, error) {
+	p := pair{ctx, source, result}
 	var out []Difference
 	for _, part := range []func() ([]Difference, error){p.configs, p.tokenizers, p.tokenizerSettings, p.templates, p.generation, p.preprocessors} {
 		list, err := part()
@@ -61,7 +62,10 @@ func Compare(source, result string) ([]Difference, error) {
 }
 
 // pair are the two folders.
-type pair struct{ source, result string }
+type pair struct {
+	ctx            context.Context
+	source, result string
+}
 
 // read reads a file of both; nil where there is none.
 func (p pair) read(name string) (a, b []byte, err error) {

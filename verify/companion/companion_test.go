@@ -119,7 +119,7 @@ func TestDifferencesThatMatter(t *testing.T) {
 			}
 			src, dst := folder(t, model), folder(t, model)
 			edit(t, dst, c.file, c.edit)
-			list, err := Compare(src, dst)
+			list, err := Compare(t.Context(), src, dst)
 			require.NoError(t, err)
 			var places []string
 			for _, d := range list {
@@ -197,7 +197,7 @@ func TestTheSameInOtherWords(t *testing.T) {
 			}
 			src, dst := folder(t, model), folder(t, model)
 			edit(t, dst, c.file, c.edit)
-			list, err := Compare(src, dst)
+			list, err := Compare(t.Context(), src, dst)
 			require.NoError(t, err)
 			for _, d := range list {
 				assert.False(t, d.Matters, "%s %s", d.Where(), d.Detail())
@@ -231,7 +231,7 @@ func TestTemplates(t *testing.T) {
 			} else if c.result != "" {
 				edit(t, dst, "tokenizer_config.json", func(m map[string]any) { m["chat_template"] = c.result })
 			}
-			list, err := Compare(src, dst)
+			list, err := Compare(t.Context(), src, dst)
 			require.NoError(t, err)
 			matters := false
 			for _, d := range list {
@@ -251,12 +251,12 @@ func TestLostFiles(t *testing.T) {
 		t.Run(c.file, func(t *testing.T) {
 			src, dst := folder(t, c.model), folder(t, c.model)
 			require.NoError(t, os.Remove(filepath.Join(dst, c.file)))
-			list, err := Compare(src, dst)
+			list, err := Compare(t.Context(), src, dst)
 			require.NoError(t, err)
 			require.NotEmpty(t, list)
 			assert.True(t, list[0].Matters)
 			assert.Equal(t, c.file, list[0].File)
-			other, err := Compare(dst, src)
+			other, err := Compare(t.Context(), dst, src)
 			require.NoError(t, err)
 			for _, d := range other {
 				assert.False(t, d.Matters, "what the source lacks is no loss: %v", d)
@@ -269,7 +269,7 @@ func TestEqualFoldersDifferInNothing(t *testing.T) {
 	for _, model := range []string{"nano-glm4moe", "nano-glm45v", "nano-glm5", "nano-glm52"} {
 		t.Run(model, func(t *testing.T) {
 			dir := testkit.Shared(t, "reference/"+model)
-			list, err := Compare(dir, dir)
+			list, err := Compare(t.Context(), dir, dir)
 			require.NoError(t, err)
 			assert.Empty(t, list)
 		})

@@ -2,7 +2,7 @@
 // by meaning: config.json, tokenizer, chat template, generation settings and
 // preprocessors.
 //
-//	list, err := companion.Compare("GLM-4.5-Air", "Air-w8a8")
+//	list, err := companion.Compare(ctx, "GLM-4.5-Air", "Air-w8a8")
 //	for _, d := range list {
 //		if d.Matters { … d.File, d.Path, d.Source, d.Result, d.Why }
 //	}

@@ -30,8 +30,11 @@ func (p pair) templates() ([]Difference, error) {
 	}
 	n := 0
 	for _, c := range conversations() {
-		x, errX := a.Render(c.request)
-		y, errY := b.Render(c.request)
+		x, errX := a.Render(p.ctx, c.request)
+		y, errY := b.Render(p.ctx, c.request)
+		if err := p.ctx.Err(); err != nil {
+			return nil, err
+		}
 		switch {
 		case errX != nil && errY != nil:
 			continue // not made for such conversations

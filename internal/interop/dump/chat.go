@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -73,7 +74,7 @@ func snippet(o *chat.Object) (map[string]any, error) {
 			vars[k] = chat.Native(given.Get(k))
 		}
 	}
-	text, err := tmpl.Render(vars, time.Time{})
+	text, err := tmpl.Render(context.Background(), vars, time.Time{})
 	return map[string]any{"text": text.String()}, err
 }
 
@@ -104,7 +105,7 @@ func renderOne(tmpl *chat.Template, tok *tokenizer.Tokenizer, o *chat.Object) (m
 			}
 		}
 	}
-	p, err := tmpl.Render(req)
+	p, err := tmpl.Render(context.Background(), req)
 	row := map[string]any{"text": p.Text()}
 	if tok != nil && err == nil {
 		row["ids"] = list(p.Encode(tok))

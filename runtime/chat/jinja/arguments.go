@@ -23,7 +23,7 @@ func take(names []string, required int, args []any, kw []keyword) ([]any, error)
 			}
 		}
 		if !found {
-			return nil, fmt.Errorf("got an unexpected keyword argument '%s'", k.name)
+			return nil, fmt.Errorf("got an unexpected keyword argument '%s'", brief(k.name))
 		}
 	}
 	for i := range required {

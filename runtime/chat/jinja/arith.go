@@ -5,17 +5,21 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
 	"strings"
 )
 
 // arithmetic is a binary operator of Python.
 func (r *run) arithmetic(op string, a, b any) (any, error) {
 	if op == "~" {
-		x, y := str(a), str(b)
-		return concat([]any{x, y}), r.spend(len(x.s) + len(y.s))
+		x, y := r.str(a), r.str(b)
+		if err := r.spend(len(x.s) + len(y.s)); err != nil {
+			return nil, err
+		}
+		return concat(x, y), nil
 	}
 	if t, ok := a.(Text); ok && op == "%" {
-		return percent(t, b)
+		return r.percent(t, b)
 	}
 	for _, v := range []any{a, b} {
 		if u, ok := v.(undefined); ok {
@@ -124,7 +128,10 @@ func (r *run) sequences(op string, a, b any) (v any, ok bool, err error) {
 		switch y := b.(type) {
 		case Text:
 			if op == "+" {
-				return concat([]any{x, y}), true, r.spend(len(x.s) + len(y.s))
+				if err := r.spend(len(x.s) + len(y.s)); err != nil {
+					return nil, true, err
+				}
+				return concat(x, y), true, nil
 			}
 		default:
 			if n, _, isInt, ok := number(y); ok && isInt && op == "*" {
@@ -138,18 +145,17 @@ func (r *run) sequences(op string, a, b any) (v any, ok bool, err error) {
 		switch y := b.(type) {
 		case *List:
 			if op == "+" && x.tuple == y.tuple {
-				return &List{items: append(append([]any{}, x.items...), y.items...), tuple: x.tuple}, true, r.spend(16 * (len(x.items) + len(y.items)))
+				if err := r.spend(listBytes + itemBytes*(len(x.items)+len(y.items))); err != nil {
+					return nil, true, err
+				}
+				return &List{items: slices.Concat(x.items, y.items), tuple: x.tuple}, true, nil
 			}
 		default:
 			if n, _, isInt, ok := number(y); ok && isInt && op == "*" {
-				if err := r.repeat(n, 16*len(x.items)); err != nil {
+				if err := r.repeat(n, itemBytes*len(x.items)); err != nil {
 					return nil, true, err
 				}
-				out := &List{tuple: x.tuple}
-				for range max(n, 0) {
-					out.items = append(out.items, x.items...)
-				}
-				return out, true, nil
+				return &List{items: slices.Repeat(x.items, int(max(n, 0))), tuple: x.tuple}, true, nil
 			}
 		}
 	}
@@ -164,13 +170,16 @@ func (r *run) repeat(n int64, size int) error {
 }
 
 // percent is the % operator of strings, with %s, %r, %d, %i and %%.
-func percent(t Text, v any) (Text, error) {
+func (r *run) percent(t Text, v any) (Text, error) {
 	args := []any{v}
 	if l, ok := v.(*List); ok && l.tuple {
 		args = l.items
 	}
 	var b builder
-	for {
+	if err := r.scan(len(t.s)); err != nil {
+		return Text{}, err
+	}
+	for r.step() == nil {
 		i := strings.IndexByte(t.s, '%')
 		if i < 0 || i+1 >= len(t.s) {
 			break
@@ -187,9 +196,13 @@ func percent(t Text, v any) (Text, error) {
 		}
 		switch arg := args[0]; verb {
 		case 's':
-			b.add(str(arg))
+			text := r.str(arg)
+			if err := r.spend(len(text.s)); err != nil {
+				return Text{}, err
+			}
+			b.add(text)
 		case 'r':
-			b.add(repr(arg))
+			b.add(r.repr(arg))
 		case 'd', 'i':
 			n, f, isInt, ok := number(arg)
 			if !ok {
@@ -198,7 +211,7 @@ func percent(t Text, v any) (Text, error) {
 			if !isInt {
 				n = int64(f)
 			}
-			b.add(repr(n))
+			b.add(r.repr(n))
 		default:
 			return Text{}, fmt.Errorf("format %%%c is not supported", verb)
 		}

@@ -1,25 +1,28 @@
 package jinja
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 )
 
-type dictMethod func(d *Dict, args []any) (any, error)
-type listMethod func(l *List, args []any) (any, error)
+type dictMethod func(r *run, d *Dict, args []any) (any, error)
+type listMethod func(r *run, l *List, args []any) (any, error)
 
 var dictMethods = map[string]dictMethod{
-	"items":  func(d *Dict, _ []any) (any, error) { return &List{items: pairs(d).items, view: "dict_items"}, nil },
-	"keys":   func(d *Dict, _ []any) (any, error) { return &List{items: d.keys, view: "dict_keys"}, nil },
-	"values": func(d *Dict, _ []any) (any, error) { return &List{items: d.values, view: "dict_values"}, nil },
-	"get": func(d *Dict, args []any) (any, error) {
+	"items": func(r *run, d *Dict, _ []any) (any, error) {
+		return &List{items: r.pairs(d).items, view: "dict_items"}, r.err
+	},
+	"keys":   func(_ *run, d *Dict, _ []any) (any, error) { return &List{items: d.keys, view: "dict_keys"}, nil },
+	"values": func(_ *run, d *Dict, _ []any) (any, error) { return &List{items: d.values, view: "dict_values"}, nil },
+	"get": func(r *run, d *Dict, args []any) (any, error) {
 		if len(args) < 1 || len(args) > 2 {
 			return nil, errors.New("get takes a key and perhaps a default")
 		}
-		if _, err := hashOf(args[0]); err != nil {
+		if _, err := r.hashOf(args[0]); err != nil {
 			return nil, err
 		}
-		if v, ok := d.get(args[0]); ok {
+		if v, ok := r.get(d, args[0]); ok {
 			return v, nil
 		}
 		if len(args) == 2 {
@@ -27,50 +30,54 @@ var dictMethods = map[string]dictMethod{
 		}
 		return nil, nil
 	},
-	"copy": func(d *Dict, _ []any) (any, error) {
+	"copy": func(r *run, d *Dict, _ []any) (any, error) {
 		out := NewDict()
-		for i, k := range d.keys {
-			h, _ := hashOf(k)
-			out.set(k, h, d.values[i])
-		}
-		return out, nil
+		return out, r.merge(out, d)
 	},
 	"update": refused[*Dict]("update"), "pop": refused[*Dict]("pop"), "popitem": refused[*Dict]("popitem"),
 	"clear": refused[*Dict]("clear"), "setdefault": refused[*Dict]("setdefault"),
 }
 
 var listMethods = map[string]listMethod{
-	"index": func(l *List, args []any) (any, error) {
+	"index": func(r *run, l *List, args []any) (any, error) {
 		for i, v := range l.items {
-			if len(args) == 1 && equal(v, args[0]) {
+			if len(args) == 1 && r.equal(v, args[0]) {
 				return int64(i), nil
 			}
 		}
 		return nil, errors.New("the value is not in the list")
 	},
-	"count": func(l *List, args []any) (any, error) {
+	"count": func(r *run, l *List, args []any) (any, error) {
 		n := int64(0)
 		for _, v := range l.items {
-			if len(args) == 1 && equal(v, args[0]) {
+			if len(args) == 1 && r.equal(v, args[0]) {
 				n++
 			}
 		}
 		return n, nil
 	},
-	"copy":   func(l *List, _ []any) (any, error) { return NewList(append([]any{}, l.items...)...), nil },
+	"copy": func(r *run, l *List, _ []any) (any, error) {
+		if err := r.spend(itemBytes * len(l.items)); err != nil {
+			return nil, err
+		}
+		return NewList(append([]any{}, l.items...)...), nil
+	},
 	"append": refused[*List]("append"), "extend": refused[*List]("extend"), "insert": refused[*List]("insert"),
 	"pop": refused[*List]("pop"), "remove": refused[*List]("remove"), "clear": refused[*List]("clear"),
 	"sort": refused[*List]("sort"), "reverse": refused[*List]("reverse"),
 }
 
 // refused is what the immutable sandbox says to methods that change a value.
-func refused[T any](name string) func(T, []any) (any, error) {
-	return func(T, []any) (any, error) {
+func refused[T any](name string) func(*run, T, []any) (any, error) {
+	return func(*run, T, []any) (any, error) {
 		return nil, fmt.Errorf("%s is not safely callable: templates cannot change values", name)
 	}
 }
 
-func pairs(d *Dict) *List {
+func (r *run) pairs(d *Dict) *List {
+	if r.spend(entryBytes*len(d.keys)) != nil {
+		return NewList()
+	}
 	out := &List{items: make([]any, len(d.keys))}
 	for i, k := range d.keys {
 		out.items[i] = &List{items: []any{k, d.values[i]}, tuple: true}
@@ -79,15 +86,22 @@ func pairs(d *Dict) *List {
 }
 
 var globals = map[string]any{
-	"namespace": global("namespace", func(_ *run, args []any, kw []keyword) (any, error) {
+	"namespace": global("namespace", func(r *run, args []any, kw []keyword) (any, error) {
 		ns := &namespace{map[string]any{}}
 		for _, a := range args {
 			d, ok := a.(*Dict)
 			if !ok {
 				return nil, errors.New("namespace takes a dict or names")
 			}
+			if err := r.spend(entryBytes * len(d.keys)); err != nil {
+				return nil, err
+			}
 			for i, k := range d.keys {
-				ns.attrs[str(k).s] = d.values[i]
+				name := r.str(k).s
+				if err := r.scan(len(name)); err != nil {
+					return nil, err
+				}
+				ns.attrs[name] = d.values[i]
 			}
 		}
 		for _, k := range kw {
@@ -95,16 +109,15 @@ var globals = map[string]any{
 		}
 		return ns, nil
 	}),
-	"dict": global("dict", func(_ *run, args []any, kw []keyword) (any, error) {
+	"dict": global("dict", func(r *run, args []any, kw []keyword) (any, error) {
 		out := NewDict()
 		for _, a := range args {
 			d, ok := a.(*Dict)
 			if !ok {
 				return nil, errors.New("dict takes a dict or names")
 			}
-			for i, k := range d.keys {
-				h, _ := hashOf(k)
-				out.set(k, h, d.values[i])
+			if err := r.merge(out, d); err != nil {
+				return nil, err
 			}
 		}
 		for _, k := range kw {
@@ -118,12 +131,12 @@ var globals = map[string]any{
 	"lipsum":  global("lipsum", func(*run, []any, []keyword) (any, error) { return nil, errors.New("lipsum is not supported") }),
 	"caller":  undefined{"'caller'"},
 	"varargs": undefined{"'varargs'"},
-	"raise_exception": global("raise_exception", func(_ *run, args []any, kw []keyword) (any, error) {
+	"raise_exception": global("raise_exception", func(r *run, args []any, kw []keyword) (any, error) {
 		a, err := take([]string{"message"}, 1, args, kw)
 		if err != nil {
 			return nil, err
 		}
-		return nil, fmt.Errorf("the template refuses: %s", str(a[0]).s)
+		return nil, fmt.Errorf("the template refuses: %s", brief(r.str(a[0]).s))
 	}),
 	"strftime_now": global("strftime_now", func(r *run, args []any, kw []keyword) (any, error) {
 		a, err := take([]string{"format"}, 1, args, kw)
@@ -131,6 +144,12 @@ var globals = map[string]any{
 			return nil, err
 		}
 		format, err := wantText(a[0])
+		if err == nil {
+			err = cmp.Or(r.decode(len(format.s)), r.spend(8*len(format.s)))
+		}
+		if err != nil {
+			return nil, err
+		}
 		return Written(strftime(r.now, format.s)), err
 	}),
 }
@@ -175,7 +194,7 @@ func rangeOf(r *run, args []any, _ []keyword) (any, error) {
 	return out, r.spend(16 * len(out.items))
 }
 
-func cycler(_ *run, items []any, _ []keyword) (any, error) {
+func cycler(r *run, items []any, _ []keyword) (any, error) {
 	if len(items) == 0 {
 		return nil, errors.New("at least one item has to be provided")
 	}
@@ -191,14 +210,14 @@ func cycler(_ *run, items []any, _ []keyword) (any, error) {
 	return ns, nil
 }
 
-func joiner(_ *run, args []any, kw []keyword) (any, error) {
+func joiner(r *run, args []any, kw []keyword) (any, error) {
 	a, err := take([]string{"sep"}, 0, args, kw)
 	if err != nil {
 		return nil, err
 	}
 	sep, used := Written(", "), false
 	if given(a[0]) {
-		sep = str(a[0])
+		sep = r.str(a[0])
 	}
 	return global("joiner", func(*run, []any, []keyword) (any, error) {
 		if !used {

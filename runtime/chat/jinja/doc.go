@@ -4,7 +4,7 @@
 // ensure_ascii=False.
 //
 //	t, err := jinja.Parse(source)
-//	text, err := t.Render(map[string]any{"messages": jinja.NewList(…), "add_generation_prompt": true})
+//	text, err := t.Render(ctx, map[string]any{"messages": jinja.NewList(…)}, time.Now())
 //	text.String()              // what Jinja2 prints, byte for byte
 //	text.Foreign(i)            // did byte i come from the variables?
 //
@@ -26,8 +26,12 @@
 // # Limits
 //
 // A template cannot reach files, other templates or attributes of the host
-// language. Statements, nesting, and the bytes that a rendering makes are
-// bounded: [ErrLimit]. Anything else that goes wrong is an [Error] with a line.
+// language. Nesting, steps, and the bytes that a rendering makes are bounded:
+// [ErrLimit]. Steps are statements, iterations and calls, and what each of them
+// looks at: every value that is printed, compared, sorted, hashed or searched,
+// however often it is shared, and every text by its length. The same counting
+// asks the context of a rendering whether to go on. Anything else that goes
+// wrong is an [Error] with a line.
 //
 // Source: Jinja2 3.1 (lexer, parser, filters and tests as documented at
 // jinja.palletsprojects.com), transformers' chat_template_utils.

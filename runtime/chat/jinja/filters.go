@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 type filterFunc func(r *run, v any, args []any, kw []keyword) (any, error)
@@ -14,34 +15,34 @@ var filters map[string]filterFunc
 func init() {
 	method := func(name string) filterFunc {
 		return func(r *run, v any, args []any, kw []keyword) (any, error) {
-			return textMethods[name](r, str(v), args, kw)
+			return textMethods[name](r, r.str(v), args, kw)
 		}
 	}
 	filters = map[string]filterFunc{
-		"tojson": toJSON, "string": func(_ *run, v any, _ []any, _ []keyword) (any, error) { return str(v), nil },
-		"safe":  func(_ *run, v any, _ []any, _ []keyword) (any, error) { return str(v), nil },
-		"trim":  named([]string{"chars"}, 0, func(r *run, v any, a []any) (any, error) { return textMethods["strip"](r, str(v), known(a), nil) }),
+		"tojson": toJSON, "string": func(r *run, v any, _ []any, _ []keyword) (any, error) { return r.str(v), nil },
+		"safe":  func(r *run, v any, _ []any, _ []keyword) (any, error) { return r.str(v), nil },
+		"trim":  named([]string{"chars"}, 0, func(r *run, v any, a []any) (any, error) { return textMethods["strip"](r, r.str(v), known(a), nil) }),
 		"upper": method("upper"), "lower": method("lower"), "capitalize": method("capitalize"),
-		"title":   func(_ *run, v any, _ []any, _ []keyword) (any, error) { return titleFilter(str(v)), nil },
+		"title":   func(r *run, v any, _ []any, _ []keyword) (any, error) { return titleFilter(r, r.str(v)), r.err },
 		"replace": replaceFilter, "escape": escape, "e": escape, "forceescape": escape,
 		"center": named([]string{"width"}, 0, func(r *run, v any, a []any) (any, error) {
 			n, err := integer(a[0], 80)
 			if err != nil {
 				return nil, err
 			}
-			return textMethods["center"](r, str(v), []any{int64(n)}, nil)
+			return textMethods["center"](r, r.str(v), []any{int64(n)}, nil)
 		}),
-		"length": count, "count": count, "wordcount": func(_ *run, v any, _ []any, _ []keyword) (any, error) {
-			return int64(len(str(v).fields(-1))), nil
+		"length": count, "count": count, "wordcount": func(r *run, v any, _ []any, _ []keyword) (any, error) {
+			return int64(len(r.fields(r.str(v), -1))), r.err
 		},
 		"first": end(0), "last": end(-1), "reverse": reverse, "list": listFilter, "items": items, "dictsort": dictSort,
 		"default": byDefault, "d": byDefault, "join": join, "sort": sortFilter, "unique": unique, "min": extreme(-1), "max": extreme(1), "sum": sum,
 		"map": mapFilter, "select": selector(false, true), "reject": selector(false, false), "selectattr": selector(true, true),
 		"rejectattr": selector(true, false),
-		"attr":       named([]string{"name"}, 1, func(r *run, v any, a []any) (any, error) { return r.attribute(v, str(a[0]).s) }),
+		"attr":       named([]string{"name"}, 1, func(r *run, v any, a []any) (any, error) { return r.attribute(v, r.str(a[0]).s) }),
 		"int":        intFilter, "float": floatFilter, "abs": abs, "round": round, "indent": indent, "batch": batch,
-		"format": func(_ *run, v any, args []any, _ []keyword) (any, error) {
-			return percent(str(v), &List{items: args, tuple: true})
+		"format": func(r *run, v any, args []any, _ []keyword) (any, error) {
+			return r.percent(r.str(v), &List{items: args, tuple: true})
 		},
 	}
 }
@@ -65,19 +66,23 @@ func known(a []any) []any {
 	return a
 }
 
-func count(_ *run, v any, _ []any, _ []keyword) (any, error) {
-	n, err := length(v)
+func count(r *run, v any, _ []any, _ []keyword) (any, error) {
+	n, err := r.length(v)
 	return int64(n), err
 }
 
 func end(at int) filterFunc {
-	return func(_ *run, v any, _ []any, _ []keyword) (any, error) {
-		list, err := iterate(v)
+	return func(r *run, v any, _ []any, _ []keyword) (any, error) {
+		none := undefined{"no item of an empty sequence; it"}
+		if t, ok := v.(Text); ok && t.s != "" {
+			return r.item(t, int64(at))
+		}
+		list, err := r.iterate(v)
 		if err != nil {
 			return nil, err
 		}
 		if len(list) == 0 {
-			return undefined{"no item of an empty sequence; it"}, nil
+			return none, nil
 		}
 		return list[(at+len(list))%len(list)], nil
 	}
@@ -87,31 +92,40 @@ func reverse(r *run, v any, _ []any, _ []keyword) (any, error) {
 	if t, ok := v.(Text); ok {
 		return r.slice(t, [3]any{nil, nil, int64(-1)})
 	}
-	list, err := iterate(v)
+	list, err := r.iterate(v)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.spend(itemBytes * len(list)); err != nil {
 		return nil, err
 	}
 	out := slices.Clone(list)
 	slices.Reverse(out)
-	return NewList(out...), r.spend(16 * len(out))
+	return NewList(out...), nil
 }
 
 func listFilter(r *run, v any, _ []any, _ []keyword) (any, error) {
-	list, err := iterate(v)
-	return NewList(slices.Clone(list)...), errors.Join(err, r.spend(16*len(list)))
+	list, err := r.iterate(v)
+	if err == nil {
+		err = r.spend(itemBytes * len(list))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return NewList(slices.Clone(list)...), nil
 }
 
-func items(_ *run, v any, _ []any, _ []keyword) (any, error) {
+func items(r *run, v any, _ []any, _ []keyword) (any, error) {
 	switch v := v.(type) {
 	case undefined:
 		return NewList(), nil
 	case *Dict:
-		return pairs(v), nil
+		return r.pairs(v), r.err
 	}
 	return nil, errors.New("can only get item pairs from a mapping")
 }
 
-var byDefault = named([]string{"default_value", "boolean"}, 0, func(_ *run, v any, a []any) (any, error) {
+var byDefault = named([]string{"default_value", "boolean"}, 0, func(r *run, v any, a []any) (any, error) {
 	if !given(v) || given(a[1]) && truth(a[1]) && !truth(v) {
 		if !given(a[0]) {
 			return Text{}, nil
@@ -122,31 +136,31 @@ var byDefault = named([]string{"default_value", "boolean"}, 0, func(_ *run, v an
 })
 
 var replaceFilter = named([]string{"old", "new", "count"}, 2, func(r *run, v any, a []any) (any, error) {
-	args := []any{str(a[0]), str(a[1])}
+	args := []any{r.str(a[0]), r.str(a[1])}
 	if given(a[2]) && a[2] != nil {
 		args = append(args, a[2])
 	}
-	return replaceMethod(r, str(v), args, nil)
+	return replaceMethod(r, r.str(v), args, nil)
 })
 
 func escape(r *run, v any, _ []any, _ []keyword) (any, error) {
-	t := str(v)
+	t := r.str(v)
 	for _, p := range [][2]string{{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"'", "&#39;"}, {`"`, "&#34;"}} {
-		t = t.replace(p[0], Foreign(p[1]), -1)
+		t = r.replace(t, p[0], Foreign(p[1]), -1)
 	}
-	return t, r.spend(len(t.s))
+	return t, r.err
 }
 
 // titleFilter differs from str.title: words begin after white space and brackets.
-func titleFilter(t Text) Text {
+func titleFilter(r *run, t Text) Text {
 	start := true
-	return t.mapRunes(func(_ int, r rune) string {
+	return r.mapRunes(t, func(_ int, c rune) rune {
 		was := start
-		start = isSpace(r) || strings.ContainsRune("-({[<", r)
+		start = isSpace(c) || strings.ContainsRune("-({[<", c)
 		if was {
-			return strings.ToUpper(string(r))
+			return unicode.ToUpper(c)
 		}
-		return strings.ToLower(string(r))
+		return unicode.ToLower(c)
 	})
 }
 
@@ -163,12 +177,13 @@ var indent = named([]string{"width", "first", "blank"}, 0, func(r *run, v any, a
 		}
 		prefix = Written(strings.Repeat(" ", min(max(n, 0), 1024)))
 	}
-	t := str(v)
-	if err := r.spend(len(t.s) + (1+strings.Count(t.s, "\n"))*len(prefix.s)); err != nil {
+	t := r.str(v)
+	lines := r.split(t, "\n", -1)
+	if err := r.spend(len(t.s) + len(lines)*len(prefix.s)); err != nil {
 		return nil, err
 	}
 	var b builder
-	for i, line := range t.split("\n", -1) {
+	for i, line := range lines {
 		if i > 0 {
 			b.add(Written("\n"))
 		}

@@ -11,7 +11,7 @@ import (
 
 // Filters that make numbers.
 
-var intFilter = named([]string{"default", "base"}, 0, func(_ *run, v any, a []any) (any, error) {
+var intFilter = named([]string{"default", "base"}, 0, func(r *run, v any, a []any) (any, error) {
 	base, err := integer(a[1], 10)
 	if err != nil || base < 2 || base > 36 {
 		return nil, errors.New("int: a base from 2 to 36")
@@ -27,6 +27,9 @@ var intFilter = named([]string{"default", "base"}, 0, func(_ *run, v any, a []an
 			return int64(v), nil
 		}
 	case Text:
+		if err := r.decode(len(v.s)); err != nil {
+			return nil, err
+		}
 		s := v.strip(nil, true, true).s
 		if len(s) > maxBits/4 {
 			break
@@ -44,11 +47,11 @@ var intFilter = named([]string{"default", "base"}, 0, func(_ *run, v any, a []an
 	return int64(0), nil
 })
 
-var floatFilter = named([]string{"default"}, 0, func(_ *run, v any, a []any) (any, error) {
+var floatFilter = named([]string{"default"}, 0, func(r *run, v any, a []any) (any, error) {
 	if _, f, _, ok := number(v); ok {
 		return f, nil
 	}
-	if t, ok := v.(Text); ok {
+	if t, ok := v.(Text); ok && r.decode(len(t.s)) == nil {
 		if f, err := strconv.ParseFloat(t.strip(nil, true, true).s, 64); err == nil {
 			return f, nil
 		}
@@ -60,7 +63,7 @@ var floatFilter = named([]string{"default"}, 0, func(_ *run, v any, a []any) (an
 })
 
 func abs(r *run, v any, _ []any, _ []keyword) (any, error) {
-	c, err := compare(v, int64(0))
+	c, err := r.compare(v, int64(0))
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +73,7 @@ func abs(r *run, v any, _ []any, _ []keyword) (any, error) {
 	return r.arithmetic("-", int64(0), v)
 }
 
-var round = named([]string{"precision", "method"}, 0, func(_ *run, v any, a []any) (any, error) {
+var round = named([]string{"precision", "method"}, 0, func(r *run, v any, a []any) (any, error) {
 	_, f, _, ok := number(v)
 	if !ok {
 		return nil, fmt.Errorf("round: '%s' is not a number", typeName(v))
@@ -82,7 +85,7 @@ var round = named([]string{"precision", "method"}, 0, func(_ *run, v any, a []an
 	scale := math.Pow(10, float64(digits))
 	method := "common"
 	if given(a[1]) {
-		method = str(a[1]).s
+		method = r.name(a[1])
 	}
 	switch method {
 	case "ceil":

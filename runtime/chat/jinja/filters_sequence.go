@@ -1,8 +1,10 @@
 package jinja
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strconv"
 )
@@ -17,11 +19,14 @@ func property(r *run, a any) func(v any) (any, error) {
 	}
 	parts := []any{a}
 	if t, ok := a.(Text); ok {
-		parts = t.split(".", -1)
+		parts = r.split(t, ".", -1)
 	}
 	return func(v any) (any, error) {
 		for _, p := range parts {
-			if t, ok := p.(Text); ok {
+			if err := r.step(); err != nil {
+				return nil, err
+			}
+			if t, ok := p.(Text); ok && len(t.s) < 20 {
 				if i, err := strconv.ParseInt(t.s, 10, 64); err == nil {
 					p = i
 				}
@@ -36,25 +41,25 @@ func property(r *run, a any) func(v any) (any, error) {
 }
 
 func each1(r *run, v any, f func(v any) error) error {
-	list, err := iterate(v)
+	list, err := r.iterate(v)
 	if err != nil {
 		return err
 	}
 	for _, e := range list {
-		if err := r.step(); err != nil {
+		if err := cmp.Or(r.step(), r.spend(itemBytes)); err != nil {
 			return err
 		}
 		if err := f(e); err != nil {
 			return err
 		}
 	}
-	return r.spend(16 * len(list))
+	return r.err
 }
 
 var join = named([]string{"d", "attribute"}, 0, func(r *run, v any, a []any) (any, error) {
 	sep, of := Text{}, property(r, a[1])
 	if given(a[0]) {
-		sep = str(a[0])
+		sep = r.str(a[0])
 	}
 	var b builder
 	first := true
@@ -67,7 +72,7 @@ var join = named([]string{"d", "attribute"}, 0, func(r *run, v any, a []any) (an
 			b.add(sep)
 		}
 		first = false
-		t := str(e)
+		t := r.str(e)
 		b.add(t)
 		return r.spend(len(t.s) + len(sep.s))
 	})
@@ -90,9 +95,10 @@ func mapFilter(r *run, v any, args []any, kw []keyword) (any, error) {
 			return got, err
 		}
 	} else {
-		g, ok := filters[str(args[0]).s]
+		name := r.name(args[0])
+		g, ok := filters[name]
 		if !ok {
-			return nil, fmt.Errorf("no filter named %q", str(args[0]).s)
+			return nil, fmt.Errorf("no filter named %q", name)
 		}
 		f = func(e any) (any, error) { return g(r, e, args[1:], kw) }
 	}
@@ -115,9 +121,9 @@ func selector(attribute, want bool) filterFunc {
 			}
 			of, args = property(r, args[0]), args[1:]
 		}
-		test := func(v any, _ []any) (bool, error) { return truth(v), nil }
+		test := func(_ *run, v any, _ []any) (bool, error) { return truth(v), nil }
 		if len(args) > 0 {
-			name := str(args[0]).s
+			name := r.name(args[0])
 			if !isTest(name) {
 				return nil, fmt.Errorf("no test named %q", name)
 			}
@@ -129,7 +135,7 @@ func selector(attribute, want bool) filterFunc {
 			if err != nil {
 				return err
 			}
-			ok, err := test(got, args)
+			ok, err := test(r, got, args)
 			if ok == want {
 				out.items = append(out.items, e)
 			}
@@ -140,9 +146,9 @@ func selector(attribute, want bool) filterFunc {
 }
 
 // folded makes texts comparable without regard to case.
-func folded(v any, sensitive any) any {
+func (r *run) folded(v any, sensitive any) any {
 	if t, ok := v.(Text); ok && !(given(sensitive) && truth(sensitive)) {
-		return t.mapRunes(lower)
+		return r.mapRunes(t, lower)
 	}
 	return v
 }
@@ -150,6 +156,10 @@ func folded(v any, sensitive any) any {
 // ordered sorts values by keys; the first failure to compare is the error.
 func ordered(r *run, list []any, key func(v any) (any, error), descending bool) ([]any, error) {
 	type pair struct{ key, v any }
+	// Before it is sorted: a sort cannot be left.
+	if err := cmp.Or(r.work(len(list)*bits.Len(uint(len(list)))), r.spend(partBytes*len(list))); err != nil {
+		return nil, err
+	}
 	ps := make([]pair, len(list))
 	for i, v := range list {
 		k, err := key(v)
@@ -160,10 +170,7 @@ func ordered(r *run, list []any, key func(v any) (any, error), descending bool) 
 	}
 	var failed error
 	slices.SortStableFunc(ps, func(x, y pair) int {
-		c, err := compare(x.key, y.key)
-		if err == nil {
-			err = r.step()
-		}
+		c, err := r.compare(x.key, y.key)
 		if failed == nil {
 			failed = err
 		}
@@ -180,14 +187,14 @@ func ordered(r *run, list []any, key func(v any) (any, error), descending bool) 
 }
 
 var sortFilter = named([]string{"reverse", "case_sensitive", "attribute"}, 0, func(r *run, v any, a []any) (any, error) {
-	list, err := iterate(v)
+	list, err := r.iterate(v)
 	if err != nil {
 		return nil, err
 	}
 	of := property(r, a[2])
 	out, err := ordered(r, list, func(v any) (any, error) {
 		k, err := of(v)
-		return folded(k, a[1]), err
+		return r.folded(k, a[1]), err
 	}, truth(a[0]))
 	return NewList(out...), err
 })
@@ -198,10 +205,10 @@ var dictSort = named([]string{"case_sensitive", "by", "reverse"}, 0, func(r *run
 		return nil, errors.New("dictsort sorts a dict")
 	}
 	at := 0
-	if given(a[1]) && str(a[1]).s == "value" {
+	if given(a[1]) && r.name(a[1]) == "value" {
 		at = 1
 	}
-	out, err := ordered(r, pairs(d).items, func(v any) (any, error) { return folded(v.(*List).items[at], a[0]), nil }, truth(a[2]))
+	out, err := ordered(r, r.pairs(d).items, func(v any) (any, error) { return r.folded(v.(*List).items[at], a[0]), nil }, truth(a[2]))
 	return NewList(out...), err
 })
 
@@ -212,7 +219,7 @@ var unique = named([]string{"case_sensitive", "attribute"}, 0, func(r *run, v an
 		if err != nil {
 			return err
 		}
-		h, err := hashOf(folded(k, a[0]))
+		h, err := r.hashOf(r.folded(k, a[0]))
 		if err == nil && !seen[h] {
 			seen[h] = true
 			out.items = append(out.items, e)
@@ -231,9 +238,9 @@ func extreme(sign int) filterFunc {
 			if err != nil {
 				return err
 			}
-			k = folded(k, a[0])
+			k = r.folded(k, a[0])
 			if given(best) {
-				c, err := compare(k, key)
+				c, err := r.compare(k, key)
 				if err != nil || c*sign <= 0 {
 					return err
 				}
@@ -270,13 +277,16 @@ var batch = named([]string{"linecount", "fill_with"}, 1, func(r *run, v any, a [
 	var row *List
 	err = each1(r, v, func(e any) error {
 		if row == nil || len(row.items) == n {
+			if err := r.spend(listBytes); err != nil {
+				return err
+			}
 			row = NewList()
 			out.items = append(out.items, row)
 		}
 		row.items = append(row.items, e)
 		return nil
 	})
-	for row != nil && given(a[1]) && a[1] != nil && len(row.items) < n {
+	for row != nil && given(a[1]) && a[1] != nil && len(row.items) < n && r.spend(itemBytes) == nil {
 		row.items = append(row.items, a[1])
 	}
 	return out, err

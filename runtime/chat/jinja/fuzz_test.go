@@ -1,6 +1,7 @@
 package jinja_test
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/runtime/chat/jinja"
 )
 
@@ -21,23 +23,27 @@ func FuzzTemplate(f *testing.F) {
 	for source := range seeds {
 		f.Add(source)
 	}
+	for _, what := range []string{`{{ a.x }}`, `{{ a.x == a.y | tojson }}`, `{{ a.x ~ a.y | sort | unique }}`, `{% for c in a.x %}{{ loop.changed(c) }}{% endfor %}`} {
+		f.Add(`{% set a = namespace(x=[1], y=(1,)) %}{% for i in range(40) %}{% set a.x = [a.x, a.x] %}{% set a.y = (a.y, a.y) %}{% endfor %}` + what)
+	}
 	vars := variables(f)
+	defer jinja.SetLimits(50_000, 1<<20)()
 	f.Fuzz(func(t *testing.T, source string) {
-		if len(source) > 2048 || strings.Count(source, "for")+strings.Count(source, "macro") > 3 {
-			return // loops within loops within loops are slow, and bounded elsewhere
-		}
-		tmpl, err := jinja.Parse(source)
-		if err != nil {
-			return
-		}
-		text, err := tmpl.Render(vars, time.Time{})
+		var tmpl *jinja.Template
+		var text jinja.Text
+		var err error
+		testkit.AllocatesWithin(t, len(source), 20_000, 64<<20, func() {
+			if tmpl, err = jinja.Parse(source); err == nil {
+				text, err = tmpl.Render(context.Background(), vars, time.Time{})
+			}
+		})
 		if err != nil {
 			return
 		}
 		for i := range text.String() {
 			_ = text.Foreign(i)
 		}
-		again, err := tmpl.Render(vars, time.Time{})
+		again, err := tmpl.Render(context.Background(), vars, time.Time{})
 		require.NoError(t, err)
 		require.Equal(t, text, again)
 	})
@@ -76,7 +82,7 @@ func TestBounds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tmpl, err := jinja.Parse(source)
 			if err == nil {
-				_, err = tmpl.Render(nil, time.Time{})
+				_, err = tmpl.Render(context.Background(), nil, time.Time{})
 			}
 			require.Error(t, err)
 		})
@@ -98,7 +104,7 @@ func TestProvenance(t *testing.T) {
 	} {
 		tmpl, err := jinja.Parse(source)
 		require.NoError(t, err, source)
-		text, err := tmpl.Render(map[string]any{"v": jinja.Foreign("abcde")}, time.Time{})
+		text, err := tmpl.Render(context.Background(), map[string]any{"v": jinja.Foreign("abcde")}, time.Time{})
 		require.NoError(t, err, source)
 		got := ""
 		for i := range text.String() {

@@ -1,6 +1,7 @@
 package jinja_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -40,7 +41,7 @@ func TestGoldens(t *testing.T) {
 			tmpl, err := jinja.Parse(source)
 			var got jinja.Text
 			if err == nil {
-				got, err = tmpl.Render(vars, time.Time{})
+				got, err = tmpl.Render(context.Background(), vars, time.Time{})
 			}
 			if text == nil {
 				var e *jinja.Error

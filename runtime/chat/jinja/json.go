@@ -1,17 +1,23 @@
 package jinja
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"math/big"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+	"unicode/utf8"
 )
 
 // dump is Python's json.dumps with the arguments that templates use.
 type dump struct {
+	run       *run
 	ascii     bool
 	sortKeys  bool
 	indent    string
@@ -23,25 +29,34 @@ type dump struct {
 // JSON writes a value as json.dumps(v, ensure_ascii=False) does.
 func JSON(v any) (string, error) {
 	var b strings.Builder
-	err := (&dump{item: ", ", key: ": "}).write(&b, v)
+	err := (&dump{run: newRun(context.Background(), time.Time{}), item: ", ", key: ": "}).write(&b, v)
 	return b.String(), err
 }
 
 func (d *dump) write(b *strings.Builder, v any) error {
+	if err := d.run.step(); err != nil {
+		return err
+	}
+	if b.Len() > maxText {
+		return d.run.spend(b.Len())
+	}
 	switch v := v.(type) {
 	case nil:
 		b.WriteString("null")
 	case bool:
 		b.WriteString(strconv.FormatBool(v))
 	case int64, *big.Int:
-		b.WriteString(repr(v).s)
+		b.WriteString(scalar(v))
 	case float64:
 		b.WriteString(jsonFloat(v))
 	case Text:
-		d.text(b, v.s)
+		return d.text(b, v.s)
 	case *List:
 		return d.group(b, "[]", len(v.items), func(i int) error { return d.write(b, v.items[i]) })
 	case *Dict:
+		if err := cmp.Or(d.run.spend(partBytes*len(v.keys)), d.run.work(len(v.keys))); err != nil {
+			return err
+		}
 		order := make([]int, len(v.keys))
 		names := make([]string, len(v.keys))
 		for i, k := range v.keys {
@@ -52,18 +67,20 @@ func (d *dump) write(b *strings.Builder, v any) error {
 			order[i], names[i] = i, name
 		}
 		if d.sortKeys {
+			if err := d.run.work(len(order) * bits.Len(uint(len(order)))); err != nil {
+				return err
+			}
 			slices.SortStableFunc(order, func(x, y int) int { return strings.Compare(names[x], names[y]) })
 		}
 		return d.group(b, "{}", len(order), func(i int) error {
-			d.text(b, names[order[i]])
+			if err := d.text(b, names[order[i]]); err != nil {
+				return err
+			}
 			b.WriteString(d.key)
 			return d.write(b, v.values[order[i]])
 		})
 	default:
 		return fmt.Errorf("object of type %s is not JSON serializable", typeName(v))
-	}
-	if b.Len() > maxText {
-		return fmt.Errorf("%w: more than %d bytes of JSON", ErrLimit, maxText)
 	}
 	return nil
 }
@@ -89,7 +106,7 @@ func jsonKey(k any) (string, error) {
 	case bool:
 		return strconv.FormatBool(k), nil
 	case int64, *big.Int:
-		return repr(k).s, nil
+		return scalar(k), nil
 	case float64:
 		return jsonFloat(k), nil
 	}
@@ -108,6 +125,9 @@ func (d *dump) group(b *strings.Builder, brackets string, n int, item func(i int
 		}
 	}
 	for i := range n {
+		if err := d.run.scan(len(d.item) + len(d.key) + len(d.indent)*d.depth); err != nil || b.Len() > maxText {
+			return cmp.Or(err, d.run.spend(b.Len()))
+		}
 		if i > 0 {
 			b.WriteString(d.item)
 		}
@@ -124,9 +144,19 @@ func (d *dump) group(b *strings.Builder, brackets string, n int, item func(i int
 	return nil
 }
 
-func (d *dump) text(b *strings.Builder, s string) {
+func (d *dump) text(b *strings.Builder, s string) error {
+	if err := d.run.decode(len(s)); err != nil {
+		return err
+	}
 	b.WriteByte('"')
-	for _, r := range s {
+	plain := 0 // where what is written as it is begins
+	for i, r := range s {
+		if r >= ' ' && r != '"' && r != '\\' && r != utf8.RuneError && (r < 0x7f || !d.ascii) {
+			continue
+		}
+		b.WriteString(s[plain:i])
+		_, size := utf8.DecodeRuneInString(s[i:])
+		plain = i + size
 		switch {
 		case r == '"' || r == '\\':
 			b.WriteByte('\\')
@@ -143,7 +173,9 @@ func (d *dump) text(b *strings.Builder, s string) {
 			b.WriteRune(r)
 		}
 	}
+	b.WriteString(s[plain:])
 	b.WriteByte('"')
+	return nil
 }
 
 // toJSON is the filter that transformers puts in place of Jinja2's own.
@@ -152,7 +184,7 @@ func toJSON(r *run, v any, args []any, kw []keyword) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dump{item: ", ", key: ": ", ascii: truth(a[0]), sortKeys: truth(a[3])}
+	d := &dump{run: r, item: ", ", key: ": ", ascii: truth(a[0]), sortKeys: truth(a[3])}
 	switch indent := a[1].(type) {
 	case nil, undefined:
 	case Text:
@@ -172,11 +204,14 @@ func toJSON(r *run, v any, args []any, kw []keyword) (any, error) {
 		if !ok || len(l.items) != 2 {
 			return nil, errors.New("separators are two texts")
 		}
-		d.item, d.key = str(l.items[0]).s, str(l.items[1]).s
+		d.item, d.key = r.str(l.items[0]).s, r.str(l.items[1]).s
 	}
 	var b strings.Builder
 	if err := d.write(&b, v); err != nil {
 		return nil, err
 	}
-	return Foreign(b.String()), r.spend(b.Len())
+	if err := r.spend(b.Len()); err != nil {
+		return nil, err
+	}
+	return Foreign(b.String()), nil
 }

@@ -46,7 +46,7 @@ type forLoop struct {
 }
 
 func (f *forLoop) run(r *run, s *scope, out *builder, over any, depth int) error {
-	items, err := iterate(over)
+	items, err := r.iterate(over)
 	if err != nil {
 		return at(f.line, err)
 	}
@@ -54,10 +54,10 @@ func (f *forLoop) run(r *run, s *scope, out *builder, over any, depth int) error
 		var kept []any
 		for _, v := range items {
 			inner := s.child()
-			if err := f.target.assign(inner, v); err != nil {
+			if err := f.target.assign(r, inner, v); err != nil {
 				return at(f.line, err)
 			}
-			if err := r.step(); err != nil {
+			if err := r.work(roundSteps); err != nil {
 				return at(f.line, err)
 			}
 			ok, err := f.cond(r, inner)
@@ -65,6 +65,9 @@ func (f *forLoop) run(r *run, s *scope, out *builder, over any, depth int) error
 				return at(f.line, err)
 			}
 			if truth(ok) {
+				if err := r.spend(itemBytes); err != nil {
+					return at(f.line, err)
+				}
 				kept = append(kept, v)
 			}
 		}
@@ -78,14 +81,14 @@ func (f *forLoop) run(r *run, s *scope, out *builder, over any, depth int) error
 		l.again = func(r *run, args []any) (any, error) { return f.again(r, s, args, depth) }
 	}
 	for i, v := range items {
-		if err := r.step(); err != nil {
+		if err := r.work(roundSteps); err != nil {
 			return at(f.line, err)
 		}
 		inner := s.child()
 		here := *l
 		here.index = i
 		inner.vars["loop"] = &here
-		if err := f.target.assign(inner, v); err != nil {
+		if err := f.target.assign(r, inner, v); err != nil {
 			return at(f.line, err)
 		}
 		err := f.body(r, inner, out)
@@ -146,15 +149,15 @@ func (l *loop) attribute(name string) (any, bool) {
 	case "nextitem":
 		return neighbour(l.index + 1), true
 	case "cycle":
-		return &function{name: name, call: func(_ *run, args []any, _ []keyword) (any, error) {
+		return &function{name: name, call: func(r *run, args []any, _ []keyword) (any, error) {
 			if len(args) == 0 {
 				return nil, errors.New("no items for cycling given")
 			}
 			return args[l.index%len(args)], nil
 		}}, true
 	case "changed":
-		return &function{name: name, call: func(_ *run, args []any, _ []keyword) (any, error) {
-			same := *l.changed != nil && equal(&List{items: *l.changed}, &List{items: args})
+		return &function{name: name, call: func(r *run, args []any, _ []keyword) (any, error) {
+			same := *l.changed != nil && r.equal(&List{items: *l.changed}, &List{items: args})
 			*l.changed = args
 			return !same, nil
 		}}, true

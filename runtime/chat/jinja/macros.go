@@ -31,7 +31,7 @@ func (p *parser) macroTag() stmt {
 	p.loop = loops
 	p.pos++
 	p.endTag()
-	return func(_ *run, s *scope, _ *builder) error {
+	return func(r *run, s *scope, _ *builder) error {
 		s.vars[name] = g.macro(name, s, body)
 		return nil
 	}
@@ -64,6 +64,9 @@ func (g signature) bind(r *run, s *scope, name string, args []any, kw []keyword)
 	}
 	s.vars["varargs"] = varargs
 	given := map[string]bool{}
+	if err := r.work((1 + len(g.names)) * (1 + len(kw))); err != nil {
+		return err
+	}
 	for i, n := range g.names {
 		if i < len(args) {
 			s.vars[n], given[n] = args[i], true
@@ -107,7 +110,7 @@ func (p *parser) callTag(line int) stmt {
 		g = p.signature()
 	}
 	e := p.primary()
-	for p.skipOp(".") {
+	for n := 0; p.skipOp("."); n = p.chained(n) {
 		name := p.expectName()
 		obj := e
 		e = func(r *run, s *scope) (any, error) {
@@ -134,9 +137,13 @@ func (p *parser) callTag(line int) stmt {
 		}
 		v, err := r.invoke(f, args, append(kw, keyword{"caller", g.macro("caller", s, body)}))
 		if err != nil {
-			return at(line, err)
+			return r.end(line, err)
 		}
-		out.add(str(v))
+		text := r.str(v)
+		if err := r.end(line, r.spend(len(text.s))); err != nil {
+			return err
+		}
+		out.add(text)
 		return nil
 	}
 }

@@ -9,12 +9,20 @@ import (
 type textMethod func(r *run, t Text, args []any, kw []keyword) (any, error)
 
 func stripper(left, right bool) textMethod {
-	return func(_ *run, t Text, args []any, _ []keyword) (any, error) {
-		if len(args) == 0 || args[0] == nil {
-			return t.strip(nil, left, right), nil
+	return func(r *run, t Text, args []any, _ []keyword) (any, error) {
+		var chars *Text
+		if len(args) > 0 && args[0] != nil {
+			c, err := wantText(args[0])
+			if err == nil {
+				err = r.decode(8 * len(c.s)) // a set is made of them
+			}
+			if err != nil {
+				return nil, err
+			}
+			chars = &c
 		}
-		chars, err := wantText(args[0])
-		return t.strip(&chars, left, right), err
+		out := t.strip(chars, left, right)
+		return out, r.decode(len(t.s) - len(out.s))
 	}
 }
 
@@ -32,7 +40,7 @@ func splitter(right bool) textMethod {
 			if right && n >= 0 {
 				return nil, errors.New("rsplit with maxsplit needs a separator")
 			}
-			return NewList(t.fields(n)...), r.spend(len(t.s))
+			return NewList(r.fields(t, n)...), r.err
 		}
 		sep, err := wantText(a[0])
 		if err != nil {
@@ -41,11 +49,11 @@ func splitter(right bool) textMethod {
 		if sep.s == "" {
 			return nil, errors.New("empty separator")
 		}
-		cut := t.split
+		cut := r.split
 		if right {
-			cut = t.rsplit
+			cut = r.rsplit
 		}
-		return NewList(cut(sep.s, n)...), r.spend(len(t.s))
+		return NewList(cut(t, sep.s, n)...), r.err
 	}
 }
 
@@ -59,6 +67,9 @@ func window(r *run, t Text, args []any) (Text, int, error) {
 	copy(bounds[:2], args[1:])
 	v, err := r.slice(t, bounds)
 	if err != nil || len(args) == 1 || args[1] == nil {
+		return t, 0, err
+	}
+	if err := r.scan(len(t.s)); err != nil {
 		return t, 0, err
 	}
 	n, from := t.runes(), 0
@@ -86,6 +97,9 @@ func affix(has func(s, part string) bool) textMethod {
 		}
 		for _, v := range list {
 			part, err := wantText(v)
+			if err == nil {
+				err = r.work(1 + len(part.s)/scanned)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -98,7 +112,7 @@ func affix(has func(s, part string) bool) textMethod {
 }
 
 // finder is find and index, or rfind and rindex.
-func finder(index func(s, part string) int, must bool) textMethod {
+func finder(index func(r *run, s, part string) int, must bool) textMethod {
 	return func(r *run, t Text, args []any, _ []keyword) (any, error) {
 		t, from, err := window(r, t, args)
 		if err != nil {
@@ -108,53 +122,62 @@ func finder(index func(s, part string) int, must bool) textMethod {
 		if err != nil {
 			return nil, err
 		}
-		i := index(t.s, part.s)
+		i := index(r, t.s, part.s)
 		if i < 0 {
 			if must {
 				return nil, errors.New("substring not found")
 			}
 			return int64(-1), nil
 		}
+		if err := r.scan(i); err != nil {
+			return nil, err
+		}
 		return int64(from + t.Cut(0, i).runes()), nil
 	}
 }
 
-func mapper(f func(i int, r rune) string) textMethod {
-	return func(r *run, t Text, _ []any, _ []keyword) (any, error) { return t.mapRunes(f), r.spend(len(t.s)) }
+func mapper(f func(i int, c rune) rune) textMethod {
+	return func(r *run, t Text, _ []any, _ []keyword) (any, error) { return r.mapRunes(t, f), r.err }
 }
 
-func upper(_ int, r rune) string { return strings.ToUpper(string(r)) }
-func lower(_ int, r rune) string { return strings.ToLower(string(r)) }
+func upper(_ int, c rune) rune { return unicode.ToUpper(c) }
+func lower(_ int, c rune) rune { return unicode.ToLower(c) }
 
-func capital(i int, r rune) string {
+func capital(i int, c rune) rune {
 	if i == 0 {
-		return strings.ToUpper(string(r))
+		return unicode.ToUpper(c)
 	}
-	return strings.ToLower(string(r))
+	return unicode.ToLower(c)
 }
 
 // titled is str.title: letters after a character that is not a letter.
-func titled(t Text) Text {
+func titled(r *run, t Text, _ []any, _ []keyword) (any, error) {
 	start := true
-	return t.mapRunes(func(_ int, r rune) string {
+	return r.mapRunes(t, func(_ int, c rune) rune {
 		was := start
-		start = !unicode.IsLetter(r)
+		start = !unicode.IsLetter(c)
 		if was {
-			return strings.ToTitle(string(r))
+			return unicode.ToTitle(c)
 		}
-		return strings.ToLower(string(r))
-	})
+		return unicode.ToLower(c)
+	}), r.err
 }
 
 func each(f func(rune) bool) textMethod {
-	return func(_ *run, t Text, _ []any, _ []keyword) (any, error) {
-		return t.s != "" && strings.IndexFunc(t.s, func(r rune) bool { return !f(r) }) < 0, nil
+	return func(r *run, t Text, _ []any, _ []keyword) (any, error) {
+		if err := r.decode(len(t.s)); err != nil {
+			return nil, err
+		}
+		return t.s != "" && strings.IndexFunc(t.s, func(c rune) bool { return !f(c) }) < 0, nil
 	}
 }
 
 // cased is isupper or islower.
 func cased(want func(rune) bool, other func(rune) bool) textMethod {
-	return func(_ *run, t Text, _ []any, _ []keyword) (any, error) {
+	return func(r *run, t Text, _ []any, _ []keyword) (any, error) {
+		if err := r.decode(2 * len(t.s)); err != nil {
+			return nil, err
+		}
 		return strings.IndexFunc(t.s, want) >= 0 && strings.IndexFunc(t.s, other) < 0, nil
 	}
 }
@@ -177,11 +200,17 @@ func aligner(left, right bool, fill string) textMethod {
 			}
 			with = c.s
 		}
+		if err := r.scan(len(t.s)); err != nil {
+			return nil, err
+		}
 		n := width - t.runes()
 		if n <= 0 {
 			return t, nil
 		}
 		if err := r.repeat(int64(n), len(with)); err != nil {
+			return nil, err
+		}
+		if err := r.spend(len(t.s)); err != nil {
 			return nil, err
 		}
 		before := 0
@@ -191,7 +220,7 @@ func aligner(left, right bool, fill string) textMethod {
 		case left:
 			before = n
 		}
-		return concat([]any{Written(strings.Repeat(with, before)), t, Written(strings.Repeat(with, n-before))}), nil
+		return concat(Written(strings.Repeat(with, before)), t, Written(strings.Repeat(with, n-before))), nil
 	}
 }
 
@@ -202,39 +231,45 @@ func init() {
 		"strip": stripper(true, true), "lstrip": stripper(true, false), "rstrip": stripper(false, true),
 		"split": splitter(false), "rsplit": splitter(true),
 		"startswith": affix(strings.HasPrefix), "endswith": affix(strings.HasSuffix),
-		"find": finder(strings.Index, false), "index": finder(strings.Index, true),
-		"rfind": finder(strings.LastIndex, false), "rindex": finder(strings.LastIndex, true),
+		"find": finder((*run).index, false), "index": finder((*run).index, true),
+		"rfind": finder((*run).lastIndex, false), "rindex": finder((*run).lastIndex, true),
 		"upper": mapper(upper), "lower": mapper(lower), "casefold": mapper(lower), "capitalize": mapper(capital),
 		"isspace": each(isSpace), "isdigit": each(unicode.IsDigit), "isdecimal": each(unicode.IsDigit), "isnumeric": each(unicode.IsNumber),
 		"isalpha": each(unicode.IsLetter), "isalnum": each(func(r rune) bool { return unicode.IsLetter(r) || unicode.IsNumber(r) }),
 		"isupper": cased(unicode.IsUpper, unicode.IsLower), "islower": cased(unicode.IsLower, unicode.IsUpper),
 		"ljust": aligner(false, true, " "), "rjust": aligner(true, false, " "), "center": aligner(true, true, " "),
-		"title": func(r *run, t Text, _ []any, _ []keyword) (any, error) { return titled(t), r.spend(len(t.s)) },
+		"title": titled,
 		"zfill": func(r *run, t Text, args []any, kw []keyword) (any, error) {
 			if t.s != "" && (t.s[0] == '-' || t.s[0] == '+') && len(args) > 0 {
 				if n, _, _, ok := number(args[0]); ok {
 					v, err := aligner(true, false, "0")(r, t.Cut(1, len(t.s)), []any{n - 1}, nil)
-					return concat([]any{t.Cut(0, 1), v}), err
+					if err != nil {
+						return nil, err
+					}
+					return concat(t.Cut(0, 1), v.(Text)), nil
 				}
 			}
 			return aligner(true, false, "0")(r, t, args, kw)
 		},
 		"replace":      replaceMethod,
 		"join":         func(r *run, t Text, args []any, _ []keyword) (any, error) { return joinMethod(r, t, args) },
-		"splitlines":   func(r *run, t Text, _ []any, _ []keyword) (any, error) { return splitLines(t), r.spend(len(t.s)) },
-		"removeprefix": func(_ *run, t Text, args []any, _ []keyword) (any, error) { return remove(t, args, true) },
-		"removesuffix": func(_ *run, t Text, args []any, _ []keyword) (any, error) { return remove(t, args, false) },
+		"splitlines":   func(r *run, t Text, _ []any, _ []keyword) (any, error) { return r.splitLines(t), r.err },
+		"removeprefix": func(r *run, t Text, args []any, _ []keyword) (any, error) { return r.remove(t, args, true) },
+		"removesuffix": func(r *run, t Text, args []any, _ []keyword) (any, error) { return r.remove(t, args, false) },
 		"count": func(r *run, t Text, args []any, _ []keyword) (any, error) {
 			t, _, err := window(r, t, args)
 			if err != nil {
 				return nil, err
 			}
 			part, err := wantText(args[0])
-			return int64(strings.Count(t.s, part.s)), err
+			if err != nil {
+				return nil, err
+			}
+			return int64(r.occurrences(t.s, part.s, -1)), r.err
 		},
-		"partition": func(_ *run, t Text, args []any, _ []keyword) (any, error) { return partition(t, args, strings.Index) },
-		"rpartition": func(_ *run, t Text, args []any, _ []keyword) (any, error) {
-			return partition(t, args, strings.LastIndex)
+		"partition": func(r *run, t Text, args []any, _ []keyword) (any, error) { return partition(t, args, r.index) },
+		"rpartition": func(r *run, t Text, args []any, _ []keyword) (any, error) {
+			return partition(t, args, r.lastIndex)
 		},
 		"format": formatMethod,
 	}

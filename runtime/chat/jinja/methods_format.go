@@ -1,13 +1,18 @@
 package jinja
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
 // formatMethod is str.format with {}, {0} and {name}, without format specs.
 func formatMethod(r *run, t Text, args []any, kw []keyword) (any, error) {
+	if err := cmp.Or(r.decode(len(t.s)), r.spend(len(t.s))); err != nil {
+		return nil, err
+	}
 	var b builder
 	auto, manual := 0, false
 	for i := 0; i < len(t.s); {
@@ -34,33 +39,39 @@ func formatMethod(r *run, t Text, args []any, kw []keyword) (any, error) {
 			if err != nil {
 				return nil, err
 			}
-			b.add(str(v))
+			text := r.str(v)
+			if err := cmp.Or(r.work(1+len(kw)), r.spend(len(text.s))); err != nil {
+				return nil, err
+			}
+			b.add(text)
 			i += end + 1
 		case c == '}':
 			return nil, errors.New("single '}' encountered in format string")
 		default:
-			b.add(t.Cut(i, i+1))
-			i++
-		}
-		if b.s.Len() > maxText {
-			return nil, r.spend(b.s.Len())
+			n := strings.IndexAny(t.s[i:], "{}")
+			if n < 0 {
+				n = len(t.s) - i
+			}
+			b.add(t.Cut(i, i+n))
+			i += n
 		}
 	}
 	return b.text(), nil
 }
 
 func formatField(field string, args []any, kw []keyword) (any, error) {
-	var n int
-	if _, err := fmt.Sscanf(field+" ", "%d ", &n); err == nil && fmt.Sprint(n) == field {
-		if n < 0 || n >= len(args) {
-			return nil, errors.New("replacement index out of range")
+	if len(field) < 20 {
+		if n, err := strconv.Atoi(field); err == nil && strconv.Itoa(n) == field {
+			if n < 0 || n >= len(args) {
+				return nil, errors.New("replacement index out of range")
+			}
+			return args[n], nil
 		}
-		return args[n], nil
 	}
 	for _, k := range kw {
 		if k.name == field {
 			return k.value, nil
 		}
 	}
-	return nil, fmt.Errorf("format field %q is not supported", field)
+	return nil, fmt.Errorf("format field %q is not supported", brief(field))
 }

@@ -24,18 +24,14 @@ func replaceMethod(r *run, t Text, args []any, kw []keyword) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The result is bounded before it is made.
-	if err := r.spend(len(t.s) + strings.Count(t.s, from.s)*len(to.s)); err != nil {
-		return nil, err
-	}
-	return t.replace(from.s, to, n), nil
+	return r.replace(t, from.s, to, n), r.err
 }
 
 func joinMethod(r *run, t Text, args []any) (any, error) {
 	if len(args) != 1 {
 		return nil, errors.New("join takes one argument")
 	}
-	items, err := iterate(args[0])
+	items, err := r.iterate(args[0])
 	if err != nil {
 		return nil, err
 	}
@@ -46,20 +42,23 @@ func joinMethod(r *run, t Text, args []any) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		if size += len(part.s) + len(t.s); size > maxText || r.work(1+len(t.s)/scanned) != nil {
+			return nil, r.spend(size)
+		}
 		if i > 0 {
 			b.add(t)
 		}
 		b.add(part)
-		if size += len(part.s) + len(t.s); size > maxText {
-			return nil, r.spend(size)
-		}
 	}
 	return b.text(), r.spend(size)
 }
 
-func splitLines(t Text) *List {
+func (r *run) splitLines(t Text) *List {
 	out := NewList()
-	for t.s != "" {
+	if r.decode(len(t.s)) != nil {
+		return out
+	}
+	for t.s != "" && r.part() {
 		i := strings.IndexFunc(t.s, func(r rune) bool {
 			return r >= '\n' && r <= '\r' || r >= 0x1c && r <= 0x1e || r == 0x85 || r == 0x2028 || r == 0x2029
 		})
@@ -85,12 +84,15 @@ func (t Text) chars1(i int) string {
 	return ""
 }
 
-func remove(t Text, args []any, prefix bool) (any, error) {
+func (r *run) remove(t Text, args []any, prefix bool) (any, error) {
 	if len(args) != 1 {
 		return nil, errors.New("takes one argument")
 	}
 	part, err := wantText(args[0])
 	if err != nil {
+		return nil, err
+	}
+	if err := r.scan(min(len(t.s), len(part.s))); err != nil {
 		return nil, err
 	}
 	if prefix && strings.HasPrefix(t.s, part.s) {

@@ -3,7 +3,7 @@ package jinja
 import "slices"
 
 func (p *parser) postfix(e eval) eval {
-	for {
+	for n := 0; ; n = p.chained(n) {
 		switch {
 		case p.skipOp("."):
 			t := p.next()
@@ -16,7 +16,7 @@ func (p *parser) postfix(e eval) eval {
 						return nil, err
 					}
 					got, err := r.attribute(v, t.val)
-					return got, at(t.line, err)
+					return got, r.end(t.line, err)
 				}
 			case t.kind == tokNumber:
 				e = subscript(e, constant(t.lit), t.line)
@@ -45,7 +45,7 @@ func subscript(obj, key eval, line int) eval {
 			return nil, err
 		}
 		got, err := r.item(v, k)
-		return got, at(line, err)
+		return got, r.end(line, err)
 	}
 }
 
@@ -93,7 +93,7 @@ func (p *parser) bracket(obj eval, line int) eval {
 			}
 		}
 		got, err := r.slice(v, bounds)
-		return got, at(line, err)
+		return got, r.end(line, err)
 	}
 }
 
@@ -108,6 +108,7 @@ type arguments struct {
 
 func (p *parser) arguments() (a arguments) {
 	p.expectOp("(")
+	seen := map[string]bool{}
 	p.list(")", func() {
 		switch {
 		case p.skipOp("**"):
@@ -116,9 +117,10 @@ func (p *parser) arguments() (a arguments) {
 			a.spread = p.expression()
 		case p.cur().kind == tokName && p.toks[p.pos+1].kind == tokOp && p.toks[p.pos+1].val == "=":
 			name := p.next().val
-			if slices.Contains(a.names, name) {
+			if seen[name] {
 				p.fail("argument %s is given twice", name)
 			}
+			seen[name] = true
 			p.pos++
 			a.names = append(a.names, name)
 			a.values = append(a.values, p.expression())
@@ -145,7 +147,10 @@ func (a arguments) eval(r *run, s *scope) (args []any, kw []keyword, err error) 
 		if err != nil {
 			return nil, nil, err
 		}
-		more, err := iterate(v)
+		more, err := r.iterate(v)
+		if err == nil {
+			err = r.spend(itemBytes * len(more))
+		}
 		if err != nil {
 			return nil, nil, err
 		}
@@ -164,8 +169,15 @@ func (a arguments) eval(r *run, s *scope) (args []any, kw []keyword, err error) 
 			return nil, nil, err
 		}
 		if d, ok := v.(*Dict); ok {
+			if err := r.spend(entryBytes * len(d.keys)); err != nil {
+				return nil, nil, err
+			}
 			for i, k := range d.keys {
-				kw = append(kw, keyword{str(k).s, d.values[i]})
+				name := r.str(k).s
+				if err := r.scan(4 * len(name)); err != nil { // it will be hashed, perhaps some times
+					return nil, nil, err
+				}
+				kw = append(kw, keyword{name, d.values[i]})
 			}
 		}
 	}
@@ -185,7 +197,7 @@ func (p *parser) call(f eval) eval {
 			return nil, err
 		}
 		got, err := r.invoke(v, args, kw)
-		return got, at(line, err)
+		return got, r.end(line, err)
 	}
 }
 
@@ -199,7 +211,7 @@ func (p *parser) filter(e eval) eval {
 			return nil, err
 		}
 		got, err := runFilter(r, s, f, a, v)
-		return got, at(line, err)
+		return got, r.end(line, err)
 	}
 }
 
@@ -254,7 +266,10 @@ func (p *parser) test(e eval) eval {
 		if err != nil {
 			return nil, err
 		}
-		ok, err := f(v, args)
-		return ok != negated, at(line, err)
+		if err := r.step(); err != nil {
+			return nil, at(line, err)
+		}
+		ok, err := f(r, v, args)
+		return ok != negated, r.end(line, err)
 	}
 }

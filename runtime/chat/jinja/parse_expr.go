@@ -3,6 +3,7 @@ package jinja
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // eval computes an expression.
@@ -77,10 +78,19 @@ func (p *parser) nest() func() {
 	return func() { p.deep-- }
 }
 
+// chained bounds what follows one another without brackets: each operator
+// calls the one before it. It returns the number of the next.
+func (p *parser) chained(n int) int {
+	if n >= maxChain {
+		p.fail("more than %d operators in a row: %w", maxChain, ErrLimit)
+	}
+	return n + 1
+}
+
 func (p *parser) expression() eval {
 	defer p.nest()()
 	e := p.or()
-	for p.skipName("if") {
+	for n := 0; p.skipName("if"); n = p.chained(n) {
 		cond, then := p.or(), e
 		other := func(*run, *scope) (any, error) {
 			return undefined{"the inline if-expression evaluated to false and no else section was defined; it"}, nil
@@ -105,7 +115,7 @@ func (p *parser) expression() eval {
 
 func (p *parser) or() eval {
 	e := p.and()
-	for p.skipName("or") {
+	for n := 0; p.skipName("or"); n = p.chained(n) {
 		e = lazily(e, p.and(), true)
 	}
 	return e
@@ -113,7 +123,7 @@ func (p *parser) or() eval {
 
 func (p *parser) and() eval {
 	e := p.not()
-	for p.skipName("and") {
+	for n := 0; p.skipName("and"); n = p.chained(n) {
 		e = lazily(e, p.not(), false)
 	}
 	return e
@@ -142,13 +152,17 @@ func (p *parser) not() eval {
 	}
 }
 
+// comparisons are operators that follow one another as in a < b < c; in and not
+// in do too.
+var comparisons = []string{"==", "!=", "<", "<=", ">", ">="}
+
 func (p *parser) compare() eval {
 	first := p.binary(0)
 	var ops []string
 	var rest []eval
 	for {
 		switch {
-		case p.isOp("==", "!=", "<", "<=", ">", ">="):
+		case p.isOp(comparisons...):
 			ops = append(ops, p.next().val)
 		case p.skipName("in"):
 			ops = append(ops, "in")
@@ -174,29 +188,13 @@ func chain(first eval, ops []string, rest []eval) eval {
 				break
 			}
 			var ok bool
-			if ok, err = relation(ops[i], a, b); err != nil || !ok {
+			if ok, err = r.relation(ops[i], a, b); err != nil || !ok {
 				return false, err
 			}
 			a = b
 		}
 		return err == nil, err
 	}
-}
-
-func relation(op string, a, b any) (bool, error) {
-	switch op {
-	case "==":
-		return equal(a, b), nil
-	case "!=":
-		return !equal(a, b), nil
-	case "in":
-		return contains(b, a)
-	case "not in":
-		ok, err := contains(b, a)
-		return !ok, err
-	}
-	c, err := compare(a, b)
-	return err == nil && (op == "<" && c < 0 || op == "<=" && c <= 0 || op == ">" && c > 0 || op == ">=" && c >= 0), err
 }
 
 // levels of binary operators, the loosest first.
@@ -207,7 +205,7 @@ func (p *parser) binary(level int) eval {
 		return p.unary(true)
 	}
 	e := p.binary(level + 1)
-	for p.isOp(levels[level]...) {
+	for n := 0; p.isOp(levels[level]...); n = p.chained(n) {
 		op, line := p.next().val, p.cur().line
 		a, b := e, p.binary(level+1)
 		e = func(r *run, s *scope) (any, error) {
@@ -220,7 +218,7 @@ func (p *parser) binary(level int) eval {
 				return nil, err
 			}
 			v, err := r.arithmetic(op, x, y)
-			return v, at(line, err)
+			return v, r.end(line, err)
 		}
 	}
 	return e
@@ -244,7 +242,7 @@ func (p *parser) unary(filters bool) eval {
 		e = p.primary()
 	}
 	e = p.postfix(e)
-	for filters {
+	for n := 0; filters; n = p.chained(n) {
 		switch {
 		case p.skipOp("|"):
 			e = p.filter(e)
@@ -276,11 +274,11 @@ func (p *parser) primary() eval {
 		}
 		return func(r *run, s *scope) (any, error) { return s.get(t.val), nil }
 	case tokString:
-		text := ""
+		var text strings.Builder
 		for p.cur().kind == tokString {
-			text += p.next().lit.(string)
+			text.WriteString(p.next().lit.(string))
 		}
-		return constant(Written(text))
+		return constant(Written(text.String()))
 	case tokNumber:
 		p.pos++
 		return constant(t.lit)
@@ -324,6 +322,9 @@ func (p *parser) elements(end string) (list []eval) {
 
 func sequence(list []eval, tuple bool) eval {
 	return func(r *run, s *scope) (any, error) {
+		if err := r.spend(listBytes + itemBytes*len(list)); err != nil {
+			return nil, err
+		}
 		out := &List{items: make([]any, len(list)), tuple: tuple}
 		for i, e := range list {
 			v, err := e(r, s)
@@ -332,7 +333,7 @@ func sequence(list []eval, tuple bool) eval {
 			}
 			out.items[i] = v
 		}
-		return out, r.spend(16 * len(list))
+		return out, nil
 	}
 }
 
@@ -345,12 +346,15 @@ func (p *parser) dict() eval {
 	})
 	return func(r *run, s *scope) (any, error) {
 		d := NewDict()
+		if err := r.spend(entryBytes * (1 + len(keys))); err != nil {
+			return nil, err
+		}
 		for i := range keys {
 			k, err := keys[i](r, s)
 			if err != nil {
 				return nil, err
 			}
-			h, err := hashOf(k)
+			h, err := r.hashOf(k)
 			if err != nil {
 				return nil, err
 			}
@@ -360,7 +364,7 @@ func (p *parser) dict() eval {
 			}
 			d.set(k, h, v)
 		}
-		return d, r.spend(64 * len(keys))
+		return d, nil
 	}
 }
 

@@ -36,8 +36,11 @@ func Parse(source string) (t *Template, err error) {
 func (p *parser) body(until ...string) stmt {
 	defer p.nest()()
 	var list []stmt
+	var lines []int
 	for {
-		switch t := p.cur(); t.kind {
+		t := p.cur()
+		lines = append(lines, t.line)
+		switch t.kind {
 		case tokData:
 			p.pos++
 			text := Written(t.val)
@@ -51,23 +54,23 @@ func (p *parser) body(until ...string) stmt {
 		case tokBlock:
 			p.pos++
 			if p.isName(until...) {
-				return all(list)
+				return all(list, lines)
 			}
 			list = append(list, p.statement(t.line))
 		default:
 			if until != nil {
 				p.fail("expected %s, found %s", until[len(until)-1], t)
 			}
-			return all(list)
+			return all(list, lines)
 		}
 	}
 }
 
-func all(list []stmt) stmt {
+func all(list []stmt, lines []int) stmt {
 	return func(r *run, s *scope, out *builder) error {
-		for _, st := range list {
+		for i, st := range list {
 			if err := r.step(); err != nil {
-				return err
+				return at(lines[i], err)
 			}
 			if err := st(r, s, out); err != nil {
 				return err
@@ -92,9 +95,12 @@ func (p *parser) output(line int) stmt {
 		if err != nil {
 			return at(line, err)
 		}
-		text := str(v)
+		text := r.str(v)
+		if err := r.end(line, r.spend(len(text.s))); err != nil {
+			return err
+		}
 		out.add(text)
-		return r.spend(len(text.s))
+		return nil
 	}
 }
 
@@ -217,10 +223,10 @@ func (p *parser) target(attributes bool) target {
 	return target{parts: list}
 }
 
-func (t target) assign(s *scope, v any) error {
+func (t target) assign(r *run, s *scope, v any) error {
 	switch {
 	case t.parts != nil:
-		items, err := iterate(v)
+		items, err := r.iterate(v)
 		if err != nil {
 			return err
 		}
@@ -228,7 +234,7 @@ func (t target) assign(s *scope, v any) error {
 			return errors.New("the number of values to unpack is not the number of names")
 		}
 		for i, part := range t.parts {
-			if err := part.assign(s, items[i]); err != nil {
+			if err := part.assign(r, s, items[i]); err != nil {
 				return err
 			}
 		}
@@ -252,7 +258,7 @@ func (p *parser) setTag(line int) stmt {
 		return func(r *run, s *scope, _ *builder) error {
 			v, err := e(r, s)
 			if err == nil {
-				err = t.assign(s, v)
+				err = t.assign(r, s, v)
 			}
 			return at(line, err)
 		}
@@ -261,7 +267,7 @@ func (p *parser) setTag(line int) stmt {
 	return func(r *run, s *scope, _ *builder) error {
 		v, err := value(r, s)
 		if err == nil {
-			err = at(line, t.assign(s, v))
+			err = at(line, t.assign(r, s, v))
 		}
 		return err
 	}
@@ -272,9 +278,9 @@ func (p *parser) filterTag(line int) stmt {
 	return func(r *run, s *scope, out *builder) error {
 		v, err := value(r, s)
 		if err == nil {
-			out.add(str(v))
+			out.add(r.str(v))
 		}
-		return err
+		return r.end(line, err)
 	}
 }
 
@@ -303,10 +309,10 @@ func (p *parser) filtered(line int, end string, chain bool) eval {
 		for _, l := range links {
 			var err error
 			if v, err = runFilter(r, s, l.f, l.a, v); err != nil {
-				return nil, at(line, err)
+				return nil, r.end(line, err)
 			}
 		}
-		return v, nil
+		return v, r.end(line, nil)
 	}
 }
 
@@ -332,7 +338,7 @@ func (p *parser) withTag() stmt {
 			if err != nil {
 				return err
 			}
-			if err := names[i].assign(inner, v); err != nil {
+			if err := names[i].assign(r, inner, v); err != nil {
 				return err
 			}
 		}

@@ -7,50 +7,69 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
-// str is Python's str(v). The text of containers is foreign: what they hold
+// str is Python's r.str(v). The text of containers is foreign: what they hold
 // came from variables, and a template writes no markers through them.
-func str(v any) Text {
+func (r *run) str(v any) Text {
 	switch v := v.(type) {
 	case Text:
 		return v
 	case undefined:
 		return Text{}
 	}
-	return repr(v)
+	return r.repr(v)
 }
 
-func repr(v any) Text {
-	switch v.(type) {
+func (r *run) repr(v any) Text {
+	switch v := v.(type) {
 	case nil, bool, int64, float64, *big.Int:
-		var b strings.Builder
-		writeRepr(&b, v)
-		return Written(b.String())
+		return Written(scalar(v))
 	}
 	var b strings.Builder
-	writeRepr(&b, v)
+	r.writeRepr(&b, v)
+	if r.spend(b.Len()) != nil {
+		return Text{}
+	}
 	return Foreign(b.String())
 }
 
-func writeRepr(b *strings.Builder, v any) {
+// scalar is repr of None, a truth value or a number.
+func scalar(v any) string {
 	switch v := v.(type) {
-	case nil:
-		b.WriteString("None")
 	case bool:
 		if v {
-			b.WriteString("True")
-		} else {
-			b.WriteString("False")
+			return "True"
 		}
+		return "False"
 	case int64:
-		b.WriteString(strconv.FormatInt(v, 10))
+		return strconv.FormatInt(v, 10)
 	case *big.Int:
-		b.WriteString(v.String())
+		return v.String()
 	case float64:
-		b.WriteString(floatRepr(v))
+		return floatRepr(v)
+	}
+	return "None"
+}
+
+// writeRepr stops where a bound is reached.
+func (r *run) writeRepr(b *strings.Builder, v any) {
+	if !r.within() {
+		return
+	}
+	defer r.out()
+	if b.Len() > maxText {
+		_ = r.spend(b.Len())
+		return
+	}
+	switch v := v.(type) {
+	case nil, bool, int64, float64, *big.Int:
+		b.WriteString(scalar(v))
 	case Text:
-		quote(b, v.s)
+		if r.decode(len(v.s)) == nil {
+			quote(b, v.s)
+		}
 	case undefined:
 		b.WriteString("Undefined")
 	case *List:
@@ -63,10 +82,13 @@ func writeRepr(b *strings.Builder, v any) {
 		}
 		b.WriteString(open)
 		for i, e := range v.items {
+			if r.err != nil {
+				return
+			}
 			if i > 0 {
 				b.WriteString(", ")
 			}
-			writeRepr(b, e)
+			r.writeRepr(b, e)
 		}
 		if v.tuple && len(v.items) == 1 {
 			b.WriteByte(',')
@@ -75,12 +97,15 @@ func writeRepr(b *strings.Builder, v any) {
 	case *Dict:
 		b.WriteByte('{')
 		for i, k := range v.keys {
+			if r.err != nil {
+				return
+			}
 			if i > 0 {
 				b.WriteString(", ")
 			}
-			writeRepr(b, k)
+			r.writeRepr(b, k)
 			b.WriteString(": ")
-			writeRepr(b, v.values[i])
+			r.writeRepr(b, v.values[i])
 		}
 		b.WriteByte('}')
 	case *function:
@@ -90,7 +115,16 @@ func writeRepr(b *strings.Builder, v any) {
 	}
 }
 
-// floatRepr is repr(float): shortest digits, exponent outside 1e-4 … 1e16.
+// brief is a text for a message.
+func brief(s string) string {
+	const most = 1000
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// floatRepr is r.repr(float): shortest digits, exponent outside 1e-4 … 1e16.
 func floatRepr(f float64) string {
 	switch {
 	case math.IsNaN(f):
@@ -110,14 +144,21 @@ func floatRepr(f float64) string {
 	return s
 }
 
-// quote is repr(str).
+// quote is r.repr(str).
 func quote(b *strings.Builder, s string) {
 	q := '\''
 	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
 		q = '"'
 	}
 	b.WriteRune(q)
-	for _, r := range s {
+	plain := 0 // where what is written as it is begins
+	for i, r := range s {
+		if r != q && r != '\\' && (r >= ' ' && r < 0x7f || r > 0xff && r != utf8.RuneError && unicode.IsPrint(r)) {
+			continue
+		}
+		b.WriteString(s[plain:i])
+		_, size := utf8.DecodeRuneInString(s[i:])
+		plain = i + size
 		switch {
 		case r == q || r == '\\':
 			b.WriteByte('\\')
@@ -128,9 +169,7 @@ func quote(b *strings.Builder, s string) {
 			b.WriteString(`\r`)
 		case r == '\t':
 			b.WriteString(`\t`)
-		case r < ' ' || r == 0x7f:
-			fmt.Fprintf(b, `\x%02x`, r)
-		case r < 0x7f || unicode.IsPrint(r):
+		case unicode.IsPrint(r):
 			b.WriteRune(r)
 		case r <= 0xff:
 			fmt.Fprintf(b, `\x%02x`, r)
@@ -140,5 +179,6 @@ func quote(b *strings.Builder, s string) {
 			fmt.Fprintf(b, `\U%08x`, r)
 		}
 	}
+	b.WriteString(s[plain:])
 	b.WriteRune(q)
 }

@@ -1,25 +1,13 @@
 package jinja
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"math/big"
 	"time"
 )
-
-// Bounds of one rendering. Real templates with long agent histories stay far
-// below them; a hostile one meets an error.
-const (
-	maxNesting = 150      // of expressions, tags and calls
-	maxText    = 64 << 20 // bytes of one text
-)
-
-var (
-	maxSteps = 5_000_000 // statements, loop iterations, calls and filters
-	maxSpent = 256 << 20 // bytes of all texts and lists
-)
-
-// ErrLimit: a bound on nesting, steps or memory was reached.
-var ErrLimit = errors.New("limit reached")
 
 // Error is a fault of a template, or one that it raised.
 type Error struct {
@@ -40,39 +28,6 @@ func at(line int, err error) error {
 	return &Error{line, err}
 }
 
-// run is the state of one rendering.
-type run struct {
-	steps, spent, depth int
-	now                 time.Time
-}
-
-func (r *run) step() error {
-	if r.steps++; r.steps > maxSteps {
-		return fmt.Errorf("%w: more than %d steps", ErrLimit, maxSteps)
-	}
-	return nil
-}
-
-// spend accounts for n bytes.
-func (r *run) spend(n int) error {
-	if r.spent += n; n > maxText || r.spent > maxSpent {
-		return fmt.Errorf("%w: more than %d bytes", ErrLimit, maxText)
-	}
-	return nil
-}
-
-// enter bounds calls within calls; done undoes it.
-func (r *run) enter() (done func(), err error) {
-	if err := r.step(); err != nil {
-		return nil, err
-	}
-	if r.depth >= maxNesting {
-		return nil, fmt.Errorf("%w: calls nested deeper than %d", ErrLimit, maxNesting)
-	}
-	r.depth++
-	return func() { r.depth-- }, nil
-}
-
 // scope holds the names of a block; macros keep the one they were defined in.
 type scope struct {
 	vars   map[string]any
@@ -90,15 +45,19 @@ func (s *scope) get(name string) any {
 	return undefined{"'" + name + "'"}
 }
 
-// Render runs the template. Values are those of the package comment.
-func (t *Template) Render(vars map[string]any, now time.Time) (Text, error) {
-	r := &run{now: now}
+// Render runs the template. Values are those of the package comment; now is the
+// time that strftime_now tells. Errors are [Error], [ErrLimit] and ctx's.
+func (t *Template) Render(ctx context.Context, vars map[string]any, now time.Time) (Text, error) {
+	r := newRun(ctx, now)
+	if err := ctx.Err(); err != nil {
+		return Text{}, err
+	}
 	s := (&scope{vars: globals}).child()
 	for k, v := range vars {
 		s.vars[k] = v
 	}
 	var out builder
-	if err := t.body(r, s, &out); err != nil {
+	if err := cmp.Or(t.body(r, s, &out), r.err); err != nil {
 		return Text{}, err
 	}
 	return out.text(), nil
@@ -128,6 +87,9 @@ func (r *run) invoke(f any, args []any, kw []keyword) (any, error) {
 
 // attribute is value.name: a method, else an item.
 func (r *run) attribute(v any, name string) (any, error) {
+	if err := r.scan(len(name)); err != nil {
+		return nil, err
+	}
 	switch v := v.(type) {
 	case undefined:
 		return nil, v.fail()
@@ -137,14 +99,14 @@ func (r *run) attribute(v any, name string) (any, error) {
 		}
 	case *Dict:
 		if m, ok := dictMethods[name]; ok {
-			return &function{name: name, call: func(_ *run, args []any, _ []keyword) (any, error) { return m(v, args) }}, nil
+			return &function{name: name, call: func(r *run, args []any, _ []keyword) (any, error) { return m(r, v, args) }}, nil
 		}
-		if got, ok := v.get(Text{s: name}); ok {
+		if got, ok := r.get(v, Text{s: name}); ok {
 			return got, nil
 		}
 	case *List:
 		if m, ok := listMethods[name]; ok {
-			return &function{name: name, call: func(_ *run, args []any, _ []keyword) (any, error) { return m(v, args) }}, nil
+			return &function{name: name, call: func(r *run, args []any, _ []keyword) (any, error) { return m(r, v, args) }}, nil
 		}
 	case *namespace:
 		if got, ok := v.attrs[name]; ok {
@@ -159,27 +121,29 @@ func (r *run) attribute(v any, name string) (any, error) {
 			return Written(v.name), nil
 		}
 	}
-	return undefined{fmt.Sprintf("'%s object' has no attribute '%s'; it", typeName(v), name)}, nil
+	return undefined{fmt.Sprintf("'%s object' has no attribute '%s'; it", typeName(v), brief(name))}, nil
 }
 
 // item is value[key]: an item, else a method.
 func (r *run) item(v, key any) (any, error) {
-	none := undefined{fmt.Sprintf("'%s object' has no element %s; it", typeName(v), repr(key).s)}
 	switch v := v.(type) {
 	case undefined:
 		return nil, v.fail()
 	case *Dict:
-		if got, ok := v.get(key); ok {
+		if got, ok := r.get(v, key); ok {
 			return got, nil
 		}
 	case *List, Text:
-		n, _ := length(v)
 		if i, _, isInt, ok := number(key); ok && isInt {
+			n, err := r.length(v)
+			if err != nil {
+				return nil, err
+			}
 			if i < 0 {
 				i += int64(n)
 			}
 			if i < 0 || i >= int64(n) {
-				return none, nil
+				return missing(v, key), nil
 			}
 			if l, ok := v.(*List); ok {
 				return l.items[i], nil
@@ -196,7 +160,19 @@ func (r *run) item(v, key any) (any, error) {
 			return r.attribute(v, name.s)
 		}
 	}
-	return none, nil
+	return missing(v, key), nil
+}
+
+// missing is the item that is not there.
+func missing(v, key any) undefined {
+	what := "that is a " + typeName(key)
+	switch key := key.(type) {
+	case nil, bool, int64, float64, *big.Int:
+		what = scalar(key)
+	case Text:
+		what = "'" + brief(key.s) + "'"
+	}
+	return undefined{fmt.Sprintf("'%s object' has no element %s; it", typeName(v), what)}
 }
 
 // slice is value[from:to:step].
@@ -209,7 +185,7 @@ func (r *run) slice(v any, bounds [3]any) (any, error) {
 	if !isText && !isList {
 		return undefined{"the slice"}, nil
 	}
-	n, _ := length(v)
+	n, _ := r.length(v)
 	part := [3]int{0, n, 1}
 	if bounds[2] != nil {
 		i, _, isInt, ok := number(bounds[2])
@@ -239,24 +215,37 @@ func (r *run) slice(v any, bounds [3]any) (any, error) {
 		part[i] = int(min(max(x, int64(low)), int64(high)))
 	}
 	if isText && part[2] == 1 {
+		if err := r.scan(len(t.s)); err != nil {
+			return nil, err
+		}
 		return t.Cut(t.offset(part[0]), t.offset(max(part[0], part[1]))), nil
 	}
 	items := []any{}
-	from, _ := iterate(v)
+	from, err := r.iterate(v)
+	if err == nil {
+		err = r.spend(itemBytes * len(from))
+	}
+	if err != nil {
+		return nil, err
+	}
 	for i := part[0]; part[2] > 0 && i < part[1] || part[2] < 0 && i > part[1]; i += part[2] {
 		items = append(items, from[i])
 	}
 	if isText {
-		return concat(items), r.spend(len(t.s))
+		var b builder
+		for _, c := range items {
+			b.add(c.(Text))
+		}
+		return b.text(), r.spend(len(t.s))
 	}
-	return &List{items: items, tuple: l.tuple}, r.spend(16 * len(items))
+	return &List{items: items, tuple: l.tuple}, nil
 }
 
 // concat joins texts.
-func concat(items []any) Text {
+func concat(items ...Text) Text {
 	var b builder
-	for _, v := range items {
-		b.add(str(v))
+	for _, t := range items {
+		b.add(t)
 	}
 	return b.text()
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // tests are what may follow "is".
-var tests = map[string]func(v any, args []any) (bool, error){
+var tests = map[string]func(r *run, v any, args []any) (bool, error){
 	"defined":   simple(given),
 	"undefined": simple(func(v any) bool { return !given(v) }),
 	"none":      simple(func(v any) bool { return v == nil }),
@@ -20,7 +20,7 @@ var tests = map[string]func(v any, args []any) (bool, error){
 		}
 		return false
 	}),
-	"iterable": simple(func(v any) bool { _, err := iterate(v); return err == nil }),
+	"iterable": simple(iterable),
 	"callable": simple(func(v any) bool { _, ok := v.(*function); return ok || !given(v) }),
 	"boolean":  simple(func(v any) bool { _, ok := v.(bool); return ok }),
 	"true":     simple(func(v any) bool { return v == true }),
@@ -28,39 +28,39 @@ var tests = map[string]func(v any, args []any) (bool, error){
 	"float":    simple(func(v any) bool { _, ok := v.(float64); return ok }),
 	"integer":  simple(isInteger),
 	"number":   simple(func(v any) bool { _, _, _, ok := number(v); return ok }),
-	"lower":    simple(func(v any) bool { ok, _ := textMethods["islower"](nil, str(v), nil, nil); return ok == true }),
-	"upper":    simple(func(v any) bool { ok, _ := textMethods["isupper"](nil, str(v), nil, nil); return ok == true }),
+	"lower":    func(r *run, v any, _ []any) (bool, error) { return r.is("islower", v) },
+	"upper":    func(r *run, v any, _ []any) (bool, error) { return r.is("isupper", v) },
 	"escaped":  simple(func(any) bool { return false }),
-	"odd": func(v any, _ []any) (bool, error) {
-		m, err := integersOf("%", v, int64(2))
-		return equal(m, int64(1)), err
+	"odd": func(r *run, v any, _ []any) (bool, error) {
+		m, err := r.arithmetic("%", v, int64(2))
+		return r.equal(m, int64(1)), err
 	},
-	"even": func(v any, _ []any) (bool, error) {
-		m, err := integersOf("%", v, int64(2))
-		return equal(m, int64(0)), err
+	"even": func(r *run, v any, _ []any) (bool, error) {
+		m, err := r.arithmetic("%", v, int64(2))
+		return r.equal(m, int64(0)), err
 	},
-	"divisibleby": func(v any, args []any) (bool, error) {
+	"divisibleby": func(r *run, v any, args []any) (bool, error) {
 		if len(args) != 1 {
 			return false, errors.New("divisibleby takes a number")
 		}
-		m, err := integersOf("%", v, args[0])
-		return equal(m, int64(0)), err
+		m, err := r.arithmetic("%", v, args[0])
+		return r.equal(m, int64(0)), err
 	},
-	"sameas": func(v any, args []any) (bool, error) {
-		return len(args) == 1 && typeName(v) == typeName(args[0]) && equal(v, args[0]), nil
+	"sameas": func(r *run, v any, args []any) (bool, error) {
+		return len(args) == 1 && typeName(v) == typeName(args[0]) && r.equal(v, args[0]), nil
 	},
-	"filter": func(v any, _ []any) (bool, error) { _, ok := filters[str(v).s]; return ok, nil },
-	"test":   func(v any, _ []any) (bool, error) { return isTest(str(v).s), nil },
+	"filter": func(r *run, v any, _ []any) (bool, error) { _, ok := filters[r.name(v)]; return ok, nil },
+	"test":   func(r *run, v any, _ []any) (bool, error) { return isTest(r.name(v)), nil },
 }
 
 func init() {
 	for name, op := range map[string]string{"eq": "==", "equalto": "==", "ne": "!=", "lt": "<", "lessthan": "<", "le": "<=",
 		"gt": ">", "greaterthan": ">", "ge": ">=", "in": "in"} {
-		tests[name] = func(v any, args []any) (bool, error) {
+		tests[name] = func(r *run, v any, args []any) (bool, error) {
 			if len(args) != 1 {
 				return false, fmt.Errorf("%s takes one argument", name)
 			}
-			return relation(op, v, args[0])
+			return r.relation(op, v, args[0])
 		}
 	}
 }
@@ -69,8 +69,8 @@ var isTest func(name string) bool
 
 func init() { isTest = func(name string) bool { _, ok := tests[name]; return ok } }
 
-func simple(f func(v any) bool) func(any, []any) (bool, error) {
-	return func(v any, args []any) (bool, error) {
+func simple(f func(v any) bool) func(*run, any, []any) (bool, error) {
+	return func(_ *run, v any, args []any) (bool, error) {
 		if len(args) != 0 {
 			return false, errors.New("the test takes no argument")
 		}
@@ -86,4 +86,8 @@ func isInteger(v any) bool {
 	return false
 }
 
-func integersOf(op string, a, b any) (any, error) { return (&run{}).arithmetic(op, a, b) }
+// is asks a method of texts.
+func (r *run) is(method string, v any) (bool, error) {
+	ok, err := textMethods[method](r, r.str(v), nil, nil)
+	return ok == true, err
+}

@@ -71,17 +71,6 @@ func (t Text) offset(n int) int {
 	return i
 }
 
-// chars splits into code points.
-func (t Text) chars() []any {
-	out := make([]any, 0, len(t.s))
-	for i := 0; i < len(t.s); {
-		_, size := utf8.DecodeRuneInString(t.s[i:])
-		out = append(out, t.Cut(i, i+size))
-		i += size
-	}
-	return out
-}
-
 // isSpace is Python's str.isspace for one character.
 func isSpace(r rune) bool {
 	switch {
@@ -96,7 +85,11 @@ func isSpace(r rune) bool {
 func (t Text) strip(chars *Text, left, right bool) Text {
 	drop := isSpace
 	if chars != nil {
-		drop = func(r rune) bool { return strings.ContainsRune(chars.s, r) }
+		set := map[rune]bool{}
+		for _, c := range chars.s {
+			set[c] = true
+		}
+		drop = func(c rune) bool { return set[c] }
 	}
 	i, j := 0, len(t.s)
 	if left {
@@ -106,94 +99,6 @@ func (t Text) strip(chars *Text, left, right bool) Text {
 		j = i + len(strings.TrimRightFunc(t.s[i:], drop))
 	}
 	return t.Cut(i, j)
-}
-
-// split is str.split with a separator, at most n cuts (n < 0: all).
-func (t Text) split(sep string, n int) []any {
-	out := []any{}
-	for n != 0 {
-		i := strings.Index(t.s, sep)
-		if i < 0 {
-			break
-		}
-		out = append(out, t.Cut(0, i))
-		t = t.Cut(i+len(sep), len(t.s))
-		n--
-	}
-	return append(out, t)
-}
-
-// rsplit cuts from the right.
-func (t Text) rsplit(sep string, n int) []any {
-	var out []any
-	for n != 0 {
-		i := strings.LastIndex(t.s, sep)
-		if i < 0 {
-			break
-		}
-		out = append([]any{t.Cut(i+len(sep), len(t.s))}, out...)
-		t = t.Cut(0, i)
-		n--
-	}
-	return append([]any{t}, out...)
-}
-
-// fields is str.split without a separator.
-func (t Text) fields(n int) []any {
-	out := []any{}
-	for t = t.strip(nil, true, false); t.s != ""; t = t.strip(nil, true, false) {
-		i := strings.IndexFunc(t.s, isSpace)
-		if i < 0 || n == 0 {
-			return append(out, t)
-		}
-		out, t, n = append(out, t.Cut(0, i)), t.Cut(i, len(t.s)), n-1
-	}
-	return out
-}
-
-// replace is str.replace, n < 0: everywhere.
-func (t Text) replace(old string, by Text, n int) Text {
-	if old == "" {
-		return t.interleave(by, n)
-	}
-	var b builder
-	for i, part := range t.split(old, n) {
-		if i > 0 {
-			b.add(by)
-		}
-		b.add(part.(Text))
-	}
-	return b.text()
-}
-
-func (t Text) interleave(by Text, n int) Text {
-	var b builder
-	for _, c := range t.chars() {
-		if n != 0 {
-			b.add(by)
-			n--
-		}
-		b.add(c.(Text))
-	}
-	if n != 0 {
-		b.add(by)
-	}
-	return b.text()
-}
-
-// mapRunes replaces every character, i counting from 0.
-func (t Text) mapRunes(f func(i int, r rune) string) Text {
-	var b builder
-	i := 0
-	for at, r := range t.s {
-		to := Text{s: f(i, r)}
-		if t.Foreign(at) {
-			to = Foreign(to.s)
-		}
-		b.add(to)
-		i++
-	}
-	return b.text()
 }
 
 // Own returns the text with every occurrence of the words taken for the

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"strings"
 )
 
 // List is a Python list, or a tuple.
@@ -39,8 +38,9 @@ func (d *Dict) set(key, hash, value any) {
 	d.keys, d.values = append(d.keys, key), append(d.values, value)
 }
 
-func (d *Dict) get(key any) (any, bool) {
-	h, err := hashOf(key)
+// get returns the value of a key; no value has a key that cannot be hashed.
+func (r *run) get(d *Dict, key any) (any, bool) {
+	h, err := r.hashOf(key)
 	if err != nil {
 		return nil, false
 	}
@@ -51,11 +51,31 @@ func (d *Dict) get(key any) (any, bool) {
 	return d.values[i], true
 }
 
+// merge sets the entries of another dict.
+func (r *run) merge(d, from *Dict) error {
+	if err := r.spend(entryBytes * len(from.keys)); err != nil {
+		return err
+	}
+	for i, k := range from.keys {
+		h, err := r.hashOf(k)
+		if err != nil {
+			return err
+		}
+		d.set(k, h, from.values[i])
+	}
+	return r.err
+}
+
+type (
+	bigHash   string // of an integer beyond 64 bits
+	tupleHash string
+)
+
 // hashOf is what equal dict keys share.
-func hashOf(v any) (any, error) {
+func (r *run) hashOf(v any) (any, error) {
 	switch v := v.(type) {
 	case Text:
-		return v.s, nil
+		return v.s, r.scan(len(v.s)) // it will be hashed
 	case bool:
 		if v {
 			return int64(1), nil
@@ -71,10 +91,10 @@ func hashOf(v any) (any, error) {
 	case undefined:
 		return undefined{}, nil // all of them are equal
 	case *big.Int:
-		return "int " + v.String(), nil
+		return bigHash(v.String()), nil
 	case *List:
 		if v.tuple {
-			return [1]string{repr(v).s}, nil
+			return tupleHash(r.repr(v).s), r.err
 		}
 	}
 	return nil, fmt.Errorf("unhashable type: %s", typeName(v))
@@ -174,148 +194,4 @@ func number(v any) (i int64, f float64, isInt, ok bool) {
 		return 0, v, false, true
 	}
 	return 0, 0, false, false
-}
-
-func equal(a, b any) bool {
-	if x, f, xi, ok := number(a); ok {
-		y, g, yi, ok := number(b)
-		if xb, isBig := a.(*big.Int); isBig {
-			if yb, isBig := b.(*big.Int); isBig {
-				return xb.Cmp(yb) == 0
-			}
-		}
-		return ok && (xi && yi && x == y || !(xi && yi) && f == g)
-	}
-	switch a := a.(type) {
-	case nil:
-		return b == nil
-	case undefined:
-		_, ok := b.(undefined)
-		return ok
-	case Text:
-		t, ok := b.(Text)
-		return ok && t.s == a.s
-	case *List:
-		l, ok := b.(*List)
-		if !ok || l.tuple != a.tuple || len(l.items) != len(a.items) {
-			return false
-		}
-		for i := range a.items {
-			if !equal(a.items[i], l.items[i]) {
-				return false
-			}
-		}
-		return true
-	case *Dict:
-		d, ok := b.(*Dict)
-		if !ok || len(d.keys) != len(a.keys) {
-			return false
-		}
-		for i, k := range a.keys {
-			if v, ok := d.get(k); !ok || !equal(a.values[i], v) {
-				return false
-			}
-		}
-		return true
-	case *namespace:
-		return a == b
-	case *function:
-		return a == b
-	}
-	return false
-}
-
-// compare orders two values, as < does.
-func compare(a, b any) (int, error) {
-	if x, f, xi, ok := number(a); ok {
-		if y, g, yi, ok := number(b); ok {
-			switch {
-			case xi && yi && x < y, !(xi && yi) && f < g:
-				return -1, nil
-			case xi && yi && x > y, !(xi && yi) && f > g:
-				return 1, nil
-			}
-			return 0, nil
-		}
-	}
-	if x, ok := a.(Text); ok {
-		if y, ok := b.(Text); ok {
-			return strings.Compare(x.s, y.s), nil
-		}
-	}
-	if x, ok := a.(*List); ok {
-		if y, ok := b.(*List); ok && x.tuple == y.tuple {
-			for i := range min(len(x.items), len(y.items)) {
-				if !equal(x.items[i], y.items[i]) {
-					return compare(x.items[i], y.items[i])
-				}
-			}
-			return len(x.items) - len(y.items), nil
-		}
-	}
-	for _, v := range []any{a, b} {
-		if u, ok := v.(undefined); ok {
-			return 0, u.fail()
-		}
-	}
-	return 0, fmt.Errorf("%s and %s cannot be ordered", typeName(a), typeName(b))
-}
-
-// contains is Python's in.
-func contains(in, v any) (bool, error) {
-	switch in := in.(type) {
-	case undefined:
-		return false, nil
-	case Text:
-		t, ok := v.(Text)
-		if !ok {
-			return false, fmt.Errorf("'in <string>' requires string as left operand, not %s", typeName(v))
-		}
-		return strings.Contains(in.s, t.s), nil
-	case *List:
-		for _, e := range in.items {
-			if equal(e, v) {
-				return true, nil
-			}
-		}
-		return false, nil
-	case *Dict:
-		if _, err := hashOf(v); err != nil {
-			return false, err
-		}
-		_, ok := in.get(v)
-		return ok, nil
-	}
-	return false, fmt.Errorf("argument of type %s is not iterable", typeName(in))
-}
-
-// iterate lists what a for loop goes through.
-func iterate(v any) ([]any, error) {
-	switch v := v.(type) {
-	case undefined:
-		return nil, nil
-	case Text:
-		return v.chars(), nil
-	case *List:
-		return v.items, nil
-	case *Dict:
-		return v.keys, nil
-	case *loop:
-		return v.items, nil
-	}
-	return nil, fmt.Errorf("'%s' object is not iterable", typeName(v))
-}
-
-func length(v any) (int, error) {
-	if t, ok := v.(Text); ok {
-		return t.runes(), nil
-	}
-	if _, ok := v.(*loop); ok {
-		return 0, fmt.Errorf("a loop has no len()")
-	}
-	items, err := iterate(v)
-	if err != nil {
-		return 0, fmt.Errorf("object of type '%s' has no len()", typeName(v))
-	}
-	return len(items), nil
 }
