@@ -52,12 +52,18 @@ type Declaration struct {
 	// Entries are those of an Ascend description: a tensor each, in file order.
 	Entries []Entry
 
+	// Algorithm is ModelOpt's quant_algo as it is written: engines differ in
+	// whether they tell upper from lower case.
+	Algorithm string
+	Head      bool // GPTQ, AWQ: lm_head says that the head is quantized too
+
 	Cache    *Cache // of the key-value cache; nil: not quantized
 	Problems []Problem
 
-	broken  error          // the first entry that is no pattern
-	rules   List           // of Rules
-	schemes map[string]int // Entries by key
+	stated  map[string]bool // keys at the top, and those below ModelOpt's "quantization"
+	broken  error           // the first entry that is no pattern
+	rules   List            // of Rules
+	schemes map[string]int  // Entries by key
 }
 
 // Group is one scheme and the modules it is for.
@@ -184,6 +190,10 @@ func config(root string, raw []byte, assumed Method) (*Declaration, error) {
 		return nil, fmt.Errorf("declaration: %s", d.Problems[0])
 	}
 	d.Spelled = o.text("quant_method")
+	d.stated = map[string]bool{}
+	for _, k := range o.keys {
+		d.stated[k] = o.has(k)
+	}
 	d.Method = method(o, assumed)
 	switch d.Method {
 	case CompressedTensors:
@@ -283,6 +293,11 @@ func (d *Declaration) Has(kind Kind) bool {
 	}
 	return false
 }
+
+// States reports whether a key stands in the declaration, below ModelOpt's
+// "quantization" as "quantization.group_size". Engines refuse declarations
+// without some of them, or choose another class.
+func (d *Declaration) States(key string) bool { return d.stated[key] }
 
 // PatternError returns what is wrong with the first entry of a list that is no
 // pattern of its kind, nil if all are. Tools and engines fail on it.

@@ -30,6 +30,9 @@ func (r *reader) modelOpt(o *object) {
 	q := o
 	if o.has("quantization") {
 		q = o.sub("quantization")
+		for _, k := range q.keys {
+			r.d.stated["quantization."+k] = true
+		}
 		o.rest(Unknown, ": engines pass over it")
 	}
 	q.noEffect("quant_method", "producer", "kv_cache_quant_method", "has_zero_point", "pre_quant_scale", "awq_block_size")
@@ -44,7 +47,8 @@ func (r *reader) modelOpt(o *object) {
 		}
 	}
 	size, sized := q.integer("group_size")
-	algo := strings.ToUpper(q.text("quant_algo"))
+	r.d.Algorithm = q.text("quant_algo")
+	algo := strings.ToUpper(r.d.Algorithm)
 	weightOnly := r.modelOptGroups(q, &size, &sized)
 	r.modelOptLayers(q)
 	r.cache(q)

@@ -34,9 +34,10 @@ func (r *reader) gptq(o *object) {
 	o.noEffect("quant_method", "method", "static_groups", "true_sequential", "damp_percent", "damp_auto_increment", "meta", "pack_dtype", "provider",
 		"autoround_version", "enable_quanted_input", "data_type", "iters", "model_name_or_path", "model_file_base_name", "quantizer", "use_exllama",
 		"exllama_config", "backend", "dataset", "tokenizer", "batch_size", "pad_token_id", "model_seqlen", "block_name_to_quantize",
-		"module_name_preceding_first_block", "use_cuda_fp16", "max_input_length", "cache_block_outputs", "version", "lm_head", "hyb_act", "mse", "fp8_quant")
+		"module_name_preceding_first_block", "use_cuda_fp16", "max_input_length", "cache_block_outputs", "version", "hyb_act", "mse", "fp8_quant")
 	g := Group{Name: "gptq", Path: d.Root, WeightOnly: true, Weights: r.integers(o, "bits", "group_size", format.GPTQWords)}
 	g.Weights.ZeroPoints, g.Order = r.symmetry(o)
+	d.Head, _ = o.boolean("lm_head")
 	key := o.first("checkpoint_format", "format")
 	d.Format = strings.ToLower(o.text(key))
 	o.noEffect("checkpoint_format", "format")
@@ -129,6 +130,7 @@ func (r *reader) inBlock(o *object, g *Group) {
 	var flat []string
 	var nested [][]string
 	if json.Unmarshal(raw, &flat) != nil {
+		flat = nil // what could be read of it
 		if json.Unmarshal(raw, &nested) != nil {
 			r.add(o.at("modules_in_block_to_quantize"), Invalid, "it is not a list of names")
 			return
@@ -147,7 +149,7 @@ func (r *reader) inBlock(o *object, g *Group) {
 func (r *reader) awq(o *object) {
 	d := r.d
 	o.noEffect("quant_method", "method", "provider", "autoround_version", "data_type", "enable_quanted_input", "to_quant_block_names", "sym", "iters",
-		"w_bit", "q_group_size", "bits", "group_size", "do_fuse", "fuse_max_seq_len", "modules_to_fuse", "backend", "exllama_config", "lm_head", "meta",
+		"w_bit", "q_group_size", "bits", "group_size", "do_fuse", "fuse_max_seq_len", "modules_to_fuse", "backend", "exllama_config", "meta",
 		"desc_act", "format", "checkpoint_format", "pack_dtype", "dynamic")
 	g := Group{Name: "awq", Path: d.Root, WeightOnly: true,
 		Weights: r.integers(o, o.first("bits", "w_bit"), o.first("group_size", "q_group_size"), format.AWQWords)}
@@ -158,6 +160,7 @@ func (r *reader) awq(o *object) {
 	} else {
 		g.Weights.ZeroPoints = true
 	}
+	d.Head, _ = o.boolean("lm_head")
 	switch d.Format = strings.ToLower(o.text("version")); d.Format {
 	case "", "gemm":
 	default:

@@ -25,6 +25,17 @@ type Config struct {
 	views map[reader]*view               // Description, as engines look it up
 	names map[glm.Family]map[string]bool // NotConvert under vLLM's names
 	words map[string]bool                // NotConvert as SGLang finds it
+
+	wild, globs map[string]*declaration.Pattern // entries as SGLang and vLLM read them
+	lists       map[string][]string             // entries under an engine's names
+	sets        map[string]map[string]bool
+
+	// Quantized are the stored modules whose tensors are codes, for engines
+	// that go by the tensors where the declaration names no modules; nil: all
+	// that the declaration means.
+	Quantized map[string]bool
+	// Stored are all stored modules; it goes with Quantized.
+	Stored []string
 }
 
 // Group is one config group of compressed-tensors, in file order.

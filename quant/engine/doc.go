@@ -26,7 +26,11 @@
 // by records of quant/format, entries of Ascend descriptions, demands on
 // degrees, damage. A new release is a name in that file's list, and rows where
 // it differs; nothing else changes. device.go has the hardware, split.go what
-// all engines demand, match_*.go the matching of each.
+// all engines demand, match_vllm.go, match_sglang.go and match_ascend.go the
+// matching of each with compressed-tensors, fp8 and Ascend descriptions, and
+// match_modelopt.go, match_quark.go, match_integers.go and match_autoround.go
+// that of vLLM and SGLang with the declarations of other tools. For these
+// testdata holds the answers of the engines' own classes.
 //
 // The facts are those of docs/facts/engine-vllm.md,
 // docs/facts/engine-sglang.md, docs/facts/engine-vllm-ascend.md and

@@ -17,6 +17,9 @@ func resolveSGLang(r Release, cfg *glm.Config, c *Config, m Module) Resolution {
 	case "compressed-tensors":
 		return loadSGLang(cfg, c, m)
 	}
+	if res, ok := resolvePublished(r, cfg, c, m); ok {
+		return res
+	}
 	return unknownMethod(r, c)
 }
 

@@ -16,6 +16,9 @@ func resolveVLLM(r Release, cfg *glm.Config, c *Config, m Module) Resolution {
 	case "compressed-tensors":
 		return matchVLLM(cfg, c, m)
 	}
+	if res, ok := resolvePublished(r, cfg, c, m); ok {
+		return res
+	}
 	return unknownMethod(r, c)
 }
 

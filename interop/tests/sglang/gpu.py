@@ -111,14 +111,15 @@ class H100:
     name, major, minor, multi_processor_count, total_memory = "NVIDIA H100 80GB HBM3", 9, 0, 132, 80 << 30
 
 
-def pretend(device):
-    """Call before the first import of sglang. device: cuda (one H100) or npu (one Ascend NPU)."""
+def pretend(device, capability=(9, 0)):
+    """Call before the first import of sglang. device: cuda (one H100, or a GPU of another capability) or npu (one Ascend NPU)."""
+    H100.major, H100.minor = capability
     sys.meta_path.append(Finder())
     deep_gemm = sys.modules["deep_gemm"] = Absent("deep_gemm")
     deep_gemm.get_num_sms = lambda: H100.multi_processor_count  # read by the sparse-attention indexer
     missing.append("deep_gemm")
     stream = type("Stream", (), {"__init__": lambda self, *a, **k: None})
-    cuda = dict(is_available=lambda: True, device_count=lambda: 1, current_device=lambda: 0, get_device_capability=lambda *a, **k: (9, 0),
+    cuda = dict(is_available=lambda: True, device_count=lambda: 1, current_device=lambda: 0, get_device_capability=lambda *a, **k: capability,
                 get_device_name=lambda *a, **k: H100.name, get_device_properties=lambda *a, **k: H100, Stream=stream, Event=stream)
     if device == "cuda":
         for k, v in cuda.items():

@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/glmconv/glmconv/quant/declaration"
+	"github.com/glmconv/glmconv/quant/format"
+)
+
+// quark: an exclusion is a name or a "re:" pattern; an excluded expert
+// excludes all of its layer. Then layer_quant_config decides, then the global
+// specification (docs/facts/formats.md 5; vllm 0.32 quark/utils.py and
+// quark.py, sglang 0.5.23 quark/utils.py and quark.py).
+func (x matcher) quark(m Module) Resolution {
+	if !x.d.States("export") {
+		return refused("ValueError: The export key should be included in the configurations of Quark quantized model")
+	}
+	if m.Kind == Embedding || m.Kind == Head && !(x.r.Engine == SGLang && onlyFloat4(x.all().Weights) && x.all().Weights.Strategy == format.TensorGroup) {
+		return float()
+	}
+	if x.r.Engine == SGLang && x.d.States("layer_type_quant_config") && x.typed() {
+		return Resolution{Unknown: "schemes by the class of a module are not judged"}
+	}
+	switch skip, err := x.ignoredQuark(m); {
+	case err != "":
+		return refused("%s", err)
+	case skip:
+		return float()
+	}
+	var first *declaration.Group
+	for i, name := range x.quarkShards(m) {
+		g, err := x.quarkGroup(m, name)
+		switch {
+		case err != "":
+			return refused("%s", err)
+		case i == 0:
+			first = g
+		case g.Weights != first.Weights || g.Input != first.Input:
+			return refused("ValueError: Found a different quantization configuration for the shards of %s", m.Name)
+		}
+	}
+	if why := x.quarkScheme(first, m.Kind); why != "" {
+		return refused("%s", why)
+	}
+	return x.built(first)
+}
+
+// typed reports whether the declaration has schemes by class.
+func (x matcher) typed() bool {
+	return slices.ContainsFunc(x.d.Problems, func(p declaration.Problem) bool { return strings.HasSuffix(p.Path, "layer_type_quant_config") })
+}
+
+// quarkShards are the names that a fused module is looked up by. SGLang has
+// no shards of qkv_proj for it.
+func (x matcher) quarkShards(m Module) []string {
+	if x.r.Engine == SGLang && last(m.Name) == "gate_up_proj" && len(m.Shards) == 0 {
+		return visionShards(m.Name)
+	}
+	return shardsOf(m, x.r.Engine == VLLM && !m.fusedVision() || last(m.Name) != "qkv_proj" && !m.fusedVision())
+}
+
+// ignoredQuark: the fused name, then all shards.
+func (x matcher) ignoredQuark(m Module) (skip bool, err string) {
+	hits := func(name string) bool { return x.excludedQuark(name) }
+	if x.r.Engine == SGLang && m.Draft && x.cfg.SparseAttention() {
+		hits = func(name string) bool { return x.excludedQuark(name) || x.excludedDraft(m, name) }
+	}
+	if hits(m.Name) || m.Kind == Experts && x.childExcluded(m) {
+		return true, ""
+	}
+	if names := x.quarkShards(m); len(names) > 1 {
+		skip, err = inPart(m, names, hits)
+		if err != "" {
+			err = "ValueError: Found different quantization schemes for the shards of " + m.Name
+		}
+	}
+	return skip, err
+}
+
+// excludedQuark: an entry is the name, or its expression matches.
+func (x matcher) excludedQuark(name string) bool {
+	if x.c.set("quark "+string(x.r.Engine)+string(x.cfg.Family), x.quarkNames())[name] {
+		return true
+	}
+	for _, p := range x.d.Ignore.Entries {
+		if p.IsRegexp() && p.Match(name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (x matcher) quarkNames() []string {
+	return x.c.listed("quark "+string(x.r.Engine)+string(x.cfg.Family), func() []string {
+		var out []string
+		for _, p := range x.d.Ignore.Entries {
+			if !p.IsRegexp() {
+				out = append(out, x.entry(p.Text))
+			}
+		}
+		return out
+	})
+}
+
+// childExcluded: an excluded expert leaves all experts of the layer alone.
+func (x matcher) childExcluded(m Module) bool {
+	prefixes := []string{m.Name + "."}
+	if x.r.Engine == SGLang && m.Draft && x.cfg.SparseAttention() {
+		prefixes = append(prefixes, x.draftName(m.Name)+".")
+	}
+	return slices.ContainsFunc(x.quarkNames(), func(text string) bool {
+		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(text, p) })
+	})
+}
+
+// excludedDraft: for the sparse-attention family SGLang adds the exclusions of
+// layer N under the draft's names; expressions are not among them.
+func (x matcher) excludedDraft(m Module, name string) bool {
+	return x.c.set("quark "+string(x.r.Engine)+string(x.cfg.Family), x.quarkNames())[x.draftName(name)]
+}
+
+// draftName is the checkpoint's name of a module of SGLang's draft.
+func (x matcher) draftName(name string) string {
+	return strings.Replace(name, "model.decoder.", x.cfg.LayerPrefix(x.cfg.Layers), 1)
+}
+
+// quarkGroup is the specification of one name: the first of layer_quant_config
+// that means it, or the global one. vLLM takes an entry without a star for a
+// text that contains the name; in SGLang entries may name single experts.
+func (x matcher) quarkGroup(m Module, name string) (g *declaration.Group, err string) {
+	vllm := x.r.Engine == VLLM
+	for i := range x.d.Rules {
+		rule := &x.d.Rules[i]
+		text := x.entry(rule.Pattern.Text)
+		if !vllm && m.Draft && x.cfg.SparseAttention() {
+			text = strings.Replace(text, x.cfg.LayerPrefix(x.cfg.Layers), "model.decoder.", 1)
+		}
+		hit := false
+		if vllm && !strings.Contains(text, "*") {
+			hit = strings.Contains(text, name)
+		} else {
+			hit = x.c.glob(text).Match(name)
+		}
+		if hit {
+			return ruleGroup(rule), ""
+		}
+	}
+	if !vllm && m.Kind == Experts {
+		if g, err = x.namedExperts(m); g != nil || err != "" {
+			return g, err
+		}
+	}
+	return x.all(), ""
+}
+
+func ruleGroup(r *declaration.Rule) *declaration.Group {
+	if r.Group == nil {
+		return &declaration.Group{Name: r.Pattern.Text, Judged: true}
+	}
+	return r.Group
+}
+
+// namedExperts: entries for single experts, which must all be there and agree.
+func (x matcher) namedExperts(m Module) (g *declaration.Group, err string) {
+	prefixes := []string{m.Name + "."}
+	if m.Draft && x.cfg.SparseAttention() {
+		prefixes = append(prefixes, x.draftName(m.Name)+".")
+	}
+	for i := range x.d.Rules {
+		rule := &x.d.Rules[i]
+		for _, p := range prefixes {
+			if !strings.HasPrefix(rule.Pattern.Text, p) {
+				continue
+			}
+			if next := ruleGroup(rule); g == nil {
+				g = next
+			} else if next.Weights != g.Weights || next.Input != g.Input {
+				return nil, fmt.Sprintf("ValueError: Found different quantization configurations among the experts of %s", m.Name)
+			}
+		}
+	}
+	return g, ""
+}
+
+// quarkScheme is why an engine has no class for a specification, "" where it
+// has.
+func (x matcher) quarkScheme(g *declaration.Group, kind Kind) string {
+	if !g.Judged {
+		return ""
+	}
+	w, in := g.Weights, g.Input
+	mx := w.SameCodes(format.MXFP4) && w.Scale == format.E8M0
+	ok := false
+	switch vllm := x.r.Engine == VLLM; {
+	case w.Type == format.Float && w.Bits == 8 && w.Strategy == format.Block:
+		ok = in.Type == format.Float && in.Bits == 8 && in.When == format.Dynamic
+	case w.Type == format.Float && w.Bits == 8 && (w.Strategy == format.Tensor || w.Strategy == format.Channel):
+		ok = in.Type == format.Float && in.Bits == 8 && (in.When == format.Dynamic || in.Strategy == format.Tensor)
+	case mx && in.Type == format.Float && in.Bits == 8 && in.When == format.Static && in.Strategy == format.Tensor:
+		ok = vllm || kind == Experts
+	case mx && vllm:
+		ok = !in.Quantized() || in.When == format.Dynamic
+	case mx:
+		ok = in.Type == format.Float && in.Bits == 4 && in.Group == 32 && in.When == format.Dynamic && in.Scale == format.E8M0
+	case w.SameCodes(format.NVFP4), w.SameCodes(format.Int8):
+		ok = vllm
+	}
+	if ok {
+		return ""
+	}
+	if kind == Experts {
+		return "RuntimeError: Unsupported FusedMoe scheme"
+	}
+	return fmt.Sprintf("NotImplementedError: No quark compatible scheme was found for %s with %s activations", w, in)
+}
