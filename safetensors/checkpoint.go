@@ -19,6 +19,13 @@ const maxOpenFiles = 48
 // short while in use is an error and not a signal. All methods may be called
 // concurrently.
 type Checkpoint struct {
+	*folder
+	read   atomic.Int64 // bytes of tensors
+	closed atomic.Bool
+}
+
+// folder is what the handles of a checkpoint share.
+type folder struct {
 	dir       string
 	root      *fsx.Dir
 	pool      *pool
@@ -33,9 +40,22 @@ type Checkpoint struct {
 	problems []Problem
 	lost     map[string]string // tensor → listed file that cannot be read
 
-	sorted func() []string // names, made on first use
-	read   atomic.Int64    // bytes of tensors
+	sorted  func() []string // names, made on first use
+	err     error           // the first of what Options.AllErrors collected
+	handles atomic.Int32    // that are not closed
 }
+
+// Share returns another handle of a checkpoint that is open: the same headers and
+// files, with a count of its own for BytesRead. Each handle is closed by whoever
+// has it, and the files with the last.
+func (c *Checkpoint) Share() *Checkpoint {
+	c.handles.Add(1)
+	return &Checkpoint{folder: c.folder}
+}
+
+// Err returns the error that OpenDir would have returned where
+// Options.AllErrors made it a Problem, else nil.
+func (c *Checkpoint) Err() error { return c.err }
 
 // BytesRead returns how many bytes of tensors were read so far, by all methods;
 // it also works after Close.
@@ -91,7 +111,7 @@ func (c *Checkpoint) Problems() []Problem { return slices.Clone(c.problems) }
 // Names returns the names of all tensors, sorted.
 func (c *Checkpoint) Names() []string { return slices.Clone(c.sorted()) }
 
-func (c *Checkpoint) init() {
+func (c *folder) init() {
 	c.sorted = sync.OnceValue(func() []string {
 		names := make([]string, len(c.tensors))
 		for i, t := range c.tensors {
@@ -209,8 +229,12 @@ func (r tensorReader) ReadAt(p []byte, off int64) (int, error) {
 	return int(n), nil
 }
 
-// Close closes all files. Reading afterwards fails.
+// Close closes all files, unless another handle is open (Share). Reading
+// afterwards fails.
 func (c *Checkpoint) Close() error {
+	if c.closed.Swap(true) || c.handles.Add(-1) > 0 {
+		return nil
+	}
 	if c.pool != nil {
 		c.pool.close()
 	}

@@ -43,6 +43,9 @@ func (b *builder) fail(err error) error {
 		p.File, p.Tensor = filepath.Base(e.File), e.Tensor
 	}
 	b.c.problems = append(b.c.problems, p)
+	if b.c.err == nil {
+		b.c.err = err
+	}
 	return nil
 }
 
@@ -68,7 +71,8 @@ func (b *builder) build() (*Checkpoint, error) {
 		}
 		return nil, fault(b.dir).io(err)
 	}
-	b.c = &Checkpoint{dir: b.dir, root: root, shards: map[string]*shard{}, byName: map[string]int32{}}
+	b.c = &Checkpoint{folder: &folder{dir: b.dir, root: root, shards: map[string]*shard{}, byName: map[string]int32{}}}
+	b.c.handles.Store(1)
 	b.c.pool = newPool(maxOpenFiles, b.open)
 	b.c.init()
 	for _, step := range []func() error{b.list, b.chooseIndex, b.chooseFiles, b.readHeaders, b.addMTP, b.merge, b.compareIndex} {

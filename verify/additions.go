@@ -15,7 +15,7 @@ import (
 // weights are compared with them, copies of embedding and head for the MTP
 // layer with what they copy, and scales of the KV cache are the engines' to
 // use; anything else no conversion adds.
-func (r *Result) additions(dst string, d *diff.Report, compared map[string]bool) error {
+func (r *Result) additions(f *folders, dst string, d *diff.Report, compared map[string]bool) error {
 	var copies []string
 	cfg, err := glm.LoadConfig(r.Identity.Source)
 	turns := err == nil && cfg.SparseAttention() // only such drafts have a place for rot.weight
@@ -33,21 +33,21 @@ func (r *Result) additions(dst string, d *diff.Report, compared map[string]bool)
 			r.fail("exact", x.Name, fmt.Sprintf("%s %v in %s is not in the source, and no conversion adds it", x.B.DType, x.B.Shape, x.B.File))
 		}
 	}
-	return r.copies(dst, copies)
+	return r.copies(f, dst, copies)
 }
 
 // copies compares the MTP layer's copies of embedding and head that a
 // conversion made with what they are copies of.
-func (r *Result) copies(dst string, names []string) error {
+func (r *Result) copies(f *folders, dst string, names []string) error {
 	if len(names) == 0 {
 		return nil
 	}
-	a, err := safetensors.OpenDir(r.Identity.Source)
+	a, err := f.whole(r.Identity.Source)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = a.Close() }()
-	b, err := safetensors.OpenDir(dst)
+	b, err := f.whole(dst)
 	if err != nil {
 		return err
 	}

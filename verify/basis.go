@@ -59,12 +59,12 @@ func (b *basis) rounders(own func(diff.Weight) diff.Rounder) func(diff.Weight) d
 
 // openBasis rotates the source as the result was. A nil basis says that the
 // result is not rotated, or, with a reason, that the rotation could not be found.
-func openBasis(ctx context.Context, src, dst string) (b *basis, why string) {
+func openBasis(ctx context.Context, f *folders, src, dst string) (b *basis, why string) {
 	m, _ := quant.ReadManifest(dst)
 	if !looksRotated(dst, m) {
 		return nil, ""
 	}
-	s, err := newSolver(src, dst)
+	s, err := newSolver(f, src, dst)
 	if err != nil {
 		return nil, err.Error()
 	}
@@ -142,12 +142,12 @@ type solver struct {
 	noisy bool
 }
 
-func newSolver(src, dst string) (*solver, error) {
+func newSolver(f *folders, src, dst string) (*solver, error) {
 	cfg, err := glm.LoadConfig(src)
 	if err != nil {
 		return nil, err
 	}
-	c, err := safetensors.OpenDir(dst)
+	c, err := f.whole(dst)
 	if err != nil {
 		return nil, err
 	}

@@ -39,19 +39,22 @@ const (
 func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
 	start := time.Now()
 	o.setDefaults()
-	if err := sameModel(src, dst); err != nil {
+	f := &folders{}
+	defer f.close()
+	if err := f.sameModel(src, dst); err != nil {
 		return nil, err
 	}
 	old := debug.SetMemoryLimit(max(o.MaxMemory/10*8, 64<<20)) // the rest is not the collector's to see; below, it would never rest
 	defer debug.SetMemoryLimit(old)
-	state, at := o.resume(src, dst)
-	b, _ := openBasis(ctx, src, dst)
+	state, at := o.resume(f, src, dst)
+	b, _ := openBasis(ctx, f, src, dst)
 	defer b.close()
+	defer f.close() // of what is mounted before it goes
 	var r *Result
 	if at != nil {
 		r = at.Result
 	} else {
-		so := StaticOptions{Workers: o.Workers, Progress: o.Progress, basis: b}
+		so := StaticOptions{Workers: o.Workers, Progress: o.Progress, folders: f, basis: b}
 		var err error
 		if r, err = Static(ctx, src, dst, so); err != nil {
 			return nil, err
@@ -63,8 +66,8 @@ func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
 		r.chooseReference(src, o.Reference)
 	}
 	if !o.SkipForward {
-		f := comparison{r: r, o: &o, state: state, from: at, basis: b}
-		if err := f.run(ctx, src, dst); err != nil {
+		c := comparison{r: r, o: &o, folders: f, state: state, from: at, basis: b}
+		if err := c.run(ctx, src, dst); err != nil {
 			return nil, err
 		}
 		state.remove()

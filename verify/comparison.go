@@ -13,6 +13,7 @@ import (
 type comparison struct {
 	r        *Result
 	o        *Options
+	folders  *folders
 	src, res *side
 	vocab    int        // entries of the logits that are compared
 	state    *stateFile // keeps where the comparison is; nil keeps nothing
@@ -34,11 +35,11 @@ func (c *comparison) run(ctx context.Context, srcDir, dstDir string) (err error)
 	if c.basis != nil {
 		from = c.basis.states
 	}
-	if c.src, err = openSide(from, o, r.Reference == ReferenceWeights); err != nil {
+	if c.src, err = openSide(c.folders, from, o, r.Reference == ReferenceWeights); err != nil {
 		return err
 	}
 	defer func() { _ = c.src.close(); r.Bytes += c.src.read() }()
-	if c.res, err = openSide(dstDir, o, false); err != nil {
+	if c.res, err = openSide(c.folders, dstDir, o, false); err != nil {
 		return r.broken(ctx, err)
 	}
 	defer func() { _ = c.res.close(); r.Bytes += c.res.read() }()

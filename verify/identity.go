@@ -6,7 +6,6 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
-	"github.com/glmconv/glmconv/safetensors"
 )
 
 const otherAdvice = "give the checkpoint that the result was made of"
@@ -15,7 +14,7 @@ const otherAdvice = "give the checkpoint that the result was made of"
 // describe models of other shapes, and the result's tensors are not those of the
 // source's. A config that cannot be read, or that alone disagrees, is a fault of
 // the result, for Static and the forward pass to judge.
-func sameModel(src, dst string) error {
+func (f *folders) sameModel(src, dst string) error {
 	x, err := glm.LoadConfig(src)
 	if err != nil {
 		return err
@@ -31,7 +30,7 @@ func sameModel(src, dst string) error {
 		{"model_type", x.Family, y.Family}, {"vocab_size", x.VocabSize, y.VocabSize},
 		{"hidden_size", x.HiddenSize, y.HiddenSize}, {"num_hidden_layers", x.Layers, y.Layers},
 	} {
-		if c.a != c.b && !ofModel(x, dst) {
+		if c.a != c.b && !f.ofModel(x, dst) {
 			return &Error{dst, fmt.Sprintf("is no result of %s: %s is %v, the source's is %v", src, c.what, c.b, c.a), otherAdvice}
 		}
 	}
@@ -40,8 +39,8 @@ func sameModel(src, dst string) error {
 
 // ofModel reports whether the tensors in a folder are those of a config: its
 // embedding, final norm and head in their shapes, and most of the rest.
-func ofModel(cfg *glm.Config, dir string) bool {
-	c, err := safetensors.OpenDirOptions(dir, safetensors.Options{AllErrors: true})
+func (f *folders) ofModel(cfg *glm.Config, dir string) bool {
+	c, err := f.whatever(dir)
 	if err != nil {
 		return false
 	}

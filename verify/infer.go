@@ -19,13 +19,13 @@ import (
 // rounders returns how the result's weights should have been rounded: by the
 // scheme and arithmetic of its manifest, or by what a sample of them shows; nil
 // if neither tells. It fills Oracle.Basis.
-func (r *Result) rounders(ctx context.Context, src, dst string, workers int) (func(diff.Weight) diff.Rounder, error) {
+func (r *Result) rounders(ctx context.Context, f *folders, src, dst string) (func(diff.Weight) diff.Rounder, error) {
 	if m, err := quant.ReadManifest(dst); err == nil {
 		if m.Method != "" { // each weight is held to the error that the conversion recorded of it
 			r.Oracle.Basis = "manifest: codes learnt from text (" + m.Method + ")"
 			return nil, nil
 		}
-		all, err := planned(src, m)
+		all, err := planned(f, src, m)
 		if err != nil {
 			r.Oracle.Basis = "none: the source cannot be converted as the manifest says: " + err.Error()
 			return nil, nil //nolint:nilerr // said in the report
@@ -38,12 +38,12 @@ func (r *Result) rounders(ctx context.Context, src, dst string, workers int) (fu
 			return nil
 		}, nil
 	}
-	return r.infer(ctx, src, dst, workers)
+	return r.infer(ctx, f, src, dst)
 }
 
 // planned are the rounders of the plan that a manifest describes.
-func planned(src string, m *quant.Manifest) (map[string]*quant.Rounder, error) {
-	c, err := safetensors.OpenDir(src)
+func planned(f *folders, src string, m *quant.Manifest) (map[string]*quant.Rounder, error) {
+	c, err := f.whole(src)
 	if err != nil {
 		return nil, err
 	}
@@ -77,13 +77,13 @@ var arithmetics = []struct {
 // their layout. One that gives most of a kind to the last bit is theirs. Tools
 // that learn codes from data (GPTQ, AWQ, AutoRound, smoothing) agree with none:
 // then there is no oracle, and the report says so.
-func (r *Result) infer(ctx context.Context, src, dst string, workers int) (func(diff.Weight) diff.Rounder, error) {
-	names, err := sample(dst)
+func (r *Result) infer(ctx context.Context, f *folders, src, dst string) (func(diff.Weight) diff.Rounder, error) {
+	names, err := sample(f, dst)
 	if err != nil || len(names) == 0 {
 		r.Oracle.Basis = "none: nothing is quantised in a layout that is known"
 		return nil, nil //nolint:nilerr // check and diff say what is wrong
 	}
-	t := trial{best: map[kind]score{}, count: map[kind]int{}, near: map[kind]float64{}}
+	t := trial{open: f.whole, best: map[kind]score{}, count: map[kind]int{}, near: map[kind]float64{}}
 	for _, a := range arithmetics {
 		d, err := t.run(ctx, src, dst, names, a.arith)
 		if ctx.Err() != nil {
@@ -123,6 +123,7 @@ type score struct {
 
 // trial tries arithmetics on a sample of weights.
 type trial struct {
+	open  func(dir string) (*safetensors.Checkpoint, error)
 	best  map[kind]score
 	count map[kind]int     // sampled weights
 	near  map[kind]float64 // how far the nearest of them is from a rounding
@@ -131,7 +132,7 @@ type trial struct {
 // run rounds the sample in one arithmetic.
 func (t *trial) run(ctx context.Context, src, dst string, names map[string]bool, arith numeric.Arith) (*diff.Report, error) {
 	kinds := map[string]kind{}
-	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: 1, Only: func(m string) bool { return names[m] }, Rounder: func(w diff.Weight) diff.Rounder {
+	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: 1, Open: t.open, Only: func(m string) bool { return names[m] }, Rounder: func(w diff.Weight) diff.Rounder {
 		kinds[w.Module] = kind{w.Stored.Quant, w.Stored.Format}
 		return rounder(w, arith)
 	}})
@@ -200,8 +201,8 @@ func rounder(w diff.Weight, a numeric.Arith) diff.Rounder {
 }
 
 // sample chooses modules with codes, spread evenly over their names.
-func sample(dir string) (map[string]bool, error) {
-	c, err := safetensors.OpenDir(dir)
+func sample(f *folders, dir string) (map[string]bool, error) {
+	c, err := f.whole(dir)
 	if err != nil {
 		return nil, err
 	}

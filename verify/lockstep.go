@@ -26,12 +26,12 @@ type side struct {
 
 // openSide opens a checkpoint whose weights are streamed; weightsOnly leaves
 // activations unrounded.
-func openSide(dir string, o *Options, weightsOnly bool) (*side, error) {
+func openSide(f *folders, dir string, o *Options, weightsOnly bool) (*side, error) {
 	cfg, err := glm.LoadConfig(dir)
 	if err != nil {
 		return nil, err
 	}
-	ckpt, err := safetensors.OpenDir(dir)
+	ckpt, err := f.whole(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/runtime"
-	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/stats"
 )
 
@@ -55,7 +54,7 @@ type stateFile struct {
 
 // openState names the state of a comparison: a file in o.State after the two
 // directories' files, the options that change a figure, and the tool.
-func openState(src, dst string, seqs [][]int, o *Options) (*stateFile, error) {
+func openState(f *folders, src, dst string, seqs [][]int, o *Options) (*stateFile, error) {
 	if o.State == "" {
 		return nil, nil
 	}
@@ -66,7 +65,7 @@ func openState(src, dst string, seqs [][]int, o *Options) (*stateFile, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := safetensors.OpenDir(dir)
+		c, err := f.whole(dir)
 		if err != nil {
 			return nil, err
 		}
@@ -166,7 +165,7 @@ type resumed struct {
 // resume opens the state of a comparison and returns the point to go on from,
 // nil for the beginning. Going on is a convenience: where it cannot be had, the
 // comparison simply begins.
-func (o *Options) resume(src, dst string) (*stateFile, *resumed) {
+func (o *Options) resume(f *folders, src, dst string) (*stateFile, *resumed) {
 	if o.State == "" || o.SkipForward {
 		return nil, nil
 	}
@@ -178,7 +177,7 @@ func (o *Options) resume(src, dst string) (*stateFile, *resumed) {
 	if err != nil {
 		return nil, nil
 	}
-	state, err := openState(src, dst, seqs, o)
+	state, err := openState(f, src, dst, seqs, o)
 	if err != nil {
 		return nil, nil
 	}

@@ -25,7 +25,8 @@ type StaticOptions struct {
 	// time.
 	Progress func(done, total int64, detail string)
 
-	basis *basis // the source as the result was rotated; nil: as it is
+	folders *folders // that are open; nil: none
+	basis   *basis   // the source as the result was rotated; nil: as it is
 }
 
 // Static compares the result in dst with the source in src without a forward
@@ -41,13 +42,19 @@ type StaticOptions struct {
 func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, error) {
 	start := time.Now()
 	r := empty(src, dst)
-	from := src
+	from, f := src, o.folders
+	if f == nil {
+		f = &folders{}
+	}
 	if o.basis == nil {
 		var why string
-		if o.basis, why = openBasis(ctx, src, dst); why != "" {
+		if o.basis, why = openBasis(ctx, f, src, dst); why != "" {
 			r.Notes = append(r.Notes, Note{"rotation", "is not known: " + why})
 		}
 		defer o.basis.close()
+	}
+	if o.folders == nil {
+		defer f.close() // before what is mounted goes
 	}
 	if o.basis != nil {
 		from, r.floats = o.basis.weights, o.basis.limit
@@ -61,15 +68,15 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	checked := make(chan struct{})
 	go func() {
 		defer close(checked)
-		if c, unchecked = check.Run(inner, dst, check.Options{Workers: o.Workers, Copies: true}); unchecked != nil {
+		if c, unchecked = check.Run(inner, dst, check.Options{Workers: o.Workers, Copies: true, Open: f.whatever}); unchecked != nil {
 			cancel()
 		}
 	}()
 	var d *diff.Report
-	own, err := r.rounders(inner, from, dst, o.Workers)
+	own, err := r.rounders(inner, f, from, dst)
 	own = o.basis.rounders(own)
 	if err == nil {
-		d, err = diff.Run(inner, from, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true, Folds: r.folds(dst)})
+		d, err = diff.Run(inner, from, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true, Folds: r.folds(dst), Open: f.whole})
 	}
 	<-checked
 	if unchecked != nil {
@@ -87,7 +94,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 		r.Bytes += d.Bytes
 		if o.basis == nil && c.Rotated && len(d.Changed) > d.Same {
 			r.compareRotated(d)
-		} else if err := r.compareTensors(dst, d); err != nil {
+		} else if err := r.compareTensors(f, dst, d); err != nil {
 			return nil, err
 		}
 	}

@@ -22,7 +22,7 @@ type tensorJudge struct {
 
 // compareTensors accounts for every tensor of the source, and judges copies,
 // weights and additions.
-func (r *Result) compareTensors(dst string, d *diff.Report) error {
+func (r *Result) compareTensors(f *folders, dst string, d *diff.Report) error {
 	j := &tensorJudge{r: r, recorded: map[string]float64{}, dropped: map[string]string{}, quantized: map[string]bool{}, compared: map[string]bool{}}
 	if m, err := quant.ReadManifest(dst); err == nil {
 		for _, t := range m.Tensors {
@@ -53,7 +53,7 @@ func (r *Result) compareTensors(dst string, d *diff.Report) error {
 			r.fail("exact", x.Name, fmt.Sprintf("is %s, source is %s, and the values differ", x.B.DType, x.A.DType))
 		}
 	}
-	return r.additions(dst, d, j.compared)
+	return r.additions(f, dst, d, j.compared)
 }
 
 // part reports whether a tensor belongs to a module that is quantized on

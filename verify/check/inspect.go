@@ -74,17 +74,15 @@ func Inspect(dir string) (*Inspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	ckpt, err := safetensors.OpenDirOptions(dir, safetensors.Options{AllErrors: true})
-	if err != nil {
-		return nil, err
-	}
-	_ = ckpt.Close()
 	s, err := load(dir, Options{})
 	if s != nil {
 		defer s.close()
 	}
 	if err != nil {
 		return nil, err
+	}
+	if s.noTensors != nil {
+		return nil, s.noTensors
 	}
 	in := &Inspection{
 		Schema: InspectSchema, Dir: dir, Family: string(cfg.Family), Architecture: cfg.Architecture,

@@ -3,6 +3,8 @@ package check
 import (
 	"context"
 	"runtime"
+
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 // Options say how thorough to be. The zero value is the default.
@@ -13,6 +15,9 @@ type Options struct {
 	Weights  bool     // read every weight as well: NaN, Inf, int4 codes out of range
 	Copies   bool     // compare the MTP layer's copies with the model's own, even if nothing else is read whole
 	Workers  int      // goroutines that read; 0: one a core
+	// Open, if given, opens the tensors of a folder in place of
+	// safetensors.OpenDirOptions with AllErrors: for who has them open already.
+	Open func(dir string) (*safetensors.Checkpoint, error)
 	// Progress receives the bytes read so far, the bytes to read and what is
 	// read: "hashes" or "values". It may be nil; it is called from several
 	// goroutines, one at a time.

@@ -19,27 +19,29 @@ import (
 // read once. A check that lacks what it needs (no config, no tensors) does
 // nothing; the check that notices the lack has said so.
 type subject struct {
-	dir     string
-	opts    Options
-	report  *Report
-	files   map[string]int64 // regular files at the top, with their sizes
-	raw     []byte           // config.json
-	keys    map[string]json.RawMessage
-	cfg     *glm.Config // nil if config.json is missing or not understood
-	ckpt    *safetensors.Checkpoint
-	tensors map[string]safetensors.Info
-	model   *glm.Model
-	rows    []glm.Tensor // the table, MTP layer included if it is stored
-	modules []*module    // every module with a weight, in table order
-	byName  map[string]*module
-	decl    *declared // nil for a checkpoint that declares no quantisation
-	declErr error
-	stale   *glm.ConfigError           // the declaration is of weights that are no longer quantised
-	runtime map[string]bool            // modules that every engine asked builds in full precision, see builtPlain
-	written *declaration.Declaration   // quant_model_description.json
-	desc    map[string]json.RawMessage // quant_model_description.json
-	ascend  bool
-	names   map[string]struct{} // of the table, see tableNames
+	dir    string
+	opts   Options
+	report *Report
+	files  map[string]int64 // regular files at the top, with their sizes
+	raw    []byte           // config.json
+	keys   map[string]json.RawMessage
+	cfg    *glm.Config // nil if config.json is missing or not understood
+	ckpt   *safetensors.Checkpoint
+	// noTensors is why ckpt is nil.
+	noTensors error
+	tensors   map[string]safetensors.Info
+	model     *glm.Model
+	rows      []glm.Tensor // the table, MTP layer included if it is stored
+	modules   []*module    // every module with a weight, in table order
+	byName    map[string]*module
+	decl      *declared // nil for a checkpoint that declares no quantisation
+	declErr   error
+	stale     *glm.ConfigError           // the declaration is of weights that are no longer quantised
+	runtime   map[string]bool            // modules that every engine asked builds in full precision, see builtPlain
+	written   *declaration.Declaration   // quant_model_description.json
+	desc      map[string]json.RawMessage // quant_model_description.json
+	ascend    bool
+	names     map[string]struct{} // of the table, see tableNames
 
 	description string           // the file desc was read from
 	releases    []engine.Release // that are asked
@@ -123,10 +125,17 @@ func (s *subject) close() {
 func (s *subject) has(name string) bool { _, ok := s.files[name]; return ok }
 
 func (s *subject) loadTensors() error {
-	ckpt, err := safetensors.OpenDirOptions(s.dir, safetensors.Options{AllErrors: true})
+	open := s.opts.Open
+	if open == nil {
+		open = func(dir string) (*safetensors.Checkpoint, error) {
+			return safetensors.OpenDirOptions(dir, safetensors.Options{AllErrors: true})
+		}
+	}
+	ckpt, err := open(s.dir)
 	var bad *safetensors.Error
 	if errors.As(err, &bad) && bad.Kind == safetensors.ErrNotFound {
 		s.add("shard-missing", s.dir, "%s", bad.Reason)
+		s.noTensors = err
 		return nil
 	}
 	if err != nil {

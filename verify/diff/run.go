@@ -43,9 +43,12 @@ type Options struct {
 	// Folds are powers of two that moved between tensors when B was made: A is
 	// compared as if it had been folded.
 	Folds *fold.Set
+	// Open, if given, opens a checkpoint in place of safetensors.OpenDir: for who
+	// has it open already.
+	Open func(dir string) (*safetensors.Checkpoint, error)
 	// Progress receives the bytes compared so far, the bytes to compare and
-	// "weights". It
-	// may be nil; it is called from several goroutines, one at a time.
+	// "weights". It may be nil; it is called from several goroutines, one at a
+	// time.
 	Progress func(done, total int64, detail string)
 }
 
@@ -55,12 +58,15 @@ func Run(ctx context.Context, dirA, dirB string, opts Options) (*Report, error) 
 	if opts.Workers <= 0 {
 		opts.Workers = runtime.GOMAXPROCS(0)
 	}
-	a, err := open(dirA)
+	if opts.Open == nil {
+		opts.Open = safetensors.OpenDir
+	}
+	a, err := open(dirA, opts.Open)
 	if err != nil {
 		return nil, err
 	}
 	defer a.Close()
-	b, err := open(dirB)
+	b, err := open(dirB, opts.Open)
 	if err != nil {
 		return nil, err
 	}

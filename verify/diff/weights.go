@@ -44,8 +44,8 @@ func (c *checkpoint) ReadAt(t safetensors.Info, off int64, p []byte) error {
 	return c.Checkpoint.ReadAt(t, off, p)
 }
 
-func open(dir string) (*checkpoint, error) {
-	st, err := safetensors.OpenDir(dir)
+func open(dir string, with func(string) (*safetensors.Checkpoint, error)) (*checkpoint, error) {
+	st, err := with(dir)
 	if err != nil {
 		return nil, err
 	}

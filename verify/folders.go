@@ -1,0 +1,56 @@
+package verify
+
+import (
+	"sync"
+
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+// folders opens the folders of a comparison, each once: what asks for one that is
+// open gets another handle of it.
+type folders struct {
+	mu   sync.Mutex
+	open map[string]*safetensors.Checkpoint
+}
+
+// whatever opens a folder with whatever of it can be read.
+func (f *folders) whatever(dir string) (*safetensors.Checkpoint, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c := f.open[dir]; c != nil {
+		return c.Share(), nil
+	}
+	c, err := safetensors.OpenDirOptions(dir, safetensors.Options{AllErrors: true})
+	if err != nil {
+		return nil, err
+	}
+	if f.open == nil {
+		f.open = map[string]*safetensors.Checkpoint{}
+	}
+	f.open[dir] = c
+	return c.Share(), nil
+}
+
+// whole opens a folder of which everything can be read. The error is that of
+// safetensors.OpenDir.
+func (f *folders) whole(dir string) (*safetensors.Checkpoint, error) {
+	c, err := f.whatever(dir)
+	if err == nil && c.Err() != nil {
+		err = c.Err()
+		_ = c.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// close closes the folders, but for the handles that others still have.
+func (f *folders) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.open {
+		_ = c.Close()
+	}
+	f.open = nil
+}
