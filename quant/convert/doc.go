@@ -28,7 +28,7 @@
 // # The source
 //
 // A receipt also has the identities of the source's files (size, times, inode) and
-// the CRC-32C of the bytes that the shard was made from, taken as they are read.
+// a checksum (XXH3) of the bytes that the shard was made from, taken as they are read.
 // Before a shard gets its name the files must be the ones that were opened; where an
 // identity differs, then or in a later run, the bytes are read again: the same ones
 // are the same source, others make the shard anew or end the run with

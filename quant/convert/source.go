@@ -22,7 +22,7 @@ import (
 )
 
 // A shard is of the source that was read: its receipt has the identities of the
-// source's files and the CRC-32C of the bytes that went into it. While the
+// source's files and a checksum of the bytes that went into it. While the
 // identities are the same, so are the bytes. Where they differ (a copy of the
 // source, a second name, a changed byte under a time that was put back) the
 // bytes are read again and decide.
