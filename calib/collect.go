@@ -26,7 +26,7 @@ type CollectOptions struct {
 // first of them: see Shown. Weights are streamed; states of all tokens are held,
 // and quant.ErrMemory says what they take where that is too much.
 func Collect(ctx context.Context, cfg *glm.Config, src *safetensors.Checkpoint, seqs [][]int, o CollectOptions) (*Statistics, error) {
-	c := &collector{cfg: cfg, o: o, seqs: seqs, out: &Statistics{Sequences: seqs, First: o.First, Moments: map[string]*Moments{}}}
+	c := &collector{cfg: cfg, o: o, seqs: seqs, out: &Statistics{Sequences: seqs, First: o.First, Moments: map[string]*Moments{}, Caches: map[string]*Limits{}}}
 	if err := c.checkMemory(); err != nil {
 		return nil, err
 	}
@@ -41,7 +41,7 @@ func Collect(ctx context.Context, cfg *glm.Config, src *safetensors.Checkpoint, 
 		return nil, err
 	}
 	defer p.Stop()
-	if c.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: 4096, Observe: c.see}); err != nil {
+	if c.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: 4096, Observe: c.see, ObserveCache: c.cache}); err != nil {
 		return nil, err
 	}
 	return c.out, c.run(ctx)
@@ -202,6 +202,25 @@ func (c *collector) see(w *glm.Tensor, rows int, x func() []float32) error {
 		m.add(in[i*n:(i+1)*n], c.keys[row])
 	}
 	return nil
+}
+
+// cache takes the keys and values of a layer.
+func (c *collector) cache(layer int, keys, values []float32) {
+	for _, x := range []struct {
+		role glm.Role
+		rows []float32
+	}{{glm.AttnK, keys}, {glm.AttnV, values}} {
+		t := c.out.find(c.cfg, layer, x.role, -1)
+		if t == nil {
+			continue
+		}
+		l := c.out.Caches[t.Module]
+		if l == nil {
+			l = newLimits(int(t.Shape[0]))
+			c.out.Caches[t.Module] = l
+		}
+		l.add(x.rows)
+	}
 }
 
 // shows reports whether the input of a projection of the role is gathered.

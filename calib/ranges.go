@@ -3,6 +3,7 @@ package calib
 import (
 	"fmt"
 
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/fold"
 )
@@ -43,6 +44,31 @@ func Ranges(plan *quant.Plan, st *Statistics) (map[string]quant.Range, error) {
 			r.Lo, r.Hi = min(r.Lo, lo), max(r.Hi, hi)
 		}
 		out[t.Module] = r
+	}
+	return out, nil
+}
+
+// CacheRanges returns the ranges of keys and values by module (k_proj, v_proj) and
+// channel, as folds leave them (nil: none): quant.Options.CacheRanges.
+func CacheRanges(cfg *glm.Config, set *fold.Set, st *Statistics) (map[string][]quant.Range, error) {
+	if set == nil {
+		set = fold.NewSet()
+	}
+	scalings, err := set.Scalings(cfg)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]quant.Range{}
+	for module, l := range st.Caches {
+		list := make([]quant.Range, len(l.Lo))
+		s := scalings[module+".weight"]
+		for c := range list {
+			list[c] = quant.Range{Lo: l.Lo[c], Hi: l.Hi[c]}
+			if s != nil && s.Rows != nil && c < len(s.Rows) {
+				list[c] = quant.Range{Lo: scale2(l.Lo[c], int(s.Rows[c])), Hi: scale2(l.Hi[c], int(s.Rows[c]))}
+			}
+		}
+		out[module] = list
 	}
 	return out, nil
 }

@@ -90,3 +90,46 @@ func TestAgainInPieces(t *testing.T) {
 	assert.Equal(t, st.First, again.First)
 	assert.Equal(t, st.Moments, again.Moments)
 }
+
+// TestCacheRangesAreThoseOfTheFoldedModel: of keys after rope and values.
+func TestCacheRangesAreThoseOfTheFoldedModel(t *testing.T) {
+	cfg, src, seqs := opened(t, "nano-glm4moe-outliers", 6)
+	st, err := Collect(t.Context(), cfg, src, seqs, CollectOptions{})
+	require.NoError(t, err)
+	set := fold.NewSet()
+	for _, s := range fold.Sites(cfg) {
+		e := make(fold.Exponents, s.Channels)
+		for i := range e {
+			e[i] = int8(i%3 - 1)
+		}
+		set.Put(&s, e)
+	}
+	got, err := CacheRanges(cfg, set, st)
+	require.NoError(t, err)
+	r, err := fold.NewReader(cfg, src, set)
+	require.NoError(t, err)
+	p, err := runtime.NewStreaming(cfg, r, 0)
+	require.NoError(t, err)
+	defer p.Stop()
+	want := map[string]*Limits{}
+	m, err := runtime.New(cfg, p, runtime.Options{ObserveCache: func(layer int, k, v []float32) {
+		for name, rows := range map[string][]float32{"k_proj": k, "v_proj": v} {
+			module := cfg.LayerPrefix(layer) + "self_attn." + name
+			if want[module] == nil {
+				want[module] = newLimits(cfg.KVHeads * cfg.HeadDim)
+			}
+			want[module].add(rows)
+		}
+	}})
+	require.NoError(t, err)
+	_, err = m.Evaluate(t.Context(), seqs, runtime.EvalOptions{})
+	require.NoError(t, err)
+	require.Len(t, want, 2*cfg.Layers)
+	require.Len(t, got, 2*(cfg.Layers+cfg.MTPLayers))
+	for module, l := range want {
+		for c := range l.Lo {
+			assert.InDelta(t, l.Lo[c], got[module][c].Lo, 1e-5)
+			assert.InDelta(t, l.Hi[c], got[module][c].Hi, 1e-5)
+		}
+	}
+}

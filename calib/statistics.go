@@ -33,6 +33,7 @@ type Statistics struct {
 	Sequences [][]int
 	First     int // number of the first sequence in the whole text
 	Moments   map[string]*Moments
+	Caches    map[string]*Limits // of keys and values as a cache gets them, by k_proj and v_proj; empty for latents
 
 	once   sync.Once
 	places map[place]*glm.Tensor
@@ -135,6 +136,7 @@ func (s *Statistics) Write(fsys fsx.FS, dir string, i, n int) error {
 				tensorOut{safetensors.Spec{Name: base + ".in_max", DType: safetensors.F32, Shape: []int64{cols}}, numeric.AppendF32(nil, m.Hi)})
 		}
 	}
+	out = append(out, limitsOut(s.Caches)...)
 	slices.SortStableFunc(out, func(a, b tensorOut) int { return b.spec.DType.Bits() - a.spec.DType.Bits() }) // aligned
 	specs := make([]safetensors.Spec, len(out))
 	for k, t := range out {
@@ -216,6 +218,13 @@ func (s *Statistics) join(next *Statistics) {
 			s.Moments[name] = m
 		}
 	}
+	for name, l := range next.Caches {
+		if have := s.Caches[name]; have != nil && len(have.Lo) == len(l.Lo) {
+			have.merge(l)
+		} else {
+			s.Caches[name] = l
+		}
+	}
 }
 
 // readPart reads one file.
@@ -229,7 +238,7 @@ func readPart(path string) (*Statistics, error) {
 	if meta["schema"] != Schema {
 		return nil, fmt.Errorf("%w: schema %q, this version reads %q", ErrStatistics, meta["schema"], Schema)
 	}
-	s := &Statistics{Source: meta["source"], Moments: map[string]*Moments{}}
+	s := &Statistics{Source: meta["source"], Moments: map[string]*Moments{}, Caches: map[string]*Limits{}}
 	if s.First, err = strconv.Atoi(meta["first"]); err != nil || s.First < 0 {
 		return nil, fmt.Errorf("%w: it does not say which sequences it is of", ErrStatistics)
 	}
@@ -246,6 +255,9 @@ func readPart(path string) (*Statistics, error) {
 		s.Sequences, ids = append(s.Sequences, q), ids[n:]
 	}
 	for _, t := range f.Tensors() {
+		if module, ok := strings.CutSuffix(t.Name, ".cache_min"); ok {
+			s.Caches[module] = r.limits(module)
+		}
 		base, ok := strings.CutSuffix(t.Name, ".in_sum2")
 		if !ok {
 			continue
@@ -338,25 +350,4 @@ func (r *reader) moments(base string) *Moments {
 		m.keys = append(m.keys, uint64(k))
 	}
 	return m
-}
-
-// ranges reads the least and the largest values, where there are some.
-func (r *reader) ranges(m *Moments, base string) {
-	n := len(m.Lo)
-	if _, ok := r.f.Tensor(base + ".in_min"); !ok {
-		m.Lo, m.Hi = nil, nil
-		return
-	}
-	lo, hi := r.raw(base+".in_min", safetensors.F32, n), r.raw(base+".in_max", safetensors.F32, n)
-	if r.err != nil {
-		return
-	}
-	numeric.DecodeF32(m.Lo, lo)
-	numeric.DecodeF32(m.Hi, hi)
-	for i := range m.Lo {
-		if !(m.Lo[i] <= 0 && m.Hi[i] >= 0) {
-			r.err = fmt.Errorf("%w: the ranges of %s are none: %g to %g", ErrStatistics, base, m.Lo[i], m.Hi[i])
-			return
-		}
-	}
 }

@@ -31,6 +31,9 @@ func (p *Plan) subject() engine.Subject {
 	if p.Config.MTPLayers > 0 && p.Options.MTP != layout.MTPDrop {
 		s.Draft = engine.LostDraft
 	}
+	if c := p.caches; c != nil {
+		s.CacheC8, s.IndexerC8, s.LatentC8 = len(c.Static) > 0, len(c.Indexer) > 0, len(c.Latents) > 0
+	}
 	c, err := p.engineConfig()
 	for i := range p.Items {
 		it := &p.Items[i]

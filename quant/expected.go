@@ -84,6 +84,9 @@ func (p *Plan) Expected() (map[string]safetensors.Spec, error) {
 	for _, u := range p.Model.Unexpected {
 		want[u.Name] = safetensors.Spec{Name: u.Name, DType: u.DType, Shape: u.Shape}
 	}
+	for _, w := range p.caches.Tensors(p.Config) {
+		want[w.Tensor.Name] = p.lay.Outputs(w)[0]
+	}
 	return want, nil
 }
 

@@ -37,6 +37,7 @@ type Manifest struct {
 	Method      string            `json:"method,omitempty"`  // how codes were learnt from text; "" for rounding
 	Learnt      string            `json:"learnt,omitempty"`  // SHA-256 of what decided them
 	Rotated     bool              `json:"rotated,omitempty"` // the source was rotated before (package rotation)
+	KV          KVMode            `json:"kv,omitempty"`      // caches that engines are asked to keep in int8
 	Errors      Summary           `json:"errors"`
 	Tensors     []TensorError     `json:"tensors"`
 }
@@ -94,7 +95,7 @@ func ReadManifest(dir string) (*Manifest, error) {
 func (p *Plan) Manifest(version string) *Manifest {
 	m := &Manifest{Schema: manifestSchema, Version: version, Scheme: p.Scheme, Format: p.Format, Arith: arithName(p.Options.Arith),
 		GroupSize: p.Options.GroupSize, MTP: string(p.Options.MTP), Rest: p.Options.Rest, Inputs: p.Options.Inputs, Family: string(p.Config.Family),
-		Fingerprint: p.Fingerprint, Dropped: map[string]string{}, Folds: p.moved(), Rotated: p.Options.Rotation != nil}
+		Fingerprint: p.Fingerprint, Dropped: map[string]string{}, Folds: p.moved(), Rotated: p.Options.Rotation != nil, KV: p.Options.KV}
 	if p.codes != nil {
 		m.Method, m.Learnt = p.codes.Method(), p.codes.ID()
 	}

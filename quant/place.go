@@ -238,6 +238,11 @@ func (p *Plan) fingerprint(files []safetensors.FileInfo) string {
 		line = append(line, '\n')
 		h.Write(line)
 	}
+	for i := range p.Items {
+		if it := &p.Items[i]; it.Action == Make {
+			putBytes(h, it.Data)
+		}
+	}
 	for _, f := range p.Files {
 		putBytes(h, f.Plan.Header)
 	}

@@ -66,6 +66,13 @@ type Options struct {
 	Ranges map[string]Range
 	// Rotation says that the source is rotated by these matrices (OpenRotated).
 	Rotation *rotation.Set
+	// KV says how engines are to keep their caches; Caches in which layers (nil: as
+	// published for the family). CacheRanges are those of keys and values by module
+	// and channel, for grouped-query attention.
+	KV          KVMode
+	Caches      *layout.Caches
+	CacheRanges map[string][]Range
+	Notes       []string // taken over into the plan's
 }
 
 // Action is what happens to one tensor.
@@ -78,6 +85,7 @@ const (
 	Widen    Action = "widen"    // the source's values in F32
 	Decode   Action = "decode"   // the source's values in BF16
 	Alias    Action = "alias"    // a second copy under the MTP layer's name
+	Make     Action = "make"     // of nothing in the source
 	Drop     Action = "drop"     // left out, by a rule that Reason names
 )
 
@@ -93,6 +101,8 @@ type Item struct {
 	Offset  int64              // where the item's data starts inside it
 	Bytes   int64              // bytes it takes there
 	Outputs []safetensors.Info // what is written: file and offset decided
+
+	Data []byte // of a tensor that is made
 }
 
 // Name is the tensor's name in the family's table.
@@ -141,6 +151,7 @@ type Plan struct {
 	scalings map[string]*fold.Scaling  // by the name of a tensor: what the folds make of it
 	stored   map[string]*layout.Stored // weights of a quantized source, by tensor
 	codes    Codes                     // nil: weights are rounded
+	caches   *layout.Caches            // in int8; nil: none
 	origin   string                    // where dir is a view of another folder: that one
 }
 
@@ -223,7 +234,7 @@ func newPlan(cfg *glm.Config, view *layout.View, scheme Scheme, format Format, o
 		o.MTP = layout.MTPAuto
 	}
 	p := &Plan{Scheme: scheme, Format: format, Options: o, Config: cfg, Model: model, lay: lay, IndexName: lay.IndexName(), stored: view.Stored}
-	p.Notes = append(p.Notes, model.Notes...)
+	p.Notes = append(append(p.Notes, o.Notes...), model.Notes...)
 	if err := p.checkComplete(len(dropped)); err != nil {
 		return nil, err
 	}
@@ -325,7 +336,10 @@ func (p *Plan) decide() error {
 	if err := p.checkStatic(); err != nil {
 		return err
 	}
-	return p.addCopies()
+	if err := p.addCopies(); err != nil {
+		return err
+	}
+	return p.addCaches()
 }
 
 // rules are the plan's choices as the layout asks for them.
@@ -375,7 +389,7 @@ func (p *Plan) configure() (err error) {
 		}
 	}
 	p.Configs, err = p.lay.Config(layout.Decisions{Config: p.Config, Scheme: p.Scheme, GroupSize: p.Options.GroupSize, Rest: p.Options.Rest,
-		Weights: weights, Rotated: p.Options.Rotation != nil})
+		Weights: weights, Rotated: p.Options.Rotation != nil, Caches: p.caches})
 	return err
 }
 

@@ -75,10 +75,10 @@ func OpenRotated(ctx context.Context, dir string, scheme Scheme, format Format, 
 	return r, nil
 }
 
-// Replan plans again with the ranges of the rotated model's inputs.
-func (r *Rotated) Replan(ranges map[string]Range) error {
+// Replan plans again with the ranges of the rotated model's inputs and caches.
+func (r *Rotated) Replan(inputs map[string]Range, caches map[string][]Range) error {
 	o := r.Plan.Options
-	o.Ranges = ranges
+	o.Ranges, o.CacheRanges = inputs, caches
 	return r.replan(r.Plan.Scheme, r.Plan.Format, o)
 }
 

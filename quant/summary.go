@@ -25,6 +25,8 @@ func kindOf(it *Item) string {
 	t := it.Weight.Tensor
 	r := t.Role
 	switch {
+	case it.Action == Make:
+		return "int8 caches"
 	case t.MTP:
 		return fmt.Sprintf("MTP layer %d", t.Layer)
 	case r.IsVision():
@@ -42,7 +44,7 @@ func kindOf(it *Item) string {
 }
 
 // kindOrder is the order of the lines.
-var kindOrder = []string{"routed experts", "attention, dense, shared", "linears kept as they are", "router, embeddings, norms", "vision tower", "MTP layer"}
+var kindOrder = []string{"routed experts", "attention, dense, shared", "linears kept as they are", "router, embeddings, norms", "vision tower", "int8 caches", "MTP layer"}
 
 // Rows summarises the plan by kind and scheme.
 func (p *Plan) Rows() []Row {
@@ -56,11 +58,14 @@ func (p *Plan) Rows() []Row {
 			row = &Row{Kind: kind}
 			rows[kind], keys = row, append(keys, kind)
 		}
-		if it.Action != Alias {
+		switch it.Action {
+		case Alias:
+			row.Note = "+ embed_tokens, shared_head.head"
+		case Make:
+			row.Note = "made"
+		default:
 			row.Tensors++
 			row.Source += it.Bytes
-		} else {
-			row.Note = "+ embed_tokens, shared_head.head"
 		}
 		for _, o := range it.Outputs {
 			row.Result += o.Size

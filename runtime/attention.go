@@ -63,6 +63,9 @@ func (a *gqa) forward(ctx context.Context, m *Model, l *refs, x []float32, spans
 		}
 	}
 	a.rotate(m, q, k, spans)
+	if m.opt.ObserveCache != nil {
+		m.opt.ObserveCache(l.layer, k, v)
+	}
 	if err := l.int8.keysValues(m.p, k, v); err != nil {
 		return nil, err
 	}

@@ -24,7 +24,8 @@ import (
 //     point for each channel (k_proj.kv_cache_scale, kv_cache_offset, v_proj);
 //   - index keys and queries by token, after a product with indexer.k_rot and
 //     q_rot; scales are F16;
-//   - latents by token, in the layers that the description names.
+//   - latents in tiles of 128 values of a token, in the layers that the
+//     description names; scales are F32.
 
 // int8Cache are the tensors of a layer's int8 cache; nil where it has none.
 type int8Cache struct {
@@ -160,6 +161,18 @@ func roundInt8(x []float32) {
 	kept := numeric.F16ToF32(numeric.F32ToF16(s))
 	for i, f := range x {
 		x[i] = float32(min(max(math.RoundToEven(float64(f/s)), -128), 127)) * kept
+	}
+}
+
+// latentTile is how many values of a latent share a scale (msmodelslim
+// model/glm_5_2/model_adapter.py: _fake_quant_per_tile).
+const latentTile = 128
+
+// roundTile rounds values to int8 with absmax/127 as their scale.
+func roundTile(x []float32) {
+	s := max(numeric.AbsMax(x), 1e-12) / 127
+	for i, f := range x {
+		x[i] = float32(min(max(math.RoundToEven(float64(f/s)), -127), 127)) * s
 	}
 }
 

@@ -93,7 +93,9 @@ func (a *mla) forward(ctx context.Context, m *Model, l *refs, x []float32, spans
 	a.rotate(q, u, spans)
 	if m.opt.Caches[l.layer] {
 		for i := 0; i < len(u); i += a.rank + a.rot {
-			roundInt8(u[i:][:a.rank])
+			for lo := 0; lo < a.rank; lo += latentTile {
+				roundTile(u[i+lo:][:min(latentTile, a.rank-lo)])
+			}
 		}
 	}
 	places := make([]place, 0, in.rows)

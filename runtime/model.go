@@ -37,6 +37,10 @@ type Options struct {
 	// An error ends the pass. Calls come one at a time, from a pass of one
 	// goroutine.
 	Observe func(w *glm.Tensor, rows int, x func() []float32) error
+	// ObserveCache, if given, sees keys and values [rows, KV heads × head
+	// dimensions] of grouped-query attention as the cache of a layer gets them, to
+	// be read only.
+	ObserveCache func(layer int, keys, values []float32)
 	// Path is how an NPU computes static W8A8.
 	Path NPUPath
 	// Caches are the layers whose latents are kept in int8; Load reads them from

@@ -109,3 +109,23 @@ func TestInt8Caches(t *testing.T) {
 	require.NoError(t, none.keysValues(nil, x, x))
 	assert.Equal(t, want, x)
 }
+
+// TestTilesOfLatents: 128 values share a scale, so that one outlier costs its own
+// tile alone.
+func TestTilesOfLatents(t *testing.T) {
+	x := make([]float32, 300)
+	for i := range x {
+		x[i] = float32(i%7) - 3
+	}
+	x[0] = 1000
+	want := append([]float32(nil), x...)
+	for lo := 0; lo < len(x); lo += latentTile {
+		roundTile(x[lo:min(lo+latentTile, len(x))])
+	}
+	assert.Equal(t, float32(1000), x[0])
+	assert.Equal(t, float32(0), x[6], "3 is less than half a step of 1000/127")
+	assert.InDeltaSlice(t, want[latentTile:], x[latentTile:], 3.0/254)
+	zero := make([]float32, 4)
+	roundTile(zero)
+	assert.Equal(t, make([]float32, 4), zero)
+}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/diff"
 )
@@ -19,12 +20,15 @@ func (r *Result) additions(f *folders, dst string, d *diff.Report, compared map[
 	var copies []string
 	cfg, err := glm.LoadConfig(r.Identity.Source)
 	turns := err == nil && cfg.SparseAttention() // only such drafts have a place for rot.weight
+	var caches []string
 	for _, x := range d.Added {
 		module, param := glm.ModuleOf(x.Name)
 		switch {
-		case param == "k_scale", param == "v_scale", strings.HasSuffix(module, "rot") && turns, param == "kv_cache_scale", param == "kv_cache_offset",
-			strings.HasSuffix(module, ".indexer") && (param == "q_rot" || param == "k_rot"):
-			r.Notes = append(r.Notes, Note{x.Name, "is not in the source; engines use it for their KV cache or rotation"})
+		case strings.HasSuffix(module, "rot") && turns:
+			r.Notes = append(r.Notes, Note{x.Name, "is not in the source; engines turn the draft's input by it"})
+		case param == "k_scale", param == "v_scale", param == layout.CacheScale, param == layout.CacheOffset,
+			strings.HasSuffix(module, ".indexer") && (param == layout.QueryRotation || param == layout.KeyRotation):
+			caches = append(caches, x.Name)
 		case compared[module]: // a part of a weight that was compared
 		case strings.HasSuffix(x.Name, ".embed_tokens.weight"), strings.HasSuffix(x.Name, ".shared_head.head.weight"):
 			copies = append(copies, x.Name)
@@ -32,6 +36,13 @@ func (r *Result) additions(f *folders, dst string, d *diff.Report, compared map[
 			r.Exact.Differing++
 			r.fail("exact", x.Name, fmt.Sprintf("%s %v in %s is not in the source, and no conversion adds it", x.B.DType, x.B.Shape, x.B.File))
 		}
+	}
+	switch len(caches) {
+	case 0:
+	case 1:
+		r.Notes = append(r.Notes, Note{caches[0], "is not in the source; engines use it for their cache"})
+	default:
+		r.Notes = append(r.Notes, Note{caches[0], fmt.Sprintf("and %d more are not in the source; engines use them for their caches", len(caches)-1)})
 	}
 	return r.copies(f, dst, copies)
 }

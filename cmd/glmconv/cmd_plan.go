@@ -19,7 +19,8 @@ import (
 // planFlags are the flags that decide what a result is.
 func planFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "scheme", Usage: "what it becomes: " + schemeNames() + " (required)"},
+		&cli.StringFlag{Name: "scheme", Usage: "what it becomes: " + schemeNames() + " (required unless --recipe)"},
+		&cli.StringFlag{Name: "recipe", Usage: "as published for Ascend, in place of --scheme: " + recipeNames()},
 		&cli.StringFlag{Name: "format", Usage: "compressed-tensors, hf-fp8, ascend or plain (default: by scheme and family; plan says which and why)"},
 		&cli.StringFlag{Name: "arith", Value: "best", Usage: "best (smaller error) or compat (the bytes of llm-compressor or msmodelslim)"},
 		&cli.IntFlag{Name: "group-size", Value: 128, Usage: "int4 group: 32, 64 or 128"},
@@ -32,6 +33,7 @@ func planFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "requantize", Usage: "convert a source that has the scheme already"},
 		&cli.BoolFlag{Name: "allow-lossy-source", Usage: "convert a source with less than 8 bits a weight"},
 		&cli.BoolFlag{Name: "static", Usage: "with --calib: inputs of attention get one scale each, as in published Ascend checkpoints, whose fused kernels want them (w8a8 and w4a8 as ascend)"},
+		&cli.StringFlag{Name: "kv", Usage: "c8: ask engines to keep caches in int8: index keys and latents of sparse attention, keys and values of GLM-4.x (with --calib); ascend only"},
 		&cli.BoolFlag{Name: "rotate", Usage: "turn the residual stream into a basis without outliers before rounding (QuaRot; exact; ascend only unless the MTP layer is dropped)"},
 		&cli.StringFlag{Name: "shard-size", Value: "4GiB", Usage: "output shard size where the layout does not keep the source's shards"},
 		workersFlag("computing"),
@@ -86,18 +88,15 @@ func (o *opened) Close() {
 
 // makePlan opens a checkpoint and plans what the flags ask for.
 func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
-	if c.String("scheme") == "" {
-		return nil, nil, usagef("--scheme is required: %s", schemeNames())
-	}
-	scheme, err := layout.ParseScheme(c.String("scheme"))
+	recipe, err := recipeOf(c)
 	if err != nil {
 		return nil, nil, err
 	}
-	format, err := layout.ParseFormat(c.String("format"))
+	scheme, format, err := schemeOf(c, recipe)
 	if err != nil {
 		return nil, nil, err
 	}
-	o := quant.Options{MTP: layout.MTPMode(c.String("mtp")), Ignore: c.StringSlice("ignore"), Target: c.StringSlice("target"),
+	o := quant.Options{KV: quant.KVMode(c.String("kv")), MTP: layout.MTPMode(c.String("mtp")), Ignore: c.StringSlice("ignore"), Target: c.StringSlice("target"),
 		Requantize: c.Bool("requantize"), AllowLossy: c.Bool("allow-lossy-source"), Rest: layout.RestMode(c.String("rest")), ZeroPoints: c.Bool("zero-points")}
 	if c.IsSet("group-size") {
 		o.GroupSize = c.Int("group-size")
@@ -123,21 +122,62 @@ func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
 	// A plan keeps nearly all that it allocates: collecting at every doubling of
 	// so little would only cost time.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	if c.Bool("static") && c.String("calib") == "" {
-		return nil, nil, &layout.ImpossibleError{What: "--static without --calib", Rule: "the scales of inputs are made of the ranges that they take on text",
+	static := c.Bool("static") || recipe != nil && recipe.Static
+	if static && c.String("calib") == "" {
+		return nil, nil, &layout.ImpossibleError{What: "static inputs without --calib", Rule: "the scales of inputs are made of the ranges that they take on text",
 			Nearest: "gather them first: glmconv calibrate --text FILE SRC STATS, then --calib STATS"}
 	}
 	src, err := safetensors.OpenDir(dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	l := &learner{c: c, src: src, scheme: scheme, format: format, o: o}
+	l := &learner{c: c, src: src, scheme: scheme, format: format, o: o, recipe: recipe, static: static, turn: c.Bool("rotate") || recipe != nil}
 	out, err := l.open(dir)
 	if err != nil {
 		src.Close()
 		return nil, nil, err
 	}
 	return out, l.plan, nil
+}
+
+// recipeOf reads --recipe and refuses flags that it decides.
+func recipeOf(c *cli.Context) (*quant.Recipe, error) {
+	name := c.String("recipe")
+	if name == "" {
+		return nil, nil
+	}
+	for _, f := range []string{"scheme", "static", "rotate", "kv", "mtp", "rest", "group-size", "zero-points"} {
+		if c.IsSet(f) {
+			return nil, usagef("--recipe decides what --%s asks for: give one of them", f)
+		}
+	}
+	return quant.LookupRecipe(name)
+}
+
+// schemeOf reads --scheme and --format.
+func schemeOf(c *cli.Context, recipe *quant.Recipe) (layout.Scheme, layout.Format, error) {
+	format, err := layout.ParseFormat(c.String("format"))
+	switch {
+	case err != nil:
+		return "", "", err
+	case recipe != nil && format != "" && format != layout.Ascend:
+		return "", "", usagef("--recipe %s is written as ascend, not as %s", recipe.Name, format)
+	case recipe != nil:
+		return recipe.Scheme, layout.Ascend, nil
+	case c.String("scheme") == "":
+		return "", "", usagef("--scheme is required: %s", schemeNames())
+	}
+	scheme, err := layout.ParseScheme(c.String("scheme"))
+	return scheme, format, err
+}
+
+// recipeNames lists the recipes.
+func recipeNames() string {
+	names := make([]string, len(quant.Recipes))
+	for i, r := range quant.Recipes {
+		names[i] = r.Name
+	}
+	return strings.Join(names, ", ")
 }
 
 // foldMode reads --fold.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/glmconv/glmconv/calib"
 	"github.com/glmconv/glmconv/calib/learn"
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
@@ -65,6 +66,9 @@ type learner struct {
 	scheme layout.Scheme
 	format layout.Format
 	o      quant.Options
+	recipe *quant.Recipe
+	static bool // inputs of attention
+	turn   bool // rotate the source
 
 	st      *calib.Statistics // nil: rounding
 	plan    *quant.Plan
@@ -78,13 +82,27 @@ func (l *learner) open(dir string) (out *opened, err error) {
 	if l.st, err = statistics(l.c, l.src); err != nil {
 		return nil, err
 	}
+	cfg, err := glm.LoadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	if l.recipe != nil {
+		if err := l.recipe.Apply(cfg, &l.o); err != nil {
+			return nil, err
+		}
+	}
+	if l.st != nil && l.o.KV != "" {
+		if l.o.CacheRanges, err = calib.CacheRanges(cfg, nil, l.st); err != nil {
+			return nil, err
+		}
+	}
 	if l.plan, err = quant.NewPlan(l.src, l.scheme, l.format, l.o); err != nil {
 		return nil, err
 	}
 	if l.st != nil {
 		err = l.folds()
 	}
-	if err == nil && l.c.Bool("rotate") {
+	if err == nil && l.turn {
 		err = l.rotate(dir)
 	}
 	if err == nil && l.st != nil {
@@ -125,16 +143,23 @@ func (l *learner) folds() error {
 	return l.ranges()
 }
 
-// ranges plans with the ranges of inputs, for static ones.
+// ranges plans with the ranges of inputs and caches, where scales are made of them.
 func (l *learner) ranges() (err error) {
-	if !l.c.Bool("static") {
+	if l.static {
+		if l.o.Ranges, err = calib.Ranges(l.plan, l.st); err != nil {
+			return err
+		}
+	}
+	if l.o.KV != "" {
+		if l.o.CacheRanges, err = calib.CacheRanges(l.plan.Config, l.plan.Folds, l.st); err != nil {
+			return err
+		}
+	}
+	if !l.static && l.o.KV == "" {
 		return nil
 	}
-	if l.o.Ranges, err = calib.Ranges(l.plan, l.st); err != nil {
-		return err
-	}
 	if l.rotated != nil {
-		err = l.rotated.Replan(l.o.Ranges)
+		err = l.rotated.Replan(l.o.Ranges, l.o.CacheRanges)
 		l.plan = l.rotated.Plan
 		return err
 	}

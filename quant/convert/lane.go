@@ -101,6 +101,9 @@ func (c *converter) forget(f *quant.File) {
 	}
 	for _, i := range f.Items {
 		it := &c.plan.Items[i]
+		if it.Action == quant.Make {
+			continue
+		}
 		if it.Stored == nil {
 			c.src.DontNeed(it.Source, it.Offset, it.Bytes)
 			continue
@@ -130,7 +133,7 @@ func (l *lane) deal(ctx context.Context, pool *pool, budget int64) error {
 			if err := l.sem.Acquire(ctx, t.cost); err != nil {
 				return err
 			}
-			if it.Stored == nil {
+			if it.Stored == nil && it.Action != quant.Make {
 				c.src.WillNeed(it.Source, it.Offset+int64(at)*unit, int64(t.bytes))
 			}
 			l.all.Add(1)

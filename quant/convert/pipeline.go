@@ -76,6 +76,8 @@ func (p *pool) close() { close(p.work); p.wg.Wait() }
 func (c *converter) cut(it *quant.Item) (total, step int, unit int64) {
 	size := int64(it.Source.DType.Bits() / 8)
 	switch {
+	case it.Action == quant.Make:
+		return 1, 1, 0
 	case it.Stored != nil:
 		return it.Stored.Rows, tileRows(c.plan, it), 0
 	case it.Action == quant.Quantize:
@@ -94,6 +96,10 @@ func (c *converter) compute(ctx context.Context, t *tile, s *scratch) error {
 			return err
 		}
 		t.global = g
+	}
+	if it.Action == quant.Make {
+		t.out = [][]byte{append(c.buffers.get(len(it.Data))[:0], it.Data...)}
+		return nil
 	}
 	if it.Stored != nil {
 		return c.computeStored(t, s)

@@ -38,6 +38,9 @@ func (c *converter) sourceFiles(f *quant.File, stat func(name string) (fs.FileIn
 	var names []string
 	for _, i := range f.Items {
 		it := &c.plan.Items[i]
+		if it.Action == quant.Make {
+			continue
+		}
 		names = append(names, it.Source.File)
 		if it.Stored != nil {
 			for _, t := range it.Stored.Parts() {
@@ -121,6 +124,9 @@ func (c *converter) readAgain(ctx context.Context, f *quant.File) (sum uint64, e
 	var s scratch
 	for _, i := range f.Items {
 		it := &c.plan.Items[i]
+		if it.Action == quant.Make {
+			continue
+		}
 		read := c.readItemAgain
 		if it.Stored != nil {
 			read = c.readStoredAgain

@@ -51,7 +51,7 @@ func leastCommonMultiple(a, b int) int {
 // and those of a worker's scratch while it is read and computed.
 func tileCost(p *quant.Plan, it *quant.Item) (flight, scratch int64) {
 	if it.Action != quant.Quantize && it.Stored == nil {
-		if it.Action == quant.Copy || it.Action == quant.Alias {
+		if it.Action == quant.Copy || it.Action == quant.Alias || it.Action == quant.Make {
 			return copyBytes * 3, 0
 		}
 		return copyBytes * 3, copyBytes * 3 // widening doubles

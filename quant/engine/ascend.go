@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/glmconv/glmconv/quant/format"
 )
@@ -24,9 +25,16 @@ var ascend = spec{
 			f = append(f, "--quantization ascend")
 		}
 		switch {
-		case c.IndexerC8 && c.release.holds(span{from: "0.23"}):
-			f = append(f, `--additional-config '{"enable_sparse_li_c8": true}'`)
-		case c.IndexerC8:
+		case (c.IndexerC8 || c.LatentC8) && c.release.holds(span{from: "0.23"}):
+			var on []string
+			if c.IndexerC8 {
+				on = append(on, `"enable_sparse_li_c8": true`)
+			}
+			if c.LatentC8 {
+				on = append(on, `"enable_sparse_sfa_c8": true`)
+			}
+			f = append(f, "--additional-config '{"+strings.Join(on, ", ")+"}'")
+		case c.IndexerC8 || c.LatentC8:
 			f = append(f, `--additional-config '{"enable_sparse_c8": true}'`)
 		case c.CacheC8:
 			f = append(f, "--kv-cache-dtype int8")

@@ -57,6 +57,7 @@ type Subject struct {
 	Draft                  Draft
 	CacheC8                bool // scales for an int8 key-value cache (Ascend C8)
 	IndexerC8              bool // an int8 cache of the sparse attention's indexer
+	LatentC8               bool // an int8 cache of its key-value latents
 }
 
 // Part is the part that a tensor of the family's table belongs to, nil for one

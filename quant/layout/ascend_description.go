@@ -55,6 +55,9 @@ func (l ascend) describe(d Decisions) []byte {
 		}
 		stem, parts := l.names(w)
 		value := `"` + ascendScheme(w.Quant) + `"`
+		if isCache(w) {
+			value = `"` + cacheScheme + `"`
+		}
 		for _, part := range parts {
 			key = append(append(key[:0], stem...), part...)
 			if _, ok := stands[string(key)]; ok {
@@ -96,6 +99,7 @@ func extraKeys(d Decisions) (list []entry) {
 		embed, head := d.Config.MTPNames(layer)
 		list = append(list, entry{embed, `"FLOAT"`}, entry{head, `"FLOAT"`})
 	}
+	list = append(list, d.Caches.entries(d.Config)...)
 	optional := "{}"
 	if d.Rotated {
 		optional = `{"quarot": {"rotation_map": {"global_rotation": "` + RotationFile + `"}}}`

@@ -45,8 +45,23 @@ func NewStaticInput(lo, hi float32) (StaticInput, error) {
 			best, least = s, off
 		}
 	}
-	z := math.RoundToEven(-float64(lo)/float64(best)) - 128
-	return StaticInput{best, int8(min(max(z, -128), 127))}, nil
+	return StaticInput{best, zeroPoint(lo, best)}, nil
+}
+
+// zeroPoint is the code of 0 (docs/facts/ascend.md 2.1).
+func zeroPoint(lo, scale float32) int8 {
+	return int8(min(max(math.RoundToEven(-float64(lo)/float64(scale))-128, -128), 127))
+}
+
+// NewExactInput is NewStaticInput with the scale that the range asks for, in F32:
+// of what engines do not round to BF16.
+func NewExactInput(lo, hi float32) (StaticInput, error) {
+	lo, hi = min(lo, 0), max(hi, 0)
+	scale := max(hi/255-lo/255, 1.0/(1<<23))
+	if !(scale <= math.MaxFloat32/512) {
+		return StaticInput{}, fmt.Errorf("layout: a range of %g to %g is none", lo, hi)
+	}
+	return StaticInput{scale, zeroPoint(lo, scale)}, nil
 }
 
 func nextBF16(s float32) float32 {

@@ -128,6 +128,7 @@ type Decisions struct {
 	Rest      RestMode
 	Weights   []Weight // every tensor of the result, those that are not quantized too
 	Rotated   bool     // the source was rotated (package rotation)
+	Caches    *Caches  // in int8; nil: none
 }
 
 // rowAlign is the number of rows that share bytes or scales.

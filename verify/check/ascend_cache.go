@@ -24,6 +24,16 @@ func (s *subject) indexerC8() bool {
 	return false
 }
 
+// latentC8 tells whether it declares an int8 cache of key-value latents.
+func (s *subject) latentC8() bool {
+	for key := range s.desc {
+		if strings.HasSuffix(key, ".self_attn.quant_type") {
+			return true
+		}
+	}
+	return false
+}
+
 // says returns a key of the description that is a string.
 func (s *subject) says(key string) string {
 	var text string

@@ -94,7 +94,7 @@ func (s *subject) layout() engine.Layout {
 // judged is the checkpoint as the engines' tables ask for it. Parts are what
 // their tensors are; what the tensors do not tell, the configuration does.
 func (s *subject) judged() engine.Subject {
-	sub := engine.Subject{Config: s.tableConfig(), Layout: s.layout(), CacheC8: s.cacheC8(), IndexerC8: s.indexerC8()}
+	sub := engine.Subject{Config: s.tableConfig(), Layout: s.layout(), CacheC8: s.cacheC8(), IndexerC8: s.indexerC8(), LatentC8: s.latentC8()}
 	if s.cfg.MTPLayers > 0 {
 		sub.Draft = engine.LostDraft
 	}
