@@ -250,7 +250,9 @@ func readPart(path string) (*Statistics, error) {
 		}
 		q := make([]int, n)
 		for i := range q {
-			q[i] = int(ids[i])
+			if q[i] = int(ids[i]); q[i] < 0 {
+				return nil, fmt.Errorf("%w: token %d is none", ErrStatistics, q[i])
+			}
 		}
 		s.Sequences, ids = append(s.Sequences, q), ids[n:]
 	}
@@ -327,7 +329,7 @@ func (r *reader) moments(base string) *Moments {
 	count := r.ints(base+".count", 8)
 	keys := r.ints(base+".sample_key", 8)
 	sample := r.raw(base+".sample", safetensors.BF16, len(keys)*n)
-	if r.err == nil && (len(count) != 1 || len(rests) != n) {
+	if r.err == nil && (len(count) != 1 || count[0] < 0 || len(rests) != n) {
 		r.err = fmt.Errorf("%w: %s has another form", ErrStatistics, base)
 	}
 	if r.err != nil {
@@ -343,6 +345,12 @@ func (r *reader) moments(base string) *Moments {
 		m.sum2[i] = sumOf(v, rests[i])
 	}
 	numeric.DecodeF32(m.AbsMax, top)
+	for _, v := range m.AbsMax {
+		if !(v >= 0 && v <= math.MaxFloat32) {
+			r.err = fmt.Errorf("%w: a largest value of %s is none: %g", ErrStatistics, base, v)
+			return nil
+		}
+	}
 	r.ranges(m, base)
 	m.Sample = make([]float32, len(keys)*n)
 	numeric.DecodeBF16(m.Sample, sample)

@@ -156,15 +156,26 @@ func (s *store) savePoint(p *point) error {
 func (s *store) loadPoint(layers int) *point {
 	for l := layers; l > 0; l-- {
 		raw, err := fsx.ReadRegular(filepath.Join(s.dir, pointFile(l)), math.MaxInt64)
-		if err != nil || len(raw) < sha256.Size || sha256.Sum256(raw[sha256.Size:]) != [sha256.Size]byte(raw[:sha256.Size]) {
+		if err != nil {
 			continue
 		}
-		var p point
-		if gob.NewDecoder(bytes.NewReader(raw[sha256.Size:])).Decode(&p) == nil && p.Layer == l {
-			return &p
+		if p := readPoint(raw); p != nil && p.Layer == l {
+			return p
 		}
 	}
 	return nil
+}
+
+// readPoint reads what savePoint wrote; nil where it is not whole.
+func readPoint(raw []byte) *point {
+	if len(raw) < sha256.Size || sha256.Sum256(raw[sha256.Size:]) != [sha256.Size]byte(raw[:sha256.Size]) {
+		return nil
+	}
+	var p point
+	if gob.NewDecoder(bytes.NewReader(raw[sha256.Size:])).Decode(&p) != nil {
+		return nil
+	}
+	return &p
 }
 
 // dropPoint removes the states in front of a layer.

@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/glmconv/glmconv/internal/testkit"
 )
 
 func TestPresetsParse(t *testing.T) {
@@ -258,7 +260,9 @@ func FuzzParseConfig(f *testing.F) {
 		f.Add(p.JSON)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		cfg, err := ParseConfig(data)
+		var cfg *Config
+		var err error
+		testkit.AllocatesWithin(t, len(data), 4000, 4<<20, func() { cfg, err = ParseConfig(data) })
 		if err != nil {
 			if AsConfigError(err) == nil || cfg != nil {
 				t.Fatalf("%T: %v", err, err)

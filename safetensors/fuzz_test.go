@@ -10,6 +10,8 @@ import (
 	upstream "github.com/nlpodyssey/safetensors"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/testkit"
 )
 
 // FuzzHeader gives any bytes as a header followed by dataLen bytes of data.
@@ -26,7 +28,9 @@ func FuzzHeader(f *testing.F) {
 	f.Add([]byte(`{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"BF16","shape":[1],"data_offsets":[2,4]}}  `), uint16(4))
 	f.Fuzz(func(t *testing.T, head []byte, dataLen uint16) {
 		file := rawFile(string(head), make([]byte, dataLen))
-		ours, err := readHeader(bytes.NewReader(file), int64(len(file)), "x", "x")
+		var ours *header
+		var err error
+		testkit.AllocatesWithin(t, len(head), 400, 1<<20, func() { ours, err = readHeader(bytes.NewReader(file), int64(len(file)), "x", "x") })
 		theirs, uerr := upstream.Deserialize(patchDTypes(file))
 		if err != nil {
 			var e *Error
@@ -143,7 +147,9 @@ func FuzzIndex(f *testing.F) {
 	f.Add([]byte(`{"metadata":{"total_size":1.5e3},"weight_map":{"a":"x","a":"y"}}`))
 	f.Add([]byte(`{"metadata":null,"weight_map":{"\ud800":"m.safetensors"}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		idx, err := parseIndex(data, "x")
+		var idx *index
+		var err error
+		testkit.AllocatesWithin(t, len(data), 400, 1<<20, func() { idx, err = parseIndex(data, "x") })
 		if err != nil {
 			var e *Error
 			require.True(t, errors.As(err, &e))

@@ -2,12 +2,14 @@ package verify
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/gob"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc64"
 	"io"
 	"io/fs"
 	"math"
@@ -59,7 +61,7 @@ func openState(f *folders, src, dst string, seqs [][]int, o *Options) (*stateFil
 		return nil, nil
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "glmconv verify state 4\n%d %g %q %s\n", o.MaxMemory, o.Tol, o.Reference, fingerprint(seqs))
+	fmt.Fprintf(h, "glmconv verify state 5\n%d %g %q %s\n", o.MaxMemory, o.Tol, o.Reference, fingerprint(seqs))
 	for _, dir := range []string{src, dst} {
 		abs, err := filepath.Abs(dir)
 		if err != nil {
@@ -126,14 +128,16 @@ func (s *stateFile) keep(p *point, x, y []float32) {
 	}
 }
 
-// save writes a point with the two streams, all or nothing.
+// save writes a point with the two streams and a checksum of all that, all or
+// nothing.
 func (s *stateFile) save(p *point, x, y []float32) (err error) {
 	p.X, p.Y = len(x), len(y)
 	f, err := fsx.CreateTemp(s.fs, s.path)
 	if err != nil {
 		return err
 	}
-	w := bufio.NewWriterSize(f, 1<<20)
+	sum := crc64.New(stateSums)
+	w := bufio.NewWriterSize(io.MultiWriter(f, sum), 1<<20)
 	err = gob.NewEncoder(w).Encode(s.key)
 	if err == nil {
 		err = gob.NewEncoder(w).Encode(p)
@@ -150,11 +154,17 @@ func (s *stateFile) save(p *point, x, y []float32) (err error) {
 	if err == nil {
 		err = w.Flush()
 	}
+	if err == nil {
+		_, err = f.Write(sum.Sum(nil))
+	}
 	if err != nil {
 		return errors.Join(err, fsx.Discard(s.fs, f))
 	}
 	return fsx.Commit(s.fs, f, s.path)
 }
+
+// stateSums is the polynomial of a state's checksum.
+var stateSums = crc64.MakeTable(crc64.ECMA)
 
 // resumed is a point with its streams.
 type resumed struct {
@@ -210,14 +220,28 @@ func (s *stateFile) load() (p *point, x, y []float32) {
 		return nil, nil, nil
 	}
 	defer func() { _ = f.Close() }()
-	r := bufio.NewReaderSize(f, 1<<20)
-	var key string
-	p = &point{}
-	if gob.NewDecoder(r).Decode(&key) != nil || key != s.key || gob.NewDecoder(r).Decode(p) != nil {
-		return nil, nil, nil // of another version: begin anew
-	}
 	st, err := f.Stat()
-	if err != nil || p.X < 0 || p.Y < 0 || int64(p.X)+int64(p.Y) > st.Size()/4 {
+	if err != nil {
+		return nil, nil, nil
+	}
+	return readPoint(f, st.Size(), s.key)
+}
+
+// readPoint reads what save wrote; nil where it is of another comparison or
+// version, or damaged: then it begins anew.
+func readPoint(f io.Reader, size int64, key string) (p *point, x, y []float32) {
+	sum := crc64.New(stateSums)
+	size -= int64(sum.Size())
+	if size < 0 {
+		return nil, nil, nil
+	}
+	r := bufio.NewReaderSize(io.TeeReader(io.LimitReader(f, size), sum), 1<<20)
+	var of string
+	p = &point{}
+	if gob.NewDecoder(r).Decode(&of) != nil || of != key || gob.NewDecoder(r).Decode(p) != nil {
+		return nil, nil, nil
+	}
+	if p.X < 0 || p.Y < 0 || int64(p.X) > size/4 || int64(p.Y) > size/4-int64(p.X) {
 		return nil, nil, nil
 	}
 	x, y = make([]float32, p.X), make([]float32, p.Y)
@@ -229,6 +253,13 @@ func (s *stateFile) load() (p *point, x, y []float32) {
 			}
 			part[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[:]))
 		}
+	}
+	if n, err := io.Copy(io.Discard, r); n > 0 || err != nil {
+		return nil, nil, nil
+	}
+	want := make([]byte, sum.Size())
+	if _, err := io.ReadFull(f, want); err != nil || !bytes.Equal(want, sum.Sum(nil)) {
+		return nil, nil, nil
 	}
 	return p, x, y
 }

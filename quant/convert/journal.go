@@ -51,18 +51,27 @@ func (c *converter) receipt(ctx context.Context, f *quant.File) (*receipt, error
 	} else if err != nil {
 		return nil, err
 	}
-	var r receipt
-	if err := json.Unmarshal(b, &r); err != nil || !c.describes(&r, f) {
+	r := c.parseReceipt(b, f)
+	if r == nil {
 		return nil, nil // written by a rename: only a damaged disk gets here, redo the shard
 	}
 	st, err := c.fs.Stat(filepath.Join(c.dst, f.Plan.Name))
 	if err != nil || st.Size() != f.Plan.Size {
 		return nil, nil
 	}
-	if same, err := c.ofThisSource(ctx, f, &r); err != nil || !same {
+	if same, err := c.ofThisSource(ctx, f, r); err != nil || !same {
 		return nil, err
 	}
-	return &r, nil
+	return r, nil
+}
+
+// parseReceipt reads a receipt; nil where it is none of this shard.
+func (c *converter) parseReceipt(b []byte, f *quant.File) *receipt {
+	var r receipt
+	if err := json.Unmarshal(b, &r); err != nil || !c.describes(&r, f) {
+		return nil
+	}
+	return &r
 }
 
 // describes reports whether a receipt fits the shard as it is planned.

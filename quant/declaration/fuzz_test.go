@@ -3,10 +3,10 @@ package declaration_test
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant/declaration"
 )
 
@@ -26,34 +26,34 @@ func FuzzFile(f *testing.F) {
 			f.Add(raw)
 		}
 	}
+	f.Add([]byte(`{"version":"1.0.0","model_quant_type":"W8A8_DYNAMIC","model.layers.0.mlp.up_proj.weight":"W8A8_DYNAMIC","lm_head.weight":"FLOAT","fa_quant_type":"FAQuant"}`))
 	names := append([]string{"config.json"}, declaration.Files...)
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		for _, name := range names {
-			d, err := declaration.File(name, raw)
-			if err != nil || d == nil {
-				continue
-			}
-			for _, module := range []string{"", "lm_head", "model.layers.1.mlp.experts.0.gate_proj", strings.Repeat("a", 50)} {
-				s := d.Of(module)
-				if s.Group != nil && s.Ignored != nil {
-					t.Fatalf("%s: %q is both left alone and in a group", name, module)
-				}
-				_, _ = s.Weights().String(), s.Input().String()
-			}
-			for _, p := range d.Problems {
-				_ = p.String()
-			}
-			for i := range d.Groups {
-				_ = d.FormatOf(&d.Groups[i])
-			}
-		}
-		runtime.ReadMemStats(&after)
-		if used := after.TotalAlloc - before.TotalAlloc; used > 64<<20+uint64(len(raw))*4096 {
-			t.Fatalf("%d bytes were allocated for a text of %d", used, len(raw))
-		}
+		testkit.AllocatesWithin(t, len(raw), 4096, 64<<20, func() { read(t, names, raw) })
 	})
+}
+
+// read uses a declaration in every way.
+func read(t *testing.T, names []string, raw []byte) {
+	for _, name := range names {
+		d, err := declaration.File(name, raw)
+		if err != nil || d == nil {
+			continue
+		}
+		for _, module := range []string{"", "lm_head", "model.layers.1.mlp.experts.0.gate_proj", strings.Repeat("a", 50)} {
+			s := d.Of(module)
+			if s.Group != nil && s.Ignored != nil {
+				t.Fatalf("%s: %q is both left alone and in a group", name, module)
+			}
+			_, _ = s.Weights().String(), s.Input().String()
+		}
+		for _, p := range d.Problems {
+			_ = p.String()
+		}
+		for i := range d.Groups {
+			_ = d.FormatOf(&d.Groups[i])
+		}
+	}
 }
 
 // FuzzPattern: what compiles ends, and its two engines agree.

@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/testkit"
 )
 
 // TestBadMedia: everything gives pictures or a sentence, and takes no memory to
@@ -163,17 +165,23 @@ func opener(data []byte) func() (io.ReadCloser, error) {
 
 var fuzzLimits = Limits{Pixels: 1 << 16, Bytes: 1 << 20, Frames: 8}
 
+// fuzzBytes is what a decoder may allocate for pixels within these limits: some
+// planes of every frame.
+const fuzzBytes = 16 << 20
+
 func FuzzY4M(f *testing.F) {
 	f.Add(y4m(4, 3, 2, "C420jpeg"))
 	f.Add([]byte("YUV4MPEG2 W4 H4 C444p10 XCOLORRANGE=FULL\nFRAME\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := y4mClip(opener(data), fuzzLimits.fill())
-		if err != nil {
-			return
-		}
-		n := 0
-		require.NoError(t, c.walk(all, func(int, *Image) error { n++; return nil }))
-		assert.Equal(t, c.frames, n)
+		testkit.AllocatesWithin(t, len(data), 100, fuzzBytes, func() {
+			c, err := y4mClip(opener(data), fuzzLimits.fill())
+			if err != nil {
+				return
+			}
+			n := 0
+			require.NoError(t, c.walk(all, func(int, *Image) error { n++; return nil }))
+			assert.Equal(t, c.frames, n)
+		})
 	})
 }
 
@@ -201,20 +209,41 @@ func FuzzAnimation(f *testing.F) {
 	f.Add(apng(f))
 	f.Add(animatedWebP(f))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		a, err := openAnimation(data, fuzzLimits.fill())
-		if err != nil || a == nil {
-			return
-		}
-		n := 0
-		if err := a.each(all, func(_ int, im *Image) error {
-			n++
-			if len(im.Pix) != 3*a.w*a.h {
-				return fmt.Errorf("%d bytes", len(im.Pix))
+		testkit.AllocatesWithin(t, len(data), 100, fuzzBytes, func() {
+			a, err := openAnimation(data, fuzzLimits.fill())
+			if err != nil || a == nil {
+				return
 			}
-			return nil
-		}); err == nil {
-			assert.Equal(t, len(a.parts), n)
-		}
+			n := 0
+			if err := a.each(all, func(_ int, im *Image) error {
+				n++
+				if len(im.Pix) != 3*a.w*a.h {
+					return fmt.Errorf("%d bytes", len(im.Pix))
+				}
+				return nil
+			}); err == nil {
+				assert.Equal(t, len(a.parts), n)
+			}
+		})
+	})
+}
+
+// FuzzStill decodes any bytes as a picture of every kind that is known.
+func FuzzStill(f *testing.F) {
+	f.Add(cmykJPEG())
+	f.Add(apng(f)[:60])
+	f.Add(animatedGIF(f, 1))
+	f.Add([]byte("BM\x3a\x00\x00\x00\x00\x00\x00\x00\x36\x00\x00\x00\x28\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x01\x00\x18\x00" +
+		strings.Repeat("\x00", 24) + "\x01\x02\x03\x00"))
+	f.Add([]byte("II*\x00\x08\x00\x00\x00\x02\x00\x00\x01\x03\x00\x01\x00\x00\x00\xff\xff\x00\x00\x01\x01\x03\x00\x01\x00\x00\x00\xff\xff\x00\x00\x00\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		testkit.AllocatesWithin(t, len(data), 100, fuzzBytes, func() {
+			im, err := DecodeImage(data, fuzzLimits)
+			if err == nil {
+				require.Positive(t, im.Width)
+				require.Len(t, im.Pix, 3*im.Width*im.Height)
+			}
+		})
 	})
 }
 

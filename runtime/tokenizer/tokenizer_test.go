@@ -9,6 +9,8 @@ import (
 	"github.com/dlclark/regexp2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/testkit"
 	"pgregory.net/rapid"
 )
 
@@ -226,6 +228,31 @@ func FuzzPretokenize(f *testing.F) {
 			t.Skip("invalid text has no oracle; the long s is folded by Oniguruma only")
 		}
 		assert.Equal(t, oraclePieces(s), pieces(s))
+	})
+}
+
+// FuzzParse reads any text as a tokenizer.json: it is refused, or every text has
+// ids and gets its bytes back.
+func FuzzParse(f *testing.F) {
+	f.Add(small(nil, "a b", "h e"))
+	f.Add(small(func(m map[string]any) { m["added_tokens"] = []any{map[string]any{"id": 1 << 40, "content": "<a>"}} }))
+	f.Add([]byte(`{"model":{"type":"BPE","vocab":{"a":0},"merges":[["a","a"]]},"added_tokens":[{"id":0,"content":""}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var tok *Tokenizer
+		var err error
+		testkit.AllocatesWithin(t, len(data), 400, 1<<20, func() { tok, err = Parse(data) })
+		if err != nil {
+			var e *Error
+			require.ErrorAs(t, err, &e)
+			return
+		}
+		ids := tok.EncodeOrdinary("héllo <a>\n中")
+		require.NotEmpty(t, ids)
+		for _, id := range ids {
+			_, ok := tok.Bytes(id)
+			require.True(t, ok, "id %d", id)
+			require.LessOrEqual(t, id, tok.MaxID())
+		}
 	})
 }
 
