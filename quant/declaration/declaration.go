@@ -192,7 +192,7 @@ func config(root string, raw []byte, assumed Method) (*Declaration, error) {
 	d.Spelled = o.text("quant_method")
 	d.stated = map[string]bool{}
 	for _, k := range o.keys {
-		d.stated[k] = o.has(k)
+		d.stated[k] = !isNull(o.values[k])
 	}
 	d.Method = method(o, assumed)
 	switch d.Method {

@@ -53,6 +53,13 @@ var ascend = spec{
 		{layout: HFFP8, match: anything, during: span{from: "0.23"}, on: olderNPU,
 			answer: Refuses, why: "FP8 is for Atlas 950 (A5): other chips have no FP8 arithmetic"},
 
+		// platform.py:supported_quantization is ascend and compressed-tensors.
+		{layout: ModelOpt, match: anything, during: span{until: "0.20"}, answer: Refuses, why: notOnNPU},
+		{layout: Quark, match: anything, during: span{until: "0.20"}, answer: Refuses, why: notOnNPU},
+		{layout: GPTQ, match: anything, during: span{until: "0.20"}, answer: Refuses, why: notOnNPU},
+		{layout: AWQ, match: anything, during: span{until: "0.20"}, answer: Refuses, why: notOnNPU},
+		{layout: AutoRound, match: anything, during: span{until: "0.20"}, answer: Refuses, why: notOnNPU},
+
 		{layout: CompressedTensors, match: with(format.Int8, format.Int8Token)},
 		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), during: span{until: "0.20"},
 			answer: Differs, why: "vllm-ascend 0.18 casts FP8 values to INT8 without an error: garbage"},
@@ -158,6 +165,8 @@ func (r Release) ReadsKeys(entries []string) (reads bool, which string) {
 	last := r.spec.releases[r.spec.index(keysRead.until)-1]
 	return r.holds(keysRead), fmt.Sprintf("releases %s to %s", r.spec.releases[0], last)
 }
+
+const notOnNPU = "of the platform's quantizations it knows ascend and compressed-tensors alone"
 
 const packedExpertsOnly = "vllm-ascend reads int4 weight-only experts alone, in groups that config.json cannot name"
 

@@ -96,6 +96,7 @@ func generations(list []Device) string {
 
 // The conditions of rows on devices.
 func nvidia(d Device) bool   { return d.Vendor == "nvidia" }
+func amd(d Device) bool      { return d.Vendor == "amd" }
 func cpu(d Device) bool      { return d.Vendor == "cpu" }
 func gpu(d Device) bool      { return d.Vendor == "nvidia" || d.Vendor == "amd" }
 func npu(d Device) bool      { return d.Vendor == "huawei" }

@@ -19,6 +19,18 @@ const (
 	AscendLayout      Layout = "ascend"
 )
 
+// The layouts of other tools, named as declarations name them. Engines match
+// and read them; nobody here writes them but ModelOpt's.
+const (
+	ModelOpt  Layout = "modelopt"
+	Quark     Layout = "quark"
+	GPTQ      Layout = "gptq"
+	AWQ       Layout = "awq"
+	AutoRound Layout = "auto-round"
+)
+
+var published = []Layout{ModelOpt, Quark, GPTQ, AWQ, AutoRound}
+
 // Part is how the weights of one part of a model are stored. The zero value is
 // full precision.
 type Part struct {
@@ -334,6 +346,37 @@ func integers(bits int, a format.Activation, p format.Packing) func(Part) bool {
 		return w.Type == format.Int && w.Bits == bits && !w.ZeroPoints && w.Packing == p && x.Acts == a
 	}
 }
+
+// The formats of other tools that rows ask for.
+var (
+	oneScale    = format.Weight{Type: format.Float, Bits: 8, Strategy: format.Tensor} // FP8 with a scale a tensor
+	staticScale = format.Activation{Type: format.Float, Bits: 8, Strategy: format.Tensor, When: format.Static}
+)
+
+// float8 matches FP8 weights of one of the strategies, whatever becomes of
+// their inputs.
+func float8(strategies ...format.Strategy) func(Part) bool {
+	return func(p Part) bool {
+		w := p.Weight
+		return w.Type == format.Float && w.Bits == 8 && w.Scale != format.E8M0 && slices.Contains(strategies, w.Strategy)
+	}
+}
+
+// codes matches integers without activations, packed in one of these ways,
+// with or without zero points.
+func codes(zeros bool, bits []int, packings ...format.Packing) func(Part) bool {
+	return func(p Part) bool {
+		w := p.Weight
+		return w.Type == format.Int && w.ZeroPoints == zeros && slices.Contains(bits, w.Bits) && slices.Contains(packings, w.Packing) && !p.Acts.Quantized()
+	}
+}
+
+// The widths that GPTQ's kernels have, and those of others.
+var (
+	fourEight   = []int{4, 8}
+	otherWidths = []int{2, 3, 5, 6, 7}
+	anyWidth    = []int{2, 3, 4, 5, 6, 7, 8}
+)
 
 // The parts that rules ask for.
 func (p Part) blockFP8() bool   { return p.Weight.SameCodes(format.Float8Block) }

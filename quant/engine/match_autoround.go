@@ -18,7 +18,7 @@ import (
 func (x matcher) autoRoundVLLM(m Module) Resolution {
 	base := x.all()
 	if why := x.autoRoundRefusedVLLM(base); why != "" {
-		return refused("%s", why)
+		return refusedWhole("%s", why)
 	}
 	if m.Kind == Embedding {
 		return float()
@@ -196,7 +196,7 @@ func (x matcher) autoRoundScheme(m Module, f found) Resolution {
 func (x matcher) autoRoundSGLang(m Module) Resolution {
 	base := x.all()
 	if why := x.autoRoundRefusedSGLang(base); why != "" {
-		return refused("%s", why)
+		return refusedWhole("%s", why)
 	}
 	if m.Kind == Embedding {
 		return float()

@@ -30,7 +30,7 @@ func asymmetric(w format.Weight) string {
 func (x matcher) gptqVLLM(m Module) Resolution {
 	g := x.all()
 	if why := x.gptqRefusedVLLM(g); why != "" {
-		return refused("%s", why)
+		return refusedWhole("%s", why)
 	}
 	switch {
 	case m.Kind == Embedding, m.Kind == Head && !x.d.Head:
@@ -94,8 +94,8 @@ func (x matcher) codedVLLM(m Module, g *declaration.Group) (bool, string) {
 		for _, p := range g.Targets.Entries {
 			out = append(out, x.entry(p.Text))
 		}
-		for name := range x.c.Quantized {
-			if len(g.Targets.Entries) == 0 {
+		for name, coded := range x.c.Quantized {
+			if coded && len(g.Targets.Entries) == 0 {
 				out = append(out, x.entry(name))
 			}
 		}
@@ -116,11 +116,11 @@ func (x matcher) gptqSGLang(m Module) Resolution {
 	g := x.all()
 	for _, key := range []string{"bits", "group_size", "desc_act", "sym"} {
 		if !x.d.States(key) {
-			return refused("ValueError: Unknown quantization method: gptq (%s is missing)", key)
+			return refusedWhole("ValueError: Unknown quantization method: gptq (%s is missing)", key)
 		}
 	}
 	if asymmetric(g.Weights) != "" || !slices.Contains(marlinGroups, g.Weights.Group) || x.d.Format == "marlin" {
-		return refused("ValueError: Unknown quantization method: gptq (Marlin has no kernel for %s)", g.Weights)
+		return refusedWhole("ValueError: Unknown quantization method: gptq (Marlin has no kernel for %s)", g.Weights)
 	}
 	switch {
 	case m.Kind == Head && !x.d.Head, m.Kind == Embedding:
@@ -137,9 +137,9 @@ func (x matcher) awqVLLM(m Module) Resolution {
 	g := x.all()
 	switch {
 	case !x.d.States("zero_point"):
-		return refused("ValueError: Cannot find any of ['zero_point'] in the model's quantization config")
+		return refusedWhole("ValueError: Cannot find any of ['zero_point'] in the model's quantization config")
 	case g.Weights.Bits != 4:
-		return refused("ValueError: Unsupported num_bits = %d. Supported: 4", g.Weights.Bits)
+		return refusedWhole("ValueError: Unsupported num_bits = %d. Supported: 4", g.Weights.Bits)
 	case m.Kind == Embedding, m.Kind == Head && !x.d.Head:
 		return float()
 	}
@@ -182,9 +182,9 @@ func (x matcher) awqSGLang(m Module) Resolution {
 		slices.Contains(marlinGroups, g.Weights.Group)
 	switch {
 	case g.Weights.Bits != 4:
-		return refused("ValueError: Currently, only 4-bit weight quantization is supported for AWQ, but got %d bits", g.Weights.Bits)
+		return refusedWhole("ValueError: Currently, only 4-bit weight quantization is supported for AWQ, but got %d bits", g.Weights.Bits)
 	case !marlin:
-		return refused("ValueError: torch.bfloat16 is not supported for quantization method awq (Marlin has no kernel for it, and awq runs in F16 without experts)")
+		return refusedWhole("ValueError: torch.bfloat16 is not supported for quantization method awq (Marlin has no kernel for it, and awq runs in F16 without experts)")
 	case m.Kind == Head && !x.d.Head, m.Kind == Embedding:
 		return float()
 	}

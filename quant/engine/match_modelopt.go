@@ -17,7 +17,7 @@ import (
 // a name; or a glob.
 func (x matcher) modelOptVLLM(m Module) Resolution {
 	if why := x.modelOptRefusedVLLM(); why != "" {
-		return refused("%s", why)
+		return refusedWhole("%s", why)
 	}
 	if m.Kind == Embedding {
 		return float()
@@ -36,9 +36,6 @@ func (x matcher) modelOptVLLM(m Module) Resolution {
 	}
 	return x.built(x.all())
 }
-
-// oneScale is FP8 with one scale a tensor.
-var oneScale = format.Weight{Type: format.Float, Bits: 8, Strategy: format.Tensor}
 
 // inTower: names that vLLM never quantizes; GLM's tower is called otherwise.
 func inTower(name string) bool {
@@ -114,7 +111,7 @@ func (x matcher) modelOptSGLang(m Module) Resolution {
 		return w4AFP8(m)
 	}
 	if why := x.modelOptRefusedSGLang(); why != "" {
-		return refused("%s", why)
+		return refusedWhole("%s", why)
 	}
 	if m.Kind == Embedding || m.Draft && m.Kind != Head && strings.Contains(algo, "FP4") {
 		return float() // the MTP layer is built in full precision, whatever is stored

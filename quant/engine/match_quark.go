@@ -15,7 +15,7 @@ import (
 // quark.py, sglang 0.5.23 quark/utils.py and quark.py).
 func (x matcher) quark(m Module) Resolution {
 	if !x.d.States("export") {
-		return refused("ValueError: The export key should be included in the configurations of Quark quantized model")
+		return refusedWhole("ValueError: The export key should be included in the configurations of Quark quantized model")
 	}
 	if m.Kind == Embedding || m.Kind == Head && !(x.r.Engine == SGLang && onlyFloat4(x.all().Weights) && x.all().Weights.Strategy == format.TensorGroup) {
 		return float()

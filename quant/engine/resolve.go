@@ -13,6 +13,9 @@ type Resolution struct {
 	Weight format.Weight
 	Err    string // the engine's complaint; "" when it builds the module
 	Class  string // the engine's class for it; "" when unquantised
+	// Whole tells that the complaint is about the declaration: no module is
+	// built.
+	Whole bool
 	// Unknown says what no table knows: the module is not judged.
 	Unknown string
 
@@ -34,6 +37,11 @@ func float() Resolution { return Resolution{} }
 
 func refused(format string, args ...any) Resolution {
 	return Resolution{Err: fmt.Sprintf(format, args...)}
+}
+
+// refusedWhole is the engine's complaint about the declaration.
+func refusedWhole(format string, args ...any) Resolution {
+	return Resolution{Err: fmt.Sprintf(format, args...), Whole: true}
 }
 
 func by(g *Group) Resolution {
@@ -123,6 +131,12 @@ func Declared(c *Config, module string) (p Part, ok bool) {
 			}
 		}
 		return Part{Weight: format.Float8Block, Acts: format.Float8Group}, true
+	}
+	if c.Method != "compressed-tensors" && c.Declaration != nil {
+		if g := c.Declaration.Of(module).Group; g != nil {
+			return Part{Weight: g.Weights, Acts: g.Input}, true
+		}
+		return Part{}, true
 	}
 	for _, en := range c.Ignore {
 		if en.matches(module) {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/glmconv/glmconv/quant/format"
 )
@@ -18,10 +19,13 @@ var sglang = spec{
 		}
 		return []string{"nvidia", "amd", "cpu"}
 	},
-	layouts: []Layout{CompressedTensors, HFFP8},
+	layouts: append([]Layout{CompressedTensors, HFFP8}, published...),
 	resolve: resolveSGLang,
 	flags: func(c cell) []string {
 		var f []string
+		if c.Layout == ModelOpt && c.device.Vendor == "nvidia" && c.device.Capability < 100 && c.anyPart(fp4Inputs) {
+			f = append(f, "--fp4-gemm-backend marlin")
+		}
 		if c.Layout == CompressedTensors && c.Experts.int8() {
 			f = append(f, "--quantization w8a8_int8")
 		}
@@ -61,6 +65,49 @@ var sglang = spec{
 		{layout: CompressedTensors, match: with(format.MXFP4, format.MXFP4Group), kind: Linear, on: gpu,
 			answer: Refuses, why: "no compressed-tensors scheme for MXFP4 linears"},
 		{layout: CompressedTensors, match: with(format.MXFP8, format.MXFP8Group), on: gpu, answer: Refuses, why: "no compressed-tensors scheme for MXFP8"},
+		{layout: CompressedTensors, match: onlyWeight(format.MXFP8), on: gpu, answer: Refuses, why: "no compressed-tensors scheme for MXFP8"},
+
+		// modelopt_quant.py; what the list of quantizations for ROCm lacks is
+		// refused there (model_config.py:_verify_quantization).
+		{layout: ModelOpt, match: anything, on: amd, answer: Refuses, why: "ModelOpt's quantizations are not supported in ROCm"},
+		{layout: ModelOpt, match: with(format.NVFP4, format.NVFP4Local), on: nvidia},
+		{layout: ModelOpt, match: onlyWeight(format.NVFP4), on: nvidia},
+		{layout: ModelOpt, match: with(oneScale, staticScale), on: capable(89)},
+		{layout: ModelOpt, match: with(oneScale, staticScale), on: below(89), answer: Refuses, why: "modelopt_fp8 is for compute capability 8.9 and newer"},
+		{layout: ModelOpt, match: float8(format.Channel, format.Block),
+			answer: Refuses, why: "of ModelOpt's FP8 it knows the one with a scale a tensor"},
+		{layout: ModelOpt, match: with(format.MXFP8, format.MXFP8Group), on: capable(100)},
+		{layout: ModelOpt, match: with(format.MXFP8, format.MXFP8Group), on: below(100),
+			answer: Refuses, why: "MXFP8 is for compute capability 10.0 and newer"},
+		{layout: ModelOpt, match: onlyWeight(format.MXFP4), answer: Refuses, why: "ModelOpt's quant_algo MXFP4 is not among those it supports"},
+
+		// quark.py:_get_scheme_from_config; the kernels of MXFP4 are aiter's.
+		{layout: Quark, match: with(format.MXFP4, format.MXFP4Group), on: func(d Device) bool { return d.ID == "mi355x" }},
+		{layout: Quark, match: with(format.MXFP4, format.MXFP4Group), on: gpu, answer: Refuses, why: "MXFP4 of Quark runs on aiter, which is for MI355"},
+		{layout: Quark, match: onlyWeight(format.MXFP4), answer: Refuses, why: "no quark compatible scheme for MXFP4 without activations"},
+		{layout: Quark, match: float8(format.Tensor, format.Channel, format.Block), on: withFP8(native)},
+		{layout: Quark, match: float8(format.Tensor, format.Channel, format.Block), on: below(89),
+			answer: Refuses, why: "FP8 of Quark is for compute capability 8.9 and newer"},
+		{layout: Quark, match: nvfp4Weight, answer: Refuses, why: "NVFP4 of Quark has no scheme: 'list' object has no attribute 'get'"},
+
+		// gptq.py, awq.py and auto_round.py: Marlin; the other GPTQ kernels are gone.
+		{layout: GPTQ, match: anything, on: amd, answer: Refuses, why: "gptq_marlin is not supported in ROCm"},
+		{layout: GPTQ, match: codes(true, anyWidth, format.GPTQWords, format.GPTQv2Words),
+			answer: Refuses, why: "GPTQ with zero points: unsupported quantization config, sym=False"},
+		{layout: GPTQ, match: codes(false, fourEight, format.GPTQWords, format.GPTQv2Words), on: nvidia},
+		{layout: GPTQ, match: codes(false, otherWidths, format.GPTQWords, format.GPTQv2Words),
+			answer: Refuses, why: "GPTQ has kernels for 4 and 8 bits"},
+		{layout: AWQ, match: codes(true, []int{4}, format.AWQWords), on: nvidia},
+		{layout: AWQ, match: codes(false, []int{4}, format.AWQWords), answer: Refuses, why: "Marlin has no kernel for AWQ without zero points, and awq runs in F16 without experts"},
+		{layout: AWQ, match: otherThanFour, answer: Refuses, why: "AWQ has kernels for 4 bits"},
+		{layout: AutoRound, match: codes(false, fourEight, format.GPTQWords), on: nvidia},
+		{layout: AutoRound, match: codes(true, anyWidth, format.GPTQWords), kind: Linear,
+			answer: Refuses, why: "the GPTQ kernel for codes with zero points has been removed"},
+		{layout: AutoRound, match: codes(false, otherWidths, format.GPTQWords), kind: Linear,
+			answer: Refuses, why: "the GPTQ kernel for other widths than 4 and 8 has been removed"},
+		{layout: AutoRound, match: codes(true, []int{4}, format.AWQWords), on: nvidia},
+		{layout: AutoRound, match: notInteger, answer: Refuses, why: "auto-round data types other than int are not supported"},
+		{layout: AutoRound, match: anyOf(format.GPTQv2Words), answer: Refuses, why: `packing_format "auto_round:gptqmodel" is not among those it knows`},
 	},
 
 	// modelslim, on NPUs: linears, experts. Linears without an entry or with
@@ -87,7 +134,7 @@ var sglang = spec{
 		}},
 		{check: expertBlocksFit},
 		{applies: int4FP8, check: wideKernel},
-		{applies: func(c cell) bool { return c.Layout == CompressedTensors && !int4FP8(c) }, check: groupsFit},
+		{applies: func(c cell) bool { return c.Layout != HFFP8 && c.Layout != AscendLayout && !int4FP8(c) }, check: groupsFit},
 		{applies: func(c cell) bool { return c.Layout == CompressedTensors && c.Experts.int4() && c.Experts.weightOnly() }, check: func(c cell) string {
 			if c.Config.HiddenSize%128 != 0 {
 				return fmt.Sprintf("Marlin's expert kernel needs hidden size %% 128 = 0, it is %d", c.Config.HiddenSize)
@@ -135,6 +182,8 @@ func sglangDrafts(c cell) ([]string, string) {
 		steps, steps+1)}
 	quantized := c.DraftExperts.Weight.Quantized()
 	switch {
+	case c.Layout == ModelOpt && onlyFloat4(c.DraftExperts.Weight):
+		return nil, "SGLang builds the MTP layer in full precision for modelopt_fp4: quantized weights of it are lost (keep it in the source's precision)"
 	case c.Layout == AscendLayout && quantized && c.Config.SparseAttention():
 		return append([]string{"--quantization modelslim"}, f...), ""
 	case c.Layout == AscendLayout && quantized:
@@ -143,4 +192,13 @@ func sglangDrafts(c cell) ([]string, string) {
 		return nil, "--quantization w8a8_int8 cannot build the BF16 experts of the MTP layer (quantize the MTP layer too)"
 	}
 	return f, ""
+}
+
+func fp4Inputs(p Part) bool   { return onlyFloat4(p.Weight) && p.Acts.Quantized() }
+func nvfp4Weight(p Part) bool { return p.Weight.SameCodes(format.NVFP4) }
+func notInteger(p Part) bool  { return p.Weight.Type == format.Float }
+
+// anyPart reports whether a linear part of the model is of a kind.
+func (c cell) anyPart(is func(Part) bool) bool {
+	return slices.ContainsFunc(c.quantized(), func(k kept) bool { return k.kind == Linear && is(k.part) })
 }

@@ -13,7 +13,7 @@ var vllm = spec{
 	name: VLLM, title: "vLLM",
 	releases: []string{"0.32", "0.33"},
 	vendors:  func(Layout) []string { return []string{"nvidia", "amd", "cpu"} },
-	layouts:  []Layout{CompressedTensors, HFFP8},
+	layouts:  append([]Layout{CompressedTensors, HFFP8}, published...),
 	resolve:  resolveVLLM,
 	flags: func(c cell) []string {
 		f := []string{`--model-loader-extra-config '{"enable_weights_track": true}'`}
@@ -61,6 +61,44 @@ var vllm = spec{
 		{layout: CompressedTensors, match: with(format.MXFP4, format.MXFP4Group), on: capable(80)},
 		{layout: CompressedTensors, match: with(format.MXFP8, format.MXFP8Group), on: capable(80)},
 		{layout: CompressedTensors, match: onlyWeight(format.MXFP8), on: capable(80)},
+
+		// modelopt.py: QUANT_ALGOS, resolve and the classes for experts.
+		{layout: ModelOpt, match: with(format.NVFP4, format.NVFP4Local), on: capable(100)},
+		{layout: ModelOpt, match: with(format.NVFP4, format.NVFP4Local), on: nvidia, why: "before Blackwell FP4 saves memory and no time"},
+		{layout: ModelOpt, match: onlyWeight(format.NVFP4), on: nvidia},
+		{layout: ModelOpt, match: with(oneScale, staticScale), on: withFP8(native)},
+		{layout: ModelOpt, match: with(oneScale, staticScale), on: withFP8(weightOnly), why: fp8Widened},
+		{layout: ModelOpt, match: float8(format.Channel, format.Block), kind: Experts,
+			answer: Refuses, why: "ModelOpt's class for FP8 experts has one scale a tensor"},
+		{layout: ModelOpt, match: float8(format.Channel, format.Block), on: withFP8(native)},
+		{layout: ModelOpt, match: with(format.MXFP8, format.MXFP8Group), on: capable(80)},
+		{layout: ModelOpt, match: onlyWeight(format.MXFP4), answer: Refuses, why: "ModelOpt's quant_algo MXFP4 is not among those it supports"},
+
+		// quark.py: _get_scheme_cls_from_config; MXFP4 without native kernels is
+		// emulated.
+		{layout: Quark, match: mx4, on: func(d Device) bool { return d.ID == "mi355x" }},
+		{layout: Quark, match: mx4, on: gpu, why: "MXFP4 of Quark is emulated: it saves memory and no time"},
+		{layout: Quark, match: float8(format.Tensor, format.Channel, format.Block), on: withFP8(native)},
+		{layout: Quark, match: float8(format.Tensor, format.Channel, format.Block), on: below(89),
+			answer: Refuses, why: "FP8 of Quark is for compute capability 8.9 and newer"},
+
+		// auto_gptq.py and auto_awq.py: Marlin, else moe_wna16 for experts.
+		{layout: GPTQ, match: codes(true, anyWidth, format.GPTQWords, format.GPTQv2Words),
+			answer: Refuses, why: "GPTQ with zero points: unsupported quantization config, sym=False"},
+		{layout: GPTQ, match: codes(false, fourEight, format.GPTQWords, format.GPTQv2Words), on: nvidia},
+		{layout: GPTQ, match: codes(false, otherWidths, format.GPTQWords, format.GPTQv2Words),
+			answer: Refuses, why: "GPTQ has kernels for 4 and 8 bits"},
+		{layout: AWQ, match: codes(true, []int{4}, format.AWQWords), on: nvidia},
+		{layout: AWQ, match: otherThanFour, answer: Refuses, why: "AWQ has kernels for 4 bits"},
+
+		// inc/schemes: integers as GPTQ and AWQ, other widths by Humming.
+		{layout: AutoRound, match: codes(true, anyWidth, format.GPTQWords), kind: Linear,
+			answer: Refuses, why: "GPTQ codes with zero points: unsupported quantization config, sym=False"},
+		{layout: AutoRound, match: codes(false, anyWidth, format.GPTQWords), on: nvidia},
+		{layout: AutoRound, match: codes(true, []int{4}, format.AWQWords), on: nvidia},
+		{layout: AutoRound, match: with(format.MXFP4, format.MXFP4Group), on: capable(80)},
+		{layout: AutoRound, match: with(format.MXFP8, format.MXFP8Group), on: capable(80)},
+		{layout: AutoRound, match: anyOf(format.GPTQv2Words), answer: Refuses, why: `packing_format "auto_round:gptqmodel" is not among those it knows`},
 	},
 
 	rules: []rule{
@@ -105,3 +143,14 @@ var vllm = spec{
 const fp8Widened = "Ampere reads FP8 weight-only: it saves memory and no time"
 
 func anything(Part) bool { return true }
+
+// mx4 matches MXFP4 with MXFP4 inputs or none.
+func mx4(p Part) bool {
+	return p.Weight.SameCodes(format.MXFP4) && (!p.Acts.Quantized() || p.Acts == format.MXFP4Group)
+}
+
+func anyOf(packing format.Packing) func(Part) bool {
+	return func(p Part) bool { return p.Weight.Packing == packing }
+}
+
+func otherThanFour(p Part) bool { return p.Weight.Packing == format.AWQWords && p.Weight.Bits != 4 }

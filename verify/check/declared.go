@@ -33,6 +33,10 @@ func parseDeclared(raw json.RawMessage) (*declared, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newDeclared(d)
+}
+
+func newDeclared(d *declaration.Declaration) (*declared, error) {
 	out := &declared{Declaration: d, method: string(d.Method)}
 	for i := range d.Groups {
 		g := group{name: d.Groups[i].Name}

@@ -6,8 +6,10 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/format"
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 // checkEngines says for each engine whether it loads the directory as it is,
@@ -34,6 +36,29 @@ func (s *subject) checkEngines() {
 			v.Loads = &loads
 		}
 		s.report.Engines = append(s.report.Engines, v)
+	}
+	s.nobodyReads(sub.Layout)
+}
+
+// nobodyReads: a format of another tool that every engine which reads such
+// formats refuses is served by none.
+func (s *subject) nobodyReads(l engine.Layout) {
+	if s.decl == nil || readable(s.decl.method) {
+		return
+	}
+	readers := 0
+	for _, v := range s.report.Engines {
+		if engine.Guest(engine.Engine(v.Engine), l) {
+			continue
+		}
+		if readers++; v.Answer != engine.Refuses {
+			return
+		}
+	}
+	for i := range s.report.Findings {
+		if f := &s.report.Findings[i]; f.Code == "engine-refuses" && readers > 0 {
+			f.as(Error)
+		}
 	}
 }
 
@@ -112,6 +137,7 @@ func (s *subject) judged() engine.Subject {
 			said, _ = engine.Declared(conf, m.row.Module)
 		}
 		switch {
+		case s.decl != nil && !readable(s.decl.method) && !m.row.MTP && m.form.kind != foreign: // full precision, whatever is said: a finding of its own
 		case m.form.kind == foreign, m.row.MTP && said.Weight.Quantized(): // the draft is built as the config says, whatever the tensors are
 			*part = said
 		case m.form.quantized():
@@ -123,8 +149,11 @@ func (s *subject) judged() engine.Subject {
 
 // askTables asks which degrees load, where, and with which flags.
 func (s *subject) askTables(r engine.Release, v *EngineVerdict, sub engine.Subject) {
-	if s.decl != nil && !readable(s.decl.method) {
-		s.askPublished(r, v)
+	if s.decl != nil && !readable(s.decl.method) && (s.decl.Declaration == nil || !s.decl.Method.Known()) {
+		v.Answer, v.Rule = engine.NotJudged, fmt.Sprintf("no table says what it makes of quant_method %q", s.decl.method)
+		if s.device != nil {
+			v.Hardware = s.device.ID
+		}
 		return
 	}
 	sum := engine.Summarize(engine.Judge(sub, engine.Query{Releases: []engine.Release{r}, Hardware: s.device}))
@@ -140,6 +169,12 @@ func (s *subject) askTables(r engine.Release, v *EngineVerdict, sub engine.Subje
 	case engine.NotJudged:
 		return
 	}
+	s.refuses(r, v)
+}
+
+// refuses notes that a release does not take the checkpoint at all. That is
+// wrong with the checkpoint only for who asks about that engine.
+func (s *subject) refuses(r engine.Release, v *EngineVerdict) {
 	f := s.add("engine-refuses", s.dir, "%s: %s", r.Title(), v.Rule).on(string(r.Engine))
 	if s.asked {
 		f.as(Error)
@@ -149,7 +184,7 @@ func (s *subject) askTables(r engine.Release, v *EngineVerdict, sub engine.Subje
 // askForeign: what check cannot read it does not judge.
 func (s *subject) askForeign(v *EngineVerdict) {
 	for _, m := range s.modules {
-		if m.form.kind == foreign {
+		if s.unread(m) {
 			what := "another tool's format"
 			if m.group != "" {
 				what = m.group
@@ -158,6 +193,12 @@ func (s *subject) askForeign(v *EngineVerdict) {
 			return
 		}
 	}
+}
+
+// unread reports whether a module's weights are of a form that has no rules
+// here: of another tool's declaration those that package layout does not read.
+func (s *subject) unread(m *module) bool {
+	return m.form.kind == foreign && (!m.form.weight.Quantized() || s.decl == nil || readable(s.decl.method))
 }
 
 // since says from which release on an entry of a description is registered.
@@ -199,6 +240,8 @@ func (f form) codes() format.Weight {
 		return format.MXFP4
 	case mxfp8:
 		return format.MXFP8
+	case foreign:
+		return f.weight.Codes()
 	}
 	return format.Weight{}
 }
@@ -206,7 +249,7 @@ func (f form) codes() format.Weight {
 // askMatching resolves every runtime module by the engine's own rules and
 // compares with the tensors.
 func (s *subject) askMatching(r engine.Release, v *EngineVerdict) {
-	if s.decl == nil || s.declErr != nil || !readable(s.decl.method) {
+	if s.decl == nil || s.declErr != nil || !readable(s.decl.method) && !s.decl.Method.Known() {
 		return
 	}
 	e := r.Engine
@@ -225,6 +268,13 @@ func (s *subject) askMatching(r engine.Release, v *EngineVerdict) {
 			s.verdict(v, engine.NotJudged, m.Name+": "+res.Unknown)
 			continue
 		}
+		if res.Whole {
+			if v.Answer != engine.Refuses {
+				s.verdict(v, engine.Refuses, res.Err)
+				s.refuses(r, v)
+			}
+			return
+		}
 		if res.Err != "" {
 			code := "engine-misreads"
 			s.verdict(v, engine.Refuses, m.Name+": "+res.Err)
@@ -235,10 +285,10 @@ func (s *subject) askMatching(r engine.Release, v *EngineVerdict) {
 			continue
 		}
 		for _, x := range stored {
-			if x.form.codes().SameCodes(res.Weight) || s.toldAlready(x) {
+			if s.readAs(x, res.Weight) || s.toldAlready(x) {
 				continue
 			}
-			how, answer := s.misread(e, x.form, res.Weight)
+			how, answer := s.misread(e, x, res.Weight)
 			s.verdict(v, answer, fmt.Sprintf("%s is built as %s and stored as %s", m.Name, res.Weight, x.form))
 			f := s.add("engine-misreads", m.Name, "it is built as %s, %s is %s: %s", res.Weight, x.row.Module, x.form, how).on(string(e))
 			if engine.Guest(e, s.layout()) {
@@ -249,13 +299,27 @@ func (s *subject) askMatching(r engine.Release, v *EngineVerdict) {
 	}
 }
 
+// readAs reports whether a module that is built for a weight reads what is
+// stored.
+func (s *subject) readAs(m *module, built format.Weight) bool {
+	stored := m.form.codes()
+	if m.form.kind == foreign {
+		built = comparable(built, m.i).Codes()
+	}
+	return stored.SameCodes(built)
+}
+
 // misread says what becomes of a weight that is built otherwise than stored.
-func (s *subject) misread(e engine.Engine, f form, built format.Weight) (how string, answer engine.Answer) {
-	switch {
+func (s *subject) misread(e engine.Engine, m *module, built format.Weight) (how string, answer engine.Answer) {
+	switch f := m.form; {
 	case f.kind == plain && built.Bits == 4 && !s.ascend:
 		return "its packed tensors are missing", engine.Refuses
 	case f.kind == plain:
 		return "its values are cast to codes, no scale is set, no error", engine.Differs
+	case !built.Quantized() && e == engine.SGLang && m.stored != nil && f.weight.Bits == 4 && m.params["weight"].Shape == nil:
+		return "its codes have names of their own and are dropped, the weight stays unset, no error", engine.Differs
+	case !built.Quantized() && m.stored != nil && f.weight.Bits == 4:
+		return "its codes have another shape than the weight, or no parameter to go to", engine.Refuses
 	case !built.Quantized() && e == engine.SGLang:
 		return "its codes are read as numbers, the scale is dropped, no error", engine.Differs
 	case !built.Quantized():
@@ -275,7 +339,11 @@ func (s *subject) storedForms(m engine.Module) []*module {
 	var out []*module
 	for _, name := range m.Stored {
 		x := s.byName[name]
-		if x == nil || x.form.kind == absent || x.form.kind == foreign || x.form.kind == naked || !x.row.Role.IsLinear() && !x.row.Role.IsVision() {
+		if x == nil || x.form.kind == absent || s.unread(x) || x.form.kind == naked {
+			continue
+		}
+		// ModelOpt's classes quantize lm_head as well; others leave heads alone.
+		if !x.row.Role.IsLinear() && !x.row.Role.IsVision() && !(x.row.Role == glm.Head && s.layout() == engine.ModelOpt) {
 			continue
 		}
 		if !slices.ContainsFunc(out, func(y *module) bool { return y.form == x.form }) {
@@ -303,7 +371,24 @@ func (s *subject) engineConfig() (*engine.Config, error) {
 		}
 		return engine.ParseDescription(raw)
 	}
-	return engine.ParseConfig(s.cfg.QuantizationConfig)
+	conf := engine.NewConfig(&declaration.Declaration{})
+	switch err := error(nil); {
+	case s.cfg.QuantizationConfig == nil && s.decl != nil:
+		conf = engine.NewConfig(s.decl.Declaration)
+	default:
+		if conf, err = engine.ParseConfig(s.cfg.QuantizationConfig); err != nil {
+			return nil, err
+		}
+	}
+	conf.Quantized = map[string]bool{}
+	for name, t := range s.tensors {
+		module := name[:max(strings.LastIndexByte(name, '.'), 0)]
+		if _, seen := conf.Quantized[module]; !seen {
+			conf.Stored = append(conf.Stored, module)
+		}
+		conf.Quantized[module] = conf.Quantized[module] || t.DType != safetensors.BF16 && t.DType != safetensors.F16 && t.DType != safetensors.F32
+	}
+	return conf, nil
 }
 
 // verdict worsens an engine's verdict: what is refused is not computed wrong.
@@ -318,7 +403,7 @@ func (s *subject) askFaults(r engine.Release, v *EngineVerdict) {
 	for _, f := range s.report.Findings {
 		if f.Severity == Error && (f.Engine == "" || f.Engine == string(r.Engine)) {
 			if s.decl != nil && !readable(s.decl.method) && r.Engine == engine.Ascend {
-				continue // whether it reads the format at all is not known
+				continue // it does not read the format, or whether it does is not known
 			}
 			answer := r.Reacts(f.Code, s.decl != nil)
 			if answer == engine.Differs && s.codesOnly() && stops[f.Code] {

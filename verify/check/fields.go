@@ -66,8 +66,10 @@ func (s *subject) checkFile(name string) {
 		s.add("quant-config-invalid", name, "%v", err).as(Warning)
 	case d.Method == declaration.Ascend:
 		s.tellProblems(d, name)
+	case s.decl != nil && s.decl.Root == name:
+		s.tellProblems(d, name)
 	case s.decl == nil:
-		s.add("quant-config-differs", name, "it declares %s, and config.json declares no quantization; ModelOpt's file is all that engines read then", d.Method).as(Warning)
+		s.add("quant-config-differs", name, "it declares %s, and config.json declares no quantization; engines read none but ModelOpt's file then", d.Method).as(Warning)
 		s.tellProblems(d, name)
 	case d.Method != s.decl.Method:
 		s.add("quant-config-differs", name, "it declares %s, config.json %s", d.Method, s.decl.Method)

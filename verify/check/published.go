@@ -6,7 +6,6 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/declaration"
-	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
@@ -209,33 +208,6 @@ func (s *subject) checkBiases() {
 	}
 	if n > 0 && bf16 {
 		s.add("bias-cast", first, "%d biases are F16 and the model is BF16: small values lost their last bits on the way", n)
-	}
-}
-
-// askPublished says whether a release refuses a group of another tool's format
-// that the checkpoint uses; else it is not judged.
-func (s *subject) askPublished(r engine.Release, v *EngineVerdict) {
-	v.Answer, v.Rule = engine.NotJudged, fmt.Sprintf("no table says what it makes of quant_method %q", s.decl.method)
-	if s.device != nil {
-		v.Hardware = s.device.ID
-	}
-	if s.decl.Declaration == nil {
-		return
-	}
-	for _, m := range s.modules {
-		g := s.decl.Of(m.row.Module).Group
-		if g == nil || !m.form.quantized() || m.form.kind != foreign {
-			continue
-		}
-		dense := !m.row.Role.IsExpert()
-		if rule := r.RefusesPublished(s.decl.Declaration, g, dense); rule != "" {
-			v.Answer, v.Rule = engine.Refuses, rule
-			f := s.add("engine-refuses", m.row.Module, "%s: %s", r.Title(), rule).on(string(r.Engine))
-			if s.asked {
-				f.as(Error)
-			}
-			return
-		}
 	}
 }
 

@@ -12,29 +12,34 @@ import (
 )
 
 // TestPublished: checkpoints of other tools are called what they are, and what
-// is wrong with them has a name; what no table says of an engine is not judged.
+// is wrong with them has a name; engines are judged by their tables and their
+// matching; what no table says of an engine is not judged.
 func TestPublished(t *testing.T) {
 	for _, tc := range []struct {
 		dir     string
 		layout  string
 		codes   []string // that are found
 		cause   string
-		judged  bool // a verdict, and it is bad
+		judged  bool // a verdict
 		engines map[string]string
 	}{
 		{"foreign/autoround-gptq", "auto-round (gptq) int4 group 32", []string{"eh-proj-quantized", "quant-method-published"}, "eh_proj", true,
 			map[string]string{"vllm": "refuses", "sglang": "refuses", "vllm-ascend": "not-judged"}},
-		{"foreign/autoround-mxfp4", "auto-round (compressed-tensors) mxfp4 group 32", []string{"engine-refuses"}, "", false,
-			map[string]string{"vllm": "not-judged", "sglang": "refuses"}},
+		{"foreign/autoround-mxfp4", "auto-round (compressed-tensors) mxfp4 group 32", []string{"engine-refuses"}, "", true,
+			map[string]string{"vllm": "loads", "sglang": "refuses", "vllm-ascend": "not-judged"}},
 		{"foreign/awq", "awq int4 group 32", []string{"weight-not-quantized", "bias-cast"}, "MTP layer is full precision", true,
 			map[string]string{"vllm": "refuses", "sglang": "refuses"}},
 		{"foreign/gptq-asym", "gptq int4 group 64", []string{"weight-not-quantized", "engine-refuses", "bias-cast"}, "MTP layer is full precision", true,
 			map[string]string{"vllm": "refuses", "sglang": "refuses"}},
 		{"foreign/gptq-int4-int8", "gptq int4 group 32", []string{"weight-not-quantized"}, "MTP layer is full precision", true,
 			map[string]string{"vllm": "refuses"}},
-		{"foreign/modelopt-fp8", "modelopt fp8 tensor", []string{"config-mtp-absent", "quant-method-published"}, "MTP layer", true, nil},
-		{"foreign/modelopt-nvfp4", "modelopt fp4 group 16 below a tensor scale", []string{"config-mtp-absent"}, "MTP layer", true, nil},
-		{"foreign/quark-mxfp4", "quark mxfp4 group 32", []string{"quant-method-published"}, "", false, map[string]string{"vllm": "not-judged"}},
+		{"foreign/modelopt-fp8", "modelopt fp8 tensor", []string{"config-mtp-absent", "quant-method-published"}, "MTP layer", true,
+			map[string]string{"vllm": "loads", "sglang": "loads"}},
+		{"foreign/modelopt-nvfp4", "modelopt fp4 group 16 below a tensor scale", []string{"config-mtp-absent"}, "MTP layer", true,
+			map[string]string{"vllm": "loads", "sglang": "loads"}},
+		// its exclusions of the MTP layer have no names that SGLang's draft of GLM-4.x is asked for by
+		{"foreign/quark-mxfp4", "quark mxfp4 group 32", []string{"quant-method-published", "engine-misreads"}, "model.decoder", true,
+			map[string]string{"vllm": "loads", "sglang": "refuses"}},
 	} {
 		t.Run(tc.dir, func(t *testing.T) {
 			r := examine(t, testkit.Shared(t, "reference/"+tc.dir), Options{})
@@ -43,7 +48,7 @@ func TestPublished(t *testing.T) {
 			}
 			assert.Equal(t, tc.layout, r.Layout)
 			assert.Contains(t, r.Cause, tc.cause)
-			assert.False(t, r.OK, "never good: %s", r.Text())
+			assert.Equal(t, tc.dir == "foreign/autoround-mxfp4", r.OK, r.Text()) // vLLM takes it whole
 			assert.Equal(t, tc.judged, r.Verdict != nil, r.Text())
 			for e, want := range tc.engines {
 				assert.Equal(t, want, verdicts(r)[e], e)

@@ -196,8 +196,17 @@ func (s *subject) declaration() {
 		s.decl = &declared{Declaration: s.written, method: "ascend", scheme: schemes(s.desc)}
 	case s.cfg.QuantizationConfig != nil:
 		s.decl, s.declErr = parseDeclared(s.cfg.QuantizationConfig)
+	case s.has(modelOptFile):
+		// engines read it where config.json declares nothing
+		if raw, err := s.read(modelOptFile); err == nil {
+			if d, err := declaration.File(modelOptFile, raw); err == nil && d.Method == declaration.ModelOpt {
+				s.decl, s.declErr = newDeclared(d)
+			}
+		}
 	}
 }
+
+const modelOptFile = "hf_quant_config.json"
 
 func (s *subject) loadDescription() error {
 	s.description = layout.DescriptionName
