@@ -224,15 +224,7 @@ func newPlan(cfg *glm.Config, view *layout.View, scheme Scheme, format Format, o
 	if err != nil {
 		return nil, err
 	}
-	if o.GroupSize == 0 && !scheme.Micro() {
-		o.GroupSize = 128
-	}
-	if o.ShardSize <= 0 {
-		o.ShardSize = 4 << 30
-	}
-	if o.MTP == "" {
-		o.MTP = layout.MTPAuto
-	}
+	o.setDefaults(scheme)
 	p := &Plan{Scheme: scheme, Format: format, Options: o, Config: cfg, Model: model, lay: lay, IndexName: lay.IndexName(), stored: view.Stored}
 	p.Notes = append(append(p.Notes, o.Notes...), model.Notes...)
 	if err := p.checkComplete(len(dropped)); err != nil {
@@ -254,6 +246,27 @@ func newPlan(cfg *glm.Config, view *layout.View, scheme Scheme, format Format, o
 	if err := p.place(); err != nil {
 		return nil, err
 	}
+	if err := p.describeResult(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (o *Options) setDefaults(scheme Scheme) {
+	if o.GroupSize == 0 && !scheme.Micro() {
+		o.GroupSize = 128
+	}
+	if o.ShardSize <= 0 {
+		o.ShardSize = 4 << 30
+	}
+	if o.MTP == "" {
+		o.MTP = layout.MTPAuto
+	}
+}
+
+// describeResult writes index and configuration, refuses what engines would
+// misread, and counts the result's bytes.
+func (p *Plan) describeResult() error {
 	var g errgroup.Group // two halves of about the same length
 	g.Go(p.index)
 	g.Go(func() error {
@@ -263,13 +276,13 @@ func newPlan(cfg *glm.Config, view *layout.View, scheme Scheme, format Format, o
 		return p.checkMatching()
 	})
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return err
 	}
 	for _, b := range p.Configs {
 		p.ResultBytes += int64(len(b))
 	}
 	p.ResultBytes += int64(len(p.Index))
-	return p, nil
+	return nil
 }
 
 // checkMatching refuses a plan whose configuration an engine would read as

@@ -60,36 +60,13 @@ func parseIndex(data []byte, path string) (*index, error) {
 	for _, m := range top {
 		switch m.key {
 		case "metadata":
-			if string(m.value) == "null" {
-				continue
-			}
-			meta, err := object(m.value, path, "metadata")
-			if err != nil {
+			if err := idx.readMetadata(m.value, path); err != nil {
 				return nil, err
-			}
-			for _, m := range meta {
-				if m.key == "total_size" {
-					if idx.totalSize, idx.hasTotal = wholeNumber(m.value); !idx.hasTotal {
-						return nil, at(ErrIndex, "", -1, "total_size is %s, not a number of bytes", clip(m.value))
-					}
-				}
 			}
 		case "weight_map":
 			found = true
-			entries, err := object(m.value, path, "weight_map")
-			if err != nil {
+			if err := idx.readWeightMap(m.value, path); err != nil {
 				return nil, err
-			}
-			files := map[string]string{} // one string a file, not one an entry
-			for _, m := range entries {
-				name, ok := jsonwalk.Unquote(m.value)
-				if !ok {
-					return nil, at(ErrIndex, m.key, -1, "is mapped to %s, not to a file name", clip(m.value))
-				}
-				if _, ok := files[name]; !ok {
-					files[name] = name
-				}
-				idx.entries = append(idx.entries, IndexEntry{m.key, files[name]})
 			}
 		}
 	}
@@ -97,6 +74,43 @@ func parseIndex(data []byte, path string) (*index, error) {
 		return nil, at(ErrIndex, "", -1, "the index has no weight_map")
 	}
 	return idx, nil
+}
+
+func (idx *index) readMetadata(value []byte, path string) error {
+	if string(value) == "null" {
+		return nil
+	}
+	meta, err := object(value, path, "metadata")
+	if err != nil {
+		return err
+	}
+	for _, m := range meta {
+		if m.key == "total_size" {
+			if idx.totalSize, idx.hasTotal = wholeNumber(m.value); !idx.hasTotal {
+				return fault(path).at(ErrIndex, "", -1, "total_size is %s, not a number of bytes", clip(m.value))
+			}
+		}
+	}
+	return nil
+}
+
+func (idx *index) readWeightMap(value []byte, path string) error {
+	entries, err := object(value, path, "weight_map")
+	if err != nil {
+		return err
+	}
+	files := map[string]string{} // one string a file, not one an entry
+	for _, m := range entries {
+		name, ok := jsonwalk.Unquote(m.value)
+		if !ok {
+			return fault(path).at(ErrIndex, m.key, -1, "is mapped to %s, not to a file name", clip(m.value))
+		}
+		if _, ok := files[name]; !ok {
+			files[name] = name
+		}
+		idx.entries = append(idx.entries, IndexEntry{m.key, files[name]})
+	}
+	return nil
 }
 
 type member struct {

@@ -60,25 +60,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 		from, r.floats = o.basis.weights, o.basis.limit
 		r.Notes = append(r.Notes, Note{"weights", "are rotated (QuaRot): they, states and drafts are compared with the source in the same basis, by the matrix that is " + o.basis.how})
 	}
-	// A file is hashed on one core: the weights are compared meanwhile.
-	inner, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var c *check.Report
-	var unchecked error
-	checked := make(chan struct{})
-	go func() {
-		defer close(checked)
-		if c, unchecked = check.Run(inner, dst, check.Options{Workers: o.Workers, Copies: true, Open: f.whatever}); unchecked != nil {
-			cancel()
-		}
-	}()
-	var d *diff.Report
-	own, err := r.rounders(inner, f, from, dst)
-	own = o.basis.rounders(own)
-	if err == nil {
-		d, err = diff.Run(inner, from, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true, Folds: r.folds(dst), Open: f.whole})
-	}
-	<-checked
+	c, d, unchecked, err := r.examine(ctx, f, from, dst, &o)
 	if unchecked != nil {
 		return nil, unchecked
 	}
@@ -110,6 +92,27 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 	}
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil
+}
+
+// examine checks the result and compares its weights with those of from.
+// unchecked is the error of check, err that of the comparison.
+func (r *Result) examine(ctx context.Context, f *folders, from, dst string, o *StaticOptions) (c *check.Report, d *diff.Report, unchecked, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	checked := make(chan struct{})
+	go func() { // a file is hashed on one core: the weights are compared meanwhile
+		defer close(checked)
+		if c, unchecked = check.Run(ctx, dst, check.Options{Workers: o.Workers, Copies: true, Open: f.whatever}); unchecked != nil {
+			cancel()
+		}
+	}()
+	own, err := r.rounders(ctx, f, from, dst)
+	own = o.basis.rounders(own)
+	if err == nil {
+		d, err = diff.Run(ctx, from, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true, Folds: r.folds(dst), Open: f.whole})
+	}
+	<-checked
+	return c, d, unchecked, err
 }
 
 // folds returns the powers of two that the manifest says have moved between

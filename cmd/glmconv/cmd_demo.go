@@ -109,31 +109,10 @@ func runDemo(c *cli.Context) error {
 		return err
 	}
 	defer src.Close()
-	say("$ glmconv quantize --scheme … --format … %s …\n\n  %-10s %-19s %10s %8s  %-44s %-6s %-9s %s\n", demo.Name, "scheme", "format", "size", "source", "weight error", "check", "mean KL", "verify")
 	res := demoResult{Schema: "glmconv.demo/1"}
-	good := true
-	var shown *verify.Result
-	for _, s := range layout.Schemes {
-		for _, f := range layout.Formats {
-			if layout.Supported(s, f) != nil || s == layout.BF16 || s.Micro() && s != layout.NVFP4A16 || s == layout.Int4Int8 {
-				continue
-			}
-			row, source, err := demoConvert(c.Context, src, dir, s, f)
-			if err != nil {
-				return err
-			}
-			res.Rows = append(res.Rows, row)
-			if row.Refused != "" {
-				say("  %-10s %-19s %10s %8s  %s\n", s, f, "-", "-", row.Refused)
-				continue
-			}
-			good = good && row.Check && row.Verdict == verify.Pass
-			checked := map[bool]string{true: "ok", false: "FAILED"}[row.Check]
-			say("  %-10s %-19s %10s %7.0f%%  %-44s %-6s %-9.4f %s\n", s, f, progress.Bytes(row.Bytes), 100*float64(row.Bytes)/float64(source), errorsText(row.Errors), checked, row.KL, row.Verdict)
-			if s == layout.W4A8 && f == layout.Ascend {
-				shown = row.result
-			}
-		}
+	good, shown, err := demoTable(c.Context, &res, src, dir, say)
+	if err != nil {
+		return err
 	}
 	if report != nil && shown != nil {
 		if err := report.put(func(w io.Writer) error { return reports.HTML(w, shown) }); err != nil {
@@ -149,6 +128,36 @@ func runDemo(c *cli.Context) error {
 		say("\nthe files are in %s\n", dir)
 	}
 	return verdict(good)
+}
+
+// demoTable converts the model to all that it can be, a line each. good: check and
+// verify agree that every result is; shown is the comparison to report on.
+func demoTable(ctx context.Context, res *demoResult, src *safetensors.Checkpoint, dir string, say func(string, ...any)) (good bool, shown *verify.Result, err error) {
+	say("$ glmconv quantize --scheme … --format … %s …\n\n  %-10s %-19s %10s %8s  %-44s %-6s %-9s %s\n", demo.Name, "scheme", "format", "size", "source", "weight error", "check", "mean KL", "verify")
+	good = true
+	for _, s := range layout.Schemes {
+		for _, f := range layout.Formats {
+			if layout.Supported(s, f) != nil || s == layout.BF16 || s.Micro() && s != layout.NVFP4A16 || s == layout.Int4Int8 {
+				continue
+			}
+			row, source, err := demoConvert(ctx, src, dir, s, f)
+			if err != nil {
+				return false, nil, err
+			}
+			res.Rows = append(res.Rows, row)
+			if row.Refused != "" {
+				say("  %-10s %-19s %10s %8s  %s\n", s, f, "-", "-", row.Refused)
+				continue
+			}
+			good = good && row.Check && row.Verdict == verify.Pass
+			checked := map[bool]string{true: "ok", false: "FAILED"}[row.Check]
+			say("  %-10s %-19s %10s %7.0f%%  %-44s %-6s %-9.4f %s\n", s, f, progress.Bytes(row.Bytes), 100*float64(row.Bytes)/float64(source), errorsText(row.Errors), checked, row.KL, row.Verdict)
+			if s == layout.W4A8 && f == layout.Ascend {
+				shown = row.result
+			}
+		}
+	}
+	return good, shown, nil
 }
 
 // demoConvert quantises the demo model one way and checks the result.

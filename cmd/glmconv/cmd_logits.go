@@ -48,31 +48,41 @@ func cmdLogits() *cli.Command {
 	}
 }
 
+// logitsOutput checks the flags and opens --out, which must not be in the
+// checkpoint.
+func logitsOutput(c *cli.Context, dir string) (*output, error) {
+	for _, name := range []string{"token-ids", "out"} {
+		if c.String(name) == "" {
+			return nil, usagef("--%s is required", name)
+		}
+	}
+	if c.Int("mtp") < 0 || c.Int("mtp") > maxMTPSteps {
+		return nil, usagef("--mtp must be 0 to %d", maxMTPSteps)
+	}
+	switch how, err := fsx.Overlap(dir, c.String("out")); {
+	case err != nil:
+		return nil, err
+	case how != "":
+		return nil, usagef("--out %s lies in the checkpoint: engines would read it as weights", c.String("out"))
+	}
+	file, err := openOutput("out", c.String("out"))
+	if err == nil && file.Stream() {
+		err = usagef("--out %s is not a regular file", c.String("out"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return file, nil
+}
+
 func runLogits(c *cli.Context) error {
 	args, err := paths(c, "DIR")
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"token-ids", "out"} {
-		if c.String(name) == "" {
-			return usagef("--%s is required", name)
-		}
-	}
-	if c.Int("mtp") < 0 || c.Int("mtp") > maxMTPSteps {
-		return usagef("--mtp must be 0 to %d", maxMTPSteps)
-	}
-	switch how, err := fsx.Overlap(args[0], c.String("out")); {
-	case err != nil:
-		return err
-	case how != "":
-		return usagef("--out %s lies in the checkpoint: engines would read it as weights", c.String("out"))
-	}
-	file, err := openOutput("out", c.String("out"))
+	file, err := logitsOutput(c, args[0])
 	if err != nil {
 		return err
-	}
-	if file.Stream() {
-		return usagef("--out %s is not a regular file", c.String("out"))
 	}
 	files, err := mediaFiles(c)
 	if err != nil {

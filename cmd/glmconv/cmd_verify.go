@@ -54,38 +54,49 @@ var reportFlags = []struct {
 	write func(io.Writer, *verify.Result) error
 }{{"report", reports.HTML}, {"json", reports.JSON}, {"junit", reports.JUnit}}
 
+// verifyOptions reads the flags that say how to compare, and the tokens.
+func verifyOptions(c *cli.Context) (verify.Options, error) {
+	o := verify.Options{Tol: c.Float64("tol"), Tokens: c.Int("tokens"), SeqLen: c.Int("seq-len"), Workers: c.Int("workers"), SkipForward: c.Bool("skip-forward"), AllTokens: c.Bool("all-tokens"),
+		Reference: c.String("reference")}
+	switch {
+	case c.IsSet("tol") && !(o.Tol > 0):
+		return o, usagef("--tol must be above 0")
+	case o.Tokens < 1 || o.SeqLen < 1:
+		return o, usagef("--tokens and --seq-len must be at least 1")
+	case o.Workers < 0:
+		return o, usagef("--workers cannot be negative")
+	case o.Reference != "" && o.Reference != verify.ReferenceSource && o.Reference != verify.ReferenceWeights:
+		return o, usagef("--reference is source or weights, not %q", o.Reference)
+	case c.IsSet("text") && c.IsSet("token-ids"):
+		return o, usagef("give --text or --token-ids, not both")
+	}
+	var err error
+	if o.MaxMemory, err = size(c, "max-memory"); err != nil {
+		return o, err
+	}
+	o.State = stateDir(c.String("state"))
+	if name := c.String("token-ids"); name != "" {
+		if o.TokenIDs, err = readTokenIDs(name); err != nil {
+			return o, err
+		}
+	}
+	if name := c.String("text"); name != "" {
+		if o.Text, err = readText(name); err != nil {
+			return o, err
+		}
+	}
+	o.FS, o.Warn = disk, func(text string) { fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", safetext.Line(text)) }
+	return o, nil
+}
+
 func runVerify(c *cli.Context) error {
 	args, err := paths(c, "SRC", "DST")
 	if err != nil {
 		return err
 	}
-	o := verify.Options{Tol: c.Float64("tol"), Tokens: c.Int("tokens"), SeqLen: c.Int("seq-len"), Workers: c.Int("workers"), SkipForward: c.Bool("skip-forward"), AllTokens: c.Bool("all-tokens"),
-		Reference: c.String("reference")}
-	switch {
-	case c.IsSet("tol") && !(o.Tol > 0):
-		return usagef("--tol must be above 0")
-	case o.Tokens < 1 || o.SeqLen < 1:
-		return usagef("--tokens and --seq-len must be at least 1")
-	case o.Workers < 0:
-		return usagef("--workers cannot be negative")
-	case o.Reference != "" && o.Reference != verify.ReferenceSource && o.Reference != verify.ReferenceWeights:
-		return usagef("--reference is source or weights, not %q", o.Reference)
-	case c.IsSet("text") && c.IsSet("token-ids"):
-		return usagef("give --text or --token-ids, not both")
-	}
-	if o.MaxMemory, err = size(c, "max-memory"); err != nil {
+	o, err := verifyOptions(c)
+	if err != nil {
 		return err
-	}
-	o.State = stateDir(c.String("state"))
-	if name := c.String("token-ids"); name != "" {
-		if o.TokenIDs, err = readTokenIDs(name); err != nil {
-			return err
-		}
-	}
-	if name := c.String("text"); name != "" {
-		if o.Text, err = readText(name); err != nil {
-			return err
-		}
 	}
 	bar, err := newProgress(c, "verify")
 	if err != nil {
@@ -99,7 +110,6 @@ func runVerify(c *cli.Context) error {
 		}
 		files = append(files, f)
 	}
-	o.FS, o.Warn = disk, func(text string) { fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", safetext.Line(text)) }
 	var read int64
 	o.Progress = func(done, total int64, stage string) {
 		if stage == "weights" { // bytes: the bar's unit; a stage of the forward pass moves its label

@@ -80,7 +80,7 @@ func (c *converter) finish(ctx context.Context) (pending []string, err error) {
 // manifest collects what the shards' receipts say.
 func (c *converter) manifest(receipts []*receipt) (*quant.Manifest, error) {
 	m := c.plan.Manifest(c.o.Version)
-	var stats []TensorStats
+	var stats []tensorStats
 	for _, r := range receipts {
 		m.Files = append(m.Files, quant.ManifestFile{Name: r.Name, Size: r.Size, SHA256: r.SHA256, SourceXXH3: r.Sum})
 		stats = append(stats, r.Tensors...)

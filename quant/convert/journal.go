@@ -27,7 +27,7 @@ type receipt struct {
 	Name    string        `json:"name"`
 	Size    int64         `json:"size"`
 	SHA256  string        `json:"sha256"`
-	Tensors []TensorStats `json:"tensors"`
+	Tensors []tensorStats `json:"tensors"`
 	Sum     string        `json:"xxh3"`   // of the source's bytes that went into the shard (package bytesum)
 	Source  []sourceFile  `json:"source"` // the files that they came from
 	Zeros   []quant.Zeros `json:"zeros,omitempty"`

@@ -235,7 +235,7 @@ func (l *lane) keep(t *tile) error {
 			}
 		}
 		if t.item.Action == quant.Quantize {
-			l.receipt.Tensors = append(l.receipt.Tensors, TensorStats{Name: t.item.Name(), Scheme: t.item.Scheme, Stats: l.stats})
+			l.receipt.Tensors = append(l.receipt.Tensors, tensorStats{Name: t.item.Name(), Scheme: t.item.Scheme, Stats: l.stats})
 		}
 	}
 	l.c.tick(int64(t.bytes), shortName(t.item))

@@ -9,8 +9,8 @@ import (
 	"github.com/glmconv/glmconv/quant/numeric"
 )
 
-// TensorStats is the quantisation error of one weight.
-type TensorStats struct {
+// tensorStats is the quantisation error of one weight.
+type tensorStats struct {
 	Name   string        `json:"name"`
 	Scheme string        `json:"scheme"`
 	Stats  numeric.Stats `json:"stats"`
@@ -24,7 +24,7 @@ func relative(s numeric.Stats) float64 {
 }
 
 // summarize condenses the statistics of all tensors, in the plan's order.
-func summarize(list []TensorStats) (quant.Summary, []quant.TensorError) {
+func summarize(list []tensorStats) (quant.Summary, []quant.TensorError) {
 	type sums struct {
 		numeric.Stats
 		n int

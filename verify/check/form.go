@@ -108,9 +108,6 @@ func detect(p params, o, i int64, four bool) form {
 		return form{kind: absent}
 	}
 	_, hasInv := p["weight_scale_inv"]
-	_, hasOffset := p["weight_offset"]
-	_, hasBias := p["scale_bias"]
-	_, hasDeq := p["deq_scale"]
 	switch {
 	case isFloat(w.DType):
 		return form{kind: plain}
@@ -124,28 +121,38 @@ func detect(p params, o, i int64, four bool) form {
 			return form{kind: fp8Block}
 		}
 		return form{kind: fp8Channel}
-	case w.DType == safetensors.I8 && hasDeq:
-		return form{kind: ascendStatic}
-	case w.DType == safetensors.I8 && hasBias,
-		w.DType == safetensors.I8 && len(w.Shape) == 2 && o > 1 && w.Shape[0]*2 == o:
-		return form{kind: ascendInt4}
-	case w.DType == safetensors.I8 && hasOffset:
-		return form{kind: ascendInt8}
-	case w.DType == safetensors.I8 && hasScale:
-		if g := groupOf(); g > 0 {
-			return form{kind: int4Bytes, group: g}
-		}
-		if four {
-			return form{kind: int4Bytes}
-		}
-		return form{kind: int8Channel}
-	case w.DType == safetensors.F8E4M3 || w.DType == safetensors.I8:
+	case w.DType == safetensors.I8:
+		return detectInt8(p, o, groupOf(), four)
+	case w.DType == safetensors.F8E4M3:
 		return form{kind: naked}
 	}
 	if hasScale || hasInv {
 		return form{kind: foreign}
 	}
 	return form{kind: plain} // of a type that no layout stores: tensor-dtype says so
+}
+
+// detectInt8 is detect for codes in bytes: int8, or int4 in a byte each or in
+// pairs. group is that of its scales, 0 for one a row.
+func detectInt8(p params, o int64, group int, four bool) form {
+	w := p["weight"]
+	_, hasScale := p["weight_scale"]
+	_, hasOffset := p["weight_offset"]
+	_, hasBias := p["scale_bias"]
+	_, hasDeq := p["deq_scale"]
+	switch {
+	case hasDeq:
+		return form{kind: ascendStatic}
+	case hasBias, len(w.Shape) == 2 && o > 1 && w.Shape[0]*2 == o:
+		return form{kind: ascendInt4}
+	case hasOffset:
+		return form{kind: ascendInt8}
+	case hasScale && (group > 0 || four):
+		return form{kind: int4Bytes, group: group}
+	case hasScale:
+		return form{kind: int8Channel}
+	}
+	return form{kind: naked}
 }
 
 // detectMicro tells the forms of compressed-tensors with scales of a byte.

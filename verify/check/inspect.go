@@ -117,6 +117,27 @@ func (in *Inspection) fill(s *subject) {
 	if s.stale != nil {
 		in.Problems = append(in.Problems, s.stale.Error())
 	}
+	in.fillTensors(s, explained)
+	if m := s.model.MTP; m != nil {
+		in.MTP = &MTPState{Layer: m.Layer, EmbedTokens: m.EmbedTokens, SharedHead: m.SharedHead, File: m.File, Complete: m.MissingCount == 0}
+	}
+	in.Quantization = s.cfg.Quantization
+	if s.ascend {
+		in.Quantization = "ascend"
+	}
+	in.Scheme = s.layoutName()
+	in.Tool = s.tool()
+	for n := range s.files {
+		if filepath.Ext(n) != ".safetensors" && n != safetensors.IndexName && n != safetensors.AscendIndexName {
+			in.Files = append(in.Files, n)
+		}
+	}
+	slices.Sort(in.Files)
+}
+
+// fillTensors lists the tensors, and those that the family's table has or has not;
+// explained: it has been said why they differ.
+func (in *Inspection) fillTensors(s *subject, explained bool) {
 	for _, t := range s.ckpt.Tensors() {
 		in.DTypes[t.DType.String()] += t.Size
 		line := TensorLine{Name: t.Name, DType: t.DType.String(), Shape: t.Shape, Bytes: t.Size, File: t.File}
@@ -153,21 +174,6 @@ func (in *Inspection) fill(s *subject) {
 		}
 		in.Unexpected = append(in.Unexpected, t.Name)
 	}
-	if m := s.model.MTP; m != nil {
-		in.MTP = &MTPState{Layer: m.Layer, EmbedTokens: m.EmbedTokens, SharedHead: m.SharedHead, File: m.File, Complete: m.MissingCount == 0}
-	}
-	in.Quantization = s.cfg.Quantization
-	if s.ascend {
-		in.Quantization = "ascend"
-	}
-	in.Scheme = s.layoutName()
-	in.Tool = s.tool()
-	for n := range s.files {
-		if filepath.Ext(n) != ".safetensors" && n != safetensors.IndexName && n != safetensors.AscendIndexName {
-			in.Files = append(in.Files, n)
-		}
-	}
-	slices.Sort(in.Files)
 }
 
 // tool guesses who wrote the checkpoint from what only one of them leaves.

@@ -49,8 +49,17 @@ func (s *subject) checkManifest(ctx context.Context, meter *meter) error {
 	}
 	s.report.Manifest = true
 	s.compareScheme(m)
+	sound := s.compareFiles(m)
+	if s.opts.NoHashes {
+		return nil
+	}
+	return s.compareHashes(ctx, meter, sound)
+}
+
+// compareFiles compares names and sizes with the manifest's, and returns the
+// files that have both.
+func (s *subject) compareFiles(m *quant.Manifest) (sound []quant.ManifestFile) {
 	listed := map[string]bool{quant.ManifestName: true}
-	var sound []quant.ManifestFile
 	for _, f := range m.Files {
 		listed[f.Name] = true
 		size, ok := s.files[f.Name]
@@ -85,10 +94,7 @@ func (s *subject) checkManifest(ctx context.Context, meter *meter) error {
 			s.add("file-changed", n, "the conversion did not write it")
 		}
 	}
-	if s.opts.NoHashes {
-		return nil
-	}
-	return s.compareHashes(ctx, meter, sound)
+	return sound
 }
 
 func (s *subject) compareHashes(ctx context.Context, meter *meter, files []quant.ManifestFile) error {

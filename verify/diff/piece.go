@@ -34,30 +34,12 @@ func room(s []float32, n int) []float32 {
 // scales of B, which is what a sound conversion has everywhere, nothing needs to
 // be widened: rounding has told its cost. refused says why A cannot be rounded.
 func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) (refused, err error) {
+	if own == nil {
+		return nil, p.compareValues(t, a, b, lo, hi)
+	}
 	rows := hi - lo
 	n := rows * a.cols
 	widen := func() { p.x, p.y = room(p.x, n), room(p.y, n) }
-	if own == nil {
-		widen()
-		if err := a.read(lo, hi, p.x, p); err != nil {
-			return nil, err
-		}
-		if p.grid != nil && b.codes != nil {
-			m, err := b.codes(lo, hi, &p.codes)
-			if err != nil {
-				return nil, err
-			}
-			m.Dequant(p.y, 0, rows)
-			p.grid.add(p.x, p.y, m, p.values)
-		} else if err := b.read(lo, hi, p.y, p); err != nil {
-			return nil, err
-		}
-		if a.codes != nil && b.codes == nil {
-			p.off += unrounded(p.x, p.y, b.form.DType)
-		}
-		t.add(p.x, p.y, nil)
-		return nil, nil
-	}
 	var d numeric.Decoder
 	if a.floats == nil {
 		widen()
@@ -96,6 +78,31 @@ func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) (refus
 	m.Dequant(p.z, 0, rows)
 	t.add(p.x, p.y, p.z)
 	return nil, nil
+}
+
+// compareValues adds up how far rows lo to hi of b are from those of a, without a
+// word on how they should have been rounded.
+func (p *piece) compareValues(t *totals, a, b *weight, lo, hi int) error {
+	n := (hi - lo) * a.cols
+	p.x, p.y = room(p.x, n), room(p.y, n)
+	if err := a.read(lo, hi, p.x, p); err != nil {
+		return err
+	}
+	if p.grid != nil && b.codes != nil {
+		m, err := b.codes(lo, hi, &p.codes)
+		if err != nil {
+			return err
+		}
+		m.Dequant(p.y, 0, hi-lo)
+		p.grid.add(p.x, p.y, m, p.values)
+	} else if err := b.read(lo, hi, p.y, p); err != nil {
+		return err
+	}
+	if a.codes != nil && b.codes == nil {
+		p.off += unrounded(p.x, p.y, b.form.DType)
+	}
+	t.add(p.x, p.y, nil)
+	return nil
 }
 
 // unrounded counts the values of y that are not those of x rounded to a type.

@@ -128,9 +128,9 @@ func (d *differ) progress(n int64) {
 
 func side(t safetensors.Info) *Side { return &Side{t.DType.String(), t.Shape, t.File} }
 
-// tensors compares tensor by tensor.
-func (d *differ) tensors(ctx context.Context) error {
-	var equal []safetensors.Info // same name, type and shape: bytes decide
+// match sorts the tensors of both sides by name, type and shape, and returns
+// those of which all three are the same: bytes decide.
+func (d *differ) match() (alike []safetensors.Info) {
 	parts := map[string][]string{}
 	for m, e := range d.a.stacked {
 		parts[e.Source.Name] = append(parts[e.Source.Name], m)
@@ -145,7 +145,7 @@ func (d *differ) tensors(ctx context.Context) error {
 		case t.DType != u.DType:
 			d.r.Retyped = append(d.r.Retyped, Tensor{Name: t.Name, A: side(t), B: side(u)})
 		default:
-			equal = append(equal, t)
+			alike = append(alike, t)
 			d.total += t.Size + u.Size
 			continue
 		}
@@ -157,6 +157,12 @@ func (d *differ) tensors(ctx context.Context) error {
 			d.touch(u.Name)
 		}
 	}
+	return alike
+}
+
+// tensors compares tensor by tensor.
+func (d *differ) tensors(ctx context.Context) error {
+	equal := d.match()
 	if d.opts.Only != nil {
 		return nil
 	}
@@ -267,12 +273,9 @@ func (d *differ) sameValues(ctx context.Context, name string) (bool, error) {
 	return true, nil
 }
 
-// weights compares the values of every module that is not stored alike.
-func (d *differ) weights(ctx context.Context) error {
-	if d.opts.NoValues {
-		return nil
-	}
-	var names []string
+// unlike lists the modules that are not stored alike, of those that are asked
+// about.
+func (d *differ) unlike() (names []string) {
 	for m := range d.a.modules {
 		_, as := d.a.stacked[m]
 		_, bs := d.b.stacked[m]
@@ -284,6 +287,15 @@ func (d *differ) weights(ctx context.Context) error {
 		}
 	}
 	sort.Strings(names)
+	return names
+}
+
+// weights compares the values of every module that is not stored alike.
+func (d *differ) weights(ctx context.Context) error {
+	if d.opts.NoValues {
+		return nil
+	}
+	names := d.unlike()
 	type pair struct{ a, b *weight }
 	pairs := make([]pair, len(names))
 	out := make([]Module, len(names))
