@@ -96,7 +96,10 @@ func (r *Result) infer(ctx context.Context, f *folders, src, dst string) (func(d
 		r.Bytes += d.Bytes
 	}
 	chosen := t.chosen()
-	r.Oracle.Basis = "no manifest; " + t.says(chosen)
+	r.Oracle.Basis = "no manifest"
+	if said := t.says(chosen); said != "" {
+		r.basis("%s", said)
+	}
 	if len(chosen) == 0 {
 		return nil, nil
 	}
@@ -180,7 +183,7 @@ func (t *trial) says(chosen map[kind]numeric.Arith) string {
 	for _, k := range slices.SortedFunc(maps.Keys(t.count), func(a, b kind) int { return strings.Compare(a.weight.String(), b.weight.String()) }) {
 		arith, ok := chosen[k]
 		if !ok {
-			list = append(list, fmt.Sprintf("%s: none, its codes are those of no rounding known here (the nearest of %d weights is %.2g away): calibrated, or of another tool", k.weight, t.count[k], t.near[k]))
+			list = append(list, fmt.Sprintf("%s: no rounding known here gives its codes (the nearest of %d weights is %.2g away)", k.weight, t.count[k], t.near[k]))
 			continue
 		}
 		for _, a := range arithmetics {

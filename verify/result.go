@@ -144,6 +144,12 @@ type Oracle struct {
 	// rounding a sample of the source's weights in the arithmetics known.
 	Basis    string `json:"basis"`
 	Inferred bool   `json:"inferred"`
+	// Nearest counts the modules whose rounding is not known and whose codes are
+	// those nearest to the source with the scales as stored.
+	Nearest int `json:"nearest"`
+	// NotJudged tells that codes are neither those of a rounding nor such that
+	// they show where they are from: what the model computes with them decides.
+	NotJudged bool `json:"not_judged"`
 }
 
 // Logits holds the statistics beside the KL.

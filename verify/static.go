@@ -79,6 +79,9 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 		} else if err := r.compareTensors(f, dst, d); err != nil {
 			return nil, err
 		}
+		if o.basis == nil && !r.Exact.Rotated && !recorded(dst) {
+			r.judgeLearnt(d.Modules)
+		}
 	}
 	if err := r.compareCompanions(ctx, src, dst, unreadable); err != nil {
 		return nil, err
@@ -89,6 +92,8 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 			f := r.Failed[0]
 			r.Cause = strings.TrimSpace(f.Where + " " + f.Detail)
 		}
+	} else if r.Oracle.NotJudged {
+		r.undecided(fmt.Sprintf("the codes of %s and others may have been learnt or be noise, and nothing without a forward pass tells which", r.Oracle.Worst))
 	}
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil

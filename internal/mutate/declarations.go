@@ -2,7 +2,10 @@ package mutate
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
+
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 const (
@@ -119,7 +122,7 @@ func ofDeclaration() []Fault {
 			return append(l, "re:.*mlp\\.experts\\..*", "model.layers.1.mlp.experts.0.gate_proj")
 		}), Says: says("experts")},
 		{Name: "other targets", Apply: groups("", set([]any{"Conv2d"}, "targets")), Says: says("Conv2d", "target")},
-		{Name: "targets that leave something out", Apply: groups("", func(o map[string]any) bool { o["targets"] = []any{"re:.*mlp.*"}; return true }), Says: says("self_attn", "target", "o_proj")},
+		{Name: "targets that leave something out", Apply: withoutAttention, Says: says("self_attn", "target", "o_proj")},
 		{Name: "no groups", Apply: declared(func(q map[string]any) bool {
 			return q["config_groups"] != nil && set(map[string]any{}, "config_groups")(q)
 		}), Says: says("config_groups", "group", "quant")},
@@ -128,6 +131,19 @@ func ofDeclaration() []Fault {
 		{Name: "fp8: static activations", Apply: ofFP8(set("static", "activation_scheme")), Says: says("static", "activation_scheme", "input_scale")},
 		{Name: "fp8: another number format", Apply: ofFP8(set("e5m2", "fmt")), Says: says("fmt", "e5m2"), Notes: true},
 	}
+}
+
+// withoutAttention has groups mean MLPs alone, where attention is quantized too.
+func withoutAttention(m Made) (bool, error) {
+	c, err := safetensors.OpenDir(m.Dir)
+	if err != nil {
+		return false, err
+	}
+	hit := slices.ContainsFunc(c.Tensors(), func(t safetensors.Info) bool { return strings.Contains(t.Name, "o_proj.weight_scale") })
+	if err := c.Close(); err != nil || !hit {
+		return false, err
+	}
+	return groups("", func(o map[string]any) bool { o["targets"] = []any{"re:.*mlp.*"}; return true })(m)
 }
 
 // ofDescription are faults of an Ascend description.

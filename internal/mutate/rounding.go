@@ -66,11 +66,15 @@ func ofRounding() []Fault {
 	noise := func(share float64) Fault {
 		return Fault{Name: fmt.Sprintf("noise of %g %%", 100*share), Says: []string{says}, Bare: true, Apply: func(m Made) (bool, error) {
 			rng := rand.New(rand.NewPCG(11, 12))
+			return roundedAs(func(u, _ float64, _ *grid) float64 { return u * (1 + share*rng.NormFloat64()) })(m)
+		}}
+	}
+	jitter := func(steps float64) Fault {
+		return Fault{Name: fmt.Sprintf("noise of %g steps", steps), Says: []string{says}, Bare: true, Apply: func(m Made) (bool, error) {
+			rng := rand.New(rand.NewPCG(13, 14))
 			return roundedAs(func(u, _ float64, g *grid) float64 {
-				if share < 0.2 && len(g.values) < 20 {
-					return u // a tenth of a step of 4 bits and less: less than what learnt codes differ by
-				}
-				return u * (1 + share*rng.NormFloat64())
+				lo, hi := g.around(u)
+				return u + steps*(hi-lo)*rng.NormFloat64()
 			})(m)
 		}}
 	}
@@ -93,8 +97,45 @@ func ofRounding() []Fault {
 		bytes("seven bits in eight", safetensors.I8, by(2), 2),
 		bytes("multiples of four", safetensors.I8, func(b byte) byte { return byte(int8(max(-124, min(124, 4*math.RoundToEven(float64(int8(b))/4))))) }, 1),
 		bytes("a mantissa of two bits", safetensors.F8E4M3, func(b byte) byte { return b &^ 1 }, 1),
-		noise(0.02), noise(0.05), noise(0.2),
+		noise(0.02), noise(0.05), noise(0.1), noise(0.15), noise(0.2), jitter(0.1), jitter(0.3),
 	}
+}
+
+// sameRounding are codes that no rounding of the source gives, and that are
+// right: methods learn them from data.
+func sameRounding() []Fault {
+	return []Fault{{Name: "codes learnt from data", Bare: true, Apply: learntCodes}}
+}
+
+// learntCodes are codes as GPTQ takes them for inputs of which neighbours go
+// together: what one column is off, the next one makes up for in part.
+func learntCodes(m Made) (bool, error) {
+	made, err := quant.ReadManifest(m.Dir)
+	if err != nil {
+		return false, fmt.Errorf("mutate: %w", err)
+	}
+	tmp, err := os.MkdirTemp("", "mutate-")
+	if err != nil {
+		return false, fmt.Errorf("mutate: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	dst := filepath.Join(tmp, "dst") // with scales that come from a maximum, which stay
+	if err := errors.Join(convertDir(m.Source, dst, made), takeOver(m.Dir, dst)); err != nil {
+		return false, err
+	}
+	carry := 0.0
+	return roundedAs(func(u, top float64, g *grid) float64 {
+		if math.Abs(u) > 0.999*top {
+			return u // the scale stays
+		}
+		lo, hi := g.around(u + carry)
+		q := lo
+		if hi-u-carry < u+carry-lo {
+			q = hi
+		}
+		carry = 0.5 * (u + carry - q)
+		return q
+	})(m)
 }
 
 func smaller(a, b float64) float64 {

@@ -149,7 +149,7 @@ func judge(t *testing.T, src, dir string, always bool) (o opinion) {
 		return opinion{true, err.Error(), err.Error()}
 	}
 	o.negative = r.Verdict != verify.Pass
-	o.failed = r.Cause
+	o.failed = r.Cause + r.Reason
 	for _, f := range r.Failed {
 		o.failed += "\n" + f.Where + ": " + f.Detail
 	}

@@ -19,6 +19,7 @@ type piece struct {
 	grid    *gridSums // nil: not asked for, or not for this piece
 	off     int64     // values of B that are not A's rounded, where A has codes and B values
 	values  []float32 // of grid
+	pairs   together  // of grid
 }
 
 var pieces = sync.Pool{New: func() any { return new(piece) }}

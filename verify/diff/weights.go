@@ -199,7 +199,7 @@ func compare(ctx context.Context, name string, a, b *weight, own Rounder, grid b
 	var t totals
 	var sums gridSums
 	if grid = grid && own == nil && b.codes != nil; grid {
-		p.values = gridValues(b.stored.Code())
+		p.values, sums.pairs = gridValues(b.stored.Code()), &p.pairs
 	}
 	for lo := 0; lo < a.rows; lo += step {
 		if err := ctx.Err(); err != nil {

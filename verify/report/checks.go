@@ -130,9 +130,12 @@ func oracle(r *verify.Result) check {
 	case !o.Computed && o.Exact:
 		c.State, c.Figure, c.Unit = skipped, "–", "not rounded again: errors are held to those of the manifest"
 		c.Line = fmt.Sprintf("%s as far from the source as the conversion recorded", plural(o.Modules, "module"))
+	case !o.Computed && o.Nearest == o.Modules:
+		c.Figure, c.Unit = "0", "codes that are not the nearest"
+		c.Line = fmt.Sprintf("the codes of %s are the nearest to the source with the stored scales", plural(o.Modules, "module"))
 	case !o.Computed:
 		c.State, c.Figure, c.Unit = skipped, "–", "not measured: the rounding is not known"
-		c.Line = fmt.Sprintf("not measured: the rounding of %s is not known; their errors are under twice those of the nearest codes", plural(o.Modules, "module"))
+		c.Line = fmt.Sprintf("not measured: the rounding of %s is not known; their errors are no larger than those of codes that were learnt", plural(o.Modules, "module"))
 	case o.Exact:
 		c.Line = fmt.Sprintf("result = own rounding of the source: max %s in %s", num(o.MaxDiff), plural(o.Modules, "module"))
 	default:
