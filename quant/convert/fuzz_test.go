@@ -20,7 +20,7 @@ func FuzzReceipt(f *testing.F) {
 	good := &receipt{Name: file.Plan.Name, Size: file.Plan.Size, SHA256: string(make([]byte, 64)), Sum: "0123456789abcdef", Source: []sourceFile{{}}}
 	for _, i := range file.Items {
 		if it := &p.Items[i]; it.Action == quant.Quantize && len(good.Tensors) < 3 {
-			good.Tensors = append(good.Tensors, TensorStats{Name: it.Name(), Scheme: it.Scheme})
+			good.Tensors = append(good.Tensors, tensorStats{Name: it.Name(), Scheme: it.Scheme})
 		}
 	}
 	raw, err := json.Marshal(good)
