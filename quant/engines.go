@@ -108,12 +108,13 @@ func (p *Plan) mismatches(by engine.Release, c *engine.Config, stored map[string
 // engineConfig is what the result declares of itself, as engines read it.
 func (p *Plan) engineConfig() (*engine.Config, error) {
 	name := "config.json"
+	d, err := declaration.File(name, p.Configs[name])
 	for _, n := range p.lay.ConfigFiles() {
-		if slices.Contains(declaration.Files, n) {
+		if d == nil && err == nil && slices.Contains(declaration.Files, n) {
 			name = n
+			d, err = declaration.File(name, p.Configs[name])
 		}
 	}
-	d, err := declaration.File(name, p.Configs[name])
 	if err != nil {
 		return nil, err
 	}

@@ -137,7 +137,7 @@ func demoTable(ctx context.Context, res *demoResult, src *safetensors.Checkpoint
 	good = true
 	for _, s := range layout.Schemes {
 		for _, f := range layout.Formats {
-			if layout.Supported(s, f) != nil || s == layout.BF16 || s.Micro() && s != layout.NVFP4A16 || s == layout.Int4Int8 {
+			if layout.Supported(s, f) != nil || s == layout.BF16 || s.Micro() && (s != layout.NVFP4A16 || f != layout.CompressedTensors) || s == layout.Int4Int8 {
 				continue
 			}
 			row, source, err := demoConvert(ctx, src, dir, s, f)

@@ -21,8 +21,8 @@ func planFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "scheme", Usage: "what it becomes: " + schemeNames() + " (required unless --recipe)"},
 		&cli.StringFlag{Name: "recipe", Usage: "as published for Ascend, in place of --scheme: " + recipeNames()},
-		&cli.StringFlag{Name: "format", Usage: "compressed-tensors, hf-fp8, ascend or plain (default: by scheme and family; plan says which and why)"},
-		&cli.StringFlag{Name: "arith", Value: "best", Usage: "best (smaller error) or compat (the bytes of llm-compressor or msmodelslim)"},
+		&cli.StringFlag{Name: "format", Usage: "compressed-tensors, hf-fp8, ascend, modelopt or plain (default: by scheme and family; plan says which and why)"},
+		&cli.StringFlag{Name: "arith", Value: "best", Usage: "best (smaller error) or compat (the bytes of llm-compressor, msmodelslim or ModelOpt)"},
 		&cli.IntFlag{Name: "group-size", Value: 128, Usage: "int4 group: 32, 64 or 128"},
 		&cli.BoolFlag{Name: "zero-points", Usage: "asymmetric codes, where engines have kernels for them"},
 		&cli.StringFlag{Name: "rest", Usage: "nvfp4, mxfp4, mxfp8 and the like: what becomes of linears beside the routed experts: bf16 (as in SRC; default), fp8 or same"},

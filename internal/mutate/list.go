@@ -191,7 +191,7 @@ func nibbles(s Set) bool {
 	}
 	parts := s.Module(modules[0])
 	t := parts["weight_packed"]
-	if t == nil && parts["scale_bias"] != nil {
+	if t == nil && (parts["scale_bias"] != nil || parts["weight_scale_2"] != nil) {
 		t = parts["weight"]
 	}
 	if t == nil {

@@ -18,7 +18,7 @@ MODELS = ["nano-glm4moe", "tiny-glm4moe", "nano-glm5", "nano-glm52", "nano-glm45
 LAYOUTS = [
     ("fp8", "compressed-tensors"), ("fp8-block", "hf-fp8"), ("fp8-block", "compressed-tensors"),
     ("w8a8", "compressed-tensors"), ("w8a8", "ascend"), ("w4a8", "ascend"), ("w4a8", "compressed-tensors"),
-    ("w4a16", "compressed-tensors"), ("w4a8-fp8", "compressed-tensors"),
+    ("w4a16", "compressed-tensors"), ("w4a8-fp8", "compressed-tensors"), ("nvfp4", "modelopt"), ("nvfp4a16", "modelopt"),
 ]
 # The W4A8-FP8 kernel needs widths that are multiples of 256; the reference
 # models have smaller ones, so this scheme runs on a synthetic checkpoint.
@@ -47,7 +47,7 @@ PRESETS = distinct(ROOT / "glm" / "presets")
 
 # GLM-4.6V and 5.2 add little to 4.5V and 5 (style of the configuration; indexers shared by layers): one scheme for each layout.
 TWINS = {"glm-4.6v", "glm-5.2"}
-ONE = [("fp8-block", "hf-fp8"), ("w4a16", "compressed-tensors"), ("w4a8", "ascend")]
+ONE = [("fp8-block", "hf-fp8"), ("w4a16", "compressed-tensors"), ("w4a8", "ascend"), ("nvfp4", "modelopt")]
 
 
 def full(*formats):

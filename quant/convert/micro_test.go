@@ -1,8 +1,12 @@
 package convert
 
 import (
+	"encoding/binary"
 	"encoding/json"
+	"math"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -70,6 +74,66 @@ func TestMicroIsLLMCompressors(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestModelOptIsModelOpts: compat writes the bytes of ModelOpt's own export of
+// the same weights: codes, scales and the scales of scales that it shares over
+// q, k and v and over gate and up, and both forms of its declaration.
+func TestModelOptIsModelOpts(t *testing.T) {
+	theirs := openShared(t, "reference/foreign/modelopt-nvfp4")
+	in := &quant.Inputs{Source: "ModelOpt's", AbsMax: map[string]float32{}}
+	for _, info := range theirs.Tensors() {
+		if module, ok := strings.CutSuffix(info.Name, ".input_scale"); ok {
+			in.AbsMax[module] = 2688 * number(t, theirs, info)
+		}
+	}
+	p, ours := convertTo(t, openShared(t, "reference/nano-glm4moe"), quant.NVFP4, layout.ModelOpt,
+		quant.Options{Arith: numeric.Compat, Rest: layout.RestSame, Inputs: in}, Options{Workers: 2})
+	n := 0
+	for _, info := range theirs.Tensors() {
+		got, ok := ours.Info(info.Name)
+		if !assert.True(t, ok, info.Name) {
+			continue
+		}
+		assert.Equal(t, info.DType, got.DType, info.Name)
+		assert.Equal(t, info.Shape, got.Shape, info.Name)
+		if strings.HasSuffix(info.Name, ".input_scale") {
+			assert.InEpsilon(t, number(t, theirs, info), number(t, ours, got), 1e-6, info.Name)
+			continue
+		}
+		assert.Equal(t, tensorSum(t, theirs, info.Name), tensorSum(t, ours, info.Name), info.Name)
+		n++
+	}
+	assert.Greater(t, n, 3*60)
+	for _, info := range ours.Tensors() {
+		if _, ok := theirs.Info(info.Name); !ok {
+			assert.True(t, strings.HasPrefix(info.Name, "model.layers.3."), "%s: ModelOpt loses the MTP layer alone", info.Name)
+			assert.NotEqual(t, safetensors.U8, info.DType, info.Name)
+		}
+	}
+	for name, keys := range map[string]string{"config.json": "quantization_config", "hf_quant_config.json": "quantization"} {
+		raw, err := os.ReadFile(filepath.Join(theirs.Dir(), name))
+		require.NoError(t, err)
+		var want, have map[string]map[string]any
+		_ = json.Unmarshal(raw, &want) // values of other types
+		_ = json.Unmarshal(p.Configs[name], &have)
+		for _, list := range []string{"ignore", "exclude_modules"} {
+			if want[keys][list] != nil {
+				assert.Subset(t, have[keys][list], []any{"lm_head", "model.embed_tokens", "model.layers.*.mlp.gate", "model.layers.3.*"})
+			}
+			delete(want[keys], list)
+			delete(have[keys], list)
+		}
+		assert.NotEmpty(t, want[keys])
+		assert.Equal(t, want[keys], have[keys], name)
+	}
+}
+
+// number reads a tensor of one F32.
+func number(t *testing.T, c *safetensors.Checkpoint, info safetensors.Info) float32 {
+	var b [4]byte
+	require.NoError(t, c.ReadAt(info, 0, b[:]))
+	return math.Float32frombits(binary.LittleEndian.Uint32(b[:]))
 }
 
 // TestGlobalsAreShared: best has one global scale for each fused set, whatever

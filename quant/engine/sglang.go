@@ -26,6 +26,9 @@ var sglang = spec{
 		if c.Layout == ModelOpt && c.device.Vendor == "nvidia" && c.device.Capability < 100 && c.anyPart(fp4Inputs) {
 			f = append(f, "--fp4-gemm-backend marlin")
 		}
+		if c.Layout == ModelOpt && onlyFloat4(c.Experts.Weight) && c.Experts.weightOnly() { // its other expert kernels round the inputs, whatever the file says
+			f = append(f, "--moe-runner-backend marlin")
+		}
 		if c.Layout == CompressedTensors && c.Experts.int8() {
 			f = append(f, "--quantization w8a8_int8")
 		}

@@ -289,6 +289,25 @@ func checkEngines(t *testing.T, name string, d Decisions, f Format, files map[st
 		}
 		return
 	}
+	if f == ModelOpt {
+		var mo modelOptRules
+		require.NoError(t, json.Unmarshal(file.Q, &mo))
+		for _, m := range vllm {
+			got, err := mo.vllm(cfg, m)
+			require.NoError(t, err, "%s: vllm", name)
+			assertSame(t, name, "vllm", m, encodings[m.source[0]].Quantized(), got)
+		}
+		for _, m := range runtimeModules(d.Weights, sglangName(cfg), "fused_qkv_a_proj_with_mqa",
+			func(fused string) bool { return fused != "fused_qkv_a_proj_with_mqa" || cfg.Family == glm.GlmMoeDsa }) {
+			if strings.HasPrefix(m.name, "model.decoder.") {
+				continue // its drafts are in full precision whatever the file says
+			}
+			got, err := mo.sglang(m)
+			require.NoError(t, err, "%s: sglang", name)
+			assertSame(t, name, "sglang", m, encodings[m.source[0]].Quantized(), got)
+		}
+		return
+	}
 	var ct ctFile
 	require.NoError(t, json.Unmarshal(file.Q, &ct))
 	for _, m := range vllm {

@@ -28,7 +28,7 @@
 //	w4a8       ascend              INT8 channel   INT8 channel        INT4 channel
 //	w4a16      compressed-tensors  INT4 group     INT4 group (a)      INT4 group
 //	w4a8-fp8   compressed-tensors  FP8 128x128    FP8 128x128         INT4 g128
-//	nvfp4(a16) compressed-tensors  Options.Rest   Options.Rest        FP4 g16
+//	nvfp4(a16) ct, modelopt        Options.Rest   Options.Rest        FP4 g16
 //	mxfp4(a16) compressed-tensors  Options.Rest   Options.Rest        FP4 g32
 //	mxfp8(a16) compressed-tensors  Options.Rest   Options.Rest        FP8 g32
 //	mix        compressed-tensors  INT8 group     INT8 group          INT4 group
@@ -53,8 +53,8 @@
 // go by the tensors' names, dtypes and shapes, and read the files of other
 // tools as well.
 //
-// The formats of other tools, ModelOpt, Quark, GPTQ, AWQ and the exports of
-// AutoRound, have a [Reader] and no writer. Every weight has one float32
+// The formats of other tools, Quark, GPTQ, AWQ and the exports of AutoRound,
+// have a [Reader] and no writer. Every weight has one float32
 // meaning, (code − zero point) × scale rounded once, the plain product that the
 // tool's own decoder computes (docs/facts/formats.md 10). What only the
 // declaration tells comes as [Hints]: the size of FP8 blocks, the width of int8

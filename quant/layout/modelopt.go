@@ -15,7 +15,7 @@ import (
 //
 // weight_scale_2 multiplies. FP8 and MXFP8 lie as compressed-tensors has them,
 // under the same names.
-type modelOpt struct{}
+type modelOpt struct{ common }
 
 func (modelOpt) Format() Format         { return ModelOpt }
 func (modelOpt) weightParams() []string { return []string{"weight"} }

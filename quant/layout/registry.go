@@ -10,10 +10,10 @@ import (
 )
 
 // registry lists the layouts. A new one is its file and its line here.
-var registry = []Layout{compressedTensors{}, hfFP8{}, ascend{}, unquantized{}}
+var registry = []Layout{compressedTensors{}, hfFP8{}, ascend{}, modelOpt{}, unquantized{}}
 
 // published are the formats that are read and not written.
-var published = []Reader{modelOpt{}, quark{}, gptq{}, awq{}}
+var published = []Reader{quark{}, gptq{}, awq{}}
 
 // readers are all formats that are read, in the order in which tensors are
 // offered to them.

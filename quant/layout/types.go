@@ -36,15 +36,15 @@ const (
 	CompressedTensors Format = "compressed-tensors"
 	HFFP8             Format = "hf-fp8"
 	Ascend            Format = "ascend"
+	ModelOpt          Format = "modelopt"
 	Plain             Format = "plain"
 )
 
 // The formats of other tools that are read and not written.
 const (
-	ModelOpt Format = "modelopt"
-	Quark    Format = "quark"
-	GPTQ     Format = "gptq"
-	AWQ      Format = "awq"
+	Quark Format = "quark"
+	GPTQ  Format = "gptq"
+	AWQ   Format = "awq"
 )
 
 // Weight is a decision about one tensor: enough to know what is written.

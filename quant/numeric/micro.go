@@ -37,6 +37,16 @@ func GlobalNVFP4(amax float32, a Arith, sourceF32 bool) float32 {
 	return g
 }
 
+// TimesNVFP4 returns the global scale of NVFP4 that multiplies, for weights or
+// inputs whose largest magnitude is amax: amax/2688, or 1 where that is no
+// normal number (ModelOpt 0.47, NVFP4QTensor.get_weights_scaling_factor_2).
+func TimesNVFP4(amax float32) float32 {
+	if g := amax / nvfp4Range; g >= minNormal && !math.IsInf(float64(g), 0) {
+		return g
+	}
+	return 1
+}
+
 // checkMicro refuses what the rules of small groups do not define.
 func (s *Spec) checkMicro() bool {
 	switch s.Rule {
@@ -249,11 +259,8 @@ func (g *SampleGlobal) ScaleOf(s Spec) float32 {
 	if !s.Times {
 		return g.Scale(s.Arith, s.SourceF32)
 	}
-	first := g.amax / nvfp4Range
-	if g.amax == 0 || first < minNormal {
-		return 1
-	}
-	if s.Arith == Compat || len(g.groups) == 0 {
+	first := TimesNVFP4(g.amax)
+	if s.Arith == Compat || len(g.groups) == 0 || g.amax/nvfp4Range < minNormal {
 		return first
 	}
 	return g.search(first, true)

@@ -84,6 +84,9 @@ func (s *subject) checkPublished(m *module) {
 		return
 	}
 	f, w := m.form, m.want
+	if g := s.decl.Of(where).Group; m.stored != nil && m.stored.Global.Name != "" && m.stored.Input.Name == "" && g != nil && g.Input.When == format.Local {
+		s.add("companion-missing", where+".input_scale", "the config (%s) quantizes inputs below it: engines take what stands in memory, or 1", m.group)
+	}
 	switch {
 	case !f.quantized() && w.quantized() && s.stale == nil:
 		finding := s.add("weight-not-quantized", where, "the config (%s) says %s, the tensor is %s%s", m.group, w, m.params["weight"].DType, s.consequence(m))

@@ -37,7 +37,7 @@ from sglang.srt.model_loader import loader  # noqa: E402
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "I8": torch.int8, "I32": torch.int32, "I64": torch.int64, "U8": torch.uint8,
           "F8_E4M3": torch.float8_e4m3fn}
 
-CODES = {torch.int8, torch.int32, torch.float8_e4m3fn}
+CODES = {torch.int8, torch.int32, torch.float8_e4m3fn, torch.uint8}
 
 
 class Now(concurrent.futures.Executor):
