@@ -61,22 +61,8 @@ func (m *Model) Evaluate(ctx context.Context, seqs [][]int, o EvalOptions) ([]Ev
 			out[i].Keys = map[int][][]int32{}
 		}
 	}
-	split := rowSplitter(seqs)
 	h := m.cfg.HiddenSize
-	tr := &Trace{}
-	if o.Router {
-		tr.Router = func(layer, row int, e []int32, w []float32) {
-			x := &out[split(row)]
-			x.Router[layer] = append(x.Router[layer], Selection{e, w})
-		}
-	}
-	if o.Keys {
-		tr.Keys = func(layer, row int, k []int32) {
-			x := &out[split(row)]
-			x.Keys[layer] = append(x.Keys[layer], k)
-		}
-	}
-	x, err := m.forward(ctx, steps, tr, func(l int, x []float32) {
+	x, err := m.forward(ctx, steps, o.trace(seqs, out), func(l int, x []float32) {
 		if l > 0 {
 			for _, s := range steps { // the layer is done: nobody reads its cache again
 				s.Session.caches[l-1].release()
@@ -111,6 +97,25 @@ func (m *Model) Evaluate(ctx context.Context, seqs [][]int, o EvalOptions) ([]Ev
 		err = m.evaluateMTP(ctx, seqs, out, o)
 	}
 	return out, err
+}
+
+// trace puts what routers and indexers choose where it belongs.
+func (o *EvalOptions) trace(seqs [][]int, out []Evaluation) *Trace {
+	split := rowSplitter(seqs)
+	tr := &Trace{}
+	if o.Router {
+		tr.Router = func(layer, row int, e []int32, w []float32) {
+			x := &out[split(row)]
+			x.Router[layer] = append(x.Router[layer], Selection{e, w})
+		}
+	}
+	if o.Keys {
+		tr.Keys = func(layer, row int, k []int32) {
+			x := &out[split(row)]
+			x.Keys[layer] = append(x.Keys[layer], k)
+		}
+	}
+	return tr
 }
 
 // rowSplitter returns a function from a row of the pass to its sequence.

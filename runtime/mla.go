@@ -91,21 +91,7 @@ func (a *mla) forward(ctx context.Context, m *Model, l *refs, x []float32, spans
 		return nil, err
 	}
 	a.rotate(q, u, spans)
-	if m.opt.Caches[l.layer] {
-		for i := 0; i < len(u); i += a.rank + a.rot {
-			for lo := 0; lo < a.rank; lo += latentTile {
-				roundTile(u[i+lo:][:min(latentTile, a.rank-lo)])
-			}
-		}
-	}
-	places := make([]place, 0, in.rows)
-	for _, s := range spans {
-		first := s.Cache.grow(s.N, a.widths(l)...)
-		for i := range s.N {
-			copy(s.Cache.row(latents, first+i), u[len(places)*(a.rank+a.rot):][:a.rank+a.rot])
-			places = append(places, place{s.Cache, first + i})
-		}
-	}
+	places := a.keep(m, l, u, spans)
 	if a.ix != nil {
 		if err = a.ix.choose(ctx, m, l, in, qin, places, spans); err != nil {
 			return nil, err
@@ -131,6 +117,29 @@ func (a *mla) forward(ctx context.Context, m *Model, l *refs, x []float32, spans
 		}
 	}
 	return m.linear(ctx, m.input(o, a.heads*a.v), l.o, nil)
+}
+
+// keep puts latents and rotary keys of all rows, u [rows, rank + rot], into the
+// caches of their sequences, rounded where the checkpoint says so, and returns
+// where they are.
+func (a *mla) keep(m *Model, l *refs, u []float32, spans []Span) []place {
+	width := a.rank + a.rot
+	if m.opt.Caches[l.layer] {
+		for i := 0; i < len(u); i += width {
+			for lo := 0; lo < a.rank; lo += latentTile {
+				roundTile(u[i+lo:][:min(latentTile, a.rank-lo)])
+			}
+		}
+	}
+	places := make([]place, 0, len(u)/width)
+	for _, s := range spans {
+		first := s.Cache.grow(s.N, a.widths(l)...)
+		for i := range s.N {
+			copy(s.Cache.row(latents, first+i), u[len(places)*width:][:width])
+			places = append(places, place{s.Cache, first + i})
+		}
+	}
+	return places
 }
 
 // latent norms the latents in rows of u [R, rank+rot]; the key beside it is not

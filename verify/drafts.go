@@ -57,7 +57,7 @@ func (r *Result) canDraft(src, res *side) bool {
 // states: what it drafts of those is compared by logits, since agreement with
 // the trunk says little where wrong states draft nearly as well.
 func (c *comparison) compareDrafts(ctx context.Context, d *drafts, batch batch, rows []stats.Row) error {
-	src, res, seqs, o := c.src, c.res, batch.seqs, c.o
+	src, res, seqs := c.src, c.res, batch.seqs
 	a, err := src.m.MTP()
 	if err != nil {
 		return err
@@ -92,36 +92,19 @@ func (c *comparison) compareDrafts(ctx context.Context, d *drafts, batch batch, 
 		if err != nil {
 			return err
 		}
-		z, w := slices.Concat(p...), slices.Concat(q...)
 		slots := 0
 		for _, s := range seqs {
 			slots += max(0, len(s)-k-1)
 		}
+		again := slots // the rows from which on the result's read the source's states
+		if k > 0 {
+			again = math.MaxInt
+		}
+		z, w := slices.Concat(p...), slices.Concat(q...)
 		all := len(z) / h
-		var own, other = newChoices(all), newChoices(all)
-		diff, size := make([]float64, all), make([]float64, all)
-		err = o.heads(ctx, []head{{a.LogitReader(z), all}, {b.LogitReader(w), all}}, c.vocab, func(lo, width, stride int, z [][]float32) {
-			parallel(o.Workers, all, func(i int) {
-				p, q := z[0][i*stride:][:width], z[1][i*stride:][:width]
-				own.take(i, lo, p)
-				other.take(i, lo, q)
-				if k > 0 || i < slots {
-					return
-				}
-				// Row i of the result's is the source's states' row i − slots.
-				for j, v := range z[0][(i-slots)*stride:][:width] {
-					e := float64(q[j]) - float64(v)
-					diff[i] += e * e
-					size[i] += float64(v) * float64(v)
-				}
-			})
-		})
+		own, other, err := c.draftChoices(ctx, d, all, again, a.LogitReader(z), b.LogitReader(w))
 		if err != nil {
 			return err
-		}
-		for i := range all {
-			d.Diff += diff[i]
-			d.Size += size[i]
 		}
 		sides[0].step(k, seqs, top, own.id[:slots])
 		sides[1].step(k, seqs, top, other.id[:slots])
@@ -132,6 +115,37 @@ func (c *comparison) compareDrafts(ctx context.Context, d *drafts, batch batch, 
 		}
 	}
 	return nil
+}
+
+// draftChoices takes both layers' heads over their rows. Rows of the result from
+// again on are drafted from the source's states, those of row i − again: how far
+// their logits are from the source's is added to d.
+func (c *comparison) draftChoices(ctx context.Context, d *drafts, rows, again int, a, b *runtime.LogitReader) (own, other choices, err error) {
+	own, other = newChoices(rows), newChoices(rows)
+	diff, size := make([]float64, rows), make([]float64, rows)
+	err = c.o.heads(ctx, []head{{a, rows}, {b, rows}}, c.vocab, func(lo, width, stride int, z [][]float32) {
+		parallel(c.o.Workers, rows, func(i int) {
+			p, q := z[0][i*stride:][:width], z[1][i*stride:][:width]
+			own.take(i, lo, p)
+			other.take(i, lo, q)
+			if i < again {
+				return
+			}
+			for j, v := range z[0][(i-again)*stride:][:width] {
+				e := float64(q[j]) - float64(v)
+				diff[i] += e * e
+				size[i] += float64(v) * float64(v)
+			}
+		})
+	})
+	if err != nil {
+		return own, other, err
+	}
+	for i := range rows {
+		d.Diff += diff[i]
+		d.Size += size[i]
+	}
+	return own, other, nil
 }
 
 // choices are the largest logits of some rows so far, the first among equals.

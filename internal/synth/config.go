@@ -3,6 +3,7 @@ package synth
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,13 +21,8 @@ func shrinkConfig(o Options) (*glm.Config, error) {
 	if err := full.RequireUnquantized(); err != nil {
 		return nil, fmt.Errorf("synth: %w", err)
 	}
-	for _, c := range []struct {
-		what      string
-		ask, have int
-	}{{"layers", o.Layers, full.Layers}, {"experts", o.Experts, full.Experts}, {"rows of vocabulary", o.Vocab, full.VocabSize}} {
-		if c.ask > c.have {
-			return nil, fmt.Errorf("synth: %d %s asked for, the model has %d", c.ask, c.what, c.have)
-		}
+	if err := o.fits(full); err != nil {
+		return nil, err
 	}
 	file := map[string]any{}
 	dec := json.NewDecoder(bytes.NewReader(o.Config))
@@ -53,11 +49,8 @@ func shrinkConfig(o Options) (*glm.Config, error) {
 		text["vocab_size"] = o.Vocab
 		moveTokens(o.Vocab, file, text)
 	}
-	switch {
-	case o.MTP == MTPNone:
+	if o.MTP == MTPNone {
 		text["num_nextn_predict_layers"] = 0
-	case full.MTPLayers == 0 && o.MTP == MTPCopies:
-		return nil, fmt.Errorf("synth: the model has no MTP layer to hold copies")
 	}
 	name := map[safetensors.DType]string{safetensors.BF16: "bfloat16", safetensors.F16: "float16", safetensors.F32: "float32"}[o.DType]
 	for _, m := range []map[string]any{file, text} {
@@ -82,6 +75,22 @@ func shrinkConfig(o Options) (*glm.Config, error) {
 		return nil, fmt.Errorf("synth: %w", err)
 	}
 	return cfg, nil
+}
+
+// fits says what is asked for that the whole model does not have.
+func (o *Options) fits(full *glm.Config) error {
+	for _, c := range []struct {
+		what      string
+		ask, have int
+	}{{"layers", o.Layers, full.Layers}, {"experts", o.Experts, full.Experts}, {"rows of vocabulary", o.Vocab, full.VocabSize}} {
+		if c.ask > c.have {
+			return fmt.Errorf("synth: %d %s asked for, the model has %d", c.ask, c.what, c.have)
+		}
+	}
+	if full.MTPLayers == 0 && o.MTP == MTPCopies {
+		return errors.New("synth: the model has no MTP layer to hold copies")
+	}
+	return nil
 }
 
 // keepLayers cuts the decoder to n layers in every field that counts them.

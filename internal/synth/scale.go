@@ -23,19 +23,7 @@ func ScaleTo(o Options, target int64) (Options, error) {
 		return o, err
 	}
 	if o.Vocab == 0 {
-		// Embedding, head and their copies take a tenth of the target at most.
-		copies := int64(0)
-		for _, f := range whole.Files {
-			for _, t := range f.Tensors {
-				if row := whole.Config.Lookup(t.Name); row != nil &&
-					(row.Role == glm.Embedding || row.Role == glm.Head || row.Role == glm.MTPEmbedding || row.Role == glm.MTPHead) {
-					copies += t.Size / int64(whole.Config.VocabSize)
-				}
-			}
-		}
-		rows := target / 10 / max(copies, 1) / 256 * 256
-		o.Vocab = int(min(max(rows, 1024), int64(whole.Config.VocabSize)))
-		o.Vocab = min(o.Vocab, whole.Config.VocabSize)
+		o.Vocab = vocabularyFor(whole, target)
 	}
 	full := whole.Config
 	dense := 0
@@ -58,17 +46,9 @@ func ScaleTo(o Options, target int64) (Options, error) {
 		if o.Experts > 0 {
 			lo, hi = o.Experts, o.Experts
 		}
-		for lo < hi { // the most experts that fit
-			mid := (lo + hi + 1) / 2
-			p, err := probe(n, mid)
-			if err != nil {
-				return o, err
-			}
-			if p.Bytes <= target {
-				lo = mid
-			} else {
-				hi = mid - 1
-			}
+		lo, err := mostExperts(lo, hi, target, func(experts int) (*Plan, error) { return probe(n, experts) })
+		if err != nil {
+			return o, err
 		}
 		p, err := probe(n, lo)
 		if err != nil {
@@ -89,4 +69,38 @@ func ScaleTo(o Options, target int64) (Options, error) {
 		return o, fmt.Errorf("synth: no size near %d bytes", target)
 	}
 	return last, nil
+}
+
+// vocabularyFor is a vocabulary with which embedding, head and their copies take
+// a tenth of the target at most.
+func vocabularyFor(whole *Plan, target int64) int {
+	copies := int64(0) // bytes of a row in all of them
+	for _, f := range whole.Files {
+		for _, t := range f.Tensors {
+			if row := whole.Config.Lookup(t.Name); row != nil &&
+				(row.Role == glm.Embedding || row.Role == glm.Head || row.Role == glm.MTPEmbedding || row.Role == glm.MTPHead) {
+				copies += t.Size / int64(whole.Config.VocabSize)
+			}
+		}
+	}
+	rows := target / 10 / max(copies, 1) / 256 * 256
+	return int(min(max(rows, 1024), int64(whole.Config.VocabSize)))
+}
+
+// mostExperts is the most experts, from lo to hi, with which a plan has no more
+// than the target's bytes; lo if none has.
+func mostExperts(lo, hi int, target int64, plan func(experts int) (*Plan, error)) (int, error) {
+	for lo < hi {
+		mid := (lo + hi + 1) / 2
+		p, err := plan(mid)
+		if err != nil {
+			return 0, err
+		}
+		if p.Bytes <= target {
+			lo = mid
+		} else {
+			hi = mid - 1
+		}
+	}
+	return lo, nil
 }

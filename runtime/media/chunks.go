@@ -10,83 +10,103 @@ import (
 
 var pngSignature = []byte("\x89PNG\r\n\x1a\n")
 
+// apngReader reads an animated PNG chunk by chunk.
+type apngReader struct {
+	l            Limits
+	frames       *animation
+	ihdr, shared []byte // IHDR's body; PLTE and tRNS as they are
+	open         *part
+	body         [][]byte // compressed data of the open frame
+	animated     bool
+	still        bool // not a PNG that this reads: the decoder for stills says what is wrong
+}
+
 // splitAPNG finds the frames of an animated PNG; nil for a still one.
 func splitAPNG(data []byte, l Limits) (*animation, error) {
-	var a *animation
-	var ihdr, shared []byte // IHDR's body; PLTE and tRNS as they are
-	var open *part
-	var body [][]byte // compressed data of the open frame
-	animated := false
-	finish := func() error {
-		if open == nil {
-			return nil
-		}
-		if len(body) == 0 {
-			return errTruncated
-		}
-		p, b, head := *open, body, bytes.Clone(ihdr)
-		binary.BigEndian.PutUint32(head, uint32(p.area.Dx()))
-		binary.BigEndian.PutUint32(head[4:], uint32(p.area.Dy()))
-		common := shared
-		p.file = func() []byte {
-			return join(pngSignature, pngChunk("IHDR", head), common, pngChunk("IDAT", b...), pngChunk("IEND"))
-		}
-		open, body = nil, nil
-		return a.add(p, l)
-	}
+	r := apngReader{l: l}
 	for at := len(pngSignature); at < len(data); {
 		if at+12 > len(data) || int64(binary.BigEndian.Uint32(data[at:])) > int64(len(data)-at-12) {
-			if animated {
+			if r.animated {
 				return nil, errTruncated
 			}
-			return nil, nil // the decoder for stills says what is wrong
+			return nil, nil
 		}
-		n := int(binary.BigEndian.Uint32(data[at:]))
-		kind, b := string(data[at+4:at+8]), data[at+8:at+8+n]
-		switch kind {
-		case "IHDR":
-			if n != 13 {
-				return nil, nil
-			}
-			w, h := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
-			if w > 1<<30 || h > 1<<30 {
-				return nil, nil
-			}
-			ihdr, a = b, &animation{w: int(w), h: int(h)}
-		case "PLTE", "tRNS":
-			shared = append(shared[:len(shared):len(shared)], data[at:at+12+n]...)
-		case "acTL":
-			animated = ihdr != nil
-		case "fcTL":
-			if !animated {
-				break
-			}
-			if n != 26 {
-				return nil, errors.New("the png data is damaged: fcTL has a wrong size")
-			}
-			if err := finish(); err != nil {
-				return nil, err
-			}
-			open = frameControl(b)
-		case "IDAT":
-			if open != nil {
-				body = append(body, b)
-			} else if !animated {
-				return nil, nil
-			}
-		case "fdAT":
-			if open != nil && n >= 4 {
-				body = append(body, b[4:])
-			}
-		case "IEND":
-			at = len(data)
+		n := 12 + int(binary.BigEndian.Uint32(data[at:]))
+		kind := string(data[at+4 : at+8])
+		if err := r.chunk(kind, data[at:at+n]); err != nil || r.still {
+			return nil, err
 		}
-		at += 12 + n
+		if kind == "IEND" {
+			break
+		}
+		at += n
 	}
-	if !animated {
+	if !r.animated {
 		return nil, nil
 	}
-	return a, finish()
+	return r.frames, r.finish()
+}
+
+// chunk takes the next chunk, whole.
+func (r *apngReader) chunk(kind string, whole []byte) error {
+	b := whole[8 : len(whole)-4]
+	switch kind {
+	case "IHDR":
+		if len(b) != 13 {
+			r.still = true
+			return nil
+		}
+		w, h := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
+		if w > 1<<30 || h > 1<<30 {
+			r.still = true
+			return nil
+		}
+		r.ihdr, r.frames = b, &animation{w: int(w), h: int(h)}
+	case "PLTE", "tRNS":
+		r.shared = append(r.shared[:len(r.shared):len(r.shared)], whole...)
+	case "acTL":
+		r.animated = r.ihdr != nil
+	case "fcTL":
+		if !r.animated {
+			break
+		}
+		if len(b) != 26 {
+			return errors.New("the png data is damaged: fcTL has a wrong size")
+		}
+		if err := r.finish(); err != nil {
+			return err
+		}
+		r.open = frameControl(b)
+	case "IDAT":
+		if r.open != nil {
+			r.body = append(r.body, b)
+		} else if !r.animated {
+			r.still = true
+		}
+	case "fdAT":
+		if r.open != nil && len(b) >= 4 {
+			r.body = append(r.body, b[4:])
+		}
+	}
+	return nil
+}
+
+// finish adds the open frame, as a still image of its own.
+func (r *apngReader) finish() error {
+	if r.open == nil {
+		return nil
+	}
+	if len(r.body) == 0 {
+		return errTruncated
+	}
+	p, body, head, common := *r.open, r.body, bytes.Clone(r.ihdr), r.shared
+	binary.BigEndian.PutUint32(head, uint32(p.area.Dx()))
+	binary.BigEndian.PutUint32(head[4:], uint32(p.area.Dy()))
+	p.file = func() []byte {
+		return join(pngSignature, pngChunk("IHDR", head), common, pngChunk("IDAT", body...), pngChunk("IEND"))
+	}
+	r.open, r.body = nil, nil
+	return r.frames.add(p, r.l)
 }
 
 func frameControl(b []byte) *part {

@@ -56,32 +56,9 @@ func run(ctx context.Context, o options) (err error) {
 	if _, err := os.Stat(filepath.Join(w.root, "interop", "run")); err != nil {
 		return fmt.Errorf("%w: run it in the root of the project", err)
 	}
-	only, err := regexp.Compile(o.only)
-	if err != nil {
+	tasks, err := o.choose(w)
+	if err != nil || o.list {
 		return err
-	}
-	var tasks []task
-	for _, g := range []struct {
-		name  string
-		tasks []task
-	}{{"convert", conversions(w)}, {"matmul", products(w)}, {"runtime", generations(w)}} {
-		for _, t := range g.tasks {
-			r := t.rows()[0]
-			line := g.name + ": " + r.Figure + ", " + r.Peer
-			if !only.MatchString(line) {
-				continue
-			}
-			tasks = append(tasks, t)
-			if o.list {
-				fmt.Println(line)
-			}
-		}
-	}
-	if o.list {
-		return nil
-	}
-	if len(tasks) == 0 {
-		return fmt.Errorf("no row matches -only %q; -list shows them", o.only)
 	}
 	res := new(Results)
 	if o.resume {
@@ -113,6 +90,35 @@ func run(ctx context.Context, o options) (err error) {
 		}
 	}
 	return res.table(os.Stdout)
+}
+
+// choose returns the tasks whose line matches -only, and prints the lines where
+// they are asked for.
+func (o *options) choose(w *workspace) (tasks []task, err error) {
+	only, err := regexp.Compile(o.only)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range []struct {
+		name  string
+		tasks []task
+	}{{"convert", conversions(w)}, {"matmul", products(w)}, {"runtime", generations(w)}} {
+		for _, t := range g.tasks {
+			r := t.rows()[0]
+			line := g.name + ": " + r.Figure + ", " + r.Peer
+			if !only.MatchString(line) {
+				continue
+			}
+			tasks = append(tasks, t)
+			if o.list {
+				fmt.Println(line)
+			}
+		}
+	}
+	if len(tasks) == 0 && !o.list {
+		return nil, fmt.Errorf("no row matches -only %q; -list shows them", o.only)
+	}
+	return tasks, nil
 }
 
 // machine names the processor.
