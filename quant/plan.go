@@ -208,7 +208,11 @@ func newPlan(cfg *glm.Config, view *layout.View, scheme Scheme, format Format, o
 	if format == "" {
 		format = layout.DefaultFormat(scheme, cfg)
 	}
-	if err := layout.Supported(scheme, format); err != nil {
+	supported := layout.Supported
+	if o.Rotation != nil {
+		supported = layout.SupportedRotated
+	}
+	if err := supported(scheme, format); err != nil {
 		return nil, err
 	}
 	if len(view.Stored) == 0 {
@@ -357,7 +361,7 @@ func (p *Plan) decide() error {
 
 // rules are the plan's choices as the layout asks for them.
 func (p *Plan) rules(keep *patterns) layout.Options {
-	return layout.Options{Scheme: p.Scheme, Format: p.Format, GroupSize: p.Options.GroupSize, MTP: p.Options.MTP, Keep: keep.keep, Rest: p.Options.Rest, ZeroPoints: p.Options.ZeroPoints, Static: p.static()}
+	return layout.Options{Scheme: p.Scheme, Format: p.Format, GroupSize: p.Options.GroupSize, MTP: p.Options.MTP, Keep: keep.keep, Rest: p.Options.Rest, ZeroPoints: p.Options.ZeroPoints, Static: p.static(), Rotated: p.Options.Rotation != nil}
 }
 
 // CopiesForMTP reports whether the result's MTP layer holds its own embedding

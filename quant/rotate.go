@@ -34,13 +34,16 @@ func OpenRotated(ctx context.Context, dir string, scheme Scheme, format Format, 
 	if err != nil {
 		return nil, err
 	}
-	o.Rotation = nil
+	o.Rotation, o.Requantize = nil, true // a view is of full precision, and bf16 of it is something else
 	p, err := NewPlan(plain, scheme, format, o)
 	_ = plain.Close()
 	if err != nil {
 		return nil, err
 	}
 	drafts := p.Model.MTP != nil && o.MTP != layout.MTPDrop
+	if drafts && format == "" && scheme == layout.BF16 { // drafts need what its description says
+		p.Format = layout.Ascend
+	}
 	if drafts && p.Format != layout.Ascend {
 		return nil, &layout.ImpossibleError{What: "a rotated model with an MTP layer as " + string(p.Format), Rule: "engines multiply the draft's input by rot.weight in Ascend checkpoints only",
 			Nearest: "--format ascend, or --mtp drop"}

@@ -21,6 +21,8 @@ var (
 	profileCopy = Profile{Name: "copy", Tol: 1e-2, Keys: 0.9}
 	// decoded weights are rounded once to BF16: their bits are checked one by one, the logits move by that rounding
 	profileDecoded = Profile{Name: "decoded", Tol: 1e-2, P999: 0.5, NRMSE: 0.10, FlipRate: 0.09, Keys: 0.9}
+	// a basis of its own rounds every weight once: as far as the noise of BF16 goes
+	profileRotated = Profile{Name: "rotated", Tol: 1e-2, P999: 0.5, NRMSE: 0.10, FlipRate: 0.09, Keys: 0.9}
 	profile8       = Profile{Name: "8-bit", Tol: 1e-2, P999: 0.5, NRMSE: 0.10, FlipRate: 0.09, Keys: 0.9}
 	profile4       = Profile{Name: "4-bit", Tol: 5e-2, P999: 2, NRMSE: 0.30, FlipRate: 0.20, Keys: 0.75}
 	// inputs of four bits besides (docs/facts/formats.md 10.4: 0.055 to 0.061 nats from the BF16 model)
@@ -70,7 +72,8 @@ func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
 	}
 	if !o.SkipForward {
 		c := comparison{r: r, o: &o, folders: f, state: state, from: at, basis: b}
-		if err := c.run(ctx, src, dst); err != nil {
+		var err error
+		if r, err = c.forward(ctx, src, dst); err != nil {
 			return nil, err
 		}
 		state.remove()
@@ -94,7 +97,9 @@ const mostly4 = 0.25
 // more have 4 bits, and what lies between for less. One int4 module does not
 // loosen the budget of an 8-bit model.
 func (r *Result) chooseProfile(tol float64) {
-	r.Profile = profileCopy
+	if r.Profile = profileCopy; r.turned {
+		r.Profile = profileRotated
+	}
 	var four, both, all float64
 	inputs := inputsOf(r.Identity.Result)
 	for _, t := range r.Tensors {

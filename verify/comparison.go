@@ -20,6 +20,8 @@ type comparison struct {
 	from     *resumed   // where an earlier run was stopped; nil: from the beginning
 	sums     []layerSums
 	basis    *basis // the source as the result was rotated; nil: as it is
+	path     runtime.NPUPath
+	paths    []runtime.NPUPath // on which the result computes something else, Plain first
 }
 
 // batch are sequences that go through all layers together.
@@ -35,14 +37,17 @@ func (c *comparison) run(ctx context.Context, srcDir, dstDir string) (err error)
 	if c.basis != nil {
 		from = c.basis.states
 	}
-	if c.src, err = openSide(c.folders, from, o, r.Reference == ReferenceWeights); err != nil {
+	if c.src, err = openSide(c.folders, from, o, r.Reference == ReferenceWeights, runtime.Plain); err != nil {
 		return err
 	}
 	defer func() { _ = c.src.close(); r.Bytes += c.src.read() }()
-	if c.res, err = openSide(c.folders, dstDir, o, false); err != nil {
+	if c.res, err = openSide(c.folders, dstDir, o, false, c.path); err != nil {
 		return r.broken(ctx, err)
 	}
 	defer func() { _ = c.res.close(); r.Bytes += c.res.read() }()
+	if err := c.npuPaths(); err != nil {
+		return r.broken(ctx, err)
+	}
 	seqs, origin, vocab, err := o.sequences(srcDir, c.src.m.Config().VocabSize)
 	if err != nil {
 		return err

@@ -24,9 +24,9 @@ type side struct {
 	close func() error
 }
 
-// openSide opens a checkpoint whose weights are streamed; weightsOnly leaves
-// activations unrounded.
-func openSide(f *folders, dir string, o *Options, weightsOnly bool) (*side, error) {
+// openSide opens a checkpoint whose weights are streamed, to be computed as on an
+// NPU's path; weightsOnly leaves activations unrounded.
+func openSide(f *folders, dir string, o *Options, weightsOnly bool, path runtime.NPUPath) (*side, error) {
 	cfg, err := glm.LoadConfig(dir)
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func openSide(f *folders, dir string, o *Options, weightsOnly bool) (*side, erro
 			p.WeightsOnly()
 		}
 		s.close = func() error { p.Stop(); return ckpt.Close() }
-		s.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: o.block(cfg), Caches: caches})
+		s.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: o.block(cfg), Caches: caches, Path: path})
 	}
 	if err != nil {
 		_ = ckpt.Close()

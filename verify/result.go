@@ -44,13 +44,16 @@ type Result struct {
 	Layers  []Layer  `json:"layers"`
 	Tensors []Tensor `json:"tensors"` // worst first
 	MTP     *MTP     `json:"mtp"`
-	Stopped *Stopped `json:"stopped"` // null where all tokens were read
-	Error   *Refusal `json:"error"`   // why the two were not compared; null where they were
+	Stopped *Stopped `json:"stopped"`         // null where all tokens were read
+	Path    string   `json:"path,omitempty"`  // of an NPU that the figures are of, where there are several: the one that gives the worst
+	Paths   []Path   `json:"paths,omitempty"` // all of them
+	Error   *Refusal `json:"error"`           // why the two were not compared; null where they were
 
 	Identity Identity `json:"identity"`
 	PeakRSS  int64    `json:"peak_rss"` // bytes
 	Seconds  float64  `json:"seconds"`
 	floats   float64  // how far copied weights may be from the source's: rounding of a rotation
+	turned   bool     // weights are compared with the source's in another basis
 
 	Bytes int64 `json:"bytes_read"` // of both checkpoints, by every pass over them
 }

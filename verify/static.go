@@ -57,7 +57,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 		defer f.close() // before what is mounted goes
 	}
 	if o.basis != nil {
-		from, r.floats = o.basis.weights, o.basis.limit
+		from, r.floats, r.turned = o.basis.weights, o.basis.limit, true
 		r.Notes = append(r.Notes, Note{"weights", "are rotated (QuaRot): they, states and drafts are compared with the source in the same basis, by the matrix that is " + o.basis.how})
 	}
 	c, d, unchecked, err := r.examine(ctx, f, from, dst, &o)

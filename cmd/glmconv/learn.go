@@ -96,6 +96,9 @@ func (l *learner) open(dir string) (out *opened, err error) {
 			return nil, err
 		}
 	}
+	if l.o.Requantize = l.o.Requantize || l.turn; l.turn && l.scheme == layout.BF16 && l.format == layout.Ascend {
+		l.format = "" // which is what it becomes once it is rotated
+	}
 	if l.plan, err = quant.NewPlan(l.src, l.scheme, l.format, l.o); err != nil {
 		return nil, err
 	}

@@ -144,6 +144,11 @@ var sglang = spec{
 			}
 			return ""
 		}},
+		{applies: func(c cell) bool {
+			return c.Layout == AscendLayout && c.Config.Experts > 0 && !c.Experts.Weight.Quantized()
+		}, check: func(cell) string {
+			return "SGLang's modelslim loader has no class for routed experts that are FLOAT"
+		}},
 		{applies: func(c cell) bool { return c.Layout == AscendLayout && c.Experts.int4() }, check: func(c cell) string {
 			if !c.ep && c.tp > 1 {
 				return "SGLang adds the whole scale_bias on every rank; use expert parallelism"

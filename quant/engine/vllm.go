@@ -102,6 +102,9 @@ var vllm = spec{
 	},
 
 	rules: []rule{
+		{applies: func(c cell) bool { return c.Layout == AscendLayout }, check: func(cell) string { // in full precision too: rotated
+			return "plain vLLM does not read the ascend layout"
+		}},
 		{applies: func(c cell) bool { return c.Layout == HFFP8 && c.Experts.blockFP8() }, check: func(c cell) string {
 			if n := gcd(128, c.expertWidth(), c.Config.HiddenSize); n < 32 {
 				return fmt.Sprintf("expert width per rank %d leaves blocks of %d, vLLM refines them to 32 at the least", c.expertWidth(), n)

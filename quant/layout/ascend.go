@@ -18,6 +18,10 @@ import (
 //	W4A8_DYNAMIC  P.weight I8 [N/2,K]  P.weight_scale F32 [N,1]  P.weight_offset F32 [N,1] zeros
 //	              P.scale_bias F32 [N,1] for gate and up, [N,16] for down: 8·s·Σq
 //	FLOAT         source dtype; biases of quantized layers are widened to F32
+//
+// A description of FLOAT alone is what rotated models in full precision need: the
+// draft of vllm-ascend has a place for rot.weight only where one says so
+// (docs/facts/ascend.md 5.3).
 type ascend struct{ common }
 
 // downParts is the number of K-slices of a down projection's scale_bias.
@@ -42,6 +46,8 @@ var (
 
 func (ascend) choose(cfg *glm.Config, t *glm.Tensor, o *Options) (choice, string) {
 	switch {
+	case o.Scheme == BF16:
+		return unquantized{}.choose(cfg, t, o)
 	case t.Role == glm.AttnKVB:
 		return choice{}, keptKVB
 	case t.Role == glm.IndexerK:
@@ -86,6 +92,10 @@ func (ascend) settle(out []Decision) {
 		if w := &out[i].Weight; w.Quantized() {
 			quantized[w.Tensor.Module] = true
 		}
+	}
+	if len(quantized) == 0 {
+		unquantized{}.settle(out)
+		return
 	}
 	for i := range out {
 		w := &out[i].Weight

@@ -39,7 +39,8 @@ type Options struct {
 	Keep func(module string) bool
 	// Static, if given, tells how the inputs of modules are quantized whose range
 	// is known. Formats take what their engines have kernels for.
-	Static func(module string) (StaticInput, bool)
+	Static  func(module string) (StaticInput, bool)
+	Rotated bool // the source is
 }
 
 // Decision is what one tensor becomes and why.
@@ -70,7 +71,11 @@ func Decide(cfg *glm.Config, tensors []Input, o Options) ([]Decision, error) {
 		return nil, &ImpossibleError{What: fmt.Sprintf("groups of %d", o.GroupSize), Rule: "the kernels know groups of 32, 64 and 128",
 			Nearest: "groups of 128"}
 	}
-	if err := Supported(o.Scheme, o.Format); err != nil {
+	supported := Supported
+	if o.Rotated {
+		supported = SupportedRotated
+	}
+	if err := supported(o.Scheme, o.Format); err != nil {
 		return nil, err
 	}
 	l, err := For(o.Format)

@@ -134,6 +134,15 @@ func Supported(s Scheme, f Format) error {
 	}
 }
 
+// SupportedRotated is Supported for a source that was rotated: in full precision
+// that is written as Ascend too.
+func SupportedRotated(s Scheme, f Format) error {
+	if s == BF16 && f == Ascend {
+		return nil
+	}
+	return Supported(s, f)
+}
+
 func join[T ~string](list []T) string {
 	parts := make([]string, len(list))
 	for i, v := range list {

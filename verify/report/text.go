@@ -55,6 +55,9 @@ func Text(r *verify.Result) string {
 			row(mark(m), label(c.ID), c.Line)
 		}
 	}
+	if paths := r.SayPaths(); paths != "" {
+		row(mark(" "), "paths", "mean KL by the NPU's path: "+paths+" · the figures are those of "+clean(r.Path))
+	}
 	for i, n := range r.Notes {
 		if i == shown {
 			row(mark(" "), "", fmt.Sprintf("and %s more", count(len(r.Notes)-shown)))
