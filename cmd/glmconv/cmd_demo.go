@@ -88,20 +88,7 @@ func runDemo(c *cli.Context) error {
 		}
 	}
 	model := filepath.Join(dir, demo.Name)
-	if err := demo.ExtractThrough(disk, model); err != nil {
-		return err
-	}
-	in, err := check.Inspect(model)
-	if err != nil {
-		return err
-	}
-	say("%s\n", in.Text())
-	r, err := mtp.NewRemap(model, mtp.Options{FS: disk})
-	if err != nil {
-		return err
-	}
-	say("$ glmconv mtp-remap %s\n%s\n", demo.Name, r.Text())
-	if err := r.Apply(c.Context); err != nil {
+	if err := demoModel(c.Context, model, say); err != nil {
 		return err
 	}
 	src, err := safetensors.OpenDir(model)
@@ -128,6 +115,24 @@ func runDemo(c *cli.Context) error {
 		say("\nthe files are in %s\n", dir)
 	}
 	return verdict(good)
+}
+
+// demoModel writes the built-in model, shows what it is, and remaps its MTP layer.
+func demoModel(ctx context.Context, model string, say func(string, ...any)) error {
+	if err := demo.ExtractThrough(disk, model); err != nil {
+		return err
+	}
+	in, err := check.Inspect(model)
+	if err != nil {
+		return err
+	}
+	say("%s\n", in.Text())
+	r, err := mtp.NewRemap(model, mtp.Options{FS: disk})
+	if err != nil {
+		return err
+	}
+	say("$ glmconv mtp-remap %s\n%s\n", demo.Name, r.Text())
+	return r.Apply(ctx)
 }
 
 // demoTable converts the model to all that it can be, a line each. good: check and

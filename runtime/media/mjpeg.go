@@ -10,15 +10,8 @@ import (
 // nextJPEG returns the next picture of a stream of JPEGs, io.EOF after the
 // last. Bytes between pictures are skipped. limit bounds a picture's size.
 func nextJPEG(r *bufio.Reader, limit int64) ([]byte, error) {
-	for prev := byte(0); ; {
-		b, err := r.ReadByte()
-		if err != nil {
-			return nil, err
-		}
-		if prev == 0xFF && b == 0xD8 {
-			break
-		}
-		prev = b
+	if err := startOfJPEG(r); err != nil {
+		return nil, err
 	}
 	out := []byte{0xFF, 0xD8}
 	read := func() (byte, error) {
@@ -72,6 +65,20 @@ func nextJPEG(r *bufio.Reader, limit int64) ([]byte, error) {
 			}
 			inScan = b == 0xDA
 		}
+	}
+}
+
+// startOfJPEG reads up to and past the next start marker.
+func startOfJPEG(r *bufio.Reader) error {
+	for prev := byte(0); ; {
+		b, err := r.ReadByte()
+		if err != nil {
+			return err
+		}
+		if prev == 0xFF && b == 0xD8 {
+			return nil
+		}
+		prev = b
 	}
 }
 

@@ -41,7 +41,28 @@ func main() {
 var errUsage = errors.New("glmsynth: want one output directory (glmsynth --help)")
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	var o synth.Options
+	o, dir, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	plan, err := synth.NewPlan(o)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := plan.Write(ctx, dir); err != nil {
+		return err
+	}
+	took := time.Since(start)
+	c := plan.Config
+	fmt.Fprintf(stdout, "%s: %s, %d layers (%d MTP), %d experts, vocabulary %s: %s tensors in %d files, %s in %.1f s\n",
+		dir, c.Family, c.Layers, c.MTPLayers, c.Experts, progress.Thousands(int64(c.VocabSize)),
+		progress.Thousands(int64(plan.Tensors)), len(plan.Files), progress.Bytes(plan.Bytes), took.Seconds())
+	return nil
+}
+
+// parse reads the flags and the folder to write.
+func parse(args []string, stderr io.Writer) (o synth.Options, dir string, err error) {
 	fs := flag.NewFlagSet("glmsynth", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&o.Preset, "preset", "", "published model: "+strings.Join(glm.Presets(), ", ")+" (default glm-4.5-air)")
@@ -62,7 +83,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var out []string
 	for rest := args; ; { // flags may follow the directory
 		if err := fs.Parse(rest); err != nil {
-			return err
+			return o, "", err
 		}
 		if fs.NArg() == 0 {
 			break
@@ -70,42 +91,28 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		out, rest = append(out, fs.Arg(0)), fs.Args()[1:]
 	}
 	if len(out) != 1 {
-		return errUsage
+		return o, "", errUsage
 	}
-	var err error
 	if o.ShardBytes, err = progress.ParseBytes(*shard); err != nil {
-		return err
+		return o, "", err
 	}
 	if o.DType, err = parseDType(*dtype); err != nil {
-		return err
+		return o, "", err
 	}
 	o.MTP, o.MTPPlace = synth.MTPState(*mtp), synth.MTPPlace(*place)
 	if *config != "" {
 		if o.Config, err = os.ReadFile(*config); err != nil {
-			return err
+			return o, "", err
 		}
 	} else if o.Preset == "" {
 		o.Preset = "glm-4.5-air"
 	}
 	if *gb > 0 {
 		if o, err = synth.ScaleTo(o, int64(*gb*1e9)); err != nil {
-			return err
+			return o, "", err
 		}
 	}
-	plan, err := synth.NewPlan(o)
-	if err != nil {
-		return err
-	}
-	start := time.Now()
-	if err := plan.Write(ctx, out[0]); err != nil {
-		return err
-	}
-	took := time.Since(start)
-	c := plan.Config
-	fmt.Fprintf(stdout, "%s: %s, %d layers (%d MTP), %d experts, vocabulary %s: %s tensors in %d files, %s in %.1f s\n",
-		out[0], c.Family, c.Layers, c.MTPLayers, c.Experts, progress.Thousands(int64(c.VocabSize)),
-		progress.Thousands(int64(plan.Tensors)), len(plan.Files), progress.Bytes(plan.Bytes), took.Seconds())
-	return nil
+	return o, out[0], nil
 }
 
 func parseDType(s string) (safetensors.DType, error) {
