@@ -1,10 +1,7 @@
 package glm
 
 import (
-	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/glmconv/glmconv/safetensors"
@@ -29,7 +26,7 @@ var strangers = []struct {
 	{"glm4v_moe_text", false, "the text part of a glm4v_moe model on its own; the whole checkpoint's config.json is needed"},
 	{"glm4v", true, "a dense GLM-4V model (GLM-4.1V, GLM-4.6V-Flash): interleaved rope, sandwich norms, no experts"},
 	{"glm46v", true, "a dense GLM-4.6V-Flash model: interleaved rope, sandwich norms, no experts"},
-	{"glm5_next", true, "GLM-5.3-Flash: 45 layers mix KDA linear attention (conv kernel 4) with rope-free MLA (qk_rope_head_dim 0), " +
+	{"glm5_next", true, "not a supported family (GLM-5.3-Flash): 45 layers mix KDA linear attention (conv kernel 4) with rope-free MLA (qk_rope_head_dim 0), " +
 		"4-way hyper-connections, a pooled indexer, SwiGLU clamped at 10, 288 experts and a vision tower"},
 	{"glm_ocr", true, "GLM-OCR, a dense vision model"},
 	{"glm4_moe_mtp", false, "an engine's draft view of glm4_moe, not a checkpoint of its own"},
@@ -48,6 +45,18 @@ var strangers = []struct {
 	{"minimax", true, "a MiniMax model"},
 }
 
+// OtherGLM reports whether a model_type is that of a GLM of another
+// architecture than those that are supported: GLM-5.3-Flash, dense and OCR
+// models. ParseConfig refuses it with what it is.
+func OtherGLM(name string) bool {
+	for _, k := range strangers {
+		if (name == k.name || k.prefix && strings.HasPrefix(name, k.name)) && strings.Contains(k.name, "glm") {
+			return true
+		}
+	}
+	return false
+}
+
 // otherQuantization names a quantization whose files are refused by its name:
 // none of them holds a GLM that the engines here serve (docs/facts/formats.md 2).
 func otherQuantization(method string) string {
@@ -61,53 +70,14 @@ func otherQuantization(method string) string {
 }
 
 // RequireUnquantized returns nil for a full-precision checkpoint and a
-// *ConfigError of kind ErrQuantized for every other, naming what it is.
+// *ConfigError of kind ErrQuantized for every other, naming the quantization
+// it declares.
 func (c *Config) RequireUnquantized() error {
 	if c.Quantization == "" {
 		return nil
 	}
-	var q struct {
-		Method       string          `json:"quant_method"`
-		Format       string          `json:"format"`
-		WeightBlock  json.RawMessage `json:"weight_block_size"`
-		ConfigGroups map[string]struct {
-			Weights struct {
-				NumBits  json.RawMessage `json:"num_bits"`
-				Type     string          `json:"type"`
-				Strategy string          `json:"strategy"`
-			} `json:"weights"`
-		} `json:"config_groups"`
-	}
-	// A config too odd for this struct is still quantised: say what is known.
-	_ = json.Unmarshal(c.QuantizationConfig, &q)
-	what := fmt.Sprintf("the checkpoint is already quantised (%s)", c.Quantization)
-	hint := "convert from the BF16 release"
-	fp8 := func(kind string) {
-		what = "the checkpoint is an " + kind + " release"
-		hint = "quantize --scheme bf16 decodes it"
-	}
-	switch {
-	case c.Quantization == "fp8" && len(q.WeightBlock) > 0 && string(q.WeightBlock) != "null":
-		fp8("FP8 block")
-	case c.Quantization == "fp8":
-		fp8("FP8")
-	case c.Quantization == "compressed-tensors":
-		if q.Format != "" {
-			what = fmt.Sprintf("the checkpoint is already quantised (compressed-tensors, %s)", q.Format)
-		}
-		all, strategies := len(q.ConfigGroups) > 0, map[string]bool{}
-		for _, g := range q.ConfigGroups {
-			all = all && g.Weights.Type == "float" && string(g.Weights.NumBits) == "8"
-			strategies[g.Weights.Strategy] = true
-		}
-		switch {
-		case all && len(strategies) == 1:
-			fp8(strings.TrimSpace("FP8 " + slices.Collect(maps.Keys(strategies))[0]))
-		case all:
-			fp8("FP8")
-		}
-	}
-	return &ConfigError{Field: "quantization_config", Reason: what, Advice: hint, Kind: ErrQuantized}
+	return &ConfigError{Field: "quantization_config", Reason: fmt.Sprintf("the checkpoint is already quantised (%s)", c.Quantization),
+		Advice: "convert from the BF16 release, or decode the weights first", Kind: ErrQuantized}
 }
 
 // companions are the ends of names that only quantised weights have beside

@@ -147,14 +147,12 @@ func TestRequireUnquantized(t *testing.T) {
 	group := func(typ, bits, strategy string) string {
 		return `{"quant_method": "compressed-tensors", "format": "f", "config_groups": {"g": {"weights": {"type": "` + typ + `", "num_bits": ` + bits + `, "strategy": "` + strategy + `"}}}}`
 	}
-	for _, tc := range []struct{ name, json, method, says, hint string }{
-		{"fp8 block", `{"quant_method": "fp8", "weight_block_size": [128, 128]}`, "fp8", "FP8 block release",
-			"quantize --scheme bf16 decodes it"},
-		{"fp8 channel", group("float", "8", "channel"), "compressed-tensors", "FP8 channel release", "quantize --scheme bf16 decodes it"},
-		{"int8", group("int", "8", "channel"), "compressed-tensors", "already quantised (compressed-tensors, f)", "convert from the BF16 release"},
-		{"nvfp4", group("float", "4", "tensor_group"), "compressed-tensors", "already quantised", "convert from the BF16 release"},
-		{"gptq", `{"quant_method": "gptq", "bits": 4}`, "gptq", "already quantised (gptq)", "convert from the BF16 release"},
-		{"nameless", `{"bits": 4}`, "unknown", "already quantised (unknown)", "convert from the BF16 release"},
+	for _, tc := range []struct{ name, json, method string }{
+		{"fp8 block", `{"quant_method": "fp8", "weight_block_size": [128, 128]}`, "fp8"},
+		{"int8", group("int", "8", "channel"), "compressed-tensors"},
+		{"nvfp4", group("float", "4", "tensor_group"), "compressed-tensors"},
+		{"gptq", `{"quant_method": "gptq", "bits": 4}`, "gptq"},
+		{"nameless", `{"bits": 4}`, "unknown"},
 	} {
 		for _, key := range []string{"quantization_config", "compression_config"} {
 			p, err := LookupPreset("glm-5")
@@ -167,8 +165,16 @@ func TestRequireUnquantized(t *testing.T) {
 			err = cfg.RequireUnquantized()
 			require.ErrorIs(t, err, ErrQuantized)
 			require.ErrorIs(t, err, ErrUnsupported)
-			assert.ErrorContains(t, err, tc.says)
-			assert.Equal(t, tc.hint, AsConfigError(err).Advice)
+			assert.ErrorContains(t, err, "already quantised ("+tc.method+")")
+			assert.Equal(t, "convert from the BF16 release, or decode the weights first", AsConfigError(err).Advice)
 		}
+	}
+}
+
+// TestOtherGLM: GLMs of other architectures are told from models that are none.
+func TestOtherGLM(t *testing.T) {
+	for name, want := range map[string]bool{"glm5_next": true, "glm5_next_text": true, "glm4": true, "glm46v": true, "glm_ocr": true, "chatglm": true,
+		"llama": false, "glm4_moe": false, "glm_moe_dsa": false, "": false, "unheard": false} {
+		assert.Equal(t, want, OtherGLM(name), name)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/quant"
@@ -99,6 +100,14 @@ var flagHints = []struct {
 	{quant.ErrPattern, "--ignore, --target; glmconv inspect --tensors lists the names"},
 }
 
+// wayFlags are those for what a folder is found to be.
+var wayFlags = map[origin.Kind]string{
+	origin.MTPAbsent:   "--mtp drop; glmconv repair SRC --from BASE",
+	origin.MTPShape:    "--mtp drop",
+	origin.StaleCopies: "--mtp drop",
+	origin.Leftover:    "glmconv check --weights",
+}
+
 // hintOf returns the advice of the outermost error that has some, with the flags
 // that it takes.
 func hintOf(err error) string {
@@ -110,6 +119,10 @@ func hintOf(err error) string {
 		if errors.Is(err, f.is) {
 			return h.Hint() + " (" + f.flags + ")"
 		}
+	}
+	var f *origin.Finding
+	if errors.As(err, &f) && wayFlags[f.Kind] != "" {
+		return h.Hint() + " (" + wayFlags[f.Kind] + ")"
 	}
 	var q *quant.Error
 	if errors.As(err, &q) && q.Resumable {

@@ -91,7 +91,7 @@ func (f *finder) files() {
 			continue
 		}
 		if slices.Contains(f.Files, of) {
-			f.add(Leftover, false, n, "finish the download or compare "+of+" with the SHA-256 of its hub, then delete "+n+"; glmconv check --weights looks for holes",
+			f.add(Leftover, false, n, "finish the download or compare "+of+" with the SHA-256 of its hub, then delete "+n+"; reading every weight shows holes",
 				"%s for %s: the download was not finished when it was written, and a file of the right size may hold zeros", tool, of)
 			continue
 		}

@@ -98,8 +98,8 @@ func TestMTPAbsent(t *testing.T) {
 	found := origin.Of(s)
 	require.Len(t, found, 1)
 	assert.Equal(t, origin.MTPAbsent, found[0].Kind)
-	assert.False(t, found[0].Blocks, "--mtp drop converts it")
-	for _, way := range []string{"--mtp drop", "repair", "num_nextn_predict_layers 0"} {
+	assert.False(t, found[0].Blocks, "it can be converted without the layer")
+	for _, way := range []string{"without it", "repair", "num_nextn_predict_layers 0"} {
 		assert.Contains(t, found[0].Way, way)
 	}
 }

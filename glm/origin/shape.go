@@ -15,8 +15,8 @@ var glue = []string{"eh_proj.weight", "enorm.weight", "hnorm.weight"}
 
 // WaysWithoutMTP are what the user of a checkpoint without its MTP layer can do.
 func WaysWithoutMTP(dir string) string {
-	return "three ways out: --mtp drop converts the model without it; glmconv repair " + dir +
-		" --from BASE takes it from the release that was tuned; num_nextn_predict_layers 0 in config.json says that there is none"
+	return "three ways out: convert the model without it; glmconv repair " + dir +
+		" takes it from the release that was tuned; num_nextn_predict_layers 0 in config.json says that there is none"
 }
 
 // layers compares num_hidden_layers and the MTP layer with what is stored.
@@ -120,7 +120,7 @@ func (f *finder) experts() {
 			"it says %d, and the routers differ: %s; no engine loads layers with different numbers of experts", want, counts(trunk))
 	case len(mtp) > 0 && mtp[want] == 0:
 		for n := range mtp {
-			f.add(MTPShape, true, where, "glmconv quantize --mtp drop leaves the layer out; or prune it as the others were",
+			f.add(MTPShape, true, where, "convert without the layer, or prune it as the others were",
 				"the router of MTP layer %d has %d rows, config.json says %d experts: the model was pruned and its MTP layer was not", c.Layers, n, want)
 		}
 	}
@@ -176,7 +176,7 @@ func (f *finder) vocabulary() {
 	}
 	for _, n := range []string{mtpEmbed, mtpHead} {
 		if s, ok := shape[n]; ok && s[0] != e[0] && s[1] == e[1] {
-			f.add(StaleCopies, true, n, "glmconv mtp-remap "+f.Dir+" renews the copies; quantize --mtp drop leaves the MTP layer out",
+			f.add(StaleCopies, true, n, "glmconv mtp-remap "+f.Dir+" renews the copies; or convert without the MTP layer",
 				"the MTP layer's copy has %d rows, the model's own %d: the vocabulary was resized and the copy is stale", s[0], e[0])
 		}
 	}

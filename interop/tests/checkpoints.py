@@ -20,6 +20,8 @@ LAYOUTS = [
     ("w8a8", "compressed-tensors"), ("w8a8", "ascend"), ("w4a8", "ascend"), ("w4a8", "compressed-tensors"),
     ("w4a16", "compressed-tensors"), ("w4a8-fp8", "compressed-tensors"), ("nvfp4", "modelopt"), ("nvfp4a16", "modelopt"),
 ]
+# FP4, MX and mixed integers: experts alone, as publishers have them.
+MICRO = [(s, "compressed-tensors") for s in ("nvfp4", "nvfp4a16", "mxfp4", "mxfp4a16", "mxfp8", "mxfp8a16", "int4-int8-mix")]
 # The W4A8-FP8 kernel needs widths that are multiples of 256; the reference
 # models have smaller ones, so this scheme runs on a synthetic checkpoint.
 WIDE = {"w4a8-fp8": ["wide-glm4moe", "wide-glm5"]}
@@ -57,6 +59,11 @@ def full(*formats):
         cfg = cfg.get("text_config", cfg)
         return s != "w4a8-fp8" or not (cfg["hidden_size"] % 256 or cfg["moe_intermediate_size"] % 256)
     return [(m, s, f) for m in PRESETS for s, f in (ONE if m in TWINS else LAYOUTS) if f in formats and fits(m, s)]
+
+
+def micro(models):
+    """(model, scheme, format) of FP4, MX and mixed integers; where a width is no multiple of a group the plan keeps the weights as they are."""
+    return [(m, s, f) for m in models for s, f in MICRO]
 
 
 def models_for(scheme):

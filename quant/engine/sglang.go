@@ -67,8 +67,9 @@ var sglang = spec{
 		{layout: CompressedTensors, match: onlyWeight(format.MXFP4), kind: Linear, on: gpu, answer: Refuses, why: "no compressed-tensors scheme for MXFP4 linears"},
 		{layout: CompressedTensors, match: with(format.MXFP4, format.MXFP4Group), kind: Linear, on: gpu,
 			answer: Refuses, why: "no compressed-tensors scheme for MXFP4 linears"},
-		{layout: CompressedTensors, match: with(format.MXFP8, format.MXFP8Group), on: gpu, answer: Refuses, why: "no compressed-tensors scheme for MXFP8"},
-		{layout: CompressedTensors, match: onlyWeight(format.MXFP8), on: gpu, answer: Refuses, why: "no compressed-tensors scheme for MXFP8"},
+		{layout: CompressedTensors, match: mx4, kind: Experts, on: capable(80)},
+		{layout: CompressedTensors, match: with(format.MXFP8, format.MXFP8Group), answer: Refuses, why: "no compressed-tensors scheme for MXFP8"},
+		{layout: CompressedTensors, match: onlyWeight(format.MXFP8), answer: Refuses, why: "no compressed-tensors scheme for MXFP8"},
 
 		// modelopt_quant.py; what the list of quantizations for ROCm lacks is
 		// refused there (model_config.py:_verify_quantization).
@@ -135,6 +136,20 @@ var sglang = spec{
 		}, check: func(c cell) string {
 			return "SGLang 0.5.23 fails while it loads block FP8 beside int4 experts ('NoneType' object is not subscriptable)"
 		}},
+		// Found with its own classes: Glm4MoeSparseMoeBlock reads the dtype of the
+		// shared experts' gate_up_proj.weight, which packed weights lack, unless
+		// they are fused with the routed ones.
+		{applies: func(c cell) bool {
+			return !c.Config.LatentAttention() && c.Config.SharedExperts > 0 && packedNames(c.Layout, c.Shared)
+		}, check: func(c cell) string {
+			switch {
+			case !c.Shared.Weight.SameCodes(c.Experts.Weight):
+				return "packed shared experts beside routed ones of another format: 'MergedColumnParallelLinear' object has no attribute 'weight'"
+			case c.ep:
+				return "packed shared experts are not fused with expert parallelism: 'MergedColumnParallelLinear' object has no attribute 'weight'"
+			}
+			return ""
+		}},
 		{check: expertBlocksFit},
 		{applies: int4FP8, check: wideKernel},
 		{applies: func(c cell) bool { return c.Layout != HFFP8 && c.Layout != AscendLayout && !int4FP8(c) }, check: groupsFit},
@@ -200,6 +215,18 @@ func sglangDrafts(c cell) ([]string, string) {
 		return nil, "--quantization w8a8_int8 cannot build the BF16 experts of the MTP layer (quantize the MTP layer too)"
 	}
 	return f, ""
+}
+
+// packedNames reports whether a linear's codes have another name than weight,
+// in a class that the model does not know as packed (AWQ's it does).
+func packedNames(l Layout, p Part) bool {
+	switch l {
+	case CompressedTensors:
+		return p.Weight.Packing == format.Words || p.Weight.Packing == format.Nibbles
+	case GPTQ, AutoRound:
+		return p.Weight.Packing == format.GPTQWords || p.Weight.Packing == format.GPTQv2Words
+	}
+	return false
 }
 
 func fp4Inputs(p Part) bool   { return onlyFloat4(p.Weight) && p.Acts.Quantized() }

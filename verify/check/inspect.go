@@ -7,6 +7,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -186,23 +187,18 @@ func (s *subject) tool() string {
 			return "msmodelslim"
 		}
 	}
-	var q struct {
-		Method  string                     `json:"quant_method"`
-		Groups  map[string]json.RawMessage `json:"config_groups"`
-		Version string                     `json:"version"`
+	if s.decl == nil || s.decl.Declaration == nil || s.ascend {
+		return ""
 	}
-	if s.cfg != nil && s.cfg.QuantizationConfig != nil {
-		_ = json.Unmarshal(s.cfg.QuantizationConfig, &q)
-	}
-	switch q.Method {
-	case "compressed-tensors":
-		for name := range q.Groups {
-			if name != "group_0" && name != "group_1" {
+	switch m := s.decl.Method; m {
+	case declaration.CompressedTensors:
+		for i := range s.decl.Groups {
+			if name := s.decl.Groups[i].Name; name != "group_0" && name != "group_1" {
 				return "llm-compressor (model_free_ptq)" // names the group after the scheme
 			}
 		}
-	case "auto-round", "gptq", "awq", "modelopt", "quark":
-		return q.Method
+	case declaration.AutoRound, declaration.GPTQ, declaration.AWQ, declaration.ModelOpt, declaration.Quark:
+		return string(m)
 	}
 	return ""
 }

@@ -177,6 +177,9 @@ func (s *subject) loadConfig() (err error) {
 		if ce != nil && ce.Field == "quantization_config" && errors.Is(err, glm.ErrUnsupported) {
 			return err // a format that is refused by name: nothing can be said of its tensors
 		}
+		if ce != nil && ce.Field == "model_type" && glm.OtherGLM(s.modelType()) {
+			return fmt.Errorf("glm: %s: %w", s.dir, err) // another architecture: nothing can be said of its tensors
+		}
 		f := s.add("config-invalid", "config.json", "%v", err)
 		if ce != nil {
 			f.hint(ce.Hint())
@@ -187,6 +190,11 @@ func (s *subject) loadConfig() (err error) {
 	s.declaration()
 	s.survey()
 	return nil
+}
+
+func (s *subject) modelType() (name string) {
+	_ = json.Unmarshal(s.keys["model_type"], &name)
+	return name
 }
 
 // declaration reads what the checkpoint says of its own quantization.

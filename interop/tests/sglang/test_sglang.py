@@ -43,7 +43,7 @@ def server_arguments(rows, degree):
 
 def directory(model, scheme, fmt):
     d, rows = ck.hollow(model, scheme, fmt)
-    return (d if model in ck.PRESETS else ck.converted(model, scheme, fmt)), rows
+    return (d if model in ck.PRESETS or (scheme, fmt) in ck.MICRO else ck.converted(model, scheme, fmt)), rows
 
 
 OVERRIDES = {}
@@ -60,6 +60,7 @@ def run(device, cases):
         jobs.append(dict(dir=str(d), flags=flags, block_size=OVERRIDES.get(case)))
         names.append(case)
     path = ck.CACHE / f"sglang-jobs-{device}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(jobs))
     p = subprocess.run([sys.executable, os.path.join(HERE, "modules.py"), device, path], capture_output=True, text=True, timeout=3600)
     lines = p.stdout.splitlines()
@@ -124,3 +125,35 @@ def test_mixed_file(model):
 def test_full_size(case):
     """the same for published models at full size (GLM-4.5 = 4.6 = 4.7, 4.5-Air, 4.5V, 4.6V, 4.7-Flash, 5 = 5.1, 5.2), true module lists and shapes, files without data"""
     judge(case)
+
+
+MICRO, MICRO_FULL = ck.micro(ck.MODELS), ck.micro(ck.PRESETS)
+
+
+def micro(case):
+    """Hollow results: what the plan says of SGLang, and what its classes and loader do."""
+    same = tuple(c for c in (MICRO if case in MICRO else MICRO_FULL) if case in MICRO or c[0] == case[0])
+    return results("cuda", same)[case], server_arguments(ck.hollow(*case)[1], "TP1")
+
+
+def judge_micro(case):
+    got, (loads, rule, args) = micro(case)
+    if loads is None:
+        pytest.fail(f"plan does not judge it ({rule}); SGLang: {got.get('error', 'loads')}")
+    if not loads:
+        assert "error" in got, f"plan says that SGLang does not load it ({rule}), but it does"
+        pytest.skip(got["error"] + f" (plan: {rule})")
+    check(got)
+
+
+@pytest.mark.parametrize("case", MICRO, ids=ck.ids(MICRO))
+def test_micro(case):
+    """FP4, MX and int4 beside int8 (nvfp4, nvfp4a16, mxfp4, mxfp4a16, mxfp8, mxfp8a16, int4-int8-mix), trunk and MTP draft: it loads what the plan says, and refuses the rest"""
+    judge_micro(case)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", MICRO_FULL, ids=ck.ids(MICRO_FULL))
+def test_micro_full_size(case):
+    """the same for published models at full size (GLM-4.5 = 4.6 = 4.7, 4.5-Air, 4.5V, 4.6V, 4.7-Flash, 5 = 5.1, 5.2, 5.3), true module lists and shapes, files without data"""
+    judge_micro(case)
