@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -18,28 +20,27 @@ import (
 
 // TestGoldenPublished: checkpoints as Z.ai and other tools publish them give the
 // logits of their own arithmetic, and its mean KL. limit is the share of the
-// distance to the BF16 logits that ours may be off: in nano-glm5 one token that
-// selects other keys moves many logits, and ModelOpt's own forward pass rounds
-// its inputs in another way than the engines that read its files. Activations
-// at a tie of two E4M3 values fall to either side with the order of sums, which
-// plain Go has otherwise.
+// distance to the BF16 logits that ours may be off. Inputs that are rounded to
+// FP8 lie at a tie of two codes now and then; the last bit of a sum decides it,
+// and with it an expert or a key of every later token (TestGoldenFP8Ties): the
+// rows before that are held to firm of the distance.
 func TestGoldenPublished(t *testing.T) {
 	for _, tc := range []struct {
 		dir, golden, key, base string
 		weights                bool
 		limit                  float64
+		firm                   int // rows
 	}{
-		{"sources/nano-glm5-fp8", "sources/nano-glm5-fp8.logits", "seq2.w.logits", "nano-glm5", true, 0.01},
-		{"sources/nano-glm5-fp8", "sources/nano-glm5-fp8.logits", "seq2.wa.logits", "nano-glm5", false, 0.4},
-		{"sources/nano-glm4moe-fp8", "sources/nano-glm4moe-fp8.logits", "seq2.w.logits", "nano-glm4moe", true, 0.001},
-		{"sources/nano-glm4moe-fp8", "sources/nano-glm4moe-fp8.logits", "seq2.wa.logits", "nano-glm4moe", false, 0.2},
-		{"nano-glm4moe-quantized/NVFP4A16", "golden/nano-glm4moe/quantized_fp4", "NVFP4A16.w.seq2.logits", "nano-glm4moe", false, 0.01},
-		{"foreign/modelopt-nvfp4", "golden/nano-glm4moe/engine_acts", "modelopt-nvfp4.engine.seq2.logits", "nano-glm4moe", false, 0.1},
-		{"foreign/modelopt-fp8", "foreign/modelopt-fp8.logits", "seq2.wa.logits", "nano-glm4moe", false, 0.95},
+		{"sources/nano-glm5-fp8", "sources/nano-glm5-fp8.logits", "seq2.w.logits", "nano-glm5", true, 0.001, 0},
+		{"sources/nano-glm5-fp8", "sources/nano-glm5-fp8.logits", "seq2.wa.logits", "nano-glm5", false, 0.25, 11},
+		{"sources/nano-glm4moe-fp8", "sources/nano-glm4moe-fp8.logits", "seq2.w.logits", "nano-glm4moe", true, 0.001, 0},
+		{"sources/nano-glm4moe-fp8", "sources/nano-glm4moe-fp8.logits", "seq2.wa.logits", "nano-glm4moe", false, 0.2, 20},
+		{"nano-glm4moe-quantized/NVFP4A16", "golden/nano-glm4moe/quantized_fp4", "NVFP4A16.w.seq2.logits", "nano-glm4moe", false, 0.001, 0},
+		{"foreign/modelopt-nvfp4", "golden/nano-glm4moe/engine_acts", "modelopt-nvfp4.engine.seq2.logits", "nano-glm4moe", false, 0.1, 0},
 	} {
 		t.Run(tc.dir+"/"+tc.key, func(t *testing.T) {
 			plain, g := goldens(t, tc.base+"/golden.safetensors"), goldens(t, "../"+tc.golden+".safetensors")
-			m := load(t, tc.dir, Options{LatentEps: 1e-6})
+			m := published(t, tc.dir)
 			ids := plain.ints("seq2.ids")
 			if tc.weights {
 				m.p.(*Resident).WeightsOnly()
@@ -47,11 +48,115 @@ func TestGoldenPublished(t *testing.T) {
 			out, err := m.Evaluate(context.Background(), [][]int{ids}, EvalOptions{Logits: true})
 			require.NoError(t, err)
 			closer(t, tc.key, out[0].Logits, g.floats(tc.key), plain.floats("seq2.logits"), tc.limit)
-			own, theirs := klOf(plain.floats("seq2.logits"), out[0].Logits, m.cfg.VocabSize), klOf(plain.floats("seq2.logits"), g.floats(tc.key), m.cfg.VocabSize)
+			v, n := m.cfg.VocabSize, tc.firm*m.cfg.VocabSize
+			if n > 0 {
+				closer(t, tc.key+", first rows", out[0].Logits[:n], g.floats(tc.key)[:n], plain.floats("seq2.logits")[:n], firm)
+			}
+			own, theirs := klOf(plain.floats("seq2.logits"), out[0].Logits, v), klOf(plain.floats("seq2.logits"), g.floats(tc.key), v)
 			t.Logf("mean KL %.5f nats, %.5f of the golden", own, theirs)
 			assert.InEpsilon(t, theirs, own, 0.12)
 		})
 	}
+}
+
+// firm is the share of the distance to BF16 that rows without a tie may be off:
+// float32 sums in another order.
+const firm = 0.002
+
+// published loads a checkpoint as its goldens were computed: with kv_b_proj in
+// float32, which engines, and this runtime, round to BF16 when they widen it
+// (TestQuantizedKVB). That alone is a third of what rounding inputs costs.
+func published(t *testing.T, dir string) *Model {
+	t.Helper()
+	ckpt, err := safetensors.OpenDir(reference(t, dir))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = ckpt.Close() })
+	cfg, err := glm.LoadConfig(ckpt.Dir())
+	require.NoError(t, err)
+	mem := newMemory()
+	for _, x := range ckpt.Tensors() {
+		raw := make([]byte, x.Size)
+		require.NoError(t, ckpt.ReadAt(x, 0, raw))
+		mem.add(x.Name, x.DType, raw, x.Shape...)
+	}
+	m := resident(t, cfg, mem, Options{LatentEps: 1e-6})
+	for _, row := range cfg.Table() {
+		if row.Role != glm.AttnKVB {
+			continue
+		}
+		q, err := m.p.Tile(&row, 0)
+		require.NoError(t, err)
+		require.NotNil(t, q.Quant, row.Name)
+		x := make([]float32, row.Elements())
+		q.Quant.Dequant(x, 0, q.Rows)
+		mem.remove(row.Module + ".weight_scale_inv")
+		mem.add(row.Name, safetensors.F32, numeric.AppendF32(nil, x), row.Shape...)
+	}
+	return resident(t, cfg, mem, Options{LatentEps: 1e-6})
+}
+
+// TestGoldenFP8Ties: a last bit of the embedding moves logits of our own as far
+// as the whole sequences' limits of TestGoldenPublished allow, because an input
+// at a tie falls to the other side.
+func TestGoldenFP8Ties(t *testing.T) {
+	for dir, tc := range map[string]struct {
+		base  string
+		limit float64
+	}{"sources/nano-glm5-fp8": {"nano-glm5", 0.05}, "sources/nano-glm4moe-fp8": {"nano-glm4moe", 0.2}} {
+		plain, g := goldens(t, tc.base+"/golden.safetensors"), goldens(t, "../"+dir+".logits.safetensors")
+		m, ids := published(t, dir), plain.ints("seq2.ids")
+		own := distance(g.floats("seq2.wa.logits"), plain.floats("seq2.logits"))
+		answer := func(seed uint64) []float32 {
+			rng := rand.New(rand.NewPCG(seed, 0))
+			x, err := m.forward(t.Context(), []Step{{m.NewSession(), ids}}, nil, func(l int, x []float32) {
+				for i := range x {
+					if l == 0 && seed > 0 {
+						x[i] = math.Float32frombits(math.Float32bits(x[i]) + rng.Uint32N(2))
+					}
+				}
+			})
+			require.NoError(t, err)
+			h, err := m.FinalNorm(x)
+			require.NoError(t, err)
+			logits, err := m.Logits(t.Context(), h)
+			require.NoError(t, err)
+			return logits
+		}
+		first, most := answer(0), 0.0
+		for seed := range uint64(8) {
+			most = max(most, distance(first, answer(seed+1))/own)
+		}
+		t.Logf("%s: one ulp of input moves ours by up to %.3f of the distance to BF16", dir, most)
+		assert.Greater(t, most, tc.limit, "no tie: the limit of TestGoldenPublished can be %g", firm)
+	}
+}
+
+// TestGoldenModelOptFP8: testdata holds rows 0, 1, 16 and 32 of what torch 2.14
+// and transformers 5.17 compute in float32 from the file's own weights with
+// inputs as engines round them: clamp(x/input_scale, ±448) to E4M3, ties to
+// even. ModelOpt's own logits are of a model before its export, whose codes
+// differ (3 % of them: the file's were divided in BF16), with experts' inputs in
+// scales of their own; its float32 and its BF16 pass are as far from each other
+// as both are from the file's arithmetic.
+func TestGoldenModelOptFP8(t *testing.T) {
+	plain, tool := goldens(t, "nano-glm4moe/golden.safetensors"), goldens(t, "../foreign/modelopt-fp8.logits.safetensors")
+	f, err := safetensors.OpenFile("testdata/modelopt-fp8.safetensors")
+	require.NoError(t, err)
+	defer func() { _ = f.Close() }()
+	m := load(t, "foreign/modelopt-fp8", Options{})
+	out, err := m.Evaluate(t.Context(), [][]int{plain.ints("seq2.ids")}, EvalOptions{Logits: true})
+	require.NoError(t, err)
+	ours, bf16, v := out[0].Logits, plain.floats("seq2.logits"), m.cfg.VocabSize
+	var rows, base []float32
+	for _, r := range []int{0, 1, 16, 32} {
+		rows, base = append(rows, ours[r*v:][:v]...), append(base, bf16[r*v:][:v]...)
+	}
+	closer(t, "the file's arithmetic", rows, arrays{t, f}.floats("seq2.wa.logits"), base, firm)
+	wide, narrow := tool.floats("seq2.wa.logits"), tool.floats("seq2.wa.logits_bf16_model")
+	apart := distance(wide, narrow)
+	assert.Less(t, distance(wide, ours), 1.1*apart)
+	assert.Less(t, distance(narrow, ours), 1.1*apart)
+	assert.InEpsilon(t, klOf(bf16, wide, v), klOf(bf16, ours, v), 0.12)
 }
 
 // TestGoldenMX: MX weights and inputs give compressed-tensors' logits, and of
