@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/undo"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -130,7 +131,8 @@ func (r *Remap) newIndex() ([]byte, error) {
 		x.WeightMap[t.Name] = t.File
 		total += t.Size
 	}
-	rec := &receipt{Former: map[string]*string{r.indexName: textOf(r.index)}}
+	// The receipt lives inside the new index, so that it appears and vanishes with it.
+	rec := &undo.Receipt{Texts: map[string]*string{r.indexName: textOf(r.index)}}
 	for _, c := range r.Copies {
 		x.WeightMap[c.Name] = r.File
 	}
@@ -138,12 +140,12 @@ func (r *Remap) newIndex() ([]byte, error) {
 		rec.Created = []string{r.File}
 	}
 	if r.description != nil {
-		rec.Former[descriptionName] = textOf(r.description)
+		rec.Texts[descriptionName] = textOf(r.description)
 	}
 	x.Metadata["total_size"] = json.RawMessage(strconv.FormatInt(total, 10))
 	delete(x.Metadata, undoKey)
 	if r.Out == "" {
-		packed, err := rec.pack()
+		packed, err := rec.Pack()
 		if err != nil {
 			return nil, err
 		}
@@ -191,11 +193,11 @@ func Undo(dir string, fsys safetensors.FS) error {
 		if !ok {
 			continue
 		}
-		rec, err := unpackReceipt(packed)
+		rec, err := undo.Unpack(packed)
 		if err != nil {
 			return fail(ErrChanged, filepath.Join(dir, name), "", "metadata.%s cannot be read: %v", undoKey, err)
 		}
-		return undo(dir, fsys, name, x, rec)
+		return takeBack(dir, fsys, name, x, rec)
 	}
 	return undoOrphan(dir, fsys)
 }
@@ -230,7 +232,7 @@ func undoOrphan(dir string, fsys fsx.FS) error {
 	return fail(ErrNoUndo, dir, "", "no remapping in place was found")
 }
 
-func undo(dir string, fsys fsx.FS, name string, now *index, rec *receipt) error {
+func takeBack(dir string, fsys fsx.FS, name string, now *index, rec *undo.Receipt) error {
 	if err := unchanged(dir, name, now, rec); err != nil {
 		return err
 	}
@@ -239,34 +241,14 @@ func undo(dir string, fsys fsx.FS, name string, now *index, rec *receipt) error 
 	}
 	// The index goes back before the file goes away. After a crash in between
 	// the file is one that no index names: undoOrphan and NewRemap know it.
-	if text, ok := rec.Former[descriptionName]; ok && text != nil {
-		if err := fsx.WriteFile(fsys, filepath.Join(dir, descriptionName), []byte(*text)); err != nil {
-			return err
-		}
-	}
-	path := filepath.Join(dir, name)
-	var err error
-	if text := rec.Former[name]; text != nil {
-		err = fsx.WriteFile(fsys, path, []byte(*text))
-	} else if err = fsys.Remove(path); err == nil {
-		err = fsys.SyncDir(dir)
-	}
-	if err != nil {
-		return err
-	}
-	for _, f := range rec.Created {
-		if err := fsys.Remove(filepath.Join(dir, filepath.Base(f))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return fsys.SyncDir(dir)
+	return rec.Restore(fsys, dir)
 }
 
 // unchanged makes sure that no other tool added to the index since: its
 // entries would be lost.
-func unchanged(dir, name string, now *index, rec *receipt) error {
+func unchanged(dir, name string, now *index, rec *undo.Receipt) error {
 	former := map[string]string{}
-	if text := rec.Former[name]; text != nil {
+	if text := rec.Texts[name]; text != nil {
 		x, err := parseIndex(name, []byte(*text))
 		if err != nil {
 			return fail(ErrChanged, filepath.Join(dir, name), "", "the former index in it cannot be read: %v", err)
@@ -278,7 +260,7 @@ func unchanged(dir, name string, now *index, rec *receipt) error {
 		created[f] = true
 	}
 	for tensor, file := range now.WeightMap {
-		if was, ok := former[tensor]; ok && was == file || created[file] || rec.Former[name] == nil {
+		if was, ok := former[tensor]; ok && was == file || created[file] || rec.Texts[name] == nil {
 			continue
 		}
 		return fail(ErrChanged, filepath.Join(dir, name), "remove the copies from the index by hand, or keep them",

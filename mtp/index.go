@@ -2,11 +2,8 @@ package mtp
 
 import (
 	"bytes"
-	"compress/gzip"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 )
 
 const (
@@ -49,55 +46,4 @@ func encodeJSON(v any) ([]byte, error) {
 		return nil, err
 	}
 	return b.Bytes(), nil
-}
-
-// receipt holds what Undo needs: the former text of every file that was
-// replaced (nil: it did not exist) and the names of the files that were made.
-// It lives inside the new index, so that it appears and vanishes with it.
-type receipt struct {
-	Former  map[string]*string `json:"former"`
-	Created []string           `json:"created"`
-}
-
-// maxReceipt bounds what a receipt may unpack to.
-const maxReceipt = 1 << 30
-
-func (r *receipt) pack() (json.RawMessage, error) {
-	raw, err := json.Marshal(r)
-	if err != nil {
-		return nil, err
-	}
-	var b bytes.Buffer
-	w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := w.Write(raw); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return json.Marshal(base64.StdEncoding.EncodeToString(b.Bytes()))
-}
-
-func unpackReceipt(v json.RawMessage) (*receipt, error) {
-	var text string
-	if err := json.Unmarshal(v, &text); err != nil {
-		return nil, err
-	}
-	packed, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return nil, err
-	}
-	z, err := gzip.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		return nil, err
-	}
-	raw, err := io.ReadAll(io.LimitReader(z, maxReceipt))
-	if err != nil {
-		return nil, err
-	}
-	r := &receipt{}
-	return r, json.Unmarshal(raw, r)
 }

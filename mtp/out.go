@@ -3,7 +3,6 @@ package mtp
 import (
 	"context"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -58,12 +57,13 @@ func (r *Remap) end(fsys fsx.FS) error {
 // sameAsSource tells whether a name in the new directory is what an earlier
 // run put there: a link to the source's file, a copy of its size, or a folder.
 func (r *Remap) sameAsSource(fsys fsx.FS, rel string) bool {
-	a, err := fsys.Stat(filepath.Join(r.Dir, rel))
-	if err != nil {
-		return false
+	from, to := filepath.Join(r.Dir, rel), filepath.Join(r.Out, rel)
+	if fsx.Twins(fsys, from, to) {
+		return true
 	}
-	b, err := fsys.Stat(filepath.Join(r.Out, rel))
-	return err == nil && (os.SameFile(a, b) || a.IsDir() && b.IsDir() || a.Mode().IsRegular() && b.Mode().IsRegular() && a.Size() == b.Size())
+	a, errA := fsys.Stat(from)
+	b, errB := fsys.Stat(to)
+	return errA == nil && errB == nil && a.IsDir() && b.IsDir()
 }
 
 // link gives every file of the checkpoint a second name in the new directory,

@@ -10,33 +10,19 @@ import (
 	"slices"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/undo"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// stateDir holds what Undo needs: the receipt, the former files, and while
-// Apply runs the new ones.
-const (
-	stateDir    = ".glmconv-repair"
-	receiptName = "receipt.json"
-	chunk       = 4 << 20
-)
+const chunk = 4 << 20 // bytes of a tensor in memory
 
-// receipt says what a repair changed.
-type receipt struct {
-	Former  []string `json:"former"`  // files that were replaced or taken away; they lie in old/
-	Created []string `json:"created"` // files that were not there before
-	Done    bool     `json:"done"`
-}
-
-func (p *Plan) state(parts ...string) string {
-	return filepath.Join(append([]string{p.Dir, stateDir}, parts...)...)
-}
+func (p *Plan) state(parts ...string) string { return undo.Path(p.Dir, parts...) }
 
 // Apply does what was decided. Errors: safetensors.ErrLocked, those of reading
-// and writing; whatever fails, Undo puts the folder back, and a repair that was
-// interrupted is put back before the next begins.
+// and writing; whatever fails, Undo puts the folder back. A repair that was
+// interrupted is put back first, and then decided again.
 func (p *Plan) Apply(ctx context.Context) error {
 	if len(p.Steps) == 0 && !p.fresh {
 		return nil
@@ -46,16 +32,26 @@ func (p *Plan) Apply(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", p.Dir, err)
 	}
 	defer func() { _ = unlock() }()
-	if r, err := readReceipt(p.fs, p.Dir); err == nil {
+	if r, err := undo.Read(p.fs, p.Dir); err == nil {
 		if r.Done {
+			if now, err := NewPlan(ctx, p.Dir, p.options); err != nil || len(now.Steps) == 0 {
+				return err // another process did it meanwhile
+			}
 			return fmt.Errorf("%s: an earlier repair can still be undone; undo it, or delete the folder to keep it", p.state())
 		}
-		if err := undo(p.fs, p.Dir, r); err != nil {
+		if err := undo.Back(p.fs, p.Dir, r); err != nil {
 			return err
+		}
+		now, err := NewPlan(ctx, p.Dir, p.options)
+		if err != nil {
+			return err
+		}
+		if *p = *now; len(p.Steps) == 0 {
+			return nil
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
-	} else if err := clearState(p.fs, p.Dir); err != nil { // interrupted before anything changed
+	} else if err := undo.Clear(p.fs, p.Dir); err != nil { // interrupted before anything changed
 		return err
 	}
 	for _, d := range []string{"old", "new"} {
@@ -63,9 +59,12 @@ func (p *Plan) Apply(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := p.fs.SyncDir(p.Dir); err != nil { // without its name nothing in it would survive
+		return err
+	}
 	order, sums, err := p.stage(ctx)
 	if err != nil {
-		return errors.Join(err, clearState(p.fs, p.Dir))
+		return errors.Join(err, undo.Clear(p.fs, p.Dir))
 	}
 	if err := p.commit(ctx, order, sums); err != nil || !p.fresh {
 		return err
@@ -176,13 +175,13 @@ func (p *Plan) writeShard(ctx context.Context, file string, own, base *safetenso
 
 // commit moves the former files away and gives the new ones their names.
 func (p *Plan) commit(ctx context.Context, order []string, files []quant.ManifestFile) error {
-	r := receipt{}
+	r := &undo.Receipt{}
 	if !p.fresh {
-		r.Former = slices.Clone(p.remove)
+		r.Kept = slices.Clone(p.remove)
 	}
 	for _, name := range order {
 		if _, err := p.fs.Stat(filepath.Join(p.Dir, name)); err == nil {
-			r.Former = append(r.Former, name)
+			r.Kept = append(r.Kept, name)
 		} else {
 			r.Created = append(r.Created, name)
 		}
@@ -195,17 +194,17 @@ func (p *Plan) commit(ctx context.Context, order []string, files []quant.Manifes
 		if err := fsx.WriteFile(p.fs, p.state("new", quant.ManifestName), manifest); err != nil {
 			return err
 		}
-		order, r.Former = append(order, quant.ManifestName), append(r.Former, quant.ManifestName)
+		order, r.Kept = append(order, quant.ManifestName), append(r.Kept, quant.ManifestName)
 	}
-	for _, name := range r.Former {
+	for _, name := range r.Kept {
 		if err := fsx.LinkOrCopy(ctx, p.fs, filepath.Join(p.Dir, name), p.state("old", name)); err != nil {
-			return errors.Join(err, clearState(p.fs, p.Dir))
+			return errors.Join(err, undo.Clear(p.fs, p.Dir))
 		}
 	}
 	if err := p.fs.SyncDir(p.state("old")); err != nil {
 		return err
 	}
-	if err := writeReceipt(p.fs, p.Dir, r); err != nil {
+	if err := undo.Write(p.fs, p.Dir, r); err != nil {
 		return err
 	}
 	for _, name := range order {
@@ -218,9 +217,11 @@ func (p *Plan) commit(ctx context.Context, order []string, files []quant.Manifes
 			return err
 		}
 	}
-	if err := p.fs.SyncDir(p.Dir); err != nil {
-		return err
+	for _, dir := range []string{p.state("new"), p.Dir} { // both ends of a rename
+		if err := p.fs.SyncDir(dir); err != nil {
+			return err
+		}
 	}
 	r.Done = true
-	return writeReceipt(p.fs, p.Dir, r)
+	return undo.Write(p.fs, p.Dir, r)
 }

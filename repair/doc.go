@@ -21,7 +21,8 @@
 // [Plan.Apply] writes new files beside the old ones, moves the old ones into
 // the folder .glmconv-repair with a receipt, and gives the new ones their
 // names, the index last. [Undo] puts everything back; a machine that loses
-// power in between is put back by it too. A manifest is rewritten with what was
+// power in between is put back by it too, and by the next repair before it
+// decides what to do. A manifest is rewritten with what was
 // changed. A shard is written anew only if a tensor in it changes; one piece
 // of a tensor is in memory at a time. [Plan.Into] leaves the folder as it is and
 // makes a new one.

@@ -13,6 +13,7 @@ import (
 	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/safetext"
+	"github.com/glmconv/glmconv/internal/undo"
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -22,6 +23,8 @@ var (
 	ErrBase     = errors.New("unsuitable base model") // another family, shape or quantization
 	ErrNoUndo   = errors.New("nothing to undo")
 	ErrNotEmpty = errors.New("the folder is not empty")
+	// ErrInterrupted: a repair of the folder was begun and not completed.
+	ErrInterrupted = errors.New("a repair was interrupted")
 )
 
 // NewFile is the name of the file that takes tensors which were missing.
@@ -36,7 +39,7 @@ type Options struct {
 
 // Step is one thing that is put right.
 type Step struct {
-	Do    string `json:"do"`    // "index", "config", "description", "tensor", "duplicate", "remove"
+	Do    string `json:"do"`    // "undo", "index", "config", "description", "tensor", "duplicate", "remove"
 	Where string `json:"where"` // tensor or file
 	Why   string `json:"why"`
 }
@@ -54,6 +57,8 @@ type Plan struct {
 	Steps  []Step   `json:"steps"`
 	Broken []string `json:"broken"` // what stays as it is, and why
 
+	options     Options
+	interrupted bool // an earlier repair has to be put back before anything is decided
 	base        string
 	fs          fsx.FS
 	shards      map[string][]source // files to write anew or newly
@@ -69,9 +74,17 @@ type Plan struct {
 
 // NewPlan reads headers, router biases and the MTP layer's copies and decides
 // what to do. Errors: ErrBase, and those of packages glm and safetensors for a
-// folder or base that cannot be read.
+// folder or base that cannot be read. Of a folder in which a repair was
+// interrupted the plan is to put it back, and to decide then.
 func NewPlan(ctx context.Context, dir string, o Options) (*Plan, error) {
-	p := &Plan{Dir: dir, Steps: []Step{}, Broken: []string{}, base: o.Base, fs: fsx.Or(o.FS), shards: map[string][]source{}}
+	p := &Plan{Dir: dir, Steps: []Step{}, Broken: []string{}, options: o, base: o.Base, fs: fsx.Or(o.FS), shards: map[string][]source{}}
+	var err error
+	if p.interrupted, err = undo.Interrupted(p.fs, dir); err != nil {
+		return nil, err
+	} else if p.interrupted {
+		p.Steps = append(p.Steps, Step{"undo", undo.StateDir, "a repair was interrupted; the folder is put back first, and then what is to be done is decided"})
+		return p, nil
+	}
 	cfg, err := glm.LoadConfig(dir)
 	if err != nil {
 		return nil, err

@@ -125,3 +125,39 @@ func TestEveryFault(t *testing.T) {
 		require.NoError(t, p.Apply(t.Context()), "operation %d", n)
 	}
 }
+
+// A repair that was interrupted is put back by the next one, which then decides
+// anew, and no other folder is made of what is in between.
+func TestInterruptedIsPutBackFirst(t *testing.T) {
+	want, interrupted := map[string]string(nil), 0
+	for n := 1; ; n++ {
+		dir, base := withoutShard(t)
+		faulty := &fsx.Faulty{FS: fsx.OS, FailAt: n, Err: syscall.EACCES, Sticky: true}
+		p, err := repair.NewPlan(t.Context(), dir, repair.Options{Base: base})
+		require.NoError(t, err)
+		if want == nil {
+			require.NoError(t, p.Apply(t.Context()))
+			want = contents(t, dir)
+			continue
+		}
+		p, err = repair.NewPlan(t.Context(), dir, repair.Options{Base: base, FS: faulty})
+		if err == nil {
+			err = p.Apply(t.Context())
+		}
+		if !faulty.Hit() {
+			require.NoError(t, err)
+			require.Greater(t, interrupted, 3)
+			return
+		}
+		require.Error(t, err, "operation %d", n)
+		p, err = repair.NewPlan(t.Context(), dir, repair.Options{Base: base})
+		require.NoError(t, err)
+		if len(p.Steps) == 1 && p.Steps[0].Do == "undo" {
+			interrupted++
+			require.ErrorIs(t, p.Into(t.Context(), filepath.Join(t.TempDir(), "other")), repair.ErrInterrupted)
+			require.Contains(t, p.Text(), "interrupted")
+		}
+		require.NoError(t, p.Apply(t.Context()), "operation %d", n)
+		require.Equal(t, want, contents(t, dir), "operation %d", n)
+	}
+}

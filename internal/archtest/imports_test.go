@@ -24,7 +24,7 @@ func layer(pkg string) int {
 	for i, prefixes := range [][]string{
 		{"source"},
 		{"internal/cpu", "internal/bytesum", "internal/fsx"},
-		{"internal/jsonwalk", "internal/rss", "internal/demo", "internal/safetext", "internal/progress", "quant/numeric", "runtime/tokenizer"},
+		{"internal/undo", "internal/jsonwalk", "internal/rss", "internal/demo", "internal/safetext", "internal/progress", "quant/numeric", "runtime/tokenizer"},
 		{"safetensors"},
 		{"glm"},
 		{"internal/synth"},

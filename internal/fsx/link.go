@@ -49,6 +49,17 @@ func LinkTree(ctx context.Context, fsys FS, src, dst string, skip func(rel strin
 	})
 }
 
+// Twins tells whether b is what LinkTree made of a: a second name of the file, or
+// a copy of its size.
+func Twins(fsys FS, a, b string) bool {
+	x, err := fsys.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := fsys.Stat(b)
+	return err == nil && (os.SameFile(x, y) || x.Mode().IsRegular() && y.Mode().IsRegular() && x.Size() == y.Size())
+}
+
 // LinkOrCopy makes a hard link, or a copy where the file system or the device
 // does not allow one. A symbolic link is followed: caches of downloads consist
 // of them, and a link to a link would depend on the cache.
