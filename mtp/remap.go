@@ -214,12 +214,18 @@ func (r *Remap) decide(cfg *glm.Config, layer int) error {
 		return fail(ErrLayer, fmt.Sprintf("layer %d", layer), "the layer need not be given: config.json implies it", "the MTP layer of this checkpoint is %d (num_hidden_layers)", c.Layers)
 	}
 	if proj := projName(&c, r.Layer); !r.has(proj) {
+		if codes := r.codesOf(proj); codes != "" {
+			return fail(ErrQuantized, codes, "take an MTP layer whose eh_proj is full precision", "eh_proj is stored in codes: engines build it in full precision and cannot load this MTP layer")
+		}
 		return fail(ErrNoMTP, proj, "fetch the file that holds the MTP layer (mtp.safetensors in some releases)",
 			"the files hold no MTP layer %d, there is nothing to complete", r.Layer)
 	}
 	embed, head := c.MTPNames(r.Layer)
 	for _, p := range []struct{ want, from string }{{embed, c.EmbeddingName()}, {head, c.HeadName()}} {
 		want := c.Lookup(p.want)
+		if r.codesOf(p.want) != "" {
+			continue // a quantized copy, as Z.ai's FP8 releases have of the head: engines bind the model's own
+		}
 		if have, ok := r.find(p.want); ok {
 			if err := fits(have, want); err != nil {
 				return stale(err, have, want)
@@ -240,6 +246,18 @@ func (r *Remap) decide(cfg *glm.Config, layer int) error {
 	return nil
 }
 
+// codesOf returns a tensor beside a weight by which it is quantized, "" if it
+// is not: a scale, or codes under a name of their own.
+func (r *Remap) codesOf(weight string) string {
+	module, _ := glm.ModuleOf(weight)
+	for i := range r.tensors {
+		if m, param := glm.ModuleOf(r.tensors[i].Name); m == module && param != "weight" && param != "bias" {
+			return r.tensors[i].Name
+		}
+	}
+	return ""
+}
+
 func projName(c *glm.Config, layer int) string {
 	for _, t := range c.Table() {
 		if t.Role == glm.MTPProj && t.Layer == layer {
@@ -257,11 +275,8 @@ func (r *Remap) source(c *glm.Config, name string) (safetensors.Info, error) {
 		name = c.EmbeddingName()
 		t, ok = r.find(name)
 	}
-	module, _ := glm.ModuleOf(name)
-	for _, x := range r.tensors {
-		if m, _ := glm.ModuleOf(x.Name); m == module && x.Name != name {
-			return t, fail(ErrQuantized, x.Name, hintQuantized, "%s is quantised; the copy must be full precision", module)
-		}
+	if codes := r.codesOf(name); codes != "" {
+		return t, fail(ErrQuantized, codes, hintQuantized, "%s is quantised; the copy must be full precision", strings.TrimSuffix(name, ".weight"))
 	}
 	if !ok {
 		return t, fail(ErrMissing, name, "fetch the checkpoint's missing files", "the tensor to copy is not in the checkpoint")

@@ -42,7 +42,7 @@ func withInputs(c *cli.Context, src *safetensors.Checkpoint, p *quant.Plan) (*qu
 		}
 	}
 	fmt.Fprintf(c.App.ErrWriter, "note: a forward pass over the built-in corpus measures the inputs that %s quantises\n", p.Scheme)
-	in, err := calib.Inputs(c.Context, src, evenly(ids, inputTokens, inputLength), corpus.Name, min(max(o.MaxMemory/64, 64<<10), 16<<20))
+	in, err := calib.Inputs(c.Context, src, evenly(ids, inputTokens, inputLength), calib.InputsOptions{Name: corpus.Name, MaxMemory: o.MaxMemory})
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/synth"
 )
 
@@ -102,5 +103,71 @@ func TestKilledAndResumed(t *testing.T) {
 		t.Logf("killed %d times", killed)
 		assert.Positive(t, killed)
 		assert.Equal(t, want, fileSums(t, dst))
+	}
+}
+
+// TestMeasuredKilledAndResumed: the same for a scheme that measures inputs in a
+// forward pass first, in as little memory as one sequence needs, and for parts,
+// each of which measures for itself.
+func TestMeasuredKilledAndResumed(t *testing.T) {
+	if raceDetector {
+		t.Skip("SKIPPED: the race detector's own memory would be counted")
+	}
+	const config = `{"architectures": ["Glm4MoeForCausalLM"], "attention_bias": true, "eos_token_id": [2], "first_k_dense_replace": 1, "head_dim": 64,
+ "hidden_act": "silu", "hidden_size": 512, "intermediate_size": 1024, "max_position_embeddings": 512, "model_type": "glm4_moe", "moe_intermediate_size": 512,
+ "n_group": 1, "n_routed_experts": 4, "n_shared_experts": 1, "norm_topk_prob": true, "num_attention_heads": 8, "num_experts_per_tok": 2, "num_hidden_layers": 2,
+ "num_key_value_heads": 2, "num_nextn_predict_layers": 1, "pad_token_id": 0, "partial_rotary_factor": 0.5, "rms_norm_eps": 1e-05, "rope_theta": 10000,
+ "routed_scaling_factor": 1.0, "tie_word_embeddings": false, "topk_group": 1, "topk_method": "noaux_tc", "torch_dtype": "bfloat16", "use_qk_norm": false, "vocab_size": 2048}`
+	plan, err := synth.NewPlan(synth.Options{Config: []byte(config), Seed: 12, ShardBytes: 3 << 20})
+	require.NoError(t, err)
+	src := filepath.Join(t.TempDir(), "source")
+	require.NoError(t, plan.Write(t.Context(), src))
+	model := filepath.Join(t.TempDir(), "model") // whose tokenizer reads text
+	require.NoError(t, demo.Extract(model))
+	tok, err := os.ReadFile(filepath.Join(model, "tokenizer.json"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(src, "tokenizer.json"), tok, 0o600))
+	for _, format := range []string{"compressed-tensors", "modelopt"} {
+		run := func(dst, memory string, extra ...string) *exec.Cmd {
+			all := []string{"quantize", "--progress", "none", "--scheme", "nvfp4", "--format", format, "--max-memory", memory}
+			return exec.Command("glmconv", append(append(all, extra...), src, dst)...)
+		}
+		whole := filepath.Join(t.TempDir(), "whole")
+		cmd := run(whole, "1GiB")
+		start := time.Now()
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		took := time.Since(start)
+		want := fileSums(t, whole)
+
+		small := filepath.Join(t.TempDir(), "small")
+		cmd = run(small, "80MiB", "--workers", "3")
+		out, most := peak(t, cmd)
+		require.True(t, cmd.ProcessState.Success(), "%s", out)
+		t.Logf("%s: peak %d MiB of 80", format, most>>20)
+		assert.Less(t, most, int64(80<<20))
+		assert.Equal(t, want, fileSums(t, small))
+
+		dst := filepath.Join(t.TempDir(), "killed")
+		for tries := range 6 {
+			cmd := run(dst, "1GiB", "--resume")
+			require.NoError(t, cmd.Start())
+			timer := time.AfterFunc(took*time.Duration(tries+3)/8, func() { _ = cmd.Process.Kill() })
+			err := cmd.Wait()
+			timer.Stop()
+			if err == nil {
+				break
+			}
+		}
+		out, err = run(dst, "1GiB", "--resume").CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		assert.Equal(t, want, fileSums(t, dst))
+
+		parts := filepath.Join(t.TempDir(), "parts")
+		for _, i := range []string{"2", "3", "1"} {
+			out, err := run(parts, "1GiB", "--index", i, "--count", "3").CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		}
+		assert.Equal(t, want, fileSums(t, parts))
 	}
 }
