@@ -68,14 +68,17 @@ func (p *Plan) checkComplete(dropped int) error {
 		return fail(ErrIncompleteMTP, "convert the model without the layer, or take the tensors from the release that was tuned",
 			"%d tensors of the MTP layer are missing, the first is %s", len(missing), missing[0].Name)
 	case len(missing) > 0:
-		return fail(ErrIncomplete, "the files that are there are whole and do not hold them: lost when the model was saved or repacked, or config.json is another model's; take them from the base model",
+		return fail(ErrIncomplete, "the files that are there are whole and do not hold them: lost when the model was saved or repacked, "+
+			"or config.json is another model's; take them from the base model",
 			"%d tensors are missing, the first is %s", len(missing), missing[0].Name)
 	case !stored && p.Config.MTPLayers > 0 && !drop:
-		return fail(ErrIncompleteMTP, "three ways out: convert the model without the layer, take it from the release that was tuned, or say with num_nextn_predict_layers 0 in config.json that there is none",
+		return fail(ErrIncompleteMTP, "three ways out: convert the model without the layer, take it from the release that was tuned, "+
+			"or say with num_nextn_predict_layers 0 in config.json that there is none",
 			"config.json declares an MTP layer (num_nextn_predict_layers %d), and no tensor of it (layer %d) is stored; fine-tunes lose it, nothing else is missing",
 			p.Config.MTPLayers, p.Config.Layers)
 	case dropped > 0:
-		p.Notes = append(p.Notes, fmt.Sprintf("the MTP layer does not fit config.json and is left out (%d tensors): the result cannot draft, and its num_nextn_predict_layers is 0", dropped))
+		p.Notes = append(p.Notes, fmt.Sprintf("the MTP layer does not fit config.json and is left out (%d tensors): "+
+			"the result cannot draft, and its num_nextn_predict_layers is 0", dropped))
 	case !stored && p.Config.MTPLayers > 0:
 		p.Notes = append(p.Notes, "the source has no MTP layer, though config.json declares one: the result cannot draft, and its num_nextn_predict_layers is 0")
 	}

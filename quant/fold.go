@@ -63,7 +63,8 @@ func (p *Plan) fold(src *safetensors.Checkpoint) error {
 		p.Notes = append(p.Notes, "folds: nothing to move, every gain has the same power of two")
 		return nil
 	}
-	p.Notes = append(p.Notes, fmt.Sprintf("folds: powers of two moved at %d sites (%s); the model's function is the same to the last bit, adapters trained on the source's scaling do not fit",
+	p.Notes = append(p.Notes, fmt.Sprintf("folds: powers of two moved at %d sites (%s); the model's function is the same to the last bit, "+
+		"adapters trained on the source's scaling do not fit",
 		p.Folds.Len(), p.Options.Fold))
 	return nil
 }
@@ -154,7 +155,8 @@ func (p *Plan) adviseFolds(src *safetensors.Checkpoint) error {
 		return err
 	}
 	if wide > 0 {
-		p.Notes = append(p.Notes, fmt.Sprintf("the gains of %d norms spread over 2^%d and more, those of %s over 2^%d: folding by gamma would quantise what they feed better",
+		p.Notes = append(p.Notes, fmt.Sprintf("the gains of %d norms spread over 2^%d and more, those of %s over 2^%d: "+
+			"folding by gamma would quantise what they feed better",
 			wide, foldSpread, name, widest))
 	}
 	return nil

@@ -81,7 +81,8 @@ func (p *Plan) noteGlobals() {
 	}
 	for i := range p.Items {
 		if it := &p.Items[i]; it.HasGlobalScale() && (it.Weight.Tensor.Role == glm.ExpertGate || it.Weight.Tensor.Role == glm.SharedGate) {
-			p.Notes = append(p.Notes, "compat gives gate and up of an expert a global scale each, as llm-compressor does: vLLM takes gate's for both and reads up wrong by their ratio, which check names; best shares one")
+			p.Notes = append(p.Notes, "compat gives gate and up of an expert a global scale each, as llm-compressor does: "+
+				"vLLM takes gate's for both and reads up wrong by their ratio, which check names; best shares one")
 			return
 		}
 	}

@@ -174,7 +174,8 @@ func sidecars(dir string, p *Plan) ([]Sidecar, error) {
 		_, ours := p.Configs[name]
 		switch {
 		case ours, strings.HasSuffix(name, ".safetensors"), strings.HasSuffix(name, ".safetensors.index.json"),
-			layout.IsConfigFile(name), slices.Contains(declaration.Files, name), name == ManifestName, name == fsx.StateDir, fsx.IsTemp(name), strings.HasPrefix(name, ".git"):
+			layout.IsConfigFile(name), slices.Contains(declaration.Files, name), name == ManifestName, name == fsx.StateDir,
+			fsx.IsTemp(name), strings.HasPrefix(name, ".git"):
 			continue
 		}
 		if name == "recipe.yaml" && len(p.stored) > 0 {
@@ -196,7 +197,8 @@ func sidecars(dir string, p *Plan) ([]Sidecar, error) {
 			continue
 		}
 		if over := len(filepath.Base(fsx.TempName(name))) - fsx.MaxName; over > 0 {
-			return nil, fail(ErrSource, "give the file a shorter name", "the name of %s is %d bytes too long: files are written under a temporary name first, and file systems end at %d bytes", name, over, fsx.MaxName)
+			return nil, fail(ErrSource, "give the file a shorter name",
+				"the name of %s is %d bytes too long: files are written under a temporary name first, and file systems end at %d bytes", name, over, fsx.MaxName)
 		}
 		out = append(out, Sidecar{Name: name, Size: st.Size()})
 	}

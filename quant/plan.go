@@ -315,7 +315,8 @@ func (p *Plan) decide() error {
 	}
 	for _, u := range p.Model.Unexpected {
 		module, param := glm.ModuleOf(u.Name)
-		inputs = append(inputs, layout.Input{Source: u.DType, Tensor: glm.Tensor{Name: u.Name, Module: module, Param: param, DType: u.DType, Shape: u.Shape, Layer: -1, Expert: -1}})
+		row := glm.Tensor{Name: u.Name, Module: module, Param: param, DType: u.DType, Shape: u.Shape, Layer: -1, Expert: -1}
+		inputs = append(inputs, layout.Input{Source: u.DType, Tensor: row})
 		p.Items = append(p.Items, Item{Source: u, Bytes: u.Size})
 		if p.Options.Rotation == nil || u.Name != rotation.WeightName {
 			p.Notes = append(p.Notes, fmt.Sprintf("%s is in no table of %s and is copied as it is", u.Name, p.Config.Family))
@@ -361,7 +362,8 @@ func (p *Plan) decide() error {
 
 // rules are the plan's choices as the layout asks for them.
 func (p *Plan) rules(keep *patterns) layout.Options {
-	return layout.Options{Scheme: p.Scheme, Format: p.Format, GroupSize: p.Options.GroupSize, MTP: p.Options.MTP, Keep: keep.keep, Rest: p.Options.Rest, ZeroPoints: p.Options.ZeroPoints, Static: p.static(), Rotated: p.Options.Rotation != nil}
+	return layout.Options{Scheme: p.Scheme, Format: p.Format, GroupSize: p.Options.GroupSize, MTP: p.Options.MTP, Keep: keep.keep,
+		Rest: p.Options.Rest, ZeroPoints: p.Options.ZeroPoints, Static: p.static(), Rotated: p.Options.Rotation != nil}
 }
 
 // CopiesForMTP reports whether the result's MTP layer holds its own embedding

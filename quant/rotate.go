@@ -45,11 +45,13 @@ func OpenRotated(ctx context.Context, dir string, scheme Scheme, format Format, 
 		p.Format = layout.Ascend
 	}
 	if drafts && p.Format != layout.Ascend {
-		return nil, &layout.ImpossibleError{What: "a rotated model with an MTP layer as " + string(p.Format), Rule: "engines multiply the draft's input by rot.weight in Ascend checkpoints only",
+		return nil, &layout.ImpossibleError{What: "a rotated model with an MTP layer as " + string(p.Format),
+			Rule:    "engines multiply the draft's input by rot.weight in Ascend checkpoints only",
 			Nearest: "--format ascend, or --mtp drop"}
 	}
 	if o.Rotation, err = rotation.New(p.Config, drafts); errors.Is(err, rotation.ErrImpossible) {
-		return nil, &layout.ImpossibleError{What: "a rotated " + string(p.Config.Family), Rule: err.Error(), Nearest: "without rotation; an MTP layer can be left out"}
+		return nil, &layout.ImpossibleError{What: "a rotated " + string(p.Config.Family), Rule: err.Error(),
+			Nearest: "without rotation; an MTP layer can be left out"}
 	}
 	if err != nil {
 		return nil, err

@@ -28,7 +28,8 @@ func viewSource(cfg *glm.Config, src *safetensors.Checkpoint) (*layout.View, err
 		return nil, err
 	}
 	if d != nil && !d.Method.Known() {
-		return nil, fail(ErrSource, "convert from the BF16 or FP8 release", "%s: the source is quantised by %s, which is not read", d.Root, cmp.Or(d.Spelled, "an unnamed method"))
+		return nil, fail(ErrSource, "convert from the BF16 or FP8 release",
+			"%s: the source is quantised by %s, which is not read", d.Root, cmp.Or(d.Spelled, "an unnamed method"))
 	}
 	h := layout.Hints{Cols: columnsOf(cfg)}
 	if d != nil {

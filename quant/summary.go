@@ -44,7 +44,8 @@ func kindOf(it *Item) string {
 }
 
 // kindOrder is the order of the lines.
-var kindOrder = []string{"routed experts", "attention, dense, shared", "linears kept as they are", "router, embeddings, norms", "vision tower", "int8 caches", "MTP layer"}
+var kindOrder = []string{"routed experts", "attention, dense, shared", "linears kept as they are", "router, embeddings, norms",
+	"vision tower", "int8 caches", "MTP layer"}
 
 // Rows summarises the plan by kind and scheme.
 func (p *Plan) Rows() []Row {
@@ -107,7 +108,8 @@ func (p *Plan) Summary() string {
 	fmt.Fprintf(&b, "%s → %s (%s)\n\n", p.Scheme, p.Format, p.why())
 	fmt.Fprintf(&b, "  %-26s %9s  %-26s %10s %10s\n", "what", "tensors", "scheme", "source", "result")
 	for _, r := range p.Rows() {
-		line := fmt.Sprintf("  %-26s %9s  %-26s %10s %10s   %s", r.Kind, progress.Thousands(int64(r.Tensors)), r.Scheme, progress.Bytes(r.Source), progress.Bytes(r.Result), r.Note)
+		line := fmt.Sprintf("  %-26s %9s  %-26s %10s %10s   %s", r.Kind, progress.Thousands(int64(r.Tensors)), r.Scheme,
+			progress.Bytes(r.Source), progress.Bytes(r.Result), r.Note)
 		fmt.Fprintln(&b, strings.TrimRight(line, " "))
 	}
 	fmt.Fprintf(&b, "  %-26s %9s  %-26s %10s %10s\n\n", "", "", "", progress.Bytes(p.SourceBytes), progress.Bytes(p.ResultBytes))

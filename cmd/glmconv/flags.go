@@ -38,7 +38,8 @@ func corpusFlags(text string, tokens, seqLen int) []cli.Flag {
 // engineFlags choose whose verdict is asked for.
 func engineFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "engine", Usage: "vllm, sglang or vllm-ascend, each with @RELEASE (repeatable; default: the newest release of each that knows the layout)"},
+		&cli.StringSliceFlag{Name: "engine",
+			Usage: "vllm, sglang or vllm-ascend, each with @RELEASE (repeatable; default: the newest release of each that knows the layout)"},
 		&cli.StringFlag{Name: "hardware", Usage: "one device: h100, a100-80g, ascend-a3 … (default: all that an engine runs on)"},
 	}
 }

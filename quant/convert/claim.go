@@ -57,7 +57,8 @@ func (c *converter) prepare(ctx context.Context) (done bool, err error) {
 	}
 	if m, err := quant.ReadManifest(c.dst); err == nil {
 		if m.Fingerprint != c.plan.Fingerprint {
-			return false, fail(ErrDestination, "choose another directory, or remove this one", "%s holds a finished result of another plan (%s, %s)", c.dst, m.Scheme, m.Format)
+			return false, fail(ErrDestination, "choose another directory, or remove this one",
+				"%s holds a finished result of another plan (%s, %s)", c.dst, m.Scheme, m.Format)
 		}
 		if c.recorded, err = c.alreadyDone(ctx, m); err != nil {
 			return false, err
@@ -115,7 +116,8 @@ func (c *converter) mayContinue(own bool) error {
 		return err
 	}
 	if !c.o.Resume && c.o.Count == 1 {
-		return &quant.Error{Kind: ErrUnfinished, Reason: c.dst + " holds an unfinished conversion of this plan", Advice: "resume it, or choose another directory", Resumable: true}
+		return &quant.Error{Kind: ErrUnfinished, Reason: c.dst + " holds an unfinished conversion of this plan",
+			Advice: "resume it, or choose another directory", Resumable: true}
 	}
 	return nil
 }

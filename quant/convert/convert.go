@@ -97,8 +97,9 @@ func Run(ctx context.Context, p *quant.Plan, src *safetensors.Checkpoint, dst st
 		return nil, c.explain(err)
 	}
 	if n := len(res.Pending); n > 0 && c.o.Count == 1 {
-		return nil, &quant.Error{Kind: ErrResultChanged, Reason: fmt.Sprintf("%s lacks %d of %d shards at the end: something removed them meanwhile, first %s", c.dst, n, len(p.Files), res.Pending[0]),
-			Advice: "let nothing else write to the result, and resume", Resumable: true}
+		return nil, &quant.Error{Kind: ErrResultChanged, Resumable: true,
+			Reason: fmt.Sprintf("%s lacks %d of %d shards at the end: something removed them meanwhile, first %s", c.dst, n, len(p.Files), res.Pending[0]),
+			Advice: "let nothing else write to the result, and resume"}
 	}
 	res.Stats, res.Zeros = c.summary, c.zeros
 	res.Seconds = time.Since(start).Seconds()

@@ -103,7 +103,8 @@ func TestCompatBytes(t *testing.T) {
 	names := map[string]struct {
 		s quant.Scheme
 		f quant.Format
-	}{"FP8_DYNAMIC": {quant.FP8, ""}, "FP8_BLOCK": {quant.FP8Block, layout.CompressedTensors}, "W8A8": {quant.W8A8, layout.CompressedTensors}, "W4A8": {quant.W4A8, layout.CompressedTensors}}
+	}{"FP8_DYNAMIC": {quant.FP8, ""}, "FP8_BLOCK": {quant.FP8Block, layout.CompressedTensors},
+		"W8A8": {quant.W8A8, layout.CompressedTensors}, "W4A8": {quant.W4A8, layout.CompressedTensors}}
 	for _, model := range models[:2] {
 		src := open(t, testkit.Shared(t, "reference/"+model))
 		raw, err := os.ReadFile(testkit.Shared(t, "reference/golden/"+model+"/quantized_tensors.json"))

@@ -21,12 +21,14 @@ import (
 )
 
 // torchTypes are the dtypes of recorded tensors.
-var torchTypes = map[string]safetensors.DType{"bfloat16": safetensors.BF16, "float32": safetensors.F32, "uint8": safetensors.U8, "float8_e4m3fn": safetensors.F8E4M3}
+var torchTypes = map[string]safetensors.DType{"bfloat16": safetensors.BF16, "float32": safetensors.F32,
+	"uint8": safetensors.U8, "float8_e4m3fn": safetensors.F8E4M3}
 
 // TestMicroIsLLMCompressors: compat writes the tensors of llm-compressor, names,
 // dtypes, shapes and bytes, and says of the weights what it says.
 func TestMicroIsLLMCompressors(t *testing.T) {
-	schemes := map[string]quant.Scheme{"NVFP4A16": quant.NVFP4A16, "MXFP4A16": quant.MXFP4A16, "MXFP4": quant.MXFP4, "MXFP8A16": quant.MXFP8A16, "MXFP8": quant.MXFP8}
+	schemes := map[string]quant.Scheme{"NVFP4A16": quant.NVFP4A16, "MXFP4A16": quant.MXFP4A16, "MXFP4": quant.MXFP4,
+		"MXFP8A16": quant.MXFP8A16, "MXFP8": quant.MXFP8}
 	for _, model := range []string{"nano-glm4moe", "tiny-glm4moe"} {
 		raw, err := os.ReadFile(testkit.Shared(t, "reference/golden/"+model+"/quantized_tensors_fp4.json"))
 		require.NoError(t, err)
