@@ -68,6 +68,10 @@ type Config struct {
 	// full-precision checkpoint.
 	QuantizationConfig json.RawMessage
 
+	// QuantizationFile is the file beside config.json that holds it, "" for
+	// config.json.
+	QuantizationFile string
+
 	// Notes are oddities worth a line in a report; none of them stops a
 	// conversion.
 	Notes []string

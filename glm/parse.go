@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/glmconv/glmconv/internal/fsx"
 )
@@ -21,7 +22,8 @@ const (
 	maxTables = 1 << 18
 )
 
-// LoadConfig reads dir/config.json. Errors of reading wrap fs errors; the
+// LoadConfig reads dir/config.json, and ModelOpt's hf_quant_config.json where
+// that alone declares a quantization. Errors of reading wrap fs errors; the
 // rest are those of ParseConfig.
 func LoadConfig(dir string) (*Config, error) {
 	data, err := fsx.ReadIn(dir, "config.json", maxConfigSize)
@@ -32,7 +34,35 @@ func LoadConfig(dir string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("glm: %s: %w", dir, err)
 	}
-	return cfg, nil
+	return cfg, cfg.declaredBeside(dir)
+}
+
+// modelOptFile is where ModelOpt declares a quantization beside config.json;
+// its releases up to 0.29 declare it nowhere else.
+const modelOptFile = "hf_quant_config.json"
+
+// declaredBeside takes the declaration of ModelOpt's file where config.json has
+// none: engines read it then (docs/facts/formats.md 2).
+func (c *Config) declaredBeside(dir string) error {
+	if c.QuantizationConfig != nil {
+		return nil
+	}
+	raw, err := fsx.ReadIn(dir, modelOptFile, maxConfigSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("glm: %w", err)
+	}
+	var file struct {
+		Q struct {
+			Algorithm string `json:"quant_algo"`
+		} `json:"quantization"`
+	}
+	if json.Unmarshal(raw, &file) == nil && file.Q.Algorithm != "" {
+		c.Quantization, c.QuantizationConfig, c.QuantizationFile = "modelopt", raw, modelOptFile
+	}
+	return nil
 }
 
 // ParseConfig reads config.json of either naming generation

@@ -109,6 +109,11 @@ func (c *Config) StaleQuantization(infos []safetensors.Info) error {
 			return nil
 		}
 	}
+	if c.QuantizationFile != "" {
+		return &ConfigError{Field: c.QuantizationFile, Kind: ErrQuantized,
+			Reason: fmt.Sprintf("it declares %s, and no tensor is quantised: it was left over from the release that these weights were dequantised from", c.Quantization),
+			Advice: "remove " + c.QuantizationFile}
+	}
 	return &ConfigError{Field: "quantization_config", Kind: ErrQuantized,
 		Reason: fmt.Sprintf("it declares %s, and no tensor is quantised: all weights are full precision and none has a scale; the key was left over from the release that these weights were dequantised from", c.Quantization),
 		Advice: "remove quantization_config from config.json"}

@@ -71,6 +71,9 @@ func (d *decider) describe(entries []check.Entry) error {
 // withQuantization returns config.json's text with another quantization_config,
 // every other byte as it is.
 func withQuantization(cfg *glm.Config, to json.RawMessage) ([]byte, error) {
+	if cfg.QuantizationFile != "" {
+		return nil, fmt.Errorf("%s declares the quantization, not config.json", cfg.QuantizationFile)
+	}
 	if bytes.Count(cfg.Raw, cfg.QuantizationConfig) != 1 {
 		return nil, fmt.Errorf("quantization_config stands there more than once")
 	}

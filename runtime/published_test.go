@@ -3,6 +3,7 @@ package runtime
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -252,4 +253,48 @@ func TestUndeclaredCodes(t *testing.T) {
 			assert.True(t, errors.Is(err, ErrUnsupported) || errors.Is(err, glm.ErrUnsupported), "%v", err)
 		})
 	}
+}
+
+// TestDeclaredBesideConfig: a folder of ModelOpt whose config.json declares
+// nothing is read by its hf_quant_config.json, inputs and all.
+func TestDeclaredBesideConfig(t *testing.T) {
+	src := reference(t, "foreign/modelopt-nvfp4")
+	dir := filepath.Join(t.TempDir(), "old")
+	require.NoError(t, os.CopyFS(dir, os.DirFS(src)))
+	path := filepath.Join(dir, "config.json")
+	require.NoError(t, os.Chmod(path, 0o600))
+	raw, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var config map[string]any
+	require.NoError(t, json.Unmarshal(raw, &config))
+	delete(config, "quantization_config")
+	raw, err = json.Marshal(config)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, raw, 0o600))
+
+	cfg, err := glm.LoadConfig(dir)
+	require.NoError(t, err)
+	assert.Equal(t, "modelopt", cfg.Quantization)
+	assert.Equal(t, "hf_quant_config.json", cfg.QuantizationFile)
+	logits := func(dir string) []float32 {
+		ckpt, err := safetensors.OpenDir(dir)
+		require.NoError(t, err)
+		defer ckpt.Close()
+		cfg, err := glm.LoadConfig(dir)
+		require.NoError(t, err)
+		p, err := NewStreaming(cfg, ckpt, 1<<20)
+		require.NoError(t, err)
+		defer p.Stop()
+		m, err := New(cfg, p, Options{})
+		require.NoError(t, err)
+		out, err := m.Evaluate(t.Context(), [][]int{{5, 6, 7, 8, 9, 10}}, EvalOptions{Logits: true})
+		require.NoError(t, err)
+		return out[0].Logits
+	}
+	assert.Equal(t, logits(src), logits(dir))
+
+	require.NoError(t, os.Remove(filepath.Join(dir, "hf_quant_config.json")))
+	cfg, err = glm.LoadConfig(dir)
+	require.NoError(t, err)
+	assert.Empty(t, cfg.Quantization)
 }

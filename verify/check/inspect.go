@@ -123,8 +123,11 @@ func (in *Inspection) fill(s *subject) {
 		in.MTP = &MTPState{Layer: m.Layer, EmbedTokens: m.EmbedTokens, SharedHead: m.SharedHead, File: m.File, Complete: m.MissingCount == 0}
 	}
 	in.Quantization = s.cfg.Quantization
-	if s.ascend {
+	switch {
+	case s.ascend:
 		in.Quantization = "ascend"
+	case in.Quantization == "" && s.decl != nil: // of a file beside config.json
+		in.Quantization = s.decl.method
 	}
 	in.Scheme = s.layoutName()
 	in.Tool = s.tool()
