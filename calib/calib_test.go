@@ -86,9 +86,9 @@ func TestPartsAreOneRun(t *testing.T) {
 			require.NoError(t, err)
 			merged := t.TempDir()
 			require.NoError(t, got.Write(fsx.OS, merged, 1, 1))
-			a, err := os.ReadFile(filepath.Join(one, partFile(1, 1)))
+			a, err := os.ReadFile(filepath.Join(one, PartName(1, 1)))
 			require.NoError(t, err)
-			b, err := os.ReadFile(filepath.Join(merged, partFile(1, 1)))
+			b, err := os.ReadFile(filepath.Join(merged, PartName(1, 1)))
 			require.NoError(t, err)
 			assert.True(t, string(a) == string(b), "bytes differ")
 			assert.Equal(t, want.ID(), got.ID())
@@ -96,7 +96,7 @@ func TestPartsAreOneRun(t *testing.T) {
 				assert.Equal(t, cfg.Experts, c.Experts)
 			}
 
-			require.NoError(t, os.Remove(filepath.Join(three, partFile(2, 3))))
+			require.NoError(t, os.Remove(filepath.Join(three, PartName(2, 3))))
 			_, err = Read(three)
 			assert.ErrorIs(t, err, ErrStatistics)
 		})
@@ -107,7 +107,7 @@ func TestReadRefuses(t *testing.T) {
 	dir := t.TempDir()
 	_, err := Read(dir)
 	require.ErrorIs(t, err, ErrStatistics)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, partFile(1, 1)), []byte("{}"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, PartName(1, 1)), []byte("{}"), 0o600))
 	_, err = Read(dir)
 	require.Error(t, err)
 }

@@ -21,7 +21,7 @@ func someStatistics(t testing.TB) []byte {
 	s := &Statistics{Source: "a", Sequences: [][]int{{1, 2}, {3}}, Moments: map[string]*Moments{"model.layers.0.mlp.up_proj.weight": m}}
 	dir := t.TempDir()
 	require.NoError(t, s.Write(nil, dir, 1, 1))
-	raw, err := os.ReadFile(filepath.Join(dir, partFile(1, 1)))
+	raw, err := os.ReadFile(filepath.Join(dir, PartName(1, 1)))
 	require.NoError(t, err)
 	return raw
 }
@@ -30,7 +30,7 @@ func someStatistics(t testing.TB) []byte {
 // or tokens and moments are such as are computed with.
 func FuzzStatistics(f *testing.F) {
 	f.Add(someStatistics(f))
-	path := filepath.Join(f.TempDir(), partFile(1, 1))
+	path := filepath.Join(f.TempDir(), PartName(1, 1))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		require.NoError(t, os.WriteFile(path, raw, 0o600))
 		var s *Statistics

@@ -69,8 +69,8 @@ func SourceID(src *safetensors.Checkpoint) (string, error) {
 	return hashText(b.String()), nil
 }
 
-// partFile is the name of a part's file.
-func partFile(i, n int) string { return fmt.Sprintf("calib-%05d-of-%05d.safetensors", i, n) }
+// PartName is the name of a part's file.
+func PartName(i, n int) string { return fmt.Sprintf("calib-%05d-of-%05d.safetensors", i, n) }
 
 var partName = regexp.MustCompile(`^calib-(\d{5})-of-(\d{5})\.safetensors$`)
 
@@ -142,7 +142,7 @@ func (s *Statistics) Write(fsys fsx.FS, dir string, i, n int) error {
 	for k, t := range out {
 		specs[k] = t.spec
 	}
-	plan, err := safetensors.PlanFile(partFile(i, n), specs, map[string]string{"schema": Schema, "source": s.Source, "tokens": idsHash(s.Sequences),
+	plan, err := safetensors.PlanFile(PartName(i, n), specs, map[string]string{"schema": Schema, "source": s.Source, "tokens": idsHash(s.Sequences),
 		"first": strconv.Itoa(s.First), "part": strconv.Itoa(i), "parts": strconv.Itoa(n)})
 	if err != nil {
 		return err

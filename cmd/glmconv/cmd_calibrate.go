@@ -105,7 +105,7 @@ func calibrateDir(dir string, part, parts int, resume bool) (done bool, err erro
 	if err != nil {
 		return false, err
 	}
-	own := fmt.Sprintf("calib-%05d-of-%05d.safetensors", part, parts)
+	own := calib.PartName(part, parts)
 	for _, e := range entries {
 		switch {
 		case e.Name() == own:
@@ -140,6 +140,14 @@ func calibratePart(c *cli.Context, dir, out string, part, parts int, o calib.Col
 	if len(seqs) < parts {
 		return fmt.Errorf("the text has %d sequences, too few for %d parts", len(seqs), parts)
 	}
+	if err := fsx.Or(disk).MkdirAll(out); err != nil {
+		return err
+	}
+	// Two processes with the same part take turns.
+	file, err := fsx.OpenOutput(disk, filepath.Join(out, calib.PartName(part, parts)))
+	if err != nil {
+		return fmt.Errorf("%s: %w", out, err)
+	}
 	bar, err := newProgress(c, "calibrate")
 	if err != nil {
 		return err
@@ -154,10 +162,7 @@ func calibratePart(c *cli.Context, dir, out string, part, parts int, o calib.Col
 	if st.Source, err = calib.SourceID(src); err != nil {
 		return err
 	}
-	if err := fsx.Or(disk).MkdirAll(out); err != nil {
-		return err
-	}
-	if err := st.Write(disk, out, part, parts); err != nil {
+	if err := file.Replace(func(string) error { return st.Write(disk, out, part, parts) }); err != nil {
 		return err
 	}
 	coverage := st.Coverage(cfg)

@@ -75,10 +75,12 @@ type opened struct {
 	*safetensors.Checkpoint
 	rotated *quant.Rotated // nil: it is the folder itself
 	learnt  func()         // removes what learning left on disk
+	release func()         // unlocks it
 }
 
 // Close closes the checkpoint.
 func (o *opened) Close() {
+	defer o.release()
 	if o.rotated != nil {
 		_ = o.rotated.Close()
 		return

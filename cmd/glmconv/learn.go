@@ -10,6 +10,7 @@ import (
 	"github.com/glmconv/glmconv/calib"
 	"github.com/glmconv/glmconv/calib/learn"
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
@@ -74,11 +75,17 @@ type learner struct {
 	plan    *quant.Plan
 	rotated *quant.Rotated // nil: the source as it is
 	done    func()         // removes what learning left on disk
+	release func()         // unlocks it
 }
 
 // open plans and returns the checkpoint that the plan is of.
 func (l *learner) open(dir string) (out *opened, err error) {
-	l.done = func() {}
+	l.done, l.release = func() {}, func() {}
+	defer func() {
+		if err != nil {
+			l.release()
+		}
+	}()
 	if l.st, err = statistics(l.c, l.src); err != nil {
 		return nil, err
 	}
@@ -119,9 +126,9 @@ func (l *learner) open(dir string) (out *opened, err error) {
 		return nil, err
 	case l.rotated != nil:
 		l.src.Close()
-		return &opened{l.rotated.Checkpoint, l.rotated, l.done}, nil
+		return &opened{l.rotated.Checkpoint, l.rotated, l.done, l.release}, nil
 	}
-	return &opened{l.src, nil, l.done}, nil
+	return &opened{l.src, nil, l.done, l.release}, nil
 }
 
 // dry reports whether nothing is to be converted.
@@ -242,6 +249,14 @@ func (l *learner) solve() error {
 		src = l.rotated.Checkpoint
 	}
 	scratch := filepath.Join(scratchDir(c, c.String("calib")), "gptq-"+p.Fingerprint[:12])
+	if err := fsx.Or(disk).MkdirAll(filepath.Dir(scratch)); err != nil {
+		return err
+	}
+	unlock, err := fsx.Lock(scratch + ".lock")
+	if err != nil {
+		return fmt.Errorf("%s: %w", scratch, err)
+	}
+	l.release = func() { _ = unlock() }
 	sol, err := calib.Solve(c.Context, p, src, calib.SolveOptions{Sequences: l.st.Sequences, Scratch: scratch, Workers: c.Int("workers"),
 		MaxMemory: mem, FS: disk, Progress: bar.Update})
 	bar.Close()

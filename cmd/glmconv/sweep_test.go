@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/glmconv/glmconv/calib"
 	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/synth"
@@ -97,8 +100,8 @@ func broken(t *testing.T, src, dst string) {
 	require.NoError(t, os.WriteFile(filepath.Join(dst, shards[0][len(dst)+1:]+".aria2"), []byte("x"), 0o644))
 }
 
-// jobs are the commands that write, over a source.
-func jobs(src, trained string) []job {
+// jobs are the commands that write, over a source; server is one to measure.
+func jobs(src, trained, server string) []job {
 	quantize := func(extra ...string) []string {
 		return append([]string{"quantize", "--scheme", "w8a8", "--progress", "none", "--workers", "2", src, "{}/dst"}, extra...)
 	}
@@ -114,6 +117,9 @@ func jobs(src, trained string) []job {
 		}
 	}
 	replaced := func(t *testing.T, dir string) bool { return len(leftovers(t, dir)) == 0 }
+	learnt := func(extra ...string) []string {
+		return append([]string{"quantize", "--scheme", "w8a8", "--progress", "none", "--calib", "{}/stats", "--method", "gptq", trained, "{}/dst"}, extra...)
+	}
 	return []job{
 		{name: "quantize", args: quantize(), again: quantize("--resume"), whole: finished},
 		{name: "quantize ascend", args: []string{"quantize", "--scheme", "w4a8", "--format", "ascend", "--progress", "none", src, "{}/dst"},
@@ -138,6 +144,17 @@ func jobs(src, trained string) []job {
 			broken(t, src, filepath.Join(dir, "model"))
 			require.Equal(t, exitOK, quiet(t, []string{"repair", filepath.Join(dir, "model")}))
 		}, whole: func(*testing.T, string) bool { return false }, done: exitBadInput},
+		{name: "calibrate", args: []string{"calibrate", "--progress", "none", "--token-ids", trained + "-ids.json", "--tokens", "3", trained, "{}/stats"},
+			again: []string{"calibrate", "--resume", "--progress", "none", "--token-ids", trained + "-ids.json", "--tokens", "3", trained, "{}/stats"},
+			whole: func(t *testing.T, dir string) bool {
+				_, err := calib.Read(filepath.Join(dir, "stats"))
+				return err == nil
+			}},
+		{name: "quantize --calib", heavy: true, args: learnt(), again: learnt("--resume"), whole: finished, start: func(t *testing.T, dir string) {
+			require.NoError(t, os.CopyFS(filepath.Join(dir, "stats"), os.DirFS(trained+"-stats")))
+		}},
+		{name: "bench --save-json", start: old("bench.json"), whole: replaced,
+			args: []string{"bench", server, "--num-prompts", "1", "--warmup", "0", "--input-len", "4", "--tokenizer", trained, "--save-json", "{}/bench.json"}},
 		{name: "verify reports", heavy: true, start: old("r.html", "r.json", "r.xml"), whole: replaced,
 			args: []string{"verify", "--skip-forward", "--progress", "none", "--report", "{}/r.html",
 				"--json", "{}/r.json", "--junit", "{}/r.xml", trained, trained + "-w8a8"}},
@@ -146,6 +163,24 @@ func jobs(src, trained string) []job {
 		{name: "demo --out", heavy: true, args: []string{"demo", "--progress", "none", "--out", "{}/demo", "--report", "{}/demo.html"},
 			whole: func(*testing.T, string) bool { return false }},
 	}
+}
+
+// answering is the address of a server that answers every chat with two words.
+func answering(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/chat/completions") {
+			fmt.Fprint(w, `{"object":"list","data":[{"id":"m"}]}`)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		for _, word := range []string{"a", "b"} {
+			fmt.Fprintf(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":%q}}]}\n\n", word)
+		}
+		fmt.Fprint(w, "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":4,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n")
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
 }
 
 // settings prepares every job and runs it once undisturbed.
@@ -159,8 +194,9 @@ func settings(t *testing.T, keep func(job) bool) []*setting {
 	require.NoError(t, demo.Extract(trained))
 	require.NoError(t, os.WriteFile(trained+"-ids.json", []byte("[[1,2,3]]"), 0o644))
 	require.Equal(t, exitOK, quiet(t, []string{"quantize", "--scheme", "w8a8", "--progress", "none", trained, trained + "-w8a8"}))
+	require.Equal(t, exitOK, quiet(t, []string{"calibrate", "--progress", "none", "--token-ids", trained + "-ids.json", "--tokens", "3", trained, trained + "-stats"}))
 	var out []*setting
-	for _, j := range jobs(src, trained) {
+	for _, j := range jobs(src, trained, answering(t)) {
 		if !keep(j) {
 			continue
 		}
@@ -198,12 +234,14 @@ func fill(args []string, dir string) []string {
 }
 
 // tree returns name → hash of all files below dir. Reports have seconds in them:
-// of those it says that they are whole.
+// of those it says that they are whole. What learning left to go on from is no
+// part of a result.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := fileSums(t, dir)
+	maps.DeleteFunc(out, func(name, _ string) bool { return strings.HasPrefix(name, filepath.Join("stats", "scratch")) })
 	for name := range out {
-		ends := map[string]string{"r.html": "</html>", "demo.html": "</html>", "r.xml": "</testsuites>", "r.json": "}"}[name]
+		ends := map[string]string{"r.html": "</html>", "demo.html": "</html>", "r.xml": "</testsuites>", "r.json": "}", "bench.json": "}"}[name]
 		if ends != "" {
 			raw, err := os.ReadFile(filepath.Join(dir, name))
 			require.NoError(t, err)
