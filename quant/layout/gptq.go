@@ -176,8 +176,8 @@ func (s *Stored) readColumnGroups(b *Buffer, r TensorReader, m *numeric.Matrix, 
 	return s.readZeros(b, r, m, lo, hi, order)
 }
 
-// readZeros reads the zero points of rows lo..hi; they stay nil where all are
-// the middle of the range in a weight that has none of its own.
+// readZeros reads the zero points of rows lo..hi. In a weight that is declared
+// symmetric all must be the middle of the range; they stay nil then.
 func (s *Stored) readZeros(b *Buffer, r TensorReader, m *numeric.Matrix, lo, hi int, order []int) error {
 	n, groups, bits := hi-lo, dim(s.Scale, 0), s.Quant.Bits
 	words := dim(s.Zeros, 1)
@@ -191,7 +191,7 @@ func (s *Stored) readZeros(b *Buffer, r TensorReader, m *numeric.Matrix, lo, hi 
 	}
 	half := int16(1) << (bits - 1)
 	m.Zeros = make([]int16, n*groups)
-	any, width := false, (last-first)*4
+	width := (last - first) * 4
 	for g := range groups {
 		row := raw[g*width:][:width]
 		for i := range n {
@@ -203,14 +203,30 @@ func (s *Stored) readZeros(b *Buffer, r TensorReader, m *numeric.Matrix, lo, hi 
 			if s.Quant.Packing == format.GPTQWords && 32%bits != 0 {
 				z++
 			}
-			m.Zeros[i*groups+g] = z - half
-			any = any || z != half
+			if m.Zeros[i*groups+g] = z - half; z != half && !s.Quant.ZeroPoints {
+				return s.unevenZero(lo+i, g, z, half)
+			}
 		}
 	}
-	if !any && !s.Quant.ZeroPoints {
+	if !s.Quant.ZeroPoints {
 		m.Zeros = nil
 	}
 	return nil
+}
+
+// unevenZero says that a weight which is declared symmetric has a zero point of
+// its own: engines never look at it (docs/facts/formats.md 6.3), the tool's
+// decoder does.
+func (s *Stored) unevenZero(row, group int, z, half int16) error {
+	hint := "engines take that, the tool's decoder what is stored"
+	switch {
+	case s.Quant.Packing == format.GPTQWords && z == half+1:
+		hint = "zero points of version 2 (gptq_v2) in a file that is declared version 1"
+	case s.Quant.Packing == format.GPTQv2Words && z == half-1:
+		hint = "zero points of version 1 in a file that is declared version 2 (gptq_v2)"
+	}
+	return fmt.Errorf("layout: %s: the zero point of row %d, group %d is %d, the codes are declared symmetric, which is %d: %s: %w",
+		s.Zeros.Name, row, group, z, half, hint, ErrMalformed)
 }
 
 // addOnes adds one to every field of words, modulo 2^32 with carries: the

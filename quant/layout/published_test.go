@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -223,7 +224,7 @@ func TestGPTQWords(t *testing.T) {
 				ckpt.put("m.qzeros", safetensors.I32, wordBytes(zeros), int64(n), int64(a.rows*a.bits/32))
 				a.putColumns(ckpt)
 				w := format.Integer(a.bits, a.group).Packed(version)
-				w.ZeroPoints = rapid.Bool().Draw(t, "declared")
+				w.ZeroPoints = true // declared symmetric: TestSymmetricZeros
 				z := uint32(0)
 				if version == format.GPTQWords {
 					z = 1
@@ -442,4 +443,53 @@ func FuzzLookup(f *testing.F) {
 			t.Fatal(fmt.Sprint(s))
 		}
 	})
+}
+
+// otherZeros reads a checkpoint whose zero points are others.
+type otherZeros struct {
+	TensorReader
+	change func(word uint32) uint32
+}
+
+func (o otherZeros) ReadAt(info safetensors.Info, off int64, p []byte) error {
+	err := o.TensorReader.ReadAt(info, off, p)
+	if strings.HasSuffix(info.Name, ".qzeros") {
+		for i := 0; i+4 <= len(p); i += 4 {
+			binary.LittleEndian.PutUint32(p[i:], o.change(binary.LittleEndian.Uint32(p[i:])))
+		}
+	}
+	return err
+}
+
+// TestSymmetricZeros: zero points of weights that are declared symmetric are
+// compared with what engines take, the middle of the range; those of the other
+// version of GPTQ are called that.
+func TestSymmetricZeros(t *testing.T) {
+	ckpt, cfg := openDir(t, "reference/foreign/autoround-gptq")
+	h := declaredBy(t, cfg)
+	const module = "model.layers.0.self_attn.q_proj"
+	s, err := Lookup(ckpt, module, h)
+	require.NoError(t, err)
+	require.False(t, s.Quant.ZeroPoints)
+	for name, tc := range map[string]struct {
+		change func(uint32) uint32
+		says   string
+	}{
+		"as they are":           {func(w uint32) uint32 { return w }, ""},
+		"version 2":             {func(uint32) uint32 { return 0x88888888 }, "version 2 (gptq_v2) in a file that is declared version 1"},
+		"one of them":           {func(w uint32) uint32 { return w ^ 0x200 }, "group 0 is"},
+		"none, as some writers": {func(uint32) uint32 { return 0 }, "the zero point of row 0, group 0 is 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, err := Read(otherZeros{ckpt, tc.change}, s)
+			if tc.says == "" {
+				require.NoError(t, err)
+				assert.Nil(t, m.Zeros)
+				return
+			}
+			require.ErrorIs(t, err, ErrMalformed)
+			assert.Contains(t, err.Error(), tc.says)
+			assert.Contains(t, err.Error(), module+".qzeros")
+		})
+	}
 }
