@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
-	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/safetensors"
@@ -371,14 +370,9 @@ func (s *subject) engineConfig() (*engine.Config, error) {
 		}
 		return engine.ParseDescription(raw)
 	}
-	conf := engine.NewConfig(&declaration.Declaration{})
-	switch err := error(nil); {
-	case s.cfg.QuantizationConfig == nil && s.decl != nil:
-		conf = engine.NewConfig(s.decl.Declaration)
-	default:
-		if conf, err = engine.ParseConfig(s.cfg.QuantizationConfig); err != nil {
-			return nil, err
-		}
+	conf, err := s.declaredToEngines()
+	if err != nil {
+		return nil, err
 	}
 	conf.Quantized = map[string]bool{}
 	for name, t := range s.tensors {
@@ -389,6 +383,15 @@ func (s *subject) engineConfig() (*engine.Config, error) {
 		conf.Quantized[module] = conf.Quantized[module] || t.DType != safetensors.BF16 && t.DType != safetensors.F16 && t.DType != safetensors.F32
 	}
 	return conf, nil
+}
+
+// declaredToEngines is what engines read of a declaration: config.json's, or that
+// of hf_quant_config.json where there is none.
+func (s *subject) declaredToEngines() (*engine.Config, error) {
+	if s.cfg.QuantizationConfig == nil && s.decl != nil {
+		return engine.NewConfig(s.decl.Declaration), nil
+	}
+	return engine.ParseConfig(s.cfg.QuantizationConfig)
 }
 
 // verdict worsens an engine's verdict: what is refused is not computed wrong.
