@@ -107,11 +107,7 @@ func (r *Result) judgeLearnt(list []diff.Module) {
 		case 2*p.nearest > p.modules:
 			r.Oracle.Nearest += p.nearest
 			r.basis("%s: nearest to the source with the stored scales in %d of %d weights; what chose the scales is not judged", name, p.nearest, p.modules)
-			for _, m := range list {
-				if m.Grid != nil && m.Own == nil && m.B.String() == name && noisy(m) && float64(m.Grid.Together) < learnt {
-					r.fail("oracle", m.Name, fmt.Sprintf("as %s %.2g of its codes are not those nearest to the source (by %.2g steps), which they are in %d other weights", m.B, float64(m.Grid.Off), float64(m.Grid.Beyond), p.nearest))
-				}
-			}
+			r.strays(list, name, p)
 		case off <= noisyOff:
 			r.basis("%s: nearest to the source but for %.2g of the codes", name, off)
 		case p.codes < enough:
@@ -119,11 +115,42 @@ func (r *Result) judgeLearnt(list []diff.Module) {
 		case median(p.heavy) > heavy:
 			r.noise(p, name, "most below large values, as noise in proportion to the weights makes them")
 		case p.deviations() >= learnt:
+			r.changed(list, name)
 			r.basis("%s: learnt from data: %.2g of the codes are not the nearest, and their errors make up for each other between columns (%.3g deviations from noise)", name, off, p.deviations())
 		case median(p.far) > farOff:
 			r.noise(p, name, "some by more than a step, and their errors have nothing to do with each other, which those of learnt codes have")
 		default:
 			r.notJudged(p, "%s: %.2g of the codes are not the nearest, none by more than a step: AutoRound's, or noise of less than a fifth of a step", name, off)
+		}
+	}
+}
+
+// few is the share of a kind's weights up to which those that are not nearest
+// are strays, whatever they look like: a method that learns does so for more.
+const few = 0.05
+
+// strays looks for the weights, of a kind that was rounded to nearest, that were
+// not: all where they are few, else those that were not learnt.
+func (r *Result) strays(list []diff.Module, name string, p *pool) {
+	alone := float64(len(p.off)) <= max(1, few*float64(p.modules))
+	for _, m := range list {
+		if m.Grid == nil || m.Own != nil || m.B.String() != name || !noisy(m) {
+			continue
+		}
+		g := m.Grid
+		if alone || float64(g.Together) < learnt || float64(g.Heavier) > heavy || float64(g.Error) > farthest*float64(g.Nearest) {
+			r.fail("oracle", m.Name, fmt.Sprintf("as %s %.2g of its codes are not those nearest to the source (by %.2g steps), which they are in %d other weights",
+				m.B, float64(g.Off), float64(g.Beyond), p.nearest))
+		}
+	}
+}
+
+// changed looks for single weights, of a kind that was learnt, whose codes are off
+// in proportion to the values: scales that are not theirs leave that.
+func (r *Result) changed(list []diff.Module, name string) {
+	for _, m := range list {
+		if m.Grid != nil && m.Own == nil && m.B.String() == name && noisy(m) && float64(m.Grid.Heavier) > heavy {
+			r.fail("oracle", m.Name, fmt.Sprintf("as %s %.2g of its codes are not those nearest to the source, most of them below large values, and in other weights they are as many below small ones: its scales are not its own, or it was changed before it was rounded", m.B, float64(m.Grid.Off)))
 		}
 	}
 }

@@ -40,6 +40,17 @@ func sameTokenizer() []Fault {
 		in("no defaults of the model", func(m map[string]any) bool {
 			return lose("model", "dropout")(m) && lose("model", "unk_token")(m) && lose("model", "byte_fallback")(m)
 		}),
+		in("a post-processor that adds nothing", func(m map[string]any) bool {
+			text := func(id string, n int) any { return map[string]any{"Sequence": map[string]any{"id": id, "type_id": n}} }
+			if m["post_processor"] != nil {
+				return false
+			}
+			m["post_processor"] = map[string]any{"type": "TemplateProcessing", "single": []any{text("A", 0)}, "pair": []any{text("A", 0), text("B", 1)}, "special_tokens": map[string]any{}}
+			return true
+		}),
+		in("offsets moved after the text", func(m map[string]any) bool {
+			return m["post_processor"] == nil && set(map[string]any{"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true}, "post_processor")(m)
+		}),
 		in("padding of a batch", set(map[string]any{"strategy": "BatchLongest", "direction": "Left", "pad_id": 988, "pad_type_id": 0, "pad_token": "<|endoftext|>"}, "padding")),
 		in("another version", set("1.1", "version")),
 		{Name: "a template with a comment", Apply: textFile(templateFile, func(s string) string { return "{# conversations #}" + s })},

@@ -264,7 +264,7 @@ func dropAll(pattern string) func(Set) bool {
 
 // special matches patterns for modules that no engine quantises anyway: a list
 // that holds nothing else can be lost without harm.
-var special = regexp.MustCompile(`(lm_head|embed_tokens|mlp\\?\.gate|eh_proj|head)\$?$`)
+var special = regexp.MustCompile(`(lm_head|embed_tokens|mlp\\?\.gate|eh_proj|head|norm|bias|indexers_proj|weights_proj|wk)\$?$`)
 
 // wrongPrefix puts the names that config or description give under another
 // prefix.

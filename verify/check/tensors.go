@@ -139,6 +139,8 @@ func (s *subject) compareWithConfig(m *module) {
 		s.add("ignored-but-quantized", where, "the config leaves it alone, the tensor is %s", f)
 	case !w.quantized() && f.quantized():
 		s.add("ignored-but-quantized", where, "no target of the config matches it, the tensor is %s", f)
+	case w.kind == nvfp4Local && f.kind == nvfp4:
+		s.add("companion-missing", where+".input_global_scale", "the config (%s) says that inputs are rounded below a scale that is stored", m.group)
 	case f.kind == int4Packed && w.kind == int4Bytes, f.kind == int4Bytes && w.kind == int4Packed:
 		s.add("packed-name", where, "the config says %s, the tensor is %s", w, f)
 	case f.kind == w.kind: // group sizes differ

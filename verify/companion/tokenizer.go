@@ -89,7 +89,7 @@ func (p pair) tokenizers() ([]Difference, error) {
 	}{
 		{"normalizer", "text is normalised in another way before it is split", step(a.Normalizer), step(b.Normalizer)},
 		{"pre_tokenizer", "text is split in another way", step(a.PreTokenizer), step(b.PreTokenizer)},
-		{"post_processor", "other tokens are put around a text", step(a.PostProcessor), step(b.PostProcessor)},
+		{"post_processor", "other tokens are put around a text", after(a.PostProcessor), after(b.PostProcessor)},
 		{"decoder", "ids become other text", step(a.Decoder), step(b.Decoder)},
 		{"truncation", "", a.Truncation, b.Truncation},
 		{"padding", "", a.Padding, b.Padding},
@@ -124,6 +124,45 @@ func (m *model) settings() map[string]any {
 	}
 	return map[string]any{"type": kind, "dropout": dropout, "unk_token": text(m.Unk), "continuing_subword_prefix": text(m.Prefix),
 		"end_of_word_suffix": text(m.Suffix), "byte_fallback": m.ByteFallback, "ignore_merges": m.IgnoreMerges}
+}
+
+// after is a post-processor without what puts no token anywhere: ByteLevel moves
+// offsets alone, and a template may hold nothing but the text.
+func after(v any) any {
+	steps := []any{step(v)}
+	if o, ok := steps[0].(map[string]any); ok && o["type"] == "Sequence" {
+		steps, _ = o["steps"].([]any)
+	}
+	steps = slices.DeleteFunc(slices.Clone(steps), func(v any) bool {
+		o, _ := v.(map[string]any)
+		return o == nil || o["type"] == "ByteLevel" || o["type"] == "TemplateProcessing" && plainTemplate(o)
+	})
+	switch len(steps) {
+	case 0:
+		return nil
+	case 1:
+		return steps[0]
+	}
+	return map[string]any{"type": "Sequence", "steps": steps}
+}
+
+// plainTemplate reports whether a template puts out every text once, in order,
+// and nothing else.
+func plainTemplate(o map[string]any) bool {
+	for key, ids := range map[string][]string{"single": {"A"}, "pair": {"A", "B"}} {
+		list, _ := o[key].([]any)
+		if len(list) != len(ids) {
+			return false
+		}
+		for i, x := range list {
+			piece, _ := x.(map[string]any)
+			text, _ := piece["Sequence"].(map[string]any)
+			if text["id"] != ids[i] {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // step brings a step of the pipeline into one form: a sequence of one is that
