@@ -1,8 +1,9 @@
 # One line a target. Tools are pinned in tools.mod and built into .cache.
 GO ?= go
 LINT := .cache/golangci-lint
+VULN := .cache/govulncheck
 
-.PHONY: build demo interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers generate generated clean ci torture
+.PHONY: vuln deps build demo interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers generate generated clean ci torture
 build: ; $(GO) build -o bin/glmconv ./cmd/glmconv
 demo: build ; mkdir -p out && ./bin/glmconv demo --report out/demo.html
 test: ; $(GO) test -timeout 30m ./...
@@ -14,6 +15,9 @@ purego: ; $(GO) test -tags purego -timeout 30m $(SWEPT) ./...
 vet: ; $(GO) vet ./... && $(GO) vet -tags purego ./...
 lint: $(LINT) vet ; $(LINT) run ./... && $(GO) test -run Cited ./internal/archtest
 fmt: ; gofmt -l -w cmd glm internal mtp quant runtime safetensors verify
+# Exit code 3: the database of vulnerabilities cannot be reached from here.
+vuln: $(VULN) ; ./.ci/vuln
+deps: build ; ./.ci/deps
 fuzz-short: ; ./.ci/fuzz 10s
 cross: ; GOOS=linux GOARCH=arm64 $(GO) build ./... && GOOS=darwin GOARCH=arm64 $(GO) build ./... && GOOS=windows GOARCH=amd64 $(GO) vet ./safetensors ./internal/fsx
 # Needs qemu-user, which root on Debian gets by itself.
@@ -41,4 +45,5 @@ FOR ?= 15m
 torture: ; $(GO) run ./internal/torture -for $(FOR)
 clean: ; rm -rf bin out .cache interop/.cache interop/.venv-*
 
+$(VULN): tools.mod tools.sum ; $(GO) build -modfile=tools.mod -o $@ golang.org/x/vuln/cmd/govulncheck
 $(LINT): tools.mod tools.sum ; $(GO) build -modfile=tools.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
