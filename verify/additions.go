@@ -9,28 +9,25 @@ import (
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
-	"github.com/glmconv/glmconv/verify/diff"
 )
 
 // additions judges tensors that the source does not have. Parts of quantized
 // weights are compared with them, copies of embedding and head for the MTP
 // layer with what they copy, and scales of the KV cache are the engines' to
 // use; anything else no conversion adds.
-func (r *Result) additions(f *folders, dst string, d *diff.Report, compared map[string]bool) error {
+func (r *Result) additions(e *evidence, compared map[string]bool) {
 	var copies []string
-	cfg, err := glm.LoadConfig(r.Identity.Source)
-	turns := err == nil && cfg.SparseAttention() // only such drafts have a place for rot.weight
 	var caches []string
-	for _, x := range d.Added {
+	for _, x := range e.Diff.Added {
 		module, param := glm.ModuleOf(x.Name)
 		switch {
-		case strings.HasSuffix(module, "rot") && turns:
+		case strings.HasSuffix(module, "rot") && e.Turns:
 			r.Notes = append(r.Notes, Note{x.Name, "is not in the source; engines turn the draft's input by it"})
 		case param == "k_scale", param == "v_scale", param == layout.CacheScale, param == layout.CacheOffset,
 			strings.HasSuffix(module, ".indexer") && (param == layout.QueryRotation || param == layout.KeyRotation):
 			caches = append(caches, x.Name)
 		case compared[module]: // a part of a weight that was compared
-		case strings.HasSuffix(x.Name, ".embed_tokens.weight"), strings.HasSuffix(x.Name, ".shared_head.head.weight"):
+		case isCopy(x.Name):
 			copies = append(copies, x.Name)
 		default:
 			r.Exact.Differing++
@@ -44,61 +41,85 @@ func (r *Result) additions(f *folders, dst string, d *diff.Report, compared map[
 	default:
 		r.Notes = append(r.Notes, Note{caches[0], fmt.Sprintf("and %d more are not in the source; engines use them for their caches", len(caches)-1)})
 	}
-	return r.copies(f, dst, copies)
+	for _, name := range copies {
+		c := e.Copies[name]
+		r.Bytes += c.Bytes
+		if c.Fault != "" {
+			r.Exact.Differing++
+			r.fail("exact", name, c.Fault)
+		}
+	}
 }
 
-// copies compares the MTP layer's copies of embedding and head that a
+// isCopy reports whether a tensor is named as the MTP layer's embedding or head.
+func isCopy(name string) bool {
+	return strings.HasSuffix(name, ".embed_tokens.weight") || strings.HasSuffix(name, ".shared_head.head.weight")
+}
+
+// copied is what was found of the MTP layer's copy of an embedding or a head.
+type copied struct {
+	Fault string // why it is none, or ""
+	Bytes int64  // that were read
+}
+
+// compareCopies compares the MTP layer's copies of embedding and head that a
 // conversion made with what they are copies of.
-func (r *Result) copies(f *folders, dst string, names []string) error {
-	if len(names) == 0 {
-		return nil
+func (e *evidence) compareCopies(f *folders) error {
+	var names []string
+	for _, x := range e.Diff.Added {
+		if isCopy(x.Name) {
+			names = append(names, x.Name)
+		}
 	}
-	a, err := f.whole(r.Identity.Source)
+	cfg, err := glm.LoadConfig(e.Source)
+	if err != nil || len(names) == 0 {
+		return nil //nolint:nilerr // companion says what is wrong with configs
+	}
+	a, err := f.whole(e.Source)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = a.Close() }()
-	b, err := f.whole(dst)
+	b, err := f.whole(e.Result)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = b.Close() }()
-	cfg, err := glm.LoadConfig(r.Identity.Source)
-	if err != nil {
-		return nil //nolint:nilerr // companion says what is wrong with configs
-	}
+	e.Copies = map[string]copied{}
 	for _, name := range names {
 		original := cfg.EmbeddingName()
 		if strings.HasSuffix(name, ".shared_head.head.weight") {
 			original = cfg.HeadName()
 		}
-		x, ok := a.Info(original)
-		y, ok2 := b.Info(name)
-		switch {
-		case !ok || !ok2: // said elsewhere
-			continue
-		case x.DType != y.DType || !slices.Equal(x.Shape, y.Shape):
-			r.Exact.Differing++
-			r.fail("exact", name, fmt.Sprintf("is %s %v and no copy of %s, which is %s %v", y.DType, y.Shape, original, x.DType, x.Shape))
-			continue
-		}
-		rows, first, err := differing(a, x, b, y)
-		if z, ok := b.Info(original); err == nil && rows > 0 && ok && z.DType == y.DType && slices.Equal(z.Shape, y.Shape) {
-			var own int64 // of the result's own, which is compared with the source's
-			if own, _, err = differing(b, z, b, y); own == 0 {
-				rows = 0
-			}
-		}
-		if err != nil {
+		if e.Copies[name], err = copyOf(a, b, original, name); err != nil {
 			return err
-		}
-		r.Bytes += x.Size + y.Size
-		if rows > 0 {
-			r.Exact.Differing++
-			r.fail("exact", name, fmt.Sprintf("is no copy of %s: %d of %d rows differ, the first is row %d", original, rows, max(x.Shape[0], 1), first))
 		}
 	}
 	return nil
+}
+
+// copyOf compares a tensor of b with the one of a that it is to be a copy of.
+func copyOf(a, b *safetensors.Checkpoint, original, name string) (copied, error) {
+	x, ok := a.Info(original)
+	y, ok2 := b.Info(name)
+	switch {
+	case !ok || !ok2: // said elsewhere
+		return copied{}, nil
+	case x.DType != y.DType || !slices.Equal(x.Shape, y.Shape):
+		return copied{Fault: fmt.Sprintf("is %s %v and no copy of %s, which is %s %v", y.DType, y.Shape, original, x.DType, x.Shape)}, nil
+	}
+	rows, first, err := differing(a, x, b, y)
+	if z, ok := b.Info(original); err == nil && rows > 0 && ok && z.DType == y.DType && slices.Equal(z.Shape, y.Shape) {
+		var own int64 // of the result's own, which is compared with the source's
+		if own, _, err = differing(b, z, b, y); own == 0 {
+			rows = 0
+		}
+	}
+	c := copied{Bytes: x.Size + y.Size}
+	if rows > 0 {
+		c.Fault = fmt.Sprintf("is no copy of %s: %d of %d rows differ, the first is row %d", original, rows, max(x.Shape[0], 1), first)
+	}
+	return c, err
 }
 
 // differing counts the rows that two tensors of one form have otherwise.

@@ -2,15 +2,11 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
-	"runtime/debug"
 	"strings"
 	"time"
 
-	"github.com/glmconv/glmconv/runtime"
-	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/stats"
 )
 
@@ -21,9 +17,9 @@ var (
 	profileCopy = Profile{Name: "copy", Tol: 1e-2, Keys: 0.9}
 	// decoded weights are rounded once to BF16: their bits are checked one by one, the logits move by that rounding
 	profileDecoded = Profile{Name: "decoded", Tol: 1e-2, P999: 0.5, NRMSE: 0.10, FlipRate: 0.09, Keys: 0.9}
+	profile8       = Profile{Name: "8-bit", Tol: 1e-2, P999: 0.5, NRMSE: 0.10, FlipRate: 0.09, Keys: 0.9}
 	// a basis of its own rounds every weight once: as far as the noise of BF16 goes
 	profileRotated = Profile{Name: "rotated", Tol: 1e-2, P999: 0.5, NRMSE: 0.10, FlipRate: 0.09, Keys: 0.9}
-	profile8       = Profile{Name: "8-bit", Tol: 1e-2, P999: 0.5, NRMSE: 0.10, FlipRate: 0.09, Keys: 0.9}
 	profile4       = Profile{Name: "4-bit", Tol: 5e-2, P999: 2, NRMSE: 0.30, FlipRate: 0.20, Keys: 0.75}
 	// inputs of four bits besides (docs/facts/formats.md 10.4: 0.055 to 0.061 nats from the BF16 model)
 	profile4x4 = Profile{Name: "4-bit weights and activations", Tol: 0.15, P999: 4, NRMSE: 0.35, FlipRate: 0.35, Keys: 0.75}
@@ -40,49 +36,14 @@ const (
 // a Fail.
 func Compare(ctx context.Context, src, dst string, o Options) (*Result, error) {
 	start := time.Now()
-	o.setDefaults()
-	f := &folders{}
-	defer f.close()
-	if err := f.sameModel(src, dst); err != nil {
+	o.part = whole
+	s, err := o.observe(ctx, src, dst)
+	if err != nil {
 		return nil, err
 	}
-	old := debug.SetMemoryLimit(max(o.MaxMemory/10*8, 64<<20)) // the rest is not the collector's to see; below, it would never rest
-	defer debug.SetMemoryLimit(old)
-	state, at := o.resume(f, src, dst)
-	b, _ := openBasis(ctx, f, src, dst)
-	defer b.close()
-	defer f.close() // of what is mounted before it goes
-	var r *Result
-	if at != nil {
-		r = at.Result
-	} else {
-		so := StaticOptions{Workers: o.Workers, Progress: o.Progress, folders: f, basis: b}
-		var err error
-		if r, err = Static(ctx, src, dst, so); err != nil {
-			return nil, err
-		}
-		if r.Verdict == Undecided && !o.SkipForward {
-			r.Verdict, r.Reason = Pass, "" // what the models compute decides
-		}
-		if err := r.otherSource(); err != nil {
-			return nil, err
-		}
-		r.chooseProfile(o.Tol)
-		r.chooseReference(src, o.Reference)
-	}
-	if !o.SkipForward {
-		c := comparison{r: r, o: &o, folders: f, state: state, from: at, basis: b}
-		var err error
-		if r, err = c.forward(ctx, src, dst); err != nil {
-			return nil, err
-		}
-		state.remove()
-	}
-	if len(r.Failed) > 0 {
-		r.Verdict, r.Reason = Fail, ""
-		if r.Cause == "" {
-			r.Cause = r.likelyCause()
-		}
+	r, err := s.conclude()
+	if err != nil {
+		return nil, err
 	}
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil
@@ -96,12 +57,12 @@ const mostly4 = 0.25
 // to: those of 8 bits, those of 4 where a quarter of the quantized weights and
 // more have 4 bits, and what lies between for less. One int4 module does not
 // loosen the budget of an 8-bit model.
-func (r *Result) chooseProfile(tol float64) {
+// narrow are the modules whose inputs have 4 bits as well.
+func (r *Result) chooseProfile(tol float64, narrow map[string]bool) {
 	if r.Profile = profileCopy; r.turned {
 		r.Profile = profileRotated
 	}
 	var four, both, all float64
-	inputs := inputsOf(r.Identity.Result)
 	for _, t := range r.Tensors {
 		w := t.Stored.Weight
 		if !w.Quantized() {
@@ -113,7 +74,7 @@ func (r *Result) chooseProfile(tol float64) {
 		all += float64(t.Elements)
 		if w.Bits <= 4 {
 			four += float64(t.Elements)
-			if a := inputs(t.Name); a.Quantized() && a.Bits <= 4 {
+			if narrow[t.Name] {
 				both += float64(t.Elements)
 			}
 		}
@@ -151,16 +112,6 @@ func (r *Result) judgeKeys() {
 			r.fail("rails", fmt.Sprintf("layer %d", l.Layer), fmt.Sprintf("its indexer chooses other keys than the source's from the same states: overlap %.3g, at least %.2g is expected", l.KeysOwn, r.Profile.Keys))
 		}
 	}
-}
-
-// broken turns an error of the pass into a failed predicate where the result
-// is known to be bad or incomplete.
-func (r *Result) broken(ctx context.Context, err error) error {
-	if ctx.Err() == nil && !errors.Is(err, safetensors.ErrIO) && !errors.Is(err, safetensors.ErrChanged) && (len(r.Failed) > 0 || errors.Is(err, runtime.ErrIncomplete)) {
-		r.fail("logits", "forward pass", err.Error())
-		return nil
-	}
-	return err
 }
 
 func (r *Result) undecided(reason string) {

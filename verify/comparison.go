@@ -2,26 +2,28 @@ package verify
 
 import (
 	"context"
-	goruntime "runtime"
+	"errors"
 	"slices"
 
 	"github.com/glmconv/glmconv/runtime"
+	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/stats"
 )
 
-// comparison is the part of Compare that needs both models to run.
+// comparison is the part of a comparison that needs both models to run.
 type comparison struct {
-	r        *Result
-	o        *Options
-	folders  *folders
-	src, res *side
-	vocab    int        // entries of the logits that are compared
-	state    *stateFile // keeps where the comparison is; nil keeps nothing
-	from     *resumed   // where an earlier run was stopped; nil: from the beginning
-	sums     []layerSums
-	basis    *basis // the source as the result was rotated; nil: as it is
-	path     runtime.NPUPath
-	paths    []runtime.NPUPath // on which the result computes something else, Plain first
+	f         *forward
+	o         *Options
+	folders   *folders
+	src, res  *side
+	reference string
+	state     *stateFile // keeps where the comparison is; nil keeps nothing
+	from      *resumed   // where an earlier run was stopped; nil: from the beginning
+	evidence  *evidence  // goes into the state
+	basis     *basis     // the source as the result was rotated; nil: as it is
+	enough    func([]stats.Row) bool
+	path      runtime.NPUPath
+	paths     []runtime.NPUPath // on which the result computes something else, Plain first
 }
 
 // batch are sequences that go through all layers together.
@@ -30,99 +32,150 @@ type batch struct {
 	first int // number of the first among all
 }
 
-// run fills everything that needs both models to run.
+// sequence is what both models made of one sequence.
+type sequence struct {
+	Number int
+	Layers []layerSums
+	Rows   []stats.Row
+	Noise  []stats.Row // the source against itself; of every fourth sequence
+	Drafts drafts
+}
+
+// stage is how far a forward pass came before it broke.
+type stage int
+
+// The stages.
+const (
+	finished stage = iota
+	opening        // the result as a model
+	passing        // both models over the tokens
+	looking        // the vision towers
+)
+
+// forward is what running both models has shown. All but Sequences, Tower and
+// Read are the same in every part.
+type forward struct {
+	Path       runtime.NPUPath // that the result was computed on
+	Stage      stage           // where it broke
+	Broken     string          // why
+	Incomplete bool            // because the result lacks something
+	err        error           // the same
+
+	Origin    string   // of the tokens
+	Vocab     int      // entries of the logits that are compared
+	Lengths   []int    // of all sequences
+	Starts    []int    // sequences that a batch of a whole run begins with
+	Prefixes  []string // fingerprints of the sequences before each of them, and of all
+	Threads   int
+	Drafting  drafting
+	Sequences []sequence // in order
+	Tower     []Failed
+	Read      int64 // bytes, by the passes
+}
+
+// stopped notes why a forward pass ended if that is for the verdict to judge. It
+// returns errors that say nothing of the checkpoints.
+func (f *forward) stopped(ctx context.Context, at stage, err error) error {
+	if err == nil || ctx.Err() != nil || errors.Is(err, safetensors.ErrIO) || errors.Is(err, safetensors.ErrChanged) {
+		return err
+	}
+	f.Stage, f.Broken, f.Incomplete, f.err = at, err.Error(), errors.Is(err, runtime.ErrIncomplete), err
+	return nil
+}
+
+// run fills f.
 func (c *comparison) run(ctx context.Context, srcDir, dstDir string) (err error) {
-	r, o := c.r, c.o
+	f, o := c.f, c.o
 	from := srcDir
 	if c.basis != nil {
 		from = c.basis.states
 	}
-	if c.src, err = openSide(c.folders, from, o, r.Reference == ReferenceWeights, runtime.Plain); err != nil {
+	if c.src, err = openSide(c.folders, from, o, c.reference == ReferenceWeights, runtime.Plain); err != nil {
 		return err
 	}
-	defer func() { _ = c.src.close(); r.Bytes += c.src.read() }()
+	defer func() { _ = c.src.close(); f.Read += c.src.read() }()
 	if c.res, err = openSide(c.folders, dstDir, o, false, c.path); err != nil {
-		return r.broken(ctx, err)
+		return f.stopped(ctx, opening, err)
 	}
-	defer func() { _ = c.res.close(); r.Bytes += c.res.read() }()
+	defer func() { _ = c.res.close(); f.Read += c.res.read() }()
 	if err := c.npuPaths(); err != nil {
-		return r.broken(ctx, err)
+		return f.stopped(ctx, opening, err)
 	}
-	seqs, origin, vocab, err := o.sequences(srcDir, c.src.m.Config().VocabSize)
+	seqs, err := c.tokens(srcDir)
 	if err != nil {
 		return err
 	}
-	for _, s := range seqs {
-		vocab = max(vocab, slices.Max(s)+1)
-	}
-	c.vocab, r.Identity.Vocab = vocab, vocab
-	r.Identity.Corpus, r.Identity.Sequences, r.Identity.IDsSHA256, r.Identity.Threads = origin, len(seqs), fingerprint(seqs), o.Workers
-	if o.Workers <= 0 {
-		r.Identity.Threads = goruntime.GOMAXPROCS(0)
-	}
-	if len(seqs) == 0 {
-		r.undecided("there is no token to read")
+	if len(f.Lengths) == 0 {
 		return nil
 	}
-	if err := c.passes(ctx, seqs); err != nil {
-		return r.broken(ctx, err)
+	f.Drafting = canDraft(c.src, c.res)
+	lo, hi := o.part.sequences(f.Lengths)
+	if err := c.passes(ctx, seqs[lo:hi], lo); err != nil {
+		return f.stopped(ctx, passing, err)
+	}
+	if !o.part.first() {
+		return nil
 	}
 	tower, err := CompareTowers(ctx, VisionModel{srcDir, c.src.m}, VisionModel{dstDir, c.res.m})
+	f.Tower = tower.Failed()
+	return f.stopped(ctx, looking, err)
+}
+
+// tokens returns all sequences and notes what is to be known of them.
+func (c *comparison) tokens(srcDir string) ([][]int, error) {
+	f, o, cfg := c.f, c.o, c.src.m.Config()
+	seqs, origin, vocab, err := o.sequences(srcDir, cfg.VocabSize)
 	if err != nil {
-		return r.broken(ctx, err)
+		return nil, err
 	}
-	r.Failed = append(r.Failed, tower.Failed()...)
-	return nil
+	f.Origin, f.Vocab = origin, vocab
+	for _, s := range seqs {
+		f.Vocab = max(f.Vocab, slices.Max(s)+1)
+		f.Lengths = append(f.Lengths, len(s))
+	}
+	for at := 0; at < len(seqs); at += len(o.batch(seqs[at:], cfg)) {
+		f.Starts, f.Prefixes = append(f.Starts, at), append(f.Prefixes, fingerprint(seqs[:at]))
+	}
+	f.Prefixes = append(f.Prefixes, fingerprint(seqs))
+	return seqs, nil
 }
 
 // passes runs both models over as many sequences at a time as memory allows,
-// most often over all of them, from where an earlier run was stopped.
-func (c *comparison) passes(ctx context.Context, seqs [][]int) error {
-	r, o, layers := c.r, c.o, c.src.m.Layers()
-	drafting := r.canDraft(c.src, c.res)
-	p := point{Result: r, Sums: make([]layerSums, layers)}
-	if c.from != nil && len(c.from.Sums) == layers {
+// most often over all of them, from where an earlier run was stopped. first is
+// the number of the first.
+func (c *comparison) passes(ctx context.Context, seqs [][]int, first int) error {
+	f, o, layers := c.f, c.o, c.src.m.Layers()
+	p := point{Evidence: c.evidence}
+	if c.from != nil && c.from.First <= len(seqs) {
 		p = c.from.point
-		r.Bytes += p.Read // by the run that this one goes on with
+		f.Read += p.Read // by the run that this one goes on with
+	} else {
+		c.from = nil
 	}
-	c.sums = p.Sums
 	o.layersToDo(seqs, layers)
 	o.layersDone(seqs[:p.First], layers)
 	if c.from != nil && p.First < len(seqs) {
 		o.layersDone(o.batch(seqs[p.First:], c.src.m.Config()), p.Layer)
 	}
-	for p.First < len(seqs) {
-		if rule := r.enough(p.Rows); rule != "" && !o.AllTokens {
-			r.Stopped = &Stopped{p.First, len(seqs), rule}
-			r.Identity.Sequences, r.Identity.IDsSHA256 = p.First, fingerprint(seqs[:p.First])
-			break
-		}
-		if err := c.pass(ctx, &p, batch{o.batch(seqs[p.First:], c.src.m.Config()), p.First}, drafting); err != nil {
+	for p.First < len(seqs) && !c.enough(rowsOfAll(p.Sequences[:p.First])) {
+		if err := c.pass(ctx, &p, batch{o.batch(seqs[p.First:], c.src.m.Config()), first + p.First}); err != nil {
 			return err
 		}
 	}
-	for l := range p.Sums {
-		r.Layers = append(r.Layers, p.Sums[l].layer(l))
-	}
-	if r.Exact.Rotated {
-		r.forgetStates()
-	} else {
-		r.judgeKeys()
-	}
-	r.judgeLogits(counted(p.Rows))
-	r.Skipped = len(p.Rows) - len(counted(p.Rows))
-	r.KL.Noise = stats.Summarize(counted(p.Noise)).MeanKL
-	if drafting {
-		r.judgeDrafts(&p.Drafts)
-		if r.Exact.Rotated {
-			r.forgetStates()
-		}
-	}
+	f.Sequences = p.Sequences[:p.First]
 	return nil
 }
 
+// rowsOfAll are the rows of sequences, one after the other.
+func rowsOfAll(list []sequence) (rows []stats.Row) {
+	for i := range list {
+		rows = append(rows, list[i].Rows...)
+	}
+	return rows
+}
+
 // pass runs both models over a batch and adds what it shows to the point.
-func (c *comparison) pass(ctx context.Context, p *point, b batch, drafting bool) error {
+func (c *comparison) pass(ctx context.Context, p *point, b batch) error {
 	save := func(layer int, x, y []float32, spans, other []runtime.Span) error {
 		if !c.state.due() {
 			return nil
@@ -132,17 +185,23 @@ func (c *comparison) pass(ctx context.Context, p *point, b batch, drafting bool)
 		c.state.keep(p, x, y)
 		return nil
 	}
-	if err := c.lockstep(ctx, b, save); err != nil {
+	if err := c.lockstep(ctx, p, b, save); err != nil {
 		return err
 	}
 	c.from = nil
+	own := p.Sequences[p.First:]
 	rows, noise, err := c.logitRows(ctx, b)
 	if err != nil {
 		return err
 	}
-	p.Rows, p.Noise = append(p.Rows, rows...), append(p.Noise, noise...)
-	if drafting {
-		if err := c.compareDrafts(ctx, &p.Drafts, b, rows); err != nil {
+	for i, s := range b.seqs {
+		own[i].Rows, rows = rows[:len(s)], rows[len(s):]
+		if probed(own[i].Number) {
+			own[i].Noise, noise = noise[:len(s)], noise[len(s):]
+		}
+	}
+	if c.f.Drafting.possible() {
+		if err := c.compareDrafts(ctx, own, b); err != nil {
 			return err
 		}
 	}
@@ -152,4 +211,15 @@ func (c *comparison) pass(ctx context.Context, p *point, b batch, drafting bool)
 		c.state.keep(p, nil, nil)
 	}
 	return nil
+}
+
+// prepare makes place for a batch of which start layers are done.
+func (p *point) prepare(b batch, start int) {
+	if start > 0 && len(p.Sequences) == p.First+len(b.seqs) {
+		return
+	}
+	p.Sequences = p.Sequences[:p.First]
+	for i := range b.seqs {
+		p.Sequences = append(p.Sequences, sequence{Number: b.first + i, Layers: make([]layerSums, start)})
+	}
 }

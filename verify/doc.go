@@ -24,6 +24,11 @@
 // [Static] does what needs no runtime: check's findings, tensors accounted for,
 // copies and config compared, weight errors read back from the files.
 //
+// # In parts
+//
+// [ComparePart] does one of several parts of a comparison, on any machine, and
+// [Merge] makes the verdict of all of them: that of Compare, to the last bit.
+//
 // # One pass, whatever the size
 //
 // Both models go through layer by layer in lock-step, all tokens together,

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/glmconv/glmconv/runtime"
-	"github.com/glmconv/glmconv/verify/stats"
 )
 
 // draftSteps is how many draft steps are compared: what engines are usually
@@ -29,26 +28,50 @@ func (c *draftCount) side() MTPSide {
 	return out
 }
 
-// drafts are the counts of a comparison, over its batches.
+// drafts are the counts of a sequence.
 type drafts struct {
 	Source, Result, Control draftCount
 
 	Diff, Size float64 // squares: logits of first drafts on the source's states, result − source and source
 }
 
-// canDraft tells whether MTP layers are to be compared: not where the source
-// has none or the result was asked to drop it.
-func (r *Result) canDraft(src, res *side) bool {
-	if _, err := src.m.MTP(); err != nil {
-		return false
+func (c *draftCount) plus(x *draftCount) {
+	for k := range draftSteps {
+		c.Hits[k], c.Streaks[k], c.Slots[k] = c.Hits[k]+x.Hits[k], c.Streaks[k]+x.Streaks[k], c.Slots[k]+x.Slots[k]
 	}
-	_, err := res.m.MTP()
-	asked := r.Exact.Dropped > 0 && res.m.Config().MTPLayers == 0
-	said := slices.ContainsFunc(r.Failed, func(f Failed) bool { return f.Check == "mtp" }) // by the run that this one goes on with
-	if err != nil && !asked && !said {
-		r.fail("mtp", "MTP layer", err.Error())
+}
+
+// plus adds the counts of another sequence.
+func (d *drafts) plus(x *drafts) {
+	d.Source.plus(&x.Source)
+	d.Result.plus(&x.Result)
+	d.Control.plus(&x.Control)
+	d.Diff, d.Size = d.Diff+x.Diff, d.Size+x.Size
+}
+
+// drafting tells whether MTP layers are compared: not where a side has none.
+type drafting struct {
+	Source bool   // has one
+	Layers int    // that the result's config has
+	Fault  string // why the result's cannot be run; ""
+}
+
+func canDraft(src, res *side) (d drafting) {
+	_, err := src.m.MTP()
+	d.Source, d.Layers = err == nil, res.m.Config().MTPLayers
+	if _, err := res.m.MTP(); err != nil {
+		d.Fault = err.Error()
 	}
-	return err == nil
+	return d
+}
+
+func (d drafting) possible() bool { return d.Source && d.Fault == "" }
+
+// judgeDrafting fails a result that has no MTP layer and was not asked to drop it.
+func (r *Result) judgeDrafting(d drafting) {
+	if asked := r.Exact.Dropped > 0 && d.Layers == 0; d.Source && d.Fault != "" && !asked {
+		r.fail("mtp", "MTP layer", d.Fault)
+	}
 }
 
 // compareDrafts runs the MTP layers over a batch, both models at the same time.
@@ -56,7 +79,7 @@ func (r *Result) canDraft(src, res *side) bool {
 // the states of other positions, the control, and the result's the source's
 // states: what it drafts of those is compared by logits, since agreement with
 // the trunk says little where wrong states draft nearly as well.
-func (c *comparison) compareDrafts(ctx context.Context, d *drafts, batch batch, rows []stats.Row) error {
+func (c *comparison) compareDrafts(ctx context.Context, own []sequence, batch batch) error {
 	src, res, seqs := c.src, c.res, batch.seqs
 	a, err := src.m.MTP()
 	if err != nil {
@@ -67,12 +90,12 @@ func (c *comparison) compareDrafts(ctx context.Context, d *drafts, batch batch, 
 		return err
 	}
 	var top [][]int // the source trunk's choice after each position
-	for _, s := range seqs {
-		own := make([]int, len(s))
-		for i := range own {
-			own[i] = rows[i].Top1
+	for i, s := range seqs {
+		list := make([]int, len(s))
+		for p := range list {
+			list[p] = own[i].Rows[p].Top1
 		}
-		top, rows = append(top, own), rows[len(s):]
+		top = append(top, list)
 	}
 	h := src.m.Config().HiddenSize
 	states, turned := split(src.final, seqs, h), split(src.final, seqs, h)
@@ -83,7 +106,8 @@ func (c *comparison) compareDrafts(ctx context.Context, d *drafts, batch batch, 
 	twice := append(slices.Clone(seqs), seqs...)
 	x := runtime.NewDraftEval(a, twice, append(slices.Clone(states), turned...))
 	y := runtime.NewDraftEval(b, twice, append(split(res.final, seqs, h), states...))
-	sides := []*draftRun{{count: &d.Source}, {count: &d.Result}}
+	source := &draftRun{count: func(i int) *draftCount { return &own[i].Drafts.Source }}
+	result := &draftRun{count: func(i int) *draftCount { return &own[i].Drafts.Result }}
 	for k := range draftSteps {
 		var p, q [][]float32
 		err := both(ctx,
@@ -102,14 +126,22 @@ func (c *comparison) compareDrafts(ctx context.Context, d *drafts, batch batch, 
 		}
 		z, w := slices.Concat(p...), slices.Concat(q...)
 		all := len(z) / h
-		own, other, err := c.draftChoices(ctx, d, all, again, a.LogitReader(z), b.LogitReader(w))
+		chosen, other, off, err := c.draftChoices(ctx, all, again, a.LogitReader(z), b.LogitReader(w))
 		if err != nil {
 			return err
 		}
-		sides[0].step(k, seqs, top, own.id[:slots])
-		sides[1].step(k, seqs, top, other.id[:slots])
+		source.step(k, seqs, top, chosen.id[:slots])
+		result.step(k, seqs, top, other.id[:slots])
 		if k == 0 {
-			(&draftRun{count: &d.Control}).step(0, seqs, top, own.id[slots:])
+			at := again
+			for i, s := range seqs {
+				for range max(0, len(s)-1) {
+					own[i].Drafts.Diff += off.diff[at]
+					own[i].Drafts.Size += off.size[at]
+					at++
+				}
+			}
+			(&draftRun{count: func(i int) *draftCount { return &own[i].Drafts.Control }}).step(0, seqs, top, chosen.id[slots:])
 			x.Keep(len(seqs))
 			y.Keep(len(seqs))
 		}
@@ -117,13 +149,16 @@ func (c *comparison) compareDrafts(ctx context.Context, d *drafts, batch batch, 
 	return nil
 }
 
+// squares are those of each row's logits: result − source, and source.
+type squares struct{ diff, size []float64 }
+
 // draftChoices takes both layers' heads over their rows. Rows of the result from
-// again on are drafted from the source's states, those of row i − again: how far
-// their logits are from the source's is added to d.
-func (c *comparison) draftChoices(ctx context.Context, d *drafts, rows, again int, a, b *runtime.LogitReader) (own, other choices, err error) {
+// again on are drafted from the source's states, those of row i − again: off says
+// how far their logits are from the source's.
+func (c *comparison) draftChoices(ctx context.Context, rows, again int, a, b *runtime.LogitReader) (own, other choices, off squares, err error) {
 	own, other = newChoices(rows), newChoices(rows)
-	diff, size := make([]float64, rows), make([]float64, rows)
-	err = c.o.heads(ctx, []head{{a, rows}, {b, rows}}, c.vocab, func(lo, width, stride int, z [][]float32) {
+	off = squares{make([]float64, rows), make([]float64, rows)}
+	err = c.o.heads(ctx, []head{{a, rows}, {b, rows}}, c.f.Vocab, func(lo, width, stride int, z [][]float32) {
 		parallel(c.o.Workers, rows, func(i int) {
 			p, q := z[0][i*stride:][:width], z[1][i*stride:][:width]
 			own.take(i, lo, p)
@@ -133,19 +168,12 @@ func (c *comparison) draftChoices(ctx context.Context, d *drafts, rows, again in
 			}
 			for j, v := range z[0][(i-again)*stride:][:width] {
 				e := float64(q[j]) - float64(v)
-				diff[i] += e * e
-				size[i] += float64(v) * float64(v)
+				off.diff[i] += e * e
+				off.size[i] += float64(v) * float64(v)
 			}
 		})
 	})
-	if err != nil {
-		return own, other, err
-	}
-	for i := range rows {
-		d.Diff += diff[i]
-		d.Size += size[i]
-	}
-	return own, other, nil
+	return own, other, off, err
 }
 
 // choices are the largest logits of some rows so far, the first among equals.
@@ -195,15 +223,15 @@ func (r *Result) judgeDrafts(d *drafts) {
 // draftRun counts the positions where step after step chooses what the trunk
 // chooses.
 type draftRun struct {
-	count *draftCount
+	count func(seq int) *draftCount
 	run   [][]bool // every step so far agrees, by slot
 }
 
 // step takes the choices of draft step k+1, slots of all sequences one after
 // the other.
 func (r *draftRun) step(k int, seqs, top [][]int, choice []int) {
-	c := r.count
 	for i, s := range seqs {
+		c := r.count(i)
 		slots := max(0, len(s)-k-1)
 		if k == 0 {
 			r.run = append(r.run, make([]bool, slots))

@@ -65,7 +65,7 @@ func (s *side) named(err error) error {
 	return fmt.Errorf("%s: %w", s.dir, err)
 }
 
-// layerSums adds up what is said of a layer, over the batches of a comparison.
+// layerSums adds up what is said of a layer, over the rows of a sequence.
 type layerSums struct {
 	Inherited, Size float64 // squares: y−x on own states, x
 	Own, OwnSize    float64 // the same on the source's states, of probes
@@ -98,7 +98,7 @@ func (c *comparison) begin(b batch) (*streams, int, error) {
 	var again []runtime.Span
 	for i, seq := range b.seqs {
 		if probed(b.first + i) {
-			s.probes = append(s.probes, rowRange{len(ids), len(ids) + len(seq)})
+			s.probes = append(s.probes, rowRange{len(ids), len(ids) + len(seq), i})
 			again = append(again, runtime.Span{N: len(seq)})
 		}
 		ids = append(ids, seq...)
@@ -131,21 +131,23 @@ func (c *comparison) begin(b batch) (*streams, int, error) {
 // layer the source's states: each weight is read once. Both models run at the
 // same time, so that one reads while the other computes. save is called after
 // each layer.
-func (c *comparison) lockstep(ctx context.Context, b batch, save func(layer int, x, y []float32, a, b []runtime.Span) error) error {
+func (c *comparison) lockstep(ctx context.Context, p *point, b batch, save func(layer int, x, y []float32, a, b []runtime.Span) error) error {
 	s, start, err := c.begin(b)
 	if err != nil {
 		return err
 	}
+	p.prepare(b, start)
+	own := p.Sequences[p.First:]
 	n := s.rows * s.h
 	for l := start; l < c.src.m.Layers(); l++ {
 		seen, err := c.layer(ctx, l, s)
 		if err != nil {
 			return err
 		}
-		sums := &c.sums[l]
-		sums.add(s.x[:n], s.y[:n], seen.experts[0], seen.experts[1])
-		sums.addKeys(b.seqs, s.probes, seen.keys[0], seen.keys[1])
-		sums.addOwn(s.x, s.y[n:], s.probes, s.h)
+		sums := s.sums(b.seqs, seen)
+		for i := range own {
+			own[i].Layers = append(own[i].Layers[:l], sums[i])
+		}
 		s.y = appendRows(s.y[:n], s.x, s.probes, s.h)
 		c.o.layerDone(s.rows)
 		if err := save(l+1, s.x, s.y, s.a, s.b); err != nil {
@@ -206,8 +208,8 @@ func both(ctx context.Context, f, g func(context.Context) error) error {
 	return group.Wait()
 }
 
-// rowRange are the rows of a sequence in a batch.
-type rowRange struct{ lo, hi int }
+// rowRange are the rows of a sequence in a batch, and its place there.
+type rowRange struct{ lo, hi, seq int }
 
 // appendRows appends some rows of x, which have h elements, to y.
 func appendRows(y, x []float32, ranges []rowRange, h int) []float32 {
@@ -217,8 +219,7 @@ func appendRows(y, x []float32, ranges []rowRange, h int) []float32 {
 	return y
 }
 
-// addSquares adds Σ(y−x)² and Σx² element by element: how rows are cut into
-// batches changes no bit.
+// addSquares adds Σ(y−x)² and Σx² element by element.
 func addSquares(diff, size *float64, x, y []float32) {
 	a, b := *diff, *size
 	for i, v := range x {
@@ -227,6 +228,30 @@ func addSquares(diff, size *float64, x, y []float32) {
 		b += w * w
 	}
 	*diff, *size = a, b
+}
+
+// sums are what a layer showed of each sequence. They are added up in the order
+// of the sequences in the end: how these are cut into batches and parts changes
+// no bit.
+func (s *streams) sums(seqs [][]int, seen choicesOfLayer) []layerSums {
+	out := make([]layerSums, len(seqs))
+	n, row := s.rows*s.h, 0
+	for i, seq := range seqs {
+		lo, hi := row*s.h, (row+len(seq))*s.h
+		out[i].add(s.x[lo:hi], s.y[lo:hi], rowsOf(seen.experts[0], row, len(seq)), rowsOf(seen.experts[1], row, len(seq)))
+		row += len(seq)
+	}
+	addKeys(out, seqs, s.probes, seen.keys[0], seen.keys[1])
+	addOwn(out, s.x, s.y[n:], s.probes, s.h)
+	return out
+}
+
+// rowsOf are some rows of a list that has one entry a row, or none at all.
+func rowsOf(list [][]int32, at, n int) [][]int32 {
+	if len(list) < at+n {
+		return nil
+	}
+	return list[at : at+n]
 }
 
 // add takes the states after a layer, the source's and the result's, and the
@@ -248,10 +273,10 @@ func (s *layerSums) add(x, y []float32, a, b [][]int32) {
 
 // addOwn takes the states after the source's layer and, for the probes, those
 // after the result's layer on the same.
-func (s *layerSums) addOwn(x, own []float32, probes []rowRange, h int) {
+func addOwn(list []layerSums, x, own []float32, probes []rowRange, h int) {
 	for _, p := range probes {
 		n := (p.hi - p.lo) * h
-		addSquares(&s.Own, &s.OwnSize, x[p.lo*h:p.hi*h], own[:n])
+		addSquares(&list[p.seq].Own, &list[p.seq].OwnSize, x[p.lo*h:p.hi*h], own[:n])
 		own = own[n:]
 	}
 }
@@ -259,7 +284,7 @@ func (s *layerSums) addOwn(x, own []float32, probes []rowRange, h int) {
 // addKeys takes the keys that an indexer chose for each row: the source's, and
 // the result's on its own states and then on the source's, for the probes. Rows
 // that attend to all tokens before them had no choice.
-func (s *layerSums) addKeys(seqs [][]int, probes []rowRange, a, b [][]int32) {
+func addKeys(list []layerSums, seqs [][]int, probes []rowRange, a, b [][]int32) {
 	if len(a) == 0 {
 		return // no indexer
 	}
@@ -275,7 +300,8 @@ func (s *layerSums) addKeys(seqs [][]int, probes []rowRange, a, b [][]int32) {
 		return
 	}
 	row := 0
-	for _, seq := range seqs {
+	for i, seq := range seqs {
+		s := &list[i]
 		for slot := range seq {
 			if row >= len(a) {
 				return
@@ -305,6 +331,15 @@ func jaccard(a, b []int32) float64 {
 		return float64(common) / float64(union)
 	}
 	return 1
+}
+
+// plus adds the sums of another sequence.
+func (s *layerSums) plus(x *layerSums) {
+	s.Inherited, s.Size = s.Inherited+x.Inherited, s.Size+x.Size
+	s.Own, s.OwnSize = s.Own+x.Own, s.OwnSize+x.OwnSize
+	s.Same, s.Flips, s.Routed = s.Same+x.Same, s.Flips+x.Flips, s.Routed+x.Routed
+	s.Keys, s.OwnKeys = s.Keys+x.Keys, s.OwnKeys+x.OwnKeys
+	s.Chosen, s.Probed = s.Chosen+x.Chosen, s.Probed+x.Probed
 }
 
 // layer condenses the sums.

@@ -35,7 +35,7 @@ func (c *comparison) logitRows(ctx context.Context, b batch) (rows, noise []stat
 		}
 	}
 	n := len(rows)
-	err = o.heads(ctx, []head{{src.m.LogitReader(src.final), n + len(noise)}, {res.m.LogitReader(res.final), n}}, c.vocab, func(_, w, stride int, z [][]float32) {
+	err = o.heads(ctx, []head{{src.m.LogitReader(src.final), n + len(noise)}, {res.m.LogitReader(res.final), n}}, c.f.Vocab, func(_, w, stride int, z [][]float32) {
 		row := func(k, i int) []float32 { return z[k][i*stride:][:w] }
 		parallel(o.Workers, n+len(noise), func(i int) {
 			if i < n {

@@ -45,6 +45,7 @@ type Options struct {
 	// It may be nil; it is called from several goroutines, one at a time.
 	Progress func(done, total int64, detail string)
 
+	part       part  // what of the comparison is done
 	done, todo int64 // rows through a layer
 	saveAlways bool  // for tests: after every layer
 }

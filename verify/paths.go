@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	goruntime "runtime"
 	"slices"
 	"strings"
 
@@ -27,35 +28,54 @@ func (r *Result) fork() *Result {
 }
 
 // forward runs both models, the result on every path on which it computes
-// something else, and returns the figures of the worst.
-func (c *comparison) forward(ctx context.Context, src, dst string) (*Result, error) {
-	before := c.r.fork()
-	if err := c.run(ctx, src, dst); err != nil || len(c.paths) < 2 {
-		return c.r, err
+// something else.
+func (c *comparison) forward(ctx context.Context, src, dst string) ([]*forward, error) {
+	threads := c.o.Workers
+	if threads <= 0 {
+		threads = goruntime.GOMAXPROCS(0)
 	}
-	all := []*Result{c.r}
-	for _, p := range c.paths[1:] {
-		next := comparison{r: before.fork(), o: c.o, folders: c.folders, basis: c.basis, path: p}
+	c.f = &forward{Threads: threads}
+	if err := c.run(ctx, src, dst); err != nil {
+		return nil, err
+	}
+	all := []*forward{c.f}
+	for i := 1; i < len(c.paths); i++ {
+		next := *c
+		next.state, next.from, next.path = nil, nil, c.paths[i]
+		next.f = &forward{Path: next.path, Threads: threads}
 		if err := next.run(ctx, src, dst); err != nil {
 			return nil, err
 		}
-		all = append(all, next.r)
+		all = append(all, next.f)
 	}
-	worst, read := 0, before.Bytes
+	return all, nil
+}
+
+// judgeForwards judges each path and returns the result of the worst.
+func (r *Result) judgeForwards(passes []*forward, allTokens bool) (*Result, error) {
+	var all []*Result
 	var list []Path
-	for i, r := range all {
-		list = append(list, Path{c.paths[i].String(), r.KL.Mean, r.KL.Upper95, len(r.Failed)})
-		read += r.Bytes - before.Bytes
-		if r.worse(all[worst]) {
+	worst, read := 0, r.Bytes
+	for i, f := range passes {
+		x := r.fork()
+		if err := x.judgeForward(f, allTokens); err != nil {
+			return nil, err
+		}
+		all, list = append(all, x), append(list, Path{f.Path.String(), x.KL.Mean, x.KL.Upper95, len(x.Failed)})
+		read += f.Read
+		if x.worse(all[worst]) {
 			worst = i
 		}
 	}
-	r := all[worst]
-	r.Bytes, r.Paths, r.Path = read, list, list[worst].Name
-	if len(r.Failed) > len(before.Failed) && r.Cause == "" {
-		r.Cause = fmt.Sprintf("on the NPU's path %s: %s", r.Path, r.likelyCause())
+	out := all[worst]
+	if len(all) == 1 {
+		return out, nil
 	}
-	return r, nil
+	out.Bytes, out.Paths, out.Path = read, list, list[worst].Name
+	if len(out.Failed) > len(r.Failed) && out.Cause == "" {
+		out.Cause = fmt.Sprintf("on the NPU's path %s: %s", out.Path, out.likelyCause())
+	}
+	return out, nil
 }
 
 // worse orders results of one comparison on different paths.

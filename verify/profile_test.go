@@ -25,11 +25,11 @@ func TestProfileFollowsTheParts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &Result{Tensors: tc.tensors}
-			r.chooseProfile(0)
+			r.chooseProfile(0, nil)
 			assert.Equal(t, tc.name, r.Profile.Name)
 			assert.GreaterOrEqual(t, r.Tol, tc.tol[0])
 			assert.LessOrEqual(t, r.Tol, tc.tol[1])
-			r.chooseProfile(0.5)
+			r.chooseProfile(0.5, nil)
 			assert.Equal(t, 0.5, r.Tol, "--tol counts")
 		})
 	}

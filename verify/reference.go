@@ -17,26 +17,21 @@ const (
 	ReferenceWeights = "weights"
 )
 
-// chooseReference notes what a quantized source is taken for; a source in full
-// precision has no choice.
-func (r *Result) chooseReference(src, asked string) {
+// chooseReference returns what a quantized source is taken for; "" for a source
+// in full precision, which has no choice. A result that holds codes is compared
+// with what the source's users are served.
+func chooseReference(f *folders, src, dst, asked string) string {
 	cfg, err := glm.LoadConfig(src)
-	if err != nil || cfg.Quantization == "" {
-		return
+	switch {
+	case err != nil || cfg.Quantization == "":
+		return ""
+	case asked != "":
+		return asked
 	}
-	r.Reference = asked
-	if asked != "" {
-		return
+	if codes, err := sample(f, dst); err != nil || len(codes) == 0 {
+		return ReferenceWeights
 	}
-	r.Reference = ReferenceWeights
-	for _, t := range r.Tensors {
-		if t.Stored.Quantized() {
-			r.Reference = ReferenceSource
-		}
-	}
-	if len(r.Tensors) == 0 { // nothing differs: a copy
-		r.Reference = ReferenceSource
-	}
+	return ReferenceSource
 }
 
 // inputsOf returns what a checkpoint declares of the inputs of its modules.

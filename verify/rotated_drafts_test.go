@@ -133,18 +133,23 @@ func TestFoldsBeforeTheRotation(t *testing.T) {
 	assert.Equal(t, verify.Pass, r.Verdict, report.Text(r))
 }
 
-// TestPathsOfAnNPU: a static result is run on both paths, the verdict is of the
-// worse; a dynamic one has one path.
-func TestPathsOfAnNPU(t *testing.T) {
-	src := testkit.Shared(t, "reference/nano-glm5")
+// attentionRanges are ranges of the inputs of attention for static W8A8.
+func attentionRanges() map[string]quant.Range {
 	ranges := map[string]quant.Range{}
 	for _, l := range []string{"0", "1", "2"} {
 		for _, m := range []string{"q_a_proj", "kv_a_proj_with_mqa", "q_b_proj", "o_proj", "indexer.wq_b"} {
 			ranges["model.layers."+l+".self_attn."+m] = quant.Range{Lo: -8, Hi: 8.1}
 		}
 	}
+	return ranges
+}
+
+// TestPathsOfAnNPU: a static result is run on both paths, the verdict is of the
+// worse; a dynamic one has one path.
+func TestPathsOfAnNPU(t *testing.T) {
+	src := testkit.Shared(t, "reference/nano-glm5")
 	o := verify.Options{Tokens: 512, SeqLen: 64, Workers: 2, AllTokens: true, Tol: 1}
-	r, err := verify.Compare(t.Context(), src, convertAs(t, src, quant.W8A8, layout.Ascend, quant.Options{Ranges: ranges}), o)
+	r, err := verify.Compare(t.Context(), src, convertAs(t, src, quant.W8A8, layout.Ascend, quant.Options{Ranges: attentionRanges()}), o)
 	require.NoError(t, err)
 	require.Len(t, r.Paths, 2)
 	assert.Equal(t, []string{"plain", "MLAPO"}, []string{r.Paths[0].Name, r.Paths[1].Name})

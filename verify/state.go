@@ -15,13 +15,11 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"reflect"
 	"time"
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/runtime"
-	"github.com/glmconv/glmconv/verify/stats"
 )
 
 // saveEvery is how often a long pass notes where it is.
@@ -29,13 +27,10 @@ const saveEvery = 30 * time.Second
 
 // point is where a comparison stands: between two layers of one batch.
 type point struct {
-	Result *Result // of the part without a forward pass
-	First  int     // sequences that are done
-	Layer  int     // layers of the batch after them that are done
-	Sums   []layerSums
-	Rows   []stats.Row
-	Noise  []stats.Row // the source against itself
-	Drafts drafts
+	Evidence  *evidence  // of the comparison without a forward pass
+	First     int        // sequences that are done
+	Layer     int        // layers of the batch after them that are done
+	Sequences []sequence // those that are done and those of the batch
 	// Keys that layers without an indexer read, of the source's spans and of the
 	// result's.
 	KeysA, KeysB [][][]int32
@@ -61,7 +56,7 @@ func openState(f *folders, src, dst string, seqs [][]int, o *Options) (*stateFil
 		return nil, nil
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "glmconv verify state 5\n%d %g %q %s\n", o.MaxMemory, o.Tol, o.Reference, fingerprint(seqs))
+	fmt.Fprintf(h, "glmconv verify state 6\n%d %g %q %s %d/%d\n", o.MaxMemory, o.Tol, o.Reference, fingerprint(seqs), o.part.Index, o.part.Count)
 	for _, dir := range []string{src, dst} {
 		abs, err := filepath.Abs(dir)
 		if err != nil {
@@ -192,22 +187,11 @@ func (o *Options) resume(f *folders, src, dst string) (*stateFile, *resumed) {
 		return nil, nil
 	}
 	p, x, y := state.load()
-	if p == nil || p.Result == nil {
+	if p == nil || p.Evidence == nil || p.Evidence.Check == nil {
 		return state, nil
 	}
-	r := p.Result // gob knows no empty lists, and Identity is where we are now
-	for _, list := range []any{&r.Failed, &r.Notes, &r.Layers, &r.Tensors, &r.Logits.Histogram, &r.Logits.PerToken} {
-		fill(list)
-	}
-	r.Identity.Source, r.Identity.Result = src, dst
+	p.Evidence.Source, p.Evidence.Result = src, dst // as they are named now
 	return state, &resumed{*p, x, y}
-}
-
-// fill makes a nil list an empty one.
-func fill(list any) {
-	if v := reflect.ValueOf(list).Elem(); v.IsNil() {
-		v.Set(reflect.MakeSlice(v.Type(), 0, 0))
-	}
 }
 
 // load returns the point that was saved for this very comparison, or nil.

@@ -18,7 +18,7 @@ import (
 func aState(t testing.TB) []byte {
 	t.Helper()
 	s := &stateFile{path: filepath.Join(t.TempDir(), "state"), key: "key", fs: fsx.OS}
-	require.NoError(t, s.save(&point{Result: &Result{}, Layer: 2, Sums: make([]layerSums, 2), KeysA: [][][]int32{{{1, 2}}, {nil}}}, []float32{1, 2, 3}, []float32{4}))
+	require.NoError(t, s.save(&point{Evidence: &evidence{}, Layer: 2, Sequences: []sequence{{Layers: make([]layerSums, 2)}}, KeysA: [][][]int32{{{1, 2}}, {nil}}}, []float32{1, 2, 3}, []float32{4}))
 	raw, err := os.ReadFile(s.path)
 	require.NoError(t, err)
 	return raw

@@ -85,7 +85,7 @@ func TestGoesOn(t *testing.T) {
 func TestStateBelongsToItsComparison(t *testing.T) {
 	dir := t.TempDir()
 	s := &stateFile{path: filepath.Join(dir, "a"), key: "one", fs: fsx.OS}
-	require.NoError(t, s.save(&point{Result: &Result{}, First: 3}, []float32{1, 2}, []float32{3}))
+	require.NoError(t, s.save(&point{Evidence: &evidence{}, First: 3}, []float32{1, 2}, []float32{3}))
 	p, x, y := s.load()
 	require.NotNil(t, p)
 	assert.Equal(t, 3, p.First)

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,8 +9,6 @@ import (
 
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/fold"
-	"github.com/glmconv/glmconv/quant/layout"
-	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/check"
 	"github.com/glmconv/glmconv/verify/companion"
 	"github.com/glmconv/glmconv/verify/diff"
@@ -27,6 +24,7 @@ type StaticOptions struct {
 
 	folders *folders // that are open; nil: none
 	basis   *basis   // the source as the result was rotated; nil: as it is
+	part    part     // whose weights and files are read
 }
 
 // Static compares the result in dst with the source in src without a forward
@@ -41,60 +39,11 @@ type StaticOptions struct {
 // none, but a Fail.
 func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, error) {
 	start := time.Now()
-	r := empty(src, dst)
-	from, f := src, o.folders
-	if f == nil {
-		f = &folders{}
-	}
-	if o.basis == nil {
-		var why string
-		if o.basis, why = openBasis(ctx, f, src, dst); why != "" {
-			r.Notes = append(r.Notes, Note{"rotation", "is not known: " + why})
-		}
-		defer o.basis.close()
-	}
-	if o.folders == nil {
-		defer f.close() // before what is mounted goes
-	}
-	if o.basis != nil {
-		from, r.floats, r.turned = o.basis.weights, o.basis.limit, true
-		r.Notes = append(r.Notes, Note{"weights", "are rotated (QuaRot): they, states and drafts are compared with the source in the same basis, by the matrix that is " + o.basis.how})
-	}
-	c, d, unchecked, err := r.examine(ctx, f, from, dst, &o)
-	if unchecked != nil {
-		return nil, unchecked
-	}
-	unreadable := r.findings(c)
-	switch {
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case errors.Is(err, layout.ErrMalformed), errors.Is(err, fold.ErrUnknown), errors.Is(err, fold.ErrRange):
-		r.fail("exact", "", err.Error())
-	case err != nil && (c.OK || errors.Is(err, safetensors.ErrIO) || errors.Is(err, safetensors.ErrChanged)):
-		return nil, err
-	case err == nil:
-		r.Bytes += d.Bytes
-		if o.basis == nil && c.Rotated && len(d.Changed) > d.Same {
-			r.compareRotated(d)
-		} else if err := r.compareTensors(f, dst, d); err != nil {
-			return nil, err
-		}
-		if o.basis == nil && !r.Exact.Rotated && !recorded(dst) {
-			r.judgeLearnt(d.Modules)
-		}
-	}
-	if err := r.compareCompanions(ctx, src, dst, unreadable); err != nil {
+	e, err := gather(ctx, src, dst, &o)
+	if err != nil {
 		return nil, err
 	}
-	if len(r.Failed) > 0 {
-		r.Verdict = Fail
-		if r.Cause == "" {
-			f := r.Failed[0]
-			r.Cause = strings.TrimSpace(f.Where + " " + f.Detail)
-		}
-	} else if r.Oracle.NotJudged {
-		r.undecided(fmt.Sprintf("the codes of %s and others may have been learnt or be noise, and nothing without a forward pass tells which", r.Oracle.Worst))
-	}
+	r := e.judge()
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil
 }
@@ -107,14 +56,14 @@ func (r *Result) examine(ctx context.Context, f *folders, from, dst string, o *S
 	checked := make(chan struct{})
 	go func() { // a file is hashed on one core: the weights are compared meanwhile
 		defer close(checked)
-		if c, unchecked = check.Run(ctx, dst, check.Options{Workers: o.Workers, Copies: true, Open: f.whatever}); unchecked != nil {
+		if c, unchecked = check.Run(ctx, dst, check.Options{Workers: o.Workers, Copies: true, Open: f.whatever, Part: o.part.Index, Parts: o.part.Count}); unchecked != nil {
 			cancel()
 		}
 	}()
 	own, err := r.rounders(ctx, f, from, dst)
 	own = o.basis.rounders(own)
 	if err == nil {
-		d, err = diff.Run(ctx, from, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true, Folds: r.folds(dst), Open: f.whole})
+		d, err = diff.Run(ctx, from, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true, Folds: r.folds(dst), Open: f.whole, Part: o.part.Index, Parts: o.part.Count})
 	}
 	<-checked
 	return c, d, unchecked, err
@@ -196,13 +145,9 @@ func (r *Result) fail(check, where, detail string) {
 	r.Failed = append(r.Failed, Failed{check, where, detail})
 }
 
-// compareCompanions compares what lies beside the weights. What matters fails,
+// compareCompanions judges what lies beside the weights. What matters fails,
 // the rest is noted.
-func (r *Result) compareCompanions(ctx context.Context, src, dst string, unreadable bool) error {
-	list, err := companion.Compare(ctx, src, dst)
-	if err != nil {
-		return err
-	}
+func (r *Result) compareCompanions(list []companion.Difference, unreadable bool) {
 	named := unreadable
 	for _, d := range list {
 		if !d.Matters {
@@ -217,5 +162,4 @@ func (r *Result) compareCompanions(ctx context.Context, src, dst string, unreada
 		}
 		r.fail("exact", d.Where(), d.Detail())
 	}
-	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/verify/diff"
 )
 
@@ -22,14 +21,12 @@ type tensorJudge struct {
 
 // compareTensors accounts for every tensor of the source, and judges copies,
 // weights and additions.
-func (r *Result) compareTensors(f *folders, dst string, d *diff.Report) error {
+func (r *Result) compareTensors(e *evidence) {
+	d := e.Diff
 	j := &tensorJudge{r: r, recorded: map[string]float64{}, dropped: map[string]string{}, quantized: map[string]bool{}, compared: map[string]bool{}}
-	if m, err := quant.ReadManifest(dst); err == nil {
-		for _, t := range m.Tensors {
-			j.recorded[strings.TrimSuffix(t.Name, ".weight")] = t.Relative
-		}
-		j.dropped = m.Dropped
-		r.Identity.Scheme, r.Identity.Format = string(m.Scheme), string(m.Format)
+	if m := e.Manifest; m != nil {
+		j.recorded, j.dropped = m.Recorded, m.Dropped
+		r.Identity.Scheme, r.Identity.Format = m.Scheme, m.Format
 	}
 	r.Oracle.Exact = len(j.recorded) > 0 || r.Oracle.Inferred
 	for _, m := range d.Modules {
@@ -53,7 +50,7 @@ func (r *Result) compareTensors(f *folders, dst string, d *diff.Report) error {
 			r.fail("exact", x.Name, fmt.Sprintf("is %s, source is %s, and the values differ", x.B.DType, x.A.DType))
 		}
 	}
-	return r.additions(f, dst, d, j.compared)
+	r.additions(e, j.compared)
 }
 
 // part reports whether a tensor belongs to a module that is quantized on

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/internal/rss"
 	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/safetensors"
@@ -26,13 +26,15 @@ func cmdVerify() *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
 		Usage:     "run source and result side by side and gate on the difference",
-		ArgsUsage: "SRC DST",
+		ArgsUsage: "SRC DST | --merge FILE...",
 		Description: "The verdict is a conjunction: every tensor accounted for and copies equal, weights as far\n" +
 			"from the source as rounding alone explains, mean KL(source||result) of the logits at most\n" +
 			"--tol (its one-sided 95 % bound), guard rails for tail, NRMSE and flips, and an MTP layer\n" +
 			"that agrees with the trunk as often as the source's.\n\n" +
+			"--index I --count N --partial FILE does part I of N, on any machine; --merge FILE... makes\n" +
+			"the verdict of the files of all parts, which is that of one run.\n\n" +
 			"Exit codes: 0 pass, 1 fail, 3 undecided (flat logits, too few tokens, an interval that\nstraddles --tol), 65 the two cannot be compared.",
-		Flags: append(corpusFlags(" (default: the built-in corpus)", 2048, 128),
+		Flags: append(append(corpusFlags(" (default: the built-in corpus)", 2048, 128),
 			&cli.Float64Flag{Name: "tol", Usage: "ceiling of the mean KL in nats per token (default: 1e-2, with 4-bit weights 5e-2)"},
 			&cli.StringFlag{Name: "reference", Usage: "what a quantized source is taken for: source (its own forward pass, as served) or weights (decoded, activations unrounded) (default: source; weights for bf16 results)"},
 			&cli.BoolFlag{Name: "all-tokens", Usage: "read all tokens even where those of the first batch decide"},
@@ -43,7 +45,7 @@ func cmdVerify() *cli.Command {
 			&cli.StringFlag{Name: "state", Usage: "`DIR` that keeps where a killed run was, to go on from (default: the user's cache folder; none: do not)"},
 			workersFlag("computing"),
 			&cli.BoolFlag{Name: "skip-forward", Usage: "exact checks and weight errors only"},
-		),
+		), partFlags()...),
 		Action: runVerify,
 	}
 }
@@ -90,6 +92,13 @@ func verifyOptions(c *cli.Context) (verify.Options, error) {
 }
 
 func runVerify(c *cli.Context) error {
+	if c.Bool("merge") {
+		return runMerge(c)
+	}
+	index, count, err := verifyPart(c)
+	if err != nil {
+		return err
+	}
 	args, err := paths(c, "SRC", "DST")
 	if err != nil {
 		return err
@@ -98,38 +107,57 @@ func runVerify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if count > 0 {
+		return runPart(c, args[0], args[1], o, index, count)
+	}
 	bar, err := newProgress(c, "verify")
 	if err != nil {
 		return err
 	}
-	var files []*output
+	files, err := reportFiles(c)
+	if err != nil {
+		return err
+	}
+	o.Progress = verifyProgress(bar)
+	r, err := verify.Compare(c.Context, args[0], args[1], o)
+	bar.Close()
+	if err = stopped(err, &o); err != nil {
+		return refused(err, args[0], args[1], files)
+	}
+	return sayVerdict(c, r, files)
+}
+
+// reportFiles opens the files for the result.
+func reportFiles(c *cli.Context) (files []*output, err error) {
 	for _, flag := range reportFlags {
 		f, err := openOutput(flag.name, c.String(flag.name))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		files = append(files, f)
 	}
+	return files, nil
+}
+
+// verifyProgress shows how far a verification is: bytes are the bar's unit, and a
+// stage of the forward pass moves its label.
+func verifyProgress(bar progress.Reporter) func(done, total int64, stage string) {
 	var read int64
-	o.Progress = func(done, total int64, stage string) {
-		if stage == "weights" { // bytes: the bar's unit; a stage of the forward pass moves its label
+	return func(done, total int64, stage string) {
+		if stage == "weights" {
 			read = done
 			bar.Update(done, total, "weights")
 			return
 		}
 		bar.Update(read, read, fmt.Sprintf("%s %d %%", stage, 100*done/max(total, 1)))
 	}
-	r, err := verify.Compare(c.Context, args[0], args[1], o)
-	bar.Close()
-	if errors.Is(err, context.Canceled) && o.State != "" && !o.SkipForward {
-		return &exitError{code: exitInterrupted, err: errors.New("verify was stopped; the same command goes on from the last layer that it noted")}
-	}
-	if err != nil {
-		return refused(err, args[0], args[1], files)
-	}
+}
+
+// sayVerdict prints a result, writes its files and makes the exit code of it.
+func sayVerdict(c *cli.Context, r *verify.Result, files []*output) error {
 	r.Identity.Version, r.PeakRSS = currentBuild().Version, rss.Self()
 	// The verdict comes first: whatever file fails then, it has been said.
-	_, err = fmt.Fprint(c.App.Writer, reports.Text(r))
+	_, err := fmt.Fprint(c.App.Writer, reports.Text(r))
 	for i, flag := range reportFlags {
 		err = errors.Join(err, files[i].put(func(w io.Writer) error { return flag.write(w, r) }))
 	}

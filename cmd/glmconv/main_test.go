@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": cmdCode, "patch": cmdPatch,
-			"replace": cmdReplace, "rename": cmdRename, "truncate": cmdTruncate, "extract": cmdExtract, "synth": cmdSynth, "swap": cmdSwap},
+			"replace": cmdReplace, "sameverdict": cmdSameVerdict, "rename": cmdRename, "truncate": cmdTruncate, "extract": cmdExtract, "synth": cmdSynth, "swap": cmdSwap},
 	})
 }
 

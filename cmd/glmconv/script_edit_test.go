@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -51,5 +52,28 @@ func cmdRename(ts *testscript.TestScript, neg bool, args []string) {
 			continue
 		}
 		ts.Check(os.WriteFile(path, b, 0o644))
+	}
+}
+
+// spent are the fields of a verdict that say what the machines spent.
+var spent = regexp.MustCompile(`"(peak_rss|seconds|bytes_read)": ?[0-9.e+-]+`)
+
+// cmdSameVerdict compares two files of verify --json byte for byte but for what
+// the machines spent: "sameverdict A B".
+func cmdSameVerdict(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: sameverdict a b")
+	}
+	var text [2]string
+	for i, name := range args {
+		b, err := os.ReadFile(ts.MkAbs(name))
+		ts.Check(err)
+		if len(spent.FindAll(b, -1)) != 3 {
+			ts.Fatalf("%s is no verdict", name)
+		}
+		text[i] = spent.ReplaceAllString(string(b), "")
+	}
+	if text[0] != text[1] {
+		ts.Fatalf("%s and %s are different verdicts", args[0], args[1])
 	}
 }

@@ -23,7 +23,7 @@ func layer(pkg string) int {
 	place, length := -1, 0
 	for i, prefixes := range [][]string{
 		{"source"},
-		{"internal/cpu", "internal/bytesum", "internal/fsx"},
+		{"internal/cpu", "internal/bytesum", "internal/fsx", "internal/share"},
 		{"internal/undo", "internal/jsonwalk", "internal/rss", "internal/demo", "internal/safetext", "internal/progress", "quant/numeric", "runtime/tokenizer"},
 		{"safetensors"},
 		{"glm"},

@@ -67,6 +67,7 @@ type Report struct {
 	Manifest bool            `json:"manifest"`
 	Rotated  bool            `json:"rotated"`    // QuaRot: norms are fused and weights rotated
 	Read     int64           `json:"bytes_read"` // by hashing and by looking at values
+	Found    []Finding       `json:"-"`          // all findings in the order they were found, before those that are alike are summed up
 }
 
 // keepAlike is how many findings of one kind are listed, keepCode how many of
@@ -87,6 +88,7 @@ func (f *Finding) kind() string {
 // finish sorts the findings (errors first, then in the order they were
 // found), sums up those that are alike and sets OK.
 func (r *Report) finish() {
+	r.Found = r.Findings
 	kept := fold(r.Findings, keepAlike, (*Finding).kind)
 	kept = fold(kept, keepCode, func(f *Finding) string { return f.Code + "\x00" + f.Engine + "\x00" + string(f.Severity) })
 	for i := range kept {

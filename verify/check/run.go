@@ -15,6 +15,9 @@ type Options struct {
 	Weights  bool     // read every weight as well: NaN, Inf, int4 codes out of range
 	Copies   bool     // compare the MTP layer's copies with the model's own, even if nothing else is read whole
 	Workers  int      // goroutines that read; 0: one a core
+	// Part and Parts choose whose bytes are hashed: those of the files of part Part
+	// (from 1) of Parts; 0 or 1: all. Join puts the reports together.
+	Part, Parts int
 	// Open, if given, opens the tensors of a folder in place of
 	// safetensors.OpenDirOptions with AllErrors: for who has them open already.
 	Open func(dir string) (*safetensors.Checkpoint, error)

@@ -106,6 +106,7 @@ func (r *Report) finish() {
 	slices.SortFunc(r.Modules, func(a, b Module) int {
 		return cmp.Or(cmp.Compare(rank(b), rank(a)), strings.Compare(a.Name, b.Name))
 	})
+	slices.Sort(r.NonFinite)
 	r.Different = len(r.Added)+len(r.Removed)+len(r.Reshaped)+len(r.Retyped)+len(r.Changed)+len(r.Files) > 0
 }
 

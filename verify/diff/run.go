@@ -46,6 +46,9 @@ type Options struct {
 	// Open, if given, opens a checkpoint in place of safetensors.OpenDir: for who
 	// has it open already.
 	Open func(dir string) (*safetensors.Checkpoint, error)
+	// Part and Parts choose whose values are read: those of part Part (from 1) of
+	// Parts, cut by the files of A; 0 or 1: all. Join puts the reports together.
+	Part, Parts int
 	// Progress receives the bytes compared so far, the bytes to compare and
 	// "weights". It may be nil; it is called from several goroutines, one at a
 	// time.
@@ -75,6 +78,7 @@ func Run(ctx context.Context, dirA, dirB string, opts Options) (*Report, error) 
 		return nil, err
 	}
 	d := &differ{a: a, b: b, opts: opts, r: &Report{Schema: Schema, DirA: dirA, DirB: dirB}, touched: map[string]bool{}}
+	d.own = ownModules(a, opts.Part, opts.Parts)
 	if err := d.tensors(ctx); err != nil {
 		return nil, err
 	}
@@ -110,6 +114,7 @@ type differ struct {
 	opts    Options
 	r       *Report
 	touched map[string]bool // modules of which a tensor differs
+	own     map[string]bool // modules whose values this part compares; nil: all
 
 	mu          sync.Mutex
 	done, total int64
@@ -145,6 +150,9 @@ func (d *differ) match() (alike []safetensors.Info) {
 		case t.DType != u.DType:
 			d.r.Retyped = append(d.r.Retyped, Tensor{Name: t.Name, A: side(t), B: side(u)})
 		default:
+			if !d.mine(t.Name) {
+				continue
+			}
 			alike = append(alike, t)
 			d.total += t.Size + u.Size
 			continue
@@ -171,7 +179,7 @@ func (d *differ) tensors(ctx context.Context) error {
 	g.SetLimit(d.opts.Workers)
 	for i := range d.r.Retyped {
 		x := &d.r.Retyped[i]
-		if d.opts.NoValues || d.paired(x.Name) {
+		if d.opts.NoValues || d.paired(x.Name) || !d.mine(x.Name) {
 			continue // nobody asks, or weights() tells
 		}
 		g.Go(func() (err error) {
@@ -282,7 +290,7 @@ func (d *differ) unlike() (names []string) {
 		if d.opts.Only != nil && !d.opts.Only(m) {
 			continue
 		}
-		if d.b.modules[m] && (d.touched[m] || as != bs || as && d.stackTouched(m)) {
+		if d.b.modules[m] && d.ownsModule(m) && (d.touched[m] || as != bs || as && d.stackTouched(m)) {
 			names = append(names, m)
 		}
 	}

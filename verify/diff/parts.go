@@ -1,0 +1,75 @@
+package diff
+
+import (
+	"slices"
+
+	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/share"
+)
+
+// ownModules are the modules whose values part index of count compares: a run of
+// A's, in the order of its files, cut where bytes are even. nil stands for all.
+// Tensors of one module stay together, since whether one differs decides what is
+// compared of the others.
+func ownModules(a *checkpoint, index, count int) map[string]bool {
+	if count <= 1 {
+		return nil
+	}
+	var names []string
+	at := map[string]int{}
+	var sizes []int64
+	for _, t := range a.Tensors() {
+		m, _ := glm.ModuleOf(t.Name)
+		i, ok := at[m]
+		if !ok {
+			i = len(names)
+			at[m], names, sizes = i, append(names, m), append(sizes, 0)
+		}
+		sizes[i] += t.Size
+	}
+	lo, hi := share.Cut(sizes, index, count)
+	own := map[string]bool{}
+	for _, m := range names[lo:hi] {
+		own[m] = true
+	}
+	return own
+}
+
+// mine reports whether this part compares the values of a tensor of A.
+func (d *differ) mine(tensor string) bool {
+	m, _ := glm.ModuleOf(tensor)
+	return d.own == nil || d.own[m]
+}
+
+// ownsModule reports whether this part compares the weight of a module: a part of
+// a stacked tensor goes with that tensor.
+func (d *differ) ownsModule(module string) bool {
+	if e, ok := d.a.stacked[module]; ok {
+		return d.mine(e.Source.Name)
+	}
+	return d.own == nil || d.own[module]
+}
+
+// Join puts together the reports of all parts of one comparison, in the order of
+// the parts: what it returns is what one run reports, but for Bytes, which is
+// what all of them have read.
+func Join(parts []*Report) *Report {
+	if len(parts) == 0 {
+		return nil
+	}
+	r := *parts[0]
+	r.Retyped = slices.Clone(r.Retyped)
+	r.Changed, r.Modules, r.NonFinite = nil, nil, nil
+	r.Same, r.Bytes = 0, 0
+	for _, p := range parts {
+		r.Same, r.Bytes = r.Same+p.Same, r.Bytes+p.Bytes
+		r.Changed = append(r.Changed, p.Changed...)
+		r.Modules = append(r.Modules, p.Modules...)
+		r.NonFinite = append(r.NonFinite, p.NonFinite...)
+		for i := range min(len(p.Retyped), len(r.Retyped)) {
+			r.Retyped[i].Same = r.Retyped[i].Same || p.Retyped[i].Same
+		}
+	}
+	r.finish()
+	return &r
+}
