@@ -134,7 +134,8 @@ def hollow(model, scheme, fmt):
                 run(SYNTH, "-preset", model, "-sparse", src)
         else:
             src = source(model)
-        rows.write_text(run(DUMP, "-hollow", f"{scheme}/{fmt}", "-out", dst, src).stdout)
+        where = ["-hardware", "h100,b200"] if (scheme, fmt) in MICRO else []
+        rows.write_text(run(DUMP, "-hollow", f"{scheme}/{fmt}", *where, "-out", dst, src).stdout)
     return dst, json.loads(rows.read_text())
 
 

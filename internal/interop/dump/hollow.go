@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -16,8 +17,9 @@ import (
 // hollow writes what quantize would, with holes for data: configuration, index
 // and shards with their final headers and sizes. what is "SCHEME", "SCHEME/FORMAT"
 // or "SCHEME/FORMAT/MTP". Checkpoints of full size cost megabytes that way.
-// Standard output says what plan says of the engines.
-func hollow(dir, what, out string) error {
+// Standard output says what plan says of the engines, on the devices named in
+// hardware or on all.
+func hollow(dir, what, out, hardware string) error {
 	c, err := safetensors.OpenDir(dir)
 	if err != nil {
 		return err
@@ -53,7 +55,18 @@ func hollow(dir, what, out string) error {
 			return err
 		}
 	}
-	return json.NewEncoder(os.Stdout).Encode(p.Engines())
+	rows := p.Engines()
+	if hardware != "" {
+		rows = nil
+		for id := range strings.SplitSeq(hardware, ",") {
+			d, err := engine.FindDevice(id)
+			if err != nil {
+				return err
+			}
+			rows = append(rows, p.EnginesFor(engine.Query{Hardware: &d})...)
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(rows)
 }
 
 func writeHollow(name string, plan *safetensors.FilePlan) error {

@@ -38,6 +38,7 @@ func main() {
 	ids := flag.String("ids", "", "JSON array of arrays of token ids")
 	what := flag.String("hollow", "", "write the result of this scheme/format/mtp to -out, without data")
 	dst := flag.String("out", "", "directory for -hollow")
+	hardware := flag.String("hardware", "", "devices that -hollow asks the engines' tables about, with commas; all together without")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		flag.Usage()
@@ -51,7 +52,7 @@ func main() {
 		do = func() error { return render(flag.Arg(0), *tok, os.Stdin, os.Stdout) }
 	}
 	if *what != "" {
-		do = func() error { return hollow(flag.Arg(0), *what, *dst) }
+		do = func() error { return hollow(flag.Arg(0), *what, *dst, *hardware) }
 	}
 	if *tokens {
 		do = func() error { return tokenize(flag.Arg(0), os.Stdin, os.Stdout) }

@@ -138,6 +138,10 @@ def micro(case):
 
 def judge_micro(case):
     got, (loads, rule, args) = micro(case)
+    if any(r["engine"] == "sglang" and r["answer"] == "differs" for r in ck.hollow(*case)[1]):
+        with pytest.raises(AssertionError):  # it loads and something is left unset, or it stops at the draft
+            check(got)
+        return
     if loads is None:
         pytest.fail(f"plan does not judge it ({rule}); SGLang: {got.get('error', 'loads')}")
     if not loads:
