@@ -260,6 +260,14 @@ func (s *subject) askMatching(r engine.Release, v *EngineVerdict) {
 	for _, m := range engine.Modules(r, s.tableConfig(), ct) {
 		res := engine.Resolve(r, s.cfg, conf, m)
 		stored := s.storedForms(m)
+		switch {
+		case m.Kind != engine.Head || !m.Draft:
+		case e != engine.VLLM:
+			continue // the draft is bound to the model's own head, whatever is built
+		case len(stored) == 0:
+			m.Stored = []string{strings.TrimSuffix(s.cfg.HeadName(), ".weight")} // the model's own is loaded into the draft's
+			stored = s.storedForms(m)
+		}
 		if len(stored) == 0 || m.Draft && v.noDraft {
 			continue
 		}
@@ -341,8 +349,9 @@ func (s *subject) storedForms(m engine.Module) []*module {
 		if x == nil || x.form.kind == absent || s.unread(x) || x.form.kind == naked {
 			continue
 		}
-		// ModelOpt's classes quantize lm_head as well; others leave heads alone.
-		if !x.row.Role.IsLinear() && !x.row.Role.IsVision() && !(x.row.Role == glm.Head && s.layout() == engine.ModelOpt) {
+		// Other tools' classes quantize heads as well, where nothing excludes them.
+		head := (x.row.Role == glm.Head || x.row.Role == glm.MTPHead) && s.decl != nil && !readable(s.decl.method)
+		if !x.row.Role.IsLinear() && !x.row.Role.IsVision() && !head {
 			continue
 		}
 		if !slices.ContainsFunc(out, func(y *module) bool { return y.form == x.form }) {

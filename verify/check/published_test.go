@@ -25,8 +25,9 @@ func TestPublished(t *testing.T) {
 	}{
 		{"foreign/autoround-gptq", "auto-round (gptq) int4 group 32", []string{"eh-proj-quantized", "quant-method-published"}, "eh_proj", true,
 			map[string]string{"vllm": "refuses", "sglang": "refuses", "vllm-ascend": "not-judged"}},
-		{"foreign/autoround-mxfp4", "auto-round (compressed-tensors) mxfp4 group 32", []string{"engine-refuses"}, "", true,
-			map[string]string{"vllm": "loads", "sglang": "refuses", "vllm-ascend": "not-judged"}},
+		// block_name_to_quantize means the draft's head too, which has no codes: vLLM's own loader stops with a KeyError
+		{"foreign/autoround-mxfp4", "auto-round (compressed-tensors) mxfp4 group 32", []string{"engine-refuses", "engine-misreads"}, "model.layers.3.head", true,
+			map[string]string{"vllm": "refuses", "sglang": "refuses", "vllm-ascend": "not-judged"}},
 		{"foreign/awq", "awq int4 group 32", []string{"weight-not-quantized", "bias-cast"}, "MTP layer is full precision", true,
 			map[string]string{"vllm": "refuses", "sglang": "refuses"}},
 		{"foreign/gptq-asym", "gptq int4 group 64", []string{"weight-not-quantized", "engine-refuses", "bias-cast"}, "MTP layer is full precision", true,
@@ -48,7 +49,7 @@ func TestPublished(t *testing.T) {
 			}
 			assert.Equal(t, tc.layout, r.Layout)
 			assert.Contains(t, r.Cause, tc.cause)
-			assert.Equal(t, tc.dir == "foreign/autoround-mxfp4", r.OK, r.Text()) // vLLM takes it whole
+			assert.False(t, r.OK, "never good: %s", r.Text())
 			assert.Equal(t, tc.judged, r.Verdict != nil, r.Text())
 			for e, want := range tc.engines {
 				assert.Equal(t, want, verdicts(r)[e], e)

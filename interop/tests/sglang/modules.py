@@ -20,11 +20,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../.cache/sglang"
 import gpu  # noqa: E402
 
 gpu.pretend(sys.argv[1])
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 
 import torch  # noqa: E402
-from safetensors import safe_open  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from torch.utils._pytree import tree_leaves  # noqa: E402
 
 import sglang.srt.layers.quantization  # noqa: E402, F401 first: sglang's own order of imports
 from sglang.srt import runtime_context  # noqa: E402
@@ -33,12 +31,7 @@ from sglang.srt.configs.model_config import ModelConfig  # noqa: E402
 from sglang.srt.distributed import parallel_state  # noqa: E402
 from sglang.srt.layers.quantization.compressed_tensors.compressed_tensors import CompressedTensorsConfig  # noqa: E402
 from sglang.srt.model_loader import loader  # noqa: E402
-
-DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "I8": torch.int8, "I32": torch.int32, "I64": torch.int64, "U8": torch.uint8,
-          "F8_E4M3": torch.float8_e4m3fn}
-
-CODES = {torch.int8, torch.int32, torch.float8_e4m3fn, torch.uint8}
-
+from follow import Trace, tensors  # noqa: E402
 
 class Now(concurrent.futures.Executor):
     """A pool that works at once: a dispatch mode sees its own thread only."""
@@ -53,58 +46,6 @@ class Now(concurrent.futures.Executor):
 
 
 concurrent.futures.ThreadPoolExecutor = Now
-
-
-def storage(t):
-    return t.untyped_storage()._cdata
-
-
-class Trace(TorchDispatchMode):
-    """Follows stored tensors through the loader's views, casts and concatenations into parameters."""
-
-    def __init__(self, params):
-        super().__init__()
-        self.to = {storage(p): n for n, p in params.items()}
-        self.of, self.keep, self.used = {}, [], set()
-        self.written = {n: 0 for n in params}
-        self.dtypes = {n: set() for n in params}
-
-    def source(self, name, t):
-        self.of[storage(t)] = ({name}, {t.dtype})
-        self.keep.append(t)
-        return t
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        ins = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
-        known = [self.of[storage(t)] for t in ins if storage(t) in self.of]
-        if func is torch.ops.aten.copy_.default and storage(args[0]) in self.to:
-            name = self.to[storage(args[0])]
-            self.written[name] += args[0].numel()
-            if storage(args[1]) in self.of:
-                names, stored = self.of[storage(args[1])]
-                self.used |= names
-                codes = stored & CODES and not any("scale" in n for n in names) and args[0].dtype.is_floating_point and args[0].dtype.itemsize > 1
-                self.dtypes[name].add("codes without a scale" if codes and "weight_shape" not in name else str(args[1].dtype))
-            return out
-        if known:
-            label = (set().union(*(k[0] for k in known)), set().union(*(k[1] for k in known)))
-            for t in tree_leaves(out):
-                if isinstance(t, torch.Tensor) and storage(t) not in self.to and storage(t) not in self.of:
-                    self.of[storage(t)] = label
-                    self.keep.append(t)
-        return out
-
-
-def tensors(d, trace, used):
-    for f in sorted(os.listdir(d)):
-        if not f.endswith(".safetensors"):
-            continue
-        with safe_open(os.path.join(d, f), framework="pt") as st:
-            for k in st.keys():
-                s = st.get_slice(k)
-                used.append(k)
-                yield k, trace.source(k, torch.empty(s.get_shape(), dtype=DTYPES[s.get_dtype()], device="meta"))
 
 
 def build(d, draft, quantization):
