@@ -17,7 +17,8 @@ import (
 )
 
 // TestPublishedCodesAreNearest: other tools' files that were rounded to nearest
-// are held to that, zero points and scales of every kind included.
+// are held to that, zero points and scales of every kind included, or to the
+// tool's own rounding where it is known.
 func TestPublishedCodesAreNearest(t *testing.T) {
 	src := testkit.Shared(t, "reference/nano-glm4moe")
 	for _, name := range []string{"autoround-gptq", "autoround-mxfp4", "awq", "gptq-asym", "gptq-int4-int8", "modelopt-fp8", "modelopt-nvfp4", "quark-mxfp4"} {
@@ -25,7 +26,7 @@ func TestPublishedCodesAreNearest(t *testing.T) {
 			t.Parallel()
 			r, text := static(t, src, testkit.Shared(t, "reference/foreign/"+name))
 			assert.Positive(t, r.Oracle.Modules)
-			assert.Equal(t, r.Oracle.Modules, r.Oracle.Nearest, text)
+			assert.True(t, r.Oracle.Computed || r.Oracle.Nearest == r.Oracle.Modules, text)
 			for _, f := range r.Failed {
 				assert.NotEqual(t, "oracle", f.Check, "%v", f)
 			}
