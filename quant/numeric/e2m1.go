@@ -16,23 +16,16 @@ func E2M1ToF32(b byte) float32 { return e2m1[b&15] }
 // saturates at ±6. A negative value that rounds to zero gets code 8, −0. NaN
 // saturates like the infinity of its sign.
 func F32ToE2M1(f float32) byte {
+	const (
+		six  = 0x40c00000
+		one  = 0x3f800000
+		base = 1 << 22 // float32 has steps of a half from here on
+	)
 	u := math.Float32bits(f)
-	sign, a := byte(u>>28)&8, math.Float32frombits(u&0x7fffffff)
-	switch {
-	case a <= 0.25:
-		return sign
-	case a < 0.75:
-		return sign | 1
-	case a <= 1.25:
-		return sign | 2
-	case a < 1.75:
-		return sign | 3
-	case a <= 2.5:
-		return sign | 4
-	case a < 3.5:
-		return sign | 5
-	case a <= 5:
-		return sign | 6
+	mag := min(u&0x7fffffff, six)
+	code := (mag+0x1fffff+mag>>22&1)>>22 - 126<<1
+	if mag < one { // subnormal
+		code = math.Float32bits(math.Float32frombits(mag)+base) - math.Float32bits(base)
 	}
-	return sign | 7
+	return byte(u>>28)&8 | byte(code)
 }

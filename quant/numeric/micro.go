@@ -150,24 +150,43 @@ func (s *Spec) exponent(amax float32) byte {
 
 // encodeMicro writes the codes of a group for a scale, a byte each.
 func encodeMicro(out []byte, w []float32, c Code, scale float32) (e runError) {
+	var sq float32
+	for _, v := range w {
+		sq += float32(v * v)
+	}
+	er, worst := errorMicro(out, w, c, scale, float32(math.Inf(1)))
+	return runError{sumSq: float64(sq), errSq: float64(er), maxErr: math.Float32frombits(worst)}
+}
+
+// errorMicro is encodeMicro without what does not depend on the scale. Products
+// are rounded before they are added, on every processor. It ends early where
+// the error has come to limit, which it returns or more.
+func errorMicro(out []byte, w []float32, c Code, scale, limit float32) (er float32, worst uint32) {
 	out = out[:len(w)]
-	var sq, er float32
-	var worst uint32
-	for i, v := range w {
-		var d float32
-		if c == E2M1 {
-			out[i] = F32ToE2M1(v / scale)
-			d = e2m1[out[i]]
-		} else {
-			out[i] = F32ToE4M3(v / scale)
-			d = e4m3[out[i]]
+	if c == E2M1 {
+		for i, v := range w {
+			if i&3 == 0 && er >= limit {
+				return er, worst
+			}
+			code := F32ToE2M1(v / scale)
+			d := float32(e2m1[code&15]*scale) - v
+			out[i] = code
+			er += float32(d * d)
+			worst = max(worst, math.Float32bits(d)&0x7fffffff)
 		}
-		d = d*scale - v
-		sq += v * v
-		er += d * d
+		return er, worst
+	}
+	for i, v := range w {
+		if i&7 == 0 && er >= limit {
+			return er, worst
+		}
+		code := F32ToE4M3(v / scale)
+		d := float32(e4m3[code]*scale) - v
+		out[i] = code
+		er += float32(d * d)
 		worst = max(worst, math.Float32bits(d)&0x7fffffff)
 	}
-	return runError{sumSq: float64(sq), errSq: float64(er), maxErr: math.Float32frombits(worst)}
+	return er, worst
 }
 
 // searchMicro tries the scales beside the formula's and keeps the codes of the
@@ -184,8 +203,9 @@ func (x *Scratch) searchMicro(out []byte, w []float32, code *byte, best runError
 		if c == int(start) || !x.spec.legalMicro(c) {
 			continue
 		}
-		if e := encodeMicro(x.spare, w, x.spec.Code, x.spec.microValue(byte(c))); e.errSq < best.errSq {
-			best, *code = e, byte(c)
+		er, worst := errorMicro(x.spare, w, x.spec.Code, x.spec.microValue(byte(c)), float32(best.errSq))
+		if float64(er) < best.errSq {
+			best.errSq, best.maxErr, *code = float64(er), math.Float32frombits(worst), byte(c)
 			copy(out, x.spare)
 		}
 	}
