@@ -5,6 +5,8 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"image"
+	"image/png"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,4 +100,51 @@ func TestInterruptsWhereNothingLooks(t *testing.T) {
 		assert.Less(t, took, most, "%d signals", signals)
 		t.Logf("%d signals: ended after %v", signals, took.Round(time.Millisecond))
 	}
+}
+
+// TestInterruptsOfInputs stops commands while they render a template, cut a long
+// text into tokens, or decode pictures and clips.
+func TestInterruptsOfInputs(t *testing.T) {
+	if raceDetector {
+		t.Skip("SKIPPED: the race detector slows every phase down")
+	}
+	tmp := t.TempDir()
+	dir := filepath.Join(tmp, "model")
+	require.NoError(t, demo.Extract(dir))
+	write := func(name string, data []byte) string {
+		path := filepath.Join(tmp, name)
+		require.NoError(t, os.WriteFile(path, data, 0o644))
+		return path
+	}
+	template := filepath.Join(dir, "chat_template.jinja")
+	require.NoError(t, os.WriteFile(template, []byte(`{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}`), 0o644))
+	text := write("text", bytes.Repeat([]byte("a"), 48<<20)) // one piece
+	talk := write("talk", append(append([]byte(`{"messages":[{"role":"user","content":"`), bytes.Repeat([]byte("b"), 16<<20)...), `"}]}`...))
+	var picture bytes.Buffer
+	require.NoError(t, (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&picture, image.NewGray16(image.Rect(0, 0, 8000, 8000))))
+	still := write("still.png", picture.Bytes())
+	clip := append([]byte("YUV4MPEG2 W1024 H1024 F24:1 C420jpeg\n"), bytes.Repeat(append([]byte("FRAME\n"), make([]byte, 1024*1024*3/2)...), 150)...)
+	moving := write("moving.y4m", clip)
+	lines := map[string][]string{
+		"template":         {"run", dir, "--chat", "--prompt", "a", "--max-tokens", "1"},
+		"text":             {"calibrate", "--text", text, dir, filepath.Join(tmp, "a")},
+		"text to judge by": {"verify", "--state", "none", "--text", text, dir, dir},
+		"conversation":     {"calibrate", "--text", talk, dir, filepath.Join(tmp, "b")},
+	}
+	seeing := visionModel(t)
+	lines["picture"] = []string{"run", seeing, "--chat", "--prompt", "a", "--image", still, "--max-tokens", "1"}
+	lines["clip"] = []string{"run", seeing, "--chat", "--prompt", "a", "--video", moving, "--max-tokens", "1"}
+	stopped := 0
+	for name, line := range lines {
+		for _, after := range []time.Duration{60 * time.Millisecond, 250 * time.Millisecond} {
+			code, took, said := stop(t, after, 1, line...)
+			assert.Less(t, took, grace+1500*time.Millisecond, "%s after %v: %s", name, after, said)
+			t.Logf("%s: exit %d %v after the signal", name, code, took.Round(time.Millisecond))
+			if code == exitInterrupted {
+				stopped++
+				assert.Contains(t, said, "was interrupted", name)
+			}
+		}
+	}
+	assert.Greater(t, stopped, len(lines))
 }
