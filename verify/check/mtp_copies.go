@@ -8,28 +8,39 @@ import (
 
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// roundedCopy is how far a copy may be from the model's own, in every row, that
-// was rounded to FP8 and back (docs/facts/formats.md 1.2).
-const roundedCopy = 0.05
-
-// squares returns Σ(a−b)² and Σb² of two runs of a floating-point tensor.
-func squares(a, b []byte, d safetensors.DType) (diff, size float64) {
+// roundedRow tells whether a row is another one rounded to FP8 with a scale of
+// its own, as FP8 releases store the head's copy (docs/facts/formats.md 1.2), and
+// widened again: every value is half a step of E4M3 away at most, and stands on
+// the grid of the row's scale, but for the rounding to BF16.
+func roundedRow(a, b []byte, d safetensors.DType) bool {
 	dec, err := layout.DecoderOf(d)
 	if err != nil {
-		return math.Inf(1), 0
+		return false
 	}
 	x, y := make([]float32, len(a)/dec.Size), make([]float32, len(b)/dec.Size)
 	dec.Decode(x, a)
 	dec.Decode(y, b)
-	for i, v := range y {
-		e := float64(x[i]) - float64(v)
-		diff += e * e
-		size += float64(v) * float64(v)
+	scale := numeric.AbsMax(x) / numeric.E4M3Max
+	if scale == 0 {
+		return numeric.AbsMax(y) == 0
 	}
-	return diff, size
+	for i, v := range x {
+		u := v / scale
+		short := math.Abs(float64(u)) / 128 // of BF16: of the value, and of the scale
+		code := numeric.E4M3ToF32(numeric.F32ToE4M3(u))
+		if math.Abs(float64(u-code)) > short {
+			return false
+		}
+		step := max(math.Exp2(math.Floor(math.Log2(math.Abs(float64(code))))-3), 1.0/512)
+		if math.Abs(float64(u-y[i]/scale)) > 0.5*step+2*short+1.0/1024 {
+			return false
+		}
+	}
+	return true
 }
 
 // copyJobs compares the MTP layer's copies of embedding and head with the
@@ -60,7 +71,7 @@ func (s *subject) copyJobs() (jobs []job) {
 			rows, first, last, buf := int64(0), int64(-1), int64(-1), make([]byte, row)
 			at := int64(0)
 			var rerr error
-			var off, size float64 // squares, of what differs and of the model's own
+			rounded, whole := true, make([]byte, 0, row) // the copy's row as far as it was read
 			err := s.each(ctx, a, func(p []byte, _ int64) {
 				for len(p) > 0 && rerr == nil {
 					n := min(row-at%row, int64(len(p)))
@@ -69,8 +80,13 @@ func (s *subject) copyJobs() (jobs []job) {
 							first = at / row
 						}
 						last = at / row
-						d, w := squares(p[:n], buf[:n], a.DType)
-						off, size = off+d, size+w
+					}
+					if whole = append(whole, p[:n]...); int64(len(whole)) == row && rerr == nil {
+						if own := buf; last == (at+n-1)/row && rounded {
+							rerr = s.ckpt.ReadAt(b, at+n-row, own)
+							rounded = rerr == nil && roundedRow(whole, own, a.DType)
+						}
+						whole = whole[:0]
 					}
 					p, at = p[n:], at+n
 				}
@@ -82,7 +98,7 @@ func (s *subject) copyJobs() (jobs []job) {
 				return nil, err
 			}
 			f := found("mtp-copy-stale", a.Name, sprintf("it is no copy of %s: %d of %d rows differ, the first is row %d", b.Name, rows, a.Shape[0], first))
-			if rows == a.Shape[0] && off < roundedCopy*roundedCopy*size {
+			if rows == a.Shape[0] && rounded {
 				f.Detail = "it is " + b.Name + " rounded: FP8 releases store it so, and engines take the model's own"
 				return []Finding{*f.as(Warning)}, nil
 			}
