@@ -51,7 +51,8 @@ func cmdPlan() *cli.Command {
 			"parallel sizes that will load, the rule that forbids the others, and the flags that\n" +
 			"the serve command must carry. Reads headers, and the gains of norms on a disk; with\n" +
 			"--calib also the weights that folds are searched for.",
-		Flags: append(append(planFlags(), learnFlags()...), engineFlags()...),
+		Flags: append(append(append(planFlags(), learnFlags()...), engineFlags()...),
+			&cli.StringFlag{Name: "save", Usage: "`FILE` for the plan with the headers and the commit it was made of: quantize --plan FILE reads none of them again"}),
 		Action: func(c *cli.Context) error {
 			args, err := paths(c, "SRC")
 			if err != nil {
@@ -60,11 +61,18 @@ func cmdPlan() *cli.Command {
 			if _, err := engineQuery(c); err != nil {
 				return err
 			}
+			out, err := openOutput("save", c.String("save"))
+			if err != nil {
+				return err
+			}
 			src, p, err := makePlan(c, args[0])
 			if err != nil {
 				return err
 			}
 			defer src.Close()
+			if err := savePlan(c, out, c.Args().First(), p); err != nil {
+				return err
+			}
 			return showPlan(c, p)
 		},
 	}

@@ -32,6 +32,7 @@ func cmdQuantize() *cli.Command {
 			&cli.StringFlag{Name: "index", Usage: "write only part `I`, counted from 1; auto: the task of a Slurm array or of an indexed Kubernetes job"},
 			countFlag(),
 			&cli.BoolFlag{Name: "no-forward", Usage: "run no forward pass: schemes that need one are refused"},
+			&cli.StringFlag{Name: "plan", Usage: "`FILE` of plan --save: its commit is read, and no listing or header is asked for again"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "the same as plan"},
 		),
 		Action: quantize,
@@ -67,6 +68,9 @@ func quantize(c *cli.Context) error {
 		return err
 	}
 	defer src.Close()
+	if err := fitsPlan(c, p); err != nil {
+		return err
+	}
 	if c.Bool("dry-run") {
 		return showPlan(c, p)
 	}

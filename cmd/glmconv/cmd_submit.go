@@ -24,6 +24,7 @@ func cmdSubmit() *cli.Command {
 			"DST. The plan is made first, so that an impossible one fails here. Nothing is sent.",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "parts", Usage: "number of parts (required)"},
+			&cli.StringFlag{Name: "plan", Usage: "`FILE` of plan --save, where all parts see it: they ask a remote source for no listing and no header"},
 			&cli.IntFlag{Name: "cpus", Value: 8, Usage: "cores of a part"},
 			&cli.StringFlag{Name: "mem", Usage: "memory of a part (default: 2G, 2Gi)"},
 			&cli.StringFlag{Name: "time", Value: "04:00:00", Usage: "slurm: limit of a part"},
@@ -64,9 +65,15 @@ func submit(c *cli.Context) error {
 	}
 	rest := args[2:]
 	for _, a := range rest {
-		if name, _, isFlag := splitFlag(a); isFlag && slices.Contains([]string{"index", "count", "resume", "dry-run"}, name) {
+		if name, _, isFlag := splitFlag(a); isFlag && slices.Contains([]string{"index", "count", "resume", "dry-run", "plan"}, name) {
 			return usagef("leave --%s out of the command: submit sets it", name)
 		}
+	}
+	if plan := c.String("plan"); plan != "" {
+		if !strings.HasPrefix(plan, "/") {
+			fmt.Fprintf(c.App.ErrWriter, "warning: %s is a relative path: parts look for it where they run\n", plan)
+		}
+		rest = append([]string{"--plan", plan}, rest...)
 	}
 	var said, failed bytes.Buffer
 	if code := run(c.Context, append([]string{"glmconv", "quantize", "--dry-run"}, rest...), &said, &failed); code != 0 {

@@ -77,7 +77,7 @@ func readable(c *cli.Context, i int, arg string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s, err := reach.Open(c.Context, arg, o)
+	s, err := openRemote(c, arg, o)
 	if err != nil {
 		return "", err
 	}

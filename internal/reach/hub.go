@@ -111,10 +111,7 @@ func openHub(ctx context.Context, c *client, a address) (*Source, error) {
 	if c.o.Data {
 		h.header.Set("X-HF-Download-Counter", "1")
 	}
-	if h.commit, err = h.resolve(ctx); err != nil {
-		return nil, err
-	}
-	files, err := h.list(ctx)
+	files, err := h.files(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +124,17 @@ func openHub(ctx context.Context, c *client, a address) (*Source, error) {
 		s.commit = h.commit
 	}
 	return s, err
+}
+
+// files pins the revision and lists it, or takes both from a plan file.
+func (h *hub) files(ctx context.Context) (files []*file, err error) {
+	if saved := h.c.o.saved; saved != nil {
+		return h.pinned(saved)
+	}
+	if h.commit, err = h.resolve(ctx); err != nil {
+		return nil, err
+	}
+	return h.list(ctx)
 }
 
 // resolve pins the revision.

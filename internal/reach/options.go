@@ -24,6 +24,7 @@ type Options struct {
 	Getenv func(string) string // nil: os.Getenv
 	Warn   func(string)        // hears what deserves a word; nil: nobody
 
+	saved   *Saved        // of a hub: taken in place of its commit and listing
 	stall   time.Duration // without a byte before a new connection (0: 30 s)
 	backoff time.Duration // first wait after a failure (0: 0.5 s)
 }
