@@ -59,6 +59,26 @@ func TestPublished(t *testing.T) {
 	}
 }
 
+// TestPublishedForms: a form of another tool that nothing here reads is not
+// judged, whatever else is known of it, and never good.
+func TestPublishedForms(t *testing.T) {
+	for _, tc := range []struct{ name, dir, key, value string }{
+		{"words for Marlin", "foreign/gptq-int4-int8", "checkpoint_format", "marlin"},
+		{"another order of AWQ", "foreign/awq", "version", "gemv"},
+		{"numbers that nobody knows", "foreign/autoround-mxfp4", "data_type", "zz"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := good(t, tc.dir)
+			edit(t, dir, "config.json", func(m map[string]any) {
+				m["quantization_config"].(map[string]any)[tc.key] = tc.value
+			})
+			r := examine(t, dir, Options{})
+			assert.False(t, r.OK, r.Text())
+			assert.NotEqual(t, "loads", verdicts(r)["vllm"], r.Text())
+		})
+	}
+}
+
 // TestUnsharedGlobals: llm-compressor gives gate and up of an expert a global
 // scale each, which is said with the ratio.
 func TestUnsharedGlobals(t *testing.T) {
