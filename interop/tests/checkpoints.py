@@ -122,6 +122,46 @@ def converted(model, scheme, fmt, arith="best", *extra):
 
 
 @functools.cache
+def statistics(model):
+    """What glmconv calibrate gathers of a few hundred tokens."""
+    dst = CACHE / "statistics" / fingerprint() / model
+    if not dst.is_dir():
+        dst.parent.mkdir(parents=True, exist_ok=True)
+        ids = dst.parent / f"{model}.json"
+        n = config(source(model))["vocab_size"]
+        ids.write_text(json.dumps([[(7 * i * i + 13 * j + 1) % (n - 100) for i in range(64)] for j in range(12)]))
+        run(BIN, "calibrate", "--token-ids", ids, "--progress", "none", source(model), dst)
+    return dst
+
+
+# Ascend folders as they are published: rotated, with static inputs of attention, with int8 caches.
+PUBLISHED = {
+    "static": ("--scheme", "w8a8", "--format", "ascend", "--static", "--fold", "off", "--method", "search"),
+    "rotated-static-c8": ("--scheme", "w8a8", "--format", "ascend", "--static", "--kv", "c8", "--rotate", "--method", "search"),
+    "rotated-w4a8": ("--scheme", "w4a8", "--rotate"),
+    "rotated-bf16": ("--scheme", "bf16", "--rotate"),
+    "glm-5-w8a8": ("--recipe", "glm-5-w8a8", "--method", "search"),
+    "glm-5-w4a8": ("--recipe", "glm-5-w4a8"),
+    "glm-5.2-w8a8c8": ("--recipe", "glm-5.2-w8a8c8", "--method", "search"),
+    "glm-5.3-w8a8c8": ("--recipe", "glm-5.3-w8a8c8"),
+}
+PUBLISHED_CASES = [(m, k) for m in ("nano-glm5", "nano-glm52") for k in PUBLISHED]
+
+
+@functools.cache
+def published(model, kind):
+    """The directory of a conversion of that kind."""
+    dst = CACHE / "converted" / fingerprint() / model / f"published-{kind}"
+    if not (dst / "glmconv-manifest.json").exists():
+        shutil.rmtree(dst, ignore_errors=True)
+        dst.parent.mkdir(parents=True, exist_ok=True)
+        flags = PUBLISHED[kind]
+        calib = ("--calib", statistics(model)) if "--method" in flags else ()
+        run(BIN, "quantize", *flags, *calib, "--progress", "none", source(model), dst)
+    return dst
+
+
+@functools.cache
 def hollow(model, scheme, fmt):
     """(directory, rows): what quantize would write, with holes for data, for a preset or a reference model; rows are plan's rows on the engines."""
     dst = CACHE / "hollow" / fingerprint() / f"{model}-{scheme}-{fmt}"

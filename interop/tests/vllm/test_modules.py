@@ -30,7 +30,10 @@ def directory(model, scheme, fmt):
 @functools.cache
 def built(model):
     base = directory(model, *(("w4a8-fp8", "compressed-tensors") if model.startswith("wide") else ("w8a8", "compressed-tensors")))
-    dirs = [directory(model, s, f) for s, f in layouts(model)]
+    return build(model, base, [directory(model, s, f) for s, f in layouts(model)])
+
+
+def build(model, base, dirs):
     env = dict(os.environ, OMP_NUM_THREADS="1", VLLM_CPU_OMP_THREADS_BIND="nobind", VLLM_ASCEND_DIR=str(ck.CACHE / "vllm-ascend"))
     p = subprocess.run([sys.executable, os.path.join(HERE, "modules.py"), base, *dirs], capture_output=True, text=True, env=env, timeout=1800)
     assert p.stdout, f"vLLM does not build {model}: " + p.stderr[-2000:]
@@ -46,7 +49,7 @@ def stored(d):
                 for end in (".weight", ".weight_packed"):
                     if k.endswith(end):
                         out.setdefault(k.removesuffix(end), False)
-                for end in (".weight_scale", ".weight_scale_inv"):
+                for end in (".weight_scale", ".weight_scale_inv", ".deq_scale"):
                     if k.endswith(end):
                         out[k.removesuffix(end)] = True
     return out
@@ -90,7 +93,10 @@ def test_full_size(model, scheme, fmt):
 
 
 def judge(model, scheme, fmt):
-    info, d = built(model), directory(model, scheme, fmt)
+    compare(built(model), directory(model, scheme, fmt), scheme)
+
+
+def compare(info, d, scheme):
     got = info["layouts"][str(d)]
     assert got is not None, "the wheel of vllm-ascend was not fetched"
     by = {}
