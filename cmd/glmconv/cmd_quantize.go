@@ -78,6 +78,9 @@ func quantize(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if src.rotated != nil { // weights that are rotated from the left are held besides
+		o.MaxMemory -= o.MaxMemory / 4
+	}
 	o.Resume = c.Bool("resume")
 	if o.Index, o.Count, err = partOf(c); err != nil {
 		return err

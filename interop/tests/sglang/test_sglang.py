@@ -42,6 +42,8 @@ def server_arguments(rows, degree):
 
 
 def directory(model, scheme, fmt):
+    if fmt == "published":
+        return ck.published(model, scheme), ck.hollow(model, "w8a8", "ascend")[1]
     d, rows = ck.hollow(model, scheme, fmt)
     return (d if model in ck.PRESETS or (scheme, fmt) in ck.MICRO else ck.converted(model, scheme, fmt)), rows
 
@@ -109,6 +111,20 @@ def check(got, unread=()):
 def test_loads(case):
     """its model classes (trunk and MTP draft) built on the meta device with plan's server arguments, its own loader over our files: every parameter is filled with its own kind of number, every tensor is taken"""
     judge(case)
+
+
+PUBLISHED = [(m, k, "published") for m, k in ck.PUBLISHED_CASES if k in ("static", "rotated-w4a8")]
+
+
+@pytest.mark.parametrize("case", PUBLISHED, ids=ck.ids(PUBLISHED))
+def test_published(case):
+    """Ascend folders as they are published, rotated and with static inputs: every parameter of trunk and draft is filled, every tensor but rot.weight is taken, for which SGLang has no place"""
+    got = results("npu", tuple(PUBLISHED))[case]
+    assert "error" not in got, got["error"]
+    got["unused"] = [n for n in got["unused"] if n != "rot.weight"]
+    static = [n.removesuffix(".deq_scale") for n in got["params"] if n.endswith(".deq_scale")]
+    assert bool(static) == (case[1] != "rotated-w4a8")
+    check(got, tuple(f"{m}.weight_{p}" for m in static for p in ("scale", "offset")))  # for dynamic inputs, registered in any case
 
 
 @pytest.mark.parametrize("model", ck.WIDE["w4a8-fp8"])
