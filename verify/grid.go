@@ -53,9 +53,11 @@ func (r *Result) judgeGrid(m diff.Module) {
 		fail("its values are %.2g of a step too %s on average: codes are cut off and not rounded", math.Abs(float64(g.TowardZero)),
 			map[bool]string{true: "small", false: "large"}[g.TowardZero > 0])
 	case math.Abs(float64(g.Above)) > shortened:
-		fail("its codes are %.2g of a step too %s on average: they are rounded to one side", math.Abs(float64(g.Above)), map[bool]string{true: "high", false: "low"}[g.Above > 0])
+		fail("its codes are %.2g of a step too %s on average: they are rounded to one side", math.Abs(float64(g.Above)),
+			map[bool]string{true: "high", false: "low"}[g.Above > 0])
 	}
-	if w := m.B.Weight; w.Type == format.Float && w.Bits == 8 && float64(g.Column) < 0.95 && float64(g.Together) < learnt && float64(g.Error) > farFP8*float64(g.Nearest) {
+	if w := m.B.Weight; w.Type == format.Float && w.Bits == 8 && float64(g.Column) < 0.95 && float64(g.Together) < learnt &&
+		float64(g.Error) > farFP8*float64(g.Nearest) {
 		fail("its error is %.3g times that of the nearest codes in every column: noise, or another model's weights", float64(g.Error)/float64(g.Nearest))
 	}
 	if float64(g.Unused) > idle {

@@ -116,7 +116,8 @@ func (r *Result) judgeLearnt(list []diff.Module) {
 			r.noise(p, name, "most below large values, as noise in proportion to the weights makes them")
 		case p.deviations() >= learnt:
 			r.changed(list, name)
-			r.basis("%s: learnt from data: %.2g of the codes are not the nearest, and their errors make up for each other between columns (%.3g deviations from noise)", name, off, p.deviations())
+			r.basis("%s: learnt from data: %.2g of the codes are not the nearest, and their errors make up for each other between columns "+
+				"(%.3g deviations from noise)", name, off, p.deviations())
 		case median(p.far) > farOff:
 			r.noise(p, name, "some by more than a step, and their errors have nothing to do with each other, which those of learnt codes have")
 		default:
@@ -150,14 +151,16 @@ func (r *Result) strays(list []diff.Module, name string, p *pool) {
 func (r *Result) changed(list []diff.Module, name string) {
 	for _, m := range list {
 		if m.Grid != nil && m.Own == nil && m.B.String() == name && noisy(m) && float64(m.Grid.Heavier) > heavy {
-			r.fail("oracle", m.Name, fmt.Sprintf("as %s %.2g of its codes are not those nearest to the source, most of them below large values, and in other weights they are as many below small ones: its scales are not its own, or it was changed before it was rounded", m.B, float64(m.Grid.Off)))
+			r.fail("oracle", m.Name, fmt.Sprintf("as %s %.2g of its codes are not those nearest to the source, most of them below large values, "+
+				"and in other weights they are as many below small ones: its scales are not its own, or it was changed before it was rounded", m.B, float64(m.Grid.Off)))
 		}
 	}
 }
 
 // noise is the failure of a kind of weights.
 func (r *Result) noise(p *pool, name, why string) {
-	r.fail("oracle", p.worst.Name, fmt.Sprintf("as %s, like %d other weights: %.2g of the codes are not those nearest to the source, %s: nothing shows that they were learnt, the weights were changed before they were rounded",
+	r.fail("oracle", p.worst.Name, fmt.Sprintf("as %s, like %d other weights: %.2g of the codes are not those nearest to the source, %s: "+
+		"nothing shows that they were learnt, the weights were changed before they were rounded",
 		name, len(p.off)-1, median(p.off), why))
 }
 
