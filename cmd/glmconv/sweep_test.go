@@ -153,6 +153,7 @@ func jobs(src, trained, server string) []job {
 		{name: "quantize --calib", heavy: true, args: learnt(), again: learnt("--resume"), whole: finished, start: func(t *testing.T, dir string) {
 			require.NoError(t, os.CopyFS(filepath.Join(dir, "stats"), os.DirFS(trained+"-stats")))
 		}},
+		{name: "plan --save", start: old("plan.json"), whole: replaced, args: []string{"plan", "--scheme", "w8a8", "--save", "{}/plan.json", src}},
 		{name: "bench --save-json", start: old("bench.json"), whole: replaced,
 			args: []string{"bench", server, "--num-prompts", "1", "--warmup", "0", "--input-len", "4", "--tokenizer", trained, "--save-json", "{}/bench.json"}},
 		{name: "verify reports", heavy: true, start: old("r.html", "r.json", "r.xml"), whole: replaced,
