@@ -25,7 +25,7 @@ func remoteFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "connections", Value: 8, Usage: "parallel requests to a remote source, 1 to 64"},
 		&cli.StringFlag{Name: "bandwidth", Usage: "ceiling on what is read from a remote source, as 200MB/s (default: none)"},
-		&cli.BoolFlag{Name: "offline", Usage: "no network (also HF_HUB_OFFLINE=1)"},
+		&cli.BoolFlag{Name: "offline", Usage: "no network: hf:// reads what the hub's own client has downloaded (also HF_HUB_OFFLINE=1)"},
 		&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the credential of a hub (default: HF_TOKEN and the hub's own files)"},
 		&cli.StringFlag{Name: "ca-file", Usage: "`FILE` with further root certificates"},
 		&cli.StringFlag{Name: "source-check", Value: "auto", Usage: "full (read what was not hashed as it passed as well, just for its hash) or auto"},
@@ -76,6 +76,12 @@ func readable(c *cli.Context, i int, arg string) (string, error) {
 	o, err := remoteOptions(c)
 	if err != nil {
 		return "", err
+	}
+	if dir, commit, ok, err := reach.Cached(arg, o); ok || err != nil {
+		if err == nil {
+			fmt.Fprintf(c.App.ErrWriter, "note: reading %s at commit %s from the hub's cache\n", arg, commit)
+		}
+		return dir, err
 	}
 	s, err := openRemote(c, arg, o)
 	if err != nil {

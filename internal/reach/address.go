@@ -11,7 +11,7 @@ import (
 )
 
 // Schemes lists what addresses begin with, for help texts.
-const Schemes = "hf://ORG/NAME[@REV][/SUB], ms://ORG/NAME[@REV], https://HOST/DIR/, s3://BUCKET/PREFIX"
+const Schemes = "hf://ORG/NAME[@REV][/SUB], hf-cache://ORG/NAME[@REV], ms://ORG/NAME[@REV], https://HOST/DIR/, s3://BUCKET/PREFIX"
 
 // address is a parsed address.
 type address struct {
@@ -59,7 +59,7 @@ func parse(text, endpoint string) (a address, err error) {
 		}
 	}
 	switch scheme {
-	case "hf", "ms":
+	case "hf", "hf-cache", "ms":
 		return parseRepository(text, scheme, rest)
 	case "https", "http":
 		return parseWeb(text, endpoint)
