@@ -10,10 +10,13 @@ import json
 import os
 import sys
 import tempfile
+import traceback
 
 os.environ.update(VLLM_LOGGING_LEVEL="ERROR", HF_HUB_OFFLINE="1", VLLM_CPU_KVCACHE_SPACE="1", VLLM_ENABLE_V1_MULTIPROCESSING="0")
 real = os.dup(1)
 os.dup2(2, 1)  # keep standard output for the JSON
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
@@ -24,6 +27,7 @@ from vllm.model_executor.model_loader.utils import initialize_model  # noqa: E40
 from vllm.platforms import current_platform  # noqa: E402
 from vllm.platforms.interface import DeviceCapability  # noqa: E402
 import vllm.model_executor.layers.mla as mla  # noqa: E402
+from follow import Trace, tensors  # noqa: E402
 
 
 class NoAttention(nn.Module):
