@@ -34,6 +34,7 @@ import (
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -134,28 +135,78 @@ func measure(ctx context.Context, o options) (_ []figure, err error) {
 		defer func() { pprof.StopCPUProfile(); err = errors.Join(err, f.Close()) }()
 	}
 	var out []figure
-	for _, c := range []struct {
-		s quant.Scheme
-		f quant.Format
-	}{
-		{quant.W8A8, layout.CompressedTensors}, {quant.W8A8, layout.Ascend}, {quant.FP8, layout.CompressedTensors}, {quant.FP8Block, layout.HFFP8},
-		{quant.W4A8, layout.CompressedTensors}, {quant.W4A8, layout.Ascend}, {quant.W4A16, layout.CompressedTensors},
-	} {
+	var fp8 *safetensors.Checkpoint
+	var fp8Files []string
+	for _, c := range rows {
 		if o.only != "" && string(c.s) != o.only {
 			continue
 		}
-		p, err := quant.NewPlan(ckpt, c.s, c.f, quant.Options{})
+		from, list, name := ckpt, files, fmt.Sprintf("%s %s", c.s, c.f)
+		if c.fp8 {
+			if fp8 == nil {
+				if fp8, fp8Files, err = fp8Of(ctx, ckpt, filepath.Join(dir, "fp8")); err != nil {
+					return nil, err
+				}
+				defer func() { _ = fp8.Close() }()
+			}
+			from, list, name = fp8, fp8Files, name+", from block FP8"
+		}
+		if c.o.Arith == numeric.Compat {
+			name += ", compat"
+		}
+		p, err := quant.NewPlan(from, c.s, c.f, c.o)
 		if err != nil {
 			return nil, err
 		}
-		f, err := b.conversion(ctx, p, ckpt, files, o.runs)
+		f, err := b.conversion(ctx, p, from, list, o.runs)
 		if err != nil {
 			return nil, err
 		}
-		f.Name = fmt.Sprintf("%s %s", c.s, c.f)
+		f.Name = name
 		out = append(out, f)
 	}
 	return out, nil
+}
+
+// rows are the conversions that are measured. FP4 and MX schemes take all
+// linears, so that nearly all bytes are rounded as in the others.
+var rows = func() (list []row) {
+	same := quant.Options{Rest: layout.RestSame, MTP: layout.MTPQuantize}
+	compat := same
+	compat.Arith = numeric.Compat
+	list = []row{{s: quant.W8A8, f: layout.CompressedTensors}, {s: quant.W8A8, f: layout.Ascend}, {s: quant.FP8, f: layout.CompressedTensors},
+		{s: quant.FP8Block, f: layout.HFFP8}, {s: quant.W4A8, f: layout.CompressedTensors}, {s: quant.W4A8, f: layout.Ascend},
+		{s: quant.W4A16, f: layout.CompressedTensors},
+		{s: quant.W8A8, f: layout.CompressedTensors, fp8: true}, {s: quant.FP8, f: layout.CompressedTensors, fp8: true}, {s: quant.BF16, f: layout.Plain, fp8: true}}
+	for _, s := range []quant.Scheme{quant.NVFP4A16, quant.MXFP4, quant.MXFP8} {
+		list = append(list, row{s: s, f: layout.CompressedTensors, o: same}, row{s: s, f: layout.CompressedTensors, o: compat})
+	}
+	return list
+}()
+
+// row is one of them.
+type row struct {
+	s   quant.Scheme
+	f   quant.Format
+	o   quant.Options
+	fp8 bool // from the block FP8 form of the source
+}
+
+// fp8Of converts a checkpoint to block FP8 and opens the result.
+func fp8Of(ctx context.Context, ckpt *safetensors.Checkpoint, dir string) (*safetensors.Checkpoint, []string, error) {
+	p, err := quant.NewPlan(ckpt, quant.FP8Block, layout.HFFP8, quant.Options{MTP: layout.MTPQuantize})
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := convert.Run(ctx, p, ckpt, dir, convert.Options{}); err != nil {
+		return nil, nil, err
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.safetensors"))
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err := safetensors.OpenDir(dir)
+	return out, files, err
 }
 
 // source makes a checkpoint of about the given size and lists its shards.
