@@ -327,10 +327,13 @@ func (s *solver) inputs(m *model, run pass, x []float32, tr *runtime.Trace, stop
 }
 
 // weightOf reads a weight of the float model [rows, cols].
-func (s *solver) weightOf(it *quant.Item) ([]float32, error) {
+func (s *solver) weightOf(it *quant.Item) ([]float32, error) { return weightIn(s.src, it) }
+
+// weightIn reads a weight [rows, cols].
+func weightIn(files *fold.Reader, it *quant.Item) ([]float32, error) {
 	rows, cols := it.Weight.Dims()
 	raw := make([]byte, it.Bytes)
-	if err := s.src.ReadAt(it.Source, it.Offset, raw); err != nil {
+	if err := files.ReadAt(it.Source, it.Offset, raw); err != nil {
 		return nil, err
 	}
 	w := make([]float32, rows*cols)

@@ -35,6 +35,7 @@ func (p *Plan) subject() engine.Subject {
 		s.CacheC8, s.IndexerC8, s.LatentC8 = len(c.Static) > 0, len(c.Indexer) > 0, len(c.Latents) > 0
 	}
 	c, err := p.engineConfig()
+	layers := engine.Layers{}
 	for i := range p.Items {
 		it := &p.Items[i]
 		t := it.Weight.Tensor
@@ -44,11 +45,20 @@ func (p *Plan) subject() engine.Subject {
 		if t.MTP {
 			s.Draft = engine.HasDraft
 		}
-		if part := s.Part(t); part != nil && it.Action == Quantize && !part.Weight.Quantized() && err == nil {
-			*part, _ = engine.Declared(c, t.Module)
+		part := s.Part(t)
+		if part == nil || it.Action != Quantize || err != nil {
+			continue
+		}
+		first := !part.Weight.Quantized()
+		if !first && len(p.Options.Lifted) == 0 {
+			continue
+		}
+		said, _ := engine.Declared(c, t.Module)
+		if layers.Add(t, said); first {
+			*part = said
 		}
 	}
-	return s
+	return layers.Mixed(s)
 }
 
 // VerifyMatching compares, module by module, what the written configuration

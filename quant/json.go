@@ -14,6 +14,7 @@ type PlanJSON struct {
 	Engines    []EngineJSON `json:"engines"`
 	Notes      []string     `json:"notes"`
 	Rows       []Row        `json:"summary"`
+	Mixed      *Mixed       `json:"mixed,omitempty"` // with a budget
 }
 
 // TensorJSON is the fate of one source tensor.
@@ -43,7 +44,7 @@ type BytesJSON struct {
 // JSON returns the plan in the form that scripts rely on. peakMemory is that of
 // its conversion (convert.PeakMemory).
 func (p *Plan) JSON(peakMemory int64) PlanJSON {
-	j := PlanJSON{Schema: "glmconv.plan/1", Scheme: p.Scheme, Format: p.Format, Family: string(p.Config.Family), Notes: p.Notes, Rows: p.Rows(),
+	j := PlanJSON{Schema: "glmconv.plan/1", Scheme: p.Scheme, Format: p.Format, Family: string(p.Config.Family), Notes: p.Notes, Rows: p.Rows(), Mixed: p.Mixed,
 		Bytes: BytesJSON{p.SourceBytes, p.ResultBytes}, PeakMemory: peakMemory, Engines: p.Engines()}
 	j.Tensors = make([]TensorJSON, len(p.Items))
 	for i := range p.Items {

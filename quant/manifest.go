@@ -38,8 +38,10 @@ type Manifest struct {
 	Learnt      string            `json:"learnt,omitempty"`  // SHA-256 of what decided them
 	Rotated     bool              `json:"rotated,omitempty"` // the source was rotated before (package rotation)
 	KV          KVMode            `json:"kv,omitempty"`      // caches that engines are asked to keep in int8
-	Errors      Summary           `json:"errors"`
-	Tensors     []TensorError     `json:"tensors"`
+	// Lifted are the fused groups that have something richer than the scheme's.
+	Lifted  map[string]layout.Lift `json:"lifted,omitempty"`
+	Errors  Summary                `json:"errors"`
+	Tensors []TensorError          `json:"tensors"`
 }
 
 // ManifestFile is one file of the result.
@@ -99,7 +101,7 @@ func parseManifest(b []byte) (*Manifest, error) {
 func (p *Plan) Manifest(version string) *Manifest {
 	m := &Manifest{Schema: manifestSchema, Version: version, Scheme: p.Scheme, Format: p.Format, Arith: arithName(p.Options.Arith),
 		GroupSize: p.Options.GroupSize, MTP: string(p.Options.MTP), Rest: p.Options.Rest, Inputs: p.Options.Inputs, Family: string(p.Config.Family),
-		Fingerprint: p.Fingerprint, Dropped: map[string]string{}, Folds: p.moved(), Rotated: p.Options.Rotation != nil, KV: p.Options.KV}
+		Fingerprint: p.Fingerprint, Dropped: map[string]string{}, Folds: p.moved(), Rotated: p.Options.Rotation != nil, KV: p.Options.KV, Lifted: p.Options.Lifted}
 	if p.codes != nil {
 		m.Method, m.Learnt = p.codes.Method(), p.codes.ID()
 	}

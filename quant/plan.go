@@ -73,6 +73,9 @@ type Options struct {
 	Caches      *layout.Caches
 	CacheRanges map[string][]Range
 	Notes       []string // taken over into the plan's
+	// Lifted are units of weights (layout.Unit) that take something richer than the
+	// scheme's.
+	Lifted map[string]layout.Lift
 }
 
 // Action is what happens to one tensor.
@@ -145,6 +148,7 @@ type Plan struct {
 	SourceBytes int64     // of the source's tensors
 	ResultBytes int64     // of all files of the result
 	Folds       *fold.Set // powers of two that move between tensors; nil: none
+	Mixed       *Mixed    // how Options.Lifted was chosen; nil: not by a budget
 
 	lay      layout.Layout
 	dir      string
@@ -363,7 +367,7 @@ func (p *Plan) decide() error {
 // rules are the plan's choices as the layout asks for them.
 func (p *Plan) rules(keep *patterns) layout.Options {
 	return layout.Options{Scheme: p.Scheme, Format: p.Format, GroupSize: p.Options.GroupSize, MTP: p.Options.MTP, Keep: keep.keep,
-		Rest: p.Options.Rest, ZeroPoints: p.Options.ZeroPoints, Static: p.static(), Rotated: p.Options.Rotation != nil}
+		Rest: p.Options.Rest, ZeroPoints: p.Options.ZeroPoints, Static: p.static(), Rotated: p.Options.Rotation != nil, Lifted: p.Options.Lifted}
 }
 
 // CopiesForMTP reports whether the result's MTP layer holds its own embedding
@@ -408,7 +412,7 @@ func (p *Plan) configure() (err error) {
 		}
 	}
 	p.Configs, err = p.lay.Config(layout.Decisions{Config: p.Config, Scheme: p.Scheme, GroupSize: p.Options.GroupSize, Rest: p.Options.Rest,
-		Weights: weights, Rotated: p.Options.Rotation != nil, Caches: p.caches})
+		Weights: weights, Rotated: p.Options.Rotation != nil, Caches: p.caches, Lifted: p.Options.Lifted})
 	return err
 }
 

@@ -119,6 +119,9 @@ func (p *Plan) Summary() string {
 	for _, n := range p.Notes {
 		fmt.Fprintln(&b, "  note          "+safetext.Line(n))
 	}
+	if p.Mixed != nil {
+		fmt.Fprintf(&b, "\n%s\n", p.Mixed)
+	}
 	fmt.Fprintf(&b, "  files         %d shards, %d other files, index, manifest\n", len(p.Files), len(p.Sidecars)+len(p.Configs))
 	return b.String()
 }

@@ -48,7 +48,7 @@ func planned(f *folders, src string, m *quant.Manifest) (map[string]*quant.Round
 		return nil, err
 	}
 	defer func() { _ = c.Close() }()
-	o := quant.Options{GroupSize: m.GroupSize, MTP: layout.MTPMode(m.MTP), Rest: m.Rest, Inputs: m.Inputs, Requantize: true, AllowLossy: true}
+	o := quant.Options{GroupSize: m.GroupSize, MTP: layout.MTPMode(m.MTP), Rest: m.Rest, Inputs: m.Inputs, Lifted: m.Lifted, Requantize: true, AllowLossy: true}
 	if m.Arith == "compat" {
 		o.Arith = numeric.Compat
 	}

@@ -50,7 +50,8 @@ func cmdPlan() *cli.Command {
 		Description: "Every tensor's fate and why, bytes by kind, peak memory, and for each engine the\n" +
 			"parallel sizes that will load, the rule that forbids the others, and the flags that\n" +
 			"the serve command must carry. Reads headers, and the gains of norms on a disk; with\n" +
-			"--calib also the weights that folds are searched for.",
+			"--calib also the weights that folds are searched for, and with --budget or --target-kl\n" +
+			"the model, to measure which groups of weights gain most from richer formats.",
 		Flags: append(append(append(planFlags(), learnFlags()...), engineFlags()...),
 			&cli.StringFlag{Name: "save", Usage: "`FILE` for the plan with the headers and the commit it was made of: quantize --plan FILE reads none of them again"}),
 		Action: func(c *cli.Context) error {

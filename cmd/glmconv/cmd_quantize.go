@@ -27,7 +27,7 @@ func cmdQuantize() *cli.Command {
 			"others done completes DST.\n\n" +
 			"Exit codes: 0 done or already done, 2 usage or an impossible combination, 65 bad\n" +
 			"source, 74 I/O failed (resumable), 75 another process holds DST, 130 interrupted.",
-		Flags: append(append(planFlags(), learnFlags()...),
+		Flags: append(append(append(planFlags(), learnFlags()...), engineFlags()...),
 			&cli.BoolFlag{Name: "resume", Usage: "go on with an interrupted DST"},
 			&cli.StringFlag{Name: "index", Usage: "write only part `I`, counted from 1; auto: the task of a Slurm array or of an indexed Kubernetes job"},
 			countFlag(),

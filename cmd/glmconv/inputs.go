@@ -32,21 +32,30 @@ func withInputs(c *cli.Context, src *safetensors.Checkpoint, p *quant.Plan) (*qu
 	if err != nil {
 		return nil, &hinted{fmt.Errorf("%s needs a forward pass over text: %w", p.Scheme, err), "--scheme nvfp4a16 quantises weights alone and needs none"}
 	}
-	var ids []int
-	for _, d := range corpus.Documents() {
-		for _, id := range tok.Encode(d) {
-			if id < 0 || id >= p.Config.VocabSize {
-				return nil, fmt.Errorf("%s: tokenizer.json has token %d, config.json a vocabulary of %d", src.Dir(), id, p.Config.VocabSize)
-			}
-			ids = append(ids, id)
-		}
+	seqs, err := corpusIDs(tok, src.Dir(), p.Config.VocabSize)
+	if err != nil {
+		return nil, err
 	}
 	fmt.Fprintf(c.App.ErrWriter, "note: a forward pass over the built-in corpus measures the inputs that %s quantises\n", p.Scheme)
-	in, err := calib.Inputs(c.Context, src, evenly(ids, inputTokens, inputLength), calib.InputsOptions{Name: corpus.Name, MaxMemory: o.MaxMemory})
+	in, err := calib.Inputs(c.Context, src, seqs, calib.InputsOptions{Name: corpus.Name, MaxMemory: o.MaxMemory})
 	if err != nil {
 		return nil, err
 	}
 	return p.WithInputs(src, in)
+}
+
+// corpusIDs are sequences of the built-in corpus under a checkpoint's tokenizer.
+func corpusIDs(tok *tokenizer.Tokenizer, dir string, vocab int) ([][]int, error) {
+	var ids []int
+	for _, d := range corpus.Documents() {
+		for _, id := range tok.Encode(d) {
+			if id < 0 || id >= vocab {
+				return nil, fmt.Errorf("%s: tokenizer.json has token %d, config.json a vocabulary of %d", dir, id, vocab)
+			}
+			ids = append(ids, id)
+		}
+	}
+	return evenly(ids, inputTokens, inputLength), nil
 }
 
 // evenly takes pieces of n tokens spread evenly over ids.

@@ -18,11 +18,11 @@ import (
 
 // learnFlags choose what quantize learns from text.
 func learnFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "calib", Usage: "`DIR` of calibrate: learn codes from its statistics"},
 		&cli.StringFlag{Name: "method", Usage: "with --calib: auto, search (scales weighted by activations) or gptq (default: auto)"},
 		&cli.StringFlag{Name: "scratch", Usage: "`DIR` for states and codes while they are learnt (default: in the folder of --calib)"},
-	}
+	}, budgetFlags()...)
 }
 
 // methods are the values of --method.
@@ -76,6 +76,10 @@ type learner struct {
 	rotated *quant.Rotated // nil: the source as it is
 	done    func()         // removes what learning left on disk
 	release func()         // unlocks it
+
+	goal    *goal      // of a budget; nil: none
+	mix     *calib.Mix // how it is shared out
+	measure calib.MeasureOptions
 }
 
 // open plans and returns the checkpoint that the plan is of.
@@ -86,6 +90,9 @@ func (l *learner) open(dir string) (out *opened, err error) {
 			l.release()
 		}
 	}()
+	if l.goal, err = goalOf(l.c); err != nil {
+		return nil, err
+	}
 	if l.st, err = statistics(l.c, l.src); err != nil {
 		return nil, err
 	}
@@ -112,11 +119,17 @@ func (l *learner) open(dir string) (out *opened, err error) {
 	if l.st != nil {
 		err = l.folds()
 	}
+	if err == nil && l.st != nil {
+		err = l.budget()
+	}
 	if err == nil && l.turn {
 		err = l.rotate(dir)
 	}
 	if err == nil && l.st != nil {
 		err = l.codes()
+	}
+	if err == nil && l.goal != nil {
+		err = l.confirm()
 	}
 	switch {
 	case err != nil && l.rotated != nil:

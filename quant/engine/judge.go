@@ -70,6 +70,8 @@ type Subject struct {
 	CacheC8                bool // scales for an int8 key-value cache (Ascend C8)
 	IndexerC8              bool // an int8 cache of the sparse attention's indexer
 	LatentC8               bool // an int8 cache of its key-value latents
+	// Mixed are subjects for kinds of layers that have other parts (Layers).
+	Mixed []Subject
 }
 
 // Part is the part that a tensor of the family's table belongs to, nil for one
@@ -203,7 +205,7 @@ func judge(c cell, only *Device) Row {
 			continue
 		}
 		c.device = d
-		answer, rule, fits := c.answer()
+		answer, rule, fits := c.worst()
 		switch {
 		case row.Answer == "" || row.Answer.Worse(answer):
 			row.Answer, row.Rule, ids, known = answer, rule, nil, fits
@@ -220,7 +222,7 @@ func judge(c cell, only *Device) Row {
 		row.Loads = &ok
 	}
 	if row.OK() {
-		row.Flags = append(row.Flags, c.release.spec.flags(c)...)
+		row.Flags = append(row.Flags, c.flags()...)
 		drafts, none := c.speculation()
 		row.Flags = append(row.Flags, drafts...)
 		if row.NoDraft = none; none != "" {

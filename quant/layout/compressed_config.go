@@ -1,6 +1,10 @@
 package layout
 
-import "github.com/glmconv/glmconv/quant/format"
+import (
+	"fmt"
+
+	"github.com/glmconv/glmconv/quant/format"
+)
 
 // ctVersion is the compressed-tensors release whose rules are implemented.
 const ctVersion = "0.19.0"
@@ -104,23 +108,30 @@ func groupOf(c choice, targets ...string) group {
 	return group{Format: ctFormat(c.quant), Weights: weightArgs(c.quant), InputActivations: activationArgs(c.act), Targets: targets}
 }
 
-// schemeGroups returns the config groups of a scheme. The mixed w4a8-fp8 file
-// has `Linear` in its int4 group and pack-quantized at the top, without which
-// SGLang cannot load it (docs/facts/engine-sglang.md 1.2).
-func schemeGroups(d *Decisions) map[string]group {
-	main, rest := ctScheme(d.Scheme, d.GroupSize)
+// schemeChoices returns what a scheme makes of routed experts and of other
+// linears.
+func schemeChoices(d *Decisions) (main, rest choice) {
+	main, rest = ctScheme(d.Scheme, d.GroupSize)
 	if d.Scheme.Micro() {
 		main, rest = micro[d.Scheme], micro[d.Scheme]
 		if d.Rest == RestFP8 {
 			rest = choice{format.Float8, format.Float8Token}
 		}
 	}
+	return main, rest
+}
+
+// schemeGroups returns the config groups of a scheme. The mixed w4a8-fp8 file
+// has `Linear` in its int4 group and pack-quantized at the top, without which
+// SGLang cannot load it (docs/facts/engine-sglang.md 1.2).
+func schemeGroups(d *Decisions) []group {
+	main, rest := schemeChoices(d)
 	if main == rest {
-		return map[string]group{"group_0": groupOf(main, "Linear")}
+		return []group{groupOf(main, "Linear")}
 	}
-	return map[string]group{
-		"group_0": groupOf(main, `re:.*mlp\.experts\.\d+\.(gate|up|down)_proj$`, "Linear"),
-		"group_1": groupOf(rest,
+	return []group{
+		groupOf(main, `re:.*mlp\.experts\.\d+\.(gate|up|down)_proj$`, "Linear"),
+		groupOf(rest,
 			`re:.*self_attn\.(?!indexer\.)[a-z_]+$`, `re:.*self_attn\.indexer\.wq_b$`,
 			`re:.*shared_experts\.[a-z_]+_proj$`, `re:.*layers\.\d+\.mlp\.(gate_up|gate|up|down)_proj$`,
 			`re:model\.decoder\.mlp\.(gate_up|gate|up|down)_proj$`),
@@ -129,6 +140,12 @@ func schemeGroups(d *Decisions) map[string]group {
 
 func (compressedTensors) Config(d Decisions) (map[string][]byte, error) {
 	groups := schemeGroups(&d)
-	return withQuantization(d, ctConfig{ConfigGroups: groups, Format: groups["group_0"].Format, Ignore: ignoreList(d),
+	whole := groups[0].Format
+	groups = append(liftedGroups(&d), groups...) // of patterns that match, the first decides
+	named := map[string]group{}
+	for i, g := range groups {
+		named[fmt.Sprintf("group_%d", i)] = g
+	}
+	return withQuantization(d, ctConfig{ConfigGroups: named, Format: whole, Ignore: ignoreList(d),
 		QuantMethod: "compressed-tensors", Status: "compressed", Version: ctVersion})
 }

@@ -41,6 +41,8 @@ type Options struct {
 	// is known. Formats take what their engines have kernels for.
 	Static  func(module string) (StaticInput, bool)
 	Rotated bool // the source is
+	// Lifted are the units (Unit) that take something richer than the scheme's.
+	Lifted map[string]Lift
 }
 
 // Decision is what one tensor becomes and why.
@@ -125,6 +127,7 @@ func decide(l Layout, cfg *glm.Config, in *Input, o *Options) Decision {
 		return d
 	}
 	c, why := l.choose(cfg, t, o)
+	c, why = o.lifted(l, t, c, why)
 	d.set(c, why)
 	if c.act.When == format.Static && o.Static != nil {
 		d.Weight.Input, _ = o.Static(t.Module)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 )
 
 // Ignored returns the entries by which a configuration of a format says what is
@@ -62,16 +63,30 @@ func ignoreList(d Decisions) []string {
 		}
 		list = append(list, `re:model\.decoder\..*`)
 	}
-	for _, k := range kinds {
-		if k.name == "dense" && denseDiffers(d) {
-			for _, half := range denseHalves {
-				list = append(list, half.entries(d, mtpFloat)...)
-			}
-			continue
-		}
+	for _, k := range kindsOf(&d) {
 		list = append(list, k.entries(d, mtpFloat)...)
 	}
 	return list
+}
+
+// kindsOf lists the kinds, those of dense MLPs apart where they differ.
+func kindsOf(d *Decisions) []kind {
+	if !denseDiffers(*d) {
+		return kinds
+	}
+	return append(slices.Clone(denseHalves), kinds[1:]...)
+}
+
+// layerPattern matches the layers of some numbers, ascending.
+func layerPattern(numbers []int) string {
+	parts := make([]string, len(numbers))
+	for i, l := range numbers {
+		parts[i] = strconv.Itoa(l)
+	}
+	if len(parts) == 1 {
+		return `layers\.` + parts[0]
+	}
+	return `layers\.(` + strings.Join(parts, "|") + ")"
 }
 
 // denseHalves are the weights of a dense MLP that engines build apart.
@@ -82,16 +97,16 @@ var denseHalves = []kind{
 
 // denseDiffers reports whether a dense MLP is quantized in part.
 func denseDiffers(d Decisions) bool {
-	layers := map[int]bool{}
+	layers := map[int]format.Weight{}
 	for i := range d.Weights {
 		w := &d.Weights[i]
 		if !w.Tensor.Role.IsDense() || w.Tensor.Param != "weight" {
 			continue
 		}
-		if q, ok := layers[w.Tensor.Layer]; ok && q != w.Quantized() {
+		if q, ok := layers[w.Tensor.Layer]; ok && q != w.Quant {
 			return true
 		}
-		layers[w.Tensor.Layer] = w.Quantized()
+		layers[w.Tensor.Layer] = w.Quant
 	}
 	return false
 }
@@ -137,14 +152,7 @@ func (k kind) entries(d Decisions, mtpFloat bool) []string {
 		numbers = append(numbers, l)
 	}
 	slices.Sort(numbers)
-	parts := make([]string, len(numbers))
-	for i, l := range numbers {
-		parts[i] = strconv.Itoa(l)
-	}
-	out := "layers" + `\.` + parts[0]
-	if len(parts) > 1 {
-		out = `layers\.(` + strings.Join(parts, "|") + ")"
-	}
+	out := layerPattern(numbers)
 	if draft {
 		out = "(" + out + "|decoder)" // SGLang calls the draft layer model.decoder
 	}

@@ -61,6 +61,9 @@ type rules interface {
 	// choose says what a linear becomes, before dimensions count; a zero choice
 	// comes with its reason.
 	choose(cfg *glm.Config, t *glm.Tensor, o *Options) (choice, string)
+	// lift says what a unit of weights is lifted to; not ok where the layout has no
+	// such format beside the scheme.
+	lift(to Lift, o *Options) (c choice, ok bool)
 	// misfit returns the dimension rule that a quantized weight breaks, or "".
 	misfit(w *Weight) string
 	// fallback is what a weight becomes that breaks a dimension rule.
@@ -126,9 +129,10 @@ type Decisions struct {
 	Scheme    Scheme
 	GroupSize int
 	Rest      RestMode
-	Weights   []Weight // every tensor of the result, those that are not quantized too
-	Rotated   bool     // the source was rotated (package rotation)
-	Caches    *Caches  // in int8; nil: none
+	Weights   []Weight        // every tensor of the result, those that are not quantized too
+	Rotated   bool            // the source was rotated (package rotation)
+	Lifted    map[string]Lift // units that have something richer than the scheme's
+	Caches    *Caches         // in int8; nil: none
 }
 
 // rowAlign is the number of rows that share bytes or scales.

@@ -123,12 +123,17 @@ func (s *subject) judged() engine.Subject {
 		sub.Draft = engine.LostDraft
 	}
 	conf, err := s.engineConfig()
+	layers := engine.Layers{}
 	for _, m := range s.modules {
 		if m.row.MTP && (len(m.params) > 0 || m.stack != nil) {
 			sub.Draft = engine.HasDraft
 		}
 		part := sub.Part(m.row)
-		if part == nil || part.Weight.Quantized() || part.Scheme != "" || m.form.kind == absent || !m.row.Role.IsLinear() {
+		if part == nil || m.form.kind == absent || !m.row.Role.IsLinear() {
+			continue
+		}
+		known := part.Weight.Quantized() || part.Scheme != ""
+		if known && (m.form.kind == foreign || m.form != m.want || m.row.Role.IsExpert() && m.row.Expert > 0) {
 			continue
 		}
 		var said engine.Part
@@ -136,14 +141,19 @@ func (s *subject) judged() engine.Subject {
 			said, _ = engine.Declared(conf, m.row.Module)
 		}
 		switch {
+		case known:
+			layers.Add(m.row, engine.Part{Weight: m.form.codes(), Acts: said.Acts, Scheme: said.Scheme})
 		case s.decl != nil && !readable(s.decl.method) && !m.row.MTP && m.form.kind != foreign: // full precision, whatever is said: a finding of its own
 		case m.form.kind == foreign, m.row.MTP && said.Weight.Quantized(): // the draft is built as the config says, whatever the tensors are
 			*part = said
 		case m.form.quantized():
 			*part = engine.Part{Weight: m.form.codes(), Acts: said.Acts, Scheme: said.Scheme}
+			if m.form == m.want {
+				layers.Add(m.row, *part)
+			}
 		}
 	}
-	return sub
+	return layers.Mixed(sub)
 }
 
 // askTables asks which degrees load, where, and with which flags.

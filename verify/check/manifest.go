@@ -148,7 +148,7 @@ func (s *subject) compareScheme(m *quant.Manifest) {
 	for _, row := range s.rows {
 		inputs = append(inputs, layout.Input{Tensor: row, Source: safetensors.BF16})
 	}
-	list, err := layout.Decide(s.cfg, inputs, layout.Options{Scheme: m.Scheme, Format: m.Format, GroupSize: m.GroupSize, MTP: layout.MTPMode(m.MTP), Rest: m.Rest})
+	list, err := layout.Decide(s.cfg, inputs, layout.Options{Scheme: m.Scheme, Format: m.Format, GroupSize: m.GroupSize, MTP: layout.MTPMode(m.MTP), Rest: m.Rest, Lifted: m.Lifted})
 	if err != nil {
 		s.add("manifest-scheme", quant.ManifestName, "it says %s in %s, which this model cannot be converted to: %v", m.Scheme, m.Format, err)
 		return

@@ -1,0 +1,95 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/glmconv/glmconv/glm"
+)
+
+// Layers collects how a model's layers are quantized where they may differ.
+type Layers map[int]*Subject
+
+// Add notes a quantized weight of the family's table; of several of one part of
+// a layer the first counts.
+func (l Layers) Add(t glm.Tensor, p Part) {
+	s := l[t.Layer]
+	if s == nil {
+		s = &Subject{}
+		l[t.Layer] = s
+	}
+	if part := s.Part(t); part != nil && !part.Weight.Quantized() && part.Scheme == "" {
+		*part = p
+	}
+}
+
+// Mixed returns s with what other layers have than it says: each further kind of
+// layer is a subject of its own, which engines must load too.
+func (l Layers) Mixed(s Subject) Subject {
+	list := []*Subject{&s}
+	for _, n := range slices.Sorted(maps.Keys(l)) {
+		x, layer := s, l[n]
+		x.Mixed = nil
+		for i, p := range layer.parts() {
+			if p.Weight.Quantized() || p.Scheme != "" {
+				*x.parts()[i] = *p
+			}
+		}
+		if !slices.ContainsFunc(list, x.sameParts) {
+			list = append(list, &x)
+		}
+	}
+	for _, x := range list[1:] {
+		s.Mixed = append(s.Mixed, *x)
+	}
+	return s
+}
+
+func (s *Subject) parts() []*Part {
+	return []*Part{&s.Experts, &s.Shared, &s.Dense, &s.Attention, &s.Output, &s.DraftExperts}
+}
+
+func (s *Subject) sameParts(o *Subject) bool {
+	other := o.parts()
+	for i, p := range s.parts() {
+		if *p != *other[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// kinds are a cell's kinds of layers, itself first.
+func (c cell) kinds() []cell {
+	out := []cell{c}
+	for _, s := range c.Mixed {
+		x := c
+		x.Subject = s
+		out = append(out, x)
+	}
+	return out
+}
+
+// worst is the worst answer of a cell's kinds of layers, the first of equal ones.
+func (c cell) worst() (worst Answer, why string, fits bool) {
+	for i, x := range c.kinds() {
+		answer, rule, ok := x.answer()
+		if i == 0 || answer.Worse(worst) {
+			worst, why = answer, rule
+		}
+		fits = ok && (i == 0 || fits)
+	}
+	return worst, why, fits
+}
+
+// flags are those that any kind of layer needs.
+func (c cell) flags() (out []string) {
+	for _, x := range c.kinds() {
+		for _, f := range c.release.spec.flags(x) {
+			if !slices.Contains(out, f) {
+				out = append(out, f)
+			}
+		}
+	}
+	return out
+}
