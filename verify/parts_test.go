@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -94,7 +95,11 @@ func TestPartsGiveTheVerdictOfOneRun(t *testing.T) {
 			if name != "no manifest" {
 				require.Equal(t, tc.want, one.Verdict, want)
 			}
-			for _, count := range []int{1, 3, 7} {
+			counts := []int{3}
+			if slices.Contains([]string{"w8a8", "static", "flipped"}, name) {
+				counts = []int{1, 3, 7}
+			}
+			for _, count := range counts {
 				r := inParts(t, src, dst, tc.o, count)
 				if count == 1 && one.Stopped == nil {
 					assert.Equal(t, read, r.Bytes, "one part reads what one run reads")
