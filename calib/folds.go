@@ -57,8 +57,18 @@ func gammaOf(src *safetensors.Checkpoint, it *quant.Item) (fold.Exponents, error
 	return fold.Gamma(gains), err
 }
 
-// readWeight reads a tensor as float32.
+// readWeight reads a tensor as float32; one of a quantized source is decoded.
 func readWeight(src *safetensors.Checkpoint, it *quant.Item) ([]float32, error) {
+	if it.Stored != nil {
+		var buf layout.Buffer
+		m, err := buf.ReadRows(src, *it.Stored, 0, it.Stored.Rows)
+		if err != nil {
+			return nil, err
+		}
+		w := make([]float32, m.Rows*m.Cols)
+		m.Dequant(w, 0, m.Rows)
+		return w, nil
+	}
 	raw := make([]byte, it.Bytes)
 	if err := src.ReadAt(it.Source, it.Offset, raw); err != nil {
 		return nil, err

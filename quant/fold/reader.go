@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -19,7 +20,8 @@ type Files interface {
 // use if what it reads through is.
 type Reader struct {
 	Files
-	parts map[string][]part // by stored tensor, in the order of its bytes
+	parts    map[string][]part // by stored tensor, in the order of its bytes
+	scalings map[string]*Scaling
 }
 
 // part is a run of bytes of a stored tensor that is one tensor of the table.
@@ -29,14 +31,15 @@ type part struct {
 	scaling *Scaling
 }
 
-// NewReader returns a reader of an unquantised checkpoint under a set of folds.
-// Stacked expert tensors are folded expert by expert.
+// NewReader returns a reader of a checkpoint under a set of folds. Stacked expert
+// tensors are folded expert by expert. Codes of quantised weights cannot be
+// scaled: read them through Files and give what they stand for to FoldFloats.
 func NewReader(cfg *glm.Config, files Files, set *Set) (*Reader, error) {
 	scalings, err := set.Scalings(cfg)
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{files, map[string][]part{}}
+	r := &Reader{files, map[string][]part{}, scalings}
 	if len(scalings) == 0 {
 		return r, nil
 	}
@@ -58,6 +61,22 @@ func (r *Reader) ReadAt(t safetensors.Info, off int64, p []byte) error {
 		return err
 	}
 	return r.Fold(t, off, p)
+}
+
+// FoldFloats scales values of a tensor of the family's table [rows, cols] in
+// place: w begins with element at of it, row-major. Errors are those of
+// Scaling.Apply.
+func (r *Reader) FoldFloats(name string, at int64, w []float32) error {
+	s := r.scalings[name]
+	if s == nil {
+		return nil
+	}
+	raw := numeric.AppendF32(nil, w)
+	if err := s.Apply(raw, safetensors.F32, at, name); err != nil {
+		return err
+	}
+	numeric.DecodeF32(w, raw)
+	return nil
 }
 
 // Fold scales len(p) bytes of a tensor that were read from byte off on.

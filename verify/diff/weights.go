@@ -110,16 +110,23 @@ type weight struct {
 	// One of them: rows as stored, in buf if they fit, or rows of codes.
 	floats func(lo, hi int, buf []byte) ([]byte, error)
 	codes  func(lo, hi int, buf *layout.Buffer) (*numeric.Matrix, error)
+
+	// What folds make of rows of widened codes; nil: nothing.
+	scale func(lo int, dst []float32) error
 }
 
 // read widens rows.
 func (w *weight) read(lo, hi int, dst []float32, p *piece) (err error) {
 	if w.floats == nil {
 		m, err := w.codes(lo, hi, &p.codes)
-		if err == nil {
-			m.Dequant(dst, 0, hi-lo)
+		if err != nil {
+			return err
 		}
-		return err
+		m.Dequant(dst, 0, hi-lo)
+		if w.scale != nil {
+			return w.scale(lo, dst)
+		}
+		return nil
 	}
 	if p.raw, err = w.floats(lo, hi, p.raw); err != nil {
 		return err
@@ -143,7 +150,12 @@ func (c *checkpoint) weight(module string) (*weight, error) {
 	for _, t := range w.parts {
 		w.bytes += t.Size
 	}
-	w.codes = func(lo, hi int, buf *layout.Buffer) (*numeric.Matrix, error) { return buf.ReadRows(c, s, lo, hi) }
+	w.codes = func(lo, hi int, buf *layout.Buffer) (*numeric.Matrix, error) { return buf.ReadRows(c.Checkpoint, s, lo, hi) }
+	if c.fold != nil {
+		w.scale = func(lo int, dst []float32) error {
+			return c.fold.FoldFloats(module+".weight", int64(lo)*int64(s.Cols), dst)
+		}
+	}
 	return w, nil
 }
 
