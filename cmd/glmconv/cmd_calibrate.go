@@ -36,6 +36,7 @@ func cmdCalibrate() *cli.Command {
 			"are the statistics of one run, bit for bit.\n\n" +
 			"Exit codes: 0 done, 2 usage, 65 unreadable source or text, 74 I/O failed.",
 		Flags: append(corpusFlags(", or with \"messages\" that go through the chat template", 65536, 512),
+			&cli.StringFlag{Name: "import", Usage: "`FILE` of llama.cpp's imatrix (GGUF or dat) in place of a forward pass: for --method search, without searched folds"},
 			&cli.IntFlag{Name: "index", Usage: "run only part `I`, counted from 1"},
 			countFlag(),
 			&cli.BoolFlag{Name: "resume", Usage: "DIR may hold this part, which is then not run again"},
@@ -76,7 +77,16 @@ func runCalibrate(c *cli.Context) error {
 	case parts < 1 || part < 1 || part > parts || parts > 99999:
 		return usagef("part %d of %d does not exist: parts are numbered from 1", part, parts)
 	}
-	if (c.String("text") == "") == (c.String("token-ids") == "") {
+	given := 0
+	for _, f := range []string{"text", "token-ids", "import"} {
+		if c.String(f) != "" {
+			given++
+		}
+	}
+	if c.String("import") != "" && (given > 1 || parts > 1) {
+		return usagef("--import takes the place of --text and --token-ids, and has no parts")
+	}
+	if given != 1 {
 		return usagef("give --text or --token-ids: what the model is to be calibrated with")
 	}
 	if c.Int("tokens") < 2 || c.Int("seq-len") < 2 || o.Workers < 0 {
@@ -93,7 +103,46 @@ func runCalibrate(c *cli.Context) error {
 		fmt.Fprintf(c.App.Writer, "already done: part %d of %d is in %s\n", part, parts, args[1])
 		return nil
 	}
+	if c.String("import") != "" {
+		return importStatistics(c, args[0], args[1])
+	}
 	return calibratePart(c, args[0], args[1], part, parts, o)
+}
+
+// importStatistics writes the statistics of an importance matrix of llama.cpp.
+func importStatistics(c *cli.Context, dir, out string) error {
+	cfg, err := glm.LoadConfig(dir)
+	if err != nil {
+		return err
+	}
+	src, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	name := c.String("import")
+	raw, err := fsx.ReadRegular(name, fsx.MaxInput)
+	if err != nil {
+		return err
+	}
+	st, unknown, err := calib.Import(cfg, raw)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if st.Source, err = calib.SourceID(src); err != nil {
+		return err
+	}
+	if err := fsx.Or(disk).MkdirAll(out); err != nil {
+		return err
+	}
+	if err := st.Write(disk, out, 1, 1); err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return writeJSON(c, calibrateResult{"glmconv.calibrate/1", 0, 0, 1, 1, append([]calib.Coverage{}, st.Coverage(cfg)...), rss.Self()})
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "mean squares of the inputs of %d weights, %d names without one\n", len(st.Moments), len(unknown))
+	return err
 }
 
 // calibrateDir looks at what is in the folder; done means that the part is.

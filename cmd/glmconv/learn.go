@@ -237,6 +237,9 @@ func (l *learner) codes() error {
 		p.Notes = append(p.Notes, autoNote(p, method))
 	}
 	p.Notes = append(p.Notes, fmt.Sprintf("codes are learnt from %d tokens (%s)", st.Tokens(), method))
+	if method == "gptq" && st.Tokens() == 0 {
+		return usagef("--method gptq learns from text, and an imported matrix has none: --method search weighs scales by it")
+	}
 	if method == "search" {
 		codes, err := calib.Weighted(p, st)
 		if err != nil {
