@@ -21,7 +21,7 @@ func (r *Result) additions(e *evidence, compared map[string]bool) {
 	for _, x := range e.Diff.Added {
 		module, param := glm.ModuleOf(x.Name)
 		switch {
-		case strings.HasSuffix(module, "rot") && e.Turns:
+		case strings.HasSuffix(module, "rot") && e.Turns && e.Check.Rotated:
 			r.Notes = append(r.Notes, Note{x.Name, "is not in the source; engines turn the draft's input by it"})
 		case param == "k_scale", param == "v_scale", param == layout.CacheScale, param == layout.CacheOffset,
 			strings.HasSuffix(module, ".indexer") && (param == layout.QueryRotation || param == layout.KeyRotation):

@@ -29,7 +29,7 @@ type evidence struct {
 	Beside    []companion.Difference
 	Manifest  *recordedOf // nil: there is none
 	Copies    map[string]copied
-	Turns     bool // the source's draft has a place for rot.weight
+	Turns     bool // the source's draft has a place for rot.weight, in a rotated Ascend folder
 
 	Based  bool    // the source was rotated as the result is
 	Floats float64 // how far copied weights may be from the source's
