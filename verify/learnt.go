@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/verify/diff"
 )
 
@@ -169,13 +168,6 @@ func (r *Result) noise(p *pool, name, why string) {
 func (r *Result) notJudged(p *pool, format string, args ...any) {
 	r.basis("not judged: "+format, args...)
 	r.Oracle.NotJudged, r.Oracle.Worst = true, p.worst.Name
-}
-
-// recorded reports whether a manifest says how far every weight may be from the
-// source.
-func recorded(dst string) bool {
-	_, err := quant.ReadManifest(dst)
-	return err == nil
 }
 
 // basis adds to what the oracle rests on.

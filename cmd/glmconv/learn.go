@@ -228,7 +228,11 @@ func (l *learner) codes() error {
 	if auto {
 		if method = "gptq"; st.Tokens() < fewTokens*p.Config.HiddenSize {
 			method = "search"
-			p.Notes = append(p.Notes, fmt.Sprintf("%d tokens are too few to learn codes from: scales are searched, weighted by activations", st.Tokens()))
+			why := fmt.Sprintf("%d tokens are too few to learn codes from", st.Tokens())
+			if st.Tokens() == 0 {
+				why = "an imported matrix has no text to learn codes from"
+			}
+			p.Notes = append(p.Notes, why+": scales are searched, weighted by activations")
 		}
 		if !learnable(p) {
 			p.Notes = append(p.Notes, "method auto: codes of this scheme are rounded, after the folds")
@@ -236,7 +240,11 @@ func (l *learner) codes() error {
 		}
 		p.Notes = append(p.Notes, autoNote(p, method))
 	}
-	p.Notes = append(p.Notes, fmt.Sprintf("codes are learnt from %d tokens (%s)", st.Tokens(), method))
+	from := fmt.Sprintf("%d tokens", st.Tokens())
+	if st.Tokens() == 0 {
+		from = "an imported matrix"
+	}
+	p.Notes = append(p.Notes, fmt.Sprintf("codes are learnt from %s (%s)", from, method))
 	if method == "gptq" && st.Tokens() == 0 {
 		return usagef("--method gptq learns from text, and an imported matrix has none: --method search weighs scales by it")
 	}

@@ -150,7 +150,9 @@ func (c *checkpoint) weight(module string) (*weight, error) {
 	for _, t := range w.parts {
 		w.bytes += t.Size
 	}
-	w.codes = func(lo, hi int, buf *layout.Buffer) (*numeric.Matrix, error) { return buf.ReadRows(c.Checkpoint, s, lo, hi) }
+	w.codes = func(lo, hi int, buf *layout.Buffer) (*numeric.Matrix, error) {
+		return buf.ReadRows(c.Checkpoint, s, lo, hi)
+	}
 	if c.fold != nil {
 		w.scale = func(lo int, dst []float32) error {
 			return c.fold.FoldFloats(module+".weight", int64(lo)*int64(s.Cols), dst)
