@@ -40,7 +40,7 @@ func TestMeasure(t *testing.T) {
 	require.NoError(t, err)
 	figures, err := measure(context.Background(), options{source: synth.Options{Config: config}, size: "16MiB", dir: dir, only: "w8a8", runs: 1})
 	require.NoError(t, err)
-	require.Len(t, figures, 2)
+	require.Len(t, figures, 3, "two formats, and a source of FP8 blocks")
 	for _, f := range figures {
 		for _, v := range []float64{f.Time, f.Floor, f.Read, f.Stream, f.Hash, f.Write, f.Ratio, f.GBps} {
 			assert.Positive(t, v, f)
