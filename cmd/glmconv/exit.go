@@ -71,6 +71,8 @@ func report(w io.Writer, err error) int {
 	h := hintOf(err)
 	switch {
 	case h != "":
+	case errors.Is(err, syscall.ENOTDIR):
+		h = "give the directory that holds config.json and the shards"
 	case code == exitIO:
 		h = "once the cause is gone, repeat the command"
 	case code == exitTemporary:
@@ -136,7 +138,7 @@ var exitCodes = []struct {
 	code int
 	is   []error
 }{
-	{exitBadInput, []error{syscall.ELOOP, syscall.ENAMETOOLONG}}, // a name, not a disk
+	{exitBadInput, []error{syscall.ELOOP, syscall.ENAMETOOLONG, syscall.ENOTDIR}}, // a name, not a disk
 	{exitInterrupted, []error{context.Canceled, context.DeadlineExceeded}},
 	{exitUsage, []error{source.ErrAddress, source.ErrLocal}},
 	{exitTemporary, []error{source.ErrBusy, source.ErrChanged}},

@@ -34,6 +34,9 @@ func OpenDir(path string) (*Dir, error) {
 	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
+		if st, serr := os.Stat(path); serr == nil && !st.IsDir() {
+			return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR} // os.OpenRoot does not say so in a way to tell
+		}
 		return nil, loop(path, err)
 	}
 	d := &Dir{path: path, root: root}
