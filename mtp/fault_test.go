@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -39,9 +40,9 @@ func reset(t *testing.T, dir string, files map[string]string) {
 // checkpoint, and the wanted result from the next run.
 func TestEveryOperationMayFail(t *testing.T) {
 	dir := clone(t, "nano-glm5")
-	files, before := snapshot(t, dir), weights(t, dir)
+	files, before := testkit.Files(t, dir), weights(t, dir)
 	apply(t, dir, Options{})
-	doneFiles, after := snapshot(t, dir), weights(t, dir)
+	doneFiles, after := testkit.Files(t, dir), weights(t, dir)
 	run := func(fsys fsx.FS) error {
 		r, err := NewRemap(dir, Options{FS: fsys})
 		if err != nil {
@@ -79,7 +80,7 @@ func TestEveryOperationMayFail(t *testing.T) {
 				if err := tc.work(fsx.OS); err != nil {
 					require.ErrorIs(t, err, tc.again, "%s %d", name, n)
 				}
-				now := snapshot(t, dir)
+				now := testkit.Files(t, dir)
 				require.Equal(t, tc.end, now, "%s: not completed after operation %d failed", name, n)
 			}
 		}
@@ -90,10 +91,10 @@ func TestEveryOperationMayFail(t *testing.T) {
 // it is no checkpoint, and the next run completes it.
 func TestOutMayFail(t *testing.T) {
 	dir := clone(t, "nano-glm5")
-	files := snapshot(t, dir)
+	files := testkit.Files(t, dir)
 	out := filepath.Join(t.TempDir(), "result")
 	apply(t, dir, Options{Out: out})
-	want := snapshot(t, out)
+	want := testkit.Files(t, out)
 	for n := 1; ; n++ {
 		require.NoError(t, os.RemoveAll(out))
 		fsys := &fsx.Faulty{FS: fsx.OS, FailAt: n, Err: syscall.EIO}
@@ -106,39 +107,39 @@ func TestOutMayFail(t *testing.T) {
 		}
 		require.Error(t, err, "operation %d", n)
 		if _, err := os.Stat(filepath.Join(out, safetensors.IndexName)); err == nil {
-			require.Equal(t, want[safetensors.IndexName], snapshot(t, out)[safetensors.IndexName])
+			require.Equal(t, want[safetensors.IndexName], testkit.Files(t, out)[safetensors.IndexName])
 		}
 		apply(t, dir, Options{Out: out})
-		require.Equal(t, want, snapshot(t, out), "operation %d", n)
-		require.Equal(t, files, snapshot(t, dir))
+		require.Equal(t, want, testkit.Files(t, out), "operation %d", n)
+		require.Equal(t, files, testkit.Files(t, dir))
 	}
 }
 
 func TestInterrupted(t *testing.T) {
 	dir := clone(t, "nano-glm5")
-	files := snapshot(t, dir)
+	files := testkit.Files(t, dir)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	r, err := NewRemap(dir, Options{})
 	require.NoError(t, err)
 	require.ErrorIs(t, r.Apply(ctx), context.Canceled)
-	require.Equal(t, files, snapshot(t, dir))
+	require.Equal(t, files, testkit.Files(t, dir))
 }
 
 // TestTwoAtOnce: a remapping that was decided while another one was applied
 // leaves an index that undoes to the original.
 func TestTwoAtOnce(t *testing.T) {
 	dir := clone(t, "nano-glm5")
-	files := snapshot(t, dir)
+	files := testkit.Files(t, dir)
 	second, err := NewRemap(dir, Options{})
 	require.NoError(t, err)
 	apply(t, dir, Options{})
-	want := snapshot(t, dir)
+	want := testkit.Files(t, dir)
 	second.index = []byte(want[safetensors.IndexName]) // it read the headers before and the index after
 	require.NoError(t, second.Apply(context.Background()))
-	require.Equal(t, want, snapshot(t, dir))
+	require.Equal(t, want, testkit.Files(t, dir))
 	require.NoError(t, Undo(dir, nil))
-	require.Equal(t, files, snapshot(t, dir))
+	require.Equal(t, files, testkit.Files(t, dir))
 }
 
 func TestLocked(t *testing.T) {

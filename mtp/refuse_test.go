@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -58,11 +59,11 @@ func TestRefusals(t *testing.T) {
 			if tc.damage != nil {
 				tc.damage(dir)
 			}
-			files := snapshot(t, dir)
+			files := testkit.Files(t, dir)
 			_, err := NewRemap(dir, tc.opts)
 			require.ErrorIs(t, err, tc.kind)
 			assert.NotContains(t, err.Error(), "\n")
-			assert.Equal(t, files, snapshot(t, dir))
+			assert.Equal(t, files, testkit.Files(t, dir))
 		})
 	}
 }
@@ -99,14 +100,14 @@ func TestFileInTheWay(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("not safetensors"), 0o644))
 	r, err := NewRemap(dir, Options{})
 	require.NoError(t, err)
-	files := snapshot(t, dir)
+	files := testkit.Files(t, dir)
 	require.ErrorIs(t, r.Apply(context.Background()), ErrConflict)
-	require.Equal(t, files, snapshot(t, dir))
+	require.Equal(t, files, testkit.Files(t, dir))
 
 	// One with the right names and other bytes is refused as well.
 	require.NoError(t, os.Remove(path))
 	apply(t, dir, Options{})
-	done := snapshot(t, dir)
+	done := testkit.Files(t, dir)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, safetensors.IndexName), []byte(files[safetensors.IndexName]), 0o644))
 	raw := []byte(done[DefaultFile])
 	raw[len(raw)-1] ^= 1
@@ -119,7 +120,7 @@ func TestFileInTheWay(t *testing.T) {
 	raw[len(raw)-1] ^= 1
 	require.NoError(t, os.WriteFile(path, raw, 0o644))
 	apply(t, dir, Options{})
-	require.Equal(t, done, snapshot(t, dir))
+	require.Equal(t, done, testkit.Files(t, dir))
 }
 
 func TestUndoKeepsLaterChanges(t *testing.T) {
@@ -134,20 +135,20 @@ func TestUndoKeepsLaterChanges(t *testing.T) {
 	raw, err = x.encode()
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, raw, 0o644))
-	files := snapshot(t, dir)
+	files := testkit.Files(t, dir)
 	require.ErrorIs(t, Undo(dir, nil), ErrChanged)
-	require.Equal(t, files, snapshot(t, dir))
+	require.Equal(t, files, testkit.Files(t, dir))
 }
 
 func TestFinishedConversion(t *testing.T) {
 	dir := clone(t, "nano-glm5")
 	before := weights(t, dir)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, manifestName), []byte("{}"), 0o644))
-	files := snapshot(t, dir)
+	files := testkit.Files(t, dir)
 	r, err := NewRemap(dir, Options{})
 	require.NoError(t, err)
 	require.ErrorIs(t, r.Apply(context.Background()), ErrFinished)
-	require.Equal(t, files, snapshot(t, dir))
+	require.Equal(t, files, testkit.Files(t, dir))
 	out := filepath.Join(t.TempDir(), "result")
 	apply(t, dir, Options{Out: out})
 	checkResult(t, before, weights(t, out))

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -25,7 +26,7 @@ const (
 
 func TestInPlace(t *testing.T) {
 	dir := clone(t, "nano-glm5")
-	files, before := snapshot(t, dir), weights(t, dir)
+	files, before := testkit.Files(t, dir), weights(t, dir)
 	was, _ := totalSize(t, dir, safetensors.IndexName)
 
 	var seen int64
@@ -49,7 +50,7 @@ func TestInPlace(t *testing.T) {
 	assert.Equal(t, DefaultFile, m[copyEmbed])
 	assert.Equal(t, DefaultFile, m[copyHead])
 
-	now := snapshot(t, dir)
+	now := testkit.Files(t, dir)
 	for name, text := range files {
 		if name != safetensors.IndexName {
 			assert.True(t, text == now[name], "%s changed", name)
@@ -61,10 +62,10 @@ func TestInPlace(t *testing.T) {
 	again := apply(t, dir, Options{Layer: 3})
 	assert.True(t, again.Done)
 	assert.Contains(t, again.Text(), "already done")
-	require.Equal(t, now, snapshot(t, dir))
+	require.Equal(t, now, testkit.Files(t, dir))
 
 	require.NoError(t, Undo(dir, nil))
-	require.Equal(t, files, snapshot(t, dir))
+	require.Equal(t, files, testkit.Files(t, dir))
 	require.ErrorIs(t, Undo(dir, nil), ErrNoUndo)
 }
 
@@ -72,10 +73,10 @@ func TestOut(t *testing.T) {
 	dir := clone(t, "nano-glm5")
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "extra"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "extra", "note.txt"), []byte("x"), 0o644))
-	files, before := snapshot(t, dir), weights(t, dir)
+	files, before := testkit.Files(t, dir), weights(t, dir)
 	out := filepath.Join(t.TempDir(), "result")
 	apply(t, dir, Options{Out: out})
-	require.Equal(t, files, snapshot(t, dir), "the source changed")
+	require.Equal(t, files, testkit.Files(t, dir), "the source changed")
 	checkResult(t, before, weights(t, out))
 	for _, name := range []string{"model-00001-of-00002.safetensors", "config.json", "extra/note.txt"} {
 		a, err := os.Stat(filepath.Join(dir, name))
@@ -87,9 +88,9 @@ func TestOut(t *testing.T) {
 	raw, err := os.ReadFile(filepath.Join(out, safetensors.IndexName))
 	require.NoError(t, err)
 	assert.NotContains(t, string(raw), undoKey)
-	once := snapshot(t, out)
+	once := testkit.Files(t, out)
 	apply(t, dir, Options{Out: out})
-	require.Equal(t, once, snapshot(t, out))
+	require.Equal(t, once, testkit.Files(t, out))
 
 	// A directory with something else in it is refused.
 	other := t.TempDir()
@@ -124,12 +125,12 @@ func TestOneShardOrMany(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := clone(t, "nano-glm5")
 			rewrite(t, dir, tc.index, tc.file)
-			files, before := snapshot(t, dir), weights(t, dir)
+			files, before := testkit.Files(t, dir), weights(t, dir)
 			apply(t, dir, Options{})
 			checkResult(t, before, weights(t, dir))
 			assert.FileExists(t, filepath.Join(dir, safetensors.IndexName))
 			require.NoError(t, Undo(dir, nil))
-			require.Equal(t, files, snapshot(t, dir))
+			require.Equal(t, files, testkit.Files(t, dir))
 		})
 	}
 }
@@ -145,7 +146,7 @@ func TestUnlistedMTPFile(t *testing.T) {
 	raw, err = x.encode()
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, safetensors.IndexName), raw, 0o644))
-	files := snapshot(t, dir)
+	files := testkit.Files(t, dir)
 
 	r := apply(t, dir, Options{})
 	assert.Equal(t, 4, r.Layer)
@@ -160,15 +161,15 @@ func TestUnlistedMTPFile(t *testing.T) {
 	assert.Empty(t, c.Problems())
 	require.NoError(t, c.Close())
 	require.NoError(t, Undo(dir, nil))
-	require.Equal(t, files, snapshot(t, dir))
+	require.Equal(t, files, testkit.Files(t, dir))
 }
 
 func TestNothingToDo(t *testing.T) {
 	dir := clone(t, "nano-glm4moe")
-	files := snapshot(t, dir)
+	files := testkit.Files(t, dir)
 	r := apply(t, dir, Options{})
 	assert.True(t, r.Done)
-	require.Equal(t, files, snapshot(t, dir))
+	require.Equal(t, files, testkit.Files(t, dir))
 	raw, err := json.Marshal(r)
 	require.NoError(t, err)
 	assert.Contains(t, string(raw), `"done":true`)
@@ -186,7 +187,7 @@ func TestAscendDescription(t *testing.T) {
 	require.NoError(t, err)
 	path := filepath.Join(dir, descriptionName)
 	require.NoError(t, os.WriteFile(path, text, 0o644))
-	files := snapshot(t, dir)
+	files := testkit.Files(t, dir)
 
 	apply(t, dir, Options{})
 	checkResult(t, before, weights(t, dir))
@@ -202,7 +203,7 @@ func TestAscendDescription(t *testing.T) {
 	assert.Len(t, got, len(desc)+2)
 	assert.True(t, bytes.HasSuffix(raw, text[10:]), "the rest of the description changed")
 	require.NoError(t, Undo(dir, nil))
-	require.Equal(t, files, snapshot(t, dir))
+	require.Equal(t, files, testkit.Files(t, dir))
 
 	// Rotated checkpoints are refused.
 	desc["is_rot_used"] = true

@@ -35,11 +35,11 @@ type goal struct {
 
 // goalOf reads them.
 func goalOf(c *cli.Context) (*goal, error) {
-	size_, kl := c.IsSet("budget"), c.IsSet("target-kl")
+	bytes, kl := c.IsSet("budget"), c.IsSet("target-kl")
 	switch {
-	case !size_ && !kl:
+	case !bytes && !kl:
 		return nil, nil
-	case size_ && kl:
+	case bytes && kl:
 		return nil, usagef("--budget and --target-kl exclude each other: one asks for a size, the other for an accuracy")
 	case c.String("calib") == "":
 		return nil, usagef("--budget and --target-kl need --calib: statistics of activations")

@@ -3,9 +3,7 @@
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"io/fs"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -19,38 +17,29 @@ import (
 
 	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/synth"
+	"github.com/glmconv/glmconv/internal/testkit"
 )
+
+// glm45 is a config.json of GLM-4.5 with two layers and an MTP layer.
+func glm45(hidden, dense, expert, experts, head int) []byte {
+	return fmt.Appendf(nil, `{"architectures": ["Glm4MoeForCausalLM"], "attention_bias": true, "eos_token_id": [2], "first_k_dense_replace": 1, "head_dim": %d,
+ "hidden_act": "silu", "hidden_size": %d, "intermediate_size": %d, "max_position_embeddings": 512, "model_type": "glm4_moe", "moe_intermediate_size": %d,
+ "n_group": 1, "n_routed_experts": %d, "n_shared_experts": 1, "norm_topk_prob": true, "num_attention_heads": 8, "num_experts_per_tok": 2, "num_hidden_layers": 2,
+ "num_key_value_heads": 2, "num_nextn_predict_layers": 1, "pad_token_id": 0, "partial_rotary_factor": 0.5, "rms_norm_eps": 1e-05, "rope_theta": 10000,
+ "routed_scaling_factor": 1.0, "tie_word_embeddings": false, "topk_group": 1, "topk_method": "noaux_tc", "torch_dtype": "bfloat16", "use_qk_norm": false, "vocab_size": 2048}`,
+		head, hidden, dense, expert, experts)
+}
 
 // bigSource writes about 180 MB with the shapes of GLM-4.5-Air at a quarter of
 // its hidden size.
 func bigSource(t *testing.T) string {
 	t.Helper()
-	const config = `{"architectures": ["Glm4MoeForCausalLM"], "attention_bias": true, "eos_token_id": [2], "first_k_dense_replace": 1, "head_dim": 128,
- "hidden_act": "silu", "hidden_size": 1024, "intermediate_size": 10944, "max_position_embeddings": 512, "model_type": "glm4_moe", "moe_intermediate_size": 1408,
- "n_group": 1, "n_routed_experts": 6, "n_shared_experts": 1, "norm_topk_prob": true, "num_attention_heads": 8, "num_experts_per_tok": 2, "num_hidden_layers": 2,
- "num_key_value_heads": 2, "num_nextn_predict_layers": 1, "pad_token_id": 0, "partial_rotary_factor": 0.5, "rms_norm_eps": 1e-05, "rope_theta": 10000,
- "routed_scaling_factor": 1.0, "tie_word_embeddings": false, "topk_group": 1, "topk_method": "noaux_tc", "torch_dtype": "bfloat16", "use_qk_norm": false, "vocab_size": 2048}`
-	plan, err := synth.NewPlan(synth.Options{Config: []byte(config), Seed: 11, ShardBytes: 24 << 20})
+	config := glm45(1024, 10944, 1408, 6, 128)
+	plan, err := synth.NewPlan(synth.Options{Config: config, Seed: 11, ShardBytes: 24 << 20})
 	require.NoError(t, err)
 	dir := filepath.Join(t.TempDir(), "source")
 	require.NoError(t, plan.Write(t.Context(), dir))
 	return dir
-}
-
-func fileSums(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	out := map[string]string{}
-	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		raw, err := os.ReadFile(path)
-		sum := sha256.Sum256(raw)
-		rel, _ := filepath.Rel(dir, path)
-		out[rel] = hex.EncodeToString(sum[:])
-		return err
-	}))
-	return out
 }
 
 // TestKilledAndResumed kills conversions with SIGKILL at random moments. What
@@ -75,7 +64,7 @@ func TestKilledAndResumed(t *testing.T) {
 		took := time.Since(start)
 		t.Logf("%v: %v, peak %d MiB of %d", args, took.Round(time.Millisecond), most>>20, limit>>20)
 		assert.Less(t, most, int64(limit))
-		want := fileSums(t, whole)
+		want := testkit.FileSums(t, whole)
 
 		dst, r, killed := filepath.Join(t.TempDir(), "killed"), rand.New(rand.NewPCG(1, 2)), 0
 		for tries := 0; ; tries++ {
@@ -102,7 +91,7 @@ func TestKilledAndResumed(t *testing.T) {
 		}
 		t.Logf("killed %d times", killed)
 		assert.Positive(t, killed)
-		assert.Equal(t, want, fileSums(t, dst))
+		assert.Equal(t, want, testkit.FileSums(t, dst))
 	}
 }
 
@@ -113,12 +102,8 @@ func TestMeasuredKilledAndResumed(t *testing.T) {
 	if raceDetector {
 		t.Skip("SKIPPED: the race detector's own memory would be counted")
 	}
-	const config = `{"architectures": ["Glm4MoeForCausalLM"], "attention_bias": true, "eos_token_id": [2], "first_k_dense_replace": 1, "head_dim": 64,
- "hidden_act": "silu", "hidden_size": 512, "intermediate_size": 1024, "max_position_embeddings": 512, "model_type": "glm4_moe", "moe_intermediate_size": 512,
- "n_group": 1, "n_routed_experts": 4, "n_shared_experts": 1, "norm_topk_prob": true, "num_attention_heads": 8, "num_experts_per_tok": 2, "num_hidden_layers": 2,
- "num_key_value_heads": 2, "num_nextn_predict_layers": 1, "pad_token_id": 0, "partial_rotary_factor": 0.5, "rms_norm_eps": 1e-05, "rope_theta": 10000,
- "routed_scaling_factor": 1.0, "tie_word_embeddings": false, "topk_group": 1, "topk_method": "noaux_tc", "torch_dtype": "bfloat16", "use_qk_norm": false, "vocab_size": 2048}`
-	plan, err := synth.NewPlan(synth.Options{Config: []byte(config), Seed: 12, ShardBytes: 3 << 20})
+	config := glm45(512, 1024, 512, 4, 64)
+	plan, err := synth.NewPlan(synth.Options{Config: config, Seed: 12, ShardBytes: 3 << 20})
 	require.NoError(t, err)
 	src := filepath.Join(t.TempDir(), "source")
 	require.NoError(t, plan.Write(t.Context(), src))
@@ -138,7 +123,7 @@ func TestMeasuredKilledAndResumed(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		took := time.Since(start)
-		want := fileSums(t, whole)
+		want := testkit.FileSums(t, whole)
 
 		small := filepath.Join(t.TempDir(), "small")
 		cmd = run(small, "80MiB", "--workers", "3")
@@ -146,7 +131,7 @@ func TestMeasuredKilledAndResumed(t *testing.T) {
 		require.True(t, cmd.ProcessState.Success(), "%s", out)
 		t.Logf("%s: peak %d MiB of 80", format, most>>20)
 		assert.Less(t, most, int64(80<<20))
-		assert.Equal(t, want, fileSums(t, small))
+		assert.Equal(t, want, testkit.FileSums(t, small))
 
 		dst := filepath.Join(t.TempDir(), "killed")
 		for tries := range 6 {
@@ -161,13 +146,13 @@ func TestMeasuredKilledAndResumed(t *testing.T) {
 		}
 		out, err = run(dst, "1GiB", "--resume").CombinedOutput()
 		require.NoError(t, err, "%s", out)
-		assert.Equal(t, want, fileSums(t, dst))
+		assert.Equal(t, want, testkit.FileSums(t, dst))
 
 		parts := filepath.Join(t.TempDir(), "parts")
 		for _, i := range []string{"2", "3", "1"} {
 			out, err := run(parts, "1GiB", "--index", i, "--count", "3").CombinedOutput()
 			require.NoError(t, err, "%s", out)
 		}
-		assert.Equal(t, want, fileSums(t, parts))
+		assert.Equal(t, want, testkit.FileSums(t, parts))
 	}
 }

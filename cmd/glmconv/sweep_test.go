@@ -23,6 +23,7 @@ import (
 	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/synth"
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -239,7 +240,7 @@ func fill(args []string, dir string) []string {
 // part of a result.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
-	out := fileSums(t, dir)
+	out := testkit.FileSums(t, dir)
 	maps.DeleteFunc(out, func(name, _ string) bool { return strings.HasPrefix(name, filepath.Join("stats", "scratch")) })
 	for name := range out {
 		ends := map[string]string{"r.html": "</html>", "demo.html": "</html>", "r.xml": "</testsuites>", "r.json": "}", "bench.json": "}"}[name]

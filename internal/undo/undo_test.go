@@ -57,19 +57,7 @@ func files(t *testing.T, of map[string]string) (dir string, now func() map[strin
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(s), 0o644))
 	}
-	return dir, func() map[string]string {
-		out := map[string]string{}
-		require.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-			if err != nil || e.IsDir() {
-				return err
-			}
-			raw, err := os.ReadFile(path)
-			rel, _ := filepath.Rel(dir, path)
-			out[rel] = string(raw)
-			return err
-		}))
-		return out
-	}
+	return dir, func() map[string]string { return testkit.Files(t, dir) }
 }
 
 // TestBack takes a change back, interrupted after every operation: then the

@@ -36,22 +36,6 @@ func open(t testing.TB, dir string) *safetensors.Checkpoint {
 	return c
 }
 
-// hashes returns name → SHA-256 of every file below dir.
-func hashes(t testing.TB, dir string) map[string]string {
-	out := map[string]string{}
-	require.NoError(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		sum := sha256.Sum256(b)
-		rel, _ := filepath.Rel(dir, path)
-		out[rel] = hex.EncodeToString(sum[:])
-		return err
-	}))
-	return out
-}
-
 var models = []string{"nano-glm4moe", "tiny-glm4moe", "nano-glm5", "nano-glm52", "nano-glm45v"}
 
 // Every scheme × format of every reference model converts, or is refused with
@@ -85,7 +69,7 @@ func TestConvertEverything(t *testing.T) {
 					require.NotEmpty(t, res.Stats.Schemes)
 					m, err := quant.ReadManifest(dst)
 					require.NoError(t, err)
-					got := hashes(t, dst)
+					got := testkit.FileSums(t, dst)
 					assert.Len(t, got, len(m.Files)+1)
 					for _, file := range m.Files {
 						assert.Equal(t, file.SHA256, got[file.Name], file.Name)
@@ -156,17 +140,17 @@ func TestSameBytes(t *testing.T) {
 		}
 		one := filepath.Join(t.TempDir(), "one")
 		run(one, Options{Workers: 1})
-		want := hashes(t, one)
+		want := testkit.FileSums(t, one)
 		for _, w := range []int{2, 4, 7} {
 			dst := filepath.Join(t.TempDir(), "many")
 			run(dst, Options{Workers: w})
-			assert.Equal(t, want, hashes(t, dst), "%d workers", w)
+			assert.Equal(t, want, testkit.FileSums(t, dst), "%d workers", w)
 		}
 		parts := filepath.Join(t.TempDir(), "parts")
 		assert.NotEmpty(t, run(parts, Options{Index: 3, Count: 3}).Pending)
 		run(parts, Options{Index: 1, Count: 3})
 		assert.Empty(t, run(parts, Options{Index: 2, Count: 3}).Pending)
-		assert.Equal(t, want, hashes(t, parts))
+		assert.Equal(t, want, testkit.FileSums(t, parts))
 		assert.True(t, run(parts, Options{}).AlreadyDone)
 	}
 }
@@ -178,7 +162,7 @@ func TestInterruptedRunsResume(t *testing.T) {
 	whole := filepath.Join(t.TempDir(), "whole")
 	_, err = Run(context.Background(), p, src, whole, Options{})
 	require.NoError(t, err)
-	want := hashes(t, whole)
+	want := testkit.FileSums(t, whole)
 	for stop := int64(0); stop < p.SourceBytes; stop += p.SourceBytes / 7 {
 		dst := filepath.Join(t.TempDir(), "dst")
 		ctx, cancel := context.WithCancel(context.Background())
@@ -190,10 +174,10 @@ func TestInterruptedRunsResume(t *testing.T) {
 		cancel()
 		if err != nil {
 			require.ErrorIs(t, err, context.Canceled)
-			for name := range hashes(t, dst) {
+			for name := range testkit.FileSums(t, dst) {
 				assert.NotEqual(t, quant.ManifestName, name)
 				if strings.HasSuffix(name, ".safetensors") {
-					assert.Equal(t, want[name], hashes(t, dst)[name], "%s has its final name before it is complete", name)
+					assert.Equal(t, want[name], testkit.FileSums(t, dst)[name], "%s has its final name before it is complete", name)
 				}
 			}
 			_, err = Run(context.Background(), p, src, dst, Options{})
@@ -205,6 +189,6 @@ func TestInterruptedRunsResume(t *testing.T) {
 		}
 		_, err = Run(context.Background(), p, src, dst, Options{Resume: true})
 		require.NoError(t, err)
-		assert.Equal(t, want, hashes(t, dst))
+		assert.Equal(t, want, testkit.FileSums(t, dst))
 	}
 }

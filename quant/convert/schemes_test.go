@@ -55,16 +55,16 @@ func TestOneRunHoweverCut(t *testing.T) {
 			}
 			one := filepath.Join(t.TempDir(), "one")
 			run(one, Options{Workers: 1})
-			want := hashes(t, one)
+			want := testkit.FileSums(t, one)
 			many := filepath.Join(t.TempDir(), "many")
 			run(many, Options{Workers: 5, MaxMemory: 80 << 20})
-			assert.Equal(t, want, hashes(t, many), "5 workers")
+			assert.Equal(t, want, testkit.FileSums(t, many), "5 workers")
 			if n := len(p.Files); n > 1 {
 				parts := filepath.Join(t.TempDir(), "parts")
 				for i := n; i > 0; i-- {
 					assert.Equal(t, i > 1, len(run(parts, Options{Index: i, Count: n}).Pending) > 0)
 				}
-				assert.Equal(t, want, hashes(t, parts), "in parts")
+				assert.Equal(t, want, testkit.FileSums(t, parts), "in parts")
 			}
 			for _, share := range []int64{1, 2} {
 				dst := filepath.Join(t.TempDir(), "stopped")
@@ -79,7 +79,7 @@ func TestOneRunHoweverCut(t *testing.T) {
 					require.ErrorIs(t, err, context.Canceled)
 					run(dst, Options{Workers: 3, Resume: true})
 				}
-				assert.Equal(t, want, hashes(t, dst), "stopped after %d thirds", share)
+				assert.Equal(t, want, testkit.FileSums(t, dst), "stopped after %d thirds", share)
 			}
 		})
 	}

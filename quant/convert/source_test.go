@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -61,7 +62,7 @@ func fresh(t *testing.T, src string) map[string]string {
 	dst := filepath.Join(t.TempDir(), "fresh")
 	_, err := convertW8A8(t, src, dst, Options{})
 	require.NoError(t, err)
-	return hashes(t, dst)
+	return testkit.FileSums(t, dst)
 }
 
 // first and last are tensors of the first shard that is written and of the last.
@@ -99,7 +100,7 @@ func TestSourceChangedBetweenRuns(t *testing.T) {
 		assert.False(t, res.AlreadyDone)
 		want := fresh(t, src)
 		assert.NotEqual(t, before, want)
-		assert.Equal(t, want, hashes(t, dst))
+		assert.Equal(t, want, testkit.FileSums(t, dst))
 	}
 }
 
@@ -126,7 +127,7 @@ func TestSourceChangesWhileConverted(t *testing.T) {
 				_, err = convertW8A8(t, src, dst, Options{Resume: true})
 				require.NoError(t, err)
 			}
-			assert.Equal(t, fresh(t, src), hashes(t, dst), "%v %s", after, tensor)
+			assert.Equal(t, fresh(t, src), testkit.FileSums(t, dst), "%v %s", after, tensor)
 		}
 	}
 }
@@ -139,7 +140,7 @@ func TestSourceTouched(t *testing.T) {
 	stopHalfway(t, src, dst)
 	moved := filepath.Join(t.TempDir(), "copy")
 	require.NoError(t, os.CopyFS(moved, os.DirFS(src)))
-	before := hashes(t, dst)
+	before := testkit.FileSums(t, dst)
 	var once sync.Once
 	_, err := convertW8A8(t, moved, dst, Options{Resume: true, Workers: 1, Progress: func(_, _ int64, detail string) {
 		if strings.Contains(detail, "checking") {
@@ -153,7 +154,7 @@ func TestSourceTouched(t *testing.T) {
 		})
 	}})
 	require.NoError(t, err)
-	after := hashes(t, dst)
+	after := testkit.FileSums(t, dst)
 	assert.Equal(t, want, after)
 	for name, sum := range before {
 		if strings.HasSuffix(name, ".safetensors") {
@@ -184,7 +185,7 @@ func TestSourceTouchedWhileReadAgain(t *testing.T) {
 	}})
 	require.NoError(t, err)
 	assert.Greater(t, touched, 2, "the bytes were compared while the files were touched")
-	assert.Equal(t, want, hashes(t, dst))
+	assert.Equal(t, want, testkit.FileSums(t, dst))
 }
 
 // TestAlreadyDoneMeansThisSource: a finished result of a source with the same
@@ -256,7 +257,7 @@ func TestOldReceipts(t *testing.T) {
 	}
 	_, err = convertW8A8(t, src, dst, Options{Resume: true})
 	require.NoError(t, err)
-	assert.Equal(t, fresh(t, src), hashes(t, dst))
+	assert.Equal(t, fresh(t, src), testkit.FileSums(t, dst))
 }
 
 // TestPartsOfTwoSources: parts that were made from different bytes never end in
@@ -273,5 +274,5 @@ func TestPartsOfTwoSources(t *testing.T) {
 	assert.ErrorIs(t, err, ErrSourceChanged)
 	_, err = convertW8A8(t, src, dst, Options{Index: 1, Count: 2, Resume: true})
 	require.NoError(t, err)
-	assert.Equal(t, fresh(t, src), hashes(t, dst))
+	assert.Equal(t, fresh(t, src), testkit.FileSums(t, dst))
 }

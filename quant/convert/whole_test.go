@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
 )
 
@@ -37,7 +38,7 @@ func TestWholeRunWithoutItsShards(t *testing.T) {
 	assert.NoFileExists(t, filepath.Join(dst, quant.ManifestName))
 	_, err = convertW8A8(t, src, dst, Options{Resume: true})
 	require.NoError(t, err)
-	assert.Equal(t, fresh(t, src), hashes(t, dst))
+	assert.Equal(t, fresh(t, src), testkit.FileSums(t, dst))
 }
 
 // TestKeptIsTrue: what an error says of the shards that are kept is what is there.

@@ -319,7 +319,7 @@ func (c *Config) glob(text string) *declaration.Pattern {
 }
 
 // listed keeps a list that is made of the declaration once.
-func (c *Config) listed(key string, make_ func() []string) []string {
+func (c *Config) listed(key string, build func() []string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	list, ok := c.lists[key]
@@ -327,7 +327,7 @@ func (c *Config) listed(key string, make_ func() []string) []string {
 		if c.lists == nil {
 			c.lists = map[string][]string{}
 		}
-		list = make_()
+		list = build()
 		c.lists[key] = list
 	}
 	return list

@@ -100,7 +100,7 @@ func last(name string) string { return name[strings.LastIndexByte(name, '.')+1:]
 // fusedVision: the tower's fused projection is stored fused, and is known by
 // that name alone outside of compressed-tensors.
 func (m Module) fusedVision() bool {
-	return m.Role == glm.VisionLinear && strings.HasSuffix(m.Name, "qkv") || strings.HasSuffix(m.Name, "qkv_proj") && m.Role == glm.VisionLinear
+	return m.Role == glm.VisionLinear && (strings.HasSuffix(m.Name, "qkv") || strings.HasSuffix(m.Name, "qkv_proj"))
 }
 
 // onlyFloat4 tells 4-bit floats.

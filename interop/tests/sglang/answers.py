@@ -24,7 +24,6 @@ import sglang.srt.layers.quantization  # noqa: E402, F401 first: sglang's own or
 from sglang.srt import runtime_context  # noqa: E402
 from sglang.srt.configs.load_config import LoadConfig  # noqa: E402
 from sglang.srt.configs.model_config import ModelConfig  # noqa: E402
-from sglang.srt.distributed import parallel_state  # noqa: E402
 from sglang.srt.layers.linear import LinearBase  # noqa: E402
 from sglang.srt.layers.moe.fused_moe_triton import FusedMoE  # noqa: E402
 from sglang.srt.layers.quantization import base_config  # noqa: E402
@@ -33,6 +32,7 @@ from sglang.srt.layers.vocab_parallel_embedding import ParallelLMHead, VocabPara
 from sglang.srt.model_loader import loader  # noqa: E402
 from sglang.srt.models.deepseek_v2 import DeepseekV2ForCausalLM  # noqa: E402
 from sglang.srt.models.glm4_moe_lite import Glm4MoeLiteForCausalLM  # noqa: E402
+import process  # noqa: E402
 
 RELEASE = "sglang 0.5.23"
 SHARED = (DeepseekV2ForCausalLM, Glm4MoeLiteForCausalLM)
@@ -146,18 +146,6 @@ def modules(folder, drafts):
     return dict(Plain.seen)
 
 
-def start():
-    parallel = runtime_context.get_parallel()
-    parallel.override_permanently(tp_rank=0, pp_rank=0, attn_tp_rank=0, attn_dp_rank=0, moe_ep_rank=0, moe_tp_rank=0, moe_dp_rank=0, attn_cp_rank=0, attn_dcp_rank=0)
-    parallel_state._group_coordinator_device = lambda rank: torch.device("cpu")  # process groups of one CPU process
-    override = runtime_context.get_context().override_server_args()
-    override.install()
-    parallel_state.init_distributed_environment(world_size=1, rank=0, local_rank=0, distributed_init_method=f"file://{tempfile.mkdtemp()}/r", backend="gloo")
-    parallel_state.initialize_model_parallel()
-    override.restore()
-    torch.set_default_dtype(torch.bfloat16)
-
-
 def write(top, name, hf):
     """A folder of its own for each: the engine remembers configurations by their path."""
     folder = pathlib.Path(top, name)
@@ -175,7 +163,7 @@ def grouped(got, names):
 
 
 def main():
-    start()
+    process.start()
     declarations = {}
     for f in sys.argv[2:]:
         declarations.update(json.load(open(f)))

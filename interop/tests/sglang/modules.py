@@ -11,7 +11,6 @@ import concurrent.futures
 import json
 import os
 import sys
-import tempfile
 import traceback
 
 real = os.dup(1)
@@ -28,10 +27,10 @@ import sglang.srt.layers.quantization  # noqa: E402, F401 first: sglang's own or
 from sglang.srt import runtime_context  # noqa: E402
 from sglang.srt.configs.load_config import LoadConfig  # noqa: E402
 from sglang.srt.configs.model_config import ModelConfig  # noqa: E402
-from sglang.srt.distributed import parallel_state  # noqa: E402
 from sglang.srt.layers.quantization.compressed_tensors.compressed_tensors import CompressedTensorsConfig  # noqa: E402
 from sglang.srt.model_loader import loader  # noqa: E402
 from follow import Trace, tensors  # noqa: E402
+import process  # noqa: E402
 
 class Now(concurrent.futures.Executor):
     """A pool that works at once: a dispatch mode sees its own thread only."""
@@ -106,15 +105,7 @@ def job(j):
 
 
 def main():
-    parallel = runtime_context.get_parallel()
-    parallel.override_permanently(tp_rank=0, pp_rank=0, attn_tp_rank=0, attn_dp_rank=0, moe_ep_rank=0, moe_tp_rank=0, moe_dp_rank=0, attn_cp_rank=0, attn_dcp_rank=0)
-    parallel_state._group_coordinator_device = lambda rank: torch.device("cpu")  # process groups of one CPU process
-    override = runtime_context.get_context().override_server_args()
-    override.install()
-    parallel_state.init_distributed_environment(world_size=1, rank=0, local_rank=0, distributed_init_method=f"file://{tempfile.mkdtemp()}/r", backend="gloo")
-    parallel_state.initialize_model_parallel()
-    override.restore()
-    torch.set_default_dtype(torch.bfloat16)
+    process.start()
     for j in json.load(open(sys.argv[2])):
         os.write(real, json.dumps(job(j)).encode() + b"\n")
     os._exit(0)

@@ -27,9 +27,8 @@ from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tenso
 from vllm.model_executor.layers.quantization.utils import quant_utils as keys  # noqa: E402
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding  # noqa: E402
 from vllm.model_executor.model_loader.utils import initialize_model  # noqa: E402
-from vllm.platforms import current_platform  # noqa: E402
-from vllm.platforms.interface import DeviceCapability  # noqa: E402
 import vllm.model_executor.layers.mla as mla  # noqa: E402
+from device import OneGPU  # noqa: E402
 
 RELEASE = "vllm 0.32"
 # ModelConfig._verify_quantization asks these last, in this order
@@ -74,28 +73,6 @@ def build(cfg, model_config=None):
     finally:
         CompressedTensorsConfig.get_quant_method = get
     return model, seen
-
-
-class OneGPU:
-    """While it is entered the platform is a GPU of this capability."""
-
-    kept = ("is_cpu", "is_cuda", "is_cuda_alike", "get_device_capability", "has_device_capability", "is_device_capability", "is_device_capability_family")
-
-    def __enter__(self):
-        c = DeviceCapability(10, 0)
-        answers = dict(is_cpu=lambda: False, is_cuda=lambda: True, is_cuda_alike=lambda: True, get_device_capability=lambda *a, **k: c,
-                       has_device_capability=lambda want, *a, **k: (want if isinstance(want, int) else want[0] * 10 + want[1]) <= 100,
-                       is_device_capability=lambda want, *a, **k: want in (100, (10, 0)), is_device_capability_family=lambda want, *a, **k: want // 10 == 10)
-        self.old = {n: vars(current_platform).get(n) for n in self.kept}
-        for n, f in answers.items():
-            setattr(current_platform, n, f)
-
-    def __exit__(self, *a):
-        for n, f in self.old.items():
-            if f is None:
-                delattr(current_platform, n)
-            else:
-                setattr(current_platform, n, f)
 
 
 def chosen(raw, hf_config):

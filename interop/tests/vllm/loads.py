@@ -25,9 +25,9 @@ from vllm.distributed import init_distributed_environment, initialize_model_para
 from vllm.engine.arg_utils import EngineArgs  # noqa: E402
 from vllm.model_executor.model_loader.utils import initialize_model  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
-from vllm.platforms.interface import DeviceCapability  # noqa: E402
 import vllm.model_executor.layers.mla as mla  # noqa: E402
 from follow import Trace, tensors  # noqa: E402
+from device import OneGPU  # noqa: E402
 
 
 class NoAttention(nn.Module):
@@ -38,28 +38,6 @@ class NoAttention(nn.Module):
 
 
 mla.MLAAttention = NoAttention
-
-
-class OneGPU:
-    """While it is entered the platform is a GPU of this capability."""
-
-    kept = ("is_cpu", "is_cuda", "is_cuda_alike", "get_device_capability", "has_device_capability", "is_device_capability", "is_device_capability_family")
-
-    def __enter__(self):
-        c = DeviceCapability(10, 0)
-        answers = dict(is_cpu=lambda: False, is_cuda=lambda: True, is_cuda_alike=lambda: True, get_device_capability=lambda *a, **k: c,
-                       has_device_capability=lambda want, *a, **k: (want if isinstance(want, int) else want[0] * 10 + want[1]) <= 100,
-                       is_device_capability=lambda want, *a, **k: want in (100, (10, 0)), is_device_capability_family=lambda want, *a, **k: want // 10 == 10)
-        self.old = {n: vars(current_platform).get(n) for n in self.kept}
-        for n, f in answers.items():
-            setattr(current_platform, n, f)
-
-    def __exit__(self, *a):
-        for n, f in self.old.items():
-            if f is None:
-                delattr(current_platform, n)
-            else:
-                setattr(current_platform, n, f)
 
 
 class Kernel:
