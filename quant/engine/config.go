@@ -26,9 +26,9 @@ type Config struct {
 	names map[glm.Family]map[string]bool // NotConvert under vLLM's names
 	words map[string]bool                // NotConvert as SGLang finds it
 
-	wild, globs map[string]*declaration.Pattern // entries as SGLang and vLLM read them
-	lists       map[string][]string             // entries under an engine's names
-	sets        map[string]map[string]bool
+	patterns map[string]*declaration.Pattern // entries as SGLang and vLLM read them
+	lists    map[string][]string             // entries under an engine's names
+	sets     map[string]map[string]bool
 
 	// Quantized are the stored modules whose tensors are codes, for engines
 	// that go by the tensors where the declaration names no modules; nil: all

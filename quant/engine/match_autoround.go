@@ -122,16 +122,7 @@ func (c *Config) full(text, name string) bool {
 func (c *Config) search(text, name string) bool { return c.expression("search "+text, text, name) }
 
 func (c *Config) expression(key, expr, name string) bool {
-	c.mu.Lock()
-	p, ok := c.wild[key]
-	if !ok {
-		if c.wild == nil {
-			c.wild = map[string]*declaration.Pattern{}
-		}
-		p, _ = declaration.New(expr, declaration.Search)
-		c.wild[key] = p
-	}
-	c.mu.Unlock()
+	p := c.compiled(key, func() (*declaration.Pattern, error) { return declaration.New(expr, declaration.Search) })
 	return p != nil && p.Match(name)
 }
 

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -286,34 +285,34 @@ func (c *Config) wildcard(text, name string) bool {
 	if !strings.ContainsAny(text, `*?[](){}|+\^$`) {
 		return text == name
 	}
-	c.mu.Lock()
-	p, ok := c.wild[text]
-	if !ok {
-		if c.wild == nil {
-			c.wild = map[string]*declaration.Pattern{}
-		}
+	p := c.compiled("wildcard "+text, func() (*declaration.Pattern, error) {
 		expr := strings.ReplaceAll(strings.ReplaceAll(text, ".", `\.`), "*", ".*")
-		p, _ = declaration.New("(?:"+expr+`)\Z`, declaration.Regexp)
-		c.wild[text] = p
-	}
-	c.mu.Unlock()
+		return declaration.New("(?:"+expr+`)\Z`, declaration.Regexp)
+	})
 	return p != nil && p.Match(name)
 }
 
 // glob is an entry as Python's fnmatch reads it.
 func (c *Config) glob(text string) *declaration.Pattern {
+	return c.compiled("glob "+text, func() (*declaration.Pattern, error) {
+		if p, err := declaration.New(text, declaration.Glob); err == nil {
+			return p, nil
+		}
+		return declaration.New(text, declaration.Exact)
+	})
+}
+
+// compiled keeps a pattern that is made of the declaration once; nil: it is none.
+func (c *Config) compiled(key string, build func() (*declaration.Pattern, error)) *declaration.Pattern {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p, ok := c.globs[text]
+	p, ok := c.patterns[key]
 	if !ok {
-		if c.globs == nil {
-			c.globs = map[string]*declaration.Pattern{}
+		if c.patterns == nil {
+			c.patterns = map[string]*declaration.Pattern{}
 		}
-		var err error
-		if p, err = declaration.New(text, declaration.Glob); err != nil {
-			p, _ = declaration.New(regexp.QuoteMeta(text), declaration.Exact)
-		}
-		c.globs[text] = p
+		p, _ = build()
+		c.patterns[key] = p
 	}
 	return p
 }
