@@ -34,7 +34,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			"Exit codes: 0 done, 1 negative verdict, 2 wrong usage, 3 undecided, 65 bad input,\n" +
 			"74 I/O failed (what was complete is kept; --resume goes on), 75 temporary, 130 interrupted.",
 		Commands: []*cli.Command{
-			cmdInspect(), cmdPlan(), cmdCalibrate(), cmdQuantize(), cmdSubmit(), cmdMTPRemap(), cmdRepair(), cmdCheck(), cmdDiff(), cmdVerify(), cmdRun(), cmdLogits(), cmdRecipe(), cmdBench(), cmdServe(), cmdDemo(), cmdVersion(),
+			cmdInspect(), cmdPlan(), cmdCalibrate(), cmdQuantize(), cmdSubmit(), cmdMTPRemap(), cmdRepair(), cmdCheck(), cmdDiff(), cmdVerify(), cmdRun(), cmdLogits(), cmdRecipe(), cmdBench(), cmdServe(), cmdDemo(), cmdExplain(), cmdVersion(),
 		},
 		CommandNotFound: nil,
 		ExitErrHandler:  func(*cli.Context, error) {}, // report does it, once
@@ -89,7 +89,12 @@ func onUsageError(_ *cli.Context, err error, _ bool) error {
 }
 
 func suggest(c *cli.Context) string {
-	if s := strings.TrimSpace(cli.SuggestCommand(c.App.Commands, c.Args().First())); s != "" && s != "h" {
+	return didYouMean(c.App.Commands, c.Args().First())
+}
+
+// didYouMean names the command that a word is nearest to, or "".
+func didYouMean(commands []*cli.Command, word string) string {
+	if s := strings.TrimSpace(cli.SuggestCommand(commands, word)); s != "" && s != "h" {
 		return " (" + strings.ToLower(s[:1]) + strings.TrimSuffix(s[1:], "?") + ")"
 	}
 	return ""

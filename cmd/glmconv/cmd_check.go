@@ -40,7 +40,7 @@ func cmdCheck() *cli.Command {
 			if c.Bool("json") {
 				err = writeJSON(c, rep)
 			} else {
-				_, err = fmt.Fprint(c.App.Writer, rep.Text())
+				_, err = fmt.Fprint(c.App.Writer, rep.Text(), moreOn(rep))
 			}
 			if err != nil {
 				return err
@@ -51,6 +51,16 @@ func cmdCheck() *cli.Command {
 			return verdict(rep.OK)
 		},
 	}
+}
+
+// moreOn says where a newcomer finds what the first error means.
+func moreOn(rep *check.Report) string {
+	for _, f := range rep.Findings {
+		if f.Severity == check.Error {
+			return fmt.Sprintf("\nglmconv explain %s says what leads to this and what to do\n", f.Code)
+		}
+	}
+	return ""
 }
 
 // verdict is the exit code of a judgement that has been printed.

@@ -32,6 +32,27 @@ const (
 	exitInterrupted = 130
 )
 
+// exits explains every exit code.
+var exits = []struct {
+	code                 int
+	means, cause, remedy string
+}{
+	{exitOK, "done, or done before", "the work is finished, the verdict is good, or there was nothing left to do", "nothing to do"},
+	{exitNegative, "the verdict is negative",
+		"verify, check or diff found what must not be; repair left something broken; recipe refuses; bench missed its goal",
+		"read the lines that begin with a cross; explain their codes; nothing was changed"},
+	{exitUsage, "wrong usage, or a combination that cannot be served", "a flag, an argument or a scheme that does not go with the others",
+		"the hint names what does; glmconv COMMAND --help has every flag, glmconv plan what would load"},
+	{exitUndecided, "undecided", "verify read too few tokens or flat logits, check could judge nothing of this layout, recipe fits only just",
+		"give verify more or other text (--tokens, --text); a script treats it as neither good nor bad"},
+	{exitBadInput, "bad input", "the checkpoint is malformed, inconsistent or unsupported; the message names file, tensor and byte",
+		"never worth a retry: fetch or make the file again; glmconv check DIR lists all that is wrong"},
+	{exitIO, "I/O failed", "a full or failing disk, or a network that is gone",
+		"what was complete is kept: remove the cause and repeat the command, quantize with --resume"},
+	{exitTemporary, "temporary", "another process holds the folder, a part is not there yet, or the source changed in between", "wait and repeat the command"},
+	{exitInterrupted, "interrupted", "Ctrl-C or a signal", "nothing temporary is left that cannot be resumed; the hint says how to go on"},
+}
+
 // exitError carries an exit code; silent ones print nothing, because the
 // command has said what there is to say.
 type exitError struct {
