@@ -62,7 +62,7 @@ func FuzzPoint(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		sum := sha256.Sum256(body)
 		raw := append(sum[:], body...)
-		testkit.AllocatesWithin(t, len(raw), 400, 8<<20, func() { readPoint(raw) })
+		testkit.AllocatesWithin(t, len(raw), 400, testkit.GobRoom, func() { readPoint(raw) })
 		if len(body) > 0 {
 			raw[len(raw)-1] ^= 1
 			require.Nil(t, readPoint(raw))

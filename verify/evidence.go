@@ -28,7 +28,7 @@ type evidence struct {
 	Malformed string       // why, where that is the result's fault
 	Beside    []companion.Difference
 	Manifest  *recordedOf // nil: there is none
-	Copies    map[string]copied
+	Copies    dict[copied]
 	Turns     bool // the source's draft has a place for rot.weight, in a rotated Ascend folder
 
 	Based  bool    // the source was rotated as the result is
@@ -40,8 +40,8 @@ type evidence struct {
 
 // recordedOf is what a manifest says that the comparison is held to.
 type recordedOf struct {
-	Recorded       map[string]float64 // errors of weights by module
-	Dropped        map[string]string  // tensors that were left out on request, and why
+	Recorded       dict[float64] // errors of weights by module
+	Dropped        dict[string]  // tensors that were left out on request, and why
 	Scheme, Format string
 }
 

@@ -14,8 +14,8 @@ type observed struct {
 	Evidence  *evidence
 	Forward   []*forward // by path of an NPU, one where there are none; empty: left out
 	Reference string
-	Narrow    map[string]bool // modules with inputs of 4 bits
-	Tol       float64         // asked for; 0: by the profile
+	Narrow    dict[bool] // modules with inputs of 4 bits
+	Tol       float64    // asked for; 0: by the profile
 	AllTokens bool
 }
 

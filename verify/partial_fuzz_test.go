@@ -42,7 +42,7 @@ func FuzzPartial(f *testing.F) {
 		raw := append([]byte(partialMagic), body...)
 		sum := sha256.Sum256(raw)
 		raw = append(raw, sum[:]...)
-		testkit.AllocatesWithin(t, len(raw), 4000, 32<<20, func() {
+		testkit.AllocatesWithin(t, len(raw), 4000, testkit.GobRoom, func() {
 			if p, why := parsePartial(raw); why == "" {
 				if r, err := Merge([]*Partial{p}); err == nil {
 					require.NotEmpty(t, r.Verdict)

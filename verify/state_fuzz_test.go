@@ -53,7 +53,7 @@ func FuzzState(f *testing.F) {
 	f.Add(raw[:len(raw)-crc64.Size])
 	f.Fuzz(func(t *testing.T, body []byte) {
 		raw := binary.BigEndian.AppendUint64(bytes.Clone(body), crc64.Checksum(body, stateSums))
-		testkit.AllocatesWithin(t, len(raw), 4000, 16<<20, func() {
+		testkit.AllocatesWithin(t, len(raw), 4000, testkit.GobRoom, func() {
 			if p, x, y := readPoint(bytes.NewReader(raw), int64(len(raw)), "key"); p != nil {
 				require.Len(t, x, p.X)
 				require.Len(t, y, p.Y)

@@ -29,3 +29,7 @@ func AllocatesWithin(tb testing.TB, input, factor, c int, f func()) {
 		}
 	}
 }
+
+// GobRoom is what package gob may allocate for a few bytes: it believes lengths
+// up to 10 MiB, that of a message and those of slices within slices.
+const GobRoom = 64 << 20
