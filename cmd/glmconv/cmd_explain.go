@@ -12,8 +12,13 @@ import (
 	"github.com/glmconv/glmconv/verify/check"
 )
 
-// explanation is a code with what leads to it and what to do: the result of
-// glmconv explain --json, which lists those asked for.
+// explainResult is the result of glmconv explain --json: the codes asked for.
+type explainResult struct {
+	Schema string        `json:"schema"`
+	Codes  []explanation `json:"codes"`
+}
+
+// explanation is a code with what leads to it and what to do.
 type explanation struct {
 	Code     string `json:"code"`
 	Of       string `json:"of"`       // "check", "verify" or "exit"
@@ -59,10 +64,7 @@ func cmdExplain() *cli.Command {
 			}
 			switch {
 			case c.Bool("json"):
-				return writeJSON(c, struct {
-					Schema string        `json:"schema"`
-					Codes  []explanation `json:"codes"`
-				}{explainSchema, list})
+				return writeJSON(c, explainResult{explainSchema, list})
 			case c.Args().Present():
 				return writeExplanations(c.App.Writer, list)
 			default:

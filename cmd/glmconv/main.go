@@ -34,9 +34,12 @@ func main() { os.Exit(supervise(os.Args, os.Stdout, os.Stderr)) }
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	out, errs := safetext.NewWriter(stdout), safetext.NewWriter(stderr)
 	app := newApp(out, errs)
-	if len(args) > 1 && args[1] == completeWord {
+	switch {
+	case len(args) > 1 && args[1] == completeWord:
 		_ = printCandidates(stdout, app, args[2:]) // a shell has no use for an error here
 		return exitOK
+	case len(args) == 2 && args[1] == describeWord:
+		return report(errs, describe(stdout, app))
 	}
 	args = permute(app, args)
 	defer closeRemotes(app)
