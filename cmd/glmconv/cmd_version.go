@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -11,15 +12,16 @@ import (
 	"github.com/glmconv/glmconv/internal/cpu"
 )
 
-// version is set by the linker for releases; otherwise the build's own
-// information is used.
-var version = ""
+// version, commit and date (of the commit, RFC 3339) are set by the linker for
+// releases; otherwise the build's own information is used.
+var version, commit, date string
 
 // buildInfo is the result of glmconv version --json.
 type buildInfo struct {
 	Schema   string   `json:"schema"`
 	Version  string   `json:"version"`
 	Commit   string   `json:"commit"`
+	Date     string   `json:"date"` // of the commit, RFC 3339, or ""
 	Modified bool     `json:"modified"`
 	Go       string   `json:"go"`
 	Platform string   `json:"platform"`
@@ -40,11 +42,14 @@ func cmdVersion() *cli.Command {
 			if c.Bool("json") {
 				return writeJSON(c, b)
 			}
-			commit := b.Commit
-			if b.Modified {
-				commit += " (modified)"
+			of := b.Commit
+			if b.Date != "" {
+				of += " of " + b.Date
 			}
-			_, err := fmt.Fprintf(c.App.Writer, "glmconv %s\ncommit  %s\ngo      %s %s\ncpu     %s\n", b.Version, commit, b.Go, b.Platform, b.CPU[0])
+			if b.Modified {
+				of += " (modified)"
+			}
+			_, err := fmt.Fprintf(c.App.Writer, "glmconv %s\ncommit  %s\ngo      %s %s\ncpu     %s\n", b.Version, of, b.Go, b.Platform, b.CPU[0])
 			return err
 		},
 	}
@@ -52,8 +57,8 @@ func cmdVersion() *cli.Command {
 
 func currentBuild() buildInfo {
 	b := buildInfo{Schema: "glmconv.version/1", Version: version, Go: runtime.Version(),
-		Platform: runtime.GOOS + "/" + runtime.GOARCH, CPU: []string{kernels()}, Commit: "unknown"}
-	if info, ok := debug.ReadBuildInfo(); ok {
+		Platform: runtime.GOOS + "/" + runtime.GOARCH, CPU: []string{kernels()}, Commit: cmp.Or(commit, "unknown"), Date: date}
+	if info, ok := debug.ReadBuildInfo(); ok && commit == "" {
 		if b.Version == "" {
 			b.Version = info.Main.Version
 		}
@@ -61,6 +66,8 @@ func currentBuild() buildInfo {
 			switch s.Key {
 			case "vcs.revision":
 				b.Commit = s.Value
+			case "vcs.time":
+				b.Date = s.Value
 			case "vcs.modified":
 				b.Modified = s.Value == "true"
 			}
