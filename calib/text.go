@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/share"
 )
 
 // Cut puts the token ids of documents one after the other and takes pieces of n
@@ -15,16 +16,10 @@ func Cut(cfg *glm.Config, docs [][]int, tokens, n int) (seqs [][]int, err error)
 	if err := checkIDs(cfg, [][]int{ids}); err != nil {
 		return nil, err
 	}
-	pieces := len(ids) / n
-	if pieces == 0 && len(ids) > 1 {
-		return [][]int{ids[:min(len(ids), tokens)]}, nil
+	if len(ids) < 2 {
+		return nil, nil
 	}
-	want := min(max(1, tokens/n), pieces)
-	for i := range want {
-		at := i * pieces / want * n
-		seqs = append(seqs, ids[at:at+n])
-	}
-	return seqs, nil
+	return share.Pieces(ids, tokens, n), nil
 }
 
 // Take checks sequences of ids and takes the first ones, tokens in all at most.

@@ -40,7 +40,7 @@ func (p pictures) Each(want func(int) bool, fn func(int, *media.Image) error) er
 }
 
 func picture(t testing.TB, name string) *media.Image {
-	im, err := media.OpenImage(testkit.Shared(t, "reference/golden/"+vlm+"/"+name), media.Limits{})
+	im, err := media.OpenImage(context.Background(), testkit.Shared(t, "reference/golden/"+vlm+"/"+name), media.Limits{})
 	require.NoError(t, err)
 	return im
 }

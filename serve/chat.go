@@ -92,7 +92,11 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	j, err := s.job(ctx, &q.sampling, p.Encode(s.tok), -1)
+	ids, err := p.EncodeContext(ctx, s.tok)
+	if err != nil {
+		return err
+	}
+	j, err := s.job(ctx, &q.sampling, ids, -1)
 	if err != nil {
 		return err
 	}

@@ -19,29 +19,39 @@ type completionRequest struct {
 }
 
 // prompts reads a text, texts, ids, or lists of ids.
-func (s *Server) prompts(raw json.RawMessage) ([][]int, error) {
+func (s *Server) prompts(ctx context.Context, raw json.RawMessage) ([][]int, error) {
 	var text string
 	var texts []string
 	var ids []int
 	var lists [][]int
 	switch {
 	case json.Unmarshal(raw, &text) == nil && len(raw) > 0 && raw[0] == '"':
-		return [][]int{s.tok.Encode(text)}, nil
+		texts = []string{text}
 	case json.Unmarshal(raw, &ids) == nil && len(ids) > 0:
 		return [][]int{ids}, nil
 	case json.Unmarshal(raw, &texts) == nil && len(texts) > 0:
-		for _, t := range texts {
-			lists = append(lists, s.tok.Encode(t))
-		}
-		return lists, nil
 	case json.Unmarshal(raw, &lists) == nil && len(lists) > 0:
 		return lists, nil
+	default:
+		return nil, bad("prompt", "prompt must be a string, token ids, or a list of either")
 	}
-	return nil, bad("prompt", "prompt must be a string, token ids, or a list of either")
+	if len(texts) > maxPrompts {
+		return nil, tooMany()
+	}
+	for _, t := range texts {
+		ids, err := s.tok.EncodeContext(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		lists = append(lists, ids)
+	}
+	return lists, nil
 }
 
 // maxPrompts bounds the prompts of one request.
 const maxPrompts = 256
+
+func tooMany() error { return bad("prompt", "at most %d prompts, and one in a stream", maxPrompts) }
 
 func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 	q := completionRequest{sampling: sampling{defaultLimit: 16}}
@@ -51,14 +61,14 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 	if err := errors.Join(s.known(q.Model), q.check()); err != nil {
 		return err
 	}
-	list, err := s.prompts(q.Prompt)
+	list, err := s.prompts(r.Context(), q.Prompt)
 	switch {
 	case err != nil:
 		return err
 	case q.Echo || q.Suffix != nil && *q.Suffix != "":
 		return bad("echo", "echo and suffix are not supported by this server; prompt_logprobs gives what echo is used for")
 	case len(list) > maxPrompts || q.Stream && len(list) > 1:
-		return bad("prompt", "at most %d prompts, and one in a stream", maxPrompts)
+		return tooMany()
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()

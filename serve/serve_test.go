@@ -265,6 +265,27 @@ func TestGone(t *testing.T) {
 		20*time.Second, 20*time.Millisecond)
 }
 
+// TestGoneBeforeItsIds: text of a client that is gone is not turned into tokens.
+func TestGoneBeforeItsIds(t *testing.T) {
+	s, _ := start(t, Options{})
+	text := strings.Repeat("one two ", 1<<15)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for path, body := range map[string]any{
+		"/tokenize": map[string]any{"prompt": text}, "/v1/completions": map[string]any{"prompt": []string{"a", text}, "max_tokens": 1},
+		"/v1/chat/completions": map[string]any{"messages": []any{map[string]any{"role": "user", "content": text}}, "max_tokens": 1},
+	} {
+		data, err := json.Marshal(body)
+		require.NoError(t, err)
+		r := httptest.NewRequestWithContext(ctx, http.MethodPost, path, bytes.NewReader(data))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, r)
+		assert.NotEqual(t, http.StatusOK, w.Code, "%s: %.200s", path, w.Body)
+	}
+	assert.Zero(t, s.metrics.waiting.Load()+s.metrics.running.Load())
+}
+
 // TestBench: the load generator counts what the server counts.
 func TestBench(t *testing.T) {
 	s, url := start(t, Options{})

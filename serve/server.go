@@ -212,13 +212,18 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) error {
 	if err := s.known(q.Model); err != nil {
 		return err
 	}
-	ids := s.tok.Encode(q.Prompt)
+	ids, err := s.tok.EncodeContext(r.Context(), q.Prompt)
+	if err != nil {
+		return err
+	}
 	if len(q.Messages) > 0 {
 		p, _, err := s.render(r.Context(), &chatRequest{Messages: q.Messages})
 		if err != nil {
 			return err
 		}
-		ids = p.Encode(s.tok)
+		if ids, err = p.EncodeContext(r.Context(), s.tok); err != nil {
+			return err
+		}
 	}
 	if ids == nil {
 		ids = []int{}

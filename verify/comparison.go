@@ -101,7 +101,7 @@ func (c *comparison) run(ctx context.Context, srcDir, dstDir string) (err error)
 	if err := c.npuPaths(); err != nil {
 		return f.stopped(ctx, opening, err)
 	}
-	seqs, err := c.tokens(srcDir)
+	seqs, err := c.tokens(ctx, srcDir)
 	if err != nil {
 		return err
 	}
@@ -122,9 +122,9 @@ func (c *comparison) run(ctx context.Context, srcDir, dstDir string) (err error)
 }
 
 // tokens returns all sequences and notes what is to be known of them.
-func (c *comparison) tokens(srcDir string) ([][]int, error) {
+func (c *comparison) tokens(ctx context.Context, srcDir string) ([][]int, error) {
 	f, o, cfg := c.f, c.o, c.src.m.Config()
-	seqs, origin, vocab, err := o.sequences(srcDir, cfg.VocabSize)
+	seqs, origin, vocab, err := o.sequences(ctx, srcDir, cfg.VocabSize)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func (o *Options) observe(ctx context.Context, src, dst string) (*observed, erro
 	}
 	old := debug.SetMemoryLimit(max(o.MaxMemory/10*8, 64<<20)) // the rest is not the collector's to see; below, it would never rest
 	defer debug.SetMemoryLimit(old)
-	state, at := o.resume(f, src, dst)
+	state, at := o.resume(ctx, f, src, dst)
 	b, _ := openBasis(ctx, f, src, dst)
 	defer b.close()
 	defer f.close() // of what is mounted before it goes

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/share"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/corpus"
@@ -124,7 +126,7 @@ func (o *Options) layerDone(rows int) {
 
 // sequences returns the token ids to read, the name of their origin, and the
 // size of the real vocabulary (the config's where there is no tokenizer).
-func (o *Options) sequences(dir string, vocab int) (seqs [][]int, origin string, real int, err error) {
+func (o *Options) sequences(ctx context.Context, dir string, vocab int) (seqs [][]int, origin string, real int, err error) {
 	tok, err := tokenizer.Load(dir)
 	// Ids of the built-in corpus are a convenience: where they cannot be made,
 	// random ones serve. Text that the user gave needs its tokenizer.
@@ -162,32 +164,18 @@ func (o *Options) sequences(dir string, vocab int) (seqs [][]int, origin string,
 	}
 	var ids []int
 	for _, d := range docs {
-		for _, id := range tok.Encode(d) {
+		more, err := tok.EncodeContext(ctx, d)
+		if err != nil {
+			return nil, "", 0, err
+		}
+		for _, id := range more {
 			if id < 0 || id >= vocab {
 				return nil, "", 0, &Error{dir, fmt.Sprintf("tokenizer.json has token %d, config.json a vocabulary of %d", id, vocab), "tokenizer.json belongs to another model"}
 			}
 			ids = append(ids, id)
 		}
 	}
-	return cut(ids, o.Tokens, o.SeqLen), origin, real, nil
-}
-
-// cut takes pieces of n tokens spread evenly over ids, so that few tokens see
-// every kind of text too.
-func cut(ids []int, tokens, n int) (seqs [][]int) {
-	pieces := len(ids) / n
-	want := min(max(1, tokens/n), pieces)
-	if pieces == 0 {
-		if len(ids) > 0 {
-			return [][]int{ids[:min(len(ids), tokens)]}
-		}
-		return nil
-	}
-	for i := range want {
-		at := i * pieces / want * n
-		seqs = append(seqs, ids[at:at+n])
-	}
-	return seqs
+	return share.Pieces(ids, o.Tokens, o.SeqLen), origin, real, nil
 }
 
 // random makes the ids for a checkpoint without a tokenizer.

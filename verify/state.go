@@ -3,6 +3,7 @@ package verify
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/gob"
@@ -170,7 +171,7 @@ type resumed struct {
 // resume opens the state of a comparison and returns the point to go on from,
 // nil for the beginning. Going on is a convenience: where it cannot be had, the
 // comparison simply begins.
-func (o *Options) resume(f *folders, src, dst string) (*stateFile, *resumed) {
+func (o *Options) resume(ctx context.Context, f *folders, src, dst string) (*stateFile, *resumed) {
 	if o.State == "" || o.SkipForward {
 		return nil, nil
 	}
@@ -178,7 +179,7 @@ func (o *Options) resume(f *folders, src, dst string) (*stateFile, *resumed) {
 	if err != nil {
 		return nil, nil
 	}
-	seqs, _, _, err := o.sequences(src, cfg.VocabSize)
+	seqs, _, _, err := o.sequences(ctx, src, cfg.VocabSize)
 	if err != nil {
 		return nil, nil
 	}

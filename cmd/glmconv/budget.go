@@ -77,7 +77,7 @@ func (l *learner) measured() ([][]int, string, error) {
 	if err != nil {
 		return nil, "", tokenizerError(l.src.Dir(), err)
 	}
-	seqs, err := corpusIDs(tok, l.src.Dir(), l.plan.Config.VocabSize)
+	seqs, err := corpusIDs(l.c.Context, tok, l.src.Dir(), l.plan.Config.VocabSize)
 	return seqs, corpus.Name, err
 }
 

@@ -263,7 +263,8 @@ func calibrationText(ctx context.Context, name, dir string, tok *tokenizer.Token
 		return nil, err
 	}
 	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte(`{"`)) {
-		return [][]int{tok.Encode(string(data))}, nil
+		ids, err := tok.EncodeContext(ctx, string(data))
+		return [][]int{ids}, err
 	}
 	var tmpl *chat.Template
 	lines := bufio.NewScanner(bytes.NewReader(data))
@@ -281,7 +282,11 @@ func calibrationText(ctx context.Context, name, dir string, tok *tokenizer.Token
 		case err != nil || d.Text == nil && d.Messages == nil:
 			return nil, fmt.Errorf("%s: line %d is no JSON object with \"text\" or \"messages\"", name, n)
 		case d.Messages == nil:
-			docs = append(docs, tok.Encode(*d.Text))
+			ids, err := tok.EncodeContext(ctx, *d.Text)
+			if err != nil {
+				return nil, err
+			}
+			docs = append(docs, ids)
 			continue
 		}
 		if tmpl == nil {
@@ -314,7 +319,7 @@ func conversationIDs(ctx context.Context, tmpl *chat.Template, tok *tokenizer.To
 	if err != nil {
 		return nil, err
 	}
-	return p.Encode(tok), nil
+	return p.EncodeContext(ctx, tok)
 }
 
 // scratchDir is where codes are learnt: the folder asked for, or one in the

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/glmconv/glmconv/calib"
+	"github.com/glmconv/glmconv/internal/share"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
 	"github.com/glmconv/glmconv/safetensors"
@@ -32,7 +34,7 @@ func withInputs(c *cli.Context, src *safetensors.Checkpoint, p *quant.Plan) (*qu
 	if err != nil {
 		return nil, &hinted{fmt.Errorf("%s needs a forward pass over text: %w", p.Scheme, err), "--scheme nvfp4a16 quantises weights alone and needs none"}
 	}
-	seqs, err := corpusIDs(tok, src.Dir(), p.Config.VocabSize)
+	seqs, err := corpusIDs(c.Context, tok, src.Dir(), p.Config.VocabSize)
 	if err != nil {
 		return nil, err
 	}
@@ -45,27 +47,19 @@ func withInputs(c *cli.Context, src *safetensors.Checkpoint, p *quant.Plan) (*qu
 }
 
 // corpusIDs are sequences of the built-in corpus under a checkpoint's tokenizer.
-func corpusIDs(tok *tokenizer.Tokenizer, dir string, vocab int) ([][]int, error) {
+func corpusIDs(ctx context.Context, tok *tokenizer.Tokenizer, dir string, vocab int) ([][]int, error) {
 	var ids []int
 	for _, d := range corpus.Documents() {
-		for _, id := range tok.Encode(d) {
+		more, err := tok.EncodeContext(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range more {
 			if id < 0 || id >= vocab {
 				return nil, fmt.Errorf("%s: tokenizer.json has token %d, config.json a vocabulary of %d", dir, id, vocab)
 			}
 			ids = append(ids, id)
 		}
 	}
-	return evenly(ids, inputTokens, inputLength), nil
-}
-
-// evenly takes pieces of n tokens spread evenly over ids.
-func evenly(ids []int, tokens, n int) (seqs [][]int) {
-	n = min(n, len(ids))
-	pieces := len(ids) / max(n, 1)
-	want := min(tokens/max(n, 1), pieces)
-	for i := range want {
-		at := i * pieces / want * n
-		seqs = append(seqs, ids[at:at+n])
-	}
-	return seqs
+	return share.Pieces(ids, inputTokens, inputLength), nil
 }

@@ -3,10 +3,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"image"
 	"image/png"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -136,6 +139,10 @@ func TestInterruptsOfInputs(t *testing.T) {
 		"conversation":     {"calibrate", "--text", talk, dir, filepath.Join(tmp, "b")},
 	}
 	seeing := visionModel(t)
+	eyes := write("eyes.json", []byte("[[1,2,3]]"))
+	for name, flag := range map[string][2]string{"picture of logits": {"--image", still}, "clip of logits": {"--video", moving}} {
+		lines[name] = []string{"logits", seeing, "--token-ids", eyes, flag[0], flag[1], "--out", filepath.Join(tmp, "none.safetensors")}
+	}
 	lines["picture"] = []string{"run", seeing, "--chat", "--prompt", "a", "--image", still, "--max-tokens", "1"}
 	lines["clip"] = []string{"run", seeing, "--chat", "--prompt", "a", "--video", moving, "--max-tokens", "1"}
 	stopped := 0
@@ -151,4 +158,46 @@ func TestInterruptsOfInputs(t *testing.T) {
 		}
 	}
 	assert.Greater(t, stopped, len(lines))
+	assert.NoFileExists(t, filepath.Join(tmp, "none.safetensors"))
+}
+
+// TestInterruptsOfServe stops a server while it generates and while it cuts a
+// long text into tokens: it ends in time, and as asked.
+func TestInterruptsOfServe(t *testing.T) {
+	if raceDetector {
+		t.Skip("SKIPPED: the race detector slows every phase down")
+	}
+	dir := filepath.Join(t.TempDir(), "model")
+	require.NoError(t, demo.Extract(dir))
+	for name, c := range map[string]struct{ path, body string }{
+		"nothing to do":     {"", ""},
+		"an answer":         {"/v1/completions", `{"prompt":[1,2,3],"max_tokens":400,"ignore_eos":true,"stream":true}`},
+		"many long answers": {"/v1/completions", `{"prompt":[` + strings.Repeat("[1,2,3],", 60) + `[4]],"max_tokens":400,"ignore_eos":true}`},
+		"a long text":       {"/tokenize", `{"prompt":"` + strings.Repeat("a", 32<<20) + `"}`},
+	} {
+		cmd := exec.Command("glmconv", "serve", dir, "--port", "0")
+		out, err := cmd.StderrPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		line, err := bufio.NewReader(out).ReadString('\n')
+		require.NoError(t, err)
+		_, url, ok := strings.Cut(strings.TrimSpace(line), " on ")
+		require.True(t, ok, line)
+		if c.path != "" {
+			go func() {
+				if resp, err := http.Post(url+c.path, "application/json", strings.NewReader(c.body)); err == nil {
+					_, _ = io.Copy(io.Discard, resp.Body)
+					_ = resp.Body.Close()
+				}
+			}()
+			time.Sleep(200 * time.Millisecond)
+		}
+		start := time.Now()
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		_ = cmd.Wait()
+		took := time.Since(start)
+		assert.Less(t, took, grace+1500*time.Millisecond, name)
+		assert.Contains(t, []int{exitOK, exitInterrupted}, cmd.ProcessState.ExitCode(), name)
+		t.Logf("%s: exit %d %v after the signal", name, cmd.ProcessState.ExitCode(), took.Round(time.Millisecond))
+	}
 }

@@ -57,7 +57,7 @@ func readPrompt(c *cli.Context, dir string, m *runtime.Model) (prompt, error) {
 	} else if c.Bool("chat") {
 		p.ids, p.chat, err = chatPrompt(c, dir, p.tok, &files)
 	} else {
-		p.ids = p.tok.Encode(withPlaceholders(c.String("prompt"), files))
+		p.ids, err = p.tok.EncodeContext(c.Context, withPlaceholders(c.String("prompt"), files))
 	}
 	if err != nil {
 		return p, err

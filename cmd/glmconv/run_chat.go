@@ -55,7 +55,8 @@ func chatPrompt(c *cli.Context, dir string, tok *tokenizer.Tokenizer, files *vis
 	if err != nil {
 		return nil, nil, err
 	}
-	return p.Encode(tok), chat.NewParser(p.Text(), req.Tools), nil
+	ids, err := p.EncodeContext(c.Context, tok)
+	return ids, chat.NewParser(p.Text(), req.Tools), err
 }
 
 // conversation is what the flags ask the template for. Pictures and clips that

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"sort"
 	"strings"
 
@@ -21,21 +22,38 @@ func (p Prompt) Text() string { return p.text.String() }
 // Encode returns the token ids: markers that the template wrote become their
 // added tokens, everything that came from messages and tools is plain text.
 func (p Prompt) Encode(tok *tokenizer.Tokenizer) []int {
+	ids, _ := p.EncodeContext(context.Background(), tok) // no error without an end of the context
+	return ids
+}
+
+// polled is how many marks are looked for between two looks at the context.
+const polled = 1 << 14
+
+// EncodeContext is Encode that ends soon after ctx does. The only error is
+// ctx.Err().
+func (p Prompt) EncodeContext(ctx context.Context, tok *tokenizer.Tokenizer) ([]int, error) {
 	added := tok.AddedTokens()
 	sort.SliceStable(added, func(i, j int) bool { return len(added[i]) > len(added[j]) })
 	var ids []int
-	start, text := 0, p.Text()
-	plain := func(end int) {
-		if start < end {
-			ids = append(ids, tok.EncodeOrdinary(text[start:end])...)
-		}
+	start, text, left := 0, p.Text(), polled
+	plain := func(end int) error {
+		more, err := tok.EncodeOrdinaryContext(ctx, text[start:end])
+		ids = append(ids, more...)
+		return err
 	}
 scan:
 	for i := 0; i < len(text); {
 		if strings.IndexByte(starts, text[i]) >= 0 && !p.text.Foreign(i) {
+			if left -= len(added); left < 0 {
+				if left = polled; ctx.Err() != nil {
+					return nil, ctx.Err()
+				}
+			}
 			for _, a := range added {
 				if strings.HasPrefix(text[i:], a) && p.own(i, i+len(a)) {
-					plain(i)
+					if err := plain(i); err != nil {
+						return nil, err
+					}
 					id, _ := tok.AddedID(a)
 					ids = append(ids, id)
 					i += len(a)
@@ -46,8 +64,10 @@ scan:
 		}
 		i++
 	}
-	plain(len(text))
-	return ids
+	if err := plain(len(text)); err != nil {
+		return nil, err
+	}
+	return ids, nil
 }
 
 // own tells whether the template wrote every byte from i up to j.

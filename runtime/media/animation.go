@@ -2,6 +2,7 @@ package media
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -91,11 +92,11 @@ func (a *animation) rate() float64 {
 }
 
 // each draws the frames one after the other; fn gets those that want asks for.
-func (a *animation) each(want func(int) bool, fn func(int, *Image) error) error {
+func (a *animation) each(ctx context.Context, want func(int) bool, fn func(int, *Image) error) error {
 	canvas := image.NewNRGBA(image.Rect(0, 0, a.w, a.h))
 	var before *image.NRGBA
 	for i, p := range a.parts {
-		src, _, err := decodeStd(p.file(), a.l)
+		src, _, err := decodeStd(ctx, p.file(), a.l)
 		if err != nil {
 			return fmt.Errorf("frame %d: %w", i, err)
 		}
@@ -108,7 +109,11 @@ func (a *animation) each(want func(int) bool, fn func(int, *Image) error) error 
 		}
 		lay(canvas, p.area, src, p.replace)
 		if want(i) {
-			if err := fn(i, flatten(canvas)); err != nil {
+			im, err := flatten(ctx, canvas)
+			if err == nil {
+				err = fn(i, im)
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	goruntime "runtime"
 	"strings"
@@ -88,7 +89,7 @@ func TestBadMedia(t *testing.T) {
 			}
 			var before, after goruntime.MemStats
 			goruntime.ReadMemStats(&before)
-			im, err := OpenImage(path, Limits{})
+			im, err := OpenImage(context.Background(), path, Limits{})
 			judge(c.still, err)
 			if err == nil {
 				assert.Len(t, im.Pix, 3*im.Width*im.Height)
@@ -109,15 +110,15 @@ func TestBadMedia(t *testing.T) {
 }
 
 func TestBadPaths(t *testing.T) {
-	_, err := OpenImage(filepath.Join(t.TempDir(), "absent.png"), Limits{})
+	_, err := OpenImage(context.Background(), filepath.Join(t.TempDir(), "absent.png"), Limits{})
 	assert.ErrorContains(t, err, "no such file")
-	_, err = OpenImage(t.TempDir(), Limits{})
+	_, err = OpenImage(context.Background(), t.TempDir(), Limits{})
 	assert.ErrorContains(t, err, "folder")
 	_, err = OpenClip(context.Background(), t.TempDir(), Limits{})
 	assert.ErrorContains(t, err, "no pictures")
-	_, err = OpenImage(write(t, "a.png", encode(t, "png", scene(40, 30, 0, 255))), Limits{Bytes: 100})
+	_, err = OpenImage(context.Background(), write(t, "a.png", encode(t, "png", scene(40, 30, 0, 255))), Limits{Bytes: 100})
 	assert.ErrorContains(t, err, "limit of 100 bytes")
-	_, err = OpenImage(write(t, "a.png", encode(t, "png", scene(40, 30, 0, 255))), Limits{Pixels: 1000})
+	_, err = OpenImage(context.Background(), write(t, "a.png", encode(t, "png", scene(40, 30, 0, 255))), Limits{Pixels: 1000})
 	assert.ErrorContains(t, err, "40 × 30")
 	_, err = OpenClip(context.Background(), write(t, "a.y4m", y4m(40, 30, 5, "C420")), Limits{Frames: 4})
 	assert.ErrorContains(t, err, "4 frames")
@@ -174,7 +175,7 @@ func FuzzY4M(f *testing.F) {
 	f.Add([]byte("YUV4MPEG2 W4 H4 C444p10 XCOLORRANGE=FULL\nFRAME\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		testkit.AllocatesWithin(t, len(data), 100, fuzzBytes, func() {
-			c, err := y4mClip(opener(data), fuzzLimits.fill())
+			c, err := y4mClip(context.Background(), opener(data), fuzzLimits.fill())
 			if err != nil {
 				return
 			}
@@ -215,7 +216,7 @@ func FuzzAnimation(f *testing.F) {
 				return
 			}
 			n := 0
-			if err := a.each(all, func(_ int, im *Image) error {
+			if err := a.each(context.Background(), all, func(_ int, im *Image) error {
 				n++
 				if len(im.Pix) != 3*a.w*a.h {
 					return fmt.Errorf("%d bytes", len(im.Pix))
@@ -238,7 +239,7 @@ func FuzzStill(f *testing.F) {
 	f.Add([]byte("II*\x00\x08\x00\x00\x00\x02\x00\x00\x01\x03\x00\x01\x00\x00\x00\xff\xff\x00\x00\x01\x01\x03\x00\x01\x00\x00\x00\xff\xff\x00\x00\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		testkit.AllocatesWithin(t, len(data), 100, fuzzBytes, func() {
-			im, err := DecodeImage(data, fuzzLimits)
+			im, err := DecodeImage(context.Background(), data, fuzzLimits)
 			if err == nil {
 				require.Positive(t, im.Width)
 				require.Len(t, im.Pix, 3*im.Width*im.Height)
@@ -253,4 +254,34 @@ func FuzzExif(f *testing.F) {
 		o := exifOrientation(data)
 		assert.True(t, o >= 1 && o <= 8)
 	})
+}
+
+// TestDecodingEnds: every way to decode ends with its context, with the
+// context's error and without a file's name in front.
+func TestDecodingEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	big := encode(t, "png", scene(400, 300, 0, 255))
+	folder := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "1.png"), big, 0o644))
+	files := map[string]string{
+		"png": write(t, "a.png", big), "jpeg": write(t, "a.jpg", encode(t, "jpeg", scene(400, 300, 0, 255))), "gif": write(t, "a.gif", animatedGIF(t, 5)),
+	}
+	for name, path := range files {
+		_, err := OpenImage(ctx, path, Limits{})
+		assert.ErrorIs(t, err, context.Canceled, name)
+		var e *Error
+		assert.NotErrorAs(t, err, &e, name)
+	}
+	files["y4m"], files["folder"] = write(t, "a.y4m", y4m(40, 30, 5, "C420")), folder
+	for name, path := range files {
+		during, end := context.WithCancel(context.Background())
+		c, err := OpenClip(during, path, Limits{})
+		require.NoError(t, err, name)
+		end()
+		err = c.Each(func(int) bool { return true }, func(int, *Image) error { return nil })
+		if name != "png" && name != "jpeg" { // one frame, decoded when it was opened
+			assert.ErrorIs(t, err, context.Canceled, name)
+		}
+	}
 }

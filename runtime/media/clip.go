@@ -47,7 +47,8 @@ func (c *Clip) Each(want func(i int) bool, fn func(i int, im *Image) error) erro
 }
 
 // OpenClip opens a folder of pictures, an animation (GIF, APNG, WebP), Motion
-// JPEG, YUV4MPEG2, or whatever an ffmpeg on PATH can read. Errors are *Error.
+// JPEG, YUV4MPEG2, or whatever an ffmpeg on PATH can read. Errors are *Error, or
+// the end of ctx, which ends Each too.
 func OpenClip(ctx context.Context, path string, l Limits) (*Clip, error) {
 	l = l.fill()
 	c, err := openClip(ctx, path, l)
@@ -64,7 +65,7 @@ func openClip(ctx context.Context, path string, l Limits) (*Clip, error) {
 		return nil, err
 	}
 	if info.IsDir() {
-		return openFolder(path, l)
+		return openFolder(ctx, path, l)
 	}
 	head, err := peek(path, 64)
 	if err != nil {
@@ -75,9 +76,9 @@ func openClip(ctx context.Context, path string, l Limits) (*Clip, error) {
 	case len(head) == 0:
 		return nil, errors.New("the file is empty")
 	case bytes.HasPrefix(head, []byte(y4mMagic)):
-		return y4mClip(file, l)
+		return y4mClip(ctx, file, l)
 	case bytes.HasPrefix(head, []byte{0xFF, 0xD8, 0xFF}):
-		return mjpegClip(file, l)
+		return mjpegClip(ctx, file, l)
 	case isPicture(head):
 		data, err := readFile(path, l.Bytes)
 		if err != nil {
@@ -88,9 +89,9 @@ func openClip(ctx context.Context, path string, l Limits) (*Clip, error) {
 			return nil, err
 		}
 		if a != nil {
-			return &Clip{frames: len(a.parts), rate: a.rate(), w: a.w, h: a.h, walk: a.each}, nil
+			return &Clip{frames: len(a.parts), rate: a.rate(), w: a.w, h: a.h, walk: func(want func(int) bool, fn func(int, *Image) error) error { return a.each(ctx, want, fn) }}, nil
 		}
-		return stillClip(data, l)
+		return stillClip(ctx, data, l)
 	}
 	return ffmpegClip(ctx, path, l)
 }
@@ -119,8 +120,8 @@ func isPicture(head []byte) bool {
 }
 
 // stillClip shows a picture for one frame.
-func stillClip(data []byte, l Limits) (*Clip, error) {
-	im, err := DecodeImage(data, l)
+func stillClip(ctx context.Context, data []byte, l Limits) (*Clip, error) {
+	im, err := DecodeImage(ctx, data, l)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +136,7 @@ func stillClip(data []byte, l Limits) (*Clip, error) {
 var pictureNames = []string{".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 
 // openFolder makes a clip of the pictures in a folder.
-func openFolder(path string, l Limits) (*Clip, error) {
+func openFolder(ctx context.Context, path string, l Limits) (*Clip, error) {
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return nil, err
@@ -153,7 +154,7 @@ func openFolder(path string, l Limits) (*Clip, error) {
 		return nil, fmt.Errorf("it has more than the limit of %d frames", l.Frames)
 	}
 	slices.SortFunc(names, byNumber)
-	first, err := OpenImage(filepath.Join(path, names[0]), l)
+	first, err := OpenImage(ctx, filepath.Join(path, names[0]), l)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +163,7 @@ func openFolder(path string, l Limits) (*Clip, error) {
 			if !want(i) {
 				continue
 			}
-			im, err := OpenImage(filepath.Join(path, n), l)
+			im, err := OpenImage(ctx, filepath.Join(path, n), l)
 			if err == nil {
 				err = fn(i, im)
 			}

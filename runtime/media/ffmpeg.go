@@ -25,7 +25,7 @@ func ffmpegClip(ctx context.Context, path string, l Limits) (*Clip, error) {
 	if err != nil {
 		return nil, err
 	}
-	return y4mClip(func() (io.ReadCloser, error) {
+	return y4mClip(ctx, func() (io.ReadCloser, error) {
 		ctx, cancel := context.WithCancel(ctx)
 		// "file:" keeps a name from being read as another protocol.
 		cmd := exec.CommandContext(ctx, tool, "-v", "error", "-nostdin", "-i", "file:"+abs, "-map", "0:v:0",

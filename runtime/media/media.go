@@ -1,6 +1,7 @@
 package media
 
 import (
+	"context"
 	"fmt"
 	"image"
 	"image/color"
@@ -59,11 +60,15 @@ func (e *Error) Error() string { return e.Path + ": " + e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
 // flatten converts a decoded picture to RGB, transparent pixels over white.
-func flatten(src image.Image) *Image {
+// The only error is the end of ctx.
+func flatten(ctx context.Context, src image.Image) (*Image, error) {
 	b := src.Bounds()
 	out := NewImage(b.Dx(), b.Dy())
 	row := image.NewNRGBA(image.Rect(0, 0, b.Dx(), 1))
 	for y := range out.Height {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		if s, ok := src.(*image.NRGBA); ok {
 			copy(row.Pix, s.Pix[s.PixOffset(b.Min.X, b.Min.Y+y):][:4*b.Dx()])
 		} else if o, ok := src.(interface{ Opaque() bool }); ok && o.Opaque() || isOpaqueModel(src.ColorModel()) {
@@ -81,7 +86,7 @@ func flatten(src image.Image) *Image {
 			}
 		}
 	}
-	return out
+	return out, nil
 }
 
 func isOpaqueModel(m color.Model) bool {

@@ -11,10 +11,12 @@ import (
 	"image/gif"
 	"image/jpeg"
 	"image/png"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -141,7 +143,7 @@ func TestStills(t *testing.T) {
 	webp, err := os.ReadFile("testdata/frame1.webp")
 	require.NoError(t, err)
 	for name, data := range map[string][]byte{"png": encode(t, "png", want), "bmp": encode(t, "bmp", want), "webp": webp, "jpeg": encode(t, "jpeg", want)} {
-		im, err := DecodeImage(data, Limits{})
+		im, err := DecodeImage(context.Background(), data, Limits{})
 		require.NoError(t, err, name)
 		require.Equal(t, []int{40, 30}, []int{im.Width, im.Height}, name)
 		tol := 0.0
@@ -161,13 +163,13 @@ func TestAlphaOverWhite(t *testing.T) {
 	m.SetNRGBA(0, 0, color.NRGBA{10, 20, 30, 0})
 	m.SetNRGBA(1, 0, color.NRGBA{10, 20, 30, 255})
 	m.SetNRGBA(2, 0, color.NRGBA{0, 100, 255, 128})
-	im, err := DecodeImage(encode(t, "png", m), Limits{})
+	im, err := DecodeImage(context.Background(), encode(t, "png", m), Limits{})
 	require.NoError(t, err)
 	assert.Equal(t, []byte{255, 255, 255, 10, 20, 30, 127, 177, 255}, im.Pix)
 }
 
 func TestCMYK(t *testing.T) {
-	im, err := DecodeImage(cmykJPEG(), Limits{})
+	im, err := DecodeImage(context.Background(), cmykJPEG(), Limits{})
 	require.NoError(t, err)
 	require.Len(t, im.Pix, 192)
 	for _, v := range im.Pix {
@@ -181,7 +183,7 @@ func TestOrientation(t *testing.T) {
 		tiff := []byte{'I', 'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, byte(o), 0, 0, 0, 0, 0, 0, 0}
 		body := append([]byte("Exif\x00\x00"), tiff...)
 		data := join(plain[:2], []byte{0xFF, 0xE1, 0, byte(len(body) + 2)}, body, plain[2:])
-		im, err := DecodeImage(data, Limits{})
+		im, err := DecodeImage(context.Background(), data, Limits{})
 		require.NoError(t, err)
 		if o >= 5 {
 			assert.Equal(t, []int{30, 40}, []int{im.Width, im.Height})
@@ -301,4 +303,33 @@ func TestFFmpeg(t *testing.T) {
 		_, err := OpenClip(context.Background(), mp4, Limits{})
 		assert.ErrorContains(t, err, "moov atom not found")
 	})
+}
+
+// TestDecodingDoesNotWaitForADecoder: a decoder that never ends is left to itself
+// until it reads again.
+func TestDecodingDoesNotWaitForADecoder(t *testing.T) {
+	image.RegisterFormat("slow", "SLOWSLOW", func(r io.Reader) (image.Image, error) {
+		_, err := io.Copy(io.Discard, &forever{r: r})
+		return nil, err
+	}, func(io.Reader) (image.Config, error) {
+		return image.Config{ColorModel: color.GrayModel, Width: 8, Height: 8}, nil
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	_, err := DecodeImage(ctx, []byte("SLOWSLOW"), Limits{})
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.Less(t, time.Since(start), 900*time.Millisecond)
+}
+
+// forever reads on after the end.
+type forever struct{ r io.Reader }
+
+func (f *forever) Read(p []byte) (int, error) {
+	n, err := f.r.Read(p)
+	if errors.Is(err, io.EOF) {
+		time.Sleep(time.Millisecond)
+		return n, nil
+	}
+	return n, err
 }

@@ -2,6 +2,7 @@ package media
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -84,9 +85,9 @@ func startOfJPEG(r *bufio.Reader) error {
 
 // mjpegClip makes a clip of JPEGs one after the other. The stream does not say
 // its rate.
-func mjpegClip(open func() (io.ReadCloser, error), l Limits) (*Clip, error) {
+func mjpegClip(ctx context.Context, open func() (io.ReadCloser, error), l Limits) (*Clip, error) {
 	c := &Clip{}
-	err := eachJPEG(open, l, func(i int, data []byte) error {
+	err := eachJPEG(ctx, open, l, func(i int, data []byte) error {
 		if i >= l.Frames {
 			return fmt.Errorf("it has more than the limit of %d frames", l.Frames)
 		}
@@ -94,7 +95,7 @@ func mjpegClip(open func() (io.ReadCloser, error), l Limits) (*Clip, error) {
 		if i > 0 {
 			return nil
 		}
-		im, err := DecodeImage(data, l)
+		im, err := DecodeImage(ctx, data, l)
 		if err == nil {
 			c.w, c.h = im.Width, im.Height
 		}
@@ -104,11 +105,11 @@ func mjpegClip(open func() (io.ReadCloser, error), l Limits) (*Clip, error) {
 		err = errors.New("the clip has no frames")
 	}
 	c.walk = func(want func(int) bool, fn func(int, *Image) error) error {
-		return eachJPEG(open, l, func(i int, data []byte) error {
+		return eachJPEG(ctx, open, l, func(i int, data []byte) error {
 			if !want(i) {
 				return nil
 			}
-			im, err := DecodeImage(data, l)
+			im, err := DecodeImage(ctx, data, l)
 			if err != nil {
 				return fmt.Errorf("frame %d: %w", i, err)
 			}
@@ -118,7 +119,7 @@ func mjpegClip(open func() (io.ReadCloser, error), l Limits) (*Clip, error) {
 	return c, err
 }
 
-func eachJPEG(open func() (io.ReadCloser, error), l Limits, fn func(i int, data []byte) error) error {
+func eachJPEG(ctx context.Context, open func() (io.ReadCloser, error), l Limits, fn func(i int, data []byte) error) error {
 	f, err := open()
 	if err != nil {
 		return err
@@ -126,6 +127,9 @@ func eachJPEG(open func() (io.ReadCloser, error), l Limits, fn func(i int, data 
 	defer f.Close()
 	r := bufio.NewReaderSize(f, 1<<16)
 	for i := 0; ; i++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		data, err := nextJPEG(r, l.Bytes)
 		if errors.Is(err, io.EOF) {
 			return nil

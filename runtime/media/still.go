@@ -2,6 +2,7 @@ package media
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"image"
@@ -18,13 +19,13 @@ import (
 	"github.com/glmconv/glmconv/internal/fsx"
 )
 
-// OpenImage decodes a picture. Errors are *Error.
-func OpenImage(path string, l Limits) (*Image, error) {
+// OpenImage decodes a picture. Errors are *Error, or the end of ctx.
+func OpenImage(ctx context.Context, path string, l Limits) (*Image, error) {
 	l = l.fill()
 	data, err := readFile(path, l.Bytes)
 	if err == nil {
 		var im *Image
-		if im, err = DecodeImage(data, l); err == nil {
+		if im, err = DecodeImage(ctx, data, l); err == nil {
 			return im, nil
 		}
 	}
@@ -33,7 +34,7 @@ func OpenImage(path string, l Limits) (*Image, error) {
 
 func fail(path string, err error) error {
 	var e *Error
-	if errors.As(err, &e) {
+	if errors.As(err, &e) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	var p *os.PathError
@@ -59,21 +60,25 @@ func readFile(path string, limit int64) ([]byte, error) {
 }
 
 // DecodeImage decodes the bytes of a picture; of an animation the first frame.
-func DecodeImage(data []byte, l Limits) (*Image, error) {
+// It returns soon after ctx ends, with its error.
+func DecodeImage(ctx context.Context, data []byte, l Limits) (*Image, error) {
 	l = l.fill()
 	if len(data) == 0 {
 		return nil, errors.New("the file is empty")
 	}
 	if !bytes.HasPrefix(data, pngSignature) { // of an APNG the default picture counts
 		if a, err := openAnimation(data, l); a != nil || err != nil {
-			return firstFrame(a, err)
+			return firstFrame(ctx, a, err)
 		}
 	}
-	src, kind, err := decodeStd(data, l)
+	src, kind, err := decodeStd(ctx, data, l)
 	if err != nil {
 		return nil, err
 	}
-	im := flatten(src)
+	im, err := flatten(ctx, src)
+	if err != nil {
+		return nil, err
+	}
 	if kind == "jpeg" {
 		im = orient(im, exifOrientation(data))
 	}
@@ -81,8 +86,48 @@ func DecodeImage(data []byte, l Limits) (*Image, error) {
 }
 
 // decodeStd runs a registered decoder after checking the declared size. The
-// decoders are not ours: a panic in one is an error here.
-func decodeStd(data []byte, l Limits) (src image.Image, kind string, err error) {
+// decoders are not ours and know no context: each works aside, is left where it
+// is when ctx ends, and ends itself at what it reads next.
+func decodeStd(ctx context.Context, data []byte, l Limits) (image.Image, string, error) {
+	if ctx.Done() == nil {
+		return decodeHere(ctx, data, l)
+	}
+	type answer struct {
+		src  image.Image
+		kind string
+		err  error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		src, kind, err := decodeHere(ctx, data, l)
+		done <- answer{src, kind, err}
+	}()
+	select {
+	case a := <-done:
+		if err := ctx.Err(); err != nil {
+			return nil, "", err
+		}
+		return a.src, a.kind, a.err
+	case <-ctx.Done():
+		return nil, "", ctx.Err()
+	}
+}
+
+// while is a reader that ends with a context.
+type while struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (w while) Read(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.r.Read(p[:min(len(p), 1<<16)])
+}
+
+// decodeHere decodes. A panic in a decoder is an error here.
+func decodeHere(ctx context.Context, data []byte, l Limits) (src image.Image, kind string, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			src, err = nil, fmt.Errorf("cannot be decoded: %v", r)
@@ -105,7 +150,7 @@ func decodeStd(data []byte, l Limits) (src image.Image, kind string, err error) 
 			}
 		}
 	}
-	src, _, err = image.Decode(bytes.NewReader(data))
+	src, _, err = image.Decode(while{ctx, bytes.NewReader(data)})
 	if err != nil {
 		return nil, kind, broken(kind, err)
 	}
@@ -119,11 +164,11 @@ func broken(kind string, err error) error {
 	return fmt.Errorf("the %s data is damaged: %w", kind, err)
 }
 
-func firstFrame(a *animation, err error) (first *Image, _ error) {
+func firstFrame(ctx context.Context, a *animation, err error) (first *Image, _ error) {
 	if err != nil {
 		return nil, err
 	}
-	err = a.each(func(int) bool { return true }, func(_ int, im *Image) error { first = im; return errStop })
+	err = a.each(ctx, func(int) bool { return true }, func(_ int, im *Image) error { first = im; return errStop })
 	if !errors.Is(err, errStop) {
 		return nil, err
 	}

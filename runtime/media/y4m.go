@@ -3,6 +3,7 @@ package media
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -162,7 +163,7 @@ func (h *y4mHeader) rgb(data []byte) *Image {
 func level(v float32) byte { return byte(min(max(v+0.5, 0), 255)) }
 
 // y4mClip makes a clip of a YUV4MPEG2 stream that can be opened again.
-func y4mClip(open func() (io.ReadCloser, error), l Limits) (*Clip, error) {
+func y4mClip(ctx context.Context, open func() (io.ReadCloser, error), l Limits) (*Clip, error) {
 	c := &Clip{}
 	walk := func(want func(int) bool, fn func(*y4mHeader, int, []byte) error) (err error) {
 		f, err := open()
@@ -182,6 +183,9 @@ func y4mClip(open func() (io.ReadCloser, error), l Limits) (*Clip, error) {
 		c.w, c.h, c.rate = h.w, h.h, max(c.rate, h.rate)
 		var buf []byte
 		for i := 0; ; i++ {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			text, err := line(r)
 			if errors.Is(err, io.EOF) {
 				return nil

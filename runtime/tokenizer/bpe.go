@@ -10,17 +10,19 @@ func pairOf(left, right int32) pair { return pair(uint32(left))<<32 | pair(uint3
 // merge is what a pair becomes, and how early.
 type merge struct{ rank, id int32 }
 
-// encodePiece appends the ids of one piece of pre-tokenized text.
-func (t *Tokenizer) encodePiece(ids []int, piece string) []int {
-	if t.ignoreMerges {
-		if id, ok := t.ids[piece]; ok {
-			return append(ids, int(id))
+// piece appends the ids of one piece of pre-tokenized text.
+func (e *encoder) piece(piece string) {
+	if e.ignoreMerges {
+		if id, ok := e.Tokenizer.ids[piece]; ok {
+			e.ids = append(e.ids, int(id))
+			return
 		}
 	}
 	if len(piece) == 1 {
-		return append(ids, int(t.bytes[piece[0]]))
+		e.ids = append(e.ids, int(e.bytes[piece[0]]))
+		return
 	}
-	return t.mergePiece(ids, piece)
+	e.merge(piece)
 }
 
 // symbol is a node of the list of symbols that are left of a piece.
@@ -51,12 +53,12 @@ func (c *candidates) Pop() any {
 	return x
 }
 
-// mergePiece merges the bytes of a piece by rank; a heap keeps long pieces
-// from taking quadratic time.
-func (t *Tokenizer) mergePiece(ids []int, piece string) []int {
+// merge merges the bytes of a piece by rank; a heap keeps long pieces from
+// taking quadratic time.
+func (e *encoder) merge(piece string) {
 	syms := make([]symbol, len(piece))
 	for i := range syms {
-		syms[i] = symbol{id: t.bytes[piece[i]], prev: int32(i - 1), next: int32(i + 1)}
+		syms[i] = symbol{id: e.bytes[piece[i]], prev: int32(i - 1), next: int32(i + 1)}
 	}
 	syms[len(syms)-1].next = -1
 	var queue candidates
@@ -65,15 +67,18 @@ func (t *Tokenizer) mergePiece(ids []int, piece string) []int {
 			return
 		}
 		p := pairOf(syms[i].id, syms[syms[i].next].id)
-		if m, ok := t.merges[p]; ok {
+		if m, ok := e.merges[p]; ok {
 			queue = append(queue, candidate{merge: m, pos: i, width: p})
 		}
 	}
 	for i := range syms {
+		if !e.work(1) {
+			return
+		}
 		consider(int32(i))
 	}
 	heap.Init(&queue)
-	for queue.Len() > 0 {
+	for queue.Len() > 0 && e.work(1) {
 		c := heap.Pop(&queue).(candidate)
 		left := &syms[c.pos]
 		if left.id < 0 || left.next < 0 || pairOf(left.id, syms[left.next].id) != c.width {
@@ -93,7 +98,6 @@ func (t *Tokenizer) mergePiece(ids []int, piece string) []int {
 		}
 	}
 	for i := int32(0); i >= 0; i = syms[i].next {
-		ids = append(ids, int(syms[i].id))
+		e.ids = append(e.ids, int(syms[i].id))
 	}
-	return ids
 }

@@ -4,6 +4,7 @@
 //	tok, err := tokenizer.Load("GLM-4.5-Air")       // directory or file
 //	ids := tok.Encode("[gMASK]<sop>Hello, world")   // added tokens are recognised
 //	ids = tok.EncodeOrdinary(userText)              // … and here they are not
+//	ids, err = tok.EncodeContext(ctx, long)         // … ends soon after ctx does
 //	text := tok.Decode(ids)
 //
 //	d := tok.NewDecoder()                           // streaming

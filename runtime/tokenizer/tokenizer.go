@@ -1,7 +1,5 @@
 package tokenizer
 
-import "strings"
-
 // Tokenizer is a loaded tokenizer.json. It is safe for concurrent use.
 type Tokenizer struct {
 	ids          map[string]int32 // bytes of a vocabulary entry → id
@@ -19,52 +17,6 @@ type Tokenizer struct {
 type addedToken struct {
 	content string
 	id      int
-}
-
-// Encode returns the ids of text, with added tokens ("<|user|>", "<think>", …)
-// recognised wherever they stand. Nothing is put in front: the usual prefix
-// [gMASK]<sop> belongs to the prompt.
-func (t *Tokenizer) Encode(text string) []int {
-	var ids []int
-	start := 0
-	for i := 0; i < len(text); {
-		if a, ok := t.addedAt(text, i); ok {
-			ids = t.ordinary(ids, text[start:i])
-			ids = append(ids, a.id)
-			i += len(a.content)
-			start = i
-			continue
-		}
-		i++
-	}
-	return t.ordinary(ids, text[start:])
-}
-
-// EncodeOrdinary returns the ids of text without recognising added tokens:
-// "<|user|>" becomes the pieces "<|", "user", "|>". This is the form for text
-// that comes from outside.
-func (t *Tokenizer) EncodeOrdinary(text string) []int { return t.ordinary(nil, text) }
-
-func (t *Tokenizer) ordinary(ids []int, text string) []int {
-	for i := 0; i < len(text); {
-		end := nextPiece(text, i)
-		ids = t.encodePiece(ids, text[i:end])
-		i = end
-	}
-	return ids
-}
-
-// addedAt returns the longest added token at text[i:].
-func (t *Tokenizer) addedAt(text string, i int) (addedToken, bool) {
-	if !t.addedFirst[text[i]] {
-		return addedToken{}, false
-	}
-	for _, a := range t.added {
-		if strings.HasPrefix(text[i:], a.content) {
-			return a, true
-		}
-	}
-	return addedToken{}, false
 }
 
 // VocabSize returns the number of ids that stand for something, added tokens

@@ -1,6 +1,7 @@
 package vision
 
 import (
+	"context"
 	"encoding/binary"
 	"math"
 	"testing"
@@ -56,7 +57,7 @@ func nano(t *testing.T) (*glm.Config, *Processor) {
 }
 
 func picture(t *testing.T, name string) *media.Image {
-	im, err := media.OpenImage(testkit.Shared(t, goldenDir+name), media.Limits{})
+	im, err := media.OpenImage(context.Background(), testkit.Shared(t, goldenDir+name), media.Limits{})
 	require.NoError(t, err)
 	return im
 }

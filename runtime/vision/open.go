@@ -2,6 +2,7 @@ package vision
 
 import (
 	"context"
+	"errors"
 
 	"github.com/glmconv/glmconv/runtime/media"
 )
@@ -21,13 +22,13 @@ func (f Files) Empty() bool { return len(f.Images)+len(f.Videos) == 0 }
 func (p *Processor) Open(ctx context.Context, f Files) ([]*Patches, error) {
 	var out []*Patches
 	for _, path := range f.Images {
-		im, err := media.OpenImage(path, f.Limits)
+		im, err := media.OpenImage(ctx, path, f.Limits)
 		if err != nil {
 			return nil, err
 		}
-		x, err := p.Still(im)
+		x, err := p.still(ctx, im)
 		if err != nil {
-			return nil, &media.Error{Path: path, Err: err}
+			return nil, named(path, err)
 		}
 		out = append(out, x)
 	}
@@ -39,7 +40,7 @@ func (p *Processor) Open(ctx context.Context, f Files) ([]*Patches, error) {
 		if c.Rate() == 0 && f.FPS > 0 {
 			c.SetRate(f.FPS)
 		}
-		x, err := p.Clip(c)
+		x, err := p.clip(ctx, c)
 		if err != nil {
 			return nil, named(path, err)
 		}
@@ -50,6 +51,9 @@ func (p *Processor) Open(ctx context.Context, f Files) ([]*Patches, error) {
 
 // named puts the file in front of an error that does not name it.
 func named(path string, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
 	if e, ok := err.(*media.Error); ok { //nolint:errorlint // only an outermost one names the file
 		return e
 	}

@@ -1,6 +1,7 @@
 package vision
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/glmconv/glmconv/runtime/media"
@@ -21,13 +22,19 @@ type Patches struct {
 
 // Still prepares a picture.
 func (p *Processor) Still(im *media.Image) (*Patches, error) {
+	return p.still(context.Background(), im)
+}
+
+func (p *Processor) still(ctx context.Context, im *media.Image) (*Patches, error) {
 	s := &p.Image
 	h, w, err := s.size(s.Temporal, im.Height, im.Width)
 	if err != nil {
 		return nil, err
 	}
 	out := s.newPatches(1, h, w)
-	im = Resize(im, h, w)
+	if im, err = resize(ctx, im, h, w); err != nil {
+		return nil, err
+	}
 	for f := range s.Temporal { // a still fills the whole temporal patch
 		s.put(out, f, im)
 	}

@@ -1,6 +1,7 @@
 package vision
 
 import (
+	"context"
 	"fmt"
 	"math"
 
@@ -97,10 +98,19 @@ func plan(in, out int) ([]taps, uint) {
 // channels: columns first, then rows, each pass rounded and clamped to 0 … 255,
 // like torchvision's 8-bit resize (PIL agrees within 1).
 func Resize(im *media.Image, h, w int) *media.Image {
+	im, _ = resize(context.Background(), im, h, w)
+	return im
+}
+
+// resize is Resize; its only error is the end of ctx.
+func resize(ctx context.Context, im *media.Image, h, w int) (*media.Image, error) {
 	if im.Width != w {
 		t, places := plan(im.Width, w)
 		out := media.NewImage(w, im.Height)
 		for y := range im.Height {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
 			src, dst := im.Pix[3*y*im.Width:], out.Pix[3*y*w:]
 			for x, t := range t {
 				blend(dst[3*x:], src[3*t.first:], 3, t.weight, places, 3)
@@ -112,11 +122,14 @@ func Resize(im *media.Image, h, w int) *media.Image {
 		t, places := plan(im.Height, h)
 		out := media.NewImage(w, h)
 		for y, t := range t {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
 			blend(out.Pix[3*y*w:], im.Pix[3*t.first*w:], 3*w, t.weight, places, 3*w)
 		}
 		im = out
 	}
-	return im
+	return im, nil
 }
 
 // blend writes n samples: weighted sums of samples stride apart.

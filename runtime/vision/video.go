@@ -1,6 +1,7 @@
 package vision
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -24,6 +25,10 @@ const unknownRate = 24
 // Clip prepares a clip: frames are sampled as the checkpoint's processor does
 // it, resized one at a time, and paired into temporal patches.
 func (p *Processor) Clip(src Source) (*Patches, error) {
+	return p.clip(context.Background(), src)
+}
+
+func (p *Processor) clip(ctx context.Context, src Source) (*Patches, error) {
 	rate := src.Rate()
 	if !(rate > 0) || math.IsInf(rate, 0) {
 		rate = unknownRate
@@ -32,12 +37,16 @@ func (p *Processor) Clip(src Source) (*Patches, error) {
 	if n < 1 {
 		return nil, errors.New("the clip has no frames")
 	}
-	return p.Frames(src, p.Sample(n, rate), rate)
+	return p.frames(ctx, src, p.Sample(n, rate), rate)
 }
 
 // Frames prepares the frames of a clip with the given indices, which do not
 // fall. An incomplete last temporal patch is filled up with the last frame.
 func (p *Processor) Frames(src Source, index []int, rate float64) (*Patches, error) {
+	return p.frames(context.Background(), src, index, rate)
+}
+
+func (p *Processor) frames(ctx context.Context, src Source, index []int, rate float64) (*Patches, error) {
 	s := &p.Video
 	if len(index) == 0 || !slices.IsSorted(index) {
 		return nil, errors.New("the clip has no frames")
@@ -59,7 +68,10 @@ func (p *Processor) Frames(src Source, index []int, rate float64) (*Patches, err
 		if im.Width != w || im.Height != h {
 			return fmt.Errorf("frame %d has %d × %d pixels, the clip has %d × %d", i, im.Width, im.Height, w, h)
 		}
-		im = Resize(im, height, width)
+		im, err := resize(ctx, im, height, width)
+		if err != nil {
+			return err
+		}
 		for ; next < len(index) && index[next] == i; next++ {
 			s.put(out, next, im)
 		}
