@@ -12,3 +12,10 @@ func (s *sums) errors() *laneSum  { return &s.er }
 func (s *sums) worst() uint32     { return 0 }
 
 func encodeChunkVector([]byte, []float32, Code, divide, float32, float32, *sums) int { return 0 }
+
+// Nor of the loops over small groups.
+
+func groupTwins() bool             { return false }
+func (*eight) turn([]float32)      { panic("numeric: no kernel") }
+func (*eight) search(Code)         { panic("numeric: no kernel") }
+func (*eight) encode([]byte, Code) { panic("numeric: no kernel") }

@@ -2145,3 +2145,1112 @@ DATA lanes8x08080808<>+20(SB)/4, $0x08080808
 DATA lanes8x08080808<>+24(SB)/4, $0x08080808
 DATA lanes8x08080808<>+28(SB)/4, $0x08080808
 GLOBL lanes8x08080808<>(SB), RODATA|NOPTR, $32
+
+// func turnGroupsAVX2(dst *float32, w *float32, size int, top *[8]float32, sq *[8]float32)
+// Requires: AVX, AVX2
+TEXT ·turnGroupsAVX2(SB), NOSPLIT, $0-40
+	MOVQ  w+8(FP), AX
+	MOVQ  size+16(FP), CX
+	ADDQ  CX, CX
+	ADDQ  CX, CX
+	LEAQ  (AX)(CX*2), DX
+	ADDQ  CX, DX
+	LEAQ  (DX)(CX*2), BX
+	ADDQ  CX, BX
+	MOVQ  dst+0(FP), SI
+	MOVQ  size+16(FP), DI
+	VPXOR Y0, Y0, Y0
+	VPXOR Y1, Y1, Y1
+
+loop:
+	VMOVUPS     (AX), X2
+	VINSERTF128 $0x01, (DX)(CX*1), Y2, Y2
+	VMOVUPS     (AX)(CX*1), X3
+	VINSERTF128 $0x01, (DX)(CX*2), Y3, Y3
+	VMOVUPS     (AX)(CX*2), X4
+	VINSERTF128 $0x01, (BX), Y4, Y4
+	VMOVUPS     (DX), X5
+	VINSERTF128 $0x01, (BX)(CX*1), Y5, Y5
+	VUNPCKLPS   Y3, Y2, Y6
+	VUNPCKHPS   Y3, Y2, Y8
+	VUNPCKLPS   Y5, Y4, Y9
+	VUNPCKHPS   Y5, Y4, Y10
+	VUNPCKLPD   Y9, Y6, Y7
+	VUNPCKHPD   Y9, Y6, Y6
+	VUNPCKLPD   Y10, Y8, Y9
+	VUNPCKHPD   Y10, Y8, Y8
+	VMOVUPS     Y7, (SI)
+	VMULPS      Y7, Y7, Y10
+	VADDPS      Y10, Y1, Y1
+	VPAND       lanes8x7fffffff<>+0(SB), Y7, Y7
+	VPMAXUD     Y7, Y0, Y0
+	VMOVUPS     Y6, 32(SI)
+	VMULPS      Y6, Y6, Y7
+	VADDPS      Y7, Y1, Y1
+	VPAND       lanes8x7fffffff<>+0(SB), Y6, Y6
+	VPMAXUD     Y6, Y0, Y0
+	VMOVUPS     Y9, 64(SI)
+	VMULPS      Y9, Y9, Y6
+	VADDPS      Y6, Y1, Y1
+	VPAND       lanes8x7fffffff<>+0(SB), Y9, Y9
+	VPMAXUD     Y9, Y0, Y0
+	VMOVUPS     Y8, 96(SI)
+	VMULPS      Y8, Y8, Y6
+	VADDPS      Y6, Y1, Y1
+	VPAND       lanes8x7fffffff<>+0(SB), Y8, Y8
+	VPMAXUD     Y8, Y0, Y0
+	VMOVUPS     16(AX), X11
+	VINSERTF128 $0x01, 16(DX)(CX*1), Y11, Y11
+	VMOVUPS     16(AX)(CX*1), X12
+	VINSERTF128 $0x01, 16(DX)(CX*2), Y12, Y12
+	VMOVUPS     16(AX)(CX*2), X13
+	VINSERTF128 $0x01, 16(BX), Y13, Y13
+	VMOVUPS     16(DX), X14
+	VINSERTF128 $0x01, 16(BX)(CX*1), Y14, Y14
+	VUNPCKLPS   Y12, Y11, Y6
+	VUNPCKHPS   Y12, Y11, Y8
+	VUNPCKLPS   Y14, Y13, Y9
+	VUNPCKHPS   Y14, Y13, Y10
+	VUNPCKLPD   Y9, Y6, Y7
+	VUNPCKHPD   Y9, Y6, Y6
+	VUNPCKLPD   Y10, Y8, Y9
+	VUNPCKHPD   Y10, Y8, Y8
+	VMOVUPS     Y7, 128(SI)
+	VMULPS      Y7, Y7, Y10
+	VADDPS      Y10, Y1, Y1
+	VPAND       lanes8x7fffffff<>+0(SB), Y7, Y7
+	VPMAXUD     Y7, Y0, Y0
+	VMOVUPS     Y6, 160(SI)
+	VMULPS      Y6, Y6, Y7
+	VADDPS      Y7, Y1, Y1
+	VPAND       lanes8x7fffffff<>+0(SB), Y6, Y6
+	VPMAXUD     Y6, Y0, Y0
+	VMOVUPS     Y9, 192(SI)
+	VMULPS      Y9, Y9, Y6
+	VADDPS      Y6, Y1, Y1
+	VPAND       lanes8x7fffffff<>+0(SB), Y9, Y9
+	VPMAXUD     Y9, Y0, Y0
+	VMOVUPS     Y8, 224(SI)
+	VMULPS      Y8, Y8, Y6
+	VADDPS      Y6, Y1, Y1
+	VPAND       lanes8x7fffffff<>+0(SB), Y8, Y8
+	VPMAXUD     Y8, Y0, Y0
+	ADDQ        $0x20, AX
+	ADDQ        $0x20, DX
+	ADDQ        $0x20, BX
+	ADDQ        $0x00000100, SI
+	SUBQ        $0x08, DI
+	JNZ         loop
+	MOVQ        top+24(FP), AX
+	VMOVDQU     Y0, (AX)
+	MOVQ        sq+32(FP), AX
+	VMOVUPS     Y1, (AX)
+	VZEROUPPER
+	RET
+
+// func searchMicroE2M1AVX2(w *float32, size int, codes *[8]int32, table *float32, first *[8]float32, least *[8]float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·searchMicroE2M1AVX2(SB), NOSPLIT, $0-48
+	MOVQ    w+0(FP), AX
+	MOVQ    size+8(FP), CX
+	MOVQ    table+24(FP), DX
+	MOVQ    codes+16(FP), BX
+	VMOVDQU (BX), Y0
+	VMOVDQA Y0, Y1
+	VMOVDQA Y0, Y3
+	XORQ    DI, DI
+
+candidate:
+	VPCMPEQD   Y5, Y5, Y5
+	VGATHERDPS Y5, (DX)(Y3*4), Y4
+	VPXOR      Y5, Y5, Y5
+	MOVQ       AX, BX
+	MOVQ       CX, SI
+
+loop:
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y6
+	VPAND        (BX), Y6, Y6
+	VDIVPS       Y4, Y6, Y7
+	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
+	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
+	VMULPS       Y4, Y8, Y8
+	VSUBPS       Y6, Y8, Y8
+	VMULPS       Y8, Y8, Y8
+	VADDPS       Y8, Y5, Y5
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y6
+	VPAND        32(BX), Y6, Y6
+	VDIVPS       Y4, Y6, Y7
+	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
+	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
+	VMULPS       Y4, Y8, Y8
+	VSUBPS       Y6, Y8, Y8
+	VMULPS       Y8, Y8, Y8
+	VADDPS       Y8, Y5, Y5
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y6
+	VPAND        64(BX), Y6, Y6
+	VDIVPS       Y4, Y6, Y7
+	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
+	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
+	VMULPS       Y4, Y8, Y8
+	VSUBPS       Y6, Y8, Y8
+	VMULPS       Y8, Y8, Y8
+	VADDPS       Y8, Y5, Y5
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y6
+	VPAND        96(BX), Y6, Y6
+	VDIVPS       Y4, Y6, Y7
+	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
+	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
+	VMULPS       Y4, Y8, Y8
+	VSUBPS       Y6, Y8, Y8
+	VMULPS       Y8, Y8, Y8
+	VADDPS       Y8, Y5, Y5
+	ADDQ         $0x00000080, BX
+	SUBQ         $0x04, SI
+	JNZ          loop
+	TESTQ        DI, DI
+	JNZ          compare
+	MOVQ         first+32(FP), BX
+	VMOVUPS      Y5, (BX)
+	VMOVAPS      Y5, Y2
+	MOVQ         $-4, DI
+	JMP          next
+
+compare:
+	VCMPPS    $0x11, Y2, Y5, Y6
+	VBLENDVPS Y6, Y5, Y2, Y2
+	VBLENDVPS Y6, Y3, Y1, Y1
+	INCQ      DI
+	JNZ       next
+	INCQ      DI
+
+next:
+	VMOVD        DI, X3
+	VPBROADCASTD X3, Y3
+	VPADDD       Y0, Y3, Y3
+	VPMAXSD      lanes8x00000001<>+0(SB), Y3, Y3
+	VPMINSD      lanes8x0000007e<>+0(SB), Y3, Y3
+	CMPQ         DI, $0x04
+	JLE          candidate
+	MOVQ         codes+16(FP), BX
+	VMOVDQU      Y1, (BX)
+	MOVQ         least+40(FP), BX
+	VMOVUPS      Y2, (BX)
+	VZEROUPPER
+	RET
+
+DATA lanes8x40c00000<>+0(SB)/4, $0x40c00000
+DATA lanes8x40c00000<>+4(SB)/4, $0x40c00000
+DATA lanes8x40c00000<>+8(SB)/4, $0x40c00000
+DATA lanes8x40c00000<>+12(SB)/4, $0x40c00000
+DATA lanes8x40c00000<>+16(SB)/4, $0x40c00000
+DATA lanes8x40c00000<>+20(SB)/4, $0x40c00000
+DATA lanes8x40c00000<>+24(SB)/4, $0x40c00000
+DATA lanes8x40c00000<>+28(SB)/4, $0x40c00000
+GLOBL lanes8x40c00000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x3f800000<>+0(SB)/4, $0x3f800000
+DATA lanes8x3f800000<>+4(SB)/4, $0x3f800000
+DATA lanes8x3f800000<>+8(SB)/4, $0x3f800000
+DATA lanes8x3f800000<>+12(SB)/4, $0x3f800000
+DATA lanes8x3f800000<>+16(SB)/4, $0x3f800000
+DATA lanes8x3f800000<>+20(SB)/4, $0x3f800000
+DATA lanes8x3f800000<>+24(SB)/4, $0x3f800000
+DATA lanes8x3f800000<>+28(SB)/4, $0x3f800000
+GLOBL lanes8x3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x4a800000<>+0(SB)/4, $0x4a800000
+DATA lanes8x4a800000<>+4(SB)/4, $0x4a800000
+DATA lanes8x4a800000<>+8(SB)/4, $0x4a800000
+DATA lanes8x4a800000<>+12(SB)/4, $0x4a800000
+DATA lanes8x4a800000<>+16(SB)/4, $0x4a800000
+DATA lanes8x4a800000<>+20(SB)/4, $0x4a800000
+DATA lanes8x4a800000<>+24(SB)/4, $0x4a800000
+DATA lanes8x4a800000<>+28(SB)/4, $0x4a800000
+GLOBL lanes8x4a800000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x0000007e<>+0(SB)/4, $0x0000007e
+DATA lanes8x0000007e<>+4(SB)/4, $0x0000007e
+DATA lanes8x0000007e<>+8(SB)/4, $0x0000007e
+DATA lanes8x0000007e<>+12(SB)/4, $0x0000007e
+DATA lanes8x0000007e<>+16(SB)/4, $0x0000007e
+DATA lanes8x0000007e<>+20(SB)/4, $0x0000007e
+DATA lanes8x0000007e<>+24(SB)/4, $0x0000007e
+DATA lanes8x0000007e<>+28(SB)/4, $0x0000007e
+GLOBL lanes8x0000007e<>(SB), RODATA|NOPTR, $32
+
+// func encodeMicroE2M1AVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·encodeMicroE2M1AVX2(SB), NOSPLIT, $0-56
+	MOVQ       dst+0(FP), AX
+	MOVQ       w+8(FP), CX
+	MOVQ       size+16(FP), DX
+	MOVQ       table+32(FP), BX
+	MOVQ       codes+24(FP), SI
+	VMOVDQU    (SI), Y0
+	VPCMPEQD   Y2, Y2, Y2
+	VGATHERDPS Y2, (BX)(Y0*4), Y1
+	MOVQ       AX, SI
+	VPXOR      Y0, Y0, Y0
+	VPXOR      Y2, Y2, Y2
+
+loop:
+	VPXOR        Y3, Y3, Y3
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
+	VPAND        (CX), Y4, Y4
+	VDIVPS       Y1, Y4, Y5
+	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
+	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
+	VPSRLD       $0x04, Y3, Y3
+	VPSRLD       $0x16, Y5, Y7
+	VPADDD       Y5, Y7, Y7
+	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
+	VPSLLD       $0x1c, Y7, Y7
+	VMOVDQU      lanes8x80000000<>+0(SB), Y5
+	VPAND        (CX), Y5, Y5
+	VPOR         Y5, Y7, Y7
+	VPOR         Y7, Y3, Y3
+	VMULPS       Y1, Y6, Y6
+	VSUBPS       Y4, Y6, Y6
+	VMULPS       Y6, Y6, Y4
+	VADDPS       Y4, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
+	VPMAXUD      Y6, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
+	VPAND        32(CX), Y4, Y4
+	VDIVPS       Y1, Y4, Y5
+	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
+	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
+	VPSRLD       $0x04, Y3, Y3
+	VPSRLD       $0x16, Y5, Y7
+	VPADDD       Y5, Y7, Y7
+	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
+	VPSLLD       $0x1c, Y7, Y7
+	VMOVDQU      lanes8x80000000<>+0(SB), Y5
+	VPAND        32(CX), Y5, Y5
+	VPOR         Y5, Y7, Y7
+	VPOR         Y7, Y3, Y3
+	VMULPS       Y1, Y6, Y6
+	VSUBPS       Y4, Y6, Y6
+	VMULPS       Y6, Y6, Y4
+	VADDPS       Y4, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
+	VPMAXUD      Y6, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
+	VPAND        64(CX), Y4, Y4
+	VDIVPS       Y1, Y4, Y5
+	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
+	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
+	VPSRLD       $0x04, Y3, Y3
+	VPSRLD       $0x16, Y5, Y7
+	VPADDD       Y5, Y7, Y7
+	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
+	VPSLLD       $0x1c, Y7, Y7
+	VMOVDQU      lanes8x80000000<>+0(SB), Y5
+	VPAND        64(CX), Y5, Y5
+	VPOR         Y5, Y7, Y7
+	VPOR         Y7, Y3, Y3
+	VMULPS       Y1, Y6, Y6
+	VSUBPS       Y4, Y6, Y6
+	VMULPS       Y6, Y6, Y4
+	VADDPS       Y4, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
+	VPMAXUD      Y6, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
+	VPAND        96(CX), Y4, Y4
+	VDIVPS       Y1, Y4, Y5
+	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
+	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
+	VPSRLD       $0x04, Y3, Y3
+	VPSRLD       $0x16, Y5, Y7
+	VPADDD       Y5, Y7, Y7
+	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
+	VPSLLD       $0x1c, Y7, Y7
+	VMOVDQU      lanes8x80000000<>+0(SB), Y5
+	VPAND        96(CX), Y5, Y5
+	VPOR         Y5, Y7, Y7
+	VPOR         Y7, Y3, Y3
+	VMULPS       Y1, Y6, Y6
+	VSUBPS       Y4, Y6, Y6
+	VMULPS       Y6, Y6, Y4
+	VADDPS       Y4, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
+	VPMAXUD      Y6, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
+	VPAND        128(CX), Y4, Y4
+	VDIVPS       Y1, Y4, Y5
+	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
+	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
+	VPSRLD       $0x04, Y3, Y3
+	VPSRLD       $0x16, Y5, Y7
+	VPADDD       Y5, Y7, Y7
+	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
+	VPSLLD       $0x1c, Y7, Y7
+	VMOVDQU      lanes8x80000000<>+0(SB), Y5
+	VPAND        128(CX), Y5, Y5
+	VPOR         Y5, Y7, Y7
+	VPOR         Y7, Y3, Y3
+	VMULPS       Y1, Y6, Y6
+	VSUBPS       Y4, Y6, Y6
+	VMULPS       Y6, Y6, Y4
+	VADDPS       Y4, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
+	VPMAXUD      Y6, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
+	VPAND        160(CX), Y4, Y4
+	VDIVPS       Y1, Y4, Y5
+	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
+	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
+	VPSRLD       $0x04, Y3, Y3
+	VPSRLD       $0x16, Y5, Y7
+	VPADDD       Y5, Y7, Y7
+	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
+	VPSLLD       $0x1c, Y7, Y7
+	VMOVDQU      lanes8x80000000<>+0(SB), Y5
+	VPAND        160(CX), Y5, Y5
+	VPOR         Y5, Y7, Y7
+	VPOR         Y7, Y3, Y3
+	VMULPS       Y1, Y6, Y6
+	VSUBPS       Y4, Y6, Y6
+	VMULPS       Y6, Y6, Y4
+	VADDPS       Y4, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
+	VPMAXUD      Y6, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
+	VPAND        192(CX), Y4, Y4
+	VDIVPS       Y1, Y4, Y5
+	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
+	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
+	VPSRLD       $0x04, Y3, Y3
+	VPSRLD       $0x16, Y5, Y7
+	VPADDD       Y5, Y7, Y7
+	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
+	VPSLLD       $0x1c, Y7, Y7
+	VMOVDQU      lanes8x80000000<>+0(SB), Y5
+	VPAND        192(CX), Y5, Y5
+	VPOR         Y5, Y7, Y7
+	VPOR         Y7, Y3, Y3
+	VMULPS       Y1, Y6, Y6
+	VSUBPS       Y4, Y6, Y6
+	VMULPS       Y6, Y6, Y4
+	VADDPS       Y4, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
+	VPMAXUD      Y6, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
+	VPAND        224(CX), Y4, Y4
+	VDIVPS       Y1, Y4, Y5
+	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
+	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
+	VPSRLD       $0x04, Y3, Y3
+	VPSRLD       $0x16, Y5, Y7
+	VPADDD       Y5, Y7, Y7
+	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
+	VPSLLD       $0x1c, Y7, Y7
+	VMOVDQU      lanes8x80000000<>+0(SB), Y5
+	VPAND        224(CX), Y5, Y5
+	VPOR         Y5, Y7, Y7
+	VPOR         Y7, Y3, Y3
+	VMULPS       Y1, Y6, Y6
+	VSUBPS       Y4, Y6, Y6
+	VMULPS       Y6, Y6, Y4
+	VADDPS       Y4, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
+	VPMAXUD      Y6, Y2, Y2
+	VMOVDQU      Y3, (SI)
+	ADDQ         $0x20, SI
+	ADDQ         $0x00000100, CX
+	SUBQ         $0x08, DX
+	JNZ          loop
+	VMOVUPS      (AX), Y1
+	VMOVUPS      32(AX), Y3
+	VUNPCKLPS    Y3, Y1, Y4
+	VUNPCKHPS    Y3, Y1, Y1
+	VPERM2F128   $0x20, Y1, Y4, Y3
+	VMOVUPS      Y3, (AX)
+	VPERM2F128   $0x31, Y1, Y4, Y3
+	VMOVUPS      Y3, 32(AX)
+	MOVQ         er+40(FP), SI
+	VMOVUPS      Y0, (SI)
+	MOVQ         worst+48(FP), SI
+	VMOVUPS      Y2, (SI)
+	VZEROUPPER
+	RET
+
+DATA lanes8x0000012a<>+0(SB)/4, $0x0000012a
+DATA lanes8x0000012a<>+4(SB)/4, $0x0000012a
+DATA lanes8x0000012a<>+8(SB)/4, $0x0000012a
+DATA lanes8x0000012a<>+12(SB)/4, $0x0000012a
+DATA lanes8x0000012a<>+16(SB)/4, $0x0000012a
+DATA lanes8x0000012a<>+20(SB)/4, $0x0000012a
+DATA lanes8x0000012a<>+24(SB)/4, $0x0000012a
+DATA lanes8x0000012a<>+28(SB)/4, $0x0000012a
+GLOBL lanes8x0000012a<>(SB), RODATA|NOPTR, $32
+
+// func searchMicroE2M1PowersAVX2(w *float32, size int, codes *[8]int32, table *float32, first *[8]float32, least *[8]float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·searchMicroE2M1PowersAVX2(SB), NOSPLIT, $0-48
+	MOVQ    w+0(FP), AX
+	MOVQ    size+8(FP), CX
+	MOVQ    table+24(FP), DX
+	MOVQ    codes+16(FP), BX
+	VMOVDQU (BX), Y0
+	VMOVDQA Y0, Y1
+	VMOVDQA Y0, Y3
+	XORQ    DI, DI
+
+candidate:
+	VPCMPEQD   Y5, Y5, Y5
+	VGATHERDPS Y5, (DX)(Y3*4), Y4
+	VMOVDQU    lanes8x000000fe<>+0(SB), Y7
+	VPSUBD     Y3, Y7, Y7
+	VPCMPEQD   Y5, Y5, Y5
+	VGATHERDPS Y5, (DX)(Y7*4), Y6
+	VPXOR      Y5, Y5, Y5
+	MOVQ       AX, BX
+	MOVQ       CX, SI
+
+loop:
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
+	VPAND        (BX), Y7, Y7
+	VMULPS       Y6, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VMULPS       Y4, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
+	VPAND        32(BX), Y7, Y7
+	VMULPS       Y6, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VMULPS       Y4, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
+	VPAND        64(BX), Y7, Y7
+	VMULPS       Y6, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VMULPS       Y4, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
+	VPAND        96(BX), Y7, Y7
+	VMULPS       Y6, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VMULPS       Y4, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	ADDQ         $0x00000080, BX
+	SUBQ         $0x04, SI
+	JNZ          loop
+	TESTQ        DI, DI
+	JNZ          compare
+	MOVQ         first+32(FP), BX
+	VMOVUPS      Y5, (BX)
+	VMOVAPS      Y5, Y2
+	MOVQ         $-1, DI
+	JMP          next
+
+compare:
+	VCMPPS    $0x11, Y2, Y5, Y7
+	VBLENDVPS Y7, Y5, Y2, Y2
+	VBLENDVPS Y7, Y3, Y1, Y1
+	INCQ      DI
+	JNZ       next
+	INCQ      DI
+
+next:
+	VMOVD        DI, X3
+	VPBROADCASTD X3, Y3
+	VPADDD       Y0, Y3, Y3
+	VPMAXSD      lanes8x00000000<>+0(SB), Y3, Y3
+	VPMINSD      lanes8x000000fe<>+0(SB), Y3, Y3
+	CMPQ         DI, $0x01
+	JLE          candidate
+	MOVQ         codes+16(FP), BX
+	VMOVDQU      Y1, (BX)
+	MOVQ         least+40(FP), BX
+	VMOVUPS      Y2, (BX)
+	VZEROUPPER
+	RET
+
+DATA lanes8x000000fe<>+0(SB)/4, $0x000000fe
+DATA lanes8x000000fe<>+4(SB)/4, $0x000000fe
+DATA lanes8x000000fe<>+8(SB)/4, $0x000000fe
+DATA lanes8x000000fe<>+12(SB)/4, $0x000000fe
+DATA lanes8x000000fe<>+16(SB)/4, $0x000000fe
+DATA lanes8x000000fe<>+20(SB)/4, $0x000000fe
+DATA lanes8x000000fe<>+24(SB)/4, $0x000000fe
+DATA lanes8x000000fe<>+28(SB)/4, $0x000000fe
+GLOBL lanes8x000000fe<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x00000000<>+0(SB)/4, $0x00000000
+DATA lanes8x00000000<>+4(SB)/4, $0x00000000
+DATA lanes8x00000000<>+8(SB)/4, $0x00000000
+DATA lanes8x00000000<>+12(SB)/4, $0x00000000
+DATA lanes8x00000000<>+16(SB)/4, $0x00000000
+DATA lanes8x00000000<>+20(SB)/4, $0x00000000
+DATA lanes8x00000000<>+24(SB)/4, $0x00000000
+DATA lanes8x00000000<>+28(SB)/4, $0x00000000
+GLOBL lanes8x00000000<>(SB), RODATA|NOPTR, $32
+
+// func encodeMicroE2M1PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·encodeMicroE2M1PowersAVX2(SB), NOSPLIT, $0-56
+	MOVQ       dst+0(FP), AX
+	MOVQ       w+8(FP), CX
+	MOVQ       size+16(FP), DX
+	MOVQ       table+32(FP), BX
+	MOVQ       codes+24(FP), SI
+	VMOVDQU    (SI), Y0
+	VPCMPEQD   Y2, Y2, Y2
+	VGATHERDPS Y2, (BX)(Y0*4), Y1
+	VMOVDQU    lanes8x000000fe<>+0(SB), Y4
+	VPSUBD     Y0, Y4, Y4
+	VPCMPEQD   Y2, Y2, Y2
+	VGATHERDPS Y2, (BX)(Y4*4), Y3
+	MOVQ       AX, SI
+	VPXOR      Y0, Y0, Y0
+	VPXOR      Y2, Y2, Y2
+
+loop:
+	VPXOR        Y4, Y4, Y4
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
+	VPAND        (CX), Y5, Y5
+	VMULPS       Y3, Y5, Y6
+	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
+	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
+	VPSRLD       $0x04, Y4, Y4
+	VPSRLD       $0x16, Y6, Y8
+	VPADDD       Y6, Y8, Y8
+	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
+	VPSLLD       $0x1c, Y8, Y8
+	VMOVDQU      lanes8x80000000<>+0(SB), Y6
+	VPAND        (CX), Y6, Y6
+	VPOR         Y6, Y8, Y8
+	VPOR         Y8, Y4, Y4
+	VMULPS       Y1, Y7, Y7
+	VSUBPS       Y5, Y7, Y7
+	VMULPS       Y7, Y7, Y5
+	VADDPS       Y5, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
+	VPMAXUD      Y7, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
+	VPAND        32(CX), Y5, Y5
+	VMULPS       Y3, Y5, Y6
+	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
+	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
+	VPSRLD       $0x04, Y4, Y4
+	VPSRLD       $0x16, Y6, Y8
+	VPADDD       Y6, Y8, Y8
+	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
+	VPSLLD       $0x1c, Y8, Y8
+	VMOVDQU      lanes8x80000000<>+0(SB), Y6
+	VPAND        32(CX), Y6, Y6
+	VPOR         Y6, Y8, Y8
+	VPOR         Y8, Y4, Y4
+	VMULPS       Y1, Y7, Y7
+	VSUBPS       Y5, Y7, Y7
+	VMULPS       Y7, Y7, Y5
+	VADDPS       Y5, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
+	VPMAXUD      Y7, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
+	VPAND        64(CX), Y5, Y5
+	VMULPS       Y3, Y5, Y6
+	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
+	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
+	VPSRLD       $0x04, Y4, Y4
+	VPSRLD       $0x16, Y6, Y8
+	VPADDD       Y6, Y8, Y8
+	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
+	VPSLLD       $0x1c, Y8, Y8
+	VMOVDQU      lanes8x80000000<>+0(SB), Y6
+	VPAND        64(CX), Y6, Y6
+	VPOR         Y6, Y8, Y8
+	VPOR         Y8, Y4, Y4
+	VMULPS       Y1, Y7, Y7
+	VSUBPS       Y5, Y7, Y7
+	VMULPS       Y7, Y7, Y5
+	VADDPS       Y5, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
+	VPMAXUD      Y7, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
+	VPAND        96(CX), Y5, Y5
+	VMULPS       Y3, Y5, Y6
+	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
+	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
+	VPSRLD       $0x04, Y4, Y4
+	VPSRLD       $0x16, Y6, Y8
+	VPADDD       Y6, Y8, Y8
+	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
+	VPSLLD       $0x1c, Y8, Y8
+	VMOVDQU      lanes8x80000000<>+0(SB), Y6
+	VPAND        96(CX), Y6, Y6
+	VPOR         Y6, Y8, Y8
+	VPOR         Y8, Y4, Y4
+	VMULPS       Y1, Y7, Y7
+	VSUBPS       Y5, Y7, Y7
+	VMULPS       Y7, Y7, Y5
+	VADDPS       Y5, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
+	VPMAXUD      Y7, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
+	VPAND        128(CX), Y5, Y5
+	VMULPS       Y3, Y5, Y6
+	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
+	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
+	VPSRLD       $0x04, Y4, Y4
+	VPSRLD       $0x16, Y6, Y8
+	VPADDD       Y6, Y8, Y8
+	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
+	VPSLLD       $0x1c, Y8, Y8
+	VMOVDQU      lanes8x80000000<>+0(SB), Y6
+	VPAND        128(CX), Y6, Y6
+	VPOR         Y6, Y8, Y8
+	VPOR         Y8, Y4, Y4
+	VMULPS       Y1, Y7, Y7
+	VSUBPS       Y5, Y7, Y7
+	VMULPS       Y7, Y7, Y5
+	VADDPS       Y5, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
+	VPMAXUD      Y7, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
+	VPAND        160(CX), Y5, Y5
+	VMULPS       Y3, Y5, Y6
+	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
+	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
+	VPSRLD       $0x04, Y4, Y4
+	VPSRLD       $0x16, Y6, Y8
+	VPADDD       Y6, Y8, Y8
+	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
+	VPSLLD       $0x1c, Y8, Y8
+	VMOVDQU      lanes8x80000000<>+0(SB), Y6
+	VPAND        160(CX), Y6, Y6
+	VPOR         Y6, Y8, Y8
+	VPOR         Y8, Y4, Y4
+	VMULPS       Y1, Y7, Y7
+	VSUBPS       Y5, Y7, Y7
+	VMULPS       Y7, Y7, Y5
+	VADDPS       Y5, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
+	VPMAXUD      Y7, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
+	VPAND        192(CX), Y5, Y5
+	VMULPS       Y3, Y5, Y6
+	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
+	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
+	VPSRLD       $0x04, Y4, Y4
+	VPSRLD       $0x16, Y6, Y8
+	VPADDD       Y6, Y8, Y8
+	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
+	VPSLLD       $0x1c, Y8, Y8
+	VMOVDQU      lanes8x80000000<>+0(SB), Y6
+	VPAND        192(CX), Y6, Y6
+	VPOR         Y6, Y8, Y8
+	VPOR         Y8, Y4, Y4
+	VMULPS       Y1, Y7, Y7
+	VSUBPS       Y5, Y7, Y7
+	VMULPS       Y7, Y7, Y5
+	VADDPS       Y5, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
+	VPMAXUD      Y7, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
+	VPAND        224(CX), Y5, Y5
+	VMULPS       Y3, Y5, Y6
+	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
+	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
+	VPSRLD       $0x04, Y4, Y4
+	VPSRLD       $0x16, Y6, Y8
+	VPADDD       Y6, Y8, Y8
+	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
+	VPSLLD       $0x1c, Y8, Y8
+	VMOVDQU      lanes8x80000000<>+0(SB), Y6
+	VPAND        224(CX), Y6, Y6
+	VPOR         Y6, Y8, Y8
+	VPOR         Y8, Y4, Y4
+	VMULPS       Y1, Y7, Y7
+	VSUBPS       Y5, Y7, Y7
+	VMULPS       Y7, Y7, Y5
+	VADDPS       Y5, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
+	VPMAXUD      Y7, Y2, Y2
+	VMOVDQU      Y4, (SI)
+	ADDQ         $0x20, SI
+	ADDQ         $0x00000100, CX
+	SUBQ         $0x08, DX
+	JNZ          loop
+	VMOVUPS      (AX), Y1
+	VMOVUPS      32(AX), Y3
+	VMOVUPS      64(AX), Y4
+	VMOVUPS      96(AX), Y5
+	VUNPCKLPS    Y3, Y1, Y6
+	VUNPCKHPS    Y3, Y1, Y1
+	VUNPCKLPS    Y5, Y4, Y3
+	VUNPCKHPS    Y5, Y4, Y5
+	VUNPCKLPD    Y3, Y6, Y4
+	VUNPCKHPD    Y3, Y6, Y3
+	VUNPCKLPD    Y5, Y1, Y6
+	VUNPCKHPD    Y5, Y1, Y1
+	VMOVUPS      X4, (AX)
+	VEXTRACTF128 $0x01, Y4, 64(AX)
+	VMOVUPS      X3, 16(AX)
+	VEXTRACTF128 $0x01, Y3, 80(AX)
+	VMOVUPS      X6, 32(AX)
+	VEXTRACTF128 $0x01, Y6, 96(AX)
+	VMOVUPS      X1, 48(AX)
+	VEXTRACTF128 $0x01, Y1, 112(AX)
+	MOVQ         er+40(FP), SI
+	VMOVUPS      Y0, (SI)
+	MOVQ         worst+48(FP), SI
+	VMOVUPS      Y2, (SI)
+	VZEROUPPER
+	RET
+
+// func searchMicroE4M3PowersAVX2(w *float32, size int, codes *[8]int32, table *float32, first *[8]float32, least *[8]float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·searchMicroE4M3PowersAVX2(SB), NOSPLIT, $0-48
+	MOVQ    w+0(FP), AX
+	MOVQ    size+8(FP), CX
+	MOVQ    table+24(FP), DX
+	MOVQ    codes+16(FP), BX
+	VMOVDQU (BX), Y0
+	VMOVDQA Y0, Y1
+	VMOVDQA Y0, Y3
+	XORQ    DI, DI
+
+candidate:
+	VPCMPEQD   Y5, Y5, Y5
+	VGATHERDPS Y5, (DX)(Y3*4), Y4
+	VMOVDQU    lanes8x000000fe<>+0(SB), Y7
+	VPSUBD     Y3, Y7, Y7
+	VPCMPEQD   Y5, Y5, Y5
+	VGATHERDPS Y5, (DX)(Y7*4), Y6
+	VPXOR      Y5, Y5, Y5
+	MOVQ       AX, BX
+	MOVQ       CX, SI
+
+loop:
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
+	VPAND        (BX), Y7, Y7
+	VMULPS       Y6, Y7, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
+	VMULPS       Y4, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
+	VPAND        32(BX), Y7, Y7
+	VMULPS       Y6, Y7, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
+	VMULPS       Y4, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
+	VPAND        64(BX), Y7, Y7
+	VMULPS       Y6, Y7, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
+	VMULPS       Y4, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
+	VPAND        96(BX), Y7, Y7
+	VMULPS       Y6, Y7, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
+	VMULPS       Y4, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	ADDQ         $0x00000080, BX
+	SUBQ         $0x04, SI
+	JNZ          loop
+	TESTQ        DI, DI
+	JNZ          compare
+	MOVQ         first+32(FP), BX
+	VMOVUPS      Y5, (BX)
+	VMOVAPS      Y5, Y2
+	MOVQ         $-1, DI
+	JMP          next
+
+compare:
+	VCMPPS    $0x11, Y2, Y5, Y7
+	VBLENDVPS Y7, Y5, Y2, Y2
+	VBLENDVPS Y7, Y3, Y1, Y1
+	INCQ      DI
+	JNZ       next
+	INCQ      DI
+
+next:
+	VMOVD        DI, X3
+	VPBROADCASTD X3, Y3
+	VPADDD       Y0, Y3, Y3
+	VPMAXSD      lanes8x00000000<>+0(SB), Y3, Y3
+	VPMINSD      lanes8x000000fe<>+0(SB), Y3, Y3
+	CMPQ         DI, $0x01
+	JLE          candidate
+	MOVQ         codes+16(FP), BX
+	VMOVDQU      Y1, (BX)
+	MOVQ         least+40(FP), BX
+	VMOVUPS      Y2, (BX)
+	VZEROUPPER
+	RET
+
+// func encodeMicroE4M3PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·encodeMicroE4M3PowersAVX2(SB), NOSPLIT, $0-56
+	MOVQ       dst+0(FP), AX
+	MOVQ       w+8(FP), CX
+	MOVQ       size+16(FP), DX
+	MOVQ       table+32(FP), BX
+	MOVQ       codes+24(FP), SI
+	VMOVDQU    (SI), Y0
+	VPCMPEQD   Y2, Y2, Y2
+	VGATHERDPS Y2, (BX)(Y0*4), Y1
+	VMOVDQU    lanes8x000000fe<>+0(SB), Y4
+	VPSUBD     Y0, Y4, Y4
+	VPCMPEQD   Y2, Y2, Y2
+	VGATHERDPS Y2, (BX)(Y4*4), Y3
+	MOVQ       AX, SI
+	VPXOR      Y0, Y0, Y0
+	VPXOR      Y2, Y2, Y2
+
+loop:
+	VPXOR        Y4, Y4, Y4
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
+	VPAND        (CX), Y5, Y5
+	VMULPS       Y3, Y5, Y6
+	VPMINUD      lanes8x43e00000<>+0(SB), Y6, Y6
+	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y7, Y7
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y7, Y6
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y6, Y7
+	VPSRLD       $0x08, Y4, Y4
+	VPSRLD       $0x14, Y6, Y8
+	VPADDD       Y6, Y8, Y8
+	VPSUBD       lanes8x00000468<>+0(SB), Y8, Y8
+	VPSLLD       $0x18, Y8, Y8
+	VMOVDQU      lanes8x80000000<>+0(SB), Y6
+	VPAND        (CX), Y6, Y6
+	VPOR         Y6, Y8, Y8
+	VPOR         Y8, Y4, Y4
+	VMULPS       Y1, Y7, Y7
+	VSUBPS       Y5, Y7, Y7
+	VMULPS       Y7, Y7, Y5
+	VADDPS       Y5, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
+	VPMAXUD      Y7, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
+	VPAND        32(CX), Y5, Y5
+	VMULPS       Y3, Y5, Y6
+	VPMINUD      lanes8x43e00000<>+0(SB), Y6, Y6
+	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y7, Y7
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y7, Y6
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y6, Y7
+	VPSRLD       $0x08, Y4, Y4
+	VPSRLD       $0x14, Y6, Y8
+	VPADDD       Y6, Y8, Y8
+	VPSUBD       lanes8x00000468<>+0(SB), Y8, Y8
+	VPSLLD       $0x18, Y8, Y8
+	VMOVDQU      lanes8x80000000<>+0(SB), Y6
+	VPAND        32(CX), Y6, Y6
+	VPOR         Y6, Y8, Y8
+	VPOR         Y8, Y4, Y4
+	VMULPS       Y1, Y7, Y7
+	VSUBPS       Y5, Y7, Y7
+	VMULPS       Y7, Y7, Y5
+	VADDPS       Y5, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
+	VPMAXUD      Y7, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
+	VPAND        64(CX), Y5, Y5
+	VMULPS       Y3, Y5, Y6
+	VPMINUD      lanes8x43e00000<>+0(SB), Y6, Y6
+	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y7, Y7
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y7, Y6
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y6, Y7
+	VPSRLD       $0x08, Y4, Y4
+	VPSRLD       $0x14, Y6, Y8
+	VPADDD       Y6, Y8, Y8
+	VPSUBD       lanes8x00000468<>+0(SB), Y8, Y8
+	VPSLLD       $0x18, Y8, Y8
+	VMOVDQU      lanes8x80000000<>+0(SB), Y6
+	VPAND        64(CX), Y6, Y6
+	VPOR         Y6, Y8, Y8
+	VPOR         Y8, Y4, Y4
+	VMULPS       Y1, Y7, Y7
+	VSUBPS       Y5, Y7, Y7
+	VMULPS       Y7, Y7, Y5
+	VADDPS       Y5, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
+	VPMAXUD      Y7, Y2, Y2
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
+	VPAND        96(CX), Y5, Y5
+	VMULPS       Y3, Y5, Y6
+	VPMINUD      lanes8x43e00000<>+0(SB), Y6, Y6
+	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y7, Y7
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y7, Y6
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y6, Y7
+	VPSRLD       $0x08, Y4, Y4
+	VPSRLD       $0x14, Y6, Y8
+	VPADDD       Y6, Y8, Y8
+	VPSUBD       lanes8x00000468<>+0(SB), Y8, Y8
+	VPSLLD       $0x18, Y8, Y8
+	VMOVDQU      lanes8x80000000<>+0(SB), Y6
+	VPAND        96(CX), Y6, Y6
+	VPOR         Y6, Y8, Y8
+	VPOR         Y8, Y4, Y4
+	VMULPS       Y1, Y7, Y7
+	VSUBPS       Y5, Y7, Y7
+	VMULPS       Y7, Y7, Y5
+	VADDPS       Y5, Y0, Y0
+	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
+	VPMAXUD      Y7, Y2, Y2
+	VMOVDQU      Y4, (SI)
+	ADDQ         $0x20, SI
+	ADDQ         $0x00000080, CX
+	SUBQ         $0x04, DX
+	JNZ          loop
+	VMOVUPS      (AX), Y1
+	VMOVUPS      32(AX), Y3
+	VMOVUPS      64(AX), Y4
+	VMOVUPS      96(AX), Y5
+	VMOVUPS      128(AX), Y6
+	VMOVUPS      160(AX), Y7
+	VMOVUPS      192(AX), Y8
+	VMOVUPS      224(AX), Y9
+	VUNPCKLPS    Y3, Y1, Y10
+	VUNPCKHPS    Y3, Y1, Y1
+	VUNPCKLPS    Y5, Y4, Y3
+	VUNPCKHPS    Y5, Y4, Y5
+	VUNPCKLPD    Y3, Y10, Y4
+	VUNPCKHPD    Y3, Y10, Y3
+	VUNPCKLPD    Y5, Y1, Y10
+	VUNPCKHPD    Y5, Y1, Y1
+	VUNPCKLPS    Y7, Y6, Y5
+	VUNPCKHPS    Y7, Y6, Y6
+	VUNPCKLPS    Y9, Y8, Y7
+	VUNPCKHPS    Y9, Y8, Y9
+	VUNPCKLPD    Y7, Y5, Y8
+	VUNPCKHPD    Y7, Y5, Y5
+	VUNPCKLPD    Y9, Y6, Y7
+	VUNPCKHPD    Y9, Y6, Y6
+	VPERM2F128   $0x20, Y8, Y4, Y9
+	VMOVUPS      Y9, (AX)
+	VPERM2F128   $0x31, Y8, Y4, Y9
+	VMOVUPS      Y9, 128(AX)
+	VPERM2F128   $0x20, Y5, Y3, Y4
+	VMOVUPS      Y4, 32(AX)
+	VPERM2F128   $0x31, Y5, Y3, Y4
+	VMOVUPS      Y4, 160(AX)
+	VPERM2F128   $0x20, Y7, Y10, Y3
+	VMOVUPS      Y3, 64(AX)
+	VPERM2F128   $0x31, Y7, Y10, Y3
+	VMOVUPS      Y3, 192(AX)
+	VPERM2F128   $0x20, Y6, Y1, Y3
+	VMOVUPS      Y3, 96(AX)
+	VPERM2F128   $0x31, Y6, Y1, Y3
+	VMOVUPS      Y3, 224(AX)
+	MOVQ         er+40(FP), SI
+	VMOVUPS      Y0, (SI)
+	MOVQ         worst+48(FP), SI
+	VMOVUPS      Y2, (SI)
+	VZEROUPPER
+	RET

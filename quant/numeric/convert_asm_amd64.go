@@ -123,3 +123,38 @@ func packNibblesAVX2(dst *byte, q *byte, n int)
 //
 //go:noescape
 func unpackNibblesAVX2(dst *byte, src *byte, n int)
+
+// turnGroupsAVX2 writes weight i of group g of eight groups, size weights each, to dst[8*i+g], the groups' largest magnitudes and sums of squares.
+//
+//go:noescape
+func turnGroupsAVX2(dst *float32, w *float32, size int, top *[8]float32, sq *[8]float32)
+
+// searchMicroE2M1AVX2 replaces the scale codes of eight turned groups by those near them with the least squared error, which it writes with that of the first.
+//
+//go:noescape
+func searchMicroE2M1AVX2(w *float32, size int, codes *[8]int32, table *float32, first *[8]float32, least *[8]float32)
+
+// encodeMicroE2M1AVX2 writes the codes of eight turned groups under the scales that codes stand for, their squared errors and largest ones.
+//
+//go:noescape
+func encodeMicroE2M1AVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]float32)
+
+// searchMicroE2M1PowersAVX2 replaces the scale codes of eight turned groups by those near them with the least squared error, which it writes with that of the first.
+//
+//go:noescape
+func searchMicroE2M1PowersAVX2(w *float32, size int, codes *[8]int32, table *float32, first *[8]float32, least *[8]float32)
+
+// encodeMicroE2M1PowersAVX2 writes the codes of eight turned groups under the scales that codes stand for, their squared errors and largest ones.
+//
+//go:noescape
+func encodeMicroE2M1PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]float32)
+
+// searchMicroE4M3PowersAVX2 replaces the scale codes of eight turned groups by those near them with the least squared error, which it writes with that of the first.
+//
+//go:noescape
+func searchMicroE4M3PowersAVX2(w *float32, size int, codes *[8]int32, table *float32, first *[8]float32, least *[8]float32)
+
+// encodeMicroE4M3PowersAVX2 writes the codes of eight turned groups under the scales that codes stand for, their squared errors and largest ones.
+//
+//go:noescape
+func encodeMicroE4M3PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]float32)

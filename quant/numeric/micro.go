@@ -154,13 +154,13 @@ func encodeMicro(out []byte, w []float32, c Code, scale float32) (e runError) {
 	for _, v := range w {
 		sq += float32(v * v)
 	}
-	er, worst := errorMicro(out, w, c, scale, float32(math.Inf(1)))
+	er, worst := errorMicro(out, w, c, scale, float32(math.NaN()))
 	return runError{sumSq: float64(sq), errSq: float64(er), maxErr: math.Float32frombits(worst)}
 }
 
 // errorMicro is encodeMicro without what does not depend on the scale. Products
 // are rounded before they are added, on every processor. It ends early where
-// the error has come to limit, which it returns or more.
+// the error has come to limit, which it returns or more; nothing comes to NaN.
 func errorMicro(out []byte, w []float32, c Code, scale, limit float32) (er float32, worst uint32) {
 	out = out[:len(w)]
 	if c == E2M1 {
@@ -219,95 +219,6 @@ func (s *Spec) legalMicro(c int) bool {
 		return c >= 0 && c < 255
 	}
 	return c > 0 && c < 0x7f
-}
-
-// SampleGlobal accumulates groups of a fused set of weights to choose the
-// global scale of NVFP4 by: the largest magnitude, and every so many groups
-// for the search of Best.
-type SampleGlobal struct {
-	amax   float32
-	groups [][16]float32
-	seen   int
-	every  int
-}
-
-// sampleGroups is how many groups the global scale is searched on.
-const sampleGroups = 2048
-
-// Add takes rows of a weight [rows, cols]. The error is a *NonFiniteError.
-func (g *SampleGlobal) Add(w []float32, cols int) error {
-	top := absMaxBits(w)
-	if top >= infBits {
-		i := FirstNonFinite(w)
-		return &NonFiniteError{Row: i / cols, Col: i % cols, Value: w[i]}
-	}
-	g.amax = max(g.amax, math.Float32frombits(top))
-	g.every = max(g.every, 1)
-	for lo := 0; lo+16 <= len(w); lo += 16 {
-		if g.seen++; g.seen%g.every != 0 {
-			continue
-		}
-		g.groups = append(g.groups, [16]float32(w[lo:lo+16]))
-		if len(g.groups) == 2*sampleGroups { // keep every second one
-			for i := range sampleGroups {
-				g.groups[i] = g.groups[2*i+1]
-			}
-			g.groups = g.groups[:sampleGroups]
-			g.every *= 2
-		}
-	}
-	return nil
-}
-
-// AbsMax is the largest magnitude so far.
-func (g *SampleGlobal) AbsMax() float32 { return g.amax }
-
-// Scale returns the global scale: that of the formula, or for Best the one of a
-// few below it with the least error of the sampled groups. A smaller divisor
-// puts the local scales on other values of E4M3.
-func (g *SampleGlobal) Scale(a Arith, sourceF32 bool) float32 {
-	first := GlobalNVFP4(g.amax, a, sourceF32)
-	if a == Compat || len(g.groups) == 0 || g.amax == 0 {
-		return first
-	}
-	return g.search(first, false)
-}
-
-// ScaleOf returns the global scale for a rule: as Scale does, or one that
-// multiplies, the largest magnitude over 448·6.
-func (g *SampleGlobal) ScaleOf(s Spec) float32 {
-	if !s.Times {
-		return g.Scale(s.Arith, s.SourceF32)
-	}
-	first := TimesNVFP4(g.amax)
-	if s.Arith == Compat || len(g.groups) == 0 || g.amax/nvfp4Range < minNormal {
-		return first
-	}
-	return g.search(first, true)
-}
-
-// search tries a few global scales.
-func (g *SampleGlobal) search(first float32, times bool) float32 {
-	best, least := first, math.Inf(1)
-	var x Scratch
-	var out [16]byte
-	for i := range 8 {
-		x.spec = Spec{Code: E2M1, Rule: NVFP4, Arith: Best, BlockCols: 16, Global: first * (1 - float32(i)/16), Times: times}
-		if times {
-			x.spec.Global = first / (1 - float32(i)/16)
-		}
-		sum := 0.0
-		for j := range g.groups {
-			w := g.groups[j][:]
-			code := x.spec.microScale(AbsMax(w))
-			e := encodeMicro(out[:], w, E2M1, x.spec.microValue(code))
-			sum += x.searchMicro(out[:], w, &code, e).errSq
-		}
-		if sum < least {
-			best, least = x.spec.Global, sum
-		}
-	}
-	return best
 }
 
 // String names a scale rule in errors.

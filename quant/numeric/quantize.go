@@ -19,6 +19,7 @@ type Scratch struct {
 	spare  []byte    // codes of one searched group
 	group  []groupFit
 	micro  []byte // scales of a byte
+	eight  eight
 	global float32
 }
 
@@ -83,6 +84,9 @@ func (x *Scratch) bands(st *Stats) (finite bool) {
 		}
 		x.ssz(all, st)
 		return true
+	}
+	if m.ScaleCodes != nil && x.eight.begin(s) {
+		return x.microTile(st)
 	}
 	for r := 0; r < m.Rows; r += m.BlockRows {
 		scales := m.Scales[r/m.BlockRows*m.ScaleCols():][:m.ScaleCols()]

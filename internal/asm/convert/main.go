@@ -43,6 +43,7 @@ func main() {
 	indexAbs()
 	packNibbles()
 	unpackNibbles()
+	microTwins()
 	Generate()
 }
 

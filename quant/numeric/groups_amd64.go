@@ -1,0 +1,43 @@
+//go:build !purego
+
+package numeric
+
+// groupTwins tells whether there are twins of the loops over small groups.
+func groupTwins() bool { return vector }
+
+// turn puts eight groups side by side and finds their largest magnitudes and
+// sums of squares.
+func (g *eight) turn(w []float32) {
+	_ = w[besides*g.size-1]
+	turnGroupsAVX2(&g.turned[0], &w[0], g.size, &g.top, &g.sq)
+}
+
+// powers tells whether scales are powers of two: groups of NVFP4 have sixteen
+// weights, those of MX thirty-two.
+func (g *eight) powers() bool { return g.size == maxMicro }
+
+// search replaces the scales by those beside them with the least error, as
+// searchMicro does, and notes that of the first.
+func (g *eight) search(c Code) {
+	switch {
+	case c == E4M3:
+		searchMicroE4M3PowersAVX2(&g.turned[0], g.size, &g.codes, &g.values[0], &g.first, &g.er)
+	case g.powers():
+		searchMicroE2M1PowersAVX2(&g.turned[0], g.size, &g.codes, &g.values[0], &g.first, &g.er)
+	default:
+		searchMicroE2M1AVX2(&g.turned[0], g.size, &g.codes, &g.values[0], &g.first, &g.er)
+	}
+}
+
+// encode writes the codes for the scales, as a file stores them.
+func (g *eight) encode(dst []byte, c Code) {
+	_ = dst[besides*g.size*c.Bits()/8-1]
+	switch {
+	case c == E4M3:
+		encodeMicroE4M3PowersAVX2(&dst[0], &g.turned[0], g.size, &g.codes, &g.values[0], &g.er, &g.worst)
+	case g.powers():
+		encodeMicroE2M1PowersAVX2(&dst[0], &g.turned[0], g.size, &g.codes, &g.values[0], &g.er, &g.worst)
+	default:
+		encodeMicroE2M1AVX2(&dst[0], &g.turned[0], g.size, &g.codes, &g.values[0], &g.er, &g.worst)
+	}
+}
