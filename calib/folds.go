@@ -189,10 +189,16 @@ func (t *trial) error(e fold.Exponents, channel func(int) int) (sum float64) {
 	}
 	var m *numeric.Matrix
 	var err error
-	if t.spec.Code == numeric.Int4 {
-		m, err = learn.Weighted(t.spec, w, t.rows, t.cols, h)
+	spec := t.spec
+	if spec.Rule == numeric.NVFP4 {
+		if spec.Global = numeric.GlobalNVFP4(numeric.AbsMax(w), numeric.Best, false); spec.Times {
+			spec.Global = numeric.TimesNVFP4(numeric.AbsMax(w))
+		}
+	}
+	if spec.Code.Bits() == 4 {
+		m, err = learn.Weighted(spec, w, t.rows, t.cols, h)
 	} else {
-		m, _, err = numeric.Quantize(t.spec, w, t.rows, t.cols, nil)
+		m, _, err = numeric.Quantize(spec, w, t.rows, t.cols, nil)
 	}
 	if err != nil {
 		return math.Inf(1)

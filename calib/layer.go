@@ -120,6 +120,7 @@ func (s *solver) finishLayer(l int) (*LayerReport, error) {
 		}
 	}
 	s.put, s.codes = nil, nil
+	clear(s.globals)
 	s.over.drop()
 	s.progress(l+1, "done")
 	return s.report, nil
@@ -220,6 +221,12 @@ func rounded(x []float32, cols int, weight *layout.Weight, w *kernel.Workers) []
 		return x
 	case act == layout.AscendStatic:
 		return roundedStatic(x, cols, weight.Input, w)
+	case act == format.NVFP4Local:
+		return kernel.RoundNVFP4(x, rows, cols, localInput(weight, x), w)
+	case act == format.MXFP4Group:
+		return kernel.RoundMX(x, rows, cols, numeric.E2M1, w)
+	case act == format.MXFP8Group:
+		return kernel.RoundMX(x, rows, cols, numeric.E4M3, w)
 	case act.Type == format.Int:
 		q, out := kernel.QuantizeInt8(x, rows, cols, kernel.EngineDivisor, w), make([]float32, len(x))
 		for i, v := range q.Q {
@@ -235,6 +242,15 @@ func rounded(x []float32, cols int, weight *layout.Weight, w *kernel.Workers) []
 		return out
 	}
 	return x
+}
+
+// localInput is the scale of the local scales of a weight's inputs (NVFP4); where
+// the plan does not know it yet, that of inputs x.
+func localInput(weight *layout.Weight, x []float32) float32 {
+	if weight.InputMax > 0 {
+		return numeric.TimesNVFP4(weight.InputMax)
+	}
+	return numeric.TimesNVFP4(numeric.AbsMax(x))
 }
 
 // roundedStatic are activations under one scale and zero point; a zero scale

@@ -36,6 +36,9 @@ func (o *overlay) put(as *layout.Weight, m *numeric.Matrix) {
 		}
 	}
 	put := &runtime.Weight{Rows: m.Rows, Cols: m.Cols, Quant: &w, Act: act}
+	if act == format.NVFP4Local {
+		put.ActScale = localInput(as, nil)
+	}
 	if act == layout.AscendStatic {
 		put.SetStatic(as.Input.Rows(m))
 	}

@@ -280,7 +280,7 @@ func (m *meter) quantize(t *trialModel, it *quant.Item) (*numeric.Matrix, error)
 			m.codes[t.plan] = codes
 		}
 	}
-	q, err := codes.Rows(it.Name(), w, 0, rows)
+	q, err := codes.Rows(it.Name(), t.plan.Spec(it), w, 0, rows)
 	if err == nil && q == nil {
 		q, _, err = numeric.Quantize(t.plan.Spec(it), w, rows, cols, nil)
 	}

@@ -76,6 +76,7 @@ type solver struct {
 	store   *store
 	layers  []map[glm.Role][]*module // by layer and role, experts in order
 	names   map[string]*quant.Item
+	globals map[string]float32 // by fused set, of the present layer
 	rows    int
 
 	report *LayerReport
@@ -88,7 +89,7 @@ type solver struct {
 // tokens; quant.ErrMemory says how much where that is more than MaxMemory. The
 // layers that are finished stay in Scratch if it is interrupted.
 func Solve(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpoint, o SolveOptions) (*Solution, error) {
-	s := &solver{plan: plan, o: o, workers: &kernel.Workers{N: o.Workers}, names: map[string]*quant.Item{}}
+	s := &solver{plan: plan, o: o, workers: &kernel.Workers{N: o.Workers}, names: map[string]*quant.Item{}, globals: map[string]float32{}}
 	if err := s.open(src); err != nil {
 		return nil, err
 	}
@@ -146,7 +147,7 @@ func (s *solver) open(src *safetensors.Checkpoint) (err error) {
 		m := &module{item: it, spec: s.plan.Spec(it), learn: s.plan.Learnable(it) && t.Role != glm.AttnKVB}
 		if !m.learn && t.Role != glm.AttnKVB {
 			return &quant.Error{Kind: quant.ErrImpossible, Reason: fmt.Sprintf("codes of %s cannot be learnt", it.Weight.Quant),
-				Advice: "int4, int8 and FP8 with scales of channels or blocks can"}
+				Advice: "int4, int8, FP4, MX and FP8 with scales of channels or blocks can"}
 		}
 		m.rows, m.cols = it.Weight.Dims()
 		s.layers[t.Layer][t.Role] = append(s.layers[t.Layer][t.Role], m)
@@ -352,15 +353,21 @@ func (s *solver) solve(m *module, b *learn.Basis) error {
 	if err != nil {
 		return err
 	}
+	spec := m.spec
+	if m.item.HasGlobalScale() {
+		if spec.Global, err = s.global(m.item, spec); err != nil {
+			return err
+		}
+	}
 	var codes *numeric.Matrix
 	if b != nil && m.learn {
 		var loss learn.Loss
-		if codes, loss, err = b.Solve(m.spec, w, m.rows, s.workers); err != nil {
+		if codes, loss, err = b.Solve(spec, w, m.rows, s.workers); err != nil {
 			return fmt.Errorf("%s: %w", m.item.Name(), err)
 		}
 		s.report.Loss.Add(loss)
 	} else {
-		q, _, err := numeric.Quantize(m.spec, w, m.rows, m.cols, nil)
+		q, _, err := numeric.Quantize(spec, w, m.rows, m.cols, nil)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.item.Name(), err)
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/glmconv/glmconv/internal/fsx"
@@ -17,7 +18,8 @@ import (
 )
 
 // store holds the codes that were found, a file for each layer:
-// layer-00003.safetensors with <tensor>.codes U8 and <tensor>.scales F32.
+// layer-00003.safetensors with <tensor>.codes U8 and <tensor>.scales, F32 or, as
+// stored, U8 (MX, NVFP4), these with <tensor>.global F32 where they have one.
 type store struct {
 	fs   fsx.FS
 	dir  string
@@ -46,8 +48,13 @@ func layerFile(l int) string { return fmt.Sprintf("layer-%05d.safetensors", l) }
 func (s *store) put(layer int, names []string, ms []*numeric.Matrix) error {
 	var specs []safetensors.Spec
 	for i, m := range ms {
-		specs = append(specs, safetensors.Spec{Name: names[i] + ".codes", DType: safetensors.U8, Shape: []int64{int64(len(m.Codes))}},
-			safetensors.Spec{Name: names[i] + ".scales", DType: safetensors.F32, Shape: []int64{int64(len(m.Scales))}})
+		specs = append(specs, safetensors.Spec{Name: names[i] + ".codes", DType: safetensors.U8, Shape: []int64{int64(len(m.Codes))}})
+		if m.ScaleCodes == nil {
+			specs = append(specs, safetensors.Spec{Name: names[i] + ".scales", DType: safetensors.F32, Shape: []int64{int64(len(m.Scales))}})
+			continue
+		}
+		specs = append(specs, safetensors.Spec{Name: names[i] + ".scales", DType: safetensors.U8, Shape: []int64{int64(len(m.ScaleCodes))}},
+			safetensors.Spec{Name: names[i] + ".global", DType: safetensors.F32, Shape: []int64{1}})
 	}
 	plan, err := safetensors.PlanFile(layerFile(layer), specs, map[string]string{"id": s.id})
 	if err != nil {
@@ -59,8 +66,14 @@ func (s *store) put(layer int, names []string, ms []*numeric.Matrix) error {
 	}
 	defer func() { _ = w.Abort() }()
 	for _, m := range ms {
+		scales := m.ScaleCodes
+		if scales == nil {
+			scales = numeric.AppendF32(nil, m.Scales)
+		} else {
+			scales = numeric.AppendF32(slices.Clip(scales), []float32{m.Global})
+		}
 		if _, err = w.Write(m.Codes); err == nil {
-			_, err = w.Write(numeric.AppendF32(nil, m.Scales))
+			_, err = w.Write(scales)
 		}
 		if err != nil {
 			return err
@@ -104,7 +117,7 @@ func (s *store) Method() string { return s.meth }
 func (s *store) ID() string { return s.id }
 
 // Rows implements quant.Codes.
-func (s *store) Rows(name string, _ []float32, lo, rows int) (*numeric.Matrix, error) {
+func (s *store) Rows(name string, spec numeric.Spec, _ []float32, lo, rows int) (*numeric.Matrix, error) {
 	x, ok := s.shapes[name]
 	if !ok {
 		return nil, nil
@@ -116,7 +129,6 @@ func (s *store) Rows(name string, _ []float32, lo, rows int) (*numeric.Matrix, e
 	m := &numeric.Matrix{Code: x.code, Rows: rows, Cols: x.cols, BlockRows: x.rowsB, BlockCols: x.col}
 	m.Codes = make([]byte, rows*m.RowBytes())
 	m.Scales = make([]float32, m.ScaleRows()*m.ScaleCols())
-	raw := make([]byte, 4*len(m.Scales))
 	codes, ok1 := f.Tensor(name + ".codes")
 	scales, ok2 := f.Tensor(name + ".scales")
 	if !ok1 || !ok2 {
@@ -125,11 +137,43 @@ func (s *store) Rows(name string, _ []float32, lo, rows int) (*numeric.Matrix, e
 	if err := f.ReadTensor(codes, int64(lo*m.RowBytes()), m.Codes); err != nil {
 		return nil, err
 	}
-	if err := f.ReadTensor(scales, int64(4*(lo/m.BlockRows)*m.ScaleCols()), raw); err != nil {
+	at := int64(lo / m.BlockRows * m.ScaleCols())
+	if spec.Rule == numeric.MX || spec.Rule == numeric.NVFP4 {
+		return m, localScales(f, name, &spec, scales, at, m)
+	}
+	raw := make([]byte, 4*len(m.Scales))
+	if err := f.ReadTensor(scales, 4*at, raw); err != nil {
 		return nil, err
 	}
 	numeric.DecodeF32(m.Scales, raw)
 	return m, nil
+}
+
+// localScales reads scales of a byte from one on. They lie below the global scale
+// that they were learnt under.
+func localScales(f *safetensors.File, name string, spec *numeric.Spec, t safetensors.Info, at int64, m *numeric.Matrix) error {
+	m.ScaleCodes, m.Times = make([]byte, len(m.Scales)), spec.Times
+	if err := f.ReadTensor(t, at, m.ScaleCodes); err != nil {
+		return err
+	}
+	global, ok := f.Tensor(name + ".global")
+	if !ok {
+		return fmt.Errorf("%w: the codes of %s have no global scale", ErrStatistics, name)
+	}
+	var raw [4]byte
+	if err := f.ReadTensor(global, 0, raw[:]); err != nil {
+		return err
+	}
+	if m.Global = math.Float32frombits(binary.LittleEndian.Uint32(raw[:])); spec.Global == 0 {
+		spec.Global = m.Global
+	}
+	if m.Global != spec.Global {
+		return fmt.Errorf("%w: the codes of %s were learnt under a global scale of %g, not %g", ErrStatistics, name, m.Global, spec.Global)
+	}
+	for i, c := range m.ScaleCodes {
+		m.Scales[i] = spec.LocalScale(c)
+	}
+	return nil
 }
 
 // point is where a solve goes on: the states between two layers.

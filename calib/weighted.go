@@ -12,7 +12,6 @@ import (
 type weighted struct {
 	id      string
 	weights map[string][]float32 // by tensor
-	specs   map[string]numeric.Spec
 }
 
 // Weighted returns codes for a plan whose scales are searched with the
@@ -27,7 +26,7 @@ func Weighted(plan *quant.Plan, st *Statistics) (quant.Codes, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &weighted{hashText("glmconv search 1\n" + st.ID()), map[string][]float32{}, map[string]numeric.Spec{}}
+	x := &weighted{hashText("glmconv search 1\n" + st.ID()), map[string][]float32{}}
 	for i := range plan.Items {
 		it := &plan.Items[i]
 		if !plan.Learnable(it) || it.Weight.Tensor.Role == glm.AttnKVB {
@@ -45,7 +44,7 @@ func Weighted(plan *quant.Plan, st *Statistics) (quant.Codes, error) {
 				h[c] = scale2(h[c], -2*int(s.Cols[c]))
 			}
 		}
-		x.weights[it.Name()], x.specs[it.Name()] = h, plan.Spec(it)
+		x.weights[it.Name()] = h
 	}
 	return x, nil
 }
@@ -57,10 +56,10 @@ func (x *weighted) Method() string { return "search" }
 func (x *weighted) ID() string { return x.id }
 
 // Rows implements quant.Codes.
-func (x *weighted) Rows(name string, w []float32, _, rows int) (*numeric.Matrix, error) {
+func (x *weighted) Rows(name string, spec numeric.Spec, w []float32, _, rows int) (*numeric.Matrix, error) {
 	h := x.weights[name]
 	if h == nil {
 		return nil, nil
 	}
-	return learn.Weighted(x.specs[name], w, rows, len(h), h)
+	return learn.Weighted(spec, w, rows, len(h), h)
 }

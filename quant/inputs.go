@@ -1,6 +1,8 @@
 package quant
 
 import (
+	"strings"
+
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -14,6 +16,8 @@ import (
 type Inputs struct {
 	Source string             `json:"source"`  // of what: "built-in corpus, 2048 tokens"
 	AbsMax map[string]float32 `json:"abs_max"` // by module
+	// Folded is the hash of the folds that the inputs went through; "": none.
+	Folded string `json:"folded,omitempty"`
 }
 
 // Of returns the largest magnitude of a module's input.
@@ -29,6 +33,21 @@ func (in *Inputs) Of(module string) (float32, bool) {
 // scale of their own (NVFP4).
 func (it *Item) HasGlobalScale() bool {
 	return it.Action == Quantize && it.Weight.Quant.Strategy == format.TensorGroup
+}
+
+// GlobalSet names the set of weights that share a global scale: q, k and v,
+// q_a and kv_a, gate and up of every MLP and of each expert. llm-compressor
+// 0.14 has one for each expert's and shared expert's gate and up.
+func (p *Plan) GlobalSet(t *glm.Tensor) string {
+	switch {
+	case p.Options.Arith == numeric.Compat && p.Format == layout.CompressedTensors && (t.Role.IsExpert() || t.Role.IsShared()):
+		return t.Module
+	case t.Role == glm.ExpertGate || t.Role == glm.ExpertUp:
+		return t.Module[:strings.LastIndexByte(t.Module, '.')] + ".gate_up_proj"
+	case t.Role.IsExpert() || t.Group == "":
+		return t.Module
+	}
+	return t.Group
 }
 
 // NeedsInputs reports whether the plan's scales need Options.Inputs and have not

@@ -14,9 +14,9 @@ type Codes interface {
 	Method() string
 	ID() string
 	// Rows returns rows lo … lo+rows of a weight, by its name in the family's
-	// table; w are its values [rows, columns] after folds. A nil matrix means
-	// that the weight is rounded as without statistics.
-	Rows(name string, w []float32, lo, rows int) (*numeric.Matrix, error)
+	// table, in an arithmetic; w are its values [rows, columns] after folds. A nil
+	// matrix means that the weight is rounded as without statistics.
+	Rows(name string, spec numeric.Spec, w []float32, lo, rows int) (*numeric.Matrix, error)
 }
 
 // Learn makes the plan take codes that were found elsewhere where there are
@@ -32,7 +32,7 @@ func (p *Plan) Learn(c Codes) error {
 }
 
 // Learnable reports whether statistics of a weight's inputs can improve its
-// codes: integers and FP8 with scales of channels, groups or blocks.
+// codes: integers, FP8 with scales of channels, groups or blocks, FP4 and MX.
 func (p *Plan) Learnable(it *Item) bool {
 	if it.Action != Quantize || it.Weight.Quant.ZeroPoints {
 		return false
@@ -41,7 +41,7 @@ func (p *Plan) Learnable(it *Item) bool {
 	case q.Type == format.Int:
 		return q.Bits == 4 || q.Bits == 8
 	case q.Type == format.Float:
-		return q.Bits == 8 && (q.Strategy == format.Channel || q.Strategy == format.Block)
+		return q.Strategy == format.TensorGroup || q.Scale == format.E8M0 || q.Bits == 8 && (q.Strategy == format.Channel || q.Strategy == format.Block)
 	}
 	return false
 }

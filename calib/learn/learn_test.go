@@ -35,6 +35,10 @@ var specs = map[string]numeric.Spec{
 	"fp8 channel":      {Code: numeric.E4M3, Rule: numeric.CompressedTensors, BlockRows: 1},
 	"fp8 block":        {Code: numeric.E4M3, Rule: numeric.DeepSeekBlock, BlockRows: 128, BlockCols: 128},
 	"int4, FP8 scales": {Code: numeric.Int4, Rule: numeric.CompressedTensors, BlockRows: 1, BlockCols: 32, FP8Scales: true},
+	"NVFP4":            {Code: numeric.E2M1, Rule: numeric.NVFP4, BlockRows: 1, BlockCols: 16, Global: numeric.GlobalNVFP4(0.1, numeric.Best, false)},
+	"NVFP4, times":     {Code: numeric.E2M1, Rule: numeric.NVFP4, BlockRows: 1, BlockCols: 16, Global: numeric.TimesNVFP4(0.1), Times: true},
+	"MXFP4":            {Code: numeric.E2M1, Rule: numeric.MX, BlockRows: 1, BlockCols: 32},
+	"MXFP8":            {Code: numeric.E4M3, Rule: numeric.MX, BlockRows: 1, BlockCols: 32},
 }
 
 func basis(t *testing.T, x []float32, n int, o Options, w *kernel.Workers) *Basis {
@@ -57,6 +61,9 @@ func TestSolveBeatsRounding(t *testing.T) {
 			require.NoError(t, err)
 			assert.Less(t, loss.Found, 0.7*loss.Plain)
 			assert.Less(t, loss.Plain, 0.05*loss.Size)
+			for i, c := range m.ScaleCodes {
+				require.Equal(t, spec.LocalScale(c), m.Scales[i])
+			}
 			var direct float64
 			deq := make([]float32, n)
 			for r := range rows {
@@ -146,4 +153,44 @@ func TestBasisOfLittle(t *testing.T) {
 	g.H[0] = -1
 	_, err = NewBasis(g, Options{}, nil)
 	assert.ErrorIs(t, err, ErrSingular)
+}
+
+// TestWeightedBeatsRounding: scales weighted by the columns leave a smaller
+// weighted error than those of package numeric, and codes that are the nearest.
+func TestWeightedBeatsRounding(t *testing.T) {
+	const n, rows = 160, 64
+	_, w := data(1, n, rows, 11)
+	h := make([]float32, n)
+	r := rand.New(rand.NewPCG(6, 6))
+	for i := range h {
+		h[i] = float32(r.ExpFloat64() * r.ExpFloat64())
+	}
+	for name, spec := range specs {
+		if !free(&spec) && !micro(&spec) {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			m, err := Weighted(spec, w, rows, n, h)
+			require.NoError(t, err)
+			plain, _, err := numeric.Quantize(spec, w, rows, n, nil)
+			require.NoError(t, err)
+			of := func(m *numeric.Matrix) (sum float64) {
+				deq := make([]float32, rows*n)
+				m.Dequant(deq, 0, rows)
+				for i, v := range deq {
+					d := float64(v - w[i])
+					sum += float64(h[i%n]) * d * d
+				}
+				return sum
+			}
+			assert.LessOrEqual(t, of(m), of(plain))
+			if spec.Code.Bits() == 4 {
+				assert.Less(t, of(m), 0.99*of(plain))
+			}
+			for i, c := range m.ScaleCodes {
+				require.Equal(t, spec.LocalScale(c), m.Scales[i])
+				require.True(t, spec.LegalLocal(int(c)))
+			}
+		})
+	}
 }

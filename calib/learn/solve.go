@@ -23,6 +23,9 @@ func (b *Basis) Solve(spec numeric.Spec, w []float32, rows int, workers *kernel.
 	}
 	m := *plain
 	m.Codes, m.Scales = make([]byte, len(plain.Codes)), make([]float32, len(plain.Scales))
+	if micro(&spec) {
+		m.ScaleCodes = make([]byte, len(plain.ScaleCodes))
+	}
 	var loss Loss
 	step := 32
 	if m.BlockRows > 1 {
@@ -50,6 +53,7 @@ type job struct {
 	target []float32 // W* [rows, n]
 	codes  []float32 // values of the codes [rows, n]
 	scales []float32 // as stored [rows, groups]; blocks of rows have a copy each
+	local  []byte    // of the scales that are stored in a byte [rows, groups]; nil elsewhere
 	used   []float32 // as engines use them
 	group  int
 	lo, hi float32
@@ -59,7 +63,7 @@ type job struct {
 func (b *Basis) rows(spec *numeric.Spec, w []float32, out, plain *numeric.Matrix) (Loss, error) {
 	n := b.n
 	j := &job{b: b, spec: spec, rows: out.Rows, target: b.correct(w, out.Rows), codes: make([]float32, len(w)), group: out.BlockCols}
-	if spec.Code != numeric.E4M3 {
+	if spec.Code != numeric.E4M3 && spec.Code != numeric.E2M1 {
 		j.lo, j.hi = codeRange(spec.Code)
 	}
 	if err := j.chooseScales(); err != nil {
@@ -103,7 +107,7 @@ func (b *Basis) loss(w, q []float32) (sum float64) {
 func (j *job) chooseScales() error {
 	n, groups := j.b.n, (j.b.n+j.group-1)/j.group
 	j.scales = make([]float32, j.rows*groups)
-	if !free(j.spec) {
+	if !free(j.spec) && !micro(j.spec) {
 		m, _, err := numeric.Quantize(*j.spec, j.target, j.rows, n, nil)
 		if err != nil {
 			return err
@@ -124,13 +128,21 @@ func (j *job) chooseScales() error {
 	for i := range h {
 		h[i] = j.b.h[i*n+i]
 	}
+	j.used = j.scales
+	if micro(j.spec) {
+		j.local = make([]byte, len(j.scales))
+	}
 	for r := range j.rows {
 		for g := range groups {
-			lo, hi := g*j.group, min((g+1)*j.group, n)
-			j.scales[r*groups+g] = searchScale(j.spec, j.target[r*n+lo:r*n+hi], h[lo:hi])
+			lo, hi, at := g*j.group, min((g+1)*j.group, n), r*groups+g
+			if run := j.target[r*n+lo : r*n+hi]; j.local != nil {
+				j.local[at] = searchLocal(j.spec, run, h[lo:hi])
+				j.scales[at] = j.spec.LocalScale(j.local[at])
+			} else {
+				j.scales[at] = searchScale(j.spec, run, h[lo:hi])
+			}
 		}
 	}
-	j.used = j.scales
 	return nil
 }
 
@@ -145,8 +157,8 @@ func (j *job) value(r, c int) float32 { return j.codes[r*j.b.n+c] * j.scale(r, c
 // round returns the value of the code nearest to w/s.
 func (j *job) round(w, s float32) float32 {
 	q := float32(w / s)
-	if j.spec.Code == numeric.E4M3 {
-		return numeric.E4M3ToF32(numeric.F32ToE4M3(q))
+	if j.spec.Code == numeric.E4M3 || j.spec.Code == numeric.E2M1 {
+		return nearest(j.spec.Code, q)
 	}
 	q = min(max(q, j.lo), j.hi)
 	return float32(q+magic) - magic
@@ -197,7 +209,7 @@ func (j *job) descend() {
 		if !j.sweep(r) || pass+1 == b.passes {
 			return
 		}
-		if free(j.spec) {
+		if free(j.spec) || j.local != nil {
 			j.refit(r)
 		}
 	}
@@ -259,11 +271,10 @@ func (j *job) refit(r []float32) {
 			if !(den > 0) {
 				continue
 			}
-			s := storedScale(j.spec, float64(old)+num/den)
-			if !usable(s) || s == old || (s > 0) != (old > 0) {
+			s := j.moveScale(i*groups+g, float64(old)+num/den)
+			if s == old {
 				continue
 			}
-			j.scales[i*groups+g] = s
 			for c, q := range j.codes[i*n+lo : i*n+hi] {
 				d[i*k+c] = -float32(q * (s - old))
 			}
@@ -272,23 +283,35 @@ func (j *job) refit(r []float32) {
 	}
 }
 
+// moveScale gives a group the scale that is stored for v, unless it has another
+// sign or none is, and returns what it has.
+func (j *job) moveScale(at int, v float64) float32 {
+	old := j.scales[at]
+	if j.local != nil {
+		j.local[at] = nearestLocal(j.spec, v, j.local[at])
+		j.scales[at] = j.spec.LocalScale(j.local[at])
+	} else if s := storedScale(j.spec, v); usable(s) && (s > 0) == (old > 0) {
+		j.scales[at] = s
+	}
+	return j.scales[at]
+}
+
 // store writes codes and scales.
 func (j *job) store(m *numeric.Matrix) {
 	n, groups := j.b.n, m.ScaleCols()
 	row := make([]byte, n)
 	for r := range j.rows {
 		for c, q := range j.codes[r*n:][:n] {
-			if m.Code == numeric.E4M3 {
-				row[c] = numeric.F32ToE4M3(q)
-			} else {
-				row[c] = byte(int8(q))
-			}
+			row[c] = encode(m.Code, q)
 		}
-		if m.Code == numeric.Int4 {
+		if m.Code.Bits() == 4 {
 			numeric.PackNibbles(m.Codes[r*m.RowBytes():][:0], row, n)
 		} else {
 			copy(m.Codes[r*n:], row)
 		}
 		copy(m.Scales[r/m.BlockRows*groups:][:groups], j.scales[r*groups:])
+		if j.local != nil {
+			copy(m.ScaleCodes[r*groups:][:groups], j.local[r*groups:])
+		}
 	}
 }

@@ -7,28 +7,37 @@ import "github.com/glmconv/glmconv/quant/numeric"
 // rounded as package numeric rounds them. Errors are those of numeric.Quantize.
 func Weighted(spec numeric.Spec, w []float32, rows, cols int, h []float32) (*numeric.Matrix, error) {
 	m, _, err := numeric.Quantize(spec, w, rows, cols, nil)
-	if err != nil || !free(&spec) {
+	if err != nil || !free(&spec) && !micro(&spec) {
 		return m, err
 	}
-	groups := m.ScaleCols()
-	row := make([]byte, cols)
-	lo, hi := codeRange(spec.Code)
+	codes := make([]byte, cols)
 	for r := range rows {
-		for g := range groups {
-			from, to := g*m.BlockCols, min((g+1)*m.BlockCols, cols)
-			run := w[r*cols+from : r*cols+to]
-			s := searchScale(&spec, run, h[from:to])
-			m.Scales[r*groups+g] = s
-			for i, v := range run {
-				q := min(max(float32(v/s), lo), hi)
-				row[from+i] = byte(int8(float32(q+magic) - magic))
-			}
-		}
-		if m.Code == numeric.Int4 {
-			numeric.PackNibbles(m.Codes[r*m.RowBytes():][:0], row, cols)
+		row := w[r*cols:][:cols]
+		if micro(&spec) {
+			weightedLocal(&spec, m, r, row, h, codes)
 		} else {
-			copy(m.Codes[r*cols:], row)
+			weightedRow(&spec, m, r, row, h, codes)
+		}
+		if m.Code.Bits() == 4 {
+			numeric.PackNibbles(m.Codes[r*m.RowBytes():][:0], codes, cols)
+		} else {
+			copy(m.Codes[r*cols:], codes)
 		}
 	}
 	return m, nil
+}
+
+// weightedRow chooses the scales of a row and writes its codes, a byte each.
+func weightedRow(s *numeric.Spec, m *numeric.Matrix, r int, w, h []float32, codes []byte) {
+	groups := m.ScaleCols()
+	lo, hi := codeRange(s.Code)
+	for g := range groups {
+		from, to := g*m.BlockCols, min((g+1)*m.BlockCols, m.Cols)
+		scale := searchScale(s, w[from:to], h[from:to])
+		m.Scales[r*groups+g] = scale
+		for i, v := range w[from:to] {
+			q := min(max(float32(v/scale), lo), hi)
+			codes[from+i] = byte(int8(float32(q+magic) - magic))
+		}
+	}
 }

@@ -180,7 +180,12 @@ func (l *learner) ranges() (err error) {
 			return err
 		}
 	}
-	if !l.static && l.o.KV == "" {
+	if l.scheme.Calibrated() && l.rotated == nil {
+		if l.o.Inputs, err = calib.Largest(l.plan, l.st); err != nil {
+			return err
+		}
+	}
+	if !l.static && l.o.KV == "" && l.o.Inputs == nil {
 		return nil
 	}
 	if l.rotated != nil {

@@ -3,10 +3,8 @@ package convert
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 
-	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -16,21 +14,6 @@ import (
 // fused set share: engines take one for all (docs/facts/formats.md 3.2). It is
 // known only when all of them have been read, so that they are read twice: once
 // before the first of their tiles is written.
-
-// globalSet names the set of weights that share a global scale: q, k and v,
-// q_a and kv_a, gate and up of every MLP and of each expert. llm-compressor
-// 0.14 has one for each expert's and shared expert's gate and up.
-func globalSet(p *quant.Plan, t *glm.Tensor) string {
-	switch {
-	case p.Options.Arith == numeric.Compat && p.Format == layout.CompressedTensors && (t.Role.IsExpert() || t.Role.IsShared()):
-		return t.Module
-	case t.Role == glm.ExpertGate || t.Role == glm.ExpertUp:
-		return t.Module[:strings.LastIndexByte(t.Module, '.')] + ".gate_up_proj"
-	case t.Role.IsExpert() || t.Group == "":
-		return t.Module
-	}
-	return t.Group
-}
 
 // globals are the global scales of a plan's weights, found when they are asked
 // for.
@@ -51,7 +34,7 @@ func newGlobals(p *quant.Plan) *globals {
 	g := &globals{sets: map[string][]int{}, done: map[string]*globalScale{}}
 	for i := range p.Items {
 		if it := &p.Items[i]; it.HasGlobalScale() {
-			set := globalSet(p, &it.Weight.Tensor)
+			set := p.GlobalSet(&it.Weight.Tensor)
 			g.sets[set] = append(g.sets[set], i)
 		}
 	}
@@ -64,7 +47,7 @@ func newGlobals(p *quant.Plan) *globals {
 // global returns the global scale of an item's set, and reads the set if
 // nobody has.
 func (c *converter) global(ctx context.Context, it *quant.Item, s *scratch) (float32, error) {
-	name := globalSet(c.plan, &it.Weight.Tensor)
+	name := c.plan.GlobalSet(&it.Weight.Tensor)
 	c.globals.mu.Lock()
 	g := c.globals.done[name]
 	if g == nil {
@@ -130,9 +113,9 @@ func (c *converter) floats(t *tile, s *scratch) ([]float32, error) {
 
 // requireInputs refuses to carry out a plan whose scales are not all known.
 func requireInputs(p *quant.Plan) error {
-	if p.Scheme.Calibrated() && p.Folds != nil {
+	if in := p.Options.Inputs; p.Scheme.Calibrated() && p.Folds != nil && (in == nil || in.Folded != p.Folds.Hash()) {
 		return &layout.ImpossibleError{What: string(p.Scheme) + " with folds", Rule: "its input scales are of inputs that the folds change",
-			Nearest: "nvfp4a16 with folds, or this scheme without"}
+			Nearest: "nvfp4a16 with folds, this scheme without, or with them and --calib, whose statistics know the inputs"}
 	}
 	if !p.NeedsInputs() {
 		return nil

@@ -14,7 +14,7 @@ func (c *converter) learnt(t *tile, spec numeric.Spec, w []float32, x *numeric.S
 	if err != nil || c.plan.Codes() == nil {
 		return plain, st, err
 	}
-	m, err := c.plan.Codes().Rows(t.item.Name(), w, t.row0, t.rows)
+	m, err := c.plan.Codes().Rows(t.item.Name(), spec, w, t.row0, t.rows)
 	switch {
 	case err != nil:
 		return nil, st, err

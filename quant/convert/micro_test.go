@@ -150,7 +150,7 @@ func TestGlobalsAreShared(t *testing.T) {
 		if !it.HasGlobalScale() {
 			continue
 		}
-		set, sum := globalSet(p, &it.Weight.Tensor), tensorSum(t, out, it.Weight.Tensor.Module+".weight_global_scale")
+		set, sum := p.GlobalSet(&it.Weight.Tensor), tensorSum(t, out, it.Weight.Tensor.Module+".weight_global_scale")
 		if have, ok := sets[set]; ok {
 			assert.Equal(t, have, sum, it.Name())
 		}

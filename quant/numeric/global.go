@@ -85,8 +85,8 @@ func (g *SampleGlobal) search(first float32, times bool) float32 {
 			sum = x.eight.searched(&x.spec, g.groups)
 		} else {
 			for w := range slices.Chunk(g.groups, 16) {
-				code := x.spec.microScale(AbsMax(w))
-				e := encodeMicro(out[:], w, E2M1, x.spec.microValue(code))
+				code := x.spec.LocalCode(AbsMax(w))
+				e := encodeMicro(out[:], w, E2M1, x.spec.LocalScale(code))
 				sum += x.searchMicro(out[:], w, &code, e).errSq
 			}
 		}

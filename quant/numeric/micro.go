@@ -73,13 +73,13 @@ func (x *Scratch) microRow(r int, scales []float32, st *Stats) (finite bool) {
 		if top >= infBits {
 			return false
 		}
-		codes[b] = x.spec.microScale(math.Float32frombits(top))
-		first := encodeMicro(out[lo:hi], w, m.Code, x.spec.microValue(codes[b]))
+		codes[b] = x.spec.LocalCode(math.Float32frombits(top))
+		first := encodeMicro(out[lo:hi], w, m.Code, x.spec.LocalScale(codes[b]))
 		plain += first.errSq
 		if x.spec.Arith == Best && top > 0 {
 			first = x.searchMicro(out[lo:hi], w, &codes[b], first)
 		}
-		scales[b] = x.spec.microValue(codes[b])
+		scales[b] = x.spec.LocalScale(codes[b])
 		sum.add(first)
 	}
 	if m.Code == E2M1 {
@@ -91,8 +91,9 @@ func (x *Scratch) microRow(r int, scales []float32, st *Stats) (finite bool) {
 	return true
 }
 
-// microScale returns the stored scale of a group by its rule's formula.
-func (s *Spec) microScale(amax float32) byte {
+// LocalCode returns the stored scale of a group, by its rule's formula (MX,
+// NVFP4), where amax is the group's largest magnitude.
+func (s *Spec) LocalCode(amax float32) byte {
 	if s.Rule == MX {
 		return s.exponent(amax)
 	}
@@ -110,8 +111,8 @@ func (s *Spec) microScale(amax float32) byte {
 	return q
 }
 
-// microValue is what a stored scale multiplies codes by.
-func (s *Spec) microValue(code byte) float32 {
+// LocalScale is what a stored scale of a group multiplies codes by (MX, NVFP4).
+func (s *Spec) LocalScale(code byte) float32 {
 	if s.Rule == MX {
 		return E8M0ToF32(code)
 	}
@@ -200,10 +201,10 @@ func (x *Scratch) searchMicro(out []byte, w []float32, code *byte, best runError
 		lo, hi = int(start)-4, int(start)+4
 	}
 	for c := lo; c <= hi; c++ {
-		if c == int(start) || !x.spec.legalMicro(c) {
+		if c == int(start) || !x.spec.LegalLocal(c) {
 			continue
 		}
-		er, worst := errorMicro(x.spare, w, x.spec.Code, x.spec.microValue(byte(c)), float32(best.errSq))
+		er, worst := errorMicro(x.spare, w, x.spec.Code, x.spec.LocalScale(byte(c)), float32(best.errSq))
 		if float64(er) < best.errSq {
 			best.errSq, best.maxErr, *code = float64(er), math.Float32frombits(worst), byte(c)
 			copy(out, x.spare)
@@ -212,9 +213,9 @@ func (x *Scratch) searchMicro(out []byte, w []float32, code *byte, best runError
 	return best
 }
 
-// legalMicro reports whether a code is a scale that engines take: positive and
-// finite.
-func (s *Spec) legalMicro(c int) bool {
+// LegalLocal reports whether a code is a scale of a group that engines take:
+// positive and finite (MX, NVFP4).
+func (s *Spec) LegalLocal(c int) bool {
 	if s.Rule == MX {
 		return c >= 0 && c < 255
 	}

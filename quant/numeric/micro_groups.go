@@ -29,7 +29,7 @@ func (g *eight) begin(s *Spec) bool {
 		return false
 	}
 	for c := range g.values {
-		g.values[c] = s.microValue(byte(c))
+		g.values[c] = s.LocalScale(byte(c))
 	}
 	g.size = s.BlockCols
 	return g.values[1] > 0
@@ -45,7 +45,7 @@ func (g *eight) measure(s *Spec, w []float32) (top uint32) {
 	g.turn(w)
 	for i, m := range g.top {
 		top = max(top, math.Float32bits(m))
-		g.codes[i] = int32(s.microScale(m))
+		g.codes[i] = int32(s.LocalCode(m))
 	}
 	return top
 }
