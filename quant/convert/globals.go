@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -23,8 +24,22 @@ type globals struct {
 	done map[string]*globalScale
 }
 
+// globalScale is one of them. Every goroutine that asks for it before it is known
+// reads tiles of the set until there are none left.
 type globalScale struct {
-	once  sync.Once
+	spec  numeric.Spec
+	tiles []tile
+	first []int // the place of each tile's first weight in the set
+	total int   // weights of the set
+	count int   // tiles; the lists are dropped when all are read
+	next  atomic.Int64
+
+	mu     sync.Mutex
+	parts  []numeric.SampleGlobal
+	left   int // tiles that are not read
+	failed int // the first tile that could not be
+
+	done  chan struct{} // closed when value and err are final
 	value float32
 	err   error
 }
@@ -44,71 +59,107 @@ func newGlobals(p *quant.Plan) *globals {
 	return g
 }
 
-// global returns the global scale of an item's set, and reads the set if
-// nobody has.
+// global returns the global scale of an item's set, and helps to read the set
+// while it is not known.
 func (c *converter) global(ctx context.Context, it *quant.Item, s *scratch) (float32, error) {
 	name := c.plan.GlobalSet(&it.Weight.Tensor)
 	c.globals.mu.Lock()
 	g := c.globals.done[name]
 	if g == nil {
-		g = new(globalScale)
+		g = c.newGlobal(c.globals.sets[name])
 		c.globals.done[name] = g
 	}
 	c.globals.mu.Unlock()
-	g.once.Do(func() { g.value, g.err = c.readGlobal(ctx, c.globals.sets[name], s) })
+	for {
+		i := int(g.next.Add(1)) - 1
+		if i >= g.count {
+			break
+		}
+		g.read(i, c.sampleTile(ctx, g, i, s))
+	}
+	<-g.done
 	return g.value, g.err
 }
 
-// readGlobal reads the weights of a set.
-func (c *converter) readGlobal(ctx context.Context, items []int, s *scratch) (float32, error) {
-	var g numeric.SampleGlobal
-	var spec numeric.Spec
+// newGlobal lists the tiles of a set of items.
+func (c *converter) newGlobal(items []int) *globalScale {
+	g := &globalScale{done: make(chan struct{})}
 	for _, i := range items {
 		it := &c.plan.Items[i]
 		_, k := it.Weight.Dims()
 		total, step, unit := c.cut(it)
 		for at := 0; at < total; at += step {
-			if err := ctx.Err(); err != nil {
-				return 0, err
-			}
-			t := &tile{item: it, row0: at, rows: min(step, total-at), bytes: min(step, total-at) * int(unit)}
-			w, err := c.floats(t, s)
-			if err != nil {
-				return 0, err
-			}
-			err = g.Add(w, k)
-			var nf *numeric.NonFiniteError
-			if errors.As(err, &nf) {
-				return 0, t.nonFinite(nf)
-			} else if err != nil {
-				return 0, err
-			}
+			rows := min(step, total-at)
+			g.tiles = append(g.tiles, tile{item: it, row0: at, rows: rows, bytes: rows * int(unit)})
+			g.first = append(g.first, g.total+at*k)
 		}
-		spec = c.plan.Layout().Numeric(it.Weight, c.plan.Options.Arith)
+		g.total += total * k
+		g.spec = c.plan.Layout().Numeric(it.Weight, c.plan.Options.Arith)
 	}
-	return g.ScaleOf(spec), nil
+	n := len(g.tiles)
+	g.parts, g.count, g.left, g.failed = make([]numeric.SampleGlobal, n), n, n, n
+	return g
 }
 
-// floats reads a tile as float32, as it is rounded.
-func (c *converter) floats(t *tile, s *scratch) ([]float32, error) {
+// read notes that tile i has been read; the last one makes the scale.
+func (g *globalScale) read(i int, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err != nil && i < g.failed {
+		g.err, g.failed = err, i
+	}
+	if g.left--; g.left > 0 {
+		return
+	}
+	if g.err == nil {
+		var all numeric.SampleGlobal
+		for k := range g.parts {
+			all.Join(&g.parts[k])
+		}
+		g.value = all.ScaleOf(g.spec)
+	}
+	g.parts, g.tiles, g.first = nil, nil, nil
+	close(g.done)
+}
+
+// sampleTile reads tile i of a set.
+func (c *converter) sampleTile(ctx context.Context, g *globalScale, i int, s *scratch) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	t, part := &g.tiles[i], &g.parts[i]
+	_, k := t.item.Weight.Dims()
+	part.Part(g.first[i], g.total)
+	err := c.sampleWeights(t, part, k, s)
+	var nf *numeric.NonFiniteError
+	if errors.As(err, &nf) {
+		return t.nonFinite(nf)
+	}
+	return err
+}
+
+// sampleWeights reads a tile and adds it to a sample as it is rounded.
+func (c *converter) sampleWeights(t *tile, part *numeric.SampleGlobal, k int, s *scratch) error {
 	it := t.item
 	if it.Stored != nil {
-		return c.decodeStored(t, s)
+		w, err := c.decodeStored(t, s)
+		if err != nil {
+			return err
+		}
+		return part.Add(w, k)
 	}
 	src := s.bytes(t.bytes)
 	if err := c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*int64(t.bytes/max(t.rows, 1)), src); err != nil {
-		return nil, err
+		return err
 	}
 	if err := c.scale(t, src); err != nil {
-		return nil, err
+		return err
 	}
 	decoder, err := layout.DecoderOf(it.Source.DType)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	w := s.take(t.bytes / decoder.Size)
-	decoder.Decode(w, src)
-	return w, nil
+	return part.AddBytes(src, decoder, k, &s.num)
 }
 
 // requireInputs refuses to carry out a plan whose scales are not all known.

@@ -17,5 +17,6 @@ func encodeChunkVector([]byte, []float32, Code, divide, float32, float32, *sums)
 
 func groupTwins() bool             { return false }
 func (*eight) turn([]float32)      { panic("numeric: no kernel") }
+func (*eight) formula(*Spec)       { panic("numeric: no kernel") }
 func (*eight) search(Code)         { panic("numeric: no kernel") }
 func (*eight) encode([]byte, Code) { panic("numeric: no kernel") }

@@ -2146,7 +2146,7 @@ DATA lanes8x08080808<>+24(SB)/4, $0x08080808
 DATA lanes8x08080808<>+28(SB)/4, $0x08080808
 GLOBL lanes8x08080808<>(SB), RODATA|NOPTR, $32
 
-// func turnGroupsAVX2(dst *float32, w *float32, size int, top *[8]float32, sq *[8]float32)
+// func turnGroupsAVX2(dst *float32, w *float32, size int, top *[8]uint32, sq *[8]float32)
 // Requires: AVX, AVX2
 TEXT ·turnGroupsAVX2(SB), NOSPLIT, $0-40
 	MOVQ  w+8(FP), AX
@@ -2248,12 +2248,197 @@ loop:
 	VZEROUPPER
 	RET
 
+// func localScalesAVX2(codes *[8]int32, top *[8]uint32, global float32)
+// Requires: AVX, AVX2
+TEXT ·localScalesAVX2(SB), NOSPLIT, $0-20
+	MOVQ         top+8(FP), AX
+	VMOVDQU      (AX), Y0
+	VBROADCASTSS global+16(FP), Y1
+	VDIVPS       lanes8x40c00000<>+0(SB), Y0, Y0
+	VMULPS       Y1, Y0, Y0
+	VPAND        lanes8x80000000<>+0(SB), Y0, Y1
+	VPAND        lanes8x7fffffff<>+0(SB), Y0, Y0
+	VPMINUD      lanes8x43e00000<>+0(SB), Y0, Y0
+	VPAND        lanes8x7f800000<>+0(SB), Y0, Y2
+	VPADDD       lanes8x0a000000<>+0(SB), Y2, Y2
+	VPMAXUD      lanes8x46800000<>+0(SB), Y2, Y2
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y0, Y3
+	VPSUBD       Y2, Y0, Y0
+	VPSRLD       $0x14, Y2, Y2
+	VPADDD       Y2, Y0, Y0
+	VPSUBD       lanes8x00000468<>+0(SB), Y0, Y0
+	VPOR         Y1, Y3, Y3
+	VPSRLD       $0x18, Y1, Y1
+	VPOR         Y1, Y0, Y0
+	VPXOR        Y1, Y1, Y1
+	VPCMPEQD     Y1, Y0, Y1
+	VMOVDQU      lanes8x00000020<>+0(SB), Y2
+	VPBLENDVB    Y1, Y2, Y0, Y0
+	MOVQ         codes+0(FP), AX
+	VMOVDQU      Y0, (AX)
+	VZEROUPPER
+	RET
+
+DATA lanes8x40c00000<>+0(SB)/4, $0x40c00000
+DATA lanes8x40c00000<>+4(SB)/4, $0x40c00000
+DATA lanes8x40c00000<>+8(SB)/4, $0x40c00000
+DATA lanes8x40c00000<>+12(SB)/4, $0x40c00000
+DATA lanes8x40c00000<>+16(SB)/4, $0x40c00000
+DATA lanes8x40c00000<>+20(SB)/4, $0x40c00000
+DATA lanes8x40c00000<>+24(SB)/4, $0x40c00000
+DATA lanes8x40c00000<>+28(SB)/4, $0x40c00000
+GLOBL lanes8x40c00000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x00000020<>+0(SB)/4, $0x00000020
+DATA lanes8x00000020<>+4(SB)/4, $0x00000020
+DATA lanes8x00000020<>+8(SB)/4, $0x00000020
+DATA lanes8x00000020<>+12(SB)/4, $0x00000020
+DATA lanes8x00000020<>+16(SB)/4, $0x00000020
+DATA lanes8x00000020<>+20(SB)/4, $0x00000020
+DATA lanes8x00000020<>+24(SB)/4, $0x00000020
+DATA lanes8x00000020<>+28(SB)/4, $0x00000020
+GLOBL lanes8x00000020<>(SB), RODATA|NOPTR, $32
+
+// func powersAVX2(codes *[8]int32, top *[8]uint32, offset int)
+// Requires: AVX, AVX2
+TEXT ·powersAVX2(SB), NOSPLIT, $0-24
+	MOVQ         top+8(FP), AX
+	VMOVDQU      (AX), Y0
+	MOVQ         offset+16(FP), AX
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	VPSRLD       $0x10, Y0, Y0
+	VPADDD       lanes8x00000020<>+0(SB), Y0, Y0
+	VPSRLD       $0x07, Y0, Y0
+	VPSUBD       Y1, Y0, Y0
+	VPXOR        Y1, Y1, Y1
+	VPMAXSD      Y1, Y0, Y0
+	MOVQ         codes+0(FP), AX
+	VMOVDQU      Y0, (AX)
+	VZEROUPPER
+	RET
+
+// func localScalesBF16AVX2(codes *[8]int32, top *[8]uint32, global float32)
+// Requires: AVX, AVX2
+TEXT ·localScalesBF16AVX2(SB), NOSPLIT, $0-20
+	MOVQ         top+8(FP), AX
+	VMOVDQU      (AX), Y0
+	VBROADCASTSS global+16(FP), Y1
+	VDIVPS       lanes8x40c00000<>+0(SB), Y0, Y0
+	VPSRLD       $0x10, Y0, Y2
+	VPAND        lanes8x00000001<>+0(SB), Y2, Y2
+	VPADDD       Y2, Y0, Y0
+	VPADDD       lanes8x00007fff<>+0(SB), Y0, Y0
+	VPAND        lanes8xffff0000<>+0(SB), Y0, Y0
+	VMULPS       Y1, Y0, Y0
+	VPAND        lanes8x80000000<>+0(SB), Y0, Y1
+	VPAND        lanes8x7fffffff<>+0(SB), Y0, Y0
+	VPMINUD      lanes8x43e00000<>+0(SB), Y0, Y0
+	VPAND        lanes8x7f800000<>+0(SB), Y0, Y2
+	VPADDD       lanes8x0a000000<>+0(SB), Y2, Y2
+	VPMAXUD      lanes8x46800000<>+0(SB), Y2, Y2
+	VADDPS       Y2, Y0, Y0
+	VSUBPS       Y2, Y0, Y3
+	VPSUBD       Y2, Y0, Y0
+	VPSRLD       $0x14, Y2, Y2
+	VPADDD       Y2, Y0, Y0
+	VPSUBD       lanes8x00000468<>+0(SB), Y0, Y0
+	VPOR         Y1, Y3, Y3
+	VPSRLD       $0x18, Y1, Y1
+	VPOR         Y1, Y0, Y0
+	VPXOR        Y1, Y1, Y1
+	VPCMPEQD     Y1, Y0, Y1
+	VMOVDQU      lanes8x00000020<>+0(SB), Y2
+	VPBLENDVB    Y1, Y2, Y0, Y0
+	MOVQ         codes+0(FP), AX
+	VMOVDQU      Y0, (AX)
+	VZEROUPPER
+	RET
+
+// func powersBF16AVX2(codes *[8]int32, top *[8]uint32, offset int)
+// Requires: AVX, AVX2
+TEXT ·powersBF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ         top+8(FP), AX
+	VMOVDQU      (AX), Y0
+	VPSRLD       $0x10, Y0, Y1
+	VPAND        lanes8x00000001<>+0(SB), Y1, Y1
+	VPADDD       Y1, Y0, Y0
+	VPADDD       lanes8x00007fff<>+0(SB), Y0, Y0
+	VPAND        lanes8xffff0000<>+0(SB), Y0, Y0
+	MOVQ         offset+16(FP), AX
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	VPSRLD       $0x10, Y0, Y0
+	VPADDD       lanes8x00000020<>+0(SB), Y0, Y0
+	VPSRLD       $0x07, Y0, Y0
+	VPSUBD       Y1, Y0, Y0
+	VPXOR        Y1, Y1, Y1
+	VPMAXSD      Y1, Y0, Y0
+	MOVQ         codes+0(FP), AX
+	VMOVDQU      Y0, (AX)
+	VZEROUPPER
+	RET
+
+// func localScalesTimesAVX2(codes *[8]int32, top *[8]uint32, six float32)
+// Requires: AVX, AVX2
+TEXT ·localScalesTimesAVX2(SB), NOSPLIT, $0-20
+	MOVQ         top+8(FP), AX
+	VMOVDQU      (AX), Y0
+	VBROADCASTSS six+16(FP), Y1
+	VPXOR        Y2, Y2, Y2
+	VPCMPEQD     Y2, Y0, Y2
+	VDIVPS       Y1, Y0, Y0
+	VMAXPS       lanes8x3b000000<>+0(SB), Y0, Y0
+	VPAND        lanes8x80000000<>+0(SB), Y0, Y1
+	VPAND        lanes8x7fffffff<>+0(SB), Y0, Y0
+	VPMINUD      lanes8x43e00000<>+0(SB), Y0, Y0
+	VPAND        lanes8x7f800000<>+0(SB), Y0, Y3
+	VPADDD       lanes8x0a000000<>+0(SB), Y3, Y3
+	VPMAXUD      lanes8x46800000<>+0(SB), Y3, Y3
+	VADDPS       Y3, Y0, Y0
+	VSUBPS       Y3, Y0, Y4
+	VPSUBD       Y3, Y0, Y0
+	VPSRLD       $0x14, Y3, Y3
+	VPADDD       Y3, Y0, Y0
+	VPSUBD       lanes8x00000468<>+0(SB), Y0, Y0
+	VPOR         Y1, Y4, Y4
+	VPSRLD       $0x18, Y1, Y1
+	VPOR         Y1, Y0, Y0
+	VMOVDQU      lanes8x00000038<>+0(SB), Y1
+	VPBLENDVB    Y2, Y1, Y0, Y0
+	MOVQ         codes+0(FP), AX
+	VMOVDQU      Y0, (AX)
+	VZEROUPPER
+	RET
+
+DATA lanes8x3b000000<>+0(SB)/4, $0x3b000000
+DATA lanes8x3b000000<>+4(SB)/4, $0x3b000000
+DATA lanes8x3b000000<>+8(SB)/4, $0x3b000000
+DATA lanes8x3b000000<>+12(SB)/4, $0x3b000000
+DATA lanes8x3b000000<>+16(SB)/4, $0x3b000000
+DATA lanes8x3b000000<>+20(SB)/4, $0x3b000000
+DATA lanes8x3b000000<>+24(SB)/4, $0x3b000000
+DATA lanes8x3b000000<>+28(SB)/4, $0x3b000000
+GLOBL lanes8x3b000000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x00000038<>+0(SB)/4, $0x00000038
+DATA lanes8x00000038<>+4(SB)/4, $0x00000038
+DATA lanes8x00000038<>+8(SB)/4, $0x00000038
+DATA lanes8x00000038<>+12(SB)/4, $0x00000038
+DATA lanes8x00000038<>+16(SB)/4, $0x00000038
+DATA lanes8x00000038<>+20(SB)/4, $0x00000038
+DATA lanes8x00000038<>+24(SB)/4, $0x00000038
+DATA lanes8x00000038<>+28(SB)/4, $0x00000038
+GLOBL lanes8x00000038<>(SB), RODATA|NOPTR, $32
+
 // func searchMicroE2M1AVX2(w *float32, size int, codes *[8]int32, table *float32, first *[8]float32, least *[8]float32)
 // Requires: AVX, AVX2, FMA3
 TEXT ·searchMicroE2M1AVX2(SB), NOSPLIT, $0-48
 	MOVQ    w+0(FP), AX
 	MOVQ    size+8(FP), CX
 	MOVQ    table+24(FP), DX
+	VMOVUPS lanes8x7fffffff<>+0(SB), Y4
 	MOVQ    codes+16(FP), BX
 	VMOVDQU (BX), Y0
 	VMOVDQA Y0, Y1
@@ -2261,76 +2446,72 @@ TEXT ·searchMicroE2M1AVX2(SB), NOSPLIT, $0-48
 	XORQ    DI, DI
 
 candidate:
-	VPCMPEQD   Y5, Y5, Y5
-	VGATHERDPS Y5, (DX)(Y3*4), Y4
-	VPXOR      Y5, Y5, Y5
+	VPCMPEQD   Y6, Y6, Y6
+	VGATHERDPS Y6, (DX)(Y3*4), Y5
+	VPXOR      Y6, Y6, Y6
 	MOVQ       AX, BX
 	MOVQ       CX, SI
 
 loop:
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y6
-	VPAND        (BX), Y6, Y6
-	VDIVPS       Y4, Y6, Y7
-	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
-	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
-	VMULPS       Y4, Y8, Y8
-	VSUBPS       Y6, Y8, Y8
-	VMULPS       Y8, Y8, Y8
-	VADDPS       Y8, Y5, Y5
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y6
-	VPAND        32(BX), Y6, Y6
-	VDIVPS       Y4, Y6, Y7
-	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
-	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
-	VMULPS       Y4, Y8, Y8
-	VSUBPS       Y6, Y8, Y8
-	VMULPS       Y8, Y8, Y8
-	VADDPS       Y8, Y5, Y5
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y6
-	VPAND        64(BX), Y6, Y6
-	VDIVPS       Y4, Y6, Y7
-	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
-	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
-	VMULPS       Y4, Y8, Y8
-	VSUBPS       Y6, Y8, Y8
-	VMULPS       Y8, Y8, Y8
-	VADDPS       Y8, Y5, Y5
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y6
-	VPAND        96(BX), Y6, Y6
-	VDIVPS       Y4, Y6, Y7
-	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
-	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
-	VMULPS       Y4, Y8, Y8
-	VSUBPS       Y6, Y8, Y8
-	VMULPS       Y8, Y8, Y8
-	VADDPS       Y8, Y5, Y5
+	VPAND        (BX), Y4, Y7
+	VDIVPS       Y5, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VMULPS       Y5, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y6, Y6
+	VPAND        32(BX), Y4, Y7
+	VDIVPS       Y5, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VMULPS       Y5, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y6, Y6
+	VPAND        64(BX), Y4, Y7
+	VDIVPS       Y5, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VMULPS       Y5, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y6, Y6
+	VPAND        96(BX), Y4, Y7
+	VDIVPS       Y5, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VMULPS       Y5, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y6, Y6
 	ADDQ         $0x00000080, BX
 	SUBQ         $0x04, SI
 	JNZ          loop
 	TESTQ        DI, DI
 	JNZ          compare
 	MOVQ         first+32(FP), BX
-	VMOVUPS      Y5, (BX)
-	VMOVAPS      Y5, Y2
+	VMOVUPS      Y6, (BX)
+	VMOVAPS      Y6, Y2
 	MOVQ         $-4, DI
 	JMP          next
 
 compare:
-	VCMPPS    $0x11, Y2, Y5, Y6
-	VBLENDVPS Y6, Y5, Y2, Y2
-	VBLENDVPS Y6, Y3, Y1, Y1
+	VCMPPS    $0x11, Y2, Y6, Y7
+	VBLENDVPS Y7, Y6, Y2, Y2
+	VBLENDVPS Y7, Y3, Y1, Y1
 	INCQ      DI
 	JNZ       next
 	INCQ      DI
@@ -2349,16 +2530,6 @@ next:
 	VMOVUPS      Y2, (BX)
 	VZEROUPPER
 	RET
-
-DATA lanes8x40c00000<>+0(SB)/4, $0x40c00000
-DATA lanes8x40c00000<>+4(SB)/4, $0x40c00000
-DATA lanes8x40c00000<>+8(SB)/4, $0x40c00000
-DATA lanes8x40c00000<>+12(SB)/4, $0x40c00000
-DATA lanes8x40c00000<>+16(SB)/4, $0x40c00000
-DATA lanes8x40c00000<>+20(SB)/4, $0x40c00000
-DATA lanes8x40c00000<>+24(SB)/4, $0x40c00000
-DATA lanes8x40c00000<>+28(SB)/4, $0x40c00000
-GLOBL lanes8x40c00000<>(SB), RODATA|NOPTR, $32
 
 DATA lanes8x3f800000<>+0(SB)/4, $0x3f800000
 DATA lanes8x3f800000<>+4(SB)/4, $0x3f800000
@@ -2390,7 +2561,7 @@ DATA lanes8x0000007e<>+24(SB)/4, $0x0000007e
 DATA lanes8x0000007e<>+28(SB)/4, $0x0000007e
 GLOBL lanes8x0000007e<>(SB), RODATA|NOPTR, $32
 
-// func encodeMicroE2M1AVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]float32)
+// func encodeMicroE2M1AVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]uint32)
 // Requires: AVX, AVX2, FMA3
 TEXT ·encodeMicroE2M1AVX2(SB), NOSPLIT, $0-56
 	MOVQ       dst+0(FP), AX
@@ -2402,212 +2573,198 @@ TEXT ·encodeMicroE2M1AVX2(SB), NOSPLIT, $0-56
 	VPCMPEQD   Y2, Y2, Y2
 	VGATHERDPS Y2, (BX)(Y0*4), Y1
 	MOVQ       AX, SI
-	VPXOR      Y0, Y0, Y0
-	VPXOR      Y2, Y2, Y2
+	VMOVUPS    lanes8x7fffffff<>+0(SB), Y0
+	VMOVUPS    lanes8x80000000<>+0(SB), Y2
+	VPXOR      Y3, Y3, Y3
+	VPXOR      Y4, Y4, Y4
 
 loop:
-	VPXOR        Y3, Y3, Y3
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
-	VPAND        (CX), Y4, Y4
-	VDIVPS       Y1, Y4, Y5
-	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
-	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
-	VPSRLD       $0x04, Y3, Y3
-	VPSRLD       $0x16, Y5, Y7
-	VPADDD       Y5, Y7, Y7
-	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
-	VPSLLD       $0x1c, Y7, Y7
-	VMOVDQU      lanes8x80000000<>+0(SB), Y5
-	VPAND        (CX), Y5, Y5
-	VPOR         Y5, Y7, Y7
-	VPOR         Y7, Y3, Y3
-	VMULPS       Y1, Y6, Y6
-	VSUBPS       Y4, Y6, Y6
-	VMULPS       Y6, Y6, Y4
-	VADDPS       Y4, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
-	VPMAXUD      Y6, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
-	VPAND        32(CX), Y4, Y4
-	VDIVPS       Y1, Y4, Y5
-	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
-	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
-	VPSRLD       $0x04, Y3, Y3
-	VPSRLD       $0x16, Y5, Y7
-	VPADDD       Y5, Y7, Y7
-	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
-	VPSLLD       $0x1c, Y7, Y7
-	VMOVDQU      lanes8x80000000<>+0(SB), Y5
-	VPAND        32(CX), Y5, Y5
-	VPOR         Y5, Y7, Y7
-	VPOR         Y7, Y3, Y3
-	VMULPS       Y1, Y6, Y6
-	VSUBPS       Y4, Y6, Y6
-	VMULPS       Y6, Y6, Y4
-	VADDPS       Y4, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
-	VPMAXUD      Y6, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
-	VPAND        64(CX), Y4, Y4
-	VDIVPS       Y1, Y4, Y5
-	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
-	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
-	VPSRLD       $0x04, Y3, Y3
-	VPSRLD       $0x16, Y5, Y7
-	VPADDD       Y5, Y7, Y7
-	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
-	VPSLLD       $0x1c, Y7, Y7
-	VMOVDQU      lanes8x80000000<>+0(SB), Y5
-	VPAND        64(CX), Y5, Y5
-	VPOR         Y5, Y7, Y7
-	VPOR         Y7, Y3, Y3
-	VMULPS       Y1, Y6, Y6
-	VSUBPS       Y4, Y6, Y6
-	VMULPS       Y6, Y6, Y4
-	VADDPS       Y4, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
-	VPMAXUD      Y6, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
-	VPAND        96(CX), Y4, Y4
-	VDIVPS       Y1, Y4, Y5
-	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
-	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
-	VPSRLD       $0x04, Y3, Y3
-	VPSRLD       $0x16, Y5, Y7
-	VPADDD       Y5, Y7, Y7
-	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
-	VPSLLD       $0x1c, Y7, Y7
-	VMOVDQU      lanes8x80000000<>+0(SB), Y5
-	VPAND        96(CX), Y5, Y5
-	VPOR         Y5, Y7, Y7
-	VPOR         Y7, Y3, Y3
-	VMULPS       Y1, Y6, Y6
-	VSUBPS       Y4, Y6, Y6
-	VMULPS       Y6, Y6, Y4
-	VADDPS       Y4, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
-	VPMAXUD      Y6, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
-	VPAND        128(CX), Y4, Y4
-	VDIVPS       Y1, Y4, Y5
-	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
-	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
-	VPSRLD       $0x04, Y3, Y3
-	VPSRLD       $0x16, Y5, Y7
-	VPADDD       Y5, Y7, Y7
-	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
-	VPSLLD       $0x1c, Y7, Y7
-	VMOVDQU      lanes8x80000000<>+0(SB), Y5
-	VPAND        128(CX), Y5, Y5
-	VPOR         Y5, Y7, Y7
-	VPOR         Y7, Y3, Y3
-	VMULPS       Y1, Y6, Y6
-	VSUBPS       Y4, Y6, Y6
-	VMULPS       Y6, Y6, Y4
-	VADDPS       Y4, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
-	VPMAXUD      Y6, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
-	VPAND        160(CX), Y4, Y4
-	VDIVPS       Y1, Y4, Y5
-	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
-	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
-	VPSRLD       $0x04, Y3, Y3
-	VPSRLD       $0x16, Y5, Y7
-	VPADDD       Y5, Y7, Y7
-	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
-	VPSLLD       $0x1c, Y7, Y7
-	VMOVDQU      lanes8x80000000<>+0(SB), Y5
-	VPAND        160(CX), Y5, Y5
-	VPOR         Y5, Y7, Y7
-	VPOR         Y7, Y3, Y3
-	VMULPS       Y1, Y6, Y6
-	VSUBPS       Y4, Y6, Y6
-	VMULPS       Y6, Y6, Y4
-	VADDPS       Y4, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
-	VPMAXUD      Y6, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
-	VPAND        192(CX), Y4, Y4
-	VDIVPS       Y1, Y4, Y5
-	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
-	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
-	VPSRLD       $0x04, Y3, Y3
-	VPSRLD       $0x16, Y5, Y7
-	VPADDD       Y5, Y7, Y7
-	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
-	VPSLLD       $0x1c, Y7, Y7
-	VMOVDQU      lanes8x80000000<>+0(SB), Y5
-	VPAND        192(CX), Y5, Y5
-	VPOR         Y5, Y7, Y7
-	VPOR         Y7, Y3, Y3
-	VMULPS       Y1, Y6, Y6
-	VSUBPS       Y4, Y6, Y6
-	VMULPS       Y6, Y6, Y4
-	VADDPS       Y4, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
-	VPMAXUD      Y6, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y4
-	VPAND        224(CX), Y4, Y4
-	VDIVPS       Y1, Y4, Y5
-	VPMINUD      lanes8x40c00000<>+0(SB), Y5, Y5
-	VPAND        lanes8x7f800000<>+0(SB), Y5, Y6
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y6, Y6
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y6, Y5
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y5, Y6
-	VPSRLD       $0x04, Y3, Y3
-	VPSRLD       $0x16, Y5, Y7
-	VPADDD       Y5, Y7, Y7
-	VPSUBD       lanes8x0000012a<>+0(SB), Y7, Y7
-	VPSLLD       $0x1c, Y7, Y7
-	VMOVDQU      lanes8x80000000<>+0(SB), Y5
-	VPAND        224(CX), Y5, Y5
-	VPOR         Y5, Y7, Y7
-	VPOR         Y7, Y3, Y3
-	VMULPS       Y1, Y6, Y6
-	VSUBPS       Y4, Y6, Y6
-	VMULPS       Y6, Y6, Y4
-	VADDPS       Y4, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y6, Y6
-	VPMAXUD      Y6, Y2, Y2
-	VMOVDQU      Y3, (SI)
+	VPXOR        Y5, Y5, Y5
+	VPAND        (CX), Y0, Y6
+	VDIVPS       Y1, Y6, Y7
+	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
+	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
+	VPSRLD       $0x04, Y5, Y5
+	VPSRLD       $0x16, Y7, Y9
+	VPADDD       Y7, Y9, Y9
+	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
+	VPSLLD       $0x1c, Y9, Y9
+	VPAND        (CX), Y2, Y7
+	VPOR         Y7, Y9, Y9
+	VPOR         Y9, Y5, Y5
+	VMULPS       Y1, Y8, Y8
+	VSUBPS       Y6, Y8, Y8
+	VMULPS       Y8, Y8, Y6
+	VADDPS       Y6, Y3, Y3
+	VPAND        Y0, Y8, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VPAND        32(CX), Y0, Y6
+	VDIVPS       Y1, Y6, Y7
+	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
+	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
+	VPSRLD       $0x04, Y5, Y5
+	VPSRLD       $0x16, Y7, Y9
+	VPADDD       Y7, Y9, Y9
+	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
+	VPSLLD       $0x1c, Y9, Y9
+	VPAND        32(CX), Y2, Y7
+	VPOR         Y7, Y9, Y9
+	VPOR         Y9, Y5, Y5
+	VMULPS       Y1, Y8, Y8
+	VSUBPS       Y6, Y8, Y8
+	VMULPS       Y8, Y8, Y6
+	VADDPS       Y6, Y3, Y3
+	VPAND        Y0, Y8, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VPAND        64(CX), Y0, Y6
+	VDIVPS       Y1, Y6, Y7
+	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
+	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
+	VPSRLD       $0x04, Y5, Y5
+	VPSRLD       $0x16, Y7, Y9
+	VPADDD       Y7, Y9, Y9
+	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
+	VPSLLD       $0x1c, Y9, Y9
+	VPAND        64(CX), Y2, Y7
+	VPOR         Y7, Y9, Y9
+	VPOR         Y9, Y5, Y5
+	VMULPS       Y1, Y8, Y8
+	VSUBPS       Y6, Y8, Y8
+	VMULPS       Y8, Y8, Y6
+	VADDPS       Y6, Y3, Y3
+	VPAND        Y0, Y8, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VPAND        96(CX), Y0, Y6
+	VDIVPS       Y1, Y6, Y7
+	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
+	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
+	VPSRLD       $0x04, Y5, Y5
+	VPSRLD       $0x16, Y7, Y9
+	VPADDD       Y7, Y9, Y9
+	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
+	VPSLLD       $0x1c, Y9, Y9
+	VPAND        96(CX), Y2, Y7
+	VPOR         Y7, Y9, Y9
+	VPOR         Y9, Y5, Y5
+	VMULPS       Y1, Y8, Y8
+	VSUBPS       Y6, Y8, Y8
+	VMULPS       Y8, Y8, Y6
+	VADDPS       Y6, Y3, Y3
+	VPAND        Y0, Y8, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VPAND        128(CX), Y0, Y6
+	VDIVPS       Y1, Y6, Y7
+	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
+	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
+	VPSRLD       $0x04, Y5, Y5
+	VPSRLD       $0x16, Y7, Y9
+	VPADDD       Y7, Y9, Y9
+	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
+	VPSLLD       $0x1c, Y9, Y9
+	VPAND        128(CX), Y2, Y7
+	VPOR         Y7, Y9, Y9
+	VPOR         Y9, Y5, Y5
+	VMULPS       Y1, Y8, Y8
+	VSUBPS       Y6, Y8, Y8
+	VMULPS       Y8, Y8, Y6
+	VADDPS       Y6, Y3, Y3
+	VPAND        Y0, Y8, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VPAND        160(CX), Y0, Y6
+	VDIVPS       Y1, Y6, Y7
+	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
+	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
+	VPSRLD       $0x04, Y5, Y5
+	VPSRLD       $0x16, Y7, Y9
+	VPADDD       Y7, Y9, Y9
+	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
+	VPSLLD       $0x1c, Y9, Y9
+	VPAND        160(CX), Y2, Y7
+	VPOR         Y7, Y9, Y9
+	VPOR         Y9, Y5, Y5
+	VMULPS       Y1, Y8, Y8
+	VSUBPS       Y6, Y8, Y8
+	VMULPS       Y8, Y8, Y6
+	VADDPS       Y6, Y3, Y3
+	VPAND        Y0, Y8, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VPAND        192(CX), Y0, Y6
+	VDIVPS       Y1, Y6, Y7
+	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
+	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
+	VPSRLD       $0x04, Y5, Y5
+	VPSRLD       $0x16, Y7, Y9
+	VPADDD       Y7, Y9, Y9
+	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
+	VPSLLD       $0x1c, Y9, Y9
+	VPAND        192(CX), Y2, Y7
+	VPOR         Y7, Y9, Y9
+	VPOR         Y9, Y5, Y5
+	VMULPS       Y1, Y8, Y8
+	VSUBPS       Y6, Y8, Y8
+	VMULPS       Y8, Y8, Y6
+	VADDPS       Y6, Y3, Y3
+	VPAND        Y0, Y8, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VPAND        224(CX), Y0, Y6
+	VDIVPS       Y1, Y6, Y7
+	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
+	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
+	VPSRLD       $0x04, Y5, Y5
+	VPSRLD       $0x16, Y7, Y9
+	VPADDD       Y7, Y9, Y9
+	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
+	VPSLLD       $0x1c, Y9, Y9
+	VPAND        224(CX), Y2, Y7
+	VPOR         Y7, Y9, Y9
+	VPOR         Y9, Y5, Y5
+	VMULPS       Y1, Y8, Y8
+	VSUBPS       Y6, Y8, Y8
+	VMULPS       Y8, Y8, Y6
+	VADDPS       Y6, Y3, Y3
+	VPAND        Y0, Y8, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VMOVDQU      Y5, (SI)
 	ADDQ         $0x20, SI
 	ADDQ         $0x00000100, CX
 	SUBQ         $0x08, DX
 	JNZ          loop
-	VMOVUPS      (AX), Y1
-	VMOVUPS      32(AX), Y3
-	VUNPCKLPS    Y3, Y1, Y4
-	VUNPCKHPS    Y3, Y1, Y1
-	VPERM2F128   $0x20, Y1, Y4, Y3
-	VMOVUPS      Y3, (AX)
-	VPERM2F128   $0x31, Y1, Y4, Y3
-	VMOVUPS      Y3, 32(AX)
+	VMOVUPS      (AX), Y0
+	VMOVUPS      32(AX), Y1
+	VUNPCKLPS    Y1, Y0, Y2
+	VUNPCKHPS    Y1, Y0, Y0
+	VPERM2F128   $0x20, Y0, Y2, Y1
+	VMOVUPS      Y1, (AX)
+	VPERM2F128   $0x31, Y0, Y2, Y1
+	VMOVUPS      Y1, 32(AX)
 	MOVQ         er+40(FP), SI
-	VMOVUPS      Y0, (SI)
+	VMOVUPS      Y3, (SI)
 	MOVQ         worst+48(FP), SI
-	VMOVUPS      Y2, (SI)
+	VMOVUPS      Y4, (SI)
 	VZEROUPPER
 	RET
 
@@ -2627,6 +2784,7 @@ TEXT ·searchMicroE2M1PowersAVX2(SB), NOSPLIT, $0-48
 	MOVQ    w+0(FP), AX
 	MOVQ    size+8(FP), CX
 	MOVQ    table+24(FP), DX
+	VMOVUPS lanes8x7fffffff<>+0(SB), Y4
 	MOVQ    codes+16(FP), BX
 	VMOVDQU (BX), Y0
 	VMOVDQA Y0, Y1
@@ -2634,80 +2792,76 @@ TEXT ·searchMicroE2M1PowersAVX2(SB), NOSPLIT, $0-48
 	XORQ    DI, DI
 
 candidate:
-	VPCMPEQD   Y5, Y5, Y5
-	VGATHERDPS Y5, (DX)(Y3*4), Y4
-	VMOVDQU    lanes8x000000fe<>+0(SB), Y7
-	VPSUBD     Y3, Y7, Y7
-	VPCMPEQD   Y5, Y5, Y5
-	VGATHERDPS Y5, (DX)(Y7*4), Y6
-	VPXOR      Y5, Y5, Y5
+	VPCMPEQD   Y6, Y6, Y6
+	VGATHERDPS Y6, (DX)(Y3*4), Y5
+	VMOVDQU    lanes8x000000fe<>+0(SB), Y8
+	VPSUBD     Y3, Y8, Y8
+	VPCMPEQD   Y6, Y6, Y6
+	VGATHERDPS Y6, (DX)(Y8*4), Y7
+	VPXOR      Y6, Y6, Y6
 	MOVQ       AX, BX
 	MOVQ       CX, SI
 
 loop:
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
-	VPAND        (BX), Y7, Y7
-	VMULPS       Y6, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VMULPS       Y4, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y5, Y5
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
-	VPAND        32(BX), Y7, Y7
-	VMULPS       Y6, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VMULPS       Y4, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y5, Y5
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
-	VPAND        64(BX), Y7, Y7
-	VMULPS       Y6, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VMULPS       Y4, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y5, Y5
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
-	VPAND        96(BX), Y7, Y7
-	VMULPS       Y6, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VMULPS       Y4, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y5, Y5
+	VPAND        (BX), Y4, Y8
+	VMULPS       Y7, Y8, Y9
+	VPMINUD      lanes8x40c00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y10, Y10
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y10, Y9
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y9, Y10
+	VMULPS       Y5, Y10, Y10
+	VSUBPS       Y8, Y10, Y10
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y6, Y6
+	VPAND        32(BX), Y4, Y8
+	VMULPS       Y7, Y8, Y9
+	VPMINUD      lanes8x40c00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y10, Y10
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y10, Y9
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y9, Y10
+	VMULPS       Y5, Y10, Y10
+	VSUBPS       Y8, Y10, Y10
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y6, Y6
+	VPAND        64(BX), Y4, Y8
+	VMULPS       Y7, Y8, Y9
+	VPMINUD      lanes8x40c00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y10, Y10
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y10, Y9
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y9, Y10
+	VMULPS       Y5, Y10, Y10
+	VSUBPS       Y8, Y10, Y10
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y6, Y6
+	VPAND        96(BX), Y4, Y8
+	VMULPS       Y7, Y8, Y9
+	VPMINUD      lanes8x40c00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y10, Y10
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y10, Y9
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y9, Y10
+	VMULPS       Y5, Y10, Y10
+	VSUBPS       Y8, Y10, Y10
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y6, Y6
 	ADDQ         $0x00000080, BX
 	SUBQ         $0x04, SI
 	JNZ          loop
 	TESTQ        DI, DI
 	JNZ          compare
 	MOVQ         first+32(FP), BX
-	VMOVUPS      Y5, (BX)
-	VMOVAPS      Y5, Y2
+	VMOVUPS      Y6, (BX)
+	VMOVAPS      Y6, Y2
 	MOVQ         $-1, DI
 	JMP          next
 
 compare:
-	VCMPPS    $0x11, Y2, Y5, Y7
-	VBLENDVPS Y7, Y5, Y2, Y2
-	VBLENDVPS Y7, Y3, Y1, Y1
+	VCMPPS    $0x11, Y2, Y6, Y8
+	VBLENDVPS Y8, Y6, Y2, Y2
+	VBLENDVPS Y8, Y3, Y1, Y1
 	INCQ      DI
 	JNZ       next
 	INCQ      DI
@@ -2747,7 +2901,7 @@ DATA lanes8x00000000<>+24(SB)/4, $0x00000000
 DATA lanes8x00000000<>+28(SB)/4, $0x00000000
 GLOBL lanes8x00000000<>(SB), RODATA|NOPTR, $32
 
-// func encodeMicroE2M1PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]float32)
+// func encodeMicroE2M1PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]uint32)
 // Requires: AVX, AVX2, FMA3
 TEXT ·encodeMicroE2M1PowersAVX2(SB), NOSPLIT, $0-56
 	MOVQ       dst+0(FP), AX
@@ -2763,224 +2917,210 @@ TEXT ·encodeMicroE2M1PowersAVX2(SB), NOSPLIT, $0-56
 	VPCMPEQD   Y2, Y2, Y2
 	VGATHERDPS Y2, (BX)(Y4*4), Y3
 	MOVQ       AX, SI
-	VPXOR      Y0, Y0, Y0
-	VPXOR      Y2, Y2, Y2
+	VMOVUPS    lanes8x7fffffff<>+0(SB), Y0
+	VMOVUPS    lanes8x80000000<>+0(SB), Y2
+	VPXOR      Y4, Y4, Y4
+	VPXOR      Y5, Y5, Y5
 
 loop:
-	VPXOR        Y4, Y4, Y4
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
-	VPAND        (CX), Y5, Y5
-	VMULPS       Y3, Y5, Y6
-	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
-	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
-	VPSRLD       $0x04, Y4, Y4
-	VPSRLD       $0x16, Y6, Y8
-	VPADDD       Y6, Y8, Y8
-	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
-	VPSLLD       $0x1c, Y8, Y8
-	VMOVDQU      lanes8x80000000<>+0(SB), Y6
-	VPAND        (CX), Y6, Y6
-	VPOR         Y6, Y8, Y8
-	VPOR         Y8, Y4, Y4
-	VMULPS       Y1, Y7, Y7
-	VSUBPS       Y5, Y7, Y7
-	VMULPS       Y7, Y7, Y5
-	VADDPS       Y5, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
-	VPMAXUD      Y7, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
-	VPAND        32(CX), Y5, Y5
-	VMULPS       Y3, Y5, Y6
-	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
-	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
-	VPSRLD       $0x04, Y4, Y4
-	VPSRLD       $0x16, Y6, Y8
-	VPADDD       Y6, Y8, Y8
-	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
-	VPSLLD       $0x1c, Y8, Y8
-	VMOVDQU      lanes8x80000000<>+0(SB), Y6
-	VPAND        32(CX), Y6, Y6
-	VPOR         Y6, Y8, Y8
-	VPOR         Y8, Y4, Y4
-	VMULPS       Y1, Y7, Y7
-	VSUBPS       Y5, Y7, Y7
-	VMULPS       Y7, Y7, Y5
-	VADDPS       Y5, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
-	VPMAXUD      Y7, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
-	VPAND        64(CX), Y5, Y5
-	VMULPS       Y3, Y5, Y6
-	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
-	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
-	VPSRLD       $0x04, Y4, Y4
-	VPSRLD       $0x16, Y6, Y8
-	VPADDD       Y6, Y8, Y8
-	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
-	VPSLLD       $0x1c, Y8, Y8
-	VMOVDQU      lanes8x80000000<>+0(SB), Y6
-	VPAND        64(CX), Y6, Y6
-	VPOR         Y6, Y8, Y8
-	VPOR         Y8, Y4, Y4
-	VMULPS       Y1, Y7, Y7
-	VSUBPS       Y5, Y7, Y7
-	VMULPS       Y7, Y7, Y5
-	VADDPS       Y5, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
-	VPMAXUD      Y7, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
-	VPAND        96(CX), Y5, Y5
-	VMULPS       Y3, Y5, Y6
-	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
-	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
-	VPSRLD       $0x04, Y4, Y4
-	VPSRLD       $0x16, Y6, Y8
-	VPADDD       Y6, Y8, Y8
-	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
-	VPSLLD       $0x1c, Y8, Y8
-	VMOVDQU      lanes8x80000000<>+0(SB), Y6
-	VPAND        96(CX), Y6, Y6
-	VPOR         Y6, Y8, Y8
-	VPOR         Y8, Y4, Y4
-	VMULPS       Y1, Y7, Y7
-	VSUBPS       Y5, Y7, Y7
-	VMULPS       Y7, Y7, Y5
-	VADDPS       Y5, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
-	VPMAXUD      Y7, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
-	VPAND        128(CX), Y5, Y5
-	VMULPS       Y3, Y5, Y6
-	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
-	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
-	VPSRLD       $0x04, Y4, Y4
-	VPSRLD       $0x16, Y6, Y8
-	VPADDD       Y6, Y8, Y8
-	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
-	VPSLLD       $0x1c, Y8, Y8
-	VMOVDQU      lanes8x80000000<>+0(SB), Y6
-	VPAND        128(CX), Y6, Y6
-	VPOR         Y6, Y8, Y8
-	VPOR         Y8, Y4, Y4
-	VMULPS       Y1, Y7, Y7
-	VSUBPS       Y5, Y7, Y7
-	VMULPS       Y7, Y7, Y5
-	VADDPS       Y5, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
-	VPMAXUD      Y7, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
-	VPAND        160(CX), Y5, Y5
-	VMULPS       Y3, Y5, Y6
-	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
-	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
-	VPSRLD       $0x04, Y4, Y4
-	VPSRLD       $0x16, Y6, Y8
-	VPADDD       Y6, Y8, Y8
-	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
-	VPSLLD       $0x1c, Y8, Y8
-	VMOVDQU      lanes8x80000000<>+0(SB), Y6
-	VPAND        160(CX), Y6, Y6
-	VPOR         Y6, Y8, Y8
-	VPOR         Y8, Y4, Y4
-	VMULPS       Y1, Y7, Y7
-	VSUBPS       Y5, Y7, Y7
-	VMULPS       Y7, Y7, Y5
-	VADDPS       Y5, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
-	VPMAXUD      Y7, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
-	VPAND        192(CX), Y5, Y5
-	VMULPS       Y3, Y5, Y6
-	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
-	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
-	VPSRLD       $0x04, Y4, Y4
-	VPSRLD       $0x16, Y6, Y8
-	VPADDD       Y6, Y8, Y8
-	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
-	VPSLLD       $0x1c, Y8, Y8
-	VMOVDQU      lanes8x80000000<>+0(SB), Y6
-	VPAND        192(CX), Y6, Y6
-	VPOR         Y6, Y8, Y8
-	VPOR         Y8, Y4, Y4
-	VMULPS       Y1, Y7, Y7
-	VSUBPS       Y5, Y7, Y7
-	VMULPS       Y7, Y7, Y5
-	VADDPS       Y5, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
-	VPMAXUD      Y7, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
-	VPAND        224(CX), Y5, Y5
-	VMULPS       Y3, Y5, Y6
-	VPMINUD      lanes8x40c00000<>+0(SB), Y6, Y6
-	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y7, Y7
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y7, Y6
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y6, Y7
-	VPSRLD       $0x04, Y4, Y4
-	VPSRLD       $0x16, Y6, Y8
-	VPADDD       Y6, Y8, Y8
-	VPSUBD       lanes8x0000012a<>+0(SB), Y8, Y8
-	VPSLLD       $0x1c, Y8, Y8
-	VMOVDQU      lanes8x80000000<>+0(SB), Y6
-	VPAND        224(CX), Y6, Y6
-	VPOR         Y6, Y8, Y8
-	VPOR         Y8, Y4, Y4
-	VMULPS       Y1, Y7, Y7
-	VSUBPS       Y5, Y7, Y7
-	VMULPS       Y7, Y7, Y5
-	VADDPS       Y5, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
-	VPMAXUD      Y7, Y2, Y2
-	VMOVDQU      Y4, (SI)
+	VPXOR        Y6, Y6, Y6
+	VPAND        (CX), Y0, Y7
+	VMULPS       Y3, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VPSRLD       $0x04, Y6, Y6
+	VPSRLD       $0x16, Y8, Y10
+	VPADDD       Y8, Y10, Y10
+	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
+	VPSLLD       $0x1c, Y10, Y10
+	VPAND        (CX), Y2, Y8
+	VPOR         Y8, Y10, Y10
+	VPOR         Y10, Y6, Y6
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y7
+	VADDPS       Y7, Y4, Y4
+	VPAND        Y0, Y9, Y9
+	VPMAXUD      Y9, Y5, Y5
+	VPAND        32(CX), Y0, Y7
+	VMULPS       Y3, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VPSRLD       $0x04, Y6, Y6
+	VPSRLD       $0x16, Y8, Y10
+	VPADDD       Y8, Y10, Y10
+	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
+	VPSLLD       $0x1c, Y10, Y10
+	VPAND        32(CX), Y2, Y8
+	VPOR         Y8, Y10, Y10
+	VPOR         Y10, Y6, Y6
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y7
+	VADDPS       Y7, Y4, Y4
+	VPAND        Y0, Y9, Y9
+	VPMAXUD      Y9, Y5, Y5
+	VPAND        64(CX), Y0, Y7
+	VMULPS       Y3, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VPSRLD       $0x04, Y6, Y6
+	VPSRLD       $0x16, Y8, Y10
+	VPADDD       Y8, Y10, Y10
+	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
+	VPSLLD       $0x1c, Y10, Y10
+	VPAND        64(CX), Y2, Y8
+	VPOR         Y8, Y10, Y10
+	VPOR         Y10, Y6, Y6
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y7
+	VADDPS       Y7, Y4, Y4
+	VPAND        Y0, Y9, Y9
+	VPMAXUD      Y9, Y5, Y5
+	VPAND        96(CX), Y0, Y7
+	VMULPS       Y3, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VPSRLD       $0x04, Y6, Y6
+	VPSRLD       $0x16, Y8, Y10
+	VPADDD       Y8, Y10, Y10
+	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
+	VPSLLD       $0x1c, Y10, Y10
+	VPAND        96(CX), Y2, Y8
+	VPOR         Y8, Y10, Y10
+	VPOR         Y10, Y6, Y6
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y7
+	VADDPS       Y7, Y4, Y4
+	VPAND        Y0, Y9, Y9
+	VPMAXUD      Y9, Y5, Y5
+	VPAND        128(CX), Y0, Y7
+	VMULPS       Y3, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VPSRLD       $0x04, Y6, Y6
+	VPSRLD       $0x16, Y8, Y10
+	VPADDD       Y8, Y10, Y10
+	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
+	VPSLLD       $0x1c, Y10, Y10
+	VPAND        128(CX), Y2, Y8
+	VPOR         Y8, Y10, Y10
+	VPOR         Y10, Y6, Y6
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y7
+	VADDPS       Y7, Y4, Y4
+	VPAND        Y0, Y9, Y9
+	VPMAXUD      Y9, Y5, Y5
+	VPAND        160(CX), Y0, Y7
+	VMULPS       Y3, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VPSRLD       $0x04, Y6, Y6
+	VPSRLD       $0x16, Y8, Y10
+	VPADDD       Y8, Y10, Y10
+	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
+	VPSLLD       $0x1c, Y10, Y10
+	VPAND        160(CX), Y2, Y8
+	VPOR         Y8, Y10, Y10
+	VPOR         Y10, Y6, Y6
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y7
+	VADDPS       Y7, Y4, Y4
+	VPAND        Y0, Y9, Y9
+	VPMAXUD      Y9, Y5, Y5
+	VPAND        192(CX), Y0, Y7
+	VMULPS       Y3, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VPSRLD       $0x04, Y6, Y6
+	VPSRLD       $0x16, Y8, Y10
+	VPADDD       Y8, Y10, Y10
+	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
+	VPSLLD       $0x1c, Y10, Y10
+	VPAND        192(CX), Y2, Y8
+	VPOR         Y8, Y10, Y10
+	VPOR         Y10, Y6, Y6
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y7
+	VADDPS       Y7, Y4, Y4
+	VPAND        Y0, Y9, Y9
+	VPMAXUD      Y9, Y5, Y5
+	VPAND        224(CX), Y0, Y7
+	VMULPS       Y3, Y7, Y8
+	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
+	VPSRLD       $0x04, Y6, Y6
+	VPSRLD       $0x16, Y8, Y10
+	VPADDD       Y8, Y10, Y10
+	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
+	VPSLLD       $0x1c, Y10, Y10
+	VPAND        224(CX), Y2, Y8
+	VPOR         Y8, Y10, Y10
+	VPOR         Y10, Y6, Y6
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y7
+	VADDPS       Y7, Y4, Y4
+	VPAND        Y0, Y9, Y9
+	VPMAXUD      Y9, Y5, Y5
+	VMOVDQU      Y6, (SI)
 	ADDQ         $0x20, SI
 	ADDQ         $0x00000100, CX
 	SUBQ         $0x08, DX
 	JNZ          loop
-	VMOVUPS      (AX), Y1
-	VMOVUPS      32(AX), Y3
-	VMOVUPS      64(AX), Y4
-	VMOVUPS      96(AX), Y5
-	VUNPCKLPS    Y3, Y1, Y6
-	VUNPCKHPS    Y3, Y1, Y1
-	VUNPCKLPS    Y5, Y4, Y3
-	VUNPCKHPS    Y5, Y4, Y5
-	VUNPCKLPD    Y3, Y6, Y4
-	VUNPCKHPD    Y3, Y6, Y3
-	VUNPCKLPD    Y5, Y1, Y6
-	VUNPCKHPD    Y5, Y1, Y1
-	VMOVUPS      X4, (AX)
-	VEXTRACTF128 $0x01, Y4, 64(AX)
-	VMOVUPS      X3, 16(AX)
-	VEXTRACTF128 $0x01, Y3, 80(AX)
+	VMOVUPS      (AX), Y0
+	VMOVUPS      32(AX), Y1
+	VMOVUPS      64(AX), Y2
+	VMOVUPS      96(AX), Y3
+	VUNPCKLPS    Y1, Y0, Y6
+	VUNPCKHPS    Y1, Y0, Y0
+	VUNPCKLPS    Y3, Y2, Y1
+	VUNPCKHPS    Y3, Y2, Y3
+	VUNPCKLPD    Y1, Y6, Y2
+	VUNPCKHPD    Y1, Y6, Y1
+	VUNPCKLPD    Y3, Y0, Y6
+	VUNPCKHPD    Y3, Y0, Y0
+	VMOVUPS      X2, (AX)
+	VEXTRACTF128 $0x01, Y2, 64(AX)
+	VMOVUPS      X1, 16(AX)
+	VEXTRACTF128 $0x01, Y1, 80(AX)
 	VMOVUPS      X6, 32(AX)
 	VEXTRACTF128 $0x01, Y6, 96(AX)
-	VMOVUPS      X1, 48(AX)
-	VEXTRACTF128 $0x01, Y1, 112(AX)
+	VMOVUPS      X0, 48(AX)
+	VEXTRACTF128 $0x01, Y0, 112(AX)
 	MOVQ         er+40(FP), SI
-	VMOVUPS      Y0, (SI)
+	VMOVUPS      Y4, (SI)
 	MOVQ         worst+48(FP), SI
-	VMOVUPS      Y2, (SI)
+	VMOVUPS      Y5, (SI)
 	VZEROUPPER
 	RET
 
@@ -2990,6 +3130,7 @@ TEXT ·searchMicroE4M3PowersAVX2(SB), NOSPLIT, $0-48
 	MOVQ    w+0(FP), AX
 	MOVQ    size+8(FP), CX
 	MOVQ    table+24(FP), DX
+	VMOVUPS lanes8x7fffffff<>+0(SB), Y4
 	MOVQ    codes+16(FP), BX
 	VMOVDQU (BX), Y0
 	VMOVDQA Y0, Y1
@@ -2997,80 +3138,76 @@ TEXT ·searchMicroE4M3PowersAVX2(SB), NOSPLIT, $0-48
 	XORQ    DI, DI
 
 candidate:
-	VPCMPEQD   Y5, Y5, Y5
-	VGATHERDPS Y5, (DX)(Y3*4), Y4
-	VMOVDQU    lanes8x000000fe<>+0(SB), Y7
-	VPSUBD     Y3, Y7, Y7
-	VPCMPEQD   Y5, Y5, Y5
-	VGATHERDPS Y5, (DX)(Y7*4), Y6
-	VPXOR      Y5, Y5, Y5
+	VPCMPEQD   Y6, Y6, Y6
+	VGATHERDPS Y6, (DX)(Y3*4), Y5
+	VMOVDQU    lanes8x000000fe<>+0(SB), Y8
+	VPSUBD     Y3, Y8, Y8
+	VPCMPEQD   Y6, Y6, Y6
+	VGATHERDPS Y6, (DX)(Y8*4), Y7
+	VPXOR      Y6, Y6, Y6
 	MOVQ       AX, BX
 	MOVQ       CX, SI
 
 loop:
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
-	VPAND        (BX), Y7, Y7
-	VMULPS       Y6, Y7, Y8
-	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
-	VMULPS       Y4, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y5, Y5
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
-	VPAND        32(BX), Y7, Y7
-	VMULPS       Y6, Y7, Y8
-	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
-	VMULPS       Y4, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y5, Y5
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
-	VPAND        64(BX), Y7, Y7
-	VMULPS       Y6, Y7, Y8
-	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
-	VMULPS       Y4, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y5, Y5
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y7
-	VPAND        96(BX), Y7, Y7
-	VMULPS       Y6, Y7, Y8
-	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
-	VMULPS       Y4, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y5, Y5
+	VPAND        (BX), Y4, Y8
+	VMULPS       Y7, Y8, Y9
+	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y9
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y10
+	VMULPS       Y5, Y10, Y10
+	VSUBPS       Y8, Y10, Y10
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y6, Y6
+	VPAND        32(BX), Y4, Y8
+	VMULPS       Y7, Y8, Y9
+	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y9
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y10
+	VMULPS       Y5, Y10, Y10
+	VSUBPS       Y8, Y10, Y10
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y6, Y6
+	VPAND        64(BX), Y4, Y8
+	VMULPS       Y7, Y8, Y9
+	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y9
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y10
+	VMULPS       Y5, Y10, Y10
+	VSUBPS       Y8, Y10, Y10
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y6, Y6
+	VPAND        96(BX), Y4, Y8
+	VMULPS       Y7, Y8, Y9
+	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y9
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y10
+	VMULPS       Y5, Y10, Y10
+	VSUBPS       Y8, Y10, Y10
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y6, Y6
 	ADDQ         $0x00000080, BX
 	SUBQ         $0x04, SI
 	JNZ          loop
 	TESTQ        DI, DI
 	JNZ          compare
 	MOVQ         first+32(FP), BX
-	VMOVUPS      Y5, (BX)
-	VMOVAPS      Y5, Y2
+	VMOVUPS      Y6, (BX)
+	VMOVAPS      Y6, Y2
 	MOVQ         $-1, DI
 	JMP          next
 
 compare:
-	VCMPPS    $0x11, Y2, Y5, Y7
-	VBLENDVPS Y7, Y5, Y2, Y2
-	VBLENDVPS Y7, Y3, Y1, Y1
+	VCMPPS    $0x11, Y2, Y6, Y8
+	VBLENDVPS Y8, Y6, Y2, Y2
+	VBLENDVPS Y8, Y3, Y1, Y1
 	INCQ      DI
 	JNZ       next
 	INCQ      DI
@@ -3090,7 +3227,7 @@ next:
 	VZEROUPPER
 	RET
 
-// func encodeMicroE4M3PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]float32)
+// func encodeMicroE4M3PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]uint32)
 // Requires: AVX, AVX2, FMA3
 TEXT ·encodeMicroE4M3PowersAVX2(SB), NOSPLIT, $0-56
 	MOVQ       dst+0(FP), AX
@@ -3106,151 +3243,145 @@ TEXT ·encodeMicroE4M3PowersAVX2(SB), NOSPLIT, $0-56
 	VPCMPEQD   Y2, Y2, Y2
 	VGATHERDPS Y2, (BX)(Y4*4), Y3
 	MOVQ       AX, SI
-	VPXOR      Y0, Y0, Y0
-	VPXOR      Y2, Y2, Y2
+	VMOVUPS    lanes8x7fffffff<>+0(SB), Y0
+	VMOVUPS    lanes8x80000000<>+0(SB), Y2
+	VPXOR      Y4, Y4, Y4
+	VPXOR      Y5, Y5, Y5
 
 loop:
-	VPXOR        Y4, Y4, Y4
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
-	VPAND        (CX), Y5, Y5
-	VMULPS       Y3, Y5, Y6
-	VPMINUD      lanes8x43e00000<>+0(SB), Y6, Y6
-	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y7, Y7
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y7, Y6
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y6, Y7
-	VPSRLD       $0x08, Y4, Y4
-	VPSRLD       $0x14, Y6, Y8
-	VPADDD       Y6, Y8, Y8
-	VPSUBD       lanes8x00000468<>+0(SB), Y8, Y8
-	VPSLLD       $0x18, Y8, Y8
-	VMOVDQU      lanes8x80000000<>+0(SB), Y6
-	VPAND        (CX), Y6, Y6
-	VPOR         Y6, Y8, Y8
-	VPOR         Y8, Y4, Y4
-	VMULPS       Y1, Y7, Y7
-	VSUBPS       Y5, Y7, Y7
-	VMULPS       Y7, Y7, Y5
-	VADDPS       Y5, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
-	VPMAXUD      Y7, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
-	VPAND        32(CX), Y5, Y5
-	VMULPS       Y3, Y5, Y6
-	VPMINUD      lanes8x43e00000<>+0(SB), Y6, Y6
-	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y7, Y7
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y7, Y6
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y6, Y7
-	VPSRLD       $0x08, Y4, Y4
-	VPSRLD       $0x14, Y6, Y8
-	VPADDD       Y6, Y8, Y8
-	VPSUBD       lanes8x00000468<>+0(SB), Y8, Y8
-	VPSLLD       $0x18, Y8, Y8
-	VMOVDQU      lanes8x80000000<>+0(SB), Y6
-	VPAND        32(CX), Y6, Y6
-	VPOR         Y6, Y8, Y8
-	VPOR         Y8, Y4, Y4
-	VMULPS       Y1, Y7, Y7
-	VSUBPS       Y5, Y7, Y7
-	VMULPS       Y7, Y7, Y5
-	VADDPS       Y5, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
-	VPMAXUD      Y7, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
-	VPAND        64(CX), Y5, Y5
-	VMULPS       Y3, Y5, Y6
-	VPMINUD      lanes8x43e00000<>+0(SB), Y6, Y6
-	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y7, Y7
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y7, Y6
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y6, Y7
-	VPSRLD       $0x08, Y4, Y4
-	VPSRLD       $0x14, Y6, Y8
-	VPADDD       Y6, Y8, Y8
-	VPSUBD       lanes8x00000468<>+0(SB), Y8, Y8
-	VPSLLD       $0x18, Y8, Y8
-	VMOVDQU      lanes8x80000000<>+0(SB), Y6
-	VPAND        64(CX), Y6, Y6
-	VPOR         Y6, Y8, Y8
-	VPOR         Y8, Y4, Y4
-	VMULPS       Y1, Y7, Y7
-	VSUBPS       Y5, Y7, Y7
-	VMULPS       Y7, Y7, Y5
-	VADDPS       Y5, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
-	VPMAXUD      Y7, Y2, Y2
-	VMOVUPS      lanes8x7fffffff<>+0(SB), Y5
-	VPAND        96(CX), Y5, Y5
-	VMULPS       Y3, Y5, Y6
-	VPMINUD      lanes8x43e00000<>+0(SB), Y6, Y6
-	VPAND        lanes8x7f800000<>+0(SB), Y6, Y7
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y7, Y7
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y7, Y6
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y6, Y7
-	VPSRLD       $0x08, Y4, Y4
-	VPSRLD       $0x14, Y6, Y8
-	VPADDD       Y6, Y8, Y8
-	VPSUBD       lanes8x00000468<>+0(SB), Y8, Y8
-	VPSLLD       $0x18, Y8, Y8
-	VMOVDQU      lanes8x80000000<>+0(SB), Y6
-	VPAND        96(CX), Y6, Y6
-	VPOR         Y6, Y8, Y8
-	VPOR         Y8, Y4, Y4
-	VMULPS       Y1, Y7, Y7
-	VSUBPS       Y5, Y7, Y7
-	VMULPS       Y7, Y7, Y5
-	VADDPS       Y5, Y0, Y0
-	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
-	VPMAXUD      Y7, Y2, Y2
-	VMOVDQU      Y4, (SI)
+	VPXOR        Y6, Y6, Y6
+	VPAND        (CX), Y0, Y7
+	VMULPS       Y3, Y7, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
+	VPSRLD       $0x08, Y6, Y6
+	VPSRLD       $0x14, Y8, Y10
+	VPADDD       Y8, Y10, Y10
+	VPSUBD       lanes8x00000468<>+0(SB), Y10, Y10
+	VPSLLD       $0x18, Y10, Y10
+	VPAND        (CX), Y2, Y8
+	VPOR         Y8, Y10, Y10
+	VPOR         Y10, Y6, Y6
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y7
+	VADDPS       Y7, Y4, Y4
+	VPAND        Y0, Y9, Y9
+	VPMAXUD      Y9, Y5, Y5
+	VPAND        32(CX), Y0, Y7
+	VMULPS       Y3, Y7, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
+	VPSRLD       $0x08, Y6, Y6
+	VPSRLD       $0x14, Y8, Y10
+	VPADDD       Y8, Y10, Y10
+	VPSUBD       lanes8x00000468<>+0(SB), Y10, Y10
+	VPSLLD       $0x18, Y10, Y10
+	VPAND        32(CX), Y2, Y8
+	VPOR         Y8, Y10, Y10
+	VPOR         Y10, Y6, Y6
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y7
+	VADDPS       Y7, Y4, Y4
+	VPAND        Y0, Y9, Y9
+	VPMAXUD      Y9, Y5, Y5
+	VPAND        64(CX), Y0, Y7
+	VMULPS       Y3, Y7, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
+	VPSRLD       $0x08, Y6, Y6
+	VPSRLD       $0x14, Y8, Y10
+	VPADDD       Y8, Y10, Y10
+	VPSUBD       lanes8x00000468<>+0(SB), Y10, Y10
+	VPSLLD       $0x18, Y10, Y10
+	VPAND        64(CX), Y2, Y8
+	VPOR         Y8, Y10, Y10
+	VPOR         Y10, Y6, Y6
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y7
+	VADDPS       Y7, Y4, Y4
+	VPAND        Y0, Y9, Y9
+	VPMAXUD      Y9, Y5, Y5
+	VPAND        96(CX), Y0, Y7
+	VMULPS       Y3, Y7, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
+	VPSRLD       $0x08, Y6, Y6
+	VPSRLD       $0x14, Y8, Y10
+	VPADDD       Y8, Y10, Y10
+	VPSUBD       lanes8x00000468<>+0(SB), Y10, Y10
+	VPSLLD       $0x18, Y10, Y10
+	VPAND        96(CX), Y2, Y8
+	VPOR         Y8, Y10, Y10
+	VPOR         Y10, Y6, Y6
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y7
+	VADDPS       Y7, Y4, Y4
+	VPAND        Y0, Y9, Y9
+	VPMAXUD      Y9, Y5, Y5
+	VMOVDQU      Y6, (SI)
 	ADDQ         $0x20, SI
 	ADDQ         $0x00000080, CX
 	SUBQ         $0x04, DX
 	JNZ          loop
-	VMOVUPS      (AX), Y1
-	VMOVUPS      32(AX), Y3
-	VMOVUPS      64(AX), Y4
-	VMOVUPS      96(AX), Y5
+	VMOVUPS      (AX), Y0
+	VMOVUPS      32(AX), Y1
+	VMOVUPS      64(AX), Y2
+	VMOVUPS      96(AX), Y3
 	VMOVUPS      128(AX), Y6
 	VMOVUPS      160(AX), Y7
 	VMOVUPS      192(AX), Y8
 	VMOVUPS      224(AX), Y9
-	VUNPCKLPS    Y3, Y1, Y10
-	VUNPCKHPS    Y3, Y1, Y1
-	VUNPCKLPS    Y5, Y4, Y3
-	VUNPCKHPS    Y5, Y4, Y5
-	VUNPCKLPD    Y3, Y10, Y4
-	VUNPCKHPD    Y3, Y10, Y3
-	VUNPCKLPD    Y5, Y1, Y10
-	VUNPCKHPD    Y5, Y1, Y1
-	VUNPCKLPS    Y7, Y6, Y5
+	VUNPCKLPS    Y1, Y0, Y10
+	VUNPCKHPS    Y1, Y0, Y0
+	VUNPCKLPS    Y3, Y2, Y1
+	VUNPCKHPS    Y3, Y2, Y3
+	VUNPCKLPD    Y1, Y10, Y2
+	VUNPCKHPD    Y1, Y10, Y1
+	VUNPCKLPD    Y3, Y0, Y10
+	VUNPCKHPD    Y3, Y0, Y0
+	VUNPCKLPS    Y7, Y6, Y3
 	VUNPCKHPS    Y7, Y6, Y6
 	VUNPCKLPS    Y9, Y8, Y7
 	VUNPCKHPS    Y9, Y8, Y9
-	VUNPCKLPD    Y7, Y5, Y8
-	VUNPCKHPD    Y7, Y5, Y5
+	VUNPCKLPD    Y7, Y3, Y8
+	VUNPCKHPD    Y7, Y3, Y3
 	VUNPCKLPD    Y9, Y6, Y7
 	VUNPCKHPD    Y9, Y6, Y6
-	VPERM2F128   $0x20, Y8, Y4, Y9
+	VPERM2F128   $0x20, Y8, Y2, Y9
 	VMOVUPS      Y9, (AX)
-	VPERM2F128   $0x31, Y8, Y4, Y9
+	VPERM2F128   $0x31, Y8, Y2, Y9
 	VMOVUPS      Y9, 128(AX)
-	VPERM2F128   $0x20, Y5, Y3, Y4
-	VMOVUPS      Y4, 32(AX)
-	VPERM2F128   $0x31, Y5, Y3, Y4
-	VMOVUPS      Y4, 160(AX)
-	VPERM2F128   $0x20, Y7, Y10, Y3
-	VMOVUPS      Y3, 64(AX)
-	VPERM2F128   $0x31, Y7, Y10, Y3
-	VMOVUPS      Y3, 192(AX)
-	VPERM2F128   $0x20, Y6, Y1, Y3
-	VMOVUPS      Y3, 96(AX)
-	VPERM2F128   $0x31, Y6, Y1, Y3
-	VMOVUPS      Y3, 224(AX)
+	VPERM2F128   $0x20, Y3, Y1, Y2
+	VMOVUPS      Y2, 32(AX)
+	VPERM2F128   $0x31, Y3, Y1, Y2
+	VMOVUPS      Y2, 160(AX)
+	VPERM2F128   $0x20, Y7, Y10, Y1
+	VMOVUPS      Y1, 64(AX)
+	VPERM2F128   $0x31, Y7, Y10, Y1
+	VMOVUPS      Y1, 192(AX)
+	VPERM2F128   $0x20, Y6, Y0, Y1
+	VMOVUPS      Y1, 96(AX)
+	VPERM2F128   $0x31, Y6, Y0, Y1
+	VMOVUPS      Y1, 224(AX)
 	MOVQ         er+40(FP), SI
-	VMOVUPS      Y0, (SI)
+	VMOVUPS      Y4, (SI)
 	MOVQ         worst+48(FP), SI
-	VMOVUPS      Y2, (SI)
+	VMOVUPS      Y5, (SI)
 	VZEROUPPER
 	RET

@@ -127,7 +127,32 @@ func unpackNibblesAVX2(dst *byte, src *byte, n int)
 // turnGroupsAVX2 writes weight i of group g of eight groups, size weights each, to dst[8*i+g], the groups' largest magnitudes and sums of squares.
 //
 //go:noescape
-func turnGroupsAVX2(dst *float32, w *float32, size int, top *[8]float32, sq *[8]float32)
+func turnGroupsAVX2(dst *float32, w *float32, size int, top *[8]uint32, sq *[8]float32)
+
+// localScalesAVX2 writes the E4M3 scales of groups whose largest magnitudes are top, times global.
+//
+//go:noescape
+func localScalesAVX2(codes *[8]int32, top *[8]uint32, global float32)
+
+// powersAVX2 writes the E8M0 scales of groups whose largest magnitudes are top, offset below their exponents.
+//
+//go:noescape
+func powersAVX2(codes *[8]int32, top *[8]uint32, offset int)
+
+// localScalesBF16AVX2 writes the E4M3 scales of groups whose largest magnitudes are top, times global.
+//
+//go:noescape
+func localScalesBF16AVX2(codes *[8]int32, top *[8]uint32, global float32)
+
+// powersBF16AVX2 writes the E8M0 scales of groups whose largest magnitudes are top, offset below their exponents.
+//
+//go:noescape
+func powersBF16AVX2(codes *[8]int32, top *[8]uint32, offset int)
+
+// localScalesTimesAVX2 writes the E4M3 scales of groups whose largest magnitudes are top, over six.
+//
+//go:noescape
+func localScalesTimesAVX2(codes *[8]int32, top *[8]uint32, six float32)
 
 // searchMicroE2M1AVX2 replaces the scale codes of eight turned groups by those near them with the least squared error, which it writes with that of the first.
 //
@@ -137,7 +162,7 @@ func searchMicroE2M1AVX2(w *float32, size int, codes *[8]int32, table *float32, 
 // encodeMicroE2M1AVX2 writes the codes of eight turned groups under the scales that codes stand for, their squared errors and largest ones.
 //
 //go:noescape
-func encodeMicroE2M1AVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]float32)
+func encodeMicroE2M1AVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]uint32)
 
 // searchMicroE2M1PowersAVX2 replaces the scale codes of eight turned groups by those near them with the least squared error, which it writes with that of the first.
 //
@@ -147,7 +172,7 @@ func searchMicroE2M1PowersAVX2(w *float32, size int, codes *[8]int32, table *flo
 // encodeMicroE2M1PowersAVX2 writes the codes of eight turned groups under the scales that codes stand for, their squared errors and largest ones.
 //
 //go:noescape
-func encodeMicroE2M1PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]float32)
+func encodeMicroE2M1PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]uint32)
 
 // searchMicroE4M3PowersAVX2 replaces the scale codes of eight turned groups by those near them with the least squared error, which it writes with that of the first.
 //
@@ -157,4 +182,4 @@ func searchMicroE4M3PowersAVX2(w *float32, size int, codes *[8]int32, table *flo
 // encodeMicroE4M3PowersAVX2 writes the codes of eight turned groups under the scales that codes stand for, their squared errors and largest ones.
 //
 //go:noescape
-func encodeMicroE4M3PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]float32)
+func encodeMicroE4M3PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]uint32)

@@ -11,12 +11,30 @@ import (
 type SampleGlobal struct {
 	amax   float32
 	groups []float32 // sixteen each
-	seen   int
-	every  int
+	seen   int       // groups
+	every  int       // a power of two
 }
 
-// sampleGroups is how many groups the global scale is searched on.
+// sampleGroups is how many groups the global scale is searched on, at most twice
+// as many.
 const sampleGroups = 2048
+
+// Part makes g the sample of a part of a set of n weights that begins with weight
+// first, a multiple of 16. Parts that are joined in their order are what one
+// sample of the whole set would be.
+func (g *SampleGlobal) Part(first, n int) {
+	g.seen, g.every = first/16, 1
+	for n/16/g.every >= 2*sampleGroups {
+		g.every *= 2
+	}
+}
+
+// Join adds the sample of the next part of a set.
+func (g *SampleGlobal) Join(o *SampleGlobal) {
+	g.amax = max(g.amax, o.amax)
+	g.groups = append(g.groups, o.groups...)
+	g.seen, g.every = o.seen, o.every
+}
 
 // Add takes rows of a weight [rows, cols]. The error is a *NonFiniteError.
 func (g *SampleGlobal) Add(w []float32, cols int) error {
@@ -25,13 +43,33 @@ func (g *SampleGlobal) Add(w []float32, cols int) error {
 		i := FirstNonFinite(w)
 		return &NonFiniteError{Row: i / cols, Col: i % cols, Value: w[i]}
 	}
+	g.sample(top, len(w)/16, func(dst []float32, at int) { copy(dst, w[at:]) })
+	return nil
+}
+
+// AddBytes is Add for weights as a checkpoint stores them. The scratch has to be
+// used by nothing else meanwhile.
+func (g *SampleGlobal) AddBytes(src []byte, d Decoder, cols int, x *Scratch) error {
+	n := len(src) / d.Size
+	if d.BF16 && takesBF16(n) {
+		if top := absMaxBF16(src); top < infBits {
+			g.sample(top, n/16, func(dst []float32, at int) { DecodeBF16(dst, src[2*at:]) })
+			return nil
+		}
+	}
+	x.floats = resize(x.floats, n)
+	d.Decode(x.floats, src)
+	return g.Add(x.floats, cols)
+}
+
+// sample takes n groups, those it wants by group, and their largest magnitude.
+func (g *SampleGlobal) sample(top uint32, n int, group func(dst []float32, at int)) {
 	g.amax = max(g.amax, math.Float32frombits(top))
 	g.every = max(g.every, 1)
-	for lo := 0; lo+16 <= len(w); lo += 16 {
-		if g.seen++; g.seen%g.every != 0 {
-			continue
-		}
-		g.groups = append(g.groups, w[lo:lo+16]...)
+	for j := g.every - 1 - g.seen%g.every; j < n; j += g.every {
+		at := len(g.groups)
+		g.groups = append(g.groups, make([]float32, 16)...)
+		group(g.groups[at:], 16*j)
 		if len(g.groups) == 2*16*sampleGroups { // keep every second one
 			for i := range sampleGroups {
 				copy(g.groups[16*i:][:16], g.groups[16*(2*i+1):])
@@ -40,7 +78,7 @@ func (g *SampleGlobal) Add(w []float32, cols int) error {
 			g.every *= 2
 		}
 	}
-	return nil
+	g.seen += n
 }
 
 // AbsMax is the largest magnitude so far.

@@ -12,6 +12,23 @@ func (g *eight) turn(w []float32) {
 	turnGroupsAVX2(&g.turned[0], &w[0], g.size, &g.top, &g.sq)
 }
 
+// formula chooses the scales as LocalCode does.
+func (g *eight) formula(s *Spec) {
+	narrow := !s.SourceF32 && s.Arith == Compat
+	switch {
+	case s.Rule == MX && s.SourceF32:
+		powersBF16AVX2(&g.codes, &g.top, s.below())
+	case s.Rule == MX:
+		powersAVX2(&g.codes, &g.top, s.below())
+	case s.Times:
+		localScalesTimesAVX2(&g.codes, &g.top, E2M1Max*s.Global)
+	case narrow:
+		localScalesBF16AVX2(&g.codes, &g.top, s.Global)
+	default:
+		localScalesAVX2(&g.codes, &g.top, s.Global)
+	}
+}
+
 // powers tells whether scales are powers of two: groups of NVFP4 have sixteen
 // weights, those of MX thirty-two.
 func (g *eight) powers() bool { return g.size == maxMicro }

@@ -141,12 +141,16 @@ func (s *Spec) exponent(amax float32) byte {
 	if s.SourceF32 {
 		amax = RoundBF16(amax)
 	}
-	offset := 8 // E4M3: 1.75·2^8
-	if s.Code == E2M1 {
-		offset = 2 // 1.5·2^2
-	}
 	bits := math.Float32bits(amax)>>16 + 32 // of BF16
-	return byte(max(int(bits>>7)-offset, 0))
+	return byte(max(int(bits>>7)-s.below(), 0))
+}
+
+// below is the exponent of the largest power of two of the element type.
+func (s *Spec) below() int {
+	if s.Code == E2M1 {
+		return 2 // 1.5·2^2
+	}
+	return 8 // 1.75·2^8
 }
 
 // encodeMicro writes the codes of a group for a scale, a byte each.

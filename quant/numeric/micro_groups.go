@@ -15,10 +15,11 @@ type eight struct {
 	weights   [besides * maxMicro]float32
 	turned    [besides * maxMicro]float32
 	out       [besides * maxMicro]byte
-	top, sq   [besides]float32
+	top       [besides]uint32 // bits of the largest magnitudes
+	sq        [besides]float32
 	codes     [besides]int32 // of the scales
-	first     [besides]float32
-	er, worst [besides]float32
+	first, er [besides]float32
+	worst     [besides]uint32 // bits of the largest errors
 	size      int
 }
 
@@ -43,9 +44,9 @@ func (g *eight) measure(s *Spec, w []float32) (top uint32) {
 		w = g.weights[:n]
 	}
 	g.turn(w)
-	for i, m := range g.top {
-		top = max(top, math.Float32bits(m))
-		g.codes[i] = int32(s.LocalCode(m))
+	g.formula(s)
+	for _, m := range g.top {
+		top = max(top, m)
 	}
 	return top
 }
@@ -57,8 +58,9 @@ func (x *Scratch) microTile(st *Stats) (finite bool) {
 	m, g := &x.m, &x.eight
 	row, total := m.ScaleCols(), len(m.Scales)
 	bytes := m.BlockCols * m.Code.Bits() / 8
-	var sum runError
-	plain, left := 0.0, row
+	var sumSq, errSq, plain float64
+	var worst uint32
+	left := row
 	for at := 0; at < total; at += besides {
 		n := min(besides, total-at)
 		if g.measure(&x.spec, x.take(at*m.BlockCols, n*m.BlockCols)) >= infBits {
@@ -75,14 +77,17 @@ func (x *Scratch) microTile(st *Stats) (finite bool) {
 			g.encode(g.out[:], m.Code)
 			copy(out, g.out[:n*bytes])
 		}
-		for i := range n {
+		codes, scales := m.ScaleCodes[at:][:n], m.Scales[at:][:n]
+		for i := range scales {
 			code := byte(g.codes[i])
-			m.ScaleCodes[at+i], m.Scales[at+i] = code, g.values[code]
-			sum.add(runError{float64(g.sq[i]), float64(g.er[i]), g.worst[i]})
+			codes[i], scales[i] = code, g.values[code]
+			sumSq += float64(g.sq[i])
+			errSq += float64(g.er[i])
 			plain += float64(first[i])
+			worst = max(worst, g.worst[i])
 			if left--; left == 0 {
-				st.addRun(sum, plain)
-				sum, plain, left = runError{}, 0, row
+				st.addRun(runError{sumSq, errSq, math.Float32frombits(worst)}, plain)
+				sumSq, errSq, plain, worst, left = 0, 0, 0, 0, row
 			}
 		}
 	}

@@ -30,6 +30,11 @@ func (k micro) name() string {
 
 func microTwins() {
 	turnGroups()
+	for _, round := range []bool{false, true} {
+		localScales(round)
+		powers(round)
+	}
+	localScalesTimes()
 	for _, k := range []micro{{"E2M1", false}, {"E2M1", true}, {"E4M3", true}} {
 		k.search()
 		k.encode()
@@ -38,7 +43,7 @@ func microTwins() {
 
 // turnGroups puts eight groups side by side.
 func turnGroups() {
-	emit.Begin("turnGroupsAVX2", "func(dst, w *float32, size int, top, sq *[8]float32)",
+	emit.Begin("turnGroupsAVX2", "func(dst, w *float32, size int, top *[8]uint32, sq *[8]float32)",
 		"writes weight i of group g of eight groups, size weights each, to dst[8*i+g], the groups' largest magnitudes and sums of squares.")
 	rows, dst, n := emit.NewRows("w", "size", 8, 4), Load(Param("dst"), GP64()), Load(Param("size"), GP64())
 	top, sq := YMM(), YMM()
@@ -89,6 +94,87 @@ func turnFour(r [4]reg.VecVirtual) [4]reg.VecVirtual {
 	VUNPCKLPD(t[3], t[1], c[2])
 	VUNPCKHPD(t[3], t[1], c[3])
 	return c
+}
+
+// narrow rounds positive numbers to bfloat16, as roundFinite does.
+func narrow(x reg.VecVirtual) {
+	odd := YMM()
+	VPSRLD(Imm(16), x, odd)
+	VPAND(all(1), odd, odd)
+	VPADDD(odd, x, x)
+	VPADDD(all(0x7fff), x, x)
+	VPAND(all(0xffff0000), x, x)
+}
+
+// scaleTwin begins a function that makes scale codes of magnitudes.
+func scaleTwin(name, param, doc string, round bool) (x reg.VecVirtual) {
+	if round {
+		name += "BF16"
+	}
+	emit.Begin(name+"AVX2", "func(codes *[8]int32, top *[8]uint32, "+param+")", doc)
+	top := Load(Param("top"), GP64())
+	x = YMM()
+	VMOVDQU(Mem{Base: top}, x)
+	return x
+}
+
+// endScales stores the codes; where empty is set they are code instead.
+func endScales(codes, empty reg.VecVirtual, code uint32) {
+	instead := YMM()
+	VMOVDQU(all(code), instead)
+	VPBLENDVB(empty, instead, codes, codes)
+	at := Load(Param("codes"), GP64())
+	VMOVDQU(codes, Mem{Base: at})
+	emit.End()
+}
+
+// localScales is LocalCode of NVFP4 below a global scale that divides.
+func localScales(round bool) {
+	x := scaleTwin("localScales", "global float32", "writes the E4M3 scales of groups whose largest magnitudes are top, times global.", round)
+	global, zero := emit.Broadcast("global", YMM()), YMM()
+	VDIVPS(float(6), x, x)
+	if round {
+		narrow(x)
+	}
+	VMULPS(global, x, x)
+	codes, _ := roundE4M3(x)
+	emit.Zero(zero)
+	VPCMPEQD(zero, codes, zero)
+	endScales(codes, zero, 0x20)
+}
+
+// localScalesTimes is the same below one that multiplies; six is 6·global.
+func localScalesTimes() {
+	x := scaleTwin("localScalesTimes", "six float32", "writes the E4M3 scales of groups whose largest magnitudes are top, over six.", false)
+	six, zero := emit.Broadcast("six", YMM()), YMM()
+	emit.Zero(zero)
+	VPCMPEQD(zero, x, zero)
+	VDIVPS(six, x, x)
+	VMAXPS(float(1./512), x, x)
+	codes, _ := roundE4M3(x)
+	endScales(codes, zero, 0x38)
+}
+
+// powers is LocalCode of MX.
+func powers(round bool) {
+	x := scaleTwin("powers", "offset int", "writes the E8M0 scales of groups whose largest magnitudes are top, offset below their exponents.", round)
+	if round {
+		narrow(x)
+	}
+	low, offset, zero := GP64(), XMM(), YMM()
+	Load(Param("offset"), low)
+	VMOVD(low.As32(), offset)
+	down := YMM()
+	VPBROADCASTD(offset, down)
+	VPSRLD(Imm(16), x, x)
+	VPADDD(all(32), x, x)
+	VPSRLD(Imm(7), x, x)
+	VPSUBD(down, x, x)
+	emit.Zero(zero)
+	VPMAXSD(zero, x, x)
+	at := Load(Param("codes"), GP64())
+	VMOVDQU(x, Mem{Base: at})
+	emit.End()
 }
 
 // scales are those of eight groups.
@@ -144,6 +230,8 @@ func (k micro) search() {
 	w, size, table := Load(Param("w"), GP64()), Load(Param("size"), GP64()), Load(Param("table"), GP64())
 	at, n, step := GP64(), GP64(), GP64()
 	start, best, least, now := YMM(), YMM(), YMM(), YMM()
+	mask := YMM()
+	VMOVUPS(all(absMask), mask)
 	Load(Param("codes"), at)
 	VMOVDQU(Mem{Base: at}, start)
 	VMOVDQA(start, best)
@@ -158,8 +246,7 @@ func (k micro) search() {
 	Label("loop")
 	for i := range 4 {
 		x := YMM()
-		VMOVUPS(all(absMask), x)
-		VPAND(Mem{Base: at, Disp: 32 * i}, x, x)
+		VPAND(Mem{Base: at, Disp: 32 * i}, mask, x)
 		_, value := k.round(x, s)
 		VMULPS(s.value, value, value)
 		VSUBPS(x, value, value) // the difference
@@ -205,13 +292,16 @@ func (k micro) search() {
 // 32 bits, the first at the bottom; the words lie in dst by place and then by
 // group until all are there.
 func (k micro) encode() {
-	emit.Begin("encodeMicro"+k.name()+"AVX2", "func(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er, worst *[8]float32)",
+	emit.Begin("encodeMicro"+k.name()+"AVX2", "func(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]uint32)",
 		"writes the codes of eight turned groups under the scales that codes stand for, their squared errors and largest ones.")
 	dst, w, n := Load(Param("dst"), GP64()), Load(Param("w"), GP64()), Load(Param("size"), GP64())
 	table, at, codes := Load(Param("table"), GP64()), Load(Param("codes"), GP64()), YMM()
 	VMOVDQU(Mem{Base: at}, codes)
 	s := k.look(table, codes)
 	MOVQ(dst, at)
+	mask, signs := YMM(), YMM()
+	VMOVUPS(all(absMask), mask)
+	VMOVUPS(all(1<<31), signs)
 	er, worst := YMM(), YMM()
 	emit.Zero(er)
 	emit.Zero(worst)
@@ -224,17 +314,16 @@ func (k micro) encode() {
 	emit.Zero(word)
 	for i := range count {
 		x := YMM()
-		VMOVUPS(all(absMask), x)
-		VPAND(Mem{Base: w, Disp: 32 * i}, x, x)
+		VPAND(Mem{Base: w, Disp: 32 * i}, mask, x)
 		sum, value := k.round(x, s)
 		VPSRLD(Imm(uint64(32/count)), word, word)
-		VPOR(k.codeOf(sum, Mem{Base: w, Disp: 32 * i}), word, word)
+		VPOR(k.codeOf(sum, signs, Mem{Base: w, Disp: 32 * i}), word, word)
 		VMULPS(s.value, value, value)
 		VSUBPS(x, value, value) // the difference
 		square := YMM()
 		VMULPS(value, value, square)
 		VADDPS(square, er, er)
-		VPAND(all(absMask), value, value)
+		VPAND(mask, value, value)
 		VPMAXUD(value, worst, worst)
 	}
 	VMOVDQU(word, Mem{Base: at})
@@ -254,7 +343,7 @@ func (k micro) encode() {
 // With e the exponent of a sum less the one of its first step, and n its low
 // bits, a code is 2e+n of E2M1 and 8e+n of E4M3: exponents lie above bits 22
 // and 20 of a sum that is shifted down.
-func (k micro) codeOf(sum reg.VecVirtual, weights Mem) reg.VecVirtual {
+func (k micro) codeOf(sum, signs reg.VecVirtual, weights Mem) reg.VecVirtual {
 	shift, bias, up := uint64(22), uint32(2*(127+22)), uint64(28)
 	if k.code == "E4M3" {
 		shift, bias, up = 20, e4m3Bias, 24
@@ -264,8 +353,7 @@ func (k micro) codeOf(sum reg.VecVirtual, weights Mem) reg.VecVirtual {
 	VPADDD(sum, code, code)
 	VPSUBD(all(bias), code, code)
 	VPSLLD(Imm(up), code, code)
-	VMOVDQU(all(1<<31), sign)
-	VPAND(weights, sign, sign)
+	VPAND(weights, signs, sign)
 	VPOR(sign, code, code)
 	return code
 }
