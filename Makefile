@@ -3,7 +3,7 @@ GO ?= go
 LINT := .cache/golangci-lint
 VULN := .cache/govulncheck
 
-.PHONY: vuln deps build demo interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers generate generated clean ci torture
+.PHONY: vuln deps build demo interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers generate generated clean ci torture release release-check notice
 build: ; $(GO) build -o bin/glmconv ./cmd/glmconv
 demo: build ; mkdir -p out && ./bin/glmconv demo --report out/demo.html
 test: ; $(GO) test -timeout 30m ./...
@@ -45,6 +45,10 @@ ci: ; ./.ci/run
 # Sweeps of faults, for long; writes the counts into docs/reliability.md.
 FOR ?= 15m
 torture: ; $(GO) run ./internal/torture -for $(FOR)
+# Everything of a release, with Go alone; release-check builds it twice, compares, installs and runs it.
+release: ; cd internal/release && $(GO) run . -out ../../out/release
+release-check: ; cd internal/release && $(GO) vet ./... && $(GO) test ./... && $(GO) run . -check ../../out/release-check $(RELEASE)
+notice: ; cd internal/release && $(GO) run . -notice ../../NOTICE
 clean: ; rm -rf bin out .cache interop/.cache interop/.venv-*
 
 $(VULN): tools.mod tools.sum ; $(GO) build -modfile=tools.mod -o $@ golang.org/x/vuln/cmd/govulncheck
