@@ -8,7 +8,7 @@ build: ; $(GO) build -o bin/glmconv ./cmd/glmconv
 demo: build ; mkdir -p out && ./bin/glmconv demo --report out/demo.html
 test: ; $(GO) test -timeout 30m ./...
 # What `make test` has run (faults, damage, every combination, long stories) need not be run again without vectors or with the race detector.
-SWEPT := -skip '^(TestSweep.*|TestSuiteOf.*|TestEveryCombination|TestBytesAreThoseRecorded|TestMicroscalingIsLLMCompressors|TestPublishedModelsResolve|TestEveryLayoutOfEveryFamily|TestHubFaults|TestEverySourceIsTheLocalCopy|TestSamples|TestHostileValues|TestDoubling|TestMutationsOf.*|TestFamilyMutations|TestEveryMutationIsSeen|TestParts.*|TestBudget|TestMeasureIsRepeatable|TestNoDetour|TestUniformFaults.*|TestBestIsNoWorse)$$|^TestScripts?$$/^(ascend_story|budget|verify_parts|recipes|static|rotate)$$'
+SWEPT := -skip '^(TestSweep.*|TestSuiteOf.*|TestEveryCombination|TestBytesAreThoseRecorded|TestMicroscalingIsLLMCompressors|TestPublishedModelsResolve|TestEveryLayoutOfEveryFamily|TestHubFaults|TestEverySourceIsTheLocalCopy|TestSamples|TestHostileValues|TestDoubling|TestMutationsOf.*|TestFamilyMutations|TestEveryMutationIsSeen|TestParts.*|TestBudget|TestMeasureIsRepeatable|TestNoDetour|TestUniformFaults.*|TestBestIsNoWorse|TestDamagedCopies)$$|^TestScripts?$$/^(ascend_story|budget|verify_parts|recipes|static|rotate)$$'
 # The goldens of runtime and the mutations take very long under the race detector; tests of threads are what it is for.
 race: ; $(GO) test -race -timeout 30m $(SWEPT) $$($(GO) list ./... | grep -Ev '/(runtime|mutate)$$') && $(GO) test -race -timeout 30m -run 'Determin|Thread|Stream' ./runtime
 # Vectors are in four packages; what computes with them is tested without them, everything is built and vetted.

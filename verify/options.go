@@ -124,6 +124,14 @@ func (o *Options) layerDone(rows int) {
 	}
 }
 
+// Sequences returns the token ids that Compare would read of a checkpoint whose
+// config has a vocabulary of vocab entries, the name of their origin, and the size
+// of the real vocabulary (the config's where there is no tokenizer).
+func Sequences(ctx context.Context, dir string, vocab int, o Options) (seqs [][]int, origin string, real int, err error) {
+	o.setDefaults()
+	return o.sequences(ctx, dir, vocab)
+}
+
 // sequences returns the token ids to read, the name of their origin, and the
 // size of the real vocabulary (the config's where there is no tokenizer).
 func (o *Options) sequences(ctx context.Context, dir string, vocab int) (seqs [][]int, origin string, real int, err error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/recipe"
+	"github.com/glmconv/glmconv/verify/endpoint"
 )
 
 // flagValues are the values of flags that have a list of them, by "command/flag"
@@ -52,6 +53,8 @@ var flagValues = map[string]func() []string{
 	"recipe/mtp":        nil, // a number
 	"logits/mtp":        nil,
 	"bench/model":       nil, // a name that the server gives
+	"verify/model":      nil,
+	"endpoint-kind":     func() []string { return texts(endpoint.Kinds) },
 	"bench/temperature": nil,
 }
 
@@ -63,12 +66,12 @@ var pathFlags = map[string]bool{
 
 // freeFlags take what no list can hold: numbers, sizes, texts, names of others.
 var freeFlags = []string{
-	"account", "api-key-env", "array-limit", "bandwidth", "budget", "burstiness", "concurrency", "connections", "count", "cpus", "decode", "dp", "ep",
+	"account", "api-key-env", "array-limit", "bandwidth", "budget", "burstiness", "concurrency", "connections", "count", "cpus", "decode", "dp", "endpoint", "ep",
 	"extra-body", "goodput", "gpus", "host", "ignore", "index", "input-len", "interface", "layer", "max-body", "max-logprobs", "max-memory", "max-model-len",
 	"max-num-seqs", "max-queue", "max-tokens", "mem", "model", "mtp", "namespace", "node-ip", "num-prompts", "output-len", "partition", "parts", "percentiles",
 	"port", "pp", "prefill", "prompt", "prompt-ids", "pvc", "queue", "range-ratio", "ready-timeout", "reasoning", "request-rate", "retry-for", "secret", "seed",
 	"seq-len", "served-model-name", "service-account", "shard-size", "speculative", "submit/image", "recipe/image", "system", "target", "target-kl", "temperature",
-	"time", "tokens", "tol", "recipe/tools", "top-k", "top-p", "tp", "video-fps", "warmup", "workers",
+	"time", "timeout", "tokens", "tol", "recipe/tools", "top-k", "top-logprobs", "top-p", "tp", "video-fps", "warmup", "workers",
 }
 
 func words(list ...string) func() []string { return func() []string { return list } }

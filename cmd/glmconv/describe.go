@@ -14,6 +14,7 @@ import (
 	"github.com/glmconv/glmconv/recipe"
 	"github.com/glmconv/glmconv/verify/check"
 	"github.com/glmconv/glmconv/verify/diff"
+	"github.com/glmconv/glmconv/verify/endpoint"
 	reports "github.com/glmconv/glmconv/verify/report"
 )
 
@@ -57,6 +58,7 @@ var results = []struct {
 	{check.Schema, check.Report{}},
 	{diff.Schema, diff.Report{}},
 	{"glmconv.verify/1", nil},
+	{endpoint.Schema, endpoint.Result{}},
 	{"glmconv.run/1", runJSON{}},
 	{recipe.Schema, recipe.Recipe{}},
 	{"glmconv.bench/1", nil},
