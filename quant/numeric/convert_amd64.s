@@ -88,6 +88,126 @@ loop:
 	VZEROUPPER
 	RET
 
+// func dequantE4M3AVX2(dst *float32, src *byte, n int, s float32) int
+// Requires: AVX, AVX2, F16C
+TEXT ·dequantE4M3AVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS s+24(FP), Y0
+	VMOVDQU      lanes8xbfffbfff<>+0(SB), Y1
+	VMOVDQU      lanes8x7f7f7f7f<>+0(SB), X3
+	MOVQ         DX, BX
+
+loop:
+	VMOVDQU      (CX), X4
+	VPAND        X3, X4, X2
+	VPCMPEQB     X3, X2, X2
+	VPMOVMSKB    X2, SI
+	TESTL        SI, SI
+	JNZ          done
+	VPMOVSXBW    X4, Y2
+	VPSLLW       $0x07, Y2, Y2
+	VPAND        Y1, Y2, Y2
+	VEXTRACTI128 $0x01, Y2, X4
+	VCVTPH2PS    X2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, (AX)
+	VCVTPH2PS    X4, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 32(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x40, AX
+	SUBQ         $0x10, BX
+	JNZ          loop
+
+done:
+	SUBQ BX, DX
+	VZEROUPPER
+	MOVQ DX, ret+32(FP)
+	RET
+
+DATA lanes8xbfffbfff<>+0(SB)/4, $0xbfffbfff
+DATA lanes8xbfffbfff<>+4(SB)/4, $0xbfffbfff
+DATA lanes8xbfffbfff<>+8(SB)/4, $0xbfffbfff
+DATA lanes8xbfffbfff<>+12(SB)/4, $0xbfffbfff
+DATA lanes8xbfffbfff<>+16(SB)/4, $0xbfffbfff
+DATA lanes8xbfffbfff<>+20(SB)/4, $0xbfffbfff
+DATA lanes8xbfffbfff<>+24(SB)/4, $0xbfffbfff
+DATA lanes8xbfffbfff<>+28(SB)/4, $0xbfffbfff
+GLOBL lanes8xbfffbfff<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x7f7f7f7f<>+0(SB)/4, $0x7f7f7f7f
+DATA lanes8x7f7f7f7f<>+4(SB)/4, $0x7f7f7f7f
+DATA lanes8x7f7f7f7f<>+8(SB)/4, $0x7f7f7f7f
+DATA lanes8x7f7f7f7f<>+12(SB)/4, $0x7f7f7f7f
+DATA lanes8x7f7f7f7f<>+16(SB)/4, $0x7f7f7f7f
+DATA lanes8x7f7f7f7f<>+20(SB)/4, $0x7f7f7f7f
+DATA lanes8x7f7f7f7f<>+24(SB)/4, $0x7f7f7f7f
+DATA lanes8x7f7f7f7f<>+28(SB)/4, $0x7f7f7f7f
+GLOBL lanes8x7f7f7f7f<>(SB), RODATA|NOPTR, $32
+
+// func narrowBF16AVX2(dst *byte, src *float32, n int) int
+// Requires: AVX, AVX2
+TEXT ·narrowBF16AVX2(SB), NOSPLIT, $0-32
+	MOVQ    dst+0(FP), AX
+	MOVQ    src+8(FP), CX
+	MOVQ    n+16(FP), DX
+	VMOVDQU lanes8x00000001<>+0(SB), Y0
+	VMOVDQU lanes8x00007fff<>+0(SB), Y1
+	MOVQ    DX, BX
+
+loop:
+	VMOVUPS   (CX), Y2
+	VMOVUPS   32(CX), Y3
+	VCMPPS    $0x03, Y3, Y2, Y4
+	VMOVMSKPS Y4, SI
+	TESTL     SI, SI
+	JNZ       done
+	VPSRLD    $0x10, Y2, Y4
+	VPAND     Y0, Y4, Y4
+	VPADDD    Y4, Y2, Y2
+	VPADDD    Y1, Y2, Y2
+	VPSRLD    $0x10, Y2, Y2
+	VPSRLD    $0x10, Y3, Y4
+	VPAND     Y0, Y4, Y4
+	VPADDD    Y4, Y3, Y3
+	VPADDD    Y1, Y3, Y3
+	VPSRLD    $0x10, Y3, Y3
+	VPACKUSDW Y3, Y2, Y2
+	VPERMQ    $0xd8, Y2, Y2
+	VMOVDQU   Y2, (AX)
+	ADDQ      $0x40, CX
+	ADDQ      $0x20, AX
+	SUBQ      $0x10, BX
+	JNZ       loop
+
+done:
+	SUBQ BX, DX
+	VZEROUPPER
+	MOVQ DX, ret+24(FP)
+	RET
+
+DATA lanes8x00000001<>+0(SB)/4, $0x00000001
+DATA lanes8x00000001<>+4(SB)/4, $0x00000001
+DATA lanes8x00000001<>+8(SB)/4, $0x00000001
+DATA lanes8x00000001<>+12(SB)/4, $0x00000001
+DATA lanes8x00000001<>+16(SB)/4, $0x00000001
+DATA lanes8x00000001<>+20(SB)/4, $0x00000001
+DATA lanes8x00000001<>+24(SB)/4, $0x00000001
+DATA lanes8x00000001<>+28(SB)/4, $0x00000001
+GLOBL lanes8x00000001<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x00007fff<>+0(SB)/4, $0x00007fff
+DATA lanes8x00007fff<>+4(SB)/4, $0x00007fff
+DATA lanes8x00007fff<>+8(SB)/4, $0x00007fff
+DATA lanes8x00007fff<>+12(SB)/4, $0x00007fff
+DATA lanes8x00007fff<>+16(SB)/4, $0x00007fff
+DATA lanes8x00007fff<>+20(SB)/4, $0x00007fff
+DATA lanes8x00007fff<>+24(SB)/4, $0x00007fff
+DATA lanes8x00007fff<>+28(SB)/4, $0x00007fff
+GLOBL lanes8x00007fff<>(SB), RODATA|NOPTR, $32
+
 // func encodeIntReciprocalAVX2(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
 // Requires: AVX, AVX2
 TEXT ·encodeIntReciprocalAVX2(SB), NOSPLIT, $0-48
@@ -528,26 +648,6 @@ loop:
 	VMOVDQU      Y8, 128(BX)
 	VZEROUPPER
 	RET
-
-DATA lanes8x00000001<>+0(SB)/4, $0x00000001
-DATA lanes8x00000001<>+4(SB)/4, $0x00000001
-DATA lanes8x00000001<>+8(SB)/4, $0x00000001
-DATA lanes8x00000001<>+12(SB)/4, $0x00000001
-DATA lanes8x00000001<>+16(SB)/4, $0x00000001
-DATA lanes8x00000001<>+20(SB)/4, $0x00000001
-DATA lanes8x00000001<>+24(SB)/4, $0x00000001
-DATA lanes8x00000001<>+28(SB)/4, $0x00000001
-GLOBL lanes8x00000001<>(SB), RODATA|NOPTR, $32
-
-DATA lanes8x00007fff<>+0(SB)/4, $0x00007fff
-DATA lanes8x00007fff<>+4(SB)/4, $0x00007fff
-DATA lanes8x00007fff<>+8(SB)/4, $0x00007fff
-DATA lanes8x00007fff<>+12(SB)/4, $0x00007fff
-DATA lanes8x00007fff<>+16(SB)/4, $0x00007fff
-DATA lanes8x00007fff<>+20(SB)/4, $0x00007fff
-DATA lanes8x00007fff<>+24(SB)/4, $0x00007fff
-DATA lanes8x00007fff<>+28(SB)/4, $0x00007fff
-GLOBL lanes8x00007fff<>(SB), RODATA|NOPTR, $32
 
 DATA lanes8xffff0000<>+0(SB)/4, $0xffff0000
 DATA lanes8xffff0000<>+4(SB)/4, $0xffff0000

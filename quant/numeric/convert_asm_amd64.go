@@ -19,6 +19,16 @@ func decodeBF16AVX2(dst *float32, src *byte, n int)
 //go:noescape
 func dequantInt8AVX2(dst *float32, src *byte, n int, s float32)
 
+// dequantE4M3AVX2 widens n E4M3 codes times s/256 and returns how many: it ends before sixteen of which one is no number.
+//
+//go:noescape
+func dequantE4M3AVX2(dst *float32, src *byte, n int, s float32) int
+
+// narrowBF16AVX2 rounds n numbers to bfloat16 and returns how many: it ends before sixteen of which one is no number.
+//
+//go:noescape
+func narrowBF16AVX2(dst *byte, src *float32, n int) int
+
 // encodeIntReciprocalAVX2 rounds n weights to codes and adds what that costs to out.
 //
 //go:noescape

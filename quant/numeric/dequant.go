@@ -88,9 +88,7 @@ func (m *Matrix) Dequant(dst []float32, lo, hi int) {
 					out[c] = e2m1[row[c/2]>>(4*(c&1))&15] * s
 				}
 			case E4M3:
-				for c := g * m.BlockCols; c < c1; c++ {
-					out[c] = e4m3[row[c]] * s
-				}
+				dequantE4M3(out[g*m.BlockCols:c1], row[g*m.BlockCols:c1], s)
 			default:
 				c := g * m.BlockCols
 				for c += dequantInt8Vector(out[c:c1], row[c:c1], s); c < c1; c++ {

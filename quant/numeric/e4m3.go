@@ -31,9 +31,18 @@ func E4M3ToF32(b byte) float32 { return e4m3[b] }
 
 // DecodeE4M3 decodes codes; len(src) >= len(dst).
 func DecodeE4M3(dst []float32, src []byte) {
-	src = src[:len(dst)]
-	for i := range dst {
-		dst[i] = e4m3[src[i]]
+	dequantE4M3(dst, src[:len(dst)], 1)
+}
+
+// dequantE4M3 writes codes times s, rounded once.
+func dequantE4M3(dst []float32, codes []byte, s float32) {
+	dst = dst[:len(codes)]
+	for at := 0; at < len(codes); {
+		if at += dequantE4M3Vector(dst[at:], codes[at:], s); at < len(codes) {
+			for end := min(at+lanes, len(codes)); at < end; at++ { // one is NaN, or these are the last
+				dst[at] = e4m3[codes[at]] * s
+			}
+		}
 	}
 }
 

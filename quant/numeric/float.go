@@ -3,6 +3,7 @@ package numeric
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/x448/float16"
@@ -69,16 +70,24 @@ func DecodeF32(dst []float32, src []byte) {
 
 // AppendBF16 appends values rounded to bfloat16, little-endian.
 func AppendBF16(dst []byte, src []float32) []byte {
-	for _, f := range src {
-		dst = binary.LittleEndian.AppendUint16(dst, F32ToBF16(f))
+	at := len(dst)
+	dst = slices.Grow(dst, 2*len(src))[:at+2*len(src)]
+	for out := dst[at:]; len(src) > 0; {
+		n := narrowBF16Vector(out, src)
+		for end := min(n+lanes, len(src)); n < end; n++ { // one is NaN, or these are the last
+			binary.LittleEndian.PutUint16(out[2*n:], F32ToBF16(src[n]))
+		}
+		out, src = out[2*n:], src[n:]
 	}
 	return dst
 }
 
 // AppendF32 appends values as little-endian single precision.
 func AppendF32(dst []byte, src []float32) []byte {
-	for _, f := range src {
-		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(f))
+	at := len(dst)
+	dst = slices.Grow(dst, 4*len(src))[:at+4*len(src)]
+	for i, f := range src {
+		binary.LittleEndian.PutUint32(dst[at+4*i:], math.Float32bits(f))
 	}
 	return dst
 }

@@ -85,6 +85,27 @@ func dequantInt8Vector(dst []float32, codes []byte, s float32) (done int) {
 	return done
 }
 
+// dequantE4M3Vector widens codes that fill whole vectors, times s, and returns
+// how many: those before the sixteen with the first that is no number. Scales
+// that 256 times as large are beyond float32 are not its.
+func dequantE4M3Vector(dst []float32, codes []byte, s float32) (done int) {
+	if done = len(codes) &^ (lanes - 1); !vector || done == 0 || !(s < 0x1p119 && s > -0x1p119) {
+		return 0
+	}
+	_ = dst[done-1]
+	return dequantE4M3AVX2(&dst[0], &codes[0], done, 256*s)
+}
+
+// narrowBF16Vector rounds numbers that fill whole vectors to bfloat16 and
+// returns how many: those before the sixteen with the first NaN.
+func narrowBF16Vector(dst []byte, src []float32) (done int) {
+	if done = len(src) &^ (lanes - 1); !vector || done == 0 {
+		return 0
+	}
+	_ = dst[2*done-1]
+	return narrowBF16AVX2(&dst[0], &src[0], done)
+}
+
 // bf16 tells whether weights are rounded straight from bfloat16.
 func bf16() bool { return vector }
 

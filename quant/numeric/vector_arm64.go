@@ -45,6 +45,12 @@ func encodeRunVector(dst []byte, w []float32, code Code, by divide, factor, s fl
 // dequantInt8Vector has no twin: conversion does not use it.
 func dequantInt8Vector([]float32, []byte, float32) int { return 0 }
 
+// dequantE4M3Vector and narrowBF16Vector have no twins either: they are for
+// sources of FP8.
+func dequantE4M3Vector([]float32, []byte, float32) int { return 0 }
+
+func narrowBF16Vector([]byte, []float32) int { return 0 }
+
 // bf16 tells whether weights are rounded straight from bfloat16.
 func bf16() bool { return vector }
 

@@ -16,6 +16,10 @@ func encodeRunVector([]byte, []float32, Code, divide, float32, float32, *runErro
 
 func dequantInt8Vector([]float32, []byte, float32) int { return 0 }
 
+func dequantE4M3Vector([]float32, []byte, float32) int { return 0 }
+
+func narrowBF16Vector([]byte, []float32) int { return 0 }
+
 func takesBF16(int) bool { return false }
 
 func absMaxBF16([]byte) uint32 { panic("numeric: no kernel") }

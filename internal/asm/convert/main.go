@@ -20,6 +20,8 @@ func main() {
 	absMax()
 	decodeBF16()
 	dequantInt8()
+	dequantE4M3()
+	narrowBF16()
 	for _, by := range []string{"Reciprocal", "Quotient", "BF16Quotient"} {
 		encode("Int", by)
 		encode("E4M3", by)

@@ -1,0 +1,94 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+
+	"github.com/glmconv/glmconv/internal/asm/emit"
+)
+
+// dequantE4M3 widens codes. As half precision a code with its bits moved up is
+// 2^-8 of what it stands for, subnormal numbers too.
+func dequantE4M3() {
+	emit.Begin("dequantE4M3AVX2", "func(dst *float32, src *byte, n int, s float32) int",
+		"widens n E4M3 codes times s/256 and returns how many: it ends before sixteen of which one is no number.")
+	dst, src, n := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64())
+	s, keep, magnitude, nan := emit.Broadcast("s", YMM()), YMM(), XMM(), XMM()
+	VMOVDQU(all(0xbfffbfff), keep)
+	VMOVDQU(all(0x7f7f7f7f), nan)
+	left, hits := GP64(), GP32()
+	MOVQ(n, left)
+	Label("loop")
+	codes := XMM()
+	VMOVDQU(Mem{Base: src}, codes)
+	VPAND(nan, codes, magnitude)
+	VPCMPEQB(nan, magnitude, magnitude)
+	VPMOVMSKB(magnitude, hits)
+	TESTL(hits, hits)
+	JNZ(LabelRef("done"))
+	words := YMM()
+	VPMOVSXBW(codes, words)
+	VPSLLW(Imm(7), words, words)
+	VPAND(keep, words, words)
+	upper := XMM()
+	VEXTRACTI128(Imm(1), words, upper)
+	for i, half := range []reg.VecVirtual{words, upper} {
+		v := YMM()
+		VCVTPH2PS(half.AsX(), v)
+		VMULPS(s, v, v)
+		VMOVUPS(v, Mem{Base: dst, Disp: 32 * i})
+	}
+	ADDQ(Imm(16), src)
+	ADDQ(Imm(64), dst)
+	SUBQ(Imm(16), left)
+	JNZ(LabelRef("loop"))
+	Label("done")
+	SUBQ(left, n)
+	VZEROUPPER()
+	Store(n, ReturnIndex(0))
+	RET()
+}
+
+// narrowBF16 rounds to bfloat16.
+func narrowBF16() {
+	emit.Begin("narrowBF16AVX2", "func(dst *byte, src *float32, n int) int",
+		"rounds n numbers to bfloat16 and returns how many: it ends before sixteen of which one is no number.")
+	dst, src, n := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64())
+	left, hits := GP64(), GP32()
+	one, half := YMM(), YMM()
+	VMOVDQU(all(1), one)
+	VMOVDQU(all(0x7fff), half)
+	MOVQ(n, left)
+	Label("loop")
+	var v [2]reg.VecVirtual
+	for i := range v {
+		v[i] = YMM()
+		VMOVUPS(Mem{Base: src, Disp: 32 * i}, v[i])
+	}
+	no := YMM()
+	VCMPPS(Imm(3), v[1], v[0], no) // unordered
+	VMOVMSKPS(no, hits)
+	TESTL(hits, hits)
+	JNZ(LabelRef("done"))
+	for i := range v {
+		odd := YMM()
+		VPSRLD(Imm(16), v[i], odd)
+		VPAND(one, odd, odd)
+		VPADDD(odd, v[i], v[i])
+		VPADDD(half, v[i], v[i])
+		VPSRLD(Imm(16), v[i], v[i])
+	}
+	VPACKUSDW(v[1], v[0], v[0])
+	VPERMQ(Imm(0xd8), v[0], v[0]) // words in order
+	VMOVDQU(v[0], Mem{Base: dst})
+	ADDQ(Imm(64), src)
+	ADDQ(Imm(32), dst)
+	SUBQ(Imm(16), left)
+	JNZ(LabelRef("loop"))
+	Label("done")
+	SUBQ(left, n)
+	VZEROUPPER()
+	Store(n, ReturnIndex(0))
+	RET()
+}
