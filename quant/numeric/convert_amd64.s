@@ -752,6 +752,260 @@ loop:
 	VZEROUPPER
 	RET
 
+// func encodeIntF32AVX2(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+// Requires: AVX, AVX2, CMOV
+TEXT ·encodeIntF32AVX2(SB), NOSPLIT, $0-48
+	MOVQ         dst+0(FP), CX
+	MOVQ         w+8(FP), DX
+	MOVQ         n+16(FP), AX
+	VBROADCASTSS factor+24(FP), Y0
+	VBROADCASTSS s+28(FP), Y1
+	VBROADCASTSS lo+32(FP), Y3
+	VBROADCASTSS hi+36(FP), Y4
+	MOVQ         out+40(FP), BX
+	VPXOR        Y2, Y2, Y2
+
+chunk:
+	MOVQ    $0x00000100, SI
+	CMPQ    AX, SI
+	CMOVQLT AX, SI
+	SUBQ    SI, AX
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+
+loop:
+	VMOVUPS      (DX), Y9
+	VMULPS       Y0, Y9, Y10
+	VMAXPS       Y3, Y10, Y10
+	VMINPS       Y4, Y10, Y10
+	VCVTPS2DQ    Y10, Y10
+	VCVTDQ2PS    Y10, Y11
+	VMULPS       Y1, Y11, Y11
+	VSUBPS       Y9, Y11, Y11
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMULPS       Y11, Y11, Y9
+	VADDPS       Y9, Y6, Y6
+	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
+	VPMAXUD      Y11, Y2, Y2
+	VMOVUPS      32(DX), Y9
+	VMULPS       Y0, Y9, Y11
+	VMAXPS       Y3, Y11, Y11
+	VMINPS       Y4, Y11, Y11
+	VCVTPS2DQ    Y11, Y11
+	VCVTDQ2PS    Y11, Y12
+	VMULPS       Y1, Y12, Y12
+	VSUBPS       Y9, Y12, Y12
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y7, Y7
+	VMULPS       Y12, Y12, Y9
+	VADDPS       Y9, Y8, Y8
+	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
+	VPMAXUD      Y12, Y2, Y2
+	VPACKSSDW    Y11, Y10, Y10
+	VPERMQ       $0xd8, Y10, Y10
+	VEXTRACTI128 $0x01, Y10, X9
+	VPACKSSWB    X9, X10, X9
+	VMOVDQU      X9, (CX)
+	ADDQ         $0x00000040, DX
+	ADDQ         $0x10, CX
+	SUBQ         $0x10, SI
+	JNZ          loop
+	VADDPS       Y7, Y5, Y5
+	VEXTRACTF128 $0x01, Y5, X7
+	VADDPS       X7, X5, X5
+	VPSHUFD      $0x4e, X5, X7
+	VADDPS       X7, X5, X5
+	VPSHUFD      $0xb1, X5, X7
+	VADDPS       X7, X5, X5
+	VCVTSS2SD    X5, X5, X5
+	VADDSD       (BX), X5, X5
+	VMOVSD       X5, (BX)
+	VADDPS       Y8, Y6, Y5
+	VEXTRACTF128 $0x01, Y5, X6
+	VADDPS       X6, X5, X5
+	VPSHUFD      $0x4e, X5, X6
+	VADDPS       X6, X5, X5
+	VPSHUFD      $0xb1, X5, X6
+	VADDPS       X6, X5, X5
+	VCVTSS2SD    X5, X5, X5
+	VADDSD       8(BX), X5, X5
+	VMOVSD       X5, 8(BX)
+	TESTQ        AX, AX
+	JNZ          chunk
+	VEXTRACTI128 $0x01, Y2, X0
+	VPMAXUD      X2, X0, X0
+	VPSHUFD      $0x4e, X0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        16(BX), X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        X0, 16(BX)
+	VZEROUPPER
+	RET
+
+// func encodeE4M3F32AVX2(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+// Requires: AVX, AVX2, CMOV, FMA3
+TEXT ·encodeE4M3F32AVX2(SB), NOSPLIT, $0-48
+	MOVQ         dst+0(FP), CX
+	MOVQ         w+8(FP), DX
+	MOVQ         n+16(FP), AX
+	VBROADCASTSS factor+24(FP), Y0
+	VBROADCASTSS s+28(FP), Y1
+	MOVQ         out+40(FP), BX
+	VPXOR        Y2, Y2, Y2
+
+chunk:
+	MOVQ    $0x00000100, SI
+	CMPQ    AX, SI
+	CMOVQLT AX, SI
+	SUBQ    SI, AX
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+
+loop:
+	VMOVUPS      (DX), Y7
+	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
+	VMULPS       Y0, Y7, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
+	VPSRLD       $0x14, Y8, Y10
+	VPADDD       Y8, Y10, Y10
+	VPAND        lanes8x000000ff<>+0(SB), Y10, Y10
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y7, Y7, Y7
+	VADDPS       Y7, Y3, Y3
+	VMULPS       Y9, Y9, Y7
+	VADDPS       Y7, Y4, Y4
+	VPAND        lanes8x7fffffff<>+0(SB), Y9, Y9
+	VPMAXUD      Y9, Y2, Y2
+	VMOVUPS      32(DX), Y7
+	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
+	VMULPS       Y0, Y7, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
+	VPSRLD       $0x14, Y8, Y11
+	VPADDD       Y8, Y11, Y11
+	VPAND        lanes8x000000ff<>+0(SB), Y11, Y11
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y7, Y7, Y7
+	VADDPS       Y7, Y5, Y5
+	VMULPS       Y9, Y9, Y7
+	VADDPS       Y7, Y6, Y6
+	VPAND        lanes8x7fffffff<>+0(SB), Y9, Y9
+	VPMAXUD      Y9, Y2, Y2
+	VPACKUSDW    Y11, Y10, Y10
+	VPSUBW       lanes8x00680068<>+0(SB), Y10, Y10
+	VMOVDQU      (DX), Y7
+	VPACKSSDW    32(DX), Y7, Y7
+	VPSRLW       $0x08, Y7, Y7
+	VPAND        lanes8x00800080<>+0(SB), Y7, Y7
+	VPOR         Y7, Y10, Y10
+	VPERMQ       $0xd8, Y10, Y10
+	VEXTRACTI128 $0x01, Y10, X7
+	VPACKUSWB    X7, X10, X7
+	VMOVDQU      X7, (CX)
+	ADDQ         $0x00000040, DX
+	ADDQ         $0x10, CX
+	SUBQ         $0x10, SI
+	JNZ          loop
+	VADDPS       Y5, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X5
+	VADDPS       X5, X3, X3
+	VPSHUFD      $0x4e, X3, X5
+	VADDPS       X5, X3, X3
+	VPSHUFD      $0xb1, X3, X5
+	VADDPS       X5, X3, X3
+	VCVTSS2SD    X3, X3, X3
+	VADDSD       (BX), X3, X3
+	VMOVSD       X3, (BX)
+	VADDPS       Y6, Y4, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X3
+	VPSHUFD      $0x4e, X3, X4
+	VADDPS       X4, X3, X3
+	VPSHUFD      $0xb1, X3, X4
+	VADDPS       X4, X3, X3
+	VCVTSS2SD    X3, X3, X3
+	VADDSD       8(BX), X3, X3
+	VMOVSD       X3, 8(BX)
+	TESTQ        AX, AX
+	JNZ          chunk
+	VEXTRACTI128 $0x01, Y2, X0
+	VPMAXUD      X2, X0, X0
+	VPSHUFD      $0x4e, X0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        16(BX), X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        X0, 16(BX)
+	VZEROUPPER
+	RET
+
+DATA lanes8x49800000<>+0(SB)/4, $0x49800000
+DATA lanes8x49800000<>+4(SB)/4, $0x49800000
+DATA lanes8x49800000<>+8(SB)/4, $0x49800000
+DATA lanes8x49800000<>+12(SB)/4, $0x49800000
+DATA lanes8x49800000<>+16(SB)/4, $0x49800000
+DATA lanes8x49800000<>+20(SB)/4, $0x49800000
+DATA lanes8x49800000<>+24(SB)/4, $0x49800000
+DATA lanes8x49800000<>+28(SB)/4, $0x49800000
+GLOBL lanes8x49800000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x3c800000<>+0(SB)/4, $0x3c800000
+DATA lanes8x3c800000<>+4(SB)/4, $0x3c800000
+DATA lanes8x3c800000<>+8(SB)/4, $0x3c800000
+DATA lanes8x3c800000<>+12(SB)/4, $0x3c800000
+DATA lanes8x3c800000<>+16(SB)/4, $0x3c800000
+DATA lanes8x3c800000<>+20(SB)/4, $0x3c800000
+DATA lanes8x3c800000<>+24(SB)/4, $0x3c800000
+DATA lanes8x3c800000<>+28(SB)/4, $0x3c800000
+GLOBL lanes8x3c800000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x000000ff<>+0(SB)/4, $0x000000ff
+DATA lanes8x000000ff<>+4(SB)/4, $0x000000ff
+DATA lanes8x000000ff<>+8(SB)/4, $0x000000ff
+DATA lanes8x000000ff<>+12(SB)/4, $0x000000ff
+DATA lanes8x000000ff<>+16(SB)/4, $0x000000ff
+DATA lanes8x000000ff<>+20(SB)/4, $0x000000ff
+DATA lanes8x000000ff<>+24(SB)/4, $0x000000ff
+DATA lanes8x000000ff<>+28(SB)/4, $0x000000ff
+GLOBL lanes8x000000ff<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x00680068<>+0(SB)/4, $0x00680068
+DATA lanes8x00680068<>+4(SB)/4, $0x00680068
+DATA lanes8x00680068<>+8(SB)/4, $0x00680068
+DATA lanes8x00680068<>+12(SB)/4, $0x00680068
+DATA lanes8x00680068<>+16(SB)/4, $0x00680068
+DATA lanes8x00680068<>+20(SB)/4, $0x00680068
+DATA lanes8x00680068<>+24(SB)/4, $0x00680068
+DATA lanes8x00680068<>+28(SB)/4, $0x00680068
+GLOBL lanes8x00680068<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x00800080<>+0(SB)/4, $0x00800080
+DATA lanes8x00800080<>+4(SB)/4, $0x00800080
+DATA lanes8x00800080<>+8(SB)/4, $0x00800080
+DATA lanes8x00800080<>+12(SB)/4, $0x00800080
+DATA lanes8x00800080<>+16(SB)/4, $0x00800080
+DATA lanes8x00800080<>+20(SB)/4, $0x00800080
+DATA lanes8x00800080<>+24(SB)/4, $0x00800080
+DATA lanes8x00800080<>+28(SB)/4, $0x00800080
+GLOBL lanes8x00800080<>(SB), RODATA|NOPTR, $32
+
 // func encodeIntBF16AVX2(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
 // Requires: AVX, AVX2, CMOV
 TEXT ·encodeIntBF16AVX2(SB), NOSPLIT, $0-48
@@ -1042,36 +1296,6 @@ DATA lanes8x7fff7fff<>+20(SB)/4, $0x7fff7fff
 DATA lanes8x7fff7fff<>+24(SB)/4, $0x7fff7fff
 DATA lanes8x7fff7fff<>+28(SB)/4, $0x7fff7fff
 GLOBL lanes8x7fff7fff<>(SB), RODATA|NOPTR, $32
-
-DATA lanes8x49800000<>+0(SB)/4, $0x49800000
-DATA lanes8x49800000<>+4(SB)/4, $0x49800000
-DATA lanes8x49800000<>+8(SB)/4, $0x49800000
-DATA lanes8x49800000<>+12(SB)/4, $0x49800000
-DATA lanes8x49800000<>+16(SB)/4, $0x49800000
-DATA lanes8x49800000<>+20(SB)/4, $0x49800000
-DATA lanes8x49800000<>+24(SB)/4, $0x49800000
-DATA lanes8x49800000<>+28(SB)/4, $0x49800000
-GLOBL lanes8x49800000<>(SB), RODATA|NOPTR, $32
-
-DATA lanes8x3c800000<>+0(SB)/4, $0x3c800000
-DATA lanes8x3c800000<>+4(SB)/4, $0x3c800000
-DATA lanes8x3c800000<>+8(SB)/4, $0x3c800000
-DATA lanes8x3c800000<>+12(SB)/4, $0x3c800000
-DATA lanes8x3c800000<>+16(SB)/4, $0x3c800000
-DATA lanes8x3c800000<>+20(SB)/4, $0x3c800000
-DATA lanes8x3c800000<>+24(SB)/4, $0x3c800000
-DATA lanes8x3c800000<>+28(SB)/4, $0x3c800000
-GLOBL lanes8x3c800000<>(SB), RODATA|NOPTR, $32
-
-DATA lanes8x000000ff<>+0(SB)/4, $0x000000ff
-DATA lanes8x000000ff<>+4(SB)/4, $0x000000ff
-DATA lanes8x000000ff<>+8(SB)/4, $0x000000ff
-DATA lanes8x000000ff<>+12(SB)/4, $0x000000ff
-DATA lanes8x000000ff<>+16(SB)/4, $0x000000ff
-DATA lanes8x000000ff<>+20(SB)/4, $0x000000ff
-DATA lanes8x000000ff<>+24(SB)/4, $0x000000ff
-DATA lanes8x000000ff<>+28(SB)/4, $0x000000ff
-GLOBL lanes8x000000ff<>(SB), RODATA|NOPTR, $32
 
 DATA lanes8x68686868<>+0(SB)/4, $0x68686868
 DATA lanes8x68686868<>+4(SB)/4, $0x68686868

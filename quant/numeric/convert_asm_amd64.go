@@ -59,6 +59,16 @@ func encodeIntBF16QuotientAVX2(dst *byte, w *float32, n int, factor float32, s f
 //go:noescape
 func encodeE4M3BF16QuotientAVX2(dst *byte, w *float32, n int, factor float32, s float32, lo float32, hi float32, out *[40]float32)
 
+// encodeIntF32AVX2 rounds n weights, a multiple of sixteen, to codes and adds what that costs to the runError at out.
+//
+//go:noescape
+func encodeIntF32AVX2(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+
+// encodeE4M3F32AVX2 rounds n weights, a multiple of sixteen, to codes and adds what that costs to the runError at out.
+//
+//go:noescape
+func encodeE4M3F32AVX2(dst *byte, w *byte, n int, factor float32, s float32, lo float32, hi float32, out *float64)
+
 // encodeIntBF16AVX2 rounds n weights, a multiple of thirty-two, to codes and adds what that costs to the runError at out.
 //
 //go:noescape

@@ -61,15 +61,21 @@ func encodeRunVector(dst []byte, w []float32, code Code, by divide, factor, s fl
 	if done%lanes != 0 {
 		done &^= chunkLen - 1
 	}
-	if !wide || by != byReciprocal || done == 0 {
+	if !vector || by != byReciprocal || done == 0 {
 		return 0
 	}
 	_ = dst[done-1]
 	lo, hi := limits(code)
-	if code == E4M3 {
-		encodeE4M3F32AVX512(&dst[0], (*byte)(unsafe.Pointer(&w[0])), done, factor, s, lo, hi, &sum.sumSq)
-	} else {
-		encodeIntF32AVX512(&dst[0], (*byte)(unsafe.Pointer(&w[0])), done, factor, s, lo, hi, &sum.sumSq)
+	from := (*byte)(unsafe.Pointer(&w[0]))
+	switch { // direct calls: sum stays on the stack
+	case wide && code == E4M3:
+		encodeE4M3F32AVX512(&dst[0], from, done, factor, s, lo, hi, &sum.sumSq)
+	case wide:
+		encodeIntF32AVX512(&dst[0], from, done, factor, s, lo, hi, &sum.sumSq)
+	case code == E4M3:
+		encodeE4M3F32AVX2(&dst[0], from, done, factor, s, lo, hi, &sum.sumSq)
+	default:
+		encodeIntF32AVX2(&dst[0], from, done, factor, s, lo, hi, &sum.sumSq)
 	}
 	return done
 }

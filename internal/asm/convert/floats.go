@@ -92,3 +92,61 @@ func narrowBF16() {
 	Store(n, ReturnIndex(0))
 	RET()
 }
+
+// floatStep rounds sixteen float32 weights, as narrowStep does thirty-two of
+// bfloat16: a vector of eight after the other.
+func (r run) floatStep() func(l *loop) {
+	signed := r.code == "Int"
+	var lo, hi reg.VecVirtual
+	if signed {
+		lo, hi = emit.Broadcast("lo", YMM()), emit.Broadcast("hi", YMM())
+	}
+	return func(l *loop) {
+		var codes [2]reg.VecVirtual
+		for j := range codes {
+			x, t, value, square := YMM(), YMM(), YMM(), YMM()
+			VMOVUPS(Mem{Base: l.w, Disp: 32 * j}, x)
+			if !signed {
+				VPAND(all(absMask), x, x)
+			}
+			VMULPS(l.factor, x, t)
+			if signed {
+				VMAXPS(lo, t, t)
+				VMINPS(hi, t, t)
+				codes[j], value = nearest(t)
+			} else {
+				codes[j], value = magnitudeE4M3(t)
+			}
+			VMULPS(l.s, value, value)
+			VSUBPS(x, value, value) // the difference
+			VMULPS(x, x, x)
+			VADDPS(x, l.sq[j], l.sq[j])
+			VMULPS(value, value, square)
+			VADDPS(square, l.er[j], l.er[j])
+			VPAND(all(absMask), value, value)
+			VPMAXUD(value, l.worst, l.worst)
+		}
+		pack := codes[0]
+		if signed {
+			VPACKSSDW(codes[1], codes[0], pack)
+		} else {
+			first, signs := YMM(), YMM()
+			VPACKUSDW(codes[1], codes[0], pack)
+			VPSUBW(all(e4m3Bias&0xff*0x00010001), pack, pack)
+			VMOVDQU(Mem{Base: l.w}, first)
+			VPACKSSDW(Mem{Base: l.w, Disp: 32}, first, signs) // saturation keeps the sign
+			VPSRLW(Imm(8), signs, signs)
+			VPAND(all(0x00800080), signs, signs)
+			VPOR(signs, pack, pack)
+		}
+		VPERMQ(Imm(0xd8), pack, pack) // words in order
+		upper := XMM()
+		VEXTRACTI128(Imm(1), pack, upper)
+		if signed {
+			VPACKSSWB(upper, pack.AsX(), upper)
+		} else {
+			VPACKUSWB(upper, pack.AsX(), upper)
+		}
+		VMOVDQU(upper, Mem{Base: l.dst})
+	}
+}

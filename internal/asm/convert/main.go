@@ -27,6 +27,8 @@ func main() {
 		encode("E4M3", by)
 	}
 	for _, r := range []run{
+		{"AVX2", "Int", "F32", false},
+		{"AVX2", "E4M3", "F32", false},
 		{"AVX2", "Int", "BF16", false},
 		{"AVX2", "E4M3", "BF16", false},
 		{"AVX2", "E4M3", "BF16", true},

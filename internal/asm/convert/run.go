@@ -29,11 +29,11 @@ type loop struct {
 
 func (r run) emit() {
 	l := &loop{wide: r.isa == "AVX512", width: 32, weight: 2}
+	if r.dtype == "F32" {
+		l.width, l.weight = 16, 4
+	}
 	if l.wide {
 		l.width = 16
-	}
-	if r.dtype == "F32" {
-		l.weight = 4
 	}
 	var skipCodes, skipWeights reg.Register
 	if r.block {
@@ -44,7 +44,7 @@ func (r run) emit() {
 		MOVQ(skipCodes, skipWeights)
 		SHLQ(Imm(uint64(l.weight/2)), skipWeights) // two or four bytes
 	} else {
-		count := map[bool]string{true: "sixteen", false: "thirty-two"}[l.wide]
+		count := map[int]string{16: "sixteen", 32: "thirty-two"}[l.width]
 		emit.Begin("encode"+r.code+r.dtype+r.isa, "func(dst *byte, w *byte, n int, factor, s, lo, hi float32, out *float64)",
 			"rounds n weights, a multiple of "+count+", to codes and adds what that costs to the runError at out.")
 	}
@@ -52,6 +52,9 @@ func (r run) emit() {
 	l.dst, l.w = Load(Param("dst"), GP64()), Load(Param("w"), GP64())
 	Load(Param("n"), n)
 	vec, sums, step := YMM, 2, r.narrowStep
+	if r.dtype == "F32" {
+		step = r.floatStep
+	}
 	if l.wide {
 		vec, sums, step = ZMM, 1, r.wideStep
 	}
@@ -87,7 +90,7 @@ func (r run) emit() {
 	JNZ(LabelRef("loop"))
 	for i, v := range [][]reg.VecVirtual{l.sq, l.er} {
 		var x reg.VecVirtual
-		if l.wide {
+		if l.wide || r.dtype == "F32" {
 			x = fold(v)
 		} else {
 			x = foldNarrow(v)
