@@ -103,6 +103,79 @@ func TestPartsAreOneRun(t *testing.T) {
 	}
 }
 
+// TestGather: states on disk and little memory, a run that is ended in any layer
+// and goes on: the file is that of Collect.
+func TestGather(t *testing.T) {
+	for _, name := range []string{"nano-glm4moe", "nano-glm52"} {
+		t.Run(name, func(t *testing.T) {
+			cfg, src, seqs := opened(t, name, 12)
+			want := t.TempDir()
+			st, err := Collect(t.Context(), cfg, src, seqs, CollectOptions{First: 3})
+			require.NoError(t, err)
+			st.Source, err = SourceID(src)
+			require.NoError(t, err)
+			require.NoError(t, st.Write(fsx.OS, want, 1, 2))
+
+			o := GatherOptions{CollectOptions: CollectOptions{First: 3, Workers: 1}, Dir: t.TempDir(), Part: 1, Parts: 2, Scratch: filepath.Join(t.TempDir(), "states")}
+			_, err = Gather(t.Context(), cfg, src, seqs, GatherOptions{CollectOptions: CollectOptions{MaxMemory: 64 << 20}, Scratch: o.Scratch})
+			require.ErrorIs(t, err, quant.ErrMemory)
+			for stop := range cfg.Layers + 1 {
+				ctx, cancel := context.WithCancel(t.Context())
+				began := -1
+				o.Progress = func(l, _ int64, _ string) {
+					if began < 0 {
+						began = int(l)
+					}
+					if int(l) == stop {
+						cancel()
+					}
+				}
+				_, err := Gather(ctx, cfg, src, seqs, o)
+				cancel()
+				require.ErrorIs(t, err, context.Canceled)
+				assert.Equal(t, max(stop-1, 0), began, "finished layers are not run again")
+				if stop == 1 { // what is damaged is not gone on with
+					path := filepath.Join(o.Scratch, statesFile(1))
+					raw, err := os.ReadFile(path)
+					require.NoError(t, err)
+					raw[len(raw)/2] ^= 1
+					require.NoError(t, os.WriteFile(path, raw, 0o600))
+					require.False(t, wholeStates(o.Scratch, 1, ""))
+					raw[len(raw)/2] ^= 1
+					require.NoError(t, os.WriteFile(path, raw, 0o600))
+				}
+			}
+			g := &gatherer{collector: &collector{cfg: cfg, o: o.CollectOptions, seqs: seqs}}
+			all, err := g.collector.room()
+			require.NoError(t, err)
+			assert.Equal(t, 12*21, all)
+			o.Progress = nil
+			small := seqs[0]
+			for _, s := range seqs {
+				small = map[bool][]int{true: s, false: small}[len(s) > len(small)]
+			}
+			for limit := int64(129 << 20); ; limit += 1 << 20 { // the least that holds a sequence
+				g.collector.o.MaxMemory = limit
+				if n, err := g.collector.room(); err == nil {
+					assert.Less(t, n, all)
+					assert.GreaterOrEqual(t, n, len(small))
+					o.MaxMemory = limit
+					break
+				}
+			}
+			got, err := Gather(t.Context(), cfg, src, seqs, o)
+			require.NoError(t, err)
+			assert.Equal(t, st.Coverage(cfg), got.Coverage(cfg))
+			assert.NoDirExists(t, o.Scratch)
+			a, err := os.ReadFile(filepath.Join(want, PartName(1, 2)))
+			require.NoError(t, err)
+			b, err := os.ReadFile(filepath.Join(o.Dir, PartName(1, 2)))
+			require.NoError(t, err)
+			assert.True(t, string(a) == string(b), "bytes differ")
+		})
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
 	dir := t.TempDir()
 	_, err := Read(dir)

@@ -124,11 +124,7 @@ func (c *collector) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tr := &runtime.Trace{Router: func(_, row int, experts []int32, _ []float32) {
-		for _, e := range experts {
-			c.experts[e] = append(c.experts[e], row)
-		}
-	}}
+	tr := c.routed()
 	for l := range c.cfg.Layers {
 		c.begin()
 		c.progress(l)
@@ -148,6 +144,15 @@ func (c *collector) run(ctx context.Context) error {
 		return err
 	}
 	return c.draft(ctx, mtp, x, tr)
+}
+
+// routed notes which rows each expert gets.
+func (c *collector) routed() *runtime.Trace {
+	return &runtime.Trace{Router: func(_, row int, experts []int32, _ []float32) {
+		for _, e := range experts {
+			c.experts[e] = append(c.experts[e], row)
+		}
+	}}
 }
 
 // draft runs the MTP layer's first step.
@@ -199,7 +204,10 @@ func (c *collector) see(w *glm.Tensor, rows int, x func() []float32) error {
 		if w.Role.IsExpert() {
 			row = c.experts[w.Expert][row]
 		}
-		m.add(in[i*n:(i+1)*n], c.keys[row])
+		m.add(in[i*n : (i+1)*n])
+		if sampled(w.Role) {
+			m.sample(in[i*n:(i+1)*n], c.keys[row])
+		}
 	}
 	return nil
 }
@@ -227,6 +235,16 @@ func (c *collector) cache(layer int, keys, values []float32) {
 func shows(r glm.Role) bool {
 	switch r {
 	case glm.AttnQ, glm.AttnQA, glm.AttnQB, glm.AttnO, glm.DenseGate, glm.DenseDown, glm.Router, glm.SharedDown, glm.ExpertGate, glm.ExpertDown:
+		return true
+	}
+	return false
+}
+
+// sampled reports whether inputs of a projection of the role are kept whole: those
+// that folds are searched on.
+func sampled(r glm.Role) bool {
+	switch r {
+	case glm.AttnO, glm.DenseDown, glm.SharedDown, glm.ExpertDown:
 		return true
 	}
 	return false

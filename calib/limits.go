@@ -39,7 +39,7 @@ func limitsOut(m map[string]*Limits) (out []tensorOut) {
 			param string
 			v     []float32
 		}{{".cache_min", l.Lo}, {".cache_max", l.Hi}} {
-			out = append(out, tensorOut{safetensors.Spec{Name: module + x.param, DType: safetensors.F32, Shape: []int64{int64(len(x.v))}}, numeric.AppendF32(nil, x.v)})
+			out = append(out, tensorOut{spec: safetensors.Spec{Name: module + x.param, DType: safetensors.F32, Shape: []int64{int64(len(x.v))}}, data: numeric.AppendF32(nil, x.v)})
 		}
 	}
 	return out

@@ -17,7 +17,7 @@ type Moments struct {
 	// Lo and Hi are the least and the largest value, 0 included; nil where the
 	// statistics are of a version that did not gather them.
 	Lo, Hi []float32
-	Sample []float32 // up to 512 inputs [rows, columns], rounded to BF16
+	Sample []float32 // of o and down: up to 512 inputs [rows, columns], rounded to BF16
 
 	sum2 []fixed  // Σ x²
 	keys []uint64 // of the samples, rising
@@ -106,18 +106,18 @@ func (m *Moments) MeanSquare() []float64 {
 	return out
 }
 
-// add takes an input. key orders samples: the lowest stay, whatever came when.
-func (m *Moments) add(x []float32, key uint64) {
+// add takes an input.
+func (m *Moments) add(x []float32) {
 	m.Count++
 	for i, v := range x {
 		m.sum2[i].add(square(v))
 		m.Lo[i], m.Hi[i] = min(m.Lo[i], v), max(m.Hi[i], v)
 		m.AbsMax[i] = max(m.AbsMax[i], v, -v)
 	}
-	m.sample(x, key)
 }
 
-// sample keeps an input if its key is among the lowest.
+// sample keeps an input if its key is among the lowest: those stay, whatever came
+// when.
 func (m *Moments) sample(x []float32, key uint64) {
 	at, _ := slices.BinarySearch(m.keys, key)
 	if at >= samples {

@@ -1,9 +1,11 @@
 package calib
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -78,6 +80,7 @@ var partName = regexp.MustCompile(`^calib-(\d{5})-of-(\d{5})\.safetensors$`)
 type tensorOut struct {
 	spec safetensors.Spec
 	data []byte
+	from *safetensors.File // in place of data
 }
 
 func floats64(name string, v []float64) tensorOut {
@@ -85,7 +88,7 @@ func floats64(name string, v []float64) tensorOut {
 	for _, x := range v {
 		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(x))
 	}
-	return tensorOut{safetensors.Spec{Name: name, DType: safetensors.F64, Shape: []int64{int64(len(v))}}, b}
+	return tensorOut{spec: safetensors.Spec{Name: name, DType: safetensors.F64, Shape: []int64{int64(len(v))}}, data: b}
 }
 
 func ints(name string, d safetensors.DType, size int, v []int64) tensorOut {
@@ -97,12 +100,11 @@ func ints(name string, d safetensors.DType, size int, v []int64) tensorOut {
 			b = binary.LittleEndian.AppendUint32(b, uint32(x))
 		}
 	}
-	return tensorOut{safetensors.Spec{Name: name, DType: d, Shape: []int64{int64(len(v))}}, b}
+	return tensorOut{spec: safetensors.Spec{Name: name, DType: d, Shape: []int64{int64(len(v))}}, data: b}
 }
 
-// Write writes part i of n into a folder, all or nothing.
-func (s *Statistics) Write(fsys fsx.FS, dir string, i, n int) error {
-	var out []tensorOut
+// header are the tensors that hold the text.
+func (s *Statistics) header() []tensorOut {
 	var ids, lengths []int64
 	for _, q := range s.Sequences {
 		lengths = append(lengths, int64(len(q)))
@@ -110,14 +112,13 @@ func (s *Statistics) Write(fsys fsx.FS, dir string, i, n int) error {
 			ids = append(ids, int64(id))
 		}
 	}
-	out = append(out, ints("tokens", safetensors.I32, 4, ids), ints("lengths", safetensors.I32, 4, lengths))
-	names := make([]string, 0, len(s.Moments))
-	for name := range s.Moments {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		m, base := s.Moments[name], strings.TrimSuffix(name, ".weight")
+	return []tensorOut{ints("tokens", safetensors.I32, 4, ids), ints("lengths", safetensors.I32, 4, lengths)}
+}
+
+// tensors are those of the moments and limits.
+func (s *Statistics) tensors() (out []tensorOut) {
+	for name, m := range s.Moments {
+		base := strings.TrimSuffix(name, ".weight")
 		values, rests, keys := make([]float64, len(m.sum2)), make([]float64, len(m.sum2)), make([]int64, len(m.keys))
 		for k, f := range m.sum2 {
 			values[k], rests[k] = f.float()
@@ -127,23 +128,40 @@ func (s *Statistics) Write(fsys fsx.FS, dir string, i, n int) error {
 		}
 		cols := int64(len(m.sum2))
 		out = append(out, floats64(base+".in_sum2", values), floats64(base+".in_sum2_rest", rests),
-			tensorOut{safetensors.Spec{Name: base + ".in_absmax", DType: safetensors.F32, Shape: []int64{cols}}, numeric.AppendF32(nil, m.AbsMax)},
+			tensorOut{spec: safetensors.Spec{Name: base + ".in_absmax", DType: safetensors.F32, Shape: []int64{cols}}, data: numeric.AppendF32(nil, m.AbsMax)},
 			ints(base+".count", safetensors.I64, 8, []int64{m.Count}),
-			tensorOut{safetensors.Spec{Name: base + ".sample", DType: safetensors.BF16, Shape: []int64{int64(len(m.keys)), cols}}, numeric.AppendBF16(nil, m.Sample)},
+			tensorOut{spec: safetensors.Spec{Name: base + ".sample", DType: safetensors.BF16, Shape: []int64{int64(len(m.keys)), cols}}, data: numeric.AppendBF16(nil, m.Sample)},
 			ints(base+".sample_key", safetensors.I64, 8, keys))
 		if m.Lo != nil {
-			out = append(out, tensorOut{safetensors.Spec{Name: base + ".in_min", DType: safetensors.F32, Shape: []int64{cols}}, numeric.AppendF32(nil, m.Lo)},
-				tensorOut{safetensors.Spec{Name: base + ".in_max", DType: safetensors.F32, Shape: []int64{cols}}, numeric.AppendF32(nil, m.Hi)})
+			out = append(out, tensorOut{spec: safetensors.Spec{Name: base + ".in_min", DType: safetensors.F32, Shape: []int64{cols}}, data: numeric.AppendF32(nil, m.Lo)},
+				tensorOut{spec: safetensors.Spec{Name: base + ".in_max", DType: safetensors.F32, Shape: []int64{cols}}, data: numeric.AppendF32(nil, m.Hi)})
 		}
 	}
-	out = append(out, limitsOut(s.Caches)...)
-	slices.SortStableFunc(out, func(a, b tensorOut) int { return b.spec.DType.Bits() - a.spec.DType.Bits() }) // aligned
+	return append(out, limitsOut(s.Caches)...)
+}
+
+// metadata is that of part i of n.
+func (s *Statistics) metadata(i, n int) map[string]string {
+	return map[string]string{"schema": Schema, "source": s.Source, "tokens": idsHash(s.Sequences),
+		"first": strconv.Itoa(s.First), "part": strconv.Itoa(i), "parts": strconv.Itoa(n)}
+}
+
+// Write writes part i of n into a folder, all or nothing.
+func (s *Statistics) Write(fsys fsx.FS, dir string, i, n int) error {
+	return writeTensors(fsys, dir, PartName(i, n), append(s.header(), s.tensors()...), s.metadata(i, n))
+}
+
+// writeTensors writes a file of tensors, wide elements first, so that all are
+// aligned, and of one width by name.
+func writeTensors(fsys fsx.FS, dir, name string, out []tensorOut, meta map[string]string) error {
+	slices.SortFunc(out, func(a, b tensorOut) int {
+		return cmp.Or(b.spec.DType.Bits()-a.spec.DType.Bits(), strings.Compare(a.spec.Name, b.spec.Name))
+	})
 	specs := make([]safetensors.Spec, len(out))
 	for k, t := range out {
 		specs[k] = t.spec
 	}
-	plan, err := safetensors.PlanFile(PartName(i, n), specs, map[string]string{"schema": Schema, "source": s.Source, "tokens": idsHash(s.Sequences),
-		"first": strconv.Itoa(s.First), "part": strconv.Itoa(i), "parts": strconv.Itoa(n)})
+	plan, err := safetensors.PlanFile(name, specs, meta)
 	if err != nil {
 		return err
 	}
@@ -153,12 +171,35 @@ func (s *Statistics) Write(fsys fsx.FS, dir string, i, n int) error {
 	}
 	defer func() { _ = w.Abort() }()
 	for _, t := range out {
-		if _, err := w.Write(t.data); err != nil {
+		if err := t.write(w); err != nil {
 			return err
 		}
 	}
 	_, err = w.Commit()
 	return err
+}
+
+// write writes the bytes, or copies them.
+func (t *tensorOut) write(w io.Writer) error {
+	if t.from == nil {
+		_, err := w.Write(t.data)
+		return err
+	}
+	info, ok := t.from.Tensor(t.spec.Name)
+	if !ok {
+		return fmt.Errorf("%w: %s is gone", ErrStatistics, t.spec.Name)
+	}
+	buf := make([]byte, min(info.Size, 1<<20))
+	for at := int64(0); at < info.Size; at += int64(len(buf)) {
+		part := buf[:min(int64(len(buf)), info.Size-at)]
+		if err := t.from.ReadTensor(info, at, part); err != nil {
+			return err
+		}
+		if _, err := w.Write(part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Read reads the statistics in a folder, all parts together. Errors match

@@ -33,13 +33,15 @@ func cmdCalibrate() *cli.Command {
 			"learns from: sums and samples of the inputs of every projection, and the token ids.\n" +
 			"Use text of the kind that the model will serve, and none that it is judged on. Experts\n" +
 			"that saw few tokens are named. --index I --count N runs part I of N; the parts together\n" +
-			"are the statistics of one run, bit for bit.\n\n" +
+			"are the statistics of one run, bit for bit. States of the tokens are kept on disk,\n" +
+			"so that --max-memory holds whatever the text; --resume goes on with what is there.\n\n" +
 			"Exit codes: 0 done, 2 usage, 65 unreadable source or text, 74 I/O failed.",
 		Flags: append(corpusFlags(", or with \"messages\" that go through the chat template", 65536, 512),
 			&cli.StringFlag{Name: "import", Usage: "`FILE` of llama.cpp's imatrix (GGUF or dat) in place of a forward pass: for --method search, without searched folds"},
 			&cli.IntFlag{Name: "index", Usage: "run only part `I`, counted from 1"},
 			countFlag(),
-			&cli.BoolFlag{Name: "resume", Usage: "DIR may hold this part, which is then not run again"},
+			&cli.BoolFlag{Name: "resume", Usage: "go on behind the last layer that an interrupted run finished; a part that DIR holds is not run again"},
+			&cli.StringFlag{Name: "scratch", Usage: "`FOLDER` for states of all tokens and statistics of finished layers (default: in DIR)"},
 			workersFlag("computing"),
 			memoryFlag(),
 			jsonFlag(),
@@ -95,18 +97,22 @@ func runCalibrate(c *cli.Context) error {
 	if how, err := fsx.Overlap(args[0], args[1]); err != nil || how != "" {
 		return errors.Join(err, usagef("DIR must lie outside of SRC"))
 	}
-	done, err := calibrateDir(args[1], part, parts, c.Bool("resume"))
+	scratch := statesDir(c, args[1], part, parts)
+	done, err := calibrateDir(args[1], scratch, part, parts, c.Bool("resume"))
 	if err != nil {
 		return err
 	}
 	if done {
+		if err := tidy(args[1], scratch, calib.PartName(part, parts)); err != nil {
+			return err
+		}
 		fmt.Fprintf(c.App.Writer, "already done: part %d of %d is in %s\n", part, parts, args[1])
 		return nil
 	}
 	if c.String("import") != "" {
 		return importStatistics(c, args[0], args[1])
 	}
-	return calibratePart(c, args[0], args[1], part, parts, o)
+	return calibratePart(c, args[0], calib.GatherOptions{CollectOptions: o, Dir: args[1], Part: part, Parts: parts, Scratch: scratch, FS: disk})
 }
 
 // importStatistics writes the statistics of an importance matrix of llama.cpp.
@@ -145,8 +151,26 @@ func importStatistics(c *cli.Context, dir, out string) error {
 	return err
 }
 
+// statesDir is where a part keeps its states and finished layers.
+func statesDir(c *cli.Context, dir string, part, parts int) string {
+	name := fmt.Sprintf("states-%05d-of-%05d", part, parts)
+	if s := c.String("scratch"); s != "" {
+		return filepath.Join(s, name)
+	}
+	return fsx.TempName(filepath.Join(dir, name))
+}
+
+// tidy removes what a run that wrote a part, and was ended then, has left.
+func tidy(dir, scratch, part string) error {
+	left, err := filepath.Glob(filepath.Join(dir, "."+part+".*"))
+	if err == nil && len(left) > 0 {
+		_, err = fsx.OpenOutput(disk, filepath.Join(dir, part)) // which has the lock, and leaves none
+	}
+	return errors.Join(err, calib.Forget(disk, scratch))
+}
+
 // calibrateDir looks at what is in the folder; done means that the part is.
-func calibrateDir(dir string, part, parts int, resume bool) (done bool, err error) {
+func calibrateDir(dir, scratch string, part, parts int, resume bool) (done bool, err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -159,6 +183,8 @@ func calibrateDir(dir string, part, parts int, resume bool) (done bool, err erro
 		switch {
 		case e.Name() == own:
 			done = true
+		case e.Name() == filepath.Base(scratch) && !resume:
+			return false, usagef("%s holds layers of an interrupted run: --resume goes on with them", dir)
 		case fsx.IsTemp(e.Name()), strings.HasSuffix(e.Name(), fmt.Sprintf("-of-%05d.safetensors", parts)) && parts > 1, resume:
 			continue
 		default:
@@ -172,7 +198,8 @@ func calibrateDir(dir string, part, parts int, resume bool) (done bool, err erro
 }
 
 // calibratePart runs one part.
-func calibratePart(c *cli.Context, dir, out string, part, parts int, o calib.CollectOptions) error {
+func calibratePart(c *cli.Context, dir string, o calib.GatherOptions) error {
+	out, part, parts := o.Dir, o.Part, o.Parts
 	cfg, err := glm.LoadConfig(dir)
 	if err != nil {
 		return err
@@ -203,15 +230,13 @@ func calibratePart(c *cli.Context, dir, out string, part, parts int, o calib.Col
 	}
 	o.Progress = bar.Update
 	seqs, o.First = calib.Part(seqs, part, parts)
-	st, err := calib.Collect(c.Context, cfg, src, seqs, o)
+	var st *calib.Statistics
+	err = file.Replace(func(string) error {
+		st, err = calib.Gather(c.Context, cfg, src, seqs, o)
+		return err
+	})
 	bar.Close()
 	if err != nil {
-		return err
-	}
-	if st.Source, err = calib.SourceID(src); err != nil {
-		return err
-	}
-	if err := file.Replace(func(string) error { return st.Write(disk, out, part, parts) }); err != nil {
 		return err
 	}
 	coverage := st.Coverage(cfg)
