@@ -3,12 +3,12 @@ GO ?= go
 LINT := .cache/golangci-lint
 VULN := .cache/govulncheck
 
-.PHONY: vuln deps build demo interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers generate generated clean ci torture release release-check notice
+.PHONY: vuln deps build demo interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers generate generated clean ci torture release release-check notice site
 build: ; $(GO) build -o bin/glmconv ./cmd/glmconv
 demo: build ; mkdir -p out && ./bin/glmconv demo --report out/demo.html
 test: ; $(GO) test -timeout 30m ./...
 # What `make test` has run (faults, damage, every combination, long stories) need not be run again without vectors or with the race detector.
-SWEPT := -skip '^(TestSweep.*|TestSuiteOf.*|TestEveryCombination|TestBytesAreThoseRecorded|TestMicroscalingIsLLMCompressors|TestPublishedModelsResolve|TestEveryLayoutOfEveryFamily|TestHubFaults|TestEverySourceIsTheLocalCopy|TestSamples|TestHostileValues|TestDoubling|TestMutationsOf.*|TestFamilyMutations|TestEveryMutationIsSeen|TestParts.*|TestBudget|TestMeasureIsRepeatable|TestNoDetour|TestUniformFaults.*|TestBestIsNoWorse|TestDamagedCopies)$$|^TestScripts?$$/^(ascend_story|budget|verify_parts|recipes|static|rotate)$$'
+SWEPT := -skip '^(TestSweep.*|TestSuiteOf.*|TestEveryCombination|TestBytesAreThoseRecorded|TestMicroscalingIsLLMCompressors|TestPublishedModelsResolve|TestEveryLayoutOfEveryFamily|TestHubFaults|TestEverySourceIsTheLocalCopy|TestSamples|TestHostileValues|TestDoubling|TestMutationsOf.*|TestFamilyMutations|TestEveryMutationIsSeen|TestParts.*|TestBudget|TestMeasureIsRepeatable|TestNoDetour|TestTutorials|TestUniformFaults.*|TestBestIsNoWorse|TestDamagedCopies)$$|^TestScripts?$$/^(ascend_story|budget|verify_parts|recipes|static|rotate)$$'
 # The goldens of runtime and the mutations take very long under the race detector; tests of threads are what it is for.
 race: ; $(GO) test -race -timeout 30m $(SWEPT) $$($(GO) list ./... | grep -Ev '/(runtime|mutate)$$') && $(GO) test -race -timeout 30m -run 'Determin|Thread|Stream' ./runtime
 # Vectors are in four packages; what computes with them is tested without them, everything is built and vetted.
@@ -48,8 +48,13 @@ torture: ; $(GO) run ./internal/torture -for $(FOR)
 # Everything of a release, with Go alone; release-check builds it twice, compares, installs and runs it.
 release: ; cd internal/release && $(GO) run . -out ../../out/release
 release-check: ; cd internal/release && $(GO) vet ./... && $(GO) test ./... && $(GO) run . -check ../../out/release-check $(RELEASE)
+# The documentation site, in out/site/html (needs Python and a package index for mkdocs-material).
+site: .cache/mkdocs/bin/mkdocs
+	$(GO) run ./cmd/glmconv __describe >.cache/describe.json && $(GO) run ./internal/site/build -out out/site <.cache/describe.json
+	cd out/site && NO_MKDOCS_2_WARNING=1 ../../.cache/mkdocs/bin/mkdocs build --strict
 notice: ; cd internal/release && $(GO) run . -notice ../../NOTICE
 clean: ; rm -rf bin out .cache interop/.cache interop/.venv-*
 
 $(VULN): tools.mod tools.sum ; $(GO) build -modfile=tools.mod -o $@ golang.org/x/vuln/cmd/govulncheck
 $(LINT): tools.mod tools.sum ; $(GO) build -modfile=tools.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+.cache/mkdocs/bin/mkdocs: docs/requirements.txt ; python3 -m venv .cache/mkdocs && .cache/mkdocs/bin/pip install -q -r $<

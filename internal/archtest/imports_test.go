@@ -42,7 +42,7 @@ func layer(pkg string) int {
 		{"repair", "recipe", "bench"},
 		{"serve"},
 		{"internal/reach"},
-		{"cmd", "internal/fakes", "internal/torture", "internal/bench", "internal/interop", "internal/outside", "internal/samples"},
+		{"cmd", "internal/fakes", "internal/torture", "internal/bench", "internal/interop", "internal/outside", "internal/samples", "internal/site"},
 	} {
 		for _, p := range prefixes {
 			if pkg == p || strings.HasPrefix(pkg, p+"/") {
