@@ -37,6 +37,7 @@ generate:
 	cd internal/asm && $(GO) run ./amx -out ../../runtime/kernel/amx_amd64.s -stubs ../../runtime/kernel/amx_asm_amd64.go -pkg kernel
 	cd internal/asm && $(GO) run ./rows -out ../../runtime/kernel/rows_amd64.s -stubs ../../runtime/kernel/rows_asm_amd64.go -pkg kernel
 	cd internal/asm && $(GO) run ./convert -out ../../quant/numeric/convert_amd64.s -stubs ../../quant/numeric/convert_asm_amd64.go -pkg numeric
+	cd internal/asm && $(GO) run ./walsh -out ../../quant/rotation/walsh_amd64.s -stubs ../../quant/rotation/walsh_asm_amd64.go -pkg rotation
 	cd internal/asm && $(GO) run ./neon -out ../../quant/numeric/convert_arm64.s -stubs ../../quant/numeric/convert_asm_arm64.go -pkg numeric
 	cd internal/asm && $(GO) run ./compare -out ../../verify/diff/totals_amd64.s -stubs ../../verify/diff/totals_asm_amd64.go -pkg diff
 	cd internal/asm && $(GO) run ./limits -out ../bench/limits/limits_amd64.s -stubs ../bench/limits/limits_asm_amd64.go -pkg limits

@@ -63,6 +63,10 @@ func DecodeF16(dst []float32, src []byte) {
 // DecodeF32 reads little-endian single-precision data; len(src) = 4·len(dst).
 func DecodeF32(dst []float32, src []byte) {
 	src = src[:4*len(dst)]
+	if native {
+		copy(bytesOf(dst), src)
+		return
+	}
 	for i := range dst {
 		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
 	}
@@ -84,6 +88,9 @@ func AppendBF16(dst []byte, src []float32) []byte {
 
 // AppendF32 appends values as little-endian single precision.
 func AppendF32(dst []byte, src []float32) []byte {
+	if native {
+		return append(dst, bytesOf(src)...)
+	}
 	at := len(dst)
 	dst = slices.Grow(dst, 4*len(src))[:at+4*len(src)]
 	for i, f := range src {

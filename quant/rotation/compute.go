@@ -23,21 +23,51 @@ func (t *tensor) dims() (rows, cols int) {
 	return int(s[0]), cols
 }
 
+// piece is about how many values are rotated at a time: they stay in a core's
+// cache until they are encoded.
+const piece = 64 << 10
+
 // read fills p with the bytes of a tensor from off on.
 func (v *View) read(t *tensor, p []byte, off int64) error {
 	if t.raw || t.change.same() {
 		return v.copied(t, p, off)
 	}
 	rows, cols := t.dims()
-	size := int64(t.dtype.Bits() / 8)
-	width := int64(cols) * size
-	lo, hi := int(off/width), int(min((off+int64(len(p))+width-1)/width, int64(rows)))
-	x, err := v.rows(t, lo, hi)
-	if err != nil {
-		return err
+	width := int64(cols) * int64(t.dtype.Bits()/8)
+	step := max(1, piece/cols/blockRows) * blockRows
+	at, end := off, off+int64(len(p))
+	buf := v.buffers.Get().(*buffers)
+	defer v.buffers.Put(buf)
+	for at < end {
+		lo := int(at / width)
+		hi := min(lo/blockRows*blockRows+step, rows, int((end+width-1)/width))
+		x, err := v.rows(t, lo, hi, buf)
+		if err != nil {
+			return err
+		}
+		skip, n := at-int64(lo)*width, int(min(int64(hi)*width, end)-at)
+		if skip == 0 && n == len(x)*t.dtype.Bits()/8 {
+			encode(p[:0:n], x, t.dtype)
+		} else {
+			copy(p[:n], encode(nil, x, t.dtype)[skip:])
+		}
+		p, at = p[n:], at+int64(n)
 	}
-	copy(p, encode(x, t.dtype)[off-int64(lo)*width:])
 	return nil
+}
+
+// buffers are what one read reuses from piece to piece.
+type buffers struct {
+	raw []byte
+	x   []float32
+}
+
+// grown returns n values of a buffer.
+func grown[T any](b *[]T, n int) []T {
+	if cap(*b) < n {
+		*b = make([]T, n)
+	}
+	return (*b)[:n]
 }
 
 // copied fills p with bytes of a tensor that no rotation changes; folds scale
@@ -54,40 +84,19 @@ func (v *View) copied(t *tensor, p []byte, off int64) error {
 	return err
 }
 
-func encode(x []float32, d safetensors.DType) []byte {
+// encode appends values as a tensor of dtype d holds them.
+func encode(to []byte, x []float32, d safetensors.DType) []byte {
 	switch d {
 	case safetensors.BF16:
-		return numeric.AppendBF16(make([]byte, 0, 2*len(x)), x)
+		return numeric.AppendBF16(to, x)
 	case safetensors.F16:
-		out := make([]byte, 0, 2*len(x))
 		for _, f := range x {
 			b := numeric.F32ToF16(f)
-			out = append(out, byte(b), byte(b>>8))
+			to = append(to, byte(b), byte(b>>8))
 		}
-		return out
+		return to
 	}
-	return numeric.AppendF32(make([]byte, 0, 4*len(x)), x)
-}
-
-// rows returns rows lo … hi−1 of a tensor, rotated.
-func (v *View) rows(t *tensor, lo, hi int) ([]float32, error) {
-	rows, cols := t.dims()
-	if t.change.ones {
-		x := make([]float32, (hi-lo)*cols)
-		for i := range x {
-			x[i] = 1
-		}
-		return x, nil
-	}
-	if t.change.left == nil {
-		return v.fromRight(t, lo, hi)
-	}
-	w := v.whole(t)
-	w.once.Do(func() { w.x, w.err = v.fromLeft(t, rows, cols) })
-	if w.err != nil {
-		return nil, w.err
-	}
-	return w.x[lo*cols : hi*cols], nil
+	return numeric.AppendF32(to, x)
 }
 
 // Rows returns rows lo … hi−1 of a tensor of the view.
@@ -99,85 +108,93 @@ func (v *View) Rows(name string, lo, hi int) ([]float32, error) {
 	if rows, _ := t.dims(); lo < 0 || hi > rows || lo > hi {
 		return nil, fmt.Errorf("rotation: rows %d … %d of %s, which has %d", lo, hi, name, rows)
 	}
-	if t.change.same() {
-		return v.fromRight(t, lo, hi)
-	}
-	return v.rows(t, lo, hi)
+	return v.rows(t, lo, hi, new(buffers))
 }
 
-// fromRight reads rows and applies what acts on columns.
-func (v *View) fromRight(t *tensor, lo, hi int) ([]float32, error) {
+// rows returns rows lo … hi−1 of a tensor, rotated. They lie in buf.
+func (v *View) rows(t *tensor, lo, hi int, buf *buffers) ([]float32, error) {
 	_, cols := t.dims()
-	x := make([]float32, (hi-lo)*cols)
-	if t.matrix {
-		Rows(v.set.Stream, lo, hi, x)
-		g := v.gains[v.rules.final]
+	switch {
+	case t.change.ones:
+		x := grown(&buf.x, (hi-lo)*cols)
 		for i := range x {
-			x[i] *= g[lo+i/cols]
+			x[i] = 1
 		}
 		return x, nil
-	}
-	size := t.entry.Source.DType.Bits() / 8
-	raw := make([]byte, len(x)*size)
-	if err := v.folded.ReadAt(t.entry.Source, t.entry.Offset+int64(lo)*int64(cols*size), raw); err != nil {
-		return nil, err
-	}
-	if err := layout.DecodeFloats(x, raw, t.entry.Source.DType); err != nil {
-		return nil, err
-	}
-	for at := 0; at < len(x); at += cols {
-		row := x[at:][:cols]
-		c := 0
-		for _, name := range t.change.gains {
-			for _, g := range v.gains[name] {
-				row[c] *= g
-				c++
-			}
+	case t.change.left == nil:
+		x := grown(&buf.x, (hi-lo)*cols)
+		if err := v.source(t, lo, hi, x, buf); err != nil {
+			return nil, err
 		}
-		for _, b := range t.change.right {
-			b.m.Row(row[b.at:][:b.m.Size()])
-		}
+		v.columns(t, x, cols)
+		return x, nil
 	}
+	w := v.whole(t)
+	defer v.leave(w)
+	w.once.Do(func() { w.err = v.fromLeft(w) })
+	if w.err != nil {
+		return nil, w.err
+	}
+	x := w.rows(lo, hi, buf)
+	v.columns(t, x, cols)
 	return x, nil
 }
 
-// strip is how many columns are rotated from the left at a time: all rows of them
-// stay in a core's cache.
-const strip = 32
+// source reads rows as they are before a rotation.
+func (v *View) source(t *tensor, lo, hi int, x []float32, buf *buffers) error {
+	_, cols := t.dims()
+	if t.matrix {
+		Rows(v.set.Stream, lo, hi, x)
+		for i, g := range v.gains[v.rules.final][lo:hi] {
+			scale(x[i*cols:][:cols], g)
+		}
+		return nil
+	}
+	size := t.entry.Source.DType.Bits() / 8
+	raw := grown(&buf.raw, len(x)*size)
+	if err := v.folded.ReadAt(t.entry.Source, t.entry.Offset+int64(lo)*int64(cols*size), raw); err != nil {
+		return err
+	}
+	return layout.DecodeFloats(x, raw, t.entry.Source.DType)
+}
 
-// fromLeft computes a whole weight.
-func (v *View) fromLeft(t *tensor, rows, cols int) ([]float32, error) {
-	x := make([]float32, 0, rows*cols)
-	step := max(1, (1<<20)/cols)
-	parts := (rows + step - 1) / step
-	x = x[:rows*cols]
-	errs := make([]error, parts)
-	parallel(parts, func(i int) {
-		lo, hi := i*step, min((i+1)*step, rows)
-		part, err := v.fromRight(t, lo, hi)
-		errs[i] = err
-		copy(x[lo*cols:], part)
-	})
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
+// columns multiplies rows by gains and rotates them from the right. Gains and the
+// signs of a rotation are one factor.
+func (v *View) columns(t *tensor, x []float32, cols int) {
+	c := &t.change
+	if c.gains == nil && c.right == nil {
+		return
+	}
+	t.factored.Do(func() { t.factors = v.factors(c, cols) })
+	for at := 0; at < len(x); at += cols {
+		row := x[at:][:cols]
+		multiply(row, t.factors)
+		for _, b := range c.right {
+			if h, ok := b.m.(*Hadamard); ok {
+				h.unsigned(row[b.at:][:h.n])
+			} else {
+				b.m.Row(row[b.at:][:b.m.Size()])
+			}
 		}
 	}
-	for _, b := range t.change.left {
-		n := b.m.Size()
-		parallel((cols+strip-1)/strip, func(i int) {
-			c, w := i*strip, min(strip, cols-i*strip)
-			buf := make([]float32, n*w)
-			for r := range n {
-				copy(buf[r*w:][:w], x[(b.at+r)*cols+c:])
-			}
-			b.m.Apply(buf, w)
-			for r := range n {
-				copy(x[(b.at+r)*cols+c:][:w], buf[r*w:])
-			}
-		})
+}
+
+// factors are what columns are multiplied by before they are rotated.
+func (v *View) factors(c *change, cols int) []float32 {
+	f := make([]float32, cols)
+	for i := range f {
+		f[i] = 1
 	}
-	return x, nil
+	at := 0
+	for _, name := range c.gains {
+		at += copy(f[at:], v.gains[name])
+	}
+	for _, b := range c.right {
+		if h, ok := b.m.(*Hadamard); ok {
+			multiply(f[b.at:][:h.n], h.signs)
+		}
+	}
+	return f
 }
 
 // parallel calls fn for 0 … n−1 on all cores.
@@ -192,33 +209,4 @@ func parallel(n int, fn func(i int)) {
 		})
 	}
 	wg.Wait()
-}
-
-// whole is a weight that was rotated from the left, kept for the next rows.
-type whole struct {
-	t    *tensor
-	once sync.Once
-	x    []float32
-	err  error
-}
-
-// whole returns the place of a weight and forgets those that do not fit beside
-// it, the oldest first.
-func (v *View) whole(t *tensor) *whole {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for _, w := range v.kept {
-		if w.t == t {
-			return w
-		}
-	}
-	v.kept = append(v.kept, &whole{t: t})
-	total := int64(0)
-	for i := len(v.kept) - 1; i >= 0; i-- {
-		if total += 4 * v.kept[i].t.entry.Elements(); total > v.o.Cache && i < len(v.kept)-1 {
-			v.kept = append([]*whole(nil), v.kept[i+1:]...)
-			break
-		}
-	}
-	return v.kept[len(v.kept)-1]
 }

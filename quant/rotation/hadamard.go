@@ -23,6 +23,7 @@ type Hadamard struct {
 	n, m, k int
 	signs   []float32 // already divided by √n
 	small   [][]float32
+	places  []int32 // of small, for vectors
 }
 
 // NewHadamard returns the matrix of size n with signs by a seed. Where no
@@ -36,7 +37,7 @@ func NewHadamard(n int, seed uint64) (*Hadamard, error) {
 	scale := float32(1 / math.Sqrt(float64(h.m)))
 	for m := h.m; h.k > 1 && m >= 1; m /= 2 {
 		if small := order(n / m); small != nil {
-			h.m, h.k, h.small = m, n/m, small
+			h.m, h.k, h.small, h.places = m, n/m, small, places(small)
 			scale = float32(1 / math.Sqrt(float64(n)))
 			break
 		}
@@ -56,9 +57,12 @@ func (h *Hadamard) Size() int { return h.n }
 
 // Row implements Matrix.
 func (h *Hadamard) Row(x []float32) {
-	for i, s := range h.signs {
-		x[i] *= s
-	}
+	multiply(x[:h.n], h.signs)
+	h.unsigned(x)
+}
+
+// unsigned is Row of a vector that was multiplied by the signs.
+func (h *Hadamard) unsigned(x []float32) {
 	for lo := 0; lo < h.n; lo += h.m {
 		walsh(x[lo : lo+h.m])
 	}
@@ -68,124 +72,12 @@ func (h *Hadamard) Row(x []float32) {
 // Apply implements Matrix: Rᵀ·x is the product x·R of every column.
 func (h *Hadamard) Apply(x []float32, w int) {
 	for i, s := range h.signs {
-		row := x[i*w:][:w]
-		for j := range row {
-			row[j] *= s
-		}
+		scale(x[i*w:][:w], s)
 	}
 	for lo := 0; lo < h.n; lo += h.m {
 		stages(x[lo*w:][:h.m*w], w)
 	}
 	h.mix(x, h.m*w)
-}
-
-// mix combines the k parts of x, of n values each: sums and differences of
-// neighbouring parts first, which every row needs one of.
-func (h *Hadamard) mix(x []float32, n int) {
-	if h.small == nil {
-		return
-	}
-	const block = 64
-	pairs, out := make([]float32, h.k*block), make([]float32, h.k*block)
-	for at := 0; at < n; at += block {
-		width := min(block, n-at)
-		for a := 0; a < h.k; a += 2 {
-			p := x[a*n+at:][:width]
-			if a+1 == h.k { // no order of a Hadamard matrix, and tried nevertheless
-				copy(pairs[a*block:], p)
-				continue
-			}
-			q := x[(a+1)*n+at:][:width]
-			sum, diff := pairs[a*block:][:width], pairs[(a+1)*block:][:width]
-			for i, v := range p {
-				sum[i], diff[i] = v+q[i], v-q[i]
-			}
-		}
-		for r, row := range h.small {
-			h.row(out[r*block:][:width], pairs, row)
-		}
-		for r := range h.k {
-			copy(x[r*n+at:][:width], out[r*block:])
-		}
-	}
-}
-
-// row writes a row of the small matrix times the parts, from their sums and
-// differences: two pairs at a time.
-func (h *Hadamard) row(to, pairs, signs []float32) {
-	block := len(pairs) / h.k
-	of := func(a int) []float32 {
-		if a+1 == h.k || signs[a] == signs[a+1] {
-			return pairs[a*block:][:len(to)]
-		}
-		return pairs[(a+1)*block:][:len(to)]
-	}
-	clear(to)
-	for a := 0; a < h.k; a += 4 {
-		p, s := of(a), signs[a]
-		if a+2 >= h.k {
-			for i, v := range p {
-				to[i] += s * v
-			}
-			continue
-		}
-		q, t := of(a+2), signs[a+2]
-		for i, v := range p {
-			to[i] += s*v + t*q[i]
-		}
-	}
-}
-
-// walsh multiplies by the Walsh matrix of order len(x), a power of two.
-func walsh(x []float32) {
-	if len(x) < 8 {
-		stages(x, 1)
-		return
-	}
-	for i := 0; i < len(x); i += 8 {
-		eight((*[8]float32)(x[i:]))
-	}
-	stages(x, 8)
-}
-
-// eight multiplies by the Walsh matrix of order 8.
-func eight(x *[8]float32) {
-	a, b, c, d, e, f, g, h := x[0]+x[1], x[0]-x[1], x[2]+x[3], x[2]-x[3], x[4]+x[5], x[4]-x[5], x[6]+x[7], x[6]-x[7]
-	a, b, c, d, e, f, g, h = a+c, b+d, a-c, b-d, e+g, f+h, e-g, f-h
-	x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7] = a+e, b+f, c+g, d+h, a-e, b-f, c-g, d-h
-}
-
-// stages multiplies runs of w values by the Walsh matrix whose order is their
-// number, two stages at a time.
-func stages(x []float32, w int) {
-	d := w
-	for ; 4*d <= len(x); d *= 4 {
-		for i := 0; i < len(x); i += 4 * d {
-			butterfly4(x[i:i+d], x[i+d:i+2*d], x[i+2*d:i+3*d], x[i+3*d:i+4*d])
-		}
-	}
-	if d < len(x) {
-		butterfly(x[:d], x[d:])
-	}
-}
-
-// butterfly4 is two stages of butterflies: of a and b, c and d, then of what they
-// leave.
-func butterfly4(a, b, c, d []float32) {
-	b, c, d = b[:len(a)], c[:len(a)], d[:len(a)]
-	for i, t := range a {
-		u, v, w := b[i], c[i], d[i]
-		t, u, v, w = t+u, t-u, v+w, v-w
-		a[i], b[i], c[i], d[i] = t+v, u+w, t-v, u-w
-	}
-}
-
-func butterfly(a, b []float32) {
-	b = b[:len(a)]
-	for i, u := range a {
-		v := b[i]
-		a[i], b[i] = u+v, u-v
-	}
 }
 
 // order returns a Hadamard matrix of order k with entries ±1, nil where Paley's

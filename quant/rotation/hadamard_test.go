@@ -68,3 +68,27 @@ func TestHadamardSpreads(t *testing.T) {
 		}
 	}
 }
+
+// TestTwoPasses: rows that are mixed in two passes are those mixed in one, up to
+// rounding.
+func TestTwoPasses(t *testing.T) {
+	for _, n := range []int{32, 64, 128, 384, 640, 6144} {
+		h, err := NewHadamard(n, 1)
+		require.NoError(t, err)
+		for _, cols := range []int{1, 16, 33, 70} {
+			x := make([]float32, n*cols)
+			for i := range x {
+				x[i] = rand.Float32() - 0.5
+			}
+			want := append([]float32(nil), x...)
+			h.Apply(want, cols)
+			for i := range blockRows {
+				h.apart(x, i, cols, nil)
+			}
+			for at := 0; at < n; at += blockRows {
+				together(x[at*cols:], x[at*cols:], cols)
+			}
+			require.InDeltaSlice(t, widened(want), widened(x), 3e-6, "n %d, %d columns", n, cols)
+		}
+	}
+}

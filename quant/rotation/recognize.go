@@ -16,6 +16,9 @@ func recognize(r []float32, n int, off float64) (Matrix, error) {
 		return nil, fmt.Errorf("rotation: %d values are no square matrix of %d rows", len(r), n)
 	}
 	for m := n & -n; m >= 1 && n/m <= 256; m /= 2 {
+		if k := n / m; k > 1 && k%2 == 1 {
+			continue // no order of a Hadamard matrix
+		}
 		if h := asHadamard(r, n, m, off); h != nil {
 			return h, nil
 		}
@@ -44,6 +47,7 @@ func asHadamard(r []float32, n, m int, off float64) *Hadamard {
 				}
 			}
 		}
+		h.places = places(h.small)
 	}
 	row := make([]float32, n)
 	for i := range n {

@@ -55,6 +55,8 @@ type View struct {
 
 	mu   sync.Mutex
 	kept []*whole // the latest last
+
+	buffers sync.Pool // of *buffers
 }
 
 // tensor is one of the view and where it comes from.
@@ -64,6 +66,9 @@ type tensor struct {
 	dtype  safetensors.DType
 	raw    bool // as it is on disk
 	matrix bool // rot.weight
+
+	factored sync.Once
+	factors  []float32 // of the columns
 }
 
 // NewView opens the checkpoint in dir. It must be one of full precision.
@@ -88,6 +93,7 @@ func NewView(dir string, set *Set, o ViewOptions) (v *View, err error) {
 		o.Cache = 1 << 30
 	}
 	v = &View{dir: dir, cfg: cfg, set: set, o: o, rules: newRules(cfg, set), src: src, gains: map[string][]float32{}, made: map[string]*tensor{}}
+	v.buffers.New = func() any { return new(buffers) }
 	if err := v.fold(); err != nil {
 		return nil, err
 	}
