@@ -4,6 +4,7 @@ import (
 	"runtime"
 
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/rotation"
 )
 
 const (
@@ -34,6 +35,9 @@ func tileRows(p *quant.Plan, it *quant.Item) int {
 	}
 	if it.Stored != nil {
 		align = leastCommonMultiple(align, it.Stored.RowAlign())
+	}
+	if p.Options.Rotation != nil && tileElements/max(k, 1) >= rotation.BlockRows {
+		align = leastCommonMultiple(align, rotation.BlockRows)
 	}
 	rows := max(tileElements/max(k, 1)/align, 1) * align
 	return min(rows, max(n, 1))

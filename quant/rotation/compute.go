@@ -34,13 +34,13 @@ func (v *View) read(t *tensor, p []byte, off int64) error {
 	}
 	rows, cols := t.dims()
 	width := int64(cols) * int64(t.dtype.Bits()/8)
-	step := max(1, piece/cols/blockRows) * blockRows
+	step := max(1, piece/cols/BlockRows) * BlockRows
 	at, end := off, off+int64(len(p))
 	buf := v.buffers.Get().(*buffers)
 	defer v.buffers.Put(buf)
 	for at < end {
 		lo := int(at / width)
-		hi := min(lo/blockRows*blockRows+step, rows, int((end+width-1)/width))
+		hi := min(lo/BlockRows*BlockRows+step, rows, int((end+width-1)/width))
 		x, err := v.rows(t, lo, hi, buf)
 		if err != nil {
 			return err

@@ -82,10 +82,10 @@ func TestTwoPasses(t *testing.T) {
 			}
 			want := append([]float32(nil), x...)
 			h.Apply(want, cols)
-			for i := range blockRows {
+			for i := range BlockRows {
 				h.apart(x, i, cols, nil)
 			}
-			for at := 0; at < n; at += blockRows {
+			for at := 0; at < n; at += BlockRows {
 				together(x[at*cols:], x[at*cols:], cols)
 			}
 			require.InDeltaSlice(t, widened(want), widened(x), 3e-6, "n %d, %d columns", n, cols)

@@ -16,8 +16,9 @@ import (
 // columns come after it: the two commute.
 
 const (
-	// blockRows is how many rows the second pass mixes.
-	blockRows = 32
+	// BlockRows is how many rows the second pass mixes: who reads whole blocks of
+	// them has nothing computed twice.
+	BlockRows = 32
 	// strip is how many columns the first pass mixes at a time: the rows that it
 	// needs stay in a core's second cache.
 	strip = 128
@@ -105,7 +106,7 @@ func (v *View) fromLeft(w *whole) error {
 	}
 	if h != nil {
 		w.half = true
-		parallel(blockRows, func(i int) { h.apart(w.x, i, cols, late) })
+		parallel(BlockRows, func(i int) { h.apart(w.x, i, cols, late) })
 		return nil
 	}
 	for _, b := range t.change.left {
@@ -138,7 +139,7 @@ func storedIn(row []float32, size int) []byte {
 // that kind.
 func twoPasses(left []block, rows int) *Hadamard {
 	if len(left) == 1 && left[0].at == 0 {
-		if h, ok := left[0].m.(*Hadamard); ok && h.n == rows && h.m%blockRows == 0 {
+		if h, ok := left[0].m.(*Hadamard); ok && h.n == rows && h.m%BlockRows == 0 {
 			return h
 		}
 	}
@@ -148,12 +149,12 @@ func twoPasses(left []block, rows int) *Hadamard {
 // apart is the first pass for the i-th row of all blocks. The bytes that late
 // decodes lie behind the values that are written before they are read.
 func (h *Hadamard) apart(x []float32, i, cols int, late *numeric.Decoder) {
-	n, q := h.n/blockRows, h.m/blockRows
+	n, q := h.n/BlockRows, h.m/BlockRows
 	buf := make([]float32, n*strip)
 	for c := 0; c < cols; c += strip {
 		w := min(strip, cols-c)
 		for j := range n {
-			r, to := i+j*blockRows, buf[j*w:][:w]
+			r, to := i+j*BlockRows, buf[j*w:][:w]
 			if row := x[r*cols:][:cols]; late != nil {
 				late.Decode(to, storedIn(row, late.Size)[c*late.Size:][:w*late.Size])
 			} else {
@@ -166,7 +167,7 @@ func (h *Hadamard) apart(x []float32, i, cols int, late *numeric.Decoder) {
 		}
 		h.mix(buf[:n*w], q*w)
 		for j := range n {
-			copy(x[(i+j*blockRows)*cols+c:][:w], buf[j*w:])
+			copy(x[(i+j*BlockRows)*cols+c:][:w], buf[j*w:])
 		}
 	}
 }
@@ -179,10 +180,10 @@ func (w *whole) rows(lo, hi int, buf *buffers) []float32 {
 		copy(x, w.x[lo*cols:])
 		return x
 	}
-	first := lo / blockRows * blockRows
-	last := min((hi+blockRows-1)/blockRows*blockRows, rows)
+	first := lo / BlockRows * BlockRows
+	last := min((hi+BlockRows-1)/BlockRows*BlockRows, rows)
 	x := grown(&buf.x, (last-first)*cols)
-	for at := first; at < last; at += blockRows {
+	for at := first; at < last; at += BlockRows {
 		together(x[(at-first)*cols:], w.x[at*cols:], cols)
 	}
 	return x[(lo-first)*cols:][:(hi-lo)*cols]
@@ -192,7 +193,7 @@ func (w *whole) rows(lo, hi int, buf *buffers) []float32 {
 func together(to, x []float32, cols int) {
 	for c := 0; c < cols; c += chunk {
 		w := min(chunk, cols-c)
-		for r := 0; r < blockRows; r += 8 {
+		for r := 0; r < BlockRows; r += 8 {
 			butterfly8(to[r*cols+c:], x[r*cols+c:], cols, cols, w)
 		}
 		for r := range 8 {

@@ -29,12 +29,12 @@ func TestVectors(t *testing.T) {
 				"row":     func(x []float32) { h.Row(x[:n]) },
 				"columns": func(x []float32) { h.Apply(x, cols) },
 				"two passes": func(x []float32) {
-					for i := range blockRows {
-						if h.m%blockRows == 0 {
+					for i := range BlockRows {
+						if h.m%BlockRows == 0 {
 							h.apart(x, i, cols, nil)
 						}
 					}
-					for at := 0; at+blockRows <= n; at += blockRows {
+					for at := 0; at+BlockRows <= n; at += BlockRows {
 						together(x[at*cols:], x[at*cols:], cols)
 					}
 				},
@@ -62,15 +62,15 @@ func BenchmarkTransforms(b *testing.B) {
 		}
 	})
 	b.Run("apart", func(b *testing.B) {
-		b.SetBytes(4 * 6144 * 2048 / blockRows)
+		b.SetBytes(4 * 6144 * 2048 / BlockRows)
 		for b.Loop() {
 			h.apart(x, 3, 2048, nil)
 		}
 	})
 	b.Run("together", func(b *testing.B) {
-		b.SetBytes(4 * blockRows * 256)
+		b.SetBytes(4 * BlockRows * 256)
 		for b.Loop() {
-			together(x, x[:blockRows*256], 256)
+			together(x, x[:BlockRows*256], 256)
 		}
 	})
 }
