@@ -20,14 +20,14 @@ func FuzzManifest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var m *Manifest
 		var err error
-		testkit.AllocatesWithin(t, len(raw), 600, 1<<20, func() { m, err = parseManifest(raw) })
+		testkit.AllocatesWithin(t, len(raw), 600, 1<<20, func() { m, err = ParseManifest(raw) })
 		if err != nil {
 			require.Nil(t, m)
 			return
 		}
 		text, err := json.Marshal(m)
 		require.NoError(t, err)
-		again, err := parseManifest(text)
+		again, err := ParseManifest(text)
 		require.NoError(t, err)
 		once, err := json.Marshal(again)
 		require.NoError(t, err)

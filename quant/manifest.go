@@ -83,10 +83,11 @@ func ReadManifest(dir string) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseManifest(b)
+	return ParseManifest(b)
 }
 
-func parseManifest(b []byte) (*Manifest, error) {
+// ParseManifest reads the text of a manifest.
+func ParseManifest(b []byte) (*Manifest, error) {
 	var m Manifest
 	if err := json.Unmarshal(b, &m); err != nil {
 		return nil, fmt.Errorf("%s: %w", ManifestName, err)

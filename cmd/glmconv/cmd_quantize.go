@@ -12,6 +12,7 @@ import (
 	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/convert"
+	"github.com/glmconv/glmconv/source"
 )
 
 func cmdQuantize() *cli.Command {
@@ -24,7 +25,8 @@ func cmdQuantize() *cli.Command {
 			"complete and on disk; DST is finished when glmconv-manifest.json is there. An\n" +
 			"interrupted run goes on with --resume. --index I --count N writes part I of N, so\n" +
 			"that several processes or machines can share the work; the part that finds all\n" +
-			"others done completes DST.\n\n" +
+			"others done completes DST. DST may be s3://BUCKET/PREFIX: objects appear when\n" +
+			"they are whole, the manifest last.\n\n" +
 			"Exit codes: 0 done or already done, 2 usage or an impossible combination, 65 bad\n" +
 			"source, 74 I/O failed (resumable), 75 another process holds DST, 130 interrupted.",
 		Flags: append(append(append(planFlags(), learnFlags()...), engineFlags()...),
@@ -33,6 +35,7 @@ func cmdQuantize() *cli.Command {
 			countFlag(),
 			&cli.BoolFlag{Name: "no-forward", Usage: "run no forward pass: schemes that need one are refused"},
 			&cli.StringFlag{Name: "plan", Usage: "`FILE` of plan --save: its commit is read, and no listing or header is asked for again"},
+			&cli.BoolFlag{Name: "force", Usage: "write into a bucket although another process seems to be at it"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "the same as plan"},
 		),
 		Action: quantize,
@@ -72,7 +75,11 @@ func quantize(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("dry-run") {
-		return showPlan(c, p)
+		err := showPlan(c, p)
+		if err == nil && !c.Bool("json") && len(args) > 1 && source.Scheme(args[1]) != "" {
+			_, err = fmt.Fprint(c.App.Writer, uploadLine(p))
+		}
+		return err
 	}
 	o, err := convertOptions(c)
 	if err != nil {
@@ -96,6 +103,11 @@ func quantize(c *cli.Context) error {
 	for _, n := range p.Notes {
 		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", safetext.Line(n))
 	}
+	closing, err := writeBucket(c, c.Args().Get(1), p, &o)
+	if err != nil {
+		return err
+	}
+	defer closing()
 	res, err := convert.Run(c.Context, p, src.Checkpoint, args[1], o)
 	bar.Close()
 	if err != nil {

@@ -35,8 +35,9 @@ func remoteFlags() []cli.Flag {
 
 // remotes are the sources that a command has open, by address.
 type remotes struct {
-	open  map[string]*reach.Source
-	close []func()
+	open    map[string]*reach.Source
+	close   []func()
+	written *reach.Bucket // where a result goes, or nil
 }
 
 const remotesKey = "remotes"
@@ -65,6 +66,9 @@ func closeRemotes(app *cli.App) {
 func readable(c *cli.Context, i int, arg string) (string, error) {
 	if source.Scheme(arg) == "" {
 		return arg, nil
+	}
+	if name, ok, err := destination(c, i, arg); ok || err != nil {
+		return name, err
 	}
 	if i >= remoteCommands[c.Command.Name] {
 		return "", notRemote(c.Command.Name, i, arg)
@@ -162,12 +166,18 @@ func remoteMemory(c *cli.Context) int64 {
 
 // network returns what went over the network, nil if nothing was remote.
 func network(c *cli.Context) *reach.Traffic {
-	var sum *reach.Traffic
+	var all []reach.Traffic
 	for _, s := range remotesOf(c).open {
+		all = append(all, s.Traffic())
+	}
+	if b := remotesOf(c).written; b != nil {
+		all = append(all, b.Traffic())
+	}
+	var sum *reach.Traffic
+	for _, t := range all {
 		if sum == nil {
 			sum = &reach.Traffic{}
 		}
-		t := s.Traffic()
 		sum.Bytes, sum.Requests, sum.Retries = sum.Bytes+t.Bytes, sum.Requests+t.Requests, sum.Retries+t.Retries
 		sum.Renewed, sum.SecondsWaiting = sum.Renewed+t.Renewed, sum.SecondsWaiting+t.SecondsWaiting
 	}

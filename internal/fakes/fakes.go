@@ -31,6 +31,7 @@ const (
 	Stall      Fault = "stall"
 	Flip       Fault = "a flipped bit"
 	HTML       Fault = "a login page"
+	Lost       Fault = "done, and the answer lost" // of what writes
 )
 
 // Request is one request as the log keeps it.

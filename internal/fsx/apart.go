@@ -10,6 +10,9 @@ import (
 // Links, relative paths and spellings that the file system takes for one lead to
 // the same answer; dst need not exist yet.
 func Overlap(src, dst string) (string, error) {
+	if remote(src) || remote(dst) {
+		return overlapRemote(src, dst), nil
+	}
 	s, err := resolve(src)
 	if err != nil {
 		return "", err

@@ -41,6 +41,7 @@ type client struct {
 	data    chan struct{} // tokens for blocks
 
 	bytes, requests, retries, renewed, waited atomic.Int64
+	clock                                     atomic.Int64 // a server's time less ours, nanoseconds
 
 	mu    sync.Mutex
 	hosts map[string]time.Time // do not ask before

@@ -37,7 +37,12 @@ func openStore(ctx context.Context, c *client, a address) (*Source, error) {
 	if a.sub != "" {
 		prefix = a.sub + "/"
 	}
-	name := strings.TrimSuffix("s3://"+a.id+"/"+a.sub, "/")
+	return openPrefix(ctx, s, strings.TrimSuffix("s3://"+a.id+"/"+a.sub, "/"), prefix)
+}
+
+// openPrefix lists what is below a prefix.
+func openPrefix(ctx context.Context, s *store, name, prefix string) (*Source, error) {
+	c := s.c
 	t := c.trial(name)
 	for {
 		files, err := s.list(ctx, prefix)
@@ -164,11 +169,50 @@ type counted struct{ c *client }
 func (t *counted) RoundTrip(r *http.Request) (*http.Response, error) {
 	t.c.requests.Add(1)
 	ctx, cancel := context.WithCancelCause(r.Context())
-	res, err := t.c.http.Transport.RoundTrip(r.WithContext(ctx))
+	r = r.WithContext(ctx)
+	if r.Body != nil && r.Body != http.NoBody {
+		sent := &sending{r.Body, t.c, time.AfterFunc(t.c.o.stall, func() { cancel(errStalled) })}
+		defer sent.watch.Stop()
+		r.Body = sent
+	}
+	res, err := t.c.http.Transport.RoundTrip(r)
 	if err != nil {
+		if errors.Is(context.Cause(ctx), errStalled) {
+			err = errStalled
+		}
 		cancel(nil)
 		return nil, err
 	}
+	t.c.heard(res.Header.Get("Date"))
 	res.Body = t.c.metered(ctx, cancel, res.Body)
 	return res, nil
 }
+
+// sending gives up a request whose body nobody takes.
+type sending struct {
+	io.ReadCloser
+	c     *client
+	watch *time.Timer
+}
+
+func (s *sending) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	s.c.bytes.Add(int64(n))
+	if n > 0 {
+		s.watch.Reset(s.c.o.stall)
+	}
+	if err != nil { // the answer has a time of its own
+		s.watch.Stop()
+	}
+	return n, err
+}
+
+// heard notes how far a server's clock is from ours.
+func (c *client) heard(date string) {
+	if at, err := http.ParseTime(date); err == nil {
+		c.clock.Store(int64(time.Until(at)))
+	}
+}
+
+// serverTime is the time by the clock of the server that answered last.
+func (c *client) serverTime() time.Time { return time.Now().Add(time.Duration(c.clock.Load())) }

@@ -26,9 +26,12 @@ func (c *converter) claim(ctx context.Context) (unlock func(), done bool, err er
 		if done, err := c.prepare(ctx); err != nil || done {
 			return nil, done, err
 		}
-		u, err := fsx.Lock(c.state(fmt.Sprintf("part-%d-of-%d.lock", c.o.Index, c.o.Count)))
+		u, err := fsx.LockOn(c.fs, c.state(fmt.Sprintf("part-%d-of-%d.lock", c.o.Index, c.o.Count)))
 		switch {
 		case err == nil:
+			if err := c.begin(); err != nil {
+				return nil, false, errors.Join(err, u())
+			}
 			return func() { _ = u() }, false, nil
 		case errors.Is(err, fsx.ErrLocked):
 			return nil, false, c.busy("another process is writing this part of "+c.dst, err)
@@ -55,7 +58,7 @@ func (c *converter) prepare(ctx context.Context) (done bool, err error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return false, err
 	}
-	if m, err := quant.ReadManifest(c.dst); err == nil {
+	if m, err := c.readManifest(); err == nil {
 		if m.Fingerprint != c.plan.Fingerprint {
 			return false, fail(ErrDestination, "choose another directory, or remove this one",
 				"%s holds a finished result of another plan (%s, %s)", c.dst, m.Scheme, m.Format)
@@ -143,13 +146,42 @@ func (c *converter) bindState(ctx context.Context) error {
 	if b, err := c.fs.ReadFile(c.state(planFile)); err == nil {
 		return c.samePlan(b)
 	}
-	return fsx.WriteFile(c.fs, c.state(planFile), []byte(c.plan.Fingerprint+"\n"))
+	err = fsx.WriteFile(c.fs, c.state(planFile), []byte(c.plan.Fingerprint+"\n"))
+	if errors.Is(err, fs.ErrExist) { // a bucket: another process was faster, with another plan
+		return c.samePlan(nil)
+	}
+	return err
+}
+
+// begin prepares a destination that is no folder.
+func (c *converter) begin() error {
+	r, ok := c.fs.(fsx.Remote)
+	if !ok {
+		return nil
+	}
+	shared, err := r.Begin(c.o.Resume)
+	if err == nil && !shared && c.o.Count > 1 {
+		err = fail(ErrPart, "convert in one part, or into another store", "%s cannot be written in parts: its store has no conditional writes", c.dst)
+	}
+	return err
+}
+
+// readManifest reads the manifest of dst.
+func (c *converter) readManifest() (*quant.Manifest, error) {
+	if _, ok := c.fs.(fsx.Remote); !ok {
+		return quant.ReadManifest(c.dst)
+	}
+	b, err := c.fs.ReadFile(filepath.Join(c.dst, quant.ManifestName))
+	if err != nil {
+		return nil, err
+	}
+	return quant.ParseManifest(b)
 }
 
 // waitLock takes a lock of the state folder that others hold briefly.
 func (c *converter) waitLock(ctx context.Context, name string) (unlock func(), err error) {
 	for {
-		u, err := fsx.Lock(c.state(name))
+		u, err := fsx.LockOn(c.fs, c.state(name))
 		if err == nil {
 			return func() { _ = u() }, nil
 		}
@@ -166,7 +198,7 @@ func (c *converter) waitLock(ctx context.Context, name string) (unlock func(), e
 
 // shardLock takes the right to write one shard.
 func (c *converter) shardLock(f *quant.File) (unlock func(), err error) {
-	u, err := fsx.Lock(c.state(f.Plan.Name + ".lock"))
+	u, err := fsx.LockOn(c.fs, c.state(f.Plan.Name+".lock"))
 	switch {
 	case errors.Is(err, fsx.ErrLocked):
 		return nil, c.busy("another process is writing "+f.Plan.Name, err)
@@ -178,7 +210,7 @@ func (c *converter) shardLock(f *quant.File) (unlock func(), err error) {
 
 // finished reports whether the result of this plan is there, manifest and all.
 func (c *converter) finished() bool {
-	m, err := quant.ReadManifest(c.dst)
+	m, err := c.readManifest()
 	return err == nil && m.Fingerprint == c.plan.Fingerprint
 }
 

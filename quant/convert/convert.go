@@ -148,7 +148,9 @@ func (c *converter) defaults() error {
 	if low := minMemory(c.plan); c.o.MaxMemory < low {
 		return fail(quant.ErrMemory, "allow it more", "%d MiB of memory are too little: this plan needs %d MiB", c.o.MaxMemory>>20, (low+1<<20-1)>>20)
 	}
-	c.dst = filepath.Clean(c.dst)
+	if source.Scheme(c.dst) == "" {
+		c.dst = filepath.Clean(c.dst)
+	}
 	c.progress = make(chan struct{}, 1)
 	return nil
 }

@@ -64,7 +64,7 @@ func (c *converter) finish(ctx context.Context) (pending []string, err error) {
 	if err := c.putFile(m, c.plan.IndexName, c.plan.Index); err != nil {
 		return nil, err
 	}
-	if err := c.plan.VerifyOutput(c.dst); err != nil {
+	if err := fsx.Reading(c.fs, c.dst, func() error { return c.plan.VerifyOutput(c.dst) }); err != nil {
 		return nil, err
 	}
 	b, err := json.MarshalIndent(m, "", " ")

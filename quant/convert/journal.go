@@ -96,11 +96,22 @@ func (c *converter) describes(r *receipt, f *quant.File) bool {
 // receipts returns the receipts of all shards, or the names of those that are
 // still to do, in whatever part.
 func (c *converter) receipts(ctx context.Context) (list []*receipt, pending []string, err error) {
+	all := make([]*receipt, len(c.plan.Files))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(c.o.Workers)
+	if _, ok := c.fs.(fsx.Remote); ok {
+		g.SetLimit(16) // requests that wait
+	}
 	for i := range c.plan.Files {
-		r, err := c.receipt(ctx, &c.plan.Files[i])
-		if err != nil {
-			return nil, nil, err
-		}
+		g.Go(func() (err error) {
+			all[i], err = c.receipt(ctx, &c.plan.Files[i])
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	for i, r := range all {
 		if r == nil {
 			pending = append(pending, c.plan.Files[i].Plan.Name)
 			continue
@@ -115,6 +126,7 @@ func (c *converter) receipts(ctx context.Context) (list []*receipt, pending []st
 // written anew.
 func (c *converter) todo(ctx context.Context) ([]int, error) {
 	todo := make([]bool, len(c.plan.Files))
+	_, remote := c.fs.(fsx.Remote) // whose objects nobody can change in place
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(c.o.Workers)
 	for i := range c.plan.Files {
@@ -124,7 +136,7 @@ func (c *converter) todo(ctx context.Context) ([]int, error) {
 		}
 		g.Go(func() error {
 			r, err := c.receipt(ctx, f)
-			if err == nil && r != nil && c.o.Resume {
+			if err == nil && r != nil && c.o.Resume && !remote {
 				r, err = c.rehash(ctx, r)
 			}
 			todo[i] = r == nil

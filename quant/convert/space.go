@@ -3,6 +3,7 @@ package convert
 import (
 	"fmt"
 
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/quant"
 )
@@ -17,7 +18,10 @@ func (c *converter) checkSpace(todo []int) error {
 	for _, s := range c.plan.Sidecars {
 		need += s.Size
 	}
-	free := freeSpace(c.dst)
+	free := int64(-1) // a bucket does not say
+	if _, ok := c.fs.(fsx.Remote); !ok {
+		free = freeSpace(c.dst)
+	}
 	if free < 0 || need <= free {
 		return nil
 	}

@@ -1,5 +1,6 @@
 // Package fakes3 is an object store on loopback that speaks S3: listing by prefix,
-// reading by ranges under a condition. It does not check signatures.
+// reading by ranges under a condition, writing in parts, under a condition as well.
+// Signatures are not checked, hashes of what is sent are.
 package fakes3
 
 import (
@@ -23,11 +24,21 @@ type Store struct {
 	Bucket  string
 	Objects map[string][]byte
 	Page    int // keys of a page of a listing
+	Uploads map[string]*Upload
+	MinPart int // least bytes of a part that is not the last
+
+	Unconditional bool // If-None-Match is ignored
+
+	tags map[string]string // entity tags that are not of the whole
+	ids  int
 }
 
 // New starts a store with objects.
 func New(tb testing.TB, bucket string, objects map[string][]byte) *Store {
-	s := &Store{Rules: fakes.NewRules(), Bucket: bucket, Objects: objects, Page: 1000}
+	s := &Store{Rules: fakes.NewRules(), Bucket: bucket, Objects: objects, Page: 1000, MinPart: minPart, Uploads: map[string]*Upload{}, tags: map[string]string{}}
+	if objects == nil {
+		s.Objects = map[string][]byte{}
+	}
 	srv := httptest.NewServer(s.Handle("s3", s.serve))
 	s.URL = srv.URL
 	tb.Cleanup(func() { s.Stop(); srv.CloseClientConnections(); srv.Close() })
@@ -42,6 +53,14 @@ func (s *Store) Env() []string {
 func tag(data []byte) string {
 	h := md5.Sum(data) //nolint:gosec // see above
 	return `"` + hex.EncodeToString(h[:]) + `"`
+}
+
+// tag returns the entity tag of an object. The caller holds the lock.
+func (s *Store) tag(key string) string {
+	if t := s.tags[key]; t != "" {
+		return t
+	}
+	return tag(s.Objects[key])
 }
 
 func refuse(w http.ResponseWriter, status int, code string) {
@@ -64,20 +83,31 @@ func (s *Store) serve(w http.ResponseWriter, r *http.Request, f fakes.Fault) {
 		refuse(w, http.StatusForbidden, "ExpiredToken")
 		return
 	}
-	if key == "" {
+	if f == fakes.Lost && (r.Method == http.MethodPut || r.Method == http.MethodDelete) {
+		s.change(httptest.NewRecorder(), r, key, f)
+		panic(http.ErrAbortHandler)
+	}
+	switch {
+	case key == "" && r.URL.Query().Has("uploads"):
+		s.listUploads(w, r)
+		return
+	case key == "":
 		s.list(w, r)
+		return
+	case s.change(w, r, key, f):
 		return
 	}
 	s.Lock()
 	data, ok := s.Objects[key]
+	etag := s.tag(key)
 	s.Unlock()
 	if !ok {
 		refuse(w, http.StatusNotFound, "NoSuchKey")
 		return
 	}
-	w.Header().Set("ETag", tag(data))
+	w.Header().Set("ETag", etag)
 	w.Header().Set("Last-Modified", "Mon, 02 Jan 2006 15:04:05 GMT")
-	if m := r.Header.Get("If-Match"); m != "" && strings.Trim(m, `"`) != strings.Trim(tag(data), `"`) {
+	if m := r.Header.Get("If-Match"); m != "" && strings.Trim(m, `"`) != strings.Trim(etag, `"`) {
 		refuse(w, http.StatusPreconditionFailed, "PreconditionFailed")
 		return
 	}
@@ -118,7 +148,7 @@ func (s *Store) list(w http.ResponseWriter, r *http.Request) {
 			out.IsTruncated, out.NextContinuationToken = true, out.Contents[s.Page-1].Key
 			break
 		}
-		out.Contents = append(out.Contents, content{k, len(s.Objects[k]), tag(s.Objects[k]), "2006-01-02T15:04:05.000Z"})
+		out.Contents = append(out.Contents, content{k, len(s.Objects[k]), s.tag(k), "2006-01-02T15:04:05.000Z"})
 	}
 	out.KeyCount = len(out.Contents)
 	w.Header().Set("Content-Type", "application/xml")
