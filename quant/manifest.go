@@ -28,7 +28,8 @@ type Manifest struct {
 	Rest        layout.RestMode   `json:"rest,omitempty"`
 	Inputs      *Inputs           `json:"inputs,omitempty"` // what the inputs' scales were made of
 	Family      string            `json:"family"`
-	Fingerprint string            `json:"fingerprint"` // of the plan, the source's headers included
+	Fingerprint string            `json:"fingerprint"`      // of the plan, the source's headers included
+	Source      *ManifestSource   `json:"source,omitempty"` // where it was read from, if not from a folder
 	Files       []ManifestFile    `json:"files"`
 	Dropped     map[string]string `json:"dropped"`           // tensor → rule
 	Zeros       []Zeros           `json:"zeros,omitempty"`   // weights of the source that are zero or have holes
@@ -42,6 +43,24 @@ type Manifest struct {
 	Lifted  map[string]layout.Lift `json:"lifted,omitempty"`
 	Errors  Summary                `json:"errors"`
 	Tensors []TensorError          `json:"tensors"`
+}
+
+// ManifestSource says where a remote source was read from. It is all by which the
+// manifest of a result differs from that of a conversion of a copy on a disk.
+type ManifestSource struct {
+	URI    string       `json:"uri"`              // without credentials and query, with the commit
+	Commit string       `json:"commit,omitempty"` // "" where there are none
+	Pinned bool         `json:"pinned"`           // to a commit, which nothing changes
+	Files  []SourceFile `json:"files"`
+}
+
+// SourceFile is a file of a remote source that went into a result.
+type SourceFile struct {
+	Name    string `json:"name"`
+	Size    int64  `json:"size"`
+	SHA256  string `json:"sha256,omitempty"`  // as published
+	Version string `json:"version,omitempty"` // entity tag, or what else changes with the bytes
+	Check   string `json:"check"`             // what of it was compared: sha256, git-sha1, size+etag
 }
 
 // ManifestFile is one file of the result.

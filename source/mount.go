@@ -83,6 +83,15 @@ func (f *Folder) Settle(ctx context.Context) error {
 	return nil
 }
 
+// Checked says how the bytes of a file that were read were held against the
+// listing: "sha256", "git-sha1", or "size+etag" where no hash was compared.
+func (f *Folder) Checked(name string) string {
+	if s, ok := f.src.(interface{ Checked(name string) string }); ok {
+		return s.Checked(name)
+	}
+	return "size+etag"
+}
+
 // Stat describes a file as it was listed.
 func (f *Folder) Stat(name string) (fs.FileInfo, error) {
 	e, ok := f.entries[name]

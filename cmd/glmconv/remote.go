@@ -81,13 +81,14 @@ func readable(c *cli.Context, i int, arg string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if dir, commit, ok, err := reach.Cached(arg, o); ok || err != nil {
+	at := sameCommit(c, i, arg, o)
+	if dir, commit, ok, err := reach.Cached(at, o); ok || err != nil {
 		if err == nil {
 			fmt.Fprintf(c.App.ErrWriter, "note: reading %s at commit %s from the hub's cache\n", arg, commit)
 		}
 		return dir, err
 	}
-	s, err := openRemote(c, arg, o)
+	s, err := openRemote(c, at, o)
 	if err != nil {
 		return "", err
 	}

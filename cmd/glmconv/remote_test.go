@@ -14,6 +14,7 @@ import (
 	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/fakes"
 	"github.com/glmconv/glmconv/internal/fakes/fakehub"
+	"github.com/glmconv/glmconv/quant"
 )
 
 const canary = "glmconv-canary-4711"
@@ -85,8 +86,18 @@ func TestHubThroughTheCommands(t *testing.T) {
 	y, err := fakehub.Folder(b)
 	require.NoError(t, err)
 	for n := range x {
-		assert.True(t, bytes.Equal(x[n], y[n]), "%s differs", n)
 		written = append(written, string(y[n]))
+		if n == quant.ManifestName { // which says where the source was, and nothing else of it
+			m, err := quant.ParseManifest(y[n])
+			require.NoError(t, err)
+			require.NotNil(t, m.Source)
+			assert.Equal(t, name, m.Source.URI)
+			m.Source = nil
+			y[n], err = json.MarshalIndent(m, "", " ")
+			require.NoError(t, err)
+			y[n] = append(y[n], '\n')
+		}
+		assert.True(t, bytes.Equal(x[n], y[n]), "%s differs", n)
 	}
 	code, out, errs = glmconv(t, "verify", "--skip-forward", address, b)
 	assert.Contains(t, []int{0, 3}, code, errs)
@@ -163,4 +174,40 @@ func TestLocalRunsAskNobody(t *testing.T) {
 	assert.Empty(t, hub.Log())
 	_, err := os.Stat(dst)
 	require.NoError(t, err)
+}
+
+// TestMovedBranch: a result that was begun from a branch is resumed, and verified,
+// at the commit that the branch had then.
+func TestMovedBranch(t *testing.T) {
+	hub, local := hubOf(t)
+	dir := t.TempDir()
+	dst, want := filepath.Join(dir, "dst"), filepath.Join(dir, "want")
+	code, _, errs := glmconv(t, "quantize", "--scheme", "w8a8", local, want)
+	require.Zero(t, code, errs)
+	was := hub.Commit
+	code, _, errs = glmconv(t, "quantize", "--scheme", "w8a8", "--index", "1", "--count", "2", "hf://org/nano", dst)
+	require.Zero(t, code, errs)
+	if _, err := os.Stat(filepath.Join(dst, quant.ManifestName)); err == nil {
+		require.NoError(t, os.Remove(filepath.Join(dst, quant.ManifestName))) // one shard was all: as if it had been killed before the manifest
+		require.NoError(t, os.Mkdir(filepath.Join(dst, ".glmconv"), 0o755))
+		m, err := quant.ReadManifest(want)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dst, ".glmconv", "plan"), []byte(m.Fingerprint+"\n"), 0o644))
+		require.NoError(t, os.WriteFile(filepath.Join(dst, ".glmconv", "source"), []byte(`{"uri": "hf://org/nano@`+was+`"}`), 0o644))
+	}
+	hub.Lock()
+	hub.Moved = strings.Repeat("badc0de1", 5)
+	hub.Unlock()
+	code, _, errs = glmconv(t, "quantize", "--scheme", "w8a8", "--resume", "hf://org/nano@"+hub.Moved, dst)
+	assert.Equal(t, exitUsage, code, errs)
+	assert.Contains(t, errs, "was begun from hf://org/nano@"+was)
+	code, _, errs = glmconv(t, "quantize", "--scheme", "w8a8", "--resume", "hf://org/nano@main", dst)
+	require.Zero(t, code, errs)
+	assert.Contains(t, errs, "that commit is read")
+	m, err := quant.ReadManifest(dst)
+	require.NoError(t, err)
+	assert.Equal(t, was, m.Source.Commit)
+	code, _, errs = glmconv(t, "verify", "--skip-forward", "hf://org/nano", dst)
+	assert.Contains(t, []int{0, 3}, code, errs)
+	assert.Contains(t, errs, "at commit "+was)
 }

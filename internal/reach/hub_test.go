@@ -2,6 +2,7 @@ package reach
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -72,8 +73,21 @@ func assertSame(t *testing.T, a, b string) {
 	require.NoError(t, err)
 	require.Equal(t, len(x), len(y))
 	for n := range x {
+		if n == quant.ManifestName {
+			x[n], y[n] = withoutSource(t, x[n]), withoutSource(t, y[n])
+		}
 		assert.True(t, string(x[n]) == string(y[n]), "%s differs", n)
 	}
+}
+
+// withoutSource takes from a manifest the section that says where the source was.
+func withoutSource(t *testing.T, text []byte) []byte {
+	m, err := quant.ParseManifest(text)
+	require.NoError(t, err)
+	m.Source = nil
+	out, err := json.Marshal(m)
+	require.NoError(t, err)
+	return out
 }
 
 func TestHubIsTheLocalCopy(t *testing.T) {
@@ -87,6 +101,25 @@ func TestHubIsTheLocalCopy(t *testing.T) {
 	remote := filepath.Join(t.TempDir(), "remote")
 	require.NoError(t, convertDir(t.Context(), s.Name(), remote, layout.W8A8))
 	assertSame(t, local, remote)
+	m, err := quant.ReadManifest(local)
+	require.NoError(t, err)
+	assert.Nil(t, m.Source)
+	m, err = quant.ReadManifest(remote)
+	require.NoError(t, err)
+	require.NotNil(t, m.Source)
+	assert.Equal(t, s.Name(), m.Source.URI)
+	assert.Equal(t, hub.Commit, m.Source.Commit)
+	assert.True(t, m.Source.Pinned)
+	for _, f := range m.Source.Files {
+		assert.Len(t, hub.Files[f.Name], int(f.Size))
+		if want := "git-sha1"; isShard(f.Name) {
+			want = "sha256"
+			assert.Equal(t, hub.SHA256(f.Name), f.SHA256)
+			assert.Equal(t, want, f.Check, f.Name)
+		} else {
+			assert.Equal(t, want, f.Check, f.Name)
+		}
+	}
 	assert.Zero(t, hub.Count(func(r fakes.Request) bool { return r.Host == "data" && r.Auth != "" }), "the token went to the data host")
 	assert.NotZero(t, hub.Count(func(r fakes.Request) bool { return r.Host == "hub" && r.Auth != "" }))
 	for _, f := range s.files {

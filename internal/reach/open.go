@@ -34,3 +34,21 @@ func CheckAddress(text string) error {
 	_, err := parse(text, "")
 	return err
 }
+
+// AtCommitOf returns the address of a source that was read before, name, where text
+// is the same repository at no revision, or (moved) at one that may have moved
+// since; else text.
+func AtCommitOf(text, name string, moved bool, o Options) string {
+	if o.defaults() != nil {
+		return text
+	}
+	a, err := parse(text, o.hubBase())
+	if err != nil || a.scheme != "hf" || commitID.MatchString(a.rev) || a.rev != "" && !moved {
+		return text
+	}
+	b, err := parse(name, "")
+	if err != nil || b.scheme != "hf" || b.id != a.id || b.sub != a.sub || !commitID.MatchString(b.rev) {
+		return text
+	}
+	return name
+}

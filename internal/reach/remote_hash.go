@@ -41,7 +41,31 @@ func (s *Source) hashRest(ctx context.Context, f *file) error {
 	if got := hex.EncodeToString(sum.Sum(nil)); got != f.SHA256 {
 		return f.differs(got, f.SHA256)
 	}
+	f.mu.Lock()
+	f.hash = &running{result: f.SHA256}
+	f.mu.Unlock()
 	return nil
+}
+
+// Checked is described at source.Folder.Checked.
+func (s *Source) Checked(name string) string {
+	f := s.byName[name]
+	if f == nil {
+		return "size+etag"
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case isShard(name):
+		if f.hash != nil && f.hash.result != "" && f.hash.damaged == nil {
+			return "sha256"
+		}
+	case f.SHA256 != "":
+		return "sha256"
+	case f.git != "":
+		return "git-sha1"
+	}
+	return "size+etag"
 }
 
 // compare checks a whole file against the hash that its listing has.

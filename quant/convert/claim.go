@@ -143,6 +143,9 @@ func (c *converter) bindState(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	if err := c.bindOrigin(); err != nil {
+		return err
+	}
 	if b, err := c.fs.ReadFile(c.state(planFile)); err == nil {
 		return c.samePlan(b)
 	}

@@ -91,6 +91,9 @@ func Run(ctx context.Context, p *quant.Plan, src *safetensors.Checkpoint, dst st
 			c.discard(err)
 			return nil, c.explain(err)
 		}
+		if err := c.keepChecks(m); err != nil {
+			return nil, c.explain(err)
+		}
 	}
 	res := &Result{BytesRead: c.read.Load()}
 	if res.Pending, err = c.finish(ctx); err != nil {
@@ -123,6 +126,7 @@ type converter struct {
 	recorded bool // the manifest of a finished result has checksums of the source
 
 	mu        sync.Mutex
+	wrote     []string                // shards of this run
 	confirmed map[string][]sourceFile // by shard: the source that it was found to be of
 	stale     map[string]string       // shards of other bytes: a file of the source that changed
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,9 @@ func (c *converter) finish(ctx context.Context) (pending []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.Source, err = c.origin(ctx); err != nil {
+		return nil, err
+	}
 	for _, s := range c.plan.Sidecars {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -71,7 +75,8 @@ func (c *converter) finish(ctx context.Context) (pending []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := fsx.WriteFile(c.fs, filepath.Join(c.dst, quant.ManifestName), append(b, '\n')); err != nil {
+	err = fsx.WriteFile(c.fs, filepath.Join(c.dst, quant.ManifestName), append(b, '\n'))
+	if err != nil && !(errors.Is(err, fs.ErrExist) && c.finished()) { // a bucket: another part was faster, which knows less or more of the checks
 		return nil, err
 	}
 	return nil, c.removeState()

@@ -89,7 +89,13 @@ func (c *converter) writeShard(ctx context.Context, f *quant.File, pool *pool, b
 		return err
 	}
 	c.forget(f)
-	return c.keepReceipt(l.receipt)
+	if err := c.keepReceipt(l.receipt); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wrote = append(c.wrote, f.Plan.Name)
+	return nil
 }
 
 // forget drops a finished file's source from the page cache where the whole

@@ -38,6 +38,7 @@ type Hub struct {
 	Gated  bool          // 401 with GatedRepo
 	Token  string        // if set, requests to the hub need it
 	Mirror bool          // Link names the default hub
+	Moved  string        // what main leads to now, with the same files; "" for Commit
 }
 
 // New starts a hub with the files of a folder.
@@ -128,11 +129,15 @@ func (h *Hub) hub(w http.ResponseWriter, r *http.Request, f fakes.Fault) {
 	case !ours:
 		refuse(w, http.StatusNotFound, "RepoNotFound")
 	case api && kind == "revision":
-		if rest != "main" && rest != "refs%2Fpr%2F1" && rest != h.Commit {
+		if rest != "main" && rest != "refs%2Fpr%2F1" && !h.commit(rest) {
 			refuse(w, http.StatusNotFound, "RevisionNotFound")
 			return
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"id": h.ID, "sha": h.Commit})
+		sha := h.Commit
+		if h.Moved != "" && rest == "main" {
+			sha = h.Moved
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"id": h.ID, "sha": sha})
 	case api && kind == "tree":
 		h.tree(w, r, rest)
 	case kind == "resolve":
@@ -142,10 +147,13 @@ func (h *Hub) hub(w http.ResponseWriter, r *http.Request, f fakes.Fault) {
 	}
 }
 
+// commit reports whether a revision is one of the commits.
+func (h *Hub) commit(rev string) bool { return rev == h.Commit || h.Moved != "" && rev == h.Moved }
+
 // tree answers with a page of the listing.
 func (h *Hub) tree(w http.ResponseWriter, r *http.Request, rest string) {
 	commit, _, _ := strings.Cut(rest, "/")
-	if commit != h.Commit {
+	if !h.commit(commit) {
 		refuse(w, http.StatusNotFound, "RevisionNotFound")
 		return
 	}
@@ -178,7 +186,7 @@ func (h *Hub) resolve(w http.ResponseWriter, r *http.Request, rest string, f fak
 	rev, escaped, _ := strings.Cut(rest, "/")
 	name, err := url.PathUnescape(escaped)
 	data, ok := h.Files[name]
-	if err != nil || !ok || rev != h.Commit && rev != "main" {
+	if err != nil || !ok || !h.commit(rev) && rev != "main" {
 		refuse(w, http.StatusNotFound, "EntryNotFound")
 		return
 	}
