@@ -147,6 +147,87 @@ DATA lanes8x7f7f7f7f<>+24(SB)/4, $0x7f7f7f7f
 DATA lanes8x7f7f7f7f<>+28(SB)/4, $0x7f7f7f7f
 GLOBL lanes8x7f7f7f7f<>(SB), RODATA|NOPTR, $32
 
+// func dequantE2M1AVX2(dst *float32, src *byte, groups int, size int, scales *float32)
+// Requires: AVX, F16C
+TEXT ·dequantE2M1AVX2(SB), NOSPLIT, $0-40
+	MOVQ    dst+0(FP), AX
+	MOVQ    src+8(FP), CX
+	MOVQ    groups+16(FP), DX
+	MOVQ    size+24(FP), BX
+	MOVQ    scales+32(FP), SI
+	VMOVDQU upperE2M1<>+0(SB), X0
+	VMOVDQU lanes8x0f0f0f0f<>+0(SB), X1
+	VPXOR   X2, X2, X2
+	VMOVUPS lanes8x46800000<>+0(SB), Y3
+
+group:
+	VBROADCASTSS (SI), Y4
+	MOVQ         BX, DI
+
+loop:
+	VMOVQ      (CX), X5
+	VPSRLW     $0x04, X5, X6
+	VPUNPCKLBW X6, X5, X5
+	VPAND      X1, X5, X5
+	VPSHUFB    X5, X0, X5
+	VPUNPCKHBW X5, X2, X6
+	VPUNPCKLBW X5, X2, X5
+	VCVTPH2PS  X5, Y5
+	VMULPS     Y3, Y5, Y5
+	VMULPS     Y4, Y5, Y5
+	VMOVUPS    Y5, (AX)
+	VCVTPH2PS  X6, Y5
+	VMULPS     Y3, Y5, Y5
+	VMULPS     Y4, Y5, Y5
+	VMOVUPS    Y5, 32(AX)
+	ADDQ       $0x08, CX
+	ADDQ       $0x40, AX
+	SUBQ       $0x10, DI
+	JNZ        loop
+	ADDQ       $0x04, SI
+	DECQ       DX
+	JNZ        group
+	VZEROUPPER
+	RET
+
+DATA upperE2M1<>+0(SB)/1, $0x00
+DATA upperE2M1<>+1(SB)/1, $0x02
+DATA upperE2M1<>+2(SB)/1, $0x04
+DATA upperE2M1<>+3(SB)/1, $0x06
+DATA upperE2M1<>+4(SB)/1, $0x08
+DATA upperE2M1<>+5(SB)/1, $0x0a
+DATA upperE2M1<>+6(SB)/1, $0x0c
+DATA upperE2M1<>+7(SB)/1, $0x0e
+DATA upperE2M1<>+8(SB)/1, $0x80
+DATA upperE2M1<>+9(SB)/1, $0x82
+DATA upperE2M1<>+10(SB)/1, $0x84
+DATA upperE2M1<>+11(SB)/1, $0x86
+DATA upperE2M1<>+12(SB)/1, $0x88
+DATA upperE2M1<>+13(SB)/1, $0x8a
+DATA upperE2M1<>+14(SB)/1, $0x8c
+DATA upperE2M1<>+15(SB)/1, $0x8e
+GLOBL upperE2M1<>(SB), RODATA|NOPTR, $16
+
+DATA lanes8x0f0f0f0f<>+0(SB)/4, $0x0f0f0f0f
+DATA lanes8x0f0f0f0f<>+4(SB)/4, $0x0f0f0f0f
+DATA lanes8x0f0f0f0f<>+8(SB)/4, $0x0f0f0f0f
+DATA lanes8x0f0f0f0f<>+12(SB)/4, $0x0f0f0f0f
+DATA lanes8x0f0f0f0f<>+16(SB)/4, $0x0f0f0f0f
+DATA lanes8x0f0f0f0f<>+20(SB)/4, $0x0f0f0f0f
+DATA lanes8x0f0f0f0f<>+24(SB)/4, $0x0f0f0f0f
+DATA lanes8x0f0f0f0f<>+28(SB)/4, $0x0f0f0f0f
+GLOBL lanes8x0f0f0f0f<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x46800000<>+0(SB)/4, $0x46800000
+DATA lanes8x46800000<>+4(SB)/4, $0x46800000
+DATA lanes8x46800000<>+8(SB)/4, $0x46800000
+DATA lanes8x46800000<>+12(SB)/4, $0x46800000
+DATA lanes8x46800000<>+16(SB)/4, $0x46800000
+DATA lanes8x46800000<>+20(SB)/4, $0x46800000
+DATA lanes8x46800000<>+24(SB)/4, $0x46800000
+DATA lanes8x46800000<>+28(SB)/4, $0x46800000
+GLOBL lanes8x46800000<>(SB), RODATA|NOPTR, $32
+
 // func narrowBF16AVX2(dst *byte, src *float32, n int) int
 // Requires: AVX, AVX2
 TEXT ·narrowBF16AVX2(SB), NOSPLIT, $0-32
@@ -405,16 +486,6 @@ DATA lanes8x0a000000<>+20(SB)/4, $0x0a000000
 DATA lanes8x0a000000<>+24(SB)/4, $0x0a000000
 DATA lanes8x0a000000<>+28(SB)/4, $0x0a000000
 GLOBL lanes8x0a000000<>(SB), RODATA|NOPTR, $32
-
-DATA lanes8x46800000<>+0(SB)/4, $0x46800000
-DATA lanes8x46800000<>+4(SB)/4, $0x46800000
-DATA lanes8x46800000<>+8(SB)/4, $0x46800000
-DATA lanes8x46800000<>+12(SB)/4, $0x46800000
-DATA lanes8x46800000<>+16(SB)/4, $0x46800000
-DATA lanes8x46800000<>+20(SB)/4, $0x46800000
-DATA lanes8x46800000<>+24(SB)/4, $0x46800000
-DATA lanes8x46800000<>+28(SB)/4, $0x46800000
-GLOBL lanes8x46800000<>(SB), RODATA|NOPTR, $32
 
 DATA lanes8x00000468<>+0(SB)/4, $0x00000468
 DATA lanes8x00000468<>+4(SB)/4, $0x00000468
@@ -2410,16 +2481,6 @@ loop:
 	JNZ          loop
 	VZEROUPPER
 	RET
-
-DATA lanes8x0f0f0f0f<>+0(SB)/4, $0x0f0f0f0f
-DATA lanes8x0f0f0f0f<>+4(SB)/4, $0x0f0f0f0f
-DATA lanes8x0f0f0f0f<>+8(SB)/4, $0x0f0f0f0f
-DATA lanes8x0f0f0f0f<>+12(SB)/4, $0x0f0f0f0f
-DATA lanes8x0f0f0f0f<>+16(SB)/4, $0x0f0f0f0f
-DATA lanes8x0f0f0f0f<>+20(SB)/4, $0x0f0f0f0f
-DATA lanes8x0f0f0f0f<>+24(SB)/4, $0x0f0f0f0f
-DATA lanes8x0f0f0f0f<>+28(SB)/4, $0x0f0f0f0f
-GLOBL lanes8x0f0f0f0f<>(SB), RODATA|NOPTR, $32
 
 DATA lanes8x10011001<>+0(SB)/4, $0x10011001
 DATA lanes8x10011001<>+4(SB)/4, $0x10011001

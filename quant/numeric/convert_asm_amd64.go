@@ -24,6 +24,11 @@ func dequantInt8AVX2(dst *float32, src *byte, n int, s float32)
 //go:noescape
 func dequantE4M3AVX2(dst *float32, src *byte, n int, s float32) int
 
+// dequantE2M1AVX2 widens groups of size E2M1 codes, a multiple of sixteen, times their scales.
+//
+//go:noescape
+func dequantE2M1AVX2(dst *float32, src *byte, groups int, size int, scales *float32)
+
 // narrowBF16AVX2 rounds n numbers to bfloat16 and returns how many: it ends before sixteen of which one is no number.
 //
 //go:noescape

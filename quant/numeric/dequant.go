@@ -70,57 +70,61 @@ func (m *Matrix) Equal(o *Matrix) bool {
 // Dequant writes rows lo..hi as float32, row-major, to dst
 // ((hi−lo)·Cols values): (code − zero point) × scale, rounded once.
 func (m *Matrix) Dequant(dst []float32, lo, hi int) {
+	for r := lo; r < hi; r++ {
+		m.DequantColumns(dst[(r-lo)*m.Cols:], r, 0, m.Cols)
+	}
+}
+
+// DequantColumns is Dequant of columns lo..hi of row r.
+func (m *Matrix) DequantColumns(dst []float32, r, lo, hi int) {
+	dst = dst[:hi-lo]
 	if m.Zeros != nil || m.Order != nil {
-		m.dequantUneven(dst, lo, hi)
+		for i := range dst {
+			dst[i] = m.Value(r, lo+i) * m.Scale(r, lo+i)
+		}
 		return
 	}
 	sc, rb := m.ScaleCols(), m.RowBytes()
-	for r := lo; r < hi; r++ {
-		row, out := m.Codes[r*rb:][:rb], dst[(r-lo)*m.Cols:][:m.Cols]
-		scales := m.Scales[r/m.BlockRows*sc:][:sc]
-		for g, s := range scales {
-			c1 := min((g+1)*m.BlockCols, m.Cols)
-			switch m.Code {
-			case Int4:
-				dequantInt4(out, row, g*m.BlockCols, c1, s)
-			case E2M1:
-				for c := g * m.BlockCols; c < c1; c++ {
-					out[c] = e2m1[row[c/2]>>(4*(c&1))&15] * s
-				}
-			case E4M3:
-				dequantE4M3(out[g*m.BlockCols:c1], row[g*m.BlockCols:c1], s)
-			default:
-				c := g * m.BlockCols
-				for c += dequantInt8Vector(out[c:c1], row[c:c1], s); c < c1; c++ {
-					out[c] = float32(int8(row[c])) * s
-				}
+	row, scales := m.Codes[r*rb:][:rb], m.Scales[r/m.BlockRows*sc:][:sc]
+	c0 := lo
+	if m.Code == E2M1 && lo%m.BlockCols == 0 && lo%2 == 0 {
+		c0 += m.BlockCols * dequantE2M1Vector(dst, row[lo/2:], m.BlockCols, scales[lo/m.BlockCols:])
+	}
+	for c0 < hi {
+		g := c0 / m.BlockCols
+		c1 := min((g+1)*m.BlockCols, hi)
+		out := dst[c0-lo : c1-lo]
+		switch s := scales[g]; m.Code {
+		case Int4:
+			dequantInt4(out, row, c0, s)
+		case E2M1:
+			for i := range out {
+				out[i] = e2m1[row[(c0+i)/2]>>(4*((c0+i)&1))&15] * s
+			}
+		case E4M3:
+			dequantE4M3(out, row[c0:c1], s)
+		default:
+			i := dequantInt8Vector(out, row[c0:c1], s)
+			for ; i < len(out); i++ {
+				out[i] = float32(int8(row[c0+i])) * s
 			}
 		}
+		c0 = c1
 	}
 }
 
-// dequantUneven is Dequant with zero points or an order of columns.
-func (m *Matrix) dequantUneven(dst []float32, lo, hi int) {
-	for r := lo; r < hi; r++ {
-		out := dst[(r-lo)*m.Cols:][:m.Cols]
-		for c := range out {
-			out[c] = m.Value(r, c) * m.Scale(r, c)
-		}
-	}
-}
-
-// dequantInt4 writes elements lo … hi−1 of a row of int4 codes times s to out.
-func dequantInt4(out []float32, row []byte, lo, hi int, s float32) {
+// dequantInt4 writes the elements of a row of int4 codes from lo on times s.
+func dequantInt4(out []float32, row []byte, lo int, s float32) {
 	var codes [chunkLen]byte
-	for lo&1 == 0 && hi-lo >= lanes { // whole bytes, whole vectors
-		n := min(hi-lo, chunkLen) &^ (lanes - 1)
+	for lo&1 == 0 && len(out) >= lanes { // whole bytes, whole vectors
+		n := min(len(out), chunkLen) &^ (lanes - 1)
 		UnpackInt4(codes[:], row[lo/2:(lo+n)/2])
-		if dequantInt8Vector(out[lo:lo+n], codes[:n], s) == 0 {
+		if dequantInt8Vector(out[:n], codes[:n], s) == 0 {
 			break // there are none
 		}
-		lo += n
+		out, lo = out[n:], lo+n
 	}
-	for ; lo < hi; lo++ {
-		out[lo] = float32(SignExtend4(row[lo/2]>>(4*(lo&1))&15)) * s
+	for i := range out {
+		out[i] = float32(SignExtend4(row[(lo+i)/2]>>(4*((lo+i)&1))&15)) * s
 	}
 }

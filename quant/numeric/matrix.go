@@ -54,8 +54,8 @@ type Matrix struct {
 }
 
 // Plain reports whether codes and scales are all there is: no zero points, no
-// order of columns, one of the codes that products are computed with directly.
-func (m *Matrix) Plain() bool { return m.Zeros == nil && m.Order == nil && m.Code != E2M1 }
+// order of columns.
+func (m *Matrix) Plain() bool { return m.Zeros == nil && m.Order == nil }
 
 // Slice returns rows lo..hi of the matrix, which it shares. lo must be a
 // multiple of BlockRows, or below it in a matrix with one block of rows.

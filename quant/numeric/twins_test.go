@@ -173,17 +173,25 @@ func TestTwinsQuantize(t *testing.T) {
 func TestDequantTwins(t *testing.T) {
 	r := rand.New(rand.NewPCG(17, 4))
 	for range 300 {
-		m := Matrix{Code: []Code{Int8, Int4}[r.IntN(2)], Rows: 1 + r.IntN(4), Cols: 1 + r.IntN(700), BlockRows: 1}
-		m.BlockCols = []int{m.Cols, 1 + r.IntN(m.Cols), min(m.Cols, 128)}[r.IntN(3)]
+		m := Matrix{Code: []Code{Int8, Int4, E2M1}[r.IntN(3)], Rows: 1 + r.IntN(4), Cols: 1 + r.IntN(700), BlockRows: 1}
+		m.BlockCols = []int{m.Cols, 1 + r.IntN(m.Cols), min(m.Cols, 128), min(m.Cols, 16), min(m.Cols, 32)}[r.IntN(5)]
 		m.Codes = make([]byte, m.Rows*m.RowBytes())
 		for i := range m.Codes {
 			m.Codes[i] = byte(r.Uint32())
 		}
 		m.Scales = awkward(r, m.Rows*m.ScaleCols())
+		cuts := []int{r.IntN(m.Cols), r.IntN(m.Cols), m.Cols / m.BlockCols / 2 * m.BlockCols}
 		same(t, fmt.Sprintf("%+v", m), func() any {
 			out := make([]float32, m.Rows*m.Cols)
 			m.Dequant(out, 0, m.Rows)
-			return out
+			var bits []byte
+			for _, lo := range cuts { // parts of a row
+				part := make([]float32, m.Cols-lo)
+				m.DequantColumns(part, m.Rows-1, lo, m.Cols)
+				require.Equal(t, out[(m.Rows-1)*m.Cols+lo:], part)
+				bits = AppendF32(bits, part)
+			}
+			return AppendF32(bits, out)
 		})
 	}
 }

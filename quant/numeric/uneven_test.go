@@ -77,5 +77,4 @@ func TestGlobalScalesEitherWay(t *testing.T) {
 	o := *m
 	o.Times = true
 	assert.False(t, m.Equal(&o))
-	assert.False(t, m.Plain())
 }

@@ -102,6 +102,18 @@ func dequantE4M3Vector(dst []float32, codes []byte, s float32) (done int) {
 	return dequantE4M3AVX2(&dst[0], &codes[0], done, 256*s)
 }
 
+// dequantE2M1Vector widens groups of size codes times their scales, if size is
+// whole vectors, and returns how many groups.
+func dequantE2M1Vector(dst []float32, codes []byte, size int, scales []float32) (done int) {
+	done = len(dst) / size
+	if !vector || size%lanes != 0 || done == 0 {
+		return 0
+	}
+	_, _ = codes[done*size/2-1], scales[done-1]
+	dequantE2M1AVX2(&dst[0], &codes[0], done, size, &scales[0])
+	return done
+}
+
 // narrowBF16Vector rounds numbers that fill whole vectors to bfloat16 and
 // returns how many: those before the sixteen with the first NaN.
 func narrowBF16Vector(dst []byte, src []float32) (done int) {

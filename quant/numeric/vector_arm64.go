@@ -45,9 +45,11 @@ func encodeRunVector(dst []byte, w []float32, code Code, by divide, factor, s fl
 // dequantInt8Vector has no twin: conversion does not use it.
 func dequantInt8Vector([]float32, []byte, float32) int { return 0 }
 
-// dequantE4M3Vector and narrowBF16Vector have no twins either: they are for
-// sources of FP8.
+// Nor have dequantE4M3Vector, dequantE2M1Vector and narrowBF16Vector: they are
+// for quantized sources.
 func dequantE4M3Vector([]float32, []byte, float32) int { return 0 }
+
+func dequantE2M1Vector([]float32, []byte, int, []float32) int { return 0 }
 
 func narrowBF16Vector([]byte, []float32) int { return 0 }
 

@@ -18,6 +18,8 @@ func dequantInt8Vector([]float32, []byte, float32) int { return 0 }
 
 func dequantE4M3Vector([]float32, []byte, float32) int { return 0 }
 
+func dequantE2M1Vector([]float32, []byte, int, []float32) int { return 0 }
+
 func narrowBF16Vector([]byte, []float32) int { return 0 }
 
 func takesBF16(int) bool { return false }

@@ -186,9 +186,10 @@ func (p *panelPath) e4m3(y []float32, ldy int, a *E4M3Rows, w *numeric.Matrix, w
 
 // weightOnly is WeightOnly.
 func (p *panelPath) weightOnly(y []float32, ldy int, x []float32, m int, w *numeric.Matrix, workers *Workers) {
-	src := &rowSource{rows: w.Rows, cols: w.Cols, rowBytes: w.RowBytes(), data: w.Codes, group: w.BlockCols}
+	src := &rowSource{rows: w.Rows, cols: w.Cols, rowBytes: w.RowBytes(), data: w.Codes, group: w.Cols}
 	src.fill = fillScaled(w)
 	if w.Code == numeric.Int4 {
+		src.group = w.BlockCols
 		src.fill = fillInt4(w, func(scale *[8]float32, row, col int) {
 			for i := range scale {
 				if row+i < w.Rows {
@@ -200,22 +201,14 @@ func (p *panelPath) weightOnly(y []float32, ldy int, x []float32, m int, w *nume
 	p.product(y, ldy, x, m, src, workers)
 }
 
-// fillScaled widens codes of a byte times their scale.
+// fillScaled widens codes times their scales.
 func fillScaled(w *numeric.Matrix) func(panel []float32, width, j, r, lo, hi int, next []byte, hop int) {
 	return func(panel []float32, width, j, r, lo, hi int, _ []byte, _ int) {
 		n := hi - lo
 		buf := floats(r * n)
 		defer buf.free()
 		for i := range r {
-			dst, from := buf.s[i*n:][:n], w.Codes[(j+i)*w.Cols+lo:][:n]
-			if w.Code == numeric.E4M3 {
-				numeric.DecodeE4M3(dst, from)
-			} else {
-				for c, v := range from {
-					dst[c] = float32(int8(v))
-				}
-			}
-			Scale(dst, w.Scale(j+i, lo))
+			w.DequantColumns(buf.s[i*n:], j+i, lo, hi)
 		}
 		transpose(panel, width, buf.s, n, r, n)
 	}

@@ -71,6 +71,10 @@ func products(r *rand.Rand) (out []product) {
 		{"int4 weight only", matrix(r, numeric.Int4, 19, 96, 1, 32)},
 		{"int8 weight only", matrix(r, numeric.Int8, 21, 67, 1, 67)},
 		{"fp8 weight only", matrix(r, numeric.E4M3, 35, 43, 16, 16)},
+		{"nvfp4 weight only", matrix(r, numeric.E2M1, 35, 1168, 1, 16)},
+		{"mxfp4 weight only", matrix(r, numeric.E2M1, 67, 1056, 1, 32)},
+		{"fp4 with a broken group", matrix(r, numeric.E2M1, 19, 91, 1, 16)},
+		{"mxfp8 weight only", matrix(r, numeric.E4M3, 35, 1056, 1, 32)},
 	} {
 		m := c.m
 		add(c.name, m, func(y []float32, ldy int, x []float32, n int, w *Workers) { WeightOnly(y, ldy, x, n, m, w) },

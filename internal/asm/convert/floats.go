@@ -150,3 +150,49 @@ func (r run) floatStep() func(l *loop) {
 		VMOVDQU(upper, Mem{Base: l.dst})
 	}
 }
+
+// dequantE2M1 widens groups of codes. A code's sign and magnitude, moved up, are
+// the upper byte of a half precision number of 2^-14 times its value.
+func dequantE2M1() {
+	emit.Begin("dequantE2M1AVX2", "func(dst *float32, src *byte, groups, size int, scales *float32)",
+		"widens groups of size E2M1 codes, a multiple of sixteen, times their scales.")
+	dst, src, groups := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("groups"), GP64())
+	size, scales, left := Load(Param("size"), GP64()), Load(Param("scales"), GP64()), GP64()
+	table := GLOBL("upperE2M1", RODATA|NOPTR)
+	for c := range 16 {
+		DATA(c, U8(uint8(c>>3<<7|c&7<<1)))
+	}
+	upper, low, zero, up := XMM(), XMM(), XMM(), YMM()
+	VMOVDQU(table, upper)
+	VMOVDQU(all(0x0f0f0f0f), low)
+	emit.Zero(zero)
+	VMOVUPS(float(1<<14), up)
+	Label("group")
+	s := YMM()
+	VBROADCASTSS(Mem{Base: scales}, s)
+	MOVQ(size, left)
+	Label("loop")
+	a, b := XMM(), XMM()
+	VMOVQ(Mem{Base: src}, a)
+	VPSRLW(Imm(4), a, b)
+	VPUNPCKLBW(b, a, a)
+	VPAND(low, a, a)
+	VPSHUFB(a, upper, a)
+	VPUNPCKHBW(a, zero, b)
+	VPUNPCKLBW(a, zero, a)
+	for i, half := range []reg.VecVirtual{a, b} {
+		v := YMM()
+		VCVTPH2PS(half, v)
+		VMULPS(up, v, v)
+		VMULPS(s, v, v)
+		VMOVUPS(v, Mem{Base: dst, Disp: 32 * i})
+	}
+	ADDQ(Imm(8), src)
+	ADDQ(Imm(64), dst)
+	SUBQ(Imm(16), left)
+	JNZ(LabelRef("loop"))
+	ADDQ(Imm(4), scales)
+	DECQ(groups)
+	JNZ(LabelRef("group"))
+	emit.End()
+}

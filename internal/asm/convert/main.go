@@ -21,6 +21,7 @@ func main() {
 	decodeBF16()
 	dequantInt8()
 	dequantE4M3()
+	dequantE2M1()
 	narrowBF16()
 	for _, by := range []string{"Reciprocal", "Quotient", "BF16Quotient"} {
 		encode("Int", by)

@@ -76,6 +76,15 @@ func fp8GEMM(name string, rows, cols func(k int) int, group int) gemm {
 	}}
 }
 
+// weightGEMM is a product with codes of small groups and inputs as they are, or
+// as they were rounded before.
+func weightGEMM(name string, code numeric.Code, group int) gemm {
+	return gemm{name, fmaLimit, func(r *rand.Rand, m, n, k int) func([]float32, int, *kernel.Workers) {
+		w, x := codes(r, code, n, k, 1, group), normals(r, m*k)
+		return func(y []float32, c int, workers *kernel.Workers) { kernel.WeightOnly(y, n, x, m, w[c], workers) }
+	}}
+}
+
 func whole(k int) int { return k }
 func one(int) int     { return 1 }
 func g128(int) int    { return 128 }
@@ -96,6 +105,9 @@ var gemms = []gemm{
 	}},
 	fp8GEMM("fp8 channel × fp8", one, whole, 0),
 	fp8GEMM("fp8 block 128 × fp8", g128, g128, 128),
+	weightGEMM("nvfp4 × float32", numeric.E2M1, 16),
+	weightGEMM("mxfp4 × float32", numeric.E2M1, 32),
+	weightGEMM("mxfp8 × float32", numeric.E4M3, 32),
 }
 
 func gemmName(g gemm, m int) string { return fmt.Sprintf("%s, %d tokens an expert", g.name, m) }
