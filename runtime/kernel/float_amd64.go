@@ -188,7 +188,10 @@ func (p *panelPath) e4m3(y []float32, ldy int, a *E4M3Rows, w *numeric.Matrix, w
 func (p *panelPath) weightOnly(y []float32, ldy int, x []float32, m int, w *numeric.Matrix, workers *Workers) {
 	src := &rowSource{rows: w.Rows, cols: w.Cols, rowBytes: w.RowBytes(), data: w.Codes, group: w.Cols}
 	src.fill = fillScaled(w)
-	if w.Code == numeric.Int4 {
+	switch {
+	case w.Code == numeric.E2M1 && w.BlockRows == 1 && w.BlockCols%16 == 0:
+		src.fill = fillE2M1(w)
+	case w.Code == numeric.Int4:
 		src.group = w.BlockCols
 		src.fill = fillInt4(w, func(scale *[8]float32, row, col int) {
 			for i := range scale {
@@ -203,14 +206,52 @@ func (p *panelPath) weightOnly(y []float32, ldy int, x []float32, m int, w *nume
 
 // fillScaled widens codes times their scales.
 func fillScaled(w *numeric.Matrix) func(panel []float32, width, j, r, lo, hi int, next []byte, hop int) {
+	const most = 128 // columns at a time: what is turned stays in the first cache
 	return func(panel []float32, width, j, r, lo, hi int, _ []byte, _ int) {
-		n := hi - lo
-		buf := floats(r * n)
+		buf := floats(r * most)
 		defer buf.free()
-		for i := range r {
-			w.DequantColumns(buf.s[i*n:], j+i, lo, hi)
+		for at := lo; at < hi; at += most {
+			n := min(most, hi-at)
+			for i := range r {
+				w.DequantColumns(buf.s[i*n:], j+i, at, at+n)
+			}
+			transpose(panel[(at-lo)*width:], width, buf.s, n, r, n)
 		}
-		transpose(panel, width, buf.s, n, r, n)
+	}
+}
+
+// fillE2M1 is fillScaled for FP4 in groups of whole sixteens: thirty-two columns
+// of eight rows at a time, what is left over as fillScaled does it.
+func fillE2M1(w *numeric.Matrix) func(panel []float32, width, j, r, lo, hi int, next []byte, hop int) {
+	groups, rb := w.ScaleCols(), w.RowBytes()
+	return func(panel []float32, width, j, r, lo, hi int, next []byte, hop int) {
+		whole, main := r/8*8, (hi-lo)/32*32
+		scales, row := floats(main/2+8), floats(hi-lo)
+		defer scales.free()
+		defer row.free()
+		for i := 0; i < whole && main > 0; i += 8 {
+			for n := range 8 {
+				from := w.Scales[(j+i+n)*groups:][:groups]
+				for c := 0; c < main; c += 16 {
+					scales.s[c/2+n] = from[(lo+c)/w.BlockCols]
+				}
+			}
+			_, _ = panel[(main-1)*width+i+7], w.Codes[(j+i+7)*rb+(lo+main)/2-1]
+			transposeE2M1AVX2((*uint32)(unsafe.Pointer(&panel[i])), width, &w.Codes[(j+i)*rb+lo/2], rb, main/8, &next[0], hop, &scales.s[0])
+			next = skip(next, main/32*hop)
+		}
+		for i := range r {
+			at := main
+			if i >= whole {
+				at = 0
+			}
+			if at < hi-lo {
+				w.DequantColumns(row.s, j+i, lo+at, hi)
+			}
+			for c := at; c < hi-lo; c++ {
+				panel[c*width+i] = row.s[c-at]
+			}
+		}
 	}
 }
 

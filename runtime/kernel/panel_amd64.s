@@ -6207,6 +6207,292 @@ DATA upperBytes1<>+16(SB)/8, $0x0780068003800280
 DATA upperBytes1<>+24(SB)/8, $0x0f800e800b800a80
 GLOBL upperBytes1<>(SB), RODATA|NOPTR, $32
 
+// func transposeE2M1AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int, scale *float32)
+// Requires: AVX, AVX2, MMX+
+TEXT ·transposeE2M1AVX2(SB), NOSPLIT, $0-64
+	MOVQ         dst+0(FP), AX
+	MOVQ         ldd+8(FP), CX
+	MOVQ         src+16(FP), DX
+	MOVQ         lds+24(FP), BX
+	MOVQ         n+32(FP), SI
+	MOVQ         next+40(FP), DI
+	MOVQ         hop+48(FP), R8
+	SHLQ         $0x02, CX
+	LEAQ         (CX)(CX*2), R11
+	LEAQ         (BX)(BX*2), R9
+	LEAQ         (DX)(BX*4), R10
+	MOVL         $0x80000000, R12
+	VMOVD        R12, X0
+	VPBROADCASTD X0, Y0
+	MOVQ         scale+56(FP), R12
+	VMOVUPS      magnitudesE2M1<>+0(SB), Y1
+
+loop:
+	PREFETCHT1     (DI)
+	PREFETCHT1     64(DI)
+	ADDQ           R8, DI
+	VBROADCASTI128 (DX), Y2
+	VINSERTI128    $0x01, (R10), Y2, Y2
+	VBROADCASTI128 (DX)(BX*1), Y3
+	VINSERTI128    $0x01, (R10)(BX*1), Y3, Y3
+	VBROADCASTI128 (DX)(BX*2), Y4
+	VINSERTI128    $0x01, (R10)(BX*2), Y4, Y4
+	VBROADCASTI128 (DX)(R9*1), Y5
+	VINSERTI128    $0x01, (R10)(R9*1), Y5, Y5
+	VPUNPCKLDQ     Y3, Y2, Y6
+	VPUNPCKLDQ     Y5, Y4, Y7
+	VPUNPCKLQDQ    Y7, Y6, Y8
+	VPUNPCKHQDQ    Y7, Y6, Y6
+	VPUNPCKHDQ     Y3, Y2, Y2
+	VPUNPCKHDQ     Y5, Y4, Y3
+	VPUNPCKLQDQ    Y3, Y2, Y4
+	VPUNPCKHQDQ    Y3, Y2, Y2
+	VMOVUPS        (R12), Y3
+	VPERMPS        Y1, Y8, Y5
+	VPSLLD         $0x1c, Y8, Y7
+	VPAND          Y0, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)
+	VPSRLD         $0x04, Y8, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x18, Y8, Y7
+	VPAND          Y0, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*1)
+	VPSRLD         $0x08, Y8, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x14, Y8, Y7
+	VPAND          Y0, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*2)
+	VPSRLD         $0x0c, Y8, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x10, Y8, Y7
+	VPAND          Y0, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VPSRLD         $0x10, Y8, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x0c, Y8, Y7
+	VPAND          Y0, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)
+	VPSRLD         $0x14, Y8, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x08, Y8, Y7
+	VPAND          Y0, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*1)
+	VPSRLD         $0x18, Y8, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x04, Y8, Y7
+	VPAND          Y0, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*2)
+	VPSRLD         $0x1c, Y8, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPAND          Y0, Y8, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VMOVUPS        (R12), Y3
+	VPERMPS        Y1, Y6, Y5
+	VPSLLD         $0x1c, Y6, Y7
+	VPAND          Y0, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)
+	VPSRLD         $0x04, Y6, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x18, Y6, Y7
+	VPAND          Y0, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*1)
+	VPSRLD         $0x08, Y6, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x14, Y6, Y7
+	VPAND          Y0, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*2)
+	VPSRLD         $0x0c, Y6, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x10, Y6, Y7
+	VPAND          Y0, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VPSRLD         $0x10, Y6, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x0c, Y6, Y7
+	VPAND          Y0, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)
+	VPSRLD         $0x14, Y6, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x08, Y6, Y7
+	VPAND          Y0, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*1)
+	VPSRLD         $0x18, Y6, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x04, Y6, Y7
+	VPAND          Y0, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*2)
+	VPSRLD         $0x1c, Y6, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPAND          Y0, Y6, Y6
+	VPOR           Y6, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VMOVUPS        32(R12), Y3
+	VPERMPS        Y1, Y4, Y5
+	VPSLLD         $0x1c, Y4, Y6
+	VPAND          Y0, Y6, Y6
+	VPOR           Y6, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)
+	VPSRLD         $0x04, Y4, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x18, Y4, Y6
+	VPAND          Y0, Y6, Y6
+	VPOR           Y6, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*1)
+	VPSRLD         $0x08, Y4, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x14, Y4, Y6
+	VPAND          Y0, Y6, Y6
+	VPOR           Y6, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*2)
+	VPSRLD         $0x0c, Y4, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x10, Y4, Y6
+	VPAND          Y0, Y6, Y6
+	VPOR           Y6, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VPSRLD         $0x10, Y4, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x0c, Y4, Y6
+	VPAND          Y0, Y6, Y6
+	VPOR           Y6, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)
+	VPSRLD         $0x14, Y4, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x08, Y4, Y6
+	VPAND          Y0, Y6, Y6
+	VPOR           Y6, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*1)
+	VPSRLD         $0x18, Y4, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPSLLD         $0x04, Y4, Y6
+	VPAND          Y0, Y6, Y6
+	VPOR           Y6, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(CX*2)
+	VPSRLD         $0x1c, Y4, Y5
+	VPERMPS        Y1, Y5, Y5
+	VPAND          Y0, Y4, Y4
+	VPOR           Y4, Y5, Y5
+	VMULPS         Y3, Y5, Y5
+	VMOVDQU        Y5, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VMOVUPS        32(R12), Y3
+	VPERMPS        Y1, Y2, Y4
+	VPSLLD         $0x1c, Y2, Y5
+	VPAND          Y0, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMULPS         Y3, Y4, Y4
+	VMOVDQU        Y4, (AX)
+	VPSRLD         $0x04, Y2, Y4
+	VPERMPS        Y1, Y4, Y4
+	VPSLLD         $0x18, Y2, Y5
+	VPAND          Y0, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMULPS         Y3, Y4, Y4
+	VMOVDQU        Y4, (AX)(CX*1)
+	VPSRLD         $0x08, Y2, Y4
+	VPERMPS        Y1, Y4, Y4
+	VPSLLD         $0x14, Y2, Y5
+	VPAND          Y0, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMULPS         Y3, Y4, Y4
+	VMOVDQU        Y4, (AX)(CX*2)
+	VPSRLD         $0x0c, Y2, Y4
+	VPERMPS        Y1, Y4, Y4
+	VPSLLD         $0x10, Y2, Y5
+	VPAND          Y0, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMULPS         Y3, Y4, Y4
+	VMOVDQU        Y4, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	VPSRLD         $0x10, Y2, Y4
+	VPERMPS        Y1, Y4, Y4
+	VPSLLD         $0x0c, Y2, Y5
+	VPAND          Y0, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMULPS         Y3, Y4, Y4
+	VMOVDQU        Y4, (AX)
+	VPSRLD         $0x14, Y2, Y4
+	VPERMPS        Y1, Y4, Y4
+	VPSLLD         $0x08, Y2, Y5
+	VPAND          Y0, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMULPS         Y3, Y4, Y4
+	VMOVDQU        Y4, (AX)(CX*1)
+	VPSRLD         $0x18, Y2, Y4
+	VPERMPS        Y1, Y4, Y4
+	VPSLLD         $0x04, Y2, Y5
+	VPAND          Y0, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMULPS         Y3, Y4, Y4
+	VMOVDQU        Y4, (AX)(CX*2)
+	VPSRLD         $0x1c, Y2, Y4
+	VPERMPS        Y1, Y4, Y4
+	VPAND          Y0, Y2, Y2
+	VPOR           Y2, Y4, Y4
+	VMULPS         Y3, Y4, Y4
+	VMOVDQU        Y4, (AX)(R11*1)
+	LEAQ           (AX)(CX*4), AX
+	ADDQ           $0x40, R12
+	ADDQ           $0x10, DX
+	ADDQ           $0x10, R10
+	SUBQ           $0x04, SI
+	JNZ            loop
+	VZEROUPPER
+	RET
+
+DATA magnitudesE2M1<>+0(SB)/4, $0x00000000
+DATA magnitudesE2M1<>+4(SB)/4, $0x3f000000
+DATA magnitudesE2M1<>+8(SB)/4, $0x3f800000
+DATA magnitudesE2M1<>+12(SB)/4, $0x3fc00000
+DATA magnitudesE2M1<>+16(SB)/4, $0x40000000
+DATA magnitudesE2M1<>+20(SB)/4, $0x40400000
+DATA magnitudesE2M1<>+24(SB)/4, $0x40800000
+DATA magnitudesE2M1<>+28(SB)/4, $0x40c00000
+GLOBL magnitudesE2M1<>(SB), RODATA|NOPTR, $32
+
 // func transposeE4M3AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int, nan *uint32)
 // Requires: AVX, AVX2, F16C, MMX+
 TEXT ·transposeE4M3AVX2(SB), NOSPLIT, $0-64

@@ -336,3 +336,23 @@ func TestZeroSums(t *testing.T) {
 		}
 	}
 }
+
+// TestPanelWeightOnly: codes widened in panels give the bits of the product with
+// the weight widened before, for every format, group, width and number of tokens.
+func TestPanelWeightOnly(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	for _, p := range panelPaths(t) {
+		for range 200 {
+			m, n, block := 1+r.IntN(20), 1+r.IntN(90), []int{16, 32, 48, 5}[r.IntN(4)]
+			k := []int{1 + r.IntN(70), 16 * (1 + r.IntN(90)), 32 * (1 + r.IntN(40))}[r.IntN(3)]
+			code := []numeric.Code{numeric.E2M1, numeric.E2M1, numeric.E4M3, numeric.Int8}[r.IntN(4)]
+			w := matrix(r, code, n, k, 1, min(block, k))
+			wide, x := make([]float32, n*k), normals(r, m*k)
+			w.Dequant(wide, 0, n)
+			want, got := make([]float32, m*n), make([]float32, m*n)
+			p.float(want, n, x, m, F32, numeric.AppendF32(nil, wide), n, k, nil)
+			p.weightOnly(got, n, x, m, w, &Workers{N: 1 + r.IntN(3)})
+			sameBits(t, want, got, fmt.Sprintf("%s m=%d n=%d k=%d block=%d code=%d", p.name, m, n, k, w.BlockCols, code))
+		}
+	}
+}

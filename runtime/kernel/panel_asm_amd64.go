@@ -144,6 +144,11 @@ func transposeInt8AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *by
 //go:noescape
 func transposePairsAVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int)
 
+// transposeE2M1AVX2 writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are eights of E2M1 codes, those of two words times the same scale[r], eight scales after each other. It prefetches two lines from next on, hop bytes further every fourth word.
+//
+//go:noescape
+func transposeE2M1AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int, scale *float32)
+
 // transposeE4M3AVX2 writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are fours of E4M3 codes; nan is set if one is not a number, and is 480 here. It prefetches two lines from next on, hop bytes further every fourth word.
 //
 //go:noescape

@@ -73,6 +73,7 @@ func transposes() {
 			}
 		}, nil
 	})
+	transpose("E2M1", "eights of E2M1 codes, those of two words times the same scale[r], eight scales after each other", "scale *float32", widenE2M1)
 	// Sign, exponent and fraction of a code are those of a float16, a bit further to
 	// the right and with an exponent that is 8 less: converting it, which takes
 	// subnormal numbers at full speed, and multiplying by 2^8 are both exact.
@@ -113,6 +114,42 @@ func transposes() {
 				ORL(m, Mem{Base: p})
 			}
 	})
+}
+
+// widenE2M1 takes eight codes of a word: their magnitudes stand in a table of
+// eight lanes, of whose indices only the low three bits count.
+func widenE2M1() (widener, func()) {
+	p, sign, table, turn := GP64(), constant(1<<31), YMM(), 0
+	Load(Param("scale"), p)
+	m := GLOBL("magnitudesE2M1", RODATA|NOPTR)
+	for i, v := range []float32{0, 0.5, 1, 1.5, 2, 3, 4, 6} {
+		DATA(4*i, U32(math.Float32bits(v)))
+	}
+	VMOVUPS(m, table)
+	return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
+		scale := YMM()
+		VMOVUPS(Mem{Base: p, Disp: 32 * (turn / 2)}, scale)
+		for c := range 8 {
+			x, index, signs := YMM(), v, YMM()
+			if c > 0 {
+				index = YMM()
+				VPSRLD(Imm(uint64(4*c)), v, index)
+			}
+			VPERMPS(table, index, x)
+			if c < 7 {
+				VPSLLD(Imm(uint64(28-4*c)), v, signs)
+				VPAND(sign, signs, signs)
+			} else {
+				VPAND(sign, v, signs)
+			}
+			VPOR(signs, x, x)
+			VMULPS(scale, x, x)
+			put(x)
+		}
+		if turn++; turn == 4 {
+			ADDQ(Imm(64), p)
+		}
+	}, nil
 }
 
 // evenWordsFirst is a shuffle that puts the even words of each half of a vector
