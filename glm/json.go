@@ -104,7 +104,11 @@ func (o object) has(key string) bool {
 
 // raw returns the value's text, shortened, for error messages.
 func (o object) raw(key string) string {
-	s := string(o.fields[key])
+	var line bytes.Buffer
+	if json.Compact(&line, o.fields[key]) != nil {
+		return ""
+	}
+	s := line.String()
 	if len(s) > 80 {
 		s = s[:77] + "..."
 	}

@@ -13,7 +13,7 @@ func (c *Config) parseDense(o object) {
 	}
 	types := o.texts("mlp_layer_types")
 	if len(types) != c.Layers {
-		o.invalid("mlp_layer_types", "%d entries for %d layers", len(types), c.Layers)
+		o.invalid("mlp_layer_types", "it has %d entries, and num_hidden_layers is %d: one of the two is another model's (the MTP layer is in neither)", len(types), c.Layers)
 		return
 	}
 	for i, t := range types {
@@ -63,7 +63,7 @@ func (c *Config) parseIndexer(o object) {
 		key = "indexer_types"
 		list := o.texts(key)
 		if len(list) != c.Layers {
-			o.invalid(key, "%d entries for %d layers", len(list), c.Layers)
+			o.invalid(key, "it has %d entries, and num_hidden_layers is %d: one of the two is another model's (the MTP layer is in neither)", len(list), c.Layers)
 			return
 		}
 		full := make([]bool, c.Layers)

@@ -113,6 +113,12 @@ func (p *Plan) refuse(src *safetensors.Checkpoint) error {
 	if err := json.Unmarshal(p.Config.Raw, &s.Keys); err != nil {
 		return err
 	}
+	for _, t := range s.Tensors {
+		if origin.IsAdapterTensor(t.Name) {
+			return fail(ErrSource, "merge the adapter (PEFT: model.merge_and_unload()), save the model and convert that; if it is merged, take the tensors out of the files",
+				"%s: weights of an adapter (LoRA) among the model's: the result would not be the model that was tuned", t.Name)
+		}
+	}
 	found := origin.OfConfig(s)
 	for _, f := range found {
 		if f.Kind == origin.TwoRopeBases {

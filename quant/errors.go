@@ -73,5 +73,5 @@ func (e *NonFiniteError) Is(target error) bool { return target == ErrNonFinite }
 
 // Hint says why such a weight is not converted.
 func (e *NonFiniteError) Hint() string {
-	return "one such value destroys its whole row or block when quantised; fetch the shard again, or repair the checkpoint"
+	return "one such value spoils what is computed with it, and its whole row or block when it is quantised; fetch the shard again, or repair the checkpoint"
 }

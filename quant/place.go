@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/format"
@@ -156,6 +157,9 @@ func (p *Plan) layFile(name string, items []int, outs [][]safetensors.Spec) (Fil
 	return f, nil
 }
 
+// maxPointer is more than the bytes of a Git LFS pointer.
+const maxPointer = 256
+
 // sidecars lists the other regular files of the source: tokenizer, templates,
 // generation and preprocessor configs, licences.
 func sidecars(dir string, p *Plan) ([]Sidecar, error) {
@@ -199,6 +203,12 @@ func sidecars(dir string, p *Plan) ([]Sidecar, error) {
 		if over := len(filepath.Base(fsx.TempName(name))) - fsx.MaxName; over > 0 {
 			return nil, fail(ErrSource, "give the file a shorter name",
 				"the name of %s is %d bytes too long: files are written under a temporary name first, and file systems end at %d bytes", name, over, fsx.MaxName)
+		}
+		if st.Size() < maxPointer {
+			if raw, err := from.ReadFile(name, maxPointer); err == nil && origin.IsPointer(raw) {
+				return nil, fail(ErrSource, "run git lfs pull in the folder, or download it with hf or modelscope",
+					"%s: a Git LFS pointer, not the file itself: the repository was cloned without LFS", name)
+			}
 		}
 		out = append(out, Sidecar{Name: name, Size: st.Size()})
 	}

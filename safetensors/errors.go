@@ -55,7 +55,7 @@ func (e *Error) Error() string {
 	if e.Offset >= 0 && !strings.Contains(e.Reason, commas(e.Offset)) {
 		b.WriteString(" (at byte " + commas(e.Offset) + ")")
 	}
-	if e.Err != nil {
+	if e.Err != nil && e.Kind != ErrNotFound {
 		b.WriteString(": " + e.Err.Error())
 	}
 	return b.String()

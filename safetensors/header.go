@@ -78,7 +78,7 @@ func readHeaderBytes(r io.ReaderAt, size int64, path string) ([]byte, error) {
 	switch {
 	case n > MaxHeaderSize:
 		e := at(ErrHeaderTooLarge, "", 0, "the header claims %s bytes, the format allows %s", commas(n), commas(MaxHeaderSize))
-		e.Advice = "this is probably not a safetensors file (a Git LFS pointer, an HTML page or another format)"
+		e.Advice = whatInstead(r)
 		return nil, e
 	case n < 2:
 		return nil, at(ErrHeaderTooSmall, "", 0, "the header claims %d bytes, the smallest is {}", n)

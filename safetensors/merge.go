@@ -14,6 +14,11 @@ func (b *builder) addMTP() error {
 			continue
 		}
 		if name != MTPName {
+			if b.repeats(name) {
+				b.note(ProblemUnlisted, name, "", "not part of %s and not read: its tensors are in other files as well; engines that load every *.safetensors file load it", list)
+				b.c.problems[len(b.c.problems)-1].Repeats = true
+				continue
+			}
 			b.note(ProblemUnlisted, name, "", "not part of %s and not read; engines that load every *.safetensors file load it", list)
 			continue
 		}
@@ -35,6 +40,16 @@ func (b *builder) addMTP() error {
 		slices.Sort(b.c.files)
 	}
 	return nil
+}
+
+// repeats tells whether a file that is not listed can be read, and all of its
+// tensors are in listed files.
+func (b *builder) repeats(name string) bool {
+	s, err := openShard(b.c.pool, b.path(name), name)
+	if err != nil || s == nil || len(s.tensors) == 0 {
+		return false
+	}
+	return b.repeatsIndexed(s)
 }
 
 func (b *builder) repeatsIndexed(extra *shard) bool {

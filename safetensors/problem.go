@@ -34,4 +34,6 @@ type Problem struct {
 	Tensor string // "" if no single tensor is concerned
 	Detail string // a sentence
 	Err    error  // the typed error of a ProblemError, else nil
+	// Repeats: every tensor of an unlisted file is in a listed one too.
+	Repeats bool
 }

@@ -117,7 +117,7 @@ func (e *evidence) judge() *Result {
 	case e.Diff != nil:
 		r.Bytes += e.Diff.Bytes
 		if !e.Based && e.Check.Rotated && len(e.Diff.Changed) > e.Diff.Same {
-			r.compareRotated(e.Diff)
+			r.compareRotated(e.Diff, e.Check)
 		} else {
 			r.compareTensors(e)
 		}

@@ -123,6 +123,7 @@ type Exact struct {
 	Copied        int  `json:"copied"`
 	Quantized     int  `json:"quantized"`
 	Dropped       int  `json:"dropped"`
+	Shared        int  `json:"shared"` // copies of the MTP layer left out that are the model's own, bit for bit
 	Lost          int  `json:"lost"`
 	Differing     int  `json:"differing"` // copied tensors whose bytes or values differ
 	ConfigAgrees  bool `json:"config_agrees"`

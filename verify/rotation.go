@@ -4,6 +4,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/glmconv/glmconv/verify/check"
 	"github.com/glmconv/glmconv/verify/diff"
 )
 
@@ -23,7 +24,7 @@ func (r *Result) forgetStates() {
 // weight that touches the residual stream differs, and the gains of the norms
 // are in the weights behind them, while the function is the same. Only names
 // are compared here; what the weights are worth the logits decide.
-func (r *Result) compareRotated(d *diff.Report) {
+func (r *Result) compareRotated(d *diff.Report, c *check.Report) {
 	r.Exact.SourceTensors = d.Same + len(d.Changed) + len(d.Retyped) + len(d.Reshaped) + len(d.Removed)
 	r.Exact.Copied = d.Same
 	r.Exact.Rotated = true
@@ -40,6 +41,10 @@ func (r *Result) compareRotated(d *diff.Report) {
 	r.Notes = append(r.Notes, Note{"weights", "are rotated (QuaRot) and were not compared with the source's: every tensor differs and the model may be the same; the logits decide"})
 	for _, x := range d.Removed {
 		module, _, _ := strings.Cut(x.Name, ".weight")
+		if x.CopyOf != "" && !compared[module] {
+			r.shared(x, c)
+			continue
+		}
 		if !compared[module] {
 			r.Exact.Lost++
 			r.fail("exact", x.Name, "is in the source and not in the result")

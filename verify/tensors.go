@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/glmconv/glmconv/verify/check"
 	"github.com/glmconv/glmconv/verify/diff"
 )
 
@@ -17,13 +18,14 @@ type tensorJudge struct {
 	dropped   map[string]string  // tensors that were left out on request, and why
 	quantized map[string]bool    // modules of the result
 	compared  map[string]bool    // modules whose weights were compared
+	check     *check.Report
 }
 
 // compareTensors accounts for every tensor of the source, and judges copies,
 // weights and additions.
 func (r *Result) compareTensors(e *evidence) {
 	d := e.Diff
-	j := &tensorJudge{r: r, recorded: map[string]float64{}, dropped: map[string]string{}, quantized: map[string]bool{}, compared: map[string]bool{}}
+	j := &tensorJudge{r: r, check: e.Check, recorded: map[string]float64{}, dropped: map[string]string{}, quantized: map[string]bool{}, compared: map[string]bool{}}
 	if m := e.Manifest; m != nil {
 		j.recorded, j.dropped = m.Recorded, m.Dropped
 		r.Identity.Scheme, r.Identity.Format = m.Scheme, m.Format
@@ -145,10 +147,26 @@ func (j *tensorJudge) removed(x diff.Tensor) {
 		}
 	case j.dropped[x.Name] != "":
 		r.Exact.Dropped++
+	case x.CopyOf != "":
+		r.shared(x, j.check)
 	default:
 		r.Exact.Lost++
 		r.fail("exact", x.Name, "is in the source and not in the result")
 	}
+}
+
+// shared notes a copy of the MTP layer that the result leaves out, though nothing
+// is lost by it: the model has the same values. What engines do without the copy
+// is what check has found.
+func (r *Result) shared(x diff.Tensor, c *check.Report) {
+	r.Exact.Shared++
+	said := "is left out, and " + x.CopyOf + " has the same bytes"
+	for _, f := range c.Findings {
+		if f.Code == "mtp-copy-missing" && f.Where == x.Name {
+			said += ": " + f.Detail
+		}
+	}
+	r.Notes = append(r.Notes, Note{x.Name, said})
 }
 
 // ownLimit is how far a weight may be from our own rounding of it: both are the

@@ -84,6 +84,7 @@ func (f *finder) files() {
 	f.pickles(shards)
 	f.pointers()
 	f.beside()
+	f.elsewhere()
 	f.adapters(shards)
 	for _, n := range f.Files {
 		of, tool, ok := leftover(n)
@@ -123,6 +124,9 @@ func (f *finder) pickles(shards int) {
 
 const pointerStart = "version https://git-lfs.github.com/spec/"
 
+// IsPointer tells whether a file holds a Git LFS pointer in place of its content.
+func IsPointer(raw []byte) bool { return strings.HasPrefix(string(raw), pointerStart) }
+
 // pointers looks for files of a git clone without LFS.
 func (f *finder) pointers() {
 	var found []string
@@ -132,7 +136,7 @@ func (f *finder) pointers() {
 			continue
 		}
 		raw, err := fsx.ReadIn(f.Dir, n, 1024)
-		if err == nil && strings.HasPrefix(string(raw), pointerStart) {
+		if err == nil && IsPointer(raw) {
 			found = append(found, n)
 		}
 	}
@@ -157,6 +161,34 @@ func (f *finder) beside() {
 		f.add(BesideFolder, true, n, "glmconv repair "+f.Dir+" makes the file anew inside the folder; or move ../"+filepath.Base(abs)+n+" to "+n,
 			"the index names it in the folder, and it lies beside the folder as %s: a script (adjust_weight.py of the vllm-ascend guide) was given the path without a slash at its end",
 			filepath.Base(abs)+n)
+	}
+}
+
+// elsewhere looks for files that the index names and that are in the folder in
+// another form: unfinished, under a name of other case, one level down.
+func (f *finder) elsewhere() {
+	var below []string
+	if entries, err := fsx.ReadDir(f.Dir); err == nil && len(f.Listed) > 0 {
+		for _, e := range entries {
+			if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+				below = append(below, e.Name())
+			}
+		}
+	}
+	for _, n := range sorted(f.Listed) {
+		for _, other := range f.Files {
+			switch of, tool, ok := leftover(other); {
+			case ok && of == n:
+				f.add(Elsewhere, true, n, "finish the download of "+n+", or fetch it again", "it is listed, and only %s of it is here, %s", tool, other)
+			case other != n && strings.EqualFold(other, n):
+				f.add(Elsewhere, true, n, "rename "+other+" to "+n, "it is listed, and the file is called %s here: names differ in their case", other)
+			}
+		}
+		for _, dir := range below {
+			if st, err := os.Lstat(filepath.Join(f.Dir, dir, n)); err == nil && st.Mode().IsRegular() {
+				f.add(Elsewhere, true, n, "move the files of "+dir+" beside config.json", "it is listed beside the index, and it lies in the folder %s", dir)
+			}
+		}
 	}
 }
 

@@ -29,6 +29,10 @@ const (
 
 var lora = regexp.MustCompile(`\.(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|modules_to_save|original_module|ia3_l|lora_\w+)(\.|$)`)
 
+// IsAdapterTensor tells whether a name is that of an adapter's weights, or of
+// what an adapter replaced.
+func IsAdapterTensor(name string) bool { return lora.MatchString(name) }
+
 // catalogue is the family's table by name.
 type catalogue struct{ names, modules map[string]bool }
 
@@ -178,6 +182,11 @@ func (f *finder) sayRenamed(by map[string]*renamed, loras int) {
 		}
 	}
 	if loras > 0 {
+		if total == 0 {
+			f.add(ForeignNames, true, f.firstLora(), wayMerge+"; if it is merged already, take the tensors out of the files",
+				"%s of adapters (LoRA) among the model's own: not merged, or left over", plural(loras, "tensor"))
+			return
+		}
 		f.add(ForeignNames, true, f.firstLora(), wayMerge,
 			"a LoRA model that was saved by PEFT without merging: %s of adapters, and base_model.model. or .base_layer in the names of %d others", plural(loras, "tensor"), total)
 		return

@@ -22,6 +22,7 @@ const (
 	LFSPointer   Kind = "lfs-pointer"        // a file of Git LFS was not fetched
 	Leftover     Kind = "download-leftover"  // a downloader's control or part file
 	BesideFolder Kind = "beside-folder"      // a listed file lies beside the folder
+	Elsewhere    Kind = "elsewhere"          // a listed file is here unfinished, misspelt or in a folder
 	MTPAbsent    Kind = "mtp-absent"         // declared and not stored
 	MTPShape     Kind = "mtp-shape"          // stored for a model of other sizes
 	LayerCount   Kind = "layer-count"        // num_hidden_layers is not what is stored

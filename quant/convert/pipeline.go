@@ -109,6 +109,9 @@ func (c *converter) compute(ctx context.Context, t *tile, s *scratch) error {
 		b := c.buffers.get(t.bytes)
 		t.out = [][]byte{b}
 		err := c.readTile(t, it.Offset+int64(t.row0)*unit, b)
+		if err == nil && layout.NonFinite(b, it.Source.DType) {
+			err = t.findNonFinite(b, int64(t.row0)*unit)
+		}
 		if err == nil {
 			err = c.scale(t, b)
 		}
@@ -251,6 +254,27 @@ func (c *converter) keepFloats(t *tile, w []float32) error {
 func (t *tile) nonFinite(e *numeric.NonFiniteError) error {
 	it := t.item
 	return &quant.NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: int64(t.row0 + e.Row), Col: int64(e.Col), Value: e.Value}
+}
+
+// findNonFinite names the place of the first NaN or infinity in bytes that are
+// copied, which begin at byte off of the item.
+func (t *tile) findNonFinite(b []byte, off int64) error {
+	it := t.item
+	decoder, err := layout.DecoderOf(it.Source.DType)
+	if err != nil {
+		return err
+	}
+	v := make([]float32, len(b)/decoder.Size)
+	decoder.Decode(v, b)
+	i := numeric.FirstNonFinite(v)
+	if i < 0 {
+		return nil
+	}
+	at, cols := (it.Offset+off)/int64(decoder.Size)+int64(i), int64(1)
+	if n := len(it.Source.Shape); n > 0 {
+		cols = max(it.Source.Shape[n-1], 1)
+	}
+	return &quant.NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: at / cols, Col: at % cols, Value: v[i]}
 }
 
 // round makes a tile's codes and scales.

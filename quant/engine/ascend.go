@@ -110,7 +110,7 @@ var ascend = spec{
 
 	faults: []fault{
 		{codes: []string{"shard-invalid", "shard-truncated", "shard-missing", "index-invalid", "config-missing", "config-not-quantized",
-			"quant-config-invalid", "consolidated-file", "foreign-names", "lfs-pointer", "file-beside-folder", "mtp-shape", "layer-count",
+			"quant-config-invalid", "consolidated-file", "foreign-names", "lfs-pointer", "file-beside-folder", "file-elsewhere", "mtp-shape", "layer-count",
 			"expert-count", "vocabulary", "stale-quantization"}, does: Refuses},
 		{codes: []string{"tensor-shape", "companion-shape", "companion-unexpected", "packed-name", "ignored-but-quantized", "weight-encoding", "group-mixed",
 			"router-quantized", "embedding-quantized", "head-quantized", "norm-quantized", "indexer-quantized", "kv-b-quantized"}, does: Refuses},
@@ -121,13 +121,14 @@ var ascend = spec{
 		{codes: []string{"tensor-dtype", "companion-missing", "companion-dtype", "weight-not-quantized", "experts-mixed", "router-bias-dtype",
 			"eh-proj-quantized"}, does: Differs},
 		{codes: []string{"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-bias-wrong", "offset-nonzero", "code-range",
-			"weight-nonfinite", "weight-zero", "zero-region"}, does: Differs},
+			"weight-nonfinite", "weight-zero", "zero-region", "weight-constant"}, does: Differs},
 		{codes: []string{"description-name", "description-invalid", "description-entry-missing", "description-scheme", "rot-unflagged", "rot-family"},
 			does: Refuses},
 		{codes: []string{"description-version"}, does: Refuses, during: keysRead},
 		{codes: []string{"description-group-size"}, does: Differs, during: keysRead},
 		{codes: []string{"description-mismatch", "description-prefix"}, does: Differs},
-		{codes: []string{"rot-missing", "rot-wrong", "rotation-mixed", "static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset"},
+		{codes: []string{"rot-missing", "rot-wrong", "rotation-mixed", "static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset",
+			"mtp-copy-missing"},
 			does: Differs},
 	},
 }

@@ -179,7 +179,7 @@ var sglang = spec{
 	// are found too many.
 	faults: []fault{
 		{codes: []string{"shard-invalid", "shard-truncated", "shard-missing", "index-invalid", "config-missing", "quant-config-invalid",
-			"lfs-pointer", "file-beside-folder", "mtp-shape", "expert-count", "vocabulary",
+			"lfs-pointer", "file-beside-folder", "file-elsewhere", "mtp-shape", "expert-count", "vocabulary",
 			"tensor-shape", "companion-shape", "kv-b-quantized", "description-invalid", "description-scheme"}, does: Refuses},
 		{codes: []string{"file-size", "hash-mismatch", "index-tensor-missing", "duplicate-tensor", "stale-index", "leftover-shard", "config-not-quantized",
 			"foreign-names", "layer-count", "stale-quantization", "quant-config-stale"}, does: Differs},
@@ -189,7 +189,7 @@ var sglang = spec{
 		{codes: []string{"router-bias-dtype", "router-quantized", "eh-proj-quantized", "embedding-quantized", "head-quantized", "norm-quantized",
 			"indexer-wk-int8", "indexer-quantized"}, does: Differs},
 		{codes: []string{"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-bias-wrong", "code-range", "weight-nonfinite",
-			"weight-zero", "zero-region"}, does: Differs},
+			"weight-zero", "zero-region", "weight-constant"}, does: Differs},
 		{codes: []string{"description-name", "description-entry-missing", "description-mismatch", "description-prefix"}, does: Differs},
 		{codes: []string{"rot-missing", "rot-wrong", "rotation-mixed", "static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset"},
 			does: Differs},

@@ -129,7 +129,7 @@ var vllm = spec{
 	// no quantization; glm4_moe.py, glm4_moe_mtp.py, deepseek_v2.py:load_weights.
 	faults: []fault{
 		{codes: []string{"shard-invalid", "shard-truncated", "shard-missing", "index-invalid", "config-missing", "config-not-quantized",
-			"quant-config-invalid", "consolidated-file", "foreign-names", "lfs-pointer", "file-beside-folder", "mtp-shape", "layer-count",
+			"quant-config-invalid", "consolidated-file", "foreign-names", "lfs-pointer", "file-beside-folder", "file-elsewhere", "mtp-shape", "layer-count",
 			"expert-count", "vocabulary"}, does: Refuses},
 		{codes: []string{"tensor-shape", "companion-shape", "companion-unexpected", "packed-name", "ignored-but-quantized", "weight-encoding",
 			"router-quantized", "embedding-quantized", "head-quantized", "norm-quantized", "indexer-quantized"}, does: Refuses},
@@ -139,7 +139,7 @@ var vllm = spec{
 		{codes: []string{"tensor-dtype", "companion-missing", "companion-dtype", "weight-not-quantized", "group-mixed", "experts-mixed"}, does: Differs},
 		{codes: []string{"router-bias-dtype", "eh-proj-quantized", "indexer-wk-int8"}, does: Differs},
 		{codes: []string{"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-bias-wrong", "code-range", "weight-nonfinite",
-			"weight-zero", "zero-region"}, does: Differs},
+			"weight-zero", "zero-region", "weight-constant"}, does: Differs},
 	},
 }
 

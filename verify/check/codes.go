@@ -46,6 +46,7 @@ var codes = []Code{
 	{"lfs-pointer", Error, "a file of Git LFS was not fetched", ""},
 	{"download-leftover", Warning, "a downloader's control or part file", ""},
 	{"file-beside-folder", Error, "a listed file lies beside the folder, not in it", ""},
+	{"file-elsewhere", Error, "a listed file is not where the index says, and here in another form", ""},
 	{"mtp-shape", Error, "the MTP layer is that of a model of other sizes", ""},
 	{"layer-count", Error, "num_hidden_layers is not the number of decoder layers stored", ""},
 	{"expert-count", Error, "n_routed_experts is not the number of experts stored", ""},
@@ -126,6 +127,7 @@ var codes = []Code{
 
 	{"weight-zero", Error, "a weight holds nothing but zeros", "the download left a hole, or the weight was never written: fetch the file again and compare its SHA-256"},
 	{"zero-region", Error, "a part of a weight is zero in whole pages", "the download left a hole: fetch the file again and compare its SHA-256"},
+	{"weight-constant", Error, "a matrix of one value throughout", "fetch the file again, or convert again from the source"},
 	{"norm-constant", Warning, "a norm has one value throughout: it was perhaps never trained, or never loaded when the model was saved", "compare with the base model"},
 
 	{"codes-short", Warning, "the codes of some scales stay far from the end of their range: scales that come from a maximum bring one code there, so codes and scales are not of one conversion",

@@ -64,6 +64,7 @@ var explanations = map[string]struct{ cause, remedy string }{
 	"lfs-pointer": {"git clone ran without Git LFS", "git lfs pull, or hf download"},
 	"download-leftover": {"a downloader was stopped, or keeps its state here",
 		"let the download finish, then delete the file; glmconv repair DIR removes it"},
+	"file-elsewhere":     {"a download stopped before its file had its name, or files were moved or renamed", ""},
 	"file-beside-folder": {"adjust_weight.py was given a path without its last slash", "glmconv mtp-remap DIR writes the file into the folder"},
 	"mtp-shape": {"the MTP layer was taken from another model",
 		"take it from the right base model: glmconv repair DIR --from BASE; or serve without speculative decoding"},
@@ -177,10 +178,11 @@ var explanations = map[string]struct{ cause, remedy string }{
 		"convert again; the declaration is of another number of bits"},
 	"weight-nonfinite": {"training diverged, a merge overflowed, or bytes were damaged",
 		"compare the file's SHA-256 with the published one; if it agrees, the model itself is broken"},
-	"weight-zero":   {"a hole in a download, a placeholder, or a tensor that a loader never filled", ""},
-	"zero-region":   {"a download that was preallocated and not filled, or a lost page of a network disk", ""},
-	"norm-constant": {"a library that does not know the norm filled it with its initial value", ""},
-	"codes-short":   {"scales of another conversion, or codes that a search or a cast changed", ""},
+	"weight-zero":     {"a hole in a download, a placeholder, or a tensor that a loader never filled", ""},
+	"zero-region":     {"a download that was preallocated and not filled, or a lost page of a network disk", ""},
+	"weight-constant": {"the weight was initialised and never loaded or trained, or its memory was overwritten", ""},
+	"norm-constant":   {"a library that does not know the norm filled it with its initial value", ""},
+	"codes-short":     {"scales of another conversion, or codes that a search or a cast changed", ""},
 
 	// Ascend description.
 	"description-invalid": {"the file was edited, or cut off", "take it from the same conversion, or convert again"},

@@ -49,7 +49,10 @@ func (s *subject) fileProblem(p safetensors.Problem) {
 		case p.File == safetensors.MTPName:
 			s.add("mtp-file-unlisted", p.File, "%s", p.Detail)
 		default:
-			s.add("shard-unlisted", p.File, "%s", p.Detail)
+			f := s.add("shard-unlisted", p.File, "%s", p.Detail)
+			if p.Repeats {
+				f.hint("delete it: every tensor in it is in a listed file too")
+			}
 		}
 	case safetensors.ProblemUnindexed:
 		s.add("index-tensor-unlisted", p.Tensor, "%s in %s", p.Detail, p.File)
@@ -77,7 +80,7 @@ func (s *subject) headerProblem(p safetensors.Problem) {
 		return
 	}
 	detail := e.Reason
-	if e.Err != nil {
+	if e.Err != nil && e.Kind != safetensors.ErrNotFound {
 		detail += ": " + e.Err.Error()
 	}
 	var f *Finding

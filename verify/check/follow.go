@@ -24,11 +24,12 @@ var follows = map[string][]string{
 	"not-safetensors":    {"shard-missing"},
 	"file-beside-folder": {"shard-missing"},
 	"lfs-pointer":        {"shard-invalid", "config-invalid", "description-invalid", "index-invalid", "file-size"},
+	"index-invalid":      append([]string{"shard-unlisted"}, absence...),
 	"stale-quantization": {"weight-not-quantized", "pattern-unused"},
 }
 
 // unreadable are the codes of shards that cannot be read.
-var unreadable = []string{"shard-truncated", "shard-missing", "shard-invalid", "lfs-pointer"}
+var unreadable = []string{"shard-truncated", "shard-missing", "shard-invalid", "lfs-pointer", "file-elsewhere"}
 
 // dropConsequences takes out what only follows from another finding: of
 // foreign names that the table's are missing, of a shard that cannot be read
@@ -44,9 +45,15 @@ func (s *subject) dropConsequences() {
 			gone[c] = true
 		}
 	}
-	lost := s.lostShards()
+	lost, elsewhere := s.lostShards(), map[string]bool{}
+	for _, f := range r.Findings {
+		elsewhere[f.Where] = elsewhere[f.Where] || f.Code == "file-elsewhere"
+	}
 	r.Findings = slices.DeleteFunc(r.Findings, func(f Finding) bool {
-		if gone[f.Code] {
+		switch {
+		case gone[f.Code], f.Code == "shard-missing" && elsewhere[f.Where]:
+			return true
+		case f.Code == "mtp-copy-stale" && slices.ContainsFunc(s.trunkFaults(), func(of string) bool { return s.copyOf(f.Where) == of }):
 			return true
 		}
 		if len(lost) == 0 {
@@ -62,6 +69,31 @@ func (s *subject) dropConsequences() {
 		}
 		return slices.Contains(absence, f.Code) && s.inLostShard(f.Where)
 	})
+}
+
+// trunkFaults are the model's own embedding and head where their values are
+// spoilt: what the MTP layer has is not stale then.
+func (s *subject) trunkFaults() (names []string) {
+	for _, f := range s.report.Findings {
+		if f.Code == "weight-nonfinite" || f.Code == "weight-zero" || f.Code == "weight-constant" || f.Code == "zero-region" {
+			names = append(names, f.Where)
+		}
+	}
+	return names
+}
+
+// copyOf returns the tensor that one of the MTP layer is a copy of.
+func (s *subject) copyOf(name string) string {
+	if s.cfg == nil {
+		return ""
+	}
+	switch embed, head := s.cfg.MTPNames(s.cfg.Layers); name {
+	case embed:
+		return s.cfg.EmbeddingName()
+	case head:
+		return s.cfg.HeadName()
+	}
+	return ""
 }
 
 // lostShards returns the shards that cannot be read.

@@ -17,6 +17,7 @@ var originCodes = map[origin.Kind]string{
 	origin.LFSPointer:   "lfs-pointer",
 	origin.Leftover:     "download-leftover",
 	origin.BesideFolder: "file-beside-folder",
+	origin.Elsewhere:    "file-elsewhere",
 	origin.MTPShape:     "mtp-shape",
 	origin.LayerCount:   "layer-count",
 	origin.ExpertCount:  "expert-count",

@@ -66,6 +66,13 @@ func (s *subject) checkKVB(m *module) {
 	}
 }
 
+// withoutCopy is what vllm-ascend does without a copy in families with latent
+// attention (docs/facts/engine-vllm-ascend.md 5).
+var withoutCopy = map[glm.Role]string{
+	glm.MTPEmbedding: "without it drafts are right on one pipeline stage only",
+	glm.MTPHead:      "an absent head of a quantised model stays uninitialised without an error, and drafts are noise",
+}
+
 // checkMTPCopies says which engines miss the layer's own embedding and head.
 func (s *subject) checkMTPCopies() {
 	mtp := s.model.MTP
@@ -79,8 +86,15 @@ func (s *subject) checkMTPCopies() {
 		if m := s.byName[row.Module]; m == nil || m.form.kind != absent {
 			continue
 		}
-		f := s.add("mtp-copy-missing", row.Name, "vLLM and SGLang bind the model's own; vllm-ascend needs the copy for %s", s.cfg.Family).on("vllm-ascend")
-		if !s.cfg.LatentAttention() || !s.ascend && s.decl != nil {
+		if !s.cfg.LatentAttention() {
+			s.add("mtp-copy-missing", row.Name, "vLLM, SGLang and vllm-ascend take the model's own").as(Info)
+			continue
+		}
+		f := s.add("mtp-copy-missing", row.Name, "vLLM and SGLang bind the model's own; vllm-ascend needs the copy for %s: %s", s.cfg.Family, withoutCopy[row.Role]).on("vllm-ascend")
+		switch {
+		case s.ascend && row.Role == glm.MTPHead:
+			f.as(Error)
+		case !s.ascend && s.decl != nil:
 			f.as(Info)
 		}
 	}

@@ -59,6 +59,7 @@ func Join(parts []*Report) *Report {
 	}
 	r := *parts[0]
 	r.Retyped = slices.Clone(r.Retyped)
+	r.Removed = slices.Clone(r.Removed)
 	r.Changed, r.Modules, r.NonFinite = nil, nil, nil
 	r.Same, r.Bytes = 0, 0
 	for _, p := range parts {
@@ -66,6 +67,9 @@ func Join(parts []*Report) *Report {
 		r.Changed = append(r.Changed, p.Changed...)
 		r.Modules = append(r.Modules, p.Modules...)
 		r.NonFinite = append(r.NonFinite, p.NonFinite...)
+		for i := range min(len(p.Removed), len(r.Removed)) {
+			r.Removed[i].CopyOf = max(r.Removed[i].CopyOf, p.Removed[i].CopyOf) // one part has looked
+		}
 		for i := range min(len(p.Retyped), len(r.Retyped)) {
 			r.Retyped[i].Same = r.Retyped[i].Same || p.Retyped[i].Same
 		}

@@ -28,6 +28,9 @@ type Tensor struct {
 	B    *Side  `json:"b,omitempty"`
 	// Same: stored in two types of float, the numbers are the same.
 	Same bool `json:"same_values,omitempty"`
+	// CopyOf is the tensor of A that this one is a copy of, bit for bit, where it
+	// is one of the MTP layer's copies that B lacks.
+	CopyOf string `json:"copy_of,omitempty"`
 	// Parts are the modules that a stacked expert tensor of A consists of.
 	Parts []string `json:"-"`
 }

@@ -187,6 +187,15 @@ func (d *differ) tensors(ctx context.Context) error {
 			return err
 		})
 	}
+	for i := range d.r.Removed {
+		x := &d.r.Removed[i]
+		if of := d.copyOf(x.Name); of != "" && d.mine(x.Name) {
+			g.Go(func() (err error) {
+				x.CopyOf, err = d.same(ctx, x.Name, of)
+				return err
+			})
+		}
+	}
 	for i, t := range equal {
 		g.Go(func() (err error) {
 			same[i], odd[i], err = d.sameBytes(ctx, t)
@@ -233,7 +242,7 @@ func (d *differ) sameBytes(ctx context.Context, t safetensors.Info) (same, odd b
 		if err := d.b.ReadAt(u, off, q[:n]); err != nil {
 			return false, odd, err
 		}
-		odd = odd || d.opts.Finite && nonFinite(q[:n], t.DType)
+		odd = odd || d.opts.Finite && layout.NonFinite(q[:n], t.DType)
 		if !bytes.Equal(p[:n], q[:n]) {
 			d.progress(2 * (t.Size - off))
 			return false, odd, nil

@@ -95,6 +95,9 @@ func exact(r *verify.Result) check {
 	if e.Dropped > 0 {
 		parts = append(parts, plural(e.Dropped, "tensor")+" dropped on purpose")
 	}
+	if e.Shared > 0 {
+		parts = append(parts, count(e.Shared)+" of the MTP layer shared with the model")
+	}
 	if e.Differing > 0 {
 		parts = append(parts, plural(e.Differing, "copy")+" differ")
 		parts[len(parts)-1] = strings.Replace(parts[len(parts)-1], "copys", "copies", 1)

@@ -1,4 +1,4 @@
-package diff
+package layout
 
 import (
 	"encoding/binary"
@@ -6,8 +6,9 @@ import (
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// nonFinite tells whether stored floats have an exponent of all ones.
-func nonFinite(raw []byte, t safetensors.DType) bool {
+// NonFinite tells whether stored floats have an exponent of all ones: NaN or
+// infinity. Of types other than BF16, F16 and F32 it says false.
+func NonFinite(raw []byte, t safetensors.DType) bool {
 	var mask, one uint64 // the exponents of four or two of them; what carries from a full one
 	switch t {
 	case safetensors.BF16:

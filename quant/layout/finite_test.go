@@ -1,4 +1,4 @@
-package diff
+package layout
 
 import (
 	"encoding/binary"
@@ -43,11 +43,11 @@ func TestNonFinite(t *testing.T) {
 			for i := range n {
 				put(i, most)
 			}
-			require.False(t, nonFinite(raw, d))
+			require.False(t, NonFinite(raw, d))
 			for i := range n {
 				for _, u := range values {
 					put(i, u)
-					if nonFinite(raw, d) != want(u) {
+					if NonFinite(raw, d) != want(u) {
 						t.Fatalf("%s %#x at %d of %d", d, u, i, n)
 					}
 				}
@@ -55,5 +55,5 @@ func TestNonFinite(t *testing.T) {
 			}
 		}
 	}
-	require.False(t, nonFinite([]byte{0xff, 0xff}, safetensors.I8))
+	require.False(t, NonFinite([]byte{0xff, 0xff}, safetensors.I8))
 }
