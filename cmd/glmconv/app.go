@@ -34,7 +34,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			"Exit codes: 0 done, 1 negative verdict, 2 wrong usage, 3 undecided, 65 bad input,\n" +
 			"74 I/O failed (what was complete is kept; --resume goes on), 75 temporary, 130 interrupted.",
 		Commands: []*cli.Command{
-			cmdInspect(), cmdPlan(), cmdCalibrate(), cmdQuantize(), cmdSubmit(), cmdMTPRemap(), cmdRepair(), cmdCheck(), cmdDiff(), cmdVerify(), cmdRun(), cmdLogits(), cmdRecipe(), cmdBench(), cmdServe(), cmdDemo(), cmdExplain(), cmdCompletion(), cmdVersion(),
+			cmdInspect(), cmdPlan(), cmdCalibrate(), cmdQuantize(), cmdSubmit(), cmdMTPRemap(), cmdRepair(), cmdCheck(), cmdDiff(), cmdVerify(), cmdPush(), cmdRun(), cmdLogits(), cmdRecipe(), cmdBench(), cmdServe(), cmdDemo(), cmdExplain(), cmdCompletion(), cmdVersion(),
 		},
 		CommandNotFound: nil,
 		ExitErrHandler:  func(*cli.Context, error) {}, // report does it, once

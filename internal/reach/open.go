@@ -52,3 +52,15 @@ func AtCommitOf(text, name string, moved bool, o Options) string {
 	}
 	return name
 }
+
+// Repository returns the name and revision of an address hf://ORG/NAME[@REV].
+func Repository(text string) (id, rev string, err error) {
+	a, err := parse(text, "")
+	switch {
+	case err != nil:
+		return "", "", err
+	case a.scheme != "hf" || a.sub != "":
+		return "", "", badAddress(text, "is not the address of a repository, hf://ORG/NAME[@REV]")
+	}
+	return a.id, a.rev, nil
+}
