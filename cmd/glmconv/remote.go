@@ -26,6 +26,7 @@ func remoteFlags() []cli.Flag {
 		&cli.IntFlag{Name: "connections", Value: 8, Usage: "parallel requests to a remote source, 1 to 64"},
 		&cli.StringFlag{Name: "bandwidth", Usage: "ceiling on what is read from a remote source, as 200MB/s (default: none)"},
 		&cli.BoolFlag{Name: "offline", Usage: "no network: hf:// reads what the hub's own client has downloaded (also HF_HUB_OFFLINE=1)"},
+		&cli.StringFlag{Name: "cache", Usage: "`DIR` that keeps what is fetched of shards, for --resume and other runs (default: none)"},
 		&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the credential of a hub (default: HF_TOKEN and the hub's own files)"},
 		&cli.StringFlag{Name: "ca-file", Usage: "`FILE` with further root certificates"},
 		&cli.StringFlag{Name: "source-check", Value: "auto", Usage: "full (read what was not hashed as it passed as well, just for its hash) or auto"},
@@ -122,7 +123,7 @@ func notRemote(command string, i int, arg string) error {
 }
 
 func remoteOptions(c *cli.Context) (reach.Options, error) {
-	o := reach.Options{Connections: c.Int("connections"), Offline: c.Bool("offline"), TokenFile: c.String("token-file"), CAFile: c.String("ca-file"),
+	o := reach.Options{Connections: c.Int("connections"), Offline: c.Bool("offline"), Cache: c.String("cache"), TokenFile: c.String("token-file"), CAFile: c.String("ca-file"),
 		RetryFor: c.Duration("retry-for"), Version: currentBuild().Version, Data: readsWeights[c.Command.Name],
 		Warn: func(text string) { fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", text) }}
 	if o.Connections < 1 || o.Connections > reach.MaxConnections {

@@ -17,6 +17,7 @@ type Options struct {
 	Offline     bool          // no network
 	TokenFile   string        // credential for a hub or ModelScope
 	CAFile      string        // further root certificates, PEM
+	Cache       string        // folder that keeps blocks of shards; "" for none
 	Full        bool          // Settle reads what was not hashed yet, so that every shard is
 	Version     string        // of glmconv, for User-Agent
 	Data        bool          // weights are read, not headers only: counted as a download by hubs

@@ -60,6 +60,7 @@ type Source struct {
 	c       *client
 	g       getter
 	blocks  *blocks
+	cache   *cache // nil: none
 	stop    context.CancelFunc
 	early   atomic.Int64                    // blocks that wait to be hashed
 	recheck func(ctx context.Context) error // of a listing that may change, or nil
@@ -118,6 +119,9 @@ func newSource(ctx context.Context, c *client, g getter, name string, files []*f
 		s.files = append(s.files, f)
 	}
 	slices.SortFunc(s.files, func(a, b *file) int { return strings.Compare(a.Name, b.Name) })
+	if c.o.Cache != "" {
+		s.cache = &cache{dir: c.o.Cache, warn: c.o.Warn}
+	}
 	inner, stop := context.WithCancel(ctx)
 	s.stop = stop
 	s.blocks = newBlocks(inner, c.o.Connections+1, s.fetchBlock)
@@ -210,6 +214,9 @@ func (s *Source) small(ctx context.Context, f *file, p []byte, off int64) error 
 
 // fetchBlock reads one block and adds it to the file's hash.
 func (s *Source) fetchBlock(ctx context.Context, f *file, index int64, p []byte) error {
+	if s.cache.read(f, p, index*blockSize) {
+		return s.held(f, index, p)
+	}
 	select {
 	case s.c.data <- struct{}{}:
 	case <-ctx.Done():
@@ -220,5 +227,16 @@ func (s *Source) fetchBlock(ctx context.Context, f *file, index int64, p []byte)
 	if err != nil {
 		return err
 	}
-	return s.seen(f, index, p)
+	s.cache.write(f, index, p)
+	return s.held(f, index, p)
+}
+
+// held adds a block to the file's hash. What does not have the published one
+// stays in no cache.
+func (s *Source) held(f *file, index int64, p []byte) error {
+	err := s.seen(f, index, p)
+	if err != nil {
+		s.cache.drop(f)
+	}
+	return err
 }

@@ -38,6 +38,9 @@ func (o opened) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		return n, err
 	}
 	if o.alone(off, len(p)) {
+		if off/blockSize == (off+int64(len(p))-1)/blockSize && o.s.cache.read(f, p, off) {
+			return len(p), end
+		}
 		if err := o.s.small(ctx, f, p, off); err != nil {
 			return 0, err
 		}
