@@ -3,7 +3,7 @@ GO ?= go
 LINT := .cache/golangci-lint
 VULN := .cache/govulncheck
 
-.PHONY: vuln deps build demo interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers generate generated clean ci torture release release-check notice site
+.PHONY: vuln deps build demo interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers bench-accuracy generate generated clean ci torture release release-check notice site
 build: ; $(GO) build -o bin/glmconv ./cmd/glmconv
 demo: build ; mkdir -p out && ./bin/glmconv demo --report out/demo.html
 test: ; $(GO) test -timeout 30m ./...
@@ -28,6 +28,8 @@ bench: bench-kernels bench-quantize bench-verify
 bench-kernels: ; $(GO) run ./internal/bench/kernels
 bench-quantize: build ; $(GO) run ./internal/bench/quantize
 bench-verify: ; $(GO) run ./internal/bench/verify
+# MODELS="DIR …"; ACCURACY="-schemes w4a16 -calib FILE -eval FILE" passes flags.
+bench-accuracy: build ; $(GO) run ./internal/bench/accuracy $(ACCURACY) ./bin/glmconv $(MODELS)
 # PEERS="-only matmul -pairs 3" passes flags.
 bench-peers: build ; $(GO) run ./internal/bench/peers $(PEERS)
 interop: ; ./interop/run

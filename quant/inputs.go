@@ -111,5 +111,13 @@ func (p *Plan) noteGlobals() {
 func (p *Plan) WithInputs(src *safetensors.Checkpoint, in *Inputs) (*Plan, error) {
 	o := p.Options
 	o.Inputs = in
-	return NewPlan(src, p.Scheme, p.Format, o)
+	q, err := NewPlan(src, p.Scheme, p.Format, o)
+	if err != nil {
+		return nil, err
+	}
+	q.Calibration = p.Calibration
+	if p.codes != nil {
+		err = q.Learn(p.codes)
+	}
+	return q, err
 }

@@ -31,14 +31,15 @@ type Manifest struct {
 	Fingerprint string            `json:"fingerprint"`      // of the plan, the source's headers included
 	Source      *ManifestSource   `json:"source,omitempty"` // where it was read from, if not from a folder
 	Files       []ManifestFile    `json:"files"`
-	Dropped     map[string]string `json:"dropped"`           // tensor → rule
-	Zeros       []Zeros           `json:"zeros,omitempty"`   // weights of the source that are zero or have holes
-	Fold        FoldMode          `json:"fold,omitempty"`    // how the folds were chosen
-	Folds       *fold.Set         `json:"folds,omitempty"`   // exponents by producer (package fold)
-	Method      string            `json:"method,omitempty"`  // how codes were learnt from text; "" for rounding
-	Learnt      string            `json:"learnt,omitempty"`  // SHA-256 of what decided them
-	Rotated     bool              `json:"rotated,omitempty"` // the source was rotated before (package rotation)
-	KV          KVMode            `json:"kv,omitempty"`      // caches that engines are asked to keep in int8
+	Dropped     map[string]string `json:"dropped"`               // tensor → rule
+	Zeros       []Zeros           `json:"zeros,omitempty"`       // weights of the source that are zero or have holes
+	Fold        FoldMode          `json:"fold,omitempty"`        // how the folds were chosen
+	Folds       *fold.Set         `json:"folds,omitempty"`       // exponents by producer (package fold)
+	Method      string            `json:"method,omitempty"`      // how codes were learnt from text; "" for rounding
+	Learnt      string            `json:"learnt,omitempty"`      // SHA-256 of what decided them
+	Calibration *Calibration      `json:"calibration,omitempty"` // the text
+	Rotated     bool              `json:"rotated,omitempty"`     // the source was rotated before (package rotation)
+	KV          KVMode            `json:"kv,omitempty"`          // caches that engines are asked to keep in int8
 	// Lifted are the fused groups that have something richer than the scheme's.
 	Lifted  map[string]layout.Lift `json:"lifted,omitempty"`
 	Errors  Summary                `json:"errors"`
@@ -121,7 +122,7 @@ func ParseManifest(b []byte) (*Manifest, error) {
 func (p *Plan) Manifest(version string) *Manifest {
 	m := &Manifest{Schema: manifestSchema, Version: version, Scheme: p.Scheme, Format: p.Format, Arith: arithName(p.Options.Arith),
 		GroupSize: p.Options.GroupSize, MTP: string(p.Options.MTP), Rest: p.Options.Rest, Inputs: p.Options.Inputs, Family: string(p.Config.Family),
-		Fingerprint: p.Fingerprint, Dropped: map[string]string{}, Folds: p.moved(), Rotated: p.Options.Rotation != nil, KV: p.Options.KV, Lifted: p.Options.Lifted}
+		Fingerprint: p.Fingerprint, Dropped: map[string]string{}, Folds: p.moved(), Rotated: p.Options.Rotation != nil, KV: p.Options.KV, Lifted: p.Options.Lifted, Calibration: p.Calibration}
 	if p.codes != nil {
 		m.Method, m.Learnt = p.codes.Method(), p.codes.ID()
 	}

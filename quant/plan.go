@@ -144,11 +144,12 @@ type Plan struct {
 	Index       []byte
 	Sidecars    []Sidecar
 	Notes       []string
-	Fingerprint string    // SHA-256 of everything that decides a byte of the result
-	SourceBytes int64     // of the source's tensors
-	ResultBytes int64     // of all files of the result
-	Folds       *fold.Set // powers of two that move between tensors; nil: none
-	Mixed       *Mixed    // how Options.Lifted was chosen; nil: not by a budget
+	Fingerprint string       // SHA-256 of everything that decides a byte of the result
+	SourceBytes int64        // of the source's tensors
+	ResultBytes int64        // of all files of the result
+	Calibration *Calibration // the text of statistics that were used; nil: none
+	Folds       *fold.Set    // powers of two that move between tensors; nil: none
+	Mixed       *Mixed       // how Options.Lifted was chosen; nil: not by a budget
 
 	lay      layout.Layout
 	dir      string

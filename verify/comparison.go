@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/verify/stats"
@@ -62,6 +63,7 @@ type forward struct {
 	err        error           // the same
 
 	Origin    string   // of the tokens
+	Seen      float64  // share of them that the result was calibrated on, by its manifest
 	Vocab     int      // entries of the logits that are compared
 	Lengths   []int    // of all sequences
 	Starts    []int    // sequences that a batch of a whole run begins with
@@ -102,6 +104,9 @@ func (c *comparison) run(ctx context.Context, srcDir, dstDir string) (err error)
 		return f.stopped(ctx, opening, err)
 	}
 	seqs, err := c.tokens(ctx, srcDir)
+	if m, err := quant.ReadManifest(dstDir); err == nil && m.Calibration != nil {
+		f.Seen = m.Calibration.Seen(seqs)
+	}
 	if err != nil {
 		return err
 	}

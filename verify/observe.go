@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"fmt"
 	"runtime/debug"
 
 	"github.com/glmconv/glmconv/verify/stats"
@@ -103,6 +104,9 @@ func (r *Result) judgeForward(f *forward, allTokens bool) error {
 	r.Bytes += f.Read
 	if f.Stage == opening {
 		return r.broken(f)
+	}
+	if f.Seen > 0 {
+		r.Notes = append(r.Notes, Note{"text", fmt.Sprintf("%.0f %% of it was calibrated on, as the manifest's hashes show: the result is better on it than on other text", 100*f.Seen)})
 	}
 	r.Identity.Corpus, r.Identity.Sequences, r.Identity.Vocab, r.Identity.Threads = f.Origin, len(f.Lengths), f.Vocab, f.Threads
 	r.Identity.IDsSHA256 = f.Prefixes[len(f.Prefixes)-1]

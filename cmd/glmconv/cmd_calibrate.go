@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/glmconv/glmconv/calib"
+	"github.com/glmconv/glmconv/calib/corpus"
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/progress"
@@ -28,10 +29,11 @@ func cmdCalibrate() *cli.Command {
 	return &cli.Command{
 		Name:      "calibrate",
 		Usage:     "gather statistics of activations for quantize --calib",
-		ArgsUsage: "--text FILE SRC DIR",
+		ArgsUsage: "[--text FILE] SRC DIR",
 		Description: "Runs SRC once over a text, weights streamed, and writes what quantize --calib DIR\n" +
 			"learns from: sums and samples of the inputs of every projection, and the token ids.\n" +
-			"Use text of the kind that the model will serve, and none that it is judged on. Experts\n" +
+			"Use text of the kind that the model will serve, and none that it is judged on; without\n" +
+			"--text a small built-in corpus is read, which is not the one of verify. Experts\n" +
 			"that saw few tokens are named. --index I --count N runs part I of N; the parts together\n" +
 			"are the statistics of one run, bit for bit. States of the tokens are kept on disk,\n" +
 			"so that --max-memory holds whatever the text; --resume goes on with what is there.\n\n" +
@@ -88,8 +90,8 @@ func runCalibrate(c *cli.Context) error {
 	if c.String("import") != "" && (given > 1 || parts > 1) {
 		return usagef("--import takes the place of --text and --token-ids, and has no parts")
 	}
-	if given != 1 {
-		return usagef("give --text or --token-ids: what the model is to be calibrated with")
+	if given > 1 {
+		return usagef("give --text or --token-ids, not both: what the model is to be calibrated with")
 	}
 	if c.Int("tokens") < 2 || c.Int("seq-len") < 2 || o.Workers < 0 {
 		return usagef("--tokens and --seq-len must be at least 2, --workers not negative")
@@ -268,6 +270,9 @@ func calibrationIDs(c *cli.Context, cfg *glm.Config, dir string) ([][]int, error
 	if err != nil {
 		return nil, tokenizerError(dir, err)
 	}
+	if c.String("text") == "" {
+		return builtInIDs(c, cfg, tok)
+	}
 	docs, err := calibrationText(c.Context, c.String("text"), dir, tok)
 	if err != nil {
 		return nil, err
@@ -275,6 +280,23 @@ func calibrationIDs(c *cli.Context, cfg *glm.Config, dir string) ([][]int, error
 	seqs, err := calib.Cut(cfg, docs, c.Int("tokens"), c.Int("seq-len"))
 	if err == nil && len(seqs) == 0 {
 		err = fmt.Errorf("%s: holds no text", c.String("text"))
+	}
+	return seqs, err
+}
+
+// builtInIDs are sequences of the built-in calibration corpus.
+func builtInIDs(c *cli.Context, cfg *glm.Config, tok *tokenizer.Tokenizer) ([][]int, error) {
+	var docs [][]int
+	for _, d := range corpus.Documents() {
+		ids, err := tok.EncodeContext(c.Context, d)
+		if err != nil {
+			return nil, err
+		}
+		docs = append(docs, ids)
+	}
+	seqs, err := calib.Cut(cfg, docs, c.Int("tokens"), c.Int("seq-len"))
+	if err == nil {
+		fmt.Fprintf(c.App.ErrWriter, "note: without --text the built-in corpus %s is read; text of the kind that the model will serve does better\n", corpus.Name)
 	}
 	return seqs, err
 }

@@ -133,6 +133,9 @@ func (l *learner) open(dir string) (out *opened, err error) {
 	if err == nil && l.goal != nil {
 		err = l.confirm()
 	}
+	if err == nil && l.st != nil && l.st.Tokens() > 0 {
+		l.plan.Calibration = quant.NewCalibration(l.st.Sequences)
+	}
 	switch {
 	case err != nil && l.rotated != nil:
 		_ = l.rotated.Close()

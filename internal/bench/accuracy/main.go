@@ -1,0 +1,170 @@
+// Command accuracy measures what calibration gains: for each scheme, a checkpoint
+// is quantized by rounding and with everything that calibration has, and both
+// results are judged by verify on text that was not calibrated on.
+//
+//	go run ./internal/bench/accuracy [-schemes w4a16,w8a8] [-calib FILE] [-eval FILE] [-tokens 8192] [-calib-tokens 16384] [-json FILE] GLMCONV MODEL…
+//
+// GLMCONV is the command that is measured. Without files both texts are those that
+// are built in, which share nothing. The table has the mean KL in thousandths of a
+// nat a token, its one-sided 95 % bound, the 99th percentile, the share of changed
+// first choices, the size, and the seconds that quantize took.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/glmconv/glmconv/internal/progress"
+	"github.com/glmconv/glmconv/verify"
+)
+
+type options struct {
+	schemes, calib, eval, json string
+	tokens, calibTokens        int
+	command                    string
+	models                     []string
+}
+
+// figure is one result.
+type figure struct {
+	Model    string  `json:"model"`
+	Scheme   string  `json:"scheme"`
+	Calib    bool    `json:"calib"`
+	KL       float64 `json:"kl"`
+	Upper95  float64 `json:"kl_upper95"`
+	P99      float64 `json:"kl_p99"`
+	Flips    float64 `json:"flip_rate"`
+	Draft    float64 `json:"mtp_agreement"` // of the first draft; 0 without an MTP layer
+	DraftSrc float64 `json:"mtp_agreement_source"`
+	Bytes    int64   `json:"bytes"`
+	Seconds  float64 `json:"seconds"` // of quantize
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var o options
+	flag.StringVar(&o.schemes, "schemes", "w4a16,w4a8,w8a8,nvfp4,mxfp4", "schemes to measure")
+	flag.StringVar(&o.calib, "calib", "", "text to calibrate with")
+	flag.StringVar(&o.eval, "eval", "", "text to judge with")
+	flag.StringVar(&o.json, "json", "", "also write JSON to this file")
+	flag.IntVar(&o.tokens, "tokens", 8192, "tokens to judge with, in sequences of 128")
+	flag.IntVar(&o.calibTokens, "calib-tokens", 16384, "tokens to calibrate with, in sequences of 128")
+	flag.Parse()
+	err := errors.New("which command, and which models?")
+	if flag.NArg() > 1 {
+		o.command, o.models = flag.Arg(0), flag.Args()[1:]
+		err = run(ctx, o, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// run measures all models and schemes.
+func run(ctx context.Context, o options, w io.Writer) (err error) {
+	dir, err := os.MkdirTemp("", "glmconv-bench-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	fmt.Fprintln(w, "| model | scheme | codes | mean KL · 1000 | 95 % bound | p99 | flips | MTP (source) | size | time |\n|---|---|---|---|---|---|---|---|---|---|")
+	var all []figure
+	for i, model := range o.models {
+		stats := filepath.Join(dir, fmt.Sprintf("stats-%d", i))
+		args := []string{"calibrate", "--tokens", strconv.Itoa(o.calibTokens), "--seq-len", "128"}
+		if o.calib != "" {
+			args = append(args, "--text", o.calib)
+		}
+		if err := o.glmconv(ctx, append(args, model, stats)...); err != nil {
+			return err
+		}
+		for scheme := range strings.SplitSeq(o.schemes, ",") {
+			for _, with := range [][]string{nil, {"--calib", stats}} {
+				f := figure{Model: filepath.Base(model), Scheme: scheme, Calib: with != nil}
+				if err := o.measure(ctx, &f, model, filepath.Join(dir, "result"), with); err != nil {
+					return err
+				}
+				all = append(all, f)
+				f.row(w)
+			}
+		}
+	}
+	if o.json == "" {
+		return nil
+	}
+	raw, err := json.MarshalIndent(all, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.json, raw, 0o644)
+}
+
+// row prints a figure.
+func (f *figure) row(w io.Writer) {
+	codes := map[bool]string{false: "rounding", true: "calibrated"}[f.Calib]
+	fmt.Fprintf(w, "| %s | %s | %s | %.2f | %.2f | %.1f | %.2f %% | %.3f (%.3f) | %s | %.1fs |\n", f.Model, f.Scheme, codes,
+		1000*f.KL, 1000*f.Upper95, 1000*f.P99, 100*f.Flips, f.Draft, f.DraftSrc, progress.Bytes(f.Bytes), f.Seconds)
+}
+
+// measure quantizes a model and judges the result.
+func (o *options) measure(ctx context.Context, f *figure, model, dst string, with []string) (err error) {
+	defer func() { err = errors.Join(err, os.RemoveAll(dst)) }()
+	begin := time.Now()
+	if err := o.glmconv(ctx, append(append([]string{"quantize", "--scheme", f.Scheme}, with...), model, dst)...); err != nil {
+		return err
+	}
+	f.Seconds = time.Since(begin).Seconds()
+	entries, err := os.ReadDir(dst)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if st, err := e.Info(); err == nil {
+			f.Bytes += st.Size()
+		}
+	}
+	report := dst + ".json"
+	defer func() { err = errors.Join(err, os.RemoveAll(report)) }()
+	args := []string{"verify", "--json", report, "--state", "none", "--all-tokens", "--tokens", strconv.Itoa(o.tokens), "--seq-len", "128"}
+	if o.eval != "" {
+		args = append(args, "--text", o.eval)
+	}
+	failed := o.glmconv(ctx, append(args, model, dst)...) // a verdict, if there are figures
+	raw, err := os.ReadFile(report)
+	if err != nil {
+		return errors.Join(failed, err)
+	}
+	var r verify.Result
+	if err := json.Unmarshal(raw, &r); err != nil || r.Tokens == 0 {
+		return errors.Join(failed, err, fmt.Errorf("%s of %s was not judged", f.Scheme, f.Model))
+	}
+	f.KL, f.Upper95, f.P99, f.Flips = r.KL.Mean, r.KL.Upper95, r.KL.P99, r.FlipRate
+	if r.MTP != nil && len(r.MTP.Result.Agreement) > 0 && len(r.MTP.Source.Agreement) > 0 {
+		f.Draft, f.DraftSrc = float64(r.MTP.Result.Agreement[0]), float64(r.MTP.Source.Agreement[0])
+	}
+	return nil
+}
+
+// glmconv runs the command.
+func (o *options) glmconv(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, o.command, append(args[:1:1], append([]string{"--progress", "none"}, args[1:]...)...)...)
+	var text strings.Builder
+	cmd.Stderr = &text
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(text.String()))
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// stub does what the figures need: a folder, a report, and an exit code of its
+// verdict.
+const stub = `#!/bin/sh
+case "$1" in
+quantize) for last; do :; done; mkdir "$last"; printf 12345 > "$last/file";;
+verify) while [ "$1" != --json ]; do shift; done
+  echo '{"tokens": 7, "kl": {"mean": 0.002, "upper95": 0.003}, "flip_rate": 0.25, "mtp": {"source": {"agreement": [0.5]}, "result": {"agreement": [0.4]}}}' > "$2"; exit 1;;
+esac
+`
+
+func TestRun(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("SKIPPED: the stub is a shell script")
+	}
+	dir := t.TempDir()
+	command := filepath.Join(dir, "glmconv")
+	require.NoError(t, os.WriteFile(command, []byte(stub), 0o755))
+	o := options{schemes: "w8a8,w4a16", json: filepath.Join(dir, "out.json"), tokens: 10, calibTokens: 10, command: command, models: []string{"some/model"}}
+	var table strings.Builder
+	require.NoError(t, run(t.Context(), o, &table))
+	assert.Equal(t, 2+4, strings.Count(table.String(), "\n"))
+	assert.Contains(t, table.String(), "| model | w4a16 | calibrated | 2.00 | 3.00 |")
+	raw, err := os.ReadFile(o.json)
+	require.NoError(t, err)
+	var all []figure
+	require.NoError(t, json.Unmarshal(raw, &all))
+	require.Len(t, all, 4)
+	assert.Equal(t, int64(5), all[0].Bytes)
+	assert.InDelta(t, 0.4, all[3].Draft, 1e-9)
+	assert.True(t, all[3].Calib)
+
+	require.NoError(t, os.WriteFile(command, []byte("#!/bin/sh\necho broken >&2; exit 65\n"), 0o755))
+	require.ErrorContains(t, run(t.Context(), o, &table), "broken")
+}
