@@ -2,13 +2,10 @@ package verify
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/glmconv/glmconv/quant"
-	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/verify/check"
 	"github.com/glmconv/glmconv/verify/companion"
 	"github.com/glmconv/glmconv/verify/diff"
@@ -60,30 +57,14 @@ func (r *Result) examine(ctx context.Context, f *folders, from, dst string, o *S
 			cancel()
 		}
 	}()
-	own, err := r.rounders(ctx, f, from, dst)
+	set := r.folds(f, from, dst)
+	own, err := r.rounders(ctx, f, from, dst, set)
 	own = o.basis.rounders(own)
 	if err == nil {
-		d, err = diff.Run(ctx, from, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true, Folds: r.folds(dst), Open: f.whole, Part: o.part.Index, Parts: o.part.Count})
+		d, err = diff.Run(ctx, from, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true, Folds: set, Open: f.whole, Part: o.part.Index, Parts: o.part.Count})
 	}
 	<-checked
 	return c, d, unchecked, err
-}
-
-// folds returns the powers of two that the manifest says have moved between
-// tensors: the source is compared as if they had moved in it. Which tensors take
-// part is the family's to say, so that whatever the exponents are, a result that
-// agrees computes the source's function.
-func (r *Result) folds(dst string) *fold.Set {
-	m, err := quant.ReadManifest(dst)
-	if err != nil || m.Folds.Len() == 0 {
-		return nil
-	}
-	if m.Rotated { // they are in the basis
-		r.Notes = append(r.Notes, Note{quant.ManifestName, fmt.Sprintf("powers of two moved at %d sites (%s) before the rotation, as in the source that is compared", m.Folds.Len(), m.Fold)})
-		return nil
-	}
-	r.Notes = append(r.Notes, Note{quant.ManifestName, fmt.Sprintf("powers of two moved at %d sites (%s): the source was compared with the same folds, bit for bit", m.Folds.Len(), m.Fold)})
-	return m.Folds
 }
 
 // findings takes what check has found in the result. A weight file that cannot
