@@ -33,6 +33,29 @@ func (c *LayerCache) Fork(n int) *LayerCache {
 	return &LayerCache{parent: c, base: n}
 }
 
+// Clone returns a cache of the first n slots of c, which it shares nothing with.
+func (c *LayerCache) Clone(n int) *LayerCache {
+	n = min(n, c.Len())
+	out := &LayerCache{}
+	if n == 0 {
+		return out
+	}
+	for c.parent != nil && n <= c.base {
+		c = c.parent
+	}
+	out.grow(n, c.widths...)
+	for i, w := range c.widths {
+		if c.parent == nil {
+			copy(out.streams[i], c.streams[i][:n*w])
+			continue
+		}
+		for slot := range n {
+			copy(out.streams[i][slot*w:][:w], c.row(i, slot))
+		}
+	}
+	return out
+}
+
 // grow appends n slots and returns the index of the first; rows are filled in
 // by row. The widths are those of the attention block.
 func (c *LayerCache) grow(n int, widths ...int) int {

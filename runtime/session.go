@@ -29,6 +29,16 @@ func (s *Session) Truncate(n int) {
 	}
 }
 
+// Clone returns a sequence of the first n tokens of s, which it shares nothing
+// with. Media stay with s.
+func (s *Session) Clone(n int) *Session {
+	c := &Session{m: s.m, caches: make([]*LayerCache, len(s.caches))}
+	for i, l := range s.caches {
+		c.caches[i] = l.Clone(n)
+	}
+	return c
+}
+
 // Forward appends tokens and returns their states after model.norm
 // [len(ids), H]. Long inputs go through in chunks of Options.Chunk rows. After
 // an error the sequence is as long as before.

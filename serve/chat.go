@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -22,6 +23,8 @@ type chatRequest struct {
 	Kwargs   map[string]any  `json:"chat_template_kwargs"`
 	Effort   any             `json:"reasoning_effort"`
 	Logprobs bool            `json:"logprobs"`
+	Top      int             `json:"top_logprobs"`
+	items    []chat.Item     // pictures and clips, in the order of the messages
 }
 
 // render makes the prompt of a conversation.
@@ -33,9 +36,7 @@ func (s *Server) render(ctx context.Context, q *chatRequest) (chat.Prompt, []*ch
 	if err != nil {
 		return chat.Prompt{}, nil, bad("messages", "%v", err)
 	}
-	if len(chat.Media(msgs)) > 0 {
-		return chat.Prompt{}, nil, bad("messages", "pictures and clips are not supported by this server")
-	}
+	q.items = chat.Media(msgs)
 	req := chat.Request{Messages: msgs, Extra: map[string]any{}}
 	if len(q.Tools) > 0 && string(q.Tools) != "null" && q.Choice != "none" {
 		if req.Tools, err = chat.ParseTools(q.Tools); err != nil {
@@ -83,37 +84,87 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	if err := errors.Join(s.known(q.Model), q.check()); err != nil {
 		return err
 	}
-	if q.Logprobs || q.PromptProbs != nil {
-		return bad("logprobs", "log-probabilities are served by /v1/completions")
+	if q.PromptProbs != nil {
+		return bad("prompt_logprobs", "log-probabilities of prompts are served by /v1/completions")
+	}
+	top := -1
+	switch {
+	case q.Top < 0 || q.Top > 0 && !q.Logprobs:
+		return bad("top_logprobs", "top_logprobs needs logprobs, and is not negative")
+	case q.Logprobs:
+		top = q.Top
 	}
 	p, tools, err := s.render(r.Context(), &q)
 	if err != nil {
 		return err
 	}
+	ids, err := p.EncodeContext(r.Context(), s.tok)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	ids, err := p.EncodeContext(ctx, s.tok)
+	ids, media, err := s.look(ctx, &q, ids)
 	if err != nil {
 		return err
 	}
-	j, err := s.job(ctx, &q.sampling, ids, -1)
-	if err != nil {
-		return err
+	var jobs []*job
+	for choice := range q.choices() {
+		j, err := s.job(ctx, &q.sampling, ids, top, choice)
+		if err != nil {
+			return err
+		}
+		j.media = media
+		jobs = append(jobs, j)
 	}
-	if err := s.sched.add(j); err != nil {
-		return err
+	for _, j := range jobs {
+		if err := s.sched.add(j); err != nil {
+			return err
+		}
 	}
-	a := &chatAnswer{id: newID("chatcmpl-"), model: q.Model, created: time.Now().Unix(), parser: chat.NewParser(p.Text(), tools), read: s.reader(&q.sampling)}
+	newAnswer := func(i int) *chatAnswer {
+		return &chatAnswer{s: s, index: i, parser: chat.NewParser(p.Text(), tools), read: s.reader(&q.sampling), field: s.o.ReasoningField}
+	}
+	return s.converse(ctx, w, &q, jobs, newAnswer)
+}
+
+// converse answers with all choices, one after the other.
+func (s *Server) converse(ctx context.Context, w http.ResponseWriter, q *chatRequest, jobs []*job, newAnswer func(int) *chatAnswer) error {
+	head := map[string]any{"id": newID("chatcmpl-"), "object": "chat.completion.chunk", "created": time.Now().Unix(), "model": q.Model}
+	var stream *sse
 	if q.Stream {
-		a.stream = newSSE(w)
+		stream = newSSE(w)
 	}
-	if err := s.follow(ctx, j, a); err != nil {
-		return a.failed(err)
+	use, choices := usage{n: len(jobs)}, []any{}
+	for i, j := range jobs {
+		a := newAnswer(i)
+		a.head, a.stream = head, stream
+		if err := s.follow(ctx, j, a); err != nil {
+			if stream != nil && stream.begun {
+				stream.end(err)
+				return nil
+			}
+			return err
+		}
+		a.finish()
+		use.add(i, j, a.tokens)
+		use.reasoning += a.thought
+		choices = append(choices, a.whole(q, j))
 	}
-	a.finish(len(j.prompt), q.StreamOpts != nil && q.StreamOpts.Usage)
-	if a.stream == nil {
-		writeJSON(w, a.whole(len(j.prompt)))
+	if stream != nil {
+		if q.StreamOpts != nil && q.StreamOpts.Usage {
+			m := maps.Clone(head)
+			m["choices"], m["usage"] = []any{}, use.json()
+			stream.send(m)
+		}
+		stream.end(nil)
+		return nil
 	}
+	head["object"], head["choices"], head["usage"] = "chat.completion", choices, use.json()
+	if q.ReturnIDs {
+		head["prompt_token_ids"] = jobs[0].prompt
+	}
+	writeJSON(w, head)
 	return nil
 }
 
@@ -161,24 +212,36 @@ func (s *Server) count(j *job, reason string) {
 	s.metrics.whole.observe(time.Since(j.arrived))
 }
 
-// chatAnswer collects an answer, or streams it.
+// chatAnswer collects one choice of an answer, or streams it.
 type chatAnswer struct {
-	id, model string
-	created   int64
-	parser    *chat.Parser
-	read      *reader
-	stream    *sse
+	s      *Server
+	head   map[string]any
+	index  int
+	parser *chat.Parser
+	read   *reader
+	stream *sse
+	field  string // of reasoning: both, reasoning, reasoning_content
 
 	begun              bool
 	content, reasoning string
 	calls              []map[string]any
-	tokens             int
+	tokens, thought    int // thought: of reasoning
+	ids                []int
+	probs, unsent      []*position
 	reason             string
 }
 
 func (a *chatAnswer) token(e event) bool {
 	a.tokens++
+	a.ids = append(a.ids, e.token)
+	if e.prob != nil {
+		a.probs, a.unsent = append(a.probs, e.prob), append(a.unsent, e.prob)
+	}
+	before := len(a.reasoning)
 	a.give(a.parser.Add(a.read.token(e.token)))
+	if len(a.reasoning) > before {
+		a.thought++
+	}
 	return a.read.hit
 }
 
@@ -192,34 +255,69 @@ func (a *chatAnswer) give(d chat.Delta) {
 		a.send(map[string]any{"role": "assistant", "content": ""}, nil)
 	}
 	if d.Reasoning != "" {
-		a.send(map[string]any{"reasoning_content": d.Reasoning, "reasoning": d.Reasoning}, nil)
+		m := map[string]any{}
+		a.setReasoning(m, d.Reasoning)
+		a.send(m, nil)
 	}
 	if d.Content != "" {
 		a.send(map[string]any{"content": d.Content}, nil)
 	}
 	for _, c := range d.Calls {
 		call := map[string]any{"id": newID("call_"), "type": "function", "function": map[string]any{"name": c.Name, "arguments": chat.Dumps(c.Arguments)}}
-		piece := map[string]any{"index": len(a.calls), "id": call["id"], "type": "function", "function": call["function"]}
+		piece := maps.Clone(call)
+		piece["index"] = len(a.calls)
 		a.calls = append(a.calls, call)
 		a.send(map[string]any{"tool_calls": []any{piece}}, nil)
 	}
 }
 
-func (a *chatAnswer) head() map[string]any {
-	return map[string]any{"id": a.id, "object": "chat.completion.chunk", "created": a.created, "model": a.model}
+// setReasoning puts reasoning under the names that clients read: SGLang's and the
+// published examples' reasoning_content, vLLM's reasoning.
+func (a *chatAnswer) setReasoning(m map[string]any, v any) {
+	for _, name := range []string{"reasoning_content", "reasoning"} {
+		if a.field == name || a.field == "" || a.field == "both" {
+			m[name] = v
+		}
+	}
 }
 
 func (a *chatAnswer) send(delta map[string]any, reason any) {
 	if a.stream == nil {
 		return
 	}
-	m := a.head()
-	m["choices"] = []any{map[string]any{"index": 0, "delta": delta, "logprobs": nil, "finish_reason": reason}}
+	m := maps.Clone(a.head)
+	var probs any
+	if len(a.unsent) > 0 {
+		probs, a.unsent = a.logprobs(a.unsent), nil
+	}
+	m["choices"] = []any{map[string]any{"index": a.index, "delta": delta, "logprobs": probs, "finish_reason": reason}}
 	a.stream.send(m)
 }
 
-// finish ends the answer: what was held back, the reason, the usage.
-func (a *chatAnswer) finish(prompt int, usage bool) {
+// logprobs is the protocol's list of tokens with their alternatives.
+func (a *chatAnswer) logprobs(list []*position) any {
+	one := func(id int, v float64) map[string]any {
+		text := a.s.text(id)
+		codes := make([]int, 0, len(text))
+		for _, c := range []byte(text) {
+			codes = append(codes, int(c))
+		}
+		return map[string]any{"token": text, "logprob": max(v, -9999), "bytes": codes}
+	}
+	out := []any{}
+	for _, p := range list {
+		m, top := one(p.token, p.value), []any{}
+		for _, t := range p.top {
+			top = append(top, one(t.token, t.value))
+		}
+		m["top_logprobs"] = top
+		out = append(out, m)
+	}
+	return map[string]any{"content": out}
+}
+
+// finish ends the answer: what was held back, and the reason.
+func (a *chatAnswer) finish() {
 	a.give(a.parser.Add(a.read.rest()))
 	d, truncated := a.parser.Finish()
 	a.give(d)
@@ -229,32 +327,15 @@ func (a *chatAnswer) finish(prompt int, usage bool) {
 	case len(a.calls) > 0 && a.reason == "stop":
 		a.reason = "tool_calls"
 	}
-	if a.stream == nil {
-		return
-	}
 	a.send(map[string]any{}, a.reason)
-	if usage {
-		m := a.head()
-		m["choices"], m["usage"] = []any{}, tokenUsage(prompt, a.tokens)
-		a.stream.send(m)
-	}
-	a.stream.end(nil)
 }
 
-// failed ends a stream that has begun; before that the error is the answer.
-func (a *chatAnswer) failed(err error) error {
-	if a.stream != nil && a.stream.begun {
-		a.stream.end(err)
-		return nil
-	}
-	return err
-}
-
-// whole is the answer in one piece.
-func (a *chatAnswer) whole(prompt int) map[string]any {
-	msg := map[string]any{"role": "assistant", "content": a.content, "reasoning_content": nil, "reasoning": nil, "tool_calls": []any{}}
+// whole is the choice in one piece.
+func (a *chatAnswer) whole(q *chatRequest, _ *job) map[string]any {
+	msg := map[string]any{"role": "assistant", "content": a.content, "tool_calls": []any{}}
+	a.setReasoning(msg, nil)
 	if a.reasoning != "" {
-		msg["reasoning_content"], msg["reasoning"] = a.reasoning, a.reasoning
+		a.setReasoning(msg, a.reasoning)
 	}
 	if len(a.calls) > 0 {
 		msg["tool_calls"] = a.calls
@@ -262,13 +343,12 @@ func (a *chatAnswer) whole(prompt int) map[string]any {
 			msg["content"] = nil
 		}
 	}
-	m := a.head()
-	m["object"] = "chat.completion"
-	m["choices"] = []any{map[string]any{"index": 0, "message": msg, "logprobs": nil, "finish_reason": a.reason, "stop_reason": nil}}
-	m["usage"] = tokenUsage(prompt, a.tokens)
+	m := map[string]any{"index": a.index, "message": msg, "logprobs": nil, "finish_reason": a.reason, "stop_reason": nil}
+	if q.Logprobs {
+		m["logprobs"] = a.logprobs(a.probs)
+	}
+	if q.ReturnIDs {
+		m["token_ids"] = a.ids
+	}
 	return m
-}
-
-func tokenUsage(prompt, made int) map[string]any {
-	return map[string]any{"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made}
 }

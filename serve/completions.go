@@ -65,9 +65,11 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case err != nil:
 		return err
-	case q.Echo || q.Suffix != nil && *q.Suffix != "":
-		return bad("echo", "echo and suffix are not supported by this server; prompt_logprobs gives what echo is used for")
-	case len(list) > maxPrompts || q.Stream && len(list) > 1:
+	case q.Suffix != nil && *q.Suffix != "":
+		return bad("suffix", "suffix is not supported by this server")
+	case q.Echo && q.Stream && q.Logprobs != nil:
+		return bad("echo", "echo with logprobs and stream exclude each other")
+	case len(list)*q.choices() > maxPrompts:
 		return tooMany()
 	}
 	ctx, cancel := context.WithCancel(r.Context())
@@ -76,10 +78,17 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 	if q.Logprobs != nil {
 		top = *q.Logprobs
 	}
-	jobs := make([]*job, len(list))
-	for i, ids := range list { // all are looked at before one is taken
-		if jobs[i], err = s.job(ctx, &q.sampling, ids, top); err != nil {
-			return err
+	var jobs []*job
+	for _, ids := range list { // all are looked at before one is taken
+		for choice := range q.choices() {
+			j, err := s.job(ctx, &q.sampling, ids, top, choice)
+			if err != nil {
+				return err
+			}
+			if q.Echo && top >= 0 {
+				j.asked = max(j.asked, top)
+			}
+			jobs = append(jobs, j)
 		}
 	}
 	for _, j := range jobs {
@@ -92,31 +101,61 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) complete(ctx context.Context, w http.ResponseWriter, q *completionRequest, jobs []*job) error {
 	head := map[string]any{"id": newID("cmpl-"), "object": "text_completion", "created": time.Now().Unix(), "model": q.Model}
-	var choices []any
-	prompt, made := 0, 0
+	choices := []any{}
+	use := usage{n: q.choices()}
+	var stream *sse
+	if q.Stream {
+		stream = newSSE(w)
+	}
 	for i, j := range jobs {
-		a := &textAnswer{s: s, head: head, index: i, read: s.reader(&q.sampling)}
-		if q.Stream {
-			a.stream = newSSE(w)
+		a := &textAnswer{s: s, head: head, index: i, read: s.reader(&q.sampling), stream: stream, asIDs: q.AsIDs, top: j.top}
+		if q.Echo {
+			a.piece(s.tok.Decode(j.prompt))
 		}
 		if err := s.follow(ctx, j, a); err != nil {
-			if a.stream != nil && a.stream.begun {
-				a.stream.end(err)
+			if stream != nil && stream.begun {
+				stream.end(err)
 				return nil
 			}
 			return err
 		}
 		a.piece(a.read.rest())
-		prompt, made = prompt+len(j.prompt), made+a.tokens
-		choices = append(choices, a.choice(j, q))
-		if a.stream != nil {
-			a.finish(prompt, q.StreamOpts != nil && q.StreamOpts.Usage)
-			return nil
+		use.add(i, j, a.tokens)
+		if stream != nil {
+			a.send("", a.reason)
+			continue
 		}
+		choices = append(choices, a.choice(j, q))
 	}
-	head["choices"], head["usage"] = choices, tokenUsage(prompt, made)
+	if stream != nil {
+		if q.StreamOpts != nil && q.StreamOpts.Usage {
+			m := map[string]any{"choices": choices, "usage": use.json()}
+			for k, v := range head {
+				m[k] = v
+			}
+			stream.send(m)
+		}
+		stream.end(nil)
+		return nil
+	}
+	head["choices"], head["usage"] = choices, use.json()
 	writeJSON(w, head)
 	return nil
+}
+
+// usage counts the tokens of an answer. Choices of one prompt count it once.
+type usage struct{ n, prompt, cached, made, reasoning int }
+
+func (u *usage) add(i int, j *job, made int) {
+	if i%u.n == 0 {
+		u.prompt, u.cached = u.prompt+len(j.prompt), u.cached+j.cached
+	}
+	u.made += made
+}
+
+func (u *usage) json() map[string]any {
+	return map[string]any{"prompt_tokens": u.prompt, "completion_tokens": u.made, "total_tokens": u.prompt + u.made,
+		"prompt_tokens_details": map[string]any{"cached_tokens": u.cached}, "completion_tokens_details": map[string]any{"reasoning_tokens": u.reasoning}}
 }
 
 // textAnswer collects a completion, or streams it.
@@ -132,6 +171,8 @@ type textAnswer struct {
 	prompt []*position
 	tokens int
 	reason string
+	asIDs  bool
+	top    int // of the probabilities asked for
 }
 
 func (a *textAnswer) token(e event) bool {
@@ -169,23 +210,11 @@ func (a *textAnswer) send(text string, reason any) {
 	a.stream.send(m)
 }
 
-func (a *textAnswer) finish(prompt int, usage bool) {
-	a.send("", a.reason)
-	if usage {
-		m := map[string]any{"choices": []any{}, "usage": tokenUsage(prompt, a.tokens)}
-		for k, v := range a.head {
-			m[k] = v
-		}
-		a.stream.send(m)
-	}
-	a.stream.end(nil)
-}
-
 // choice is the answer in one piece, with what was asked for beside it.
 func (a *textAnswer) choice(j *job, q *completionRequest) map[string]any {
 	c := map[string]any{"index": a.index, "text": a.text, "logprobs": nil, "finish_reason": a.reason, "stop_reason": nil}
 	if q.Logprobs != nil {
-		c["logprobs"] = a.legacy()
+		c["logprobs"] = a.legacy(j.prompt, q.Echo)
 	}
 	if q.PromptProbs != nil {
 		c["prompt_logprobs"] = a.s.promptProbs(a.prompt)
@@ -196,21 +225,47 @@ func (a *textAnswer) choice(j *job, q *completionRequest) map[string]any {
 	return c
 }
 
-// legacy are the arrays of the older protocol.
-func (a *textAnswer) legacy() map[string]any {
-	tokens, values, tops, offsets := []string{}, []float64{}, []map[string]float64{}, []int{}
+// legacy are the arrays of the older protocol; with an echo the prompt's places
+// come first, the first of them without figures.
+func (a *textAnswer) legacy(prompt []int, echo bool) map[string]any {
+	tokens, values, tops, offsets := []string{}, []any{}, []any{}, []int{}
 	at := 0
-	for _, p := range a.probs {
-		text := a.s.text(p.token)
+	put := func(token int, p *position) {
+		text := a.name(token)
+		tokens, offsets = append(tokens, text), append(offsets, at)
+		at += len([]rune(a.s.text(token)))
+		if p == nil {
+			values, tops = append(values, nil), append(tops, nil)
+			return
+		}
 		top := map[string]float64{}
-		for _, t := range p.top {
-			top[a.s.text(t.token)] = t.value
+		for _, t := range p.top[:min(len(p.top), max(a.top, 0))] {
+			top[a.name(t.token)] = t.value
 		}
 		top[text] = p.value
-		tokens, values, tops, offsets = append(tokens, text), append(values, p.value), append(tops, top), append(offsets, at)
-		at += len([]rune(text))
+		values, tops = append(values, p.value), append(tops, top)
+	}
+	if echo {
+		for i, id := range prompt {
+			var p *position
+			if i < len(a.prompt) {
+				p = a.prompt[i]
+			}
+			put(id, p)
+		}
+	}
+	for _, p := range a.probs {
+		put(p.token, p)
 	}
 	return map[string]any{"tokens": tokens, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets}
+}
+
+// name is how the arrays call a token.
+func (a *textAnswer) name(id int) string {
+	if a.asIDs {
+		return "token_id:" + strconv.Itoa(id)
+	}
+	return a.s.text(id)
 }
 
 func (s *Server) text(id int) string {

@@ -14,14 +14,24 @@
 // the logits of a token do not depend on what else is in the pass (package
 // runtime), a request gets the same bytes whoever else is served.
 //
+// With [Options.Speculative] the MTP layer drafts, and the text stays the same.
+//
 // Requests are taken in order, as long as there are places and the cache's
 // budget holds prompt and answer in full; others wait, and beyond the queue
-// they are told to come back (429). A client that is gone leaves before the
-// next step.
+// they are told to come back (429). What the budget has left keeps sequences
+// that are done: a prompt that begins as one of them is not read again, but for
+// requests that ask for log-probabilities of the prompt. A client that is gone
+// leaves before the next step.
+//
+// # Pictures and clips
+//
+// They come as data: URLs, from the network, or from one folder
+// ([MediaOptions]). The address that is dialled is looked at, not the name:
+// networks that are not the public internet are refused, for every redirect.
 //
 // # What it does not do
 //
-// Pictures and clips, several choices (n), penalties, biases, constrained
-// answers, drafts and prefix caching: a request that asks for one of them is
-// refused with the field's name, never answered as if it had not asked.
+// Constrained answers (response_format, tool_choice required): a request that
+// asks for one is refused with the field's name, never answered as if it had not
+// asked.
 package serve

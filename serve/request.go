@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/glmconv/glmconv/runtime/spec"
@@ -29,19 +30,31 @@ type sampling struct {
 		Usage bool `json:"include_usage"`
 	} `json:"stream_options"`
 
-	N            *int            `json:"n"`
-	BestOf       *int            `json:"best_of"`
-	MinP         float64         `json:"min_p"`
-	MinTokens    int             `json:"min_tokens"`
-	Presence     float64         `json:"presence_penalty"`
-	Frequency    float64         `json:"frequency_penalty"`
-	Repetition   *float64        `json:"repetition_penalty"`
-	Bias         map[string]any  `json:"logit_bias"`
-	Format       json.RawMessage `json:"response_format"`
-	PromptProbs  *int            `json:"prompt_logprobs"`
-	ReturnIDs    bool            `json:"return_token_ids"`
+	N            *int               `json:"n"`
+	BestOf       *int               `json:"best_of"`
+	MinP         float64            `json:"min_p"`
+	MinTokens    int                `json:"min_tokens"`
+	Presence     float64            `json:"presence_penalty"`
+	Frequency    float64            `json:"frequency_penalty"`
+	Repetition   *float64           `json:"repetition_penalty"`
+	Bias         map[string]float64 `json:"logit_bias"`
+	Format       json.RawMessage    `json:"response_format"`
+	PromptProbs  *int               `json:"prompt_logprobs"`
+	ReturnIDs    bool               `json:"return_token_ids"`
+	AsIDs        bool               `json:"return_tokens_as_token_ids"`
 	stopTexts    []string
 	defaultLimit int
+}
+
+// maxChoices bounds n.
+const maxChoices = 16
+
+// choices is n.
+func (q *sampling) choices() int {
+	if q.N == nil {
+		return 1
+	}
+	return *q.N
 }
 
 // check refuses what is out of range, and what is not served.
@@ -58,12 +71,11 @@ func (q *sampling) check() error {
 	if err := inRange("top_p", q.TopP, 0, 1); err != nil {
 		return err
 	}
-	for name, asked := range map[string]bool{"n": q.N != nil && *q.N != 1, "best_of": q.BestOf != nil && *q.BestOf != 1, "min_p": q.MinP != 0,
-		"min_tokens": q.MinTokens != 0, "presence_penalty": q.Presence != 0, "frequency_penalty": q.Frequency != 0,
-		"repetition_penalty": q.Repetition != nil && *q.Repetition != 1, "logit_bias": len(q.Bias) > 0} {
-		if asked {
-			return bad(name, "%s is not supported by this server", name)
-		}
+	if q.N != nil && (*q.N < 1 || *q.N > maxChoices) {
+		return bad("n", "n must be from 1 to %d", maxChoices)
+	}
+	if q.BestOf != nil && *q.BestOf != 1 {
+		return bad("best_of", "best_of is not supported by this server")
 	}
 	var format struct{ Type string }
 	if len(q.Format) > 0 && string(q.Format) != "null" && (json.Unmarshal(q.Format, &format) != nil || format.Type != "text") {
@@ -105,8 +117,9 @@ func (q *sampling) readStop() error {
 	return nil
 }
 
-// job makes the job of a prompt.
-func (s *Server) job(ctx context.Context, q *sampling, ids []int, logprobs int) (*job, error) {
+// job makes the job of a prompt; choices of one prompt have seeds that follow each
+// other.
+func (s *Server) job(ctx context.Context, q *sampling, ids []int, logprobs, choice int) (*job, error) {
 	if len(ids) == 0 {
 		return nil, bad("prompt", "the prompt is empty")
 	}
@@ -140,9 +153,13 @@ func (s *Server) job(ctx context.Context, q *sampling, ids []int, logprobs int) 
 		o.TopK = max(*q.TopK, 0) // -1 is all
 	}
 	if q.Seed != nil {
-		o.Seed = uint64(*q.Seed)
+		o.Seed = uint64(*q.Seed) + uint64(choice)
 	}
-	j := &job{ctx: ctx, prompt: ids, most: limit, sampler: spec.NewSampler(o), top: logprobs, asked: -1, stop: q.StopIDs}
+	j := &job{ctx: ctx, prompt: ids, most: limit, sampler: spec.NewSampler(o), top: logprobs, asked: -1, stop: slices.Clone(q.StopIDs), extra: s.o.Speculative}
+	var err error
+	if j.adjust, err = s.adjust(q, o.Temperature); err != nil {
+		return nil, err
+	}
 	if q.PromptProbs != nil {
 		j.asked = *q.PromptProbs
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/glmconv/glmconv/runtime"
@@ -28,15 +29,28 @@ type job struct {
 	most    int // tokens to generate
 	stop    []int
 	sampler *spec.Sampler
-	top     int // log-probabilities of generated tokens: the most likely ones; -1: none
-	asked   int // the same of the prompt
+	top     int   // log-probabilities of generated tokens: the most likely ones; -1: none
+	asked   int   // the same of the prompt
+	wanted  []int // tokens of the prompt's log-probabilities besides
+	extra   int   // slots that drafts may fill for a moment
 	events  mailbox
 	arrived time.Time
 
+	adjust  *adjust        // of the logits before a token is chosen; nil: none
+	media   *runtime.Media // of the prompt; nil: text
 	session *runtime.Session
-	read    int // tokens of the prompt
+	drafter *spec.Drafter // nil: no drafts
+	read    int           // tokens of the prompt
+	cached  int           // of these, those that were found in the cache
 	made    int
-	next    int // the token that is read next
+	next    int       // the token that is read next
+	text    []int     // tokens made so far
+	ahead   []int     // what the drafter reads next: tokens, one place behind
+	states  []float32 // and states
+	drafts  []int     // of the step that is under way
+	firstAt time.Time // of the first token
+	lastAt  time.Time // of the last token
+	ended   string    // why the text ends
 
 	promptProbs []*position
 }
@@ -86,7 +100,7 @@ func (b *mailbox) take(ctx context.Context) []event {
 }
 
 // cost is the slots of the cache that a job may fill.
-func (j *job) cost() int { return len(j.prompt) + j.most }
+func (j *job) cost() int { return len(j.prompt) + j.most + j.extra }
 
 // scheduler runs jobs through a model, one step after the other.
 type scheduler struct {
@@ -94,7 +108,10 @@ type scheduler struct {
 	places int // sequences at once
 	queue  int // that wait
 	budget int // slots of the cache
+	drafts int // of a step; 0: none
+	mtp    *runtime.MTP
 	m      *metrics
+	kept   prefixes
 
 	mu      sync.Mutex
 	waiting []*job
@@ -104,12 +121,11 @@ type scheduler struct {
 
 	running []*job // of the loop alone
 	used    int
+	forget  atomic.Bool // the prefixes kept are to be dropped
 }
 
 func newScheduler(model *runtime.Model, places, queue, budget int, m *metrics) *scheduler {
-	s := &scheduler{model: model, places: places, queue: queue, budget: budget, m: m, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	go s.loop()
-	return s
+	return &scheduler{model: model, places: places, queue: queue, budget: budget, m: m, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 // add queues a job. Its events end with one that has a reason or an error.
@@ -190,12 +206,16 @@ func (s *scheduler) admit() {
 		}
 		return false
 	})
+	if s.forget.Swap(false) {
+		s.kept = prefixes{}
+	}
 	for len(s.waiting) > 0 && len(s.running) < s.places && (s.used+s.waiting[0].cost() <= s.budget || len(s.running) == 0) {
 		j := s.waiting[0]
 		s.waiting[0] = nil
 		s.waiting = s.waiting[1:]
-		j.session = s.model.NewSession()
+		s.begin(j)
 		s.used += j.cost()
+		s.kept.shrink(s.budget - s.used)
 		s.running = append(s.running, j)
 		s.m.queued.observe(time.Since(j.arrived))
 	}
@@ -208,22 +228,49 @@ func (s *scheduler) gauges() {
 	s.m.usage.Store(int64(1e6 * float64(s.used) / float64(max(s.budget, 1))))
 }
 
-// step computes one row of every sequence that decodes and one chunk of the
+// begin gives a job its session, with what the cache has of its prompt.
+func (s *scheduler) begin(j *job) {
+	j.session = s.model.NewSession()
+	if j.media != nil {
+		if err := j.session.Attach(j.media); err != nil {
+			j.events.put(event{err: err}) // an empty session takes any
+		}
+	} else if j.asked < 0 {
+		if k, n := s.kept.find(j.prompt); n > 0 {
+			j.session, j.read, j.cached = k.session.Clone(n), n, n
+			if k.drafter != nil {
+				j.drafter = k.drafter.Clone(n)
+			}
+		}
+		s.m.cacheAsked.Add(int64(len(j.prompt)))
+		s.m.cacheHit.Add(int64(j.cached))
+	}
+	if s.drafts > 0 && j.drafter == nil && j.read == 0 {
+		j.drafter = spec.NewDrafter(s.mtp, false)
+	}
+}
+
+// step computes the next rows of every sequence that decodes and one chunk of the
 // oldest prompt.
 func (s *scheduler) step() {
+	ctx := context.Background() // a step is short; clients that leave are dropped between steps
 	var steps []runtime.Step
 	var who []*job
 	reading := false
 	for _, j := range s.running {
 		switch {
 		case j.read == len(j.prompt):
-			steps, who = append(steps, runtime.Step{Session: j.session, IDs: []int{j.next}}), append(who, j)
+			ids, err := s.draft(ctx, j)
+			if err != nil {
+				s.fail(err)
+				return
+			}
+			steps, who = append(steps, runtime.Step{Session: j.session, IDs: ids}), append(who, j)
 		case !reading:
 			reading = true
 			steps, who = append(steps, runtime.Step{Session: j.session, IDs: j.prompt[j.read:min(j.read+chunk, len(j.prompt))]}), append(who, j)
 		}
 	}
-	ctx := context.Background() // a step is short; clients that leave are dropped between steps
 	h, err := s.model.Forward(ctx, steps, nil)
 	if err != nil {
 		s.fail(err)
@@ -234,10 +281,16 @@ func (s *scheduler) step() {
 		s.fail(err)
 		return
 	}
-	vocab := s.model.Config().VocabSize
+	vocab, width := s.model.Config().VocabSize, s.model.Config().HiddenSize
+	at := 0
 	for i, j := range who {
+		n := len(steps[i].IDs)
 		mine := z[rows[i][0]*vocab : rows[i][1]*vocab]
-		s.advance(j, len(steps[i].IDs), mine, vocab)
+		if err := s.advance(ctx, j, n, h[at*width:(at+n)*width], mine, vocab); err != nil {
+			s.fail(err)
+			return
+		}
+		at += n
 	}
 	s.running = slices.DeleteFunc(s.running, func(j *job) bool {
 		if j.session == nil {
@@ -246,23 +299,34 @@ func (s *scheduler) step() {
 		}
 		return false
 	})
+	s.kept.shrink(s.budget - s.used)
 }
 
-// logits computes the rows that are needed: the last of each step, every row of
-// a prompt whose log-probabilities are asked for. rows are their first and the
-// one after the last, by step.
+// draft returns the tokens of a job's next pass: the one that is certain, and
+// drafts of those behind it.
+func (s *scheduler) draft(ctx context.Context, j *job) (ids []int, err error) {
+	j.drafts = nil
+	if j.drafter != nil {
+		if j.drafts, err = j.drafter.Draft(ctx, j.ahead, j.states, s.drafts); err != nil {
+			return nil, err
+		}
+	}
+	return append([]int{j.next}, j.drafts...), nil
+}
+
+// logits computes the rows that are needed: the last of each step, those of
+// drafts, every row of a prompt whose log-probabilities are asked for. rows are
+// their first and the one after the last, by step.
 func (s *scheduler) logits(ctx context.Context, steps []runtime.Step, who []*job, h []float32) (rows [][2]int, z []float32, err error) {
 	width := s.model.Config().HiddenSize
 	var need []float32
 	at := 0
 	for i, st := range steps {
 		n := len(st.IDs)
-		first := n - 1
-		j := who[i]
-		if j.read < len(j.prompt) {
-			if j.asked >= 0 {
-				first = 0
-			} else if j.read+n < len(j.prompt) {
+		first := 0
+		if j := who[i]; j.read < len(j.prompt) && j.asked < 0 {
+			first = n - 1
+			if j.read+n < len(j.prompt) {
 				first = n // an inner chunk: nothing to choose
 			}
 		}
@@ -277,47 +341,144 @@ func (s *scheduler) logits(ctx context.Context, steps []runtime.Step, who []*job
 	return rows, z, err
 }
 
-// advance takes a job's rows of logits.
-func (s *scheduler) advance(j *job, n int, z []float32, vocab int) {
+// advance takes the states h and rows of logits z of a job's n tokens.
+func (s *scheduler) advance(ctx context.Context, j *job, n int, h, z []float32, vocab int) error {
 	if j.read < len(j.prompt) {
-		if j.asked >= 0 {
-			j.gather(z, n, vocab)
-		}
-		if j.read += n; j.read < len(j.prompt) {
-			return
-		}
-		s.m.promptTokens.Add(int64(len(j.prompt)))
+		return s.readOn(ctx, j, n, h, z, vocab)
 	}
+	start := j.session.Len() - n
+	j.ahead = j.ahead[:0]
+	for i := 0; ; i++ {
+		more := s.choose(j, z[i*vocab:][:vocab])
+		j.ahead = append(j.ahead, j.next)
+		if !more {
+			s.countDrafts(j, i+j.behind(z[i*vocab:], vocab, i))
+			s.leave(j, start+len(j.ahead))
+			return nil
+		}
+		if i == len(j.drafts) || j.next != j.drafts[i] {
+			break
+		}
+	}
+	s.countDrafts(j, len(j.ahead)-1)
+	j.session.Truncate(start + len(j.ahead))
+	j.states = h[:len(j.ahead)*len(h)/n]
+	return nil
+}
+
+// readOn takes a chunk of the prompt.
+func (s *scheduler) readOn(ctx context.Context, j *job, n int, h, z []float32, vocab int) error {
+	if j.asked >= 0 {
+		j.gather(z, n, vocab)
+	}
+	j.read += n
+	if j.read < len(j.prompt) {
+		if j.drafter != nil {
+			return j.drafter.Read(ctx, j.prompt[j.read-n+1:j.read+1], h)
+		}
+		return nil
+	}
+	s.m.promptTokens.Add(int64(len(j.prompt)))
 	if j.most == 0 {
 		j.end("length")
-		return
+		return nil
 	}
-	last := z[len(z)-vocab:]
-	j.next = j.sampler.Next(last)
+	if !s.choose(j, z[len(z)-vocab:]) {
+		s.leave(j, j.session.Len())
+		return nil
+	}
+	j.ahead, j.states = append(slices.Clone(j.prompt[len(j.prompt)-n+1:]), j.next), h
+	return nil
+}
+
+// choose takes the next token from a row of logits and reports whether the text
+// goes on.
+func (s *scheduler) choose(j *job, z []float32) bool {
+	e := event{}
+	row := z
+	if j.adjust != nil {
+		row = j.adjust.apply(z, j)
+	}
+	j.next = j.sampler.Next(row)
 	j.made++
-	e := event{token: j.next}
+	j.text = append(j.text, j.next)
+	e.token = j.next
 	if j.top >= 0 {
-		p := judge(last, j.next, j.top)
+		p := judge(z, j.next, j.top)
 		e.prob = &p
 	}
+	now := time.Now()
 	if j.made == 1 {
 		e.prompt, j.promptProbs = j.promptProbs, nil
-		s.m.first.observe(time.Since(j.arrived))
+		j.firstAt = now
+		s.m.first.observe(now.Sub(j.arrived))
+	} else {
+		s.m.between.observe(now.Sub(j.lastAt))
 	}
+	j.lastAt = now
 	s.m.madeTokens.Add(1)
-	j.events.put(e)
 	switch {
 	case slices.Contains(j.stop, j.next):
-		j.end("stop")
+		e.reason = "stop"
 	case j.made == j.most:
-		j.end("length")
+		e.reason = "length"
+	}
+	reason := e.reason
+	e.reason = ""
+	j.events.put(e)
+	if reason == "" {
+		return true
+	}
+	j.ended = reason
+	return false
+}
+
+// leave ends a job whose session holds n tokens that count, and keeps these for
+// prompts that begin alike.
+func (s *scheduler) leave(j *job, n int) {
+	j.session.Truncate(n)
+	if j.made > 1 {
+		s.m.perToken.observe(j.lastAt.Sub(j.firstAt) / time.Duration(j.made-1))
+	}
+	if j.media == nil {
+		ids := append(slices.Clone(j.prompt), j.text...)
+		k := &prefix{ids: ids[:min(n, len(ids))], session: j.session}
+		if j.drafter != nil {
+			k.drafter = j.drafter
+			k.ids = k.ids[:min(len(k.ids), j.drafter.Len())] // what it has read with true states
+		}
+		s.kept.put(k)
+	}
+	j.end(j.ended)
+}
+
+// behind is how many drafts from the i-th on would have been accepted where a text
+// ended with the token of row i: vLLM counts these too. z begins at that row.
+func (j *job) behind(z []float32, vocab, i int) (n int) {
+	for next := j.next; i < len(j.drafts) && next == j.drafts[i]; i++ {
+		n++
+		next = j.sampler.Next(z[n*vocab:][:vocab])
+	}
+	return n
+}
+
+// countDrafts counts a pass of which n drafts were accepted.
+func (s *scheduler) countDrafts(j *job, n int) {
+	if j.drafter == nil {
+		return
+	}
+	s.m.passes.Add(1)
+	s.m.drafted.Add(int64(len(j.drafts)))
+	s.m.accepted.Add(int64(n))
+	for i := range min(n, len(s.m.acceptedAt)) {
+		s.m.acceptedAt[i].Add(1)
 	}
 }
 
 // end gives the session's memory back.
 func (j *job) end(reason string) {
 	j.events.put(event{reason: reason, prompt: j.promptProbs})
-	j.session, j.promptProbs = nil, nil
+	j.session, j.drafter, j.promptProbs, j.states = nil, nil, nil, nil
 }
 
 // fail ends every running job with an error of the model.

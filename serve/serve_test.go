@@ -25,7 +25,9 @@ import (
 )
 
 // start serves the built-in model on the loopback.
-func start(t *testing.T, o Options) (*Server, string) {
+func start(t *testing.T, o Options) (*Server, string) { t.Helper(); return startFor(t, o) }
+
+func startFor(t testing.TB, o Options) (*Server, string) {
 	t.Helper()
 	dir := t.TempDir()
 	require.NoError(t, demo.Extract(dir))
@@ -173,10 +175,10 @@ func TestChatStream(t *testing.T) {
 func TestChatRefused(t *testing.T) {
 	_, url := start(t, Options{})
 	for says, body := range map[string]string{
-		"pictures":    `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://169.254.169.254/"}}]}]}`,
-		"tool_choice": `{"messages":[{"role":"user","content":"a"}],"tool_choice":"required"}`,
-		"messages":    `{"messages":7}`,
-		"plain value": `{"messages":[{"role":"user","content":"a"}],"chat_template_kwargs":{"a":[1]}}`,
+		"vision tower": `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://169.254.169.254/"}}]}]}`,
+		"tool_choice":  `{"messages":[{"role":"user","content":"a"}],"tool_choice":"required"}`,
+		"messages":     `{"messages":7}`,
+		"plain value":  `{"messages":[{"role":"user","content":"a"}],"chat_template_kwargs":{"a":[1]}}`,
 	} {
 		code, text := post(t, url+"/v1/chat/completions", body)
 		assert.Equal(t, 400, code, text)
@@ -197,8 +199,11 @@ func TestRefused(t *testing.T) {
 		{`{"model":"other","prompt":"a"}`, 404, "does not exist"},
 		{`{"model":"m","prompt":"a","temperature":"hot"}`, 400, "temperature"},
 		{`{"model":"m","prompt":"a","temperature":-1}`, 400, "temperature"},
-		{`{"model":"m","prompt":"a","n":2}`, 400, "not supported"},
-		{`{"model":"m","prompt":"a","logit_bias":{"1":2}}`, 400, "not supported"},
+		{`{"model":"m","prompt":"a","n":17}`, 400, "n must be"},
+		{`{"model":"m","prompt":"a","logit_bias":{"x":2}}`, 400, "logit_bias"},
+		{`{"model":"m","prompt":"a","logit_bias":{"1":200}}`, 400, "logit_bias"},
+		{`{"model":"m","prompt":"a","presence_penalty":7}`, 400, "presence_penalty"},
+		{`{"model":"m","prompt":"a","suffix":"b"}`, 400, "not supported"},
 		{`{"model":"m","prompt":"a","response_format":{"type":"json_object"}}`, 400, "not supported"},
 		{`{"model":"m","prompt":"a","max_tokens":100}`, 400, "the context is 64 tokens"},
 		{`{"model":"m","prompt":[]}`, 400, "prompt"},

@@ -16,6 +16,7 @@ import (
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/runtime/chat"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
+	"github.com/glmconv/glmconv/runtime/vision"
 )
 
 // Options say how to serve; the zero value is the default.
@@ -28,8 +29,12 @@ type Options struct {
 	CacheBytes  int64    // of keys and values; 0: 4 GiB
 	MaxBody     int64    // bytes of a request; 0: 64 MiB
 	MaxLogprobs int      // 0: 20; -1: the whole vocabulary
-	Version     string
-	Threads     int // of the model
+	// ReasoningField names where reasoning stands in answers: both (""), reasoning, reasoning_content.
+	ReasoningField string
+	Media          MediaOptions
+	Speculative    int // drafts of the MTP layer in each pass; 0: none
+	Version        string
+	Threads        int // of the model
 }
 
 // Server is a checkpoint that answers.
@@ -41,6 +46,9 @@ type Server struct {
 	tmpl    *chat.Template // nil: only completions
 	sched   *scheduler
 	metrics *metrics
+	vision  *vision.Processor // nil: text only
+	fetch   *fetcher
+	looking chan struct{}
 	started int64
 	closing atomic.Bool
 }
@@ -69,7 +77,24 @@ func New(dir string, o Options) (*Server, error) {
 		_ = model.Close()
 		return nil, err
 	}
-	s.sched = newScheduler(model, o.MaxSeqs, o.MaxQueue, int(o.CacheBytes/slotBytes(model)), s.metrics)
+	s.fetch, s.looking = newFetcher(o.Media), make(chan struct{}, 1)
+	if cfg.Vision != nil {
+		if s.vision, err = vision.Load(dir, cfg); err != nil {
+			_ = model.Close()
+			return nil, err
+		}
+	}
+	var mtp *runtime.MTP
+	if o.Speculative > 0 {
+		if mtp, err = model.MTP(); err != nil {
+			_ = model.Close()
+			return nil, err
+		}
+	}
+	s.metrics.k, s.metrics.slots = o.Speculative, int(o.CacheBytes/slotBytes(model, o.Speculative > 0))
+	s.sched = newScheduler(model, o.MaxSeqs, o.MaxQueue, s.metrics.slots, s.metrics)
+	s.sched.drafts, s.sched.mtp = o.Speculative, mtp
+	go s.sched.loop()
 	return s, nil
 }
 
@@ -80,13 +105,17 @@ func setDefault[T int | int64](v *T, d T) {
 }
 
 // slotBytes is what the caches keep of one token, in float32.
-func slotBytes(m *runtime.Model) int64 {
+func slotBytes(m *runtime.Model, drafts bool) int64 {
 	cfg := m.Config()
 	each := 2 * cfg.KVHeads * cfg.HeadDim
 	if cfg.LatentAttention() {
 		each = cfg.KVLoraRank + cfg.QKRopeHeadDim + cfg.IndexHeadDim
 	}
-	return max(4*int64(each)*int64(cfg.Layers), 1)
+	layers := cfg.Layers
+	if drafts {
+		layers++
+	}
+	return max(4*int64(each)*int64(layers), 1)
 }
 
 // Close ends all requests and releases the checkpoint.
@@ -103,7 +132,7 @@ func (s *Server) Stop() { s.closing.Store(true) }
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	posts := map[string]func(http.ResponseWriter, *http.Request) error{
-		"/v1/chat/completions": s.chat, "/v1/completions": s.completions, "/tokenize": s.tokenize, "/detokenize": s.detokenize,
+		"/v1/chat/completions": s.chat, "/v1/completions": s.completions, "/tokenize": s.tokenize, "/detokenize": s.detokenize, "/generate": s.generate,
 	}
 	for path, h := range posts {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
@@ -129,6 +158,15 @@ func (s *Server) Handler() http.Handler {
 		s.metrics.write(w, s.name(), s.o.Version)
 	})
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, map[string]any{"version": s.o.Version}) })
+	for _, path := range []string{"/server_info", "/get_server_info"} {
+		mux.HandleFunc("GET "+path, s.serverInfo)
+	}
+	for _, path := range []string{"/model_info", "/get_model_info"} {
+		mux.HandleFunc("GET "+path, s.modelInfo)
+	}
+	for _, path := range []string{"/reset_prefix_cache", "/flush_cache"} {
+		mux.HandleFunc("POST "+path, s.forget)
+	}
 	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, map[string]any{"object": "list", "data": []any{s.card(s.name())}})
 	})

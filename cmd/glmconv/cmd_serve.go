@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/glmconv/glmconv/internal/safetext"
+	"github.com/glmconv/glmconv/runtime/spec"
 	"github.com/glmconv/glmconv/serve"
 )
 
@@ -35,6 +36,12 @@ func cmdServe() *cli.Command {
 			&cli.StringFlag{Name: "max-memory", Value: "4GiB", Usage: "of the cache of keys and values"},
 			&cli.StringFlag{Name: "max-body", Value: "64MiB", Usage: "of one request"},
 			&cli.IntFlag{Name: "max-logprobs", Value: 20, Usage: "tokens of each place; -1: the whole vocabulary"},
+			&cli.IntFlag{Name: "speculative", Usage: "drafts of the MTP layer in each pass"},
+			&cli.StringFlag{Name: "reasoning-field", Value: "both", Usage: "where reasoning stands: reasoning_content (SGLang), reasoning (vLLM) or both"},
+			&cli.StringSliceFlag{Name: "allow-media-domain", Usage: "fetch pictures and clips from this host alone, at any port (repeatable; default: any public host, ports 80 and 443)"},
+			&cli.BoolFlag{Name: "allow-private-media", Usage: "fetch them from private networks and this machine too"},
+			&cli.StringFlag{Name: "allowed-local-media-path", Usage: "`DIR` whose files requests may name"},
+			&cli.BoolFlag{Name: "no-remote-media", Usage: "fetch nothing"},
 			workersFlag("computing"),
 		},
 		Action: runServe,
@@ -48,6 +55,14 @@ func runServe(c *cli.Context) error {
 	}
 	o := serve.Options{Names: c.StringSlice("served-model-name"), MaxLen: c.Int("max-model-len"), MaxSeqs: c.Int("max-num-seqs"), MaxQueue: c.Int("max-queue"),
 		MaxLogprobs: c.Int("max-logprobs"), Version: currentBuild().Version, Threads: c.Int("workers")}
+	o.Speculative, o.ReasoningField = c.Int("speculative"), c.String("reasoning-field")
+	o.Media = serve.MediaOptions{NoRemote: c.Bool("no-remote-media"), Domains: c.StringSlice("allow-media-domain"), Private: c.Bool("allow-private-media"), LocalRoot: c.String("allowed-local-media-path")}
+	switch {
+	case o.Speculative < 0 || o.Speculative > spec.MaxDrafts:
+		return usagef("--speculative must be 0 to %d", spec.MaxDrafts)
+	case o.ReasoningField != "both" && o.ReasoningField != "reasoning" && o.ReasoningField != "reasoning_content":
+		return usagef("--reasoning-field is both, reasoning or reasoning_content")
+	}
 	if o.MaxSeqs < 1 || o.MaxQueue < 1 || o.MaxLen < 0 || o.Threads < 0 || o.MaxLogprobs < -1 || c.Int("port") < 0 || c.Int("port") > 65535 {
 		return usagef("--max-num-seqs and --max-queue must be positive, --port from 0 to 65535")
 	}

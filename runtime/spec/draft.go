@@ -30,27 +30,50 @@ func (d *Drafter) Len() int { return d.cache.Len() }
 // Truncate forgets the slots from n on.
 func (d *Drafter) Truncate(n int) { d.cache.Truncate(n) }
 
-// Draft reads the next slots of the sequence and returns k greedy drafts of the
-// tokens after the last of ahead. ahead are the tokens one place behind each
-// slot, h [len(ahead), H] the model's states at the slots after model.norm.
-// What the drafts left in the cache is taken back. After an error the drafter
-// is as it was before.
+// Clone returns a drafter of a sequence of the first n slots of d's, which it
+// shares nothing with.
+func (d *Drafter) Clone(n int) *Drafter {
+	return &Drafter{mtp: d.mtp, cache: d.cache.Clone(n), preNorm: d.preNorm}
+}
+
+// Read reads the next slots of the sequence without drafting. ahead are the tokens
+// one place behind each slot, h [len(ahead), H] the model's states at the slots
+// after model.norm. After an error the drafter is as it was before.
+func (d *Drafter) Read(ctx context.Context, ahead []int, h []float32) error {
+	start := d.cache.Len()
+	_, _, _, err := d.read(ctx, ahead, h)
+	if err != nil {
+		d.cache.Truncate(start)
+	}
+	return err
+}
+
+// read returns the states of the last slot and the span that it was read with.
+func (d *Drafter) read(ctx context.Context, ahead []int, h []float32) (z, g []float32, spans []runtime.Span, err error) {
+	start, width := d.cache.Len(), len(h)/max(len(ahead), 1)
+	spans = make([]runtime.Span, 1)
+	for lo := 0; lo < len(ahead); lo += chunk {
+		hi := min(lo+chunk, len(ahead))
+		spans[0] = runtime.Span{Cache: d.cache, N: hi - lo, Pos: start + lo}
+		if z, g, err = d.mtp.Step(ctx, ahead[lo:hi], h[lo*width:hi*width], spans, nil); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	return z[len(z)-width:], g[len(g)-width:], spans, nil
+}
+
+// Draft reads the next slots of the sequence as [Drafter.Read] does and returns k
+// greedy drafts, at least one, of the tokens after the last of ahead. What the
+// drafts left in the cache is taken back. After an error the drafter is as it was
+// before.
 func (d *Drafter) Draft(ctx context.Context, ahead []int, h []float32, k int) ([]int, error) {
 	start := d.cache.Len()
 	done := start
 	defer func() { d.cache.Truncate(done) }()
-	width := len(h) / len(ahead)
-	var z, g []float32
-	spans := make([]runtime.Span, 1)
-	for lo := 0; lo < len(ahead); lo += chunk {
-		hi := min(lo+chunk, len(ahead))
-		spans[0] = runtime.Span{Cache: d.cache, N: hi - lo, Pos: start + lo}
-		var err error
-		if z, g, err = d.mtp.Step(ctx, ahead[lo:hi], h[lo*width:hi*width], spans, nil); err != nil {
-			return nil, err
-		}
+	z, g, spans, err := d.read(ctx, ahead, h)
+	if err != nil {
+		return nil, err
 	}
-	z, g = z[len(z)-width:], g[len(g)-width:]
 	drafts := make([]int, 0, k)
 	for {
 		logits, err := d.mtp.Logits(ctx, g)

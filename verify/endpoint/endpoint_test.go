@@ -237,6 +237,27 @@ func FuzzMetrics(f *testing.F) {
 	})
 }
 
+// TestDrafts: the drafts of a server are accepted as the runtime's; a server that
+// drafts nothing is told so.
+func TestDrafts(t *testing.T) {
+	dir := folder(t)
+	o := few(live(t, dir, serve.Options{Speculative: 2}))
+	o.Drafts = true
+	r, err := Verify(t.Context(), dir, "", o)
+	require.NoError(t, err)
+	d := r.Servers[0].Drafts
+	require.NotNil(t, d)
+	assert.Equal(t, 2, d.K)
+	assert.Equal(t, d.Runtime.Accepted, d.Server.Accepted, d.Line)
+	assert.Equal(t, d.Runtime.Passes, d.Server.Passes)
+	assert.NotEqual(t, failed, d.State, d.Line)
+	o.URLs = []string{live(t, dir, serve.Options{})}
+	r, err = Verify(t.Context(), dir, "", o)
+	require.NoError(t, err)
+	assert.Equal(t, verify.Fail, r.Verdict)
+	assert.Contains(t, r.Servers[0].Drafts.Line, "counts no drafts")
+}
+
 // TestCancelled: a verification that is stopped stops.
 func TestCancelled(t *testing.T) {
 	dir := folder(t)
