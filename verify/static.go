@@ -102,10 +102,11 @@ var (
 		"companion-missing": true, "index-tensor-missing": true, "index-total-size": true, "config-not-quantized": true}
 )
 
-// serious are warnings of check that a result of quantize cannot have. A router
+// serious are warnings of check that a result of quantize cannot have. The
+// scale of one input cannot be two numbers, whatever tool wrote it. A router
 // bias that is not F32 is none: the source may have it so, and where it has not
 // the values differ.
-var serious = map[string]bool{"scale-not-bf16": true}
+var serious = map[string]bool{"scale-not-bf16": true, "input-scale-unshared": true}
 
 // unread reports whether a finding is of a part of the declaration that decides
 // what engines compute, and that the comparison did not take into account: a

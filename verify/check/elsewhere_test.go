@@ -38,8 +38,28 @@ var elsewhereMutations = []mutation{
 		}
 		return []tensor{x}
 	})), "weight-constant", "o_proj", true, silentAll},
+	{"an expert's gate with another scale of its input", "foreign/modelopt-nvfp4",
+		tensors(one(named("model.layers.1.mlp.experts.2.gate_proj.input_scale"), put(0.0123))), "input-scale-unshared", "layers.1.mlp.experts.2", true, nil},
 	{"MTP head missing for Ascend", int4Asc, tensors(one(named("model.layers.3.shared_head.head.weight"), drop)), "mtp-copy-missing", "shared_head", true,
 		map[string]string{"vllm-ascend": "differs", "sglang": "loads"}},
+}
+
+// TestUnjudgedDeclarations: a part of a declaration that changes what every
+// weight means is no ground for "loads".
+func TestUnjudgedDeclarations(t *testing.T) {
+	for key, value := range map[string]any{
+		"sparsity_config":  map[string]any{"format": "sparse-24-bitmask", "targets": []any{"Linear"}},
+		"transform_config": map[string]any{"config_groups": map[string]any{"u": map[string]any{"type": "hadamard", "apply": []any{}}}},
+	} {
+		dir := good(t, int8CT)
+		quantConfig(func(q map[string]any) { q[key] = value })(t, dir)
+		r := examine(t, dir, Options{})
+		assert.Nil(t, r.Verdict, r.Text())
+		for _, v := range r.Engines {
+			assert.NotEqual(t, "loads", string(v.Answer), r.Text())
+			assert.Contains(t, v.Rule, key)
+		}
+	}
 }
 
 // TestOneFaultOneFinding: what only follows from a fault is not said beside it.

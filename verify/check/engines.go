@@ -426,9 +426,16 @@ func (s *subject) verdict(v *EngineVerdict, answer engine.Answer, rule string) {
 	}
 }
 
+// unjudged are parts of a declaration that change what every weight means, and
+// of which no table says what an engine does.
+var unjudged = []string{"sparsity_config", "transform_config"}
+
 // askFaults adds what the release does with the faults that were found.
 func (s *subject) askFaults(r engine.Release, v *EngineVerdict) {
 	for _, f := range s.report.Findings {
+		if f.Code == "quant-config-not-judged" && slices.ContainsFunc(unjudged, func(key string) bool { return strings.Contains(f.Where, key) }) {
+			s.verdict(v, engine.NotJudged, f.Where+": "+f.Detail)
+		}
 		if f.Severity == Error && (f.Engine == "" || f.Engine == string(r.Engine)) {
 			if s.decl != nil && !readable(s.decl.method) && r.Engine == engine.Ascend {
 				continue // it does not read the format, or whether it does is not known

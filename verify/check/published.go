@@ -142,16 +142,10 @@ func (s *subject) excludeFrom(m *module) string {
 
 // checkGlobals compares the global scales of NVFP4 weights that engines merge:
 // they keep one of the two, and the other weight is read by the ratio too small
-// or too large (docs/facts/formats.md 3.2).
+// or too large (docs/facts/formats.md 3.2). The scales of their inputs are
+// compared too: merged modules have one input, and it has one largest value.
 func (s *subject) checkGlobals() {
-	type first struct {
-		m *module
-		v float32
-	}
-	seen := map[string]first{}
-	var worst *module
-	var partner first
-	n, ratio := 0, float32(1)
+	weights, inputs := newShared(), newShared()
 	for _, m := range s.modules {
 		if m.row.Group == "" || m.row.Role == glm.ExpertDown {
 			continue
@@ -165,31 +159,66 @@ func (s *subject) checkGlobals() {
 		if st == nil || st.Global.Name == "" {
 			continue
 		}
-		key := m.row.Group
-		if m.row.Role.IsExpert() {
-			key = fmt.Sprint(key, m.row.Expert)
-		}
-		v, err := st.GlobalScale(s.ckpt)
-		if err != nil {
+		if v, err := st.GlobalScale(s.ckpt); err != nil {
 			s.add("companion-shape", st.Global.Name, "%v", err)
-			continue
+		} else {
+			weights.see(m, v)
 		}
-		f, ok := seen[key]
-		if !ok {
-			seen[key] = first{m, v}
-			continue
-		}
-		if v != f.v {
-			n++
-			if r := max(v/f.v, f.v/v); r > ratio {
-				ratio, worst, partner = r, m, f
-			}
+		if v, ok, err := st.InputScale(s.ckpt); err == nil && ok {
+			inputs.see(m, v)
 		}
 	}
-	if n > 0 {
-		s.add("global-scale-unshared", worst.row.Module,
-			"its global scale is %.3g times that of %s, and %d pairs more differ: engines keep one for both and read the other weight wrong by that ratio",
-			ratio, partner.m.row.Module, n-1)
+	if w := weights; w.n > 0 {
+		s.add("global-scale-unshared", w.worst.row.Module,
+			"its global scale is %.3g times that of %s%s: engines keep one for both and read the other weight wrong by that ratio",
+			w.ratio, w.partner.row.Module, w.more())
+	}
+	if in := inputs; in.n > 0 {
+		s.add("input-scale-unshared", in.worst.row.Module,
+			"the scale of its input is %.3g times that of %s, which has the same input%s: one of the two is not of what was measured",
+			in.ratio, in.partner.row.Module, in.more())
+	}
+}
+
+// shared holds numbers of modules against those of the first of their group.
+type shared struct {
+	first          map[string]numbered
+	n              int // modules that differ
+	ratio          float32
+	worst, partner *module
+}
+
+type numbered struct {
+	m *module
+	v float32
+}
+
+func newShared() *shared { return &shared{first: map[string]numbered{}, ratio: 1} }
+
+// more says how many pairs differ beside the worst.
+func (c *shared) more() string {
+	if c.n == 1 {
+		return ""
+	}
+	return ", and " + plural(c.n-1, "pair") + " more differ"
+}
+
+func (c *shared) see(m *module, v float32) {
+	key := m.row.Group
+	if m.row.Role.IsExpert() {
+		key = fmt.Sprint(key, m.row.Expert)
+	}
+	f, ok := c.first[key]
+	if !ok {
+		c.first[key] = numbered{m, v}
+		return
+	}
+	if v == f.v {
+		return
+	}
+	c.n++
+	if r := max(v/f.v, f.v/v); r > c.ratio || c.worst == nil {
+		c.ratio, c.worst, c.partner = r, m, f.m
 	}
 }
 
