@@ -175,7 +175,7 @@ func parseMetrics(text string) (out samples) {
 			continue
 		}
 		x := sample{labels: map[string]string{}}
-		rest := line
+		var rest string
 		if i := strings.IndexByte(line, '{'); i >= 0 {
 			x.name = line[:i]
 			end, ok := x.readLabels(line[i+1:])
