@@ -8,6 +8,7 @@ import (
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -109,6 +110,10 @@ func (p *Plan) notCopied(name string) bool {
 // stored where the conversion itself would not notice, and notes what engines
 // read differently.
 func (p *Plan) refuse(src *safetensors.Checkpoint) error {
+	if p.Options.Arith == numeric.Compat && p.Format == layout.Ascend && p.Scheme.Micro() {
+		return &layout.ImpossibleError{What: "arithmetic compat in " + string(p.Scheme) + " as ascend", Rule: "msmodelslim rounds exponents down and clips, which is not written here",
+			Nearest: "arithmetic best, the default; compat as compressed-tensors has llm-compressor's bytes"}
+	}
 	s := &origin.Subject{Dir: src.Dir(), Config: p.Config, Tensors: src.Tensors()}
 	if err := json.Unmarshal(p.Config.Raw, &s.Keys); err != nil {
 		return err

@@ -1,10 +1,14 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"sync"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -14,6 +18,8 @@ import (
 // its tensors cannot: bits of integer codes, form of the activations.
 type scheme struct {
 	d *declaration.Declaration // nil: nothing is declared, or an Ascend description is
+
+	description func() (*declaration.Declaration, error) // of an Ascend checkpoint; nil elsewhere
 }
 
 // parseScheme reads quantization_config. A nil config is a full-precision or an
@@ -43,6 +49,25 @@ func parseScheme(cfg *glm.Config) (*scheme, error) {
 	return s, nil
 }
 
+// describedBy reads the description of an Ascend checkpoint when it is first
+// needed: forms of MX do not tell what becomes of their inputs.
+func (s *scheme) describedBy(cfg *glm.Config, src Source) {
+	folder, ok := src.(interface{ Dir() string })
+	if !ok || cfg.QuantizationConfig != nil {
+		return
+	}
+	s.description = sync.OnceValues(func() (*declaration.Declaration, error) {
+		raw, err := fsx.ReadIn(folder.Dir(), declaration.DescriptionName, 1<<30)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		return declaration.Description(raw)
+	})
+}
+
 // weight says what the weights of a module are declared to be.
 func (s *scheme) weight(module string) format.Weight {
 	if s.d != nil {
@@ -58,15 +83,22 @@ func (s *scheme) activation(st layout.Stored) (format.Activation, error) {
 	if st.Format == layout.Ascend {
 		return byTensors(st)
 	}
-	if s.d == nil {
+	d := s.d
+	if d == nil && s.description != nil {
+		var err error
+		if d, err = s.description(); err != nil {
+			return format.Activation{}, err
+		}
+	}
+	if d == nil {
 		return format.Activation{}, unsupported(st.Module, "is quantised (%s), and config.json has no quantization_config that says how", st.Quant)
 	}
-	g := s.d.Of(st.Module).Group
+	g := d.Of(st.Module).Group
 	switch {
 	case g == nil:
 		return format.Activation{}, unsupported(st.Module, "is quantised, but no config group targets it; engines would read its codes as weights")
 	case !g.Judged:
-		return format.Activation{}, unsupported(st.Module, "%s", s.problem(g))
+		return format.Activation{}, unsupported(st.Module, "%s", problem(d, g))
 	}
 	act := g.Input
 	if act.Strategy == format.Tensor && act.When == format.Dynamic && act.Quantized() {
@@ -97,8 +129,8 @@ func byTensors(st layout.Stored) (format.Activation, error) {
 }
 
 // problem names what is not understood of a group.
-func (s *scheme) problem(g *declaration.Group) string {
-	for _, p := range s.d.Problems {
+func problem(d *declaration.Declaration, g *declaration.Group) string {
+	for _, p := range d.Problems {
 		if (p.Kind == declaration.Unsupported || p.Kind == declaration.Invalid) && (p.Path == g.Path || strings.HasPrefix(p.Path, g.Path+".")) {
 			return p.String()
 		}

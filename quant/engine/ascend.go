@@ -103,6 +103,7 @@ var ascend = spec{
 			}
 			return ""
 		}},
+		{applies: func(c cell) bool { return c.Layout == AscendLayout }, check: mxPairsFit},
 		{applies: func(c cell) bool { return c.CacheC8 }, during: span{until: "0.30"}, answer: NotJudged, check: func(cell) string {
 			return "no table says which release before 0.30 reads the scales of an int8 cache (C8) for GLM"
 		}},
@@ -131,6 +132,21 @@ var ascend = spec{
 			"mtp-copy-missing"},
 			does: Differs},
 	},
+}
+
+// mxPairsFit: scales of MX are joined in pairs, those of FP4 in linears after
+// padding (methods/w8a8_mxfp8.py, w4a4_mxfp4.py: process_weights_after_loading).
+func mxPairsFit(c cell) string {
+	for i, d := range append([]width{{"expert", c.expertWidth(), c.Experts}}, c.linears()...) {
+		w, pair := d.part.Weight, 64
+		if i > 0 && w.Bits == 4 {
+			pair = 32
+		}
+		if w.Scale == format.E8M0 && d.n%pair != 0 {
+			return fmt.Sprintf("%s width per rank %d is no multiple of %d: scales of groups of 32 are taken in pairs", d.what, d.n, pair)
+		}
+	}
+	return ""
 }
 
 // ascendSchemes is the registry of entries (methods/*.py:register_scheme), for

@@ -67,7 +67,7 @@ func (c cell) scheme(k kept) (Answer, string) {
 
 // schemeOf is the entry that msmodelslim has for a part.
 func schemeOf(p Part) string {
-	for _, name := range []string{"W8A8_DYNAMIC", "W8A8", "W4A8_DYNAMIC", "W8A8_MXFP8"} {
+	for _, name := range []string{"W8A8_DYNAMIC", "W8A8", "W4A8_DYNAMIC", "W8A8_MXFP8", "W4A4_MXFP4"} {
 		if s := meaning(name); s.Weights.SameCodes(p.Weight) && s.Input == p.Acts {
 			return name
 		}

@@ -17,6 +17,8 @@ import (
 //	W8A8_DYNAMIC  P.weight I8 [N,K]    P.weight_scale F32 [N,1] (BF16 values)  P.weight_offset F32 [N,1] zeros
 //	W4A8_DYNAMIC  P.weight I8 [N/2,K]  P.weight_scale F32 [N,1]  P.weight_offset F32 [N,1] zeros
 //	              P.scale_bias F32 [N,1] for gate and up, [N,16] for down: 8·s·Σq
+//	W8A8_MXFP8    P.weight F8_E4M3 [N,K]  P.weight_scale U8 [N,K/32]
+//	W4A4_MXFP4    P.weight U8 [N,K/2], even columns in the low halves  P.weight_scale U8 [N,K/32]
 //	FLOAT         source dtype; biases of quantized layers are widened to F32
 //
 // A description of FLOAT alone is what rotated models in full precision need: the
@@ -29,7 +31,7 @@ const downParts = 16
 
 func (ascend) Format() Format           { return Ascend }
 func (ascend) Reference() string        { return "msmodelslim rounds" }
-func (ascend) schemes() []Scheme        { return []Scheme{W8A8, W4A8} }
+func (ascend) schemes() []Scheme        { return []Scheme{W8A8, W4A8, MXFP4, MXFP8} }
 func (ascend) mtpByDefault(Scheme) bool { return false }
 func (ascend) MTPCopies() string        { return "vllm-ascend" } // docs/facts/ascend.md 4.1
 func (ascend) ConfigFiles() []string    { return []string{DescriptionName} }
@@ -48,6 +50,8 @@ func (ascend) choose(cfg *glm.Config, t *glm.Tensor, o *Options) (choice, string
 	switch {
 	case o.Scheme == BF16:
 		return unquantized{}.choose(cfg, t, o)
+	case o.Scheme.Micro():
+		return microChoice(t, o)
 	case t.Role == glm.AttnKVB:
 		return choice{}, keptKVB
 	case t.Role == glm.IndexerK:
@@ -62,6 +66,18 @@ func (ascend) choose(cfg *glm.Config, t *glm.Tensor, o *Options) (choice, string
 	return choice{ascendInt8, format.Int8Token}, ""
 }
 
+// possible: no class reads FP8 of whole rows beside MX (docs/facts/ascend.md 2.7).
+func (ascend) possible(_ *glm.Config, o *Options) error {
+	if o.Scheme.Micro() && o.Rest == RestFP8 {
+		return &ImpossibleError{What: "rest fp8 as " + string(Ascend), Rule: "the layout has no FP8 with a scale for each row beside MX",
+			Nearest: "rest bf16 or same; or rest fp8 as " + string(CompressedTensors)}
+	}
+	return nil
+}
+
+// mxPair is how many columns two scales have, which the runtime joins.
+const mxPair = 64
+
 // misfit: the runtime views four packed bytes of the output dimension as an
 // int32: gate and up are stacked first, down stands alone (docs/facts/ascend.md
 // 2.5).
@@ -69,6 +85,9 @@ func (ascend) misfit(w *Weight) string {
 	rows := 4
 	if w.Tensor.Role == glm.ExpertDown {
 		rows = 8
+	}
+	if _, k := w.Dims(); isMicro(w.Quant) && k%mxPair != 0 {
+		return fmt.Sprintf("%d columns are no pairs of groups of 32, as which vllm-ascend takes their scales", k)
 	}
 	if n, k := w.Dims(); w.Quant.Packing == format.RowPairs && (n%rows != 0 || k%downParts != 0) {
 		return fmt.Sprintf("[%d, %d] cannot be packed as int4 (rows %% %d, columns %% %d)", n, k, rows, downParts)
@@ -112,6 +131,10 @@ func ascendScheme(q format.Weight) string {
 	switch {
 	case !q.Quantized():
 		return "FLOAT"
+	case isMicro(q) && q.Bits == 4:
+		return "W4A4_MXFP4"
+	case isMicro(q):
+		return "W8A8_MXFP8"
 	case q.Packing == format.RowPairs:
 		return "W4A8_DYNAMIC"
 	case q == ascendStatic8:
@@ -131,6 +154,7 @@ func biasParts(w Weight) int {
 // order of their data.
 var (
 	int8Parts = []string{".weight", ".weight_scale", ".weight_offset"}
+	mxParts   = []string{".weight", ".weight_scale"}
 	int4Parts = []string{".weight", ".weight_scale", ".weight_offset", ".scale_bias"}
 	floatPart = []string{""}
 )
@@ -140,6 +164,8 @@ func (ascend) names(w *Weight) (stem string, parts []string) {
 	switch {
 	case !w.Quantized():
 		return w.Tensor.Name, floatPart
+	case isMicro(w.Quant):
+		return w.Tensor.Module, mxParts
 	case w.Quant.Packing == format.RowPairs:
 		return w.Tensor.Module, int4Parts
 	case isStatic(w):
@@ -154,6 +180,11 @@ func (l ascend) Outputs(w Weight) []safetensors.Spec {
 	}
 	if isStatic(&w) {
 		return staticOutputs(&w)
+	}
+	if isMicro(w.Quant) {
+		out := microOutputs(&w)
+		out[0].Name = w.Tensor.Name
+		return out
 	}
 	stem, parts := l.names(&w)
 	rows, cols := w.Dims()
@@ -185,6 +216,9 @@ func (ascend) RowAlign(w Weight, a Arith) int {
 func (ascend) AppendTile(w Weight, row0 int, m *numeric.Matrix, out [][]byte) ([][]byte, error) {
 	if isStatic(&w) {
 		return appendStatic(&w, row0, m, out), nil
+	}
+	if isMicro(w.Quant) {
+		return appendMicro(&w, row0, m, out)
 	}
 	var err error
 	if w.Quant.Packing == format.RowPairs {

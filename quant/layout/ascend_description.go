@@ -3,6 +3,7 @@ package layout
 import (
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
@@ -84,12 +85,15 @@ type entry struct{ key, value string }
 // (docs/facts/ascend.md 1.3, 4; docs/facts/engine-vllm-ascend.md 2, 5;
 // docs/facts/engine-sglang.md 6).
 func extraKeys(d Decisions) (list []entry) {
-	quantType := "FLOAT"
+	quantType, group := "FLOAT", 0
 	for i := range d.Weights {
 		w := &d.Weights[i]
 		scheme := ascendScheme(w.Quant)
 		if scheme == "W8A8" || scheme == "W8A8_DYNAMIC" && quantType != "W8A8" {
 			quantType = scheme // ModelSlim's ranking leaves W4A8_DYNAMIC out
+		}
+		if isMicro(w.Quant) { // classes of MX divide by it
+			quantType, group = scheme, w.Quant.Group
 		}
 		for _, alias := range aliases(w, d.Config) {
 			list = append(list, entry{alias, `"` + scheme + `"`})
@@ -108,7 +112,7 @@ func extraKeys(d Decisions) (list []entry) {
 		}
 	}
 	return append(list, entry{"version", `"1.0.0"`}, entry{"model_quant_type", `"` + quantType + `"`},
-		entry{"metadata", "{}"}, entry{"group_size", "0"}, entry{"optional", optional})
+		entry{"metadata", "{}"}, entry{"group_size", strconv.Itoa(group)}, entry{"optional", optional})
 }
 
 // appendEntry appends a line and its comma. Keys are escaped as encoding/json does.

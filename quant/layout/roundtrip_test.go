@@ -75,7 +75,8 @@ func TestRoundTrip(t *testing.T) {
 		{CompressedTensors, format.NVFP4}, {CompressedTensors, format.MXFP4}, {CompressedTensors, format.MXFP8}, {CompressedTensors, bf16(format.Integer(8, 32)).Packed(format.Words)},
 		{CompressedTensors, bf16(format.Int4(0))}, {CompressedTensors, bf16(format.Int4(32))},
 		{CompressedTensors, bf16(format.Int4(0)).Packed(format.Words)}, {CompressedTensors, bf16(format.Int4(32)).Packed(format.Words)},
-		{HFFP8, format.Float8Block.Scaled(format.F32)}, {ModelOpt, format.NVFP4}, {Ascend, ascendInt8}, {Ascend, ascendInt4}}
+		{HFFP8, format.Float8Block.Scaled(format.F32)}, {ModelOpt, format.NVFP4}, {Ascend, ascendInt8}, {Ascend, ascendInt4},
+		{Ascend, format.MXFP4}, {Ascend, format.MXFP8}}
 	for _, c := range cases {
 		t.Run(fmt.Sprintf("%s %s, %s", c.f, c.q, c.q.Packing), func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
@@ -170,5 +171,5 @@ func TestTable(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, 19, possible)
+	assert.Equal(t, 21, possible)
 }

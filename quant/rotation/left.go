@@ -36,8 +36,7 @@ type whole struct {
 	half bool      // rows of a block are still to be mixed
 	err  error
 
-	users int // guarded by View.mu, as is kept
-	kept  bool
+	users int // guarded by View.mu
 }
 
 // whole returns the place of a weight and forgets those that do not fit beside
@@ -51,7 +50,7 @@ func (v *View) whole(t *tensor) *whole {
 			return w
 		}
 	}
-	w := &whole{t: t, users: 1, kept: true}
+	w := &whole{t: t, users: 1}
 	need := int(t.entry.Elements())
 	total := 4 * int64(need)
 	for i := len(v.kept) - 1; i >= 0; i-- {
@@ -59,7 +58,6 @@ func (v *View) whole(t *tensor) *whole {
 			continue
 		}
 		for _, old := range v.kept[:i+1] {
-			old.kept = false
 			if old.users == 0 && cap(old.x) >= need && cap(old.x) <= 2*need {
 				w.x = old.x // nobody looks at it any more
 			}

@@ -26,9 +26,14 @@ func (s *subject) layoutName() string {
 			return "compressed-tensors " + kindNames[k]
 		case fp8BlockInv:
 			return "HF FP8 block"
-		case int8Channel, int4Bytes, int4Packed, int8Packed, nvfp4, nvfp4Local, mxfp4, mxfp8:
+		case mxfp8:
+			if s.ascend {
+				return "Ascend " + kindNames[k]
+			}
 			return "compressed-tensors " + kindNames[k]
-		case ascendInt8, ascendInt4, ascendStatic, ascendMix:
+		case int8Channel, int4Bytes, int4Packed, int8Packed, nvfp4, nvfp4Local, mxfp4:
+			return "compressed-tensors " + kindNames[k]
+		case ascendInt8, ascendInt4, ascendStatic, ascendMix, ascendMX4:
 			return "Ascend " + kindNames[k]
 		}
 		return kindNames[k]

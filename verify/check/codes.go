@@ -141,7 +141,7 @@ var codes = []Code{
 	{"description-mismatch", Error, "the description says another scheme than the tensor has", ""},
 	{"description-scheme", Error, "a scheme that the engines do not know for this kind of module", ""},
 	{"description-version", Error, "version is not \"1.0.0\": some releases of vllm-ascend expect unpacked int4 then", "set it to \"1.0.0\""},
-	{"description-group-size", Error, "group_size is missing or not 0: some releases of vllm-ascend expect second scales then", "set it to 0"},
+	{"description-group-size", Error, "group_size does not fit the entries: where it is not 0, some releases of vllm-ascend expect second scales of four bits; MX has groups of 32", "set it to 0, to 32 with MX"},
 	{"description-name", Error, "the description has the name of msmodelslim's first interface, which engines do not read", "rename it to quant_model_description.json"},
 	{"description-prefix", Error, "an entry's name extends another module's and says FLOAT: the engine takes both for FLOAT", ""},
 

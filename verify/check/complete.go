@@ -53,7 +53,7 @@ func Complete(cfg *glm.Config, description []byte, tensors []safetensors.Info) (
 }
 
 // described are the entries of the forms that msmodelslim writes.
-var described = map[kind]string{plain: declaration.Float, ascendInt8: "W8A8_DYNAMIC", ascendInt4: "W4A8_DYNAMIC", ascendStatic: "W8A8"}
+var described = map[kind]string{plain: declaration.Float, ascendInt8: "W8A8_DYNAMIC", ascendInt4: "W4A8_DYNAMIC", ascendStatic: "W8A8", mxfp8: "W8A8_MXFP8"}
 
 func (s *subject) lackingEntries() (out []Entry) {
 	for _, m := range s.modules {

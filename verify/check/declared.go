@@ -114,6 +114,10 @@ func (d *declared) want(module string) (f form, ignored bool, groupName string) 
 			return form{kind: ascendStatic}, false, "W8A8"
 		case "W8A8_MIX":
 			return form{kind: ascendMix}, false, "W8A8_MIX"
+		case "W8A8_MXFP8":
+			return form{kind: mxfp8, group: 32}, false, "W8A8_MXFP8"
+		case "W4A4_MXFP4", "W4A8_MXFP", "W4A16_MXFP4":
+			return form{kind: ascendMX4, group: 32}, false, d.scheme[module+".weight"]
 		}
 		return form{kind: foreign}, false, d.scheme[module+".weight"]
 	}

@@ -19,6 +19,7 @@ func (s *subject) checkDescription() {
 		return
 	}
 	s.checkKeysRead()
+	s.checkGroupSize()
 	s.checkEntries()
 	s.checkSchemes()
 	s.checkPrefixes()
@@ -42,6 +43,19 @@ func (s *subject) checkKeysRead() {
 	}
 	if string(s.desc["group_size"]) != "0" {
 		s.add("description-group-size", s.description+": group_size", "it is %s; %s of vllm-ascend take 256 where it is missing, and expect second scales where it is not 0", orMissing(s.desc["group_size"]), which).as(sev)
+	}
+}
+
+// checkGroupSize: classes of MX divide by group_size, and take 32 where it is
+// missing.
+func (s *subject) checkGroupSize() {
+	for module, scheme := range s.decl.scheme {
+		raw, said := s.desc["group_size"]
+		if !strings.Contains(scheme, "MXFP") || !said || string(raw) == "32" {
+			continue
+		}
+		s.add("description-group-size", s.description+": group_size", "it is %s, and %s (%s) has groups of 32: vllm-ascend makes the scales of other shapes", raw, scheme, module)
+		return
 	}
 }
 

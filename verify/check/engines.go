@@ -251,7 +251,7 @@ func (f form) codes() format.Weight {
 		return format.Integer(8, f.group).Packed(format.Words)
 	case nvfp4, nvfp4Local:
 		return format.NVFP4
-	case mxfp4:
+	case mxfp4, ascendMX4:
 		return format.MXFP4
 	case mxfp8:
 		return format.MXFP8

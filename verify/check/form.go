@@ -29,13 +29,14 @@ const (
 	nvfp4Local        // the same + input_global_scale
 	mxfp4             // weight_packed U8 + weight_scale U8
 	mxfp8             // F8_E4M3 + weight_scale U8
+	ascendMX4         // weight U8 [N,K/2] + weight_scale U8
 	foreign           // another tool's: qweight, weight_scale_2 …
 	naked             // codes without a scale that would say what they mean
 )
 
 var kindNames = [...]string{
 	"absent", "full precision", "FP8 per channel", "FP8 per block", "FP8 per block (weight_scale_inv)", "INT8 per channel",
-	"int4 in bytes", "packed int4", "W8A8_DYNAMIC", "W4A8_DYNAMIC", "static W8A8", "W8A8_MIX", "packed int8", "NVFP4", "NVFP4 with an input scale", "MXFP4", "MXFP8", "another tool's format", "codes without a scale",
+	"int4 in bytes", "packed int4", "W8A8_DYNAMIC", "W4A8_DYNAMIC", "static W8A8", "W8A8_MIX", "packed int8", "NVFP4", "NVFP4 with an input scale", "MXFP4", "MXFP8", "MXFP4", "another tool's format", "codes without a scale",
 }
 
 // form is a kind with its group size (int4: 0 = one scale a row).
@@ -230,6 +231,8 @@ func (f form) parts(o, i int64, down bool) []part {
 		return list
 	case mxfp4:
 		return []part{{"weight_packed", u8, []int64{o, i / 2}}, {"weight_scale", u8, []int64{o, cols}}}
+	case ascendMX4:
+		return []part{{"weight", u8, []int64{o, i / 2}}, {"weight_scale", u8, []int64{o, cols}}}
 	case mxfp8:
 		return []part{{"weight", f8, []int64{o, i}}, {"weight_scale", u8, []int64{o, cols}}}
 	case ascendInt8:

@@ -317,6 +317,9 @@ func (s *subject) judge(m *module) {
 		return
 	}
 	m.form = detect(m.params, m.o, m.i, four)
+	if s.ascend && m.params["weight"].DType == safetensors.U8 && m.params["weight_scale"].DType == safetensors.U8 {
+		m.form = form{kind: ascendMX4, group: 32}
+	}
 	if m.known && !s.ascend && m.want.kind == foreign && m.form.quantized() && m.form.kind != naked {
 		m.form = form{kind: foreign} // declared in a form that has no rules here: not judged
 	}
