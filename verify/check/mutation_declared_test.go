@@ -63,9 +63,9 @@ var declaredMutations = []mutation{
 	{name: "unknown key of fp8", base: blockHF, damage: quantConfig(func(q map[string]any) { q["colour"] = 1 }), code: "quant-config-unknown-key", where: "quantization_config.colour"},
 	{name: "unknown key of an Ascend description", base: int8Asc, damage: description(func(m map[string]any) { m["colour"] = 1 }), code: "quant-config-unknown-key", where: "colour"},
 	{name: "a transform", base: fp8CT, damage: quantConfig(func(q map[string]any) { q["transform_config"] = map[string]any{"config_groups": map[string]any{}} }),
-		code: "quant-config-not-judged", where: "transform_config"},
+		code: "quant-config-not-judged", where: "transform_config", bad: true},
 	{name: "pruned experts", base: fp8CT, damage: quantConfig(func(q map[string]any) { q["moe_sparsity_config"] = map[string]any{"method": "prune"} }),
-		code: "quant-config-not-judged", where: "moe_sparsity_config"},
+		code: "quant-config-not-judged", where: "moe_sparsity_config", bad: true},
 	{name: "calibration not finished", base: fp8CT, damage: quantConfig(func(q map[string]any) { q["quantization_status"] = "calibration" }), code: "quant-config-suspect", where: "quantization_status"},
 	{name: "two files", base: fp8CT, damage: func(t *testing.T, dir string) {
 		replace(t, dir, "hf_quant_config.json", `{"quantization":{"quant_algo":"NVFP4","group_size":16,"kv_cache_quant_algo":null,"exclude_modules":[]}}`)
