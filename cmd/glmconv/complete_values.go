@@ -62,7 +62,7 @@ var flagValues = map[string]func() []string{
 // pathFlags hold a path though their usage names no `FILE` or `DIR`; true: a folder.
 var pathFlags = map[string]bool{
 	"dataset-path": false, "save-json": false, "demo/report": false, "demo/out": true, "from": true, "mtp-remap/out": true, "repair/out": true, "out-dir": true,
-	"tokenizer": true,
+	"scratch": true, "tokenizer": true,
 }
 
 // freeFlags take what no list can hold: numbers, sizes, texts, names of others.
