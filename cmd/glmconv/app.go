@@ -29,8 +29,15 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		HideVersion:     true,
 		HideHelpCommand: false,
 		Suggest:         true,
-		Description: "glmconv SRC is a folder with config.json and *.safetensors, or the address of one:\n" + reach.Schemes + ".\nStart with:\n\n" +
-			"  glmconv inspect SRC\n  glmconv plan --scheme w8a8 SRC\n  glmconv quantize --scheme w8a8 SRC DST\n  glmconv check DST\n  glmconv verify SRC DST\n\n" +
+		Description: "New here? This shows everything in some seconds, without a file or a network:\n\n  glmconv demo\n\n" +
+			"With a checkpoint of your own, a folder with config.json and *.safetensors:\n\n" +
+			"  glmconv inspect SRC                        what is it, is it whole?\n" +
+			"  glmconv plan --scheme w8a8 SRC             what would become of it, who would load it?\n" +
+			"  glmconv quantize --scheme w8a8 SRC DST     write it\n" +
+			"  glmconv check DST                          judge any checkpoint by itself\n" +
+			"  glmconv verify SRC DST                     prove the result against its source\n\n" +
+			"SRC can be an address as well: " + reach.Schemes + ".\n\n" +
+			"glmconv COMMAND --help has every flag, glmconv explain CODE what a message means.\n" +
 			"Exit codes: 0 done, 1 negative verdict, 2 wrong usage, 3 undecided, 65 bad input,\n" +
 			"74 I/O failed (what was complete is kept; --resume goes on), 75 temporary, 130 interrupted.",
 		Commands: []*cli.Command{

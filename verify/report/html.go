@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"path/filepath"
+	"sync"
 
 	stdbytes "bytes"
 
@@ -17,9 +18,13 @@ import (
 //go:embed report.gohtml
 var pageText string
 
-var page = template.Must(template.New("report").Funcs(template.FuncMap{
-	"num": num, "percent": percent, "count": count, "bytes": bytes, "clean": clean,
-}).Parse(pageText))
+// page is parsed when the first report is written: most runs of the command write
+// none.
+var page = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("report").Funcs(template.FuncMap{
+		"num": num, "percent": percent, "count": count, "bytes": bytes, "clean": clean,
+	}).Parse(pageText))
+})
 
 // worst is how many tensors the page shows.
 const worst = 20
@@ -82,7 +87,7 @@ func HTML(w io.Writer, r *verify.Result) error {
 	}
 	v.Figures, v.Rails, v.Origin = figures(r), limits(r), origin(r)
 	var out stdbytes.Buffer
-	if err := page.Execute(&out, v); err != nil {
+	if err := page().Execute(&out, v); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	_, err = out.WriteTo(w)
