@@ -2,7 +2,6 @@ package main
 
 import (
 	"embed"
-	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -33,7 +32,7 @@ func cmdCompletion() *cli.Command {
 			if err != nil {
 				return usagef("no completion for %q: there is %s", args[0], strings.Join(shells, ", "))
 			}
-			_, err = io.WriteString(c.App.Writer, string(script))
+			_, err = c.App.Writer.Write(script)
 			return err
 		},
 	}
