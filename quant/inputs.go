@@ -61,21 +61,25 @@ func (p *Plan) NeedsInputs() bool {
 	return false
 }
 
+// InputSet names the set of modules whose inputs have one global scale: the
+// members of a fused set, and of a layer's experts all gates and ups, and all
+// downs, which engines read as one.
+func InputSet(t *glm.Tensor) string {
+	switch {
+	case t.Role == glm.ExpertDown:
+		return t.Group + ".down_proj"
+	case t.Group == "":
+		return t.Module
+	}
+	return t.Group
+}
+
 // takeInputs gives every weight the largest magnitude of its input: one for all
 // members of a fused set, and one for all gates and ups and one for all downs
 // of a layer's experts, which engines read as one.
 func (p *Plan) takeInputs() {
 	if p.Options.Inputs == nil {
 		return
-	}
-	set := func(t *glm.Tensor) string {
-		switch {
-		case t.Role == glm.ExpertDown:
-			return t.Group + ".down_proj"
-		case t.Group == "":
-			return t.Module
-		}
-		return t.Group
 	}
 	top := map[string]float32{}
 	each := func(do func(w *layout.Weight)) {
@@ -87,10 +91,11 @@ func (p *Plan) takeInputs() {
 	}
 	each(func(w *layout.Weight) {
 		if v, ok := p.Options.Inputs.Of(w.Tensor.Module); ok {
-			top[set(&w.Tensor)] = max(top[set(&w.Tensor)], v)
+			set := InputSet(&w.Tensor)
+			top[set] = max(top[set], v)
 		}
 	})
-	each(func(w *layout.Weight) { w.InputMax = top[set(&w.Tensor)] })
+	each(func(w *layout.Weight) { w.InputMax = top[InputSet(&w.Tensor)] })
 }
 
 // noteGlobals says what compat gives up.

@@ -85,6 +85,7 @@ var codes = []Code{
 	{"companion-shape", Error, "a scale or its like has a shape the engine's parameter does not have", ""},
 	{"companion-dtype", Error, "a scale or its like has an element type the engines misread", ""},
 	{"input-scale-unshared", Warning, "modules with one input have different scales of it (NVFP4)", "calibrate them together, or convert again"},
+	{"input-scale-changed", Error, "the scale of a module's input is not that of the largest magnitude in the manifest (NVFP4)", "take the tensor that the conversion wrote, or convert again"},
 	{"global-scale-unshared", Warning, "weights that engines merge have different global scales (NVFP4)", "glmconv quantize shares them in its default arithmetic"},
 	{"bias-cast", Warning, "biases were cast to F16 on the way", "take them over from the source"},
 	{"companion-unexpected", Error, "a quantised weight carries a tensor the engines do not expect", ""},

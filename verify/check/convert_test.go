@@ -3,11 +3,14 @@ package check
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -39,17 +42,47 @@ func converted(t testing.TB, model string, scheme quant.Scheme, format quant.For
 	return dst
 }
 
-// TestManifestScheme: activations leave no trace in the tensors; the manifest
-// says what they are, and whichever of the two is changed, they differ.
-func TestManifestScheme(t *testing.T) {
-	inputs := &quant.Inputs{Source: "a test", AbsMax: map[string]float32{}}
+// someInputs are the largest inputs of nano-glm4moe's experts.
+func someInputs(of func(expert int) float32) *quant.Inputs {
+	in := &quant.Inputs{Source: "a test", AbsMax: map[string]float32{}}
 	for l := range 4 {
 		for e := range 8 {
 			for _, p := range []string{"gate", "up", "down"} {
-				inputs.AbsMax[fmt.Sprintf("model.layers.%d.mlp.experts.%d.%s_proj", l, e, p)] = 4
+				in.AbsMax[fmt.Sprintf("model.layers.%d.mlp.experts.%d.%s_proj", l, e, p)] = of(e)
 			}
 		}
 	}
+	return in
+}
+
+// TestInputScales: the scales of NVFP4's inputs are those of the largest
+// magnitudes that the manifest has, whatever hashes it has now.
+func TestInputScales(t *testing.T) {
+	for _, format := range []quant.Format{layout.CompressedTensors, layout.ModelOpt} {
+		t.Run(string(format), func(t *testing.T) {
+			dir := converted(t, "nano-glm4moe", layout.NVFP4, format, quant.Options{Inputs: someInputs(func(e int) float32 { return 3 + float32(e)/7 })})
+			require.False(t, examine(t, dir, Options{NoHashes: true}).Has("input-scale-changed"))
+			manifest, err := os.ReadFile(filepath.Join(dir, quant.ManifestName))
+			require.NoError(t, err)
+			tensors(func(x tensor) []tensor {
+				if strings.HasSuffix(x.Name, "input_scale") || strings.HasSuffix(x.Name, "input_global_scale") {
+					v := math.Float32frombits(binary.LittleEndian.Uint32(x.data))
+					binary.LittleEndian.PutUint32(x.data, math.Float32bits(v*1.05))
+				}
+				return []tensor{x}
+			})(t, dir)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, quant.ManifestName), manifest, 0o600))
+			r := examine(t, dir, Options{NoHashes: true})
+			assert.True(t, r.Has("input-scale-changed"), r.Text())
+			assert.False(t, r.OK)
+		})
+	}
+}
+
+// TestManifestScheme: activations leave no trace in the tensors; the manifest
+// says what they are, and whichever of the two is changed, they differ.
+func TestManifestScheme(t *testing.T) {
+	inputs := someInputs(func(int) float32 { return 4 })
 	for scheme, other := range map[quant.Scheme]quant.Scheme{
 		quant.W8A8: quant.W4A16, quant.FP8: quant.W8A8, quant.FP8Block: quant.FP8, quant.W4A8: quant.W4A16, quant.W4A16: quant.W4A8,
 		layout.NVFP4: layout.NVFP4A16, layout.MXFP4: layout.MXFP4A16, layout.MXFP8: layout.MXFP8A16,

@@ -122,6 +122,7 @@ var explanations = map[string]struct{ cause, remedy string }{
 		"declare what is stored, or convert again"},
 	"companion-dtype":       {"a tool cast scales when it saved", "convert again; a scale that was cast has lost bits"},
 	"input-scale-unshared":  {"a scale was edited or written for another module, or the two were calibrated on other text", ""},
+	"input-scale-changed":   {"a scale was edited, or taken from another conversion", ""},
 	"global-scale-unshared": {"each weight was calibrated by itself", ""},
 	"bias-cast":             {"the whole model was loaded in F16 before it was saved", ""},
 	"companion-unexpected": {"zero points or second scales that the declared format does not have",

@@ -49,6 +49,7 @@ func (s *subject) checkManifest(ctx context.Context, meter *meter) error {
 	}
 	s.report.Manifest = true
 	s.compareScheme(m)
+	s.compareInputs(m)
 	sound := s.compareFiles(m)
 	if s.opts.NoHashes {
 		return nil

@@ -150,12 +150,7 @@ func (s *subject) checkGlobals() {
 		if m.row.Group == "" || m.row.Role == glm.ExpertDown {
 			continue
 		}
-		st := m.stored
-		if m.form.kind == nvfp4 || m.form.kind == nvfp4Local {
-			if found, err := layout.Lookup(s.ckpt, m.row.Module, layout.Hints{}); err == nil {
-				st = &found
-			}
-		}
+		st := s.partsOf(m)
 		if st == nil || st.Global.Name == "" {
 			continue
 		}
@@ -178,6 +173,17 @@ func (s *subject) checkGlobals() {
 			"the scale of its input is %.3g times that of %s, which has the same input%s: one of the two is not of what was measured",
 			in.ratio, in.partner.row.Module, in.more())
 	}
+}
+
+// partsOf are the tensors of a module with global scales; nil where it has none
+// that can be read.
+func (s *subject) partsOf(m *module) *layout.Stored {
+	if m.form.kind == nvfp4 || m.form.kind == nvfp4Local {
+		if found, err := layout.Lookup(s.ckpt, m.row.Module, layout.Hints{}); err == nil {
+			return &found
+		}
+	}
+	return m.stored
 }
 
 // shared holds numbers of modules against those of the first of their group.
