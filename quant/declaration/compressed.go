@@ -31,8 +31,12 @@ func (r *reader) compressedTensors(o *object) {
 	o.empty("linear_fp8_config", "SGLang builds every linear module as block FP8 by it, the ignore list included; other engines do not know the key")
 	r.groups(o)
 	o.rest(Unknown, ": engines and compressed-tensors pass over it")
-	if !slices.Contains(formats, d.Format) && d.Format != "" {
+	switch {
+	case d.Format == "":
+	case !slices.Contains(formats, d.Format):
 		r.add(o.at("format"), Unsupported, "%q is not a format of compressed-tensors that is read here", d.Format)
+	case d.Format != "mixed-precision" && len(d.Groups) > 0 && !slices.ContainsFunc(d.Groups, func(g Group) bool { return d.FormatOf(&g) == d.Format }):
+		r.add(o.at("format"), Suspect, "it is %q and every group has another format: vLLM goes by the groups, SGLang's classes for int4 experts by this one", d.Format)
 	}
 }
 

@@ -67,6 +67,7 @@ var declaredMutations = []mutation{
 	{name: "pruned experts", base: fp8CT, damage: quantConfig(func(q map[string]any) { q["moe_sparsity_config"] = map[string]any{"method": "prune"} }),
 		code: "quant-config-not-judged", where: "moe_sparsity_config", bad: true},
 	{name: "calibration not finished", base: fp8CT, damage: quantConfig(func(q map[string]any) { q["quantization_status"] = "calibration" }), code: "quant-config-suspect", where: "quantization_status"},
+	{name: "a format that no group has", base: fp8CT, damage: quantConfig(func(q map[string]any) { q["format"] = "int-quantized" }), code: "quant-config-suspect", where: "quantization_config.format"},
 	{name: "two files", base: fp8CT, damage: func(t *testing.T, dir string) {
 		replace(t, dir, "hf_quant_config.json", `{"quantization":{"quant_algo":"NVFP4","group_size":16,"kv_cache_quant_algo":null,"exclude_modules":[]}}`)
 	}, code: "quant-config-differs", where: "hf_quant_config.json"},

@@ -364,7 +364,7 @@ func TestMutations(t *testing.T) {
 	elsewhere := []string{"manifest-missing", "engine-refuses", "description-name", "rot-unflagged", "rot-family", "rot-wrong", "rotation-mixed",
 		"static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset", // TestAscendFolders
 		"quant-method-published", "global-scale-unshared", "bias-cast", // TestPublished
-		"manifest-scheme"} // TestManifestScheme
+		"manifest-scheme", "input-scale-changed"} // TestManifestScheme, TestInputScales
 	for _, c := range Codes() {
 		if !covered[c.Name] {
 			assert.Contains(t, elsewhere, c.Name, "no mutation provokes %s", c.Name)
