@@ -243,6 +243,22 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
+func TestAddedTemplate(t *testing.T) {
+	src, dst := folder(t, "nano-glm4moe"), folder(t, "nano-glm4moe")
+	for _, dir := range []string{src, dst} {
+		edit(t, dir, "tokenizer_config.json", func(m map[string]any) { delete(m, "chat_template") })
+	}
+	list, err := Compare(t.Context(), src, dst)
+	require.NoError(t, err)
+	require.Empty(t, list)
+	edit(t, dst, "tokenizer_config.json", func(m map[string]any) { m["chat_template"] = "{{ messages[0].content }}" })
+	list, err = Compare(t.Context(), src, dst)
+	require.NoError(t, err)
+	require.Len(t, list, 1, "%v", list)
+	assert.Equal(t, "chat template", list[0].Path)
+	assert.False(t, list[0].Matters)
+}
+
 func TestLostFiles(t *testing.T) {
 	for _, c := range []struct{ model, file string }{
 		{"nano-glm4moe", "tokenizer.json"}, {"nano-glm4moe", "tokenizer_config.json"}, {"nano-glm4moe", "config.json"},

@@ -12,6 +12,9 @@ import (
 // conversations: another text that prints the same prompts is a note.
 func (p pair) templates() ([]Difference, error) {
 	a, err := chat.Load(p.source)
+	if errors.Is(err, chat.ErrNoTemplate) {
+		return p.addedTemplate(), nil
+	}
 	if err != nil {
 		return nil, nil //nolint:nilerr // nothing to compare with
 	}
@@ -63,6 +66,15 @@ func (p pair) templates() ([]Difference, error) {
 	}
 	d.Why = fmt.Sprintf("the template's text differs, though the prompts of %d built-in conversations are equal", n)
 	return []Difference{d}, nil
+}
+
+// addedTemplate notes a template that the source has none to compare with.
+func (p pair) addedTemplate() []Difference {
+	if _, err := chat.Load(p.result); errors.Is(err, chat.ErrNoTemplate) {
+		return nil
+	}
+	return []Difference{{File: templateFile(p.result), Path: "chat template", Source: absent, Result: "there",
+		Why: "whether its prompts are those of the model's publisher is not judged"}}
 }
 
 // templateFile names the file that holds the template in use.
