@@ -14,6 +14,7 @@ import (
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -118,15 +119,10 @@ func convertDir(t *testing.T, src, dst string) {
 }
 
 func assertSameFolder(t *testing.T, a, b string) {
-	entries, err := os.ReadDir(a)
-	require.NoError(t, err)
-	require.NotEmpty(t, entries)
-	for _, e := range entries {
-		x, err := os.ReadFile(filepath.Join(a, e.Name()))
-		require.NoError(t, err)
-		y, err := os.ReadFile(filepath.Join(b, e.Name()))
-		require.NoError(t, err)
-		assert.True(t, string(x) == string(y), "%s differs", e.Name())
+	x, y := testkit.Result(t, a), testkit.Result(t, b)
+	require.NotEmpty(t, x)
+	for n := range x {
+		assert.True(t, x[n] == y[n], "%s differs", n)
 	}
 }
 

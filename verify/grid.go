@@ -19,6 +19,13 @@ const (
 	// with target correction (docs/facts/accuracy.md 2.4) they follow another
 	// weight than the source's, and lie at up to 3.
 	farthest, farthestLearnt = 1.8, 4
+	// elsewhere is how far from the source, relative to it, a weight of 8 bits may
+	// be that follows another weight: that distance knows nothing of the step, and
+	// is large where inputs lie in few directions (0.6 in an attention output of
+	// 32 columns); weights that have nothing to do with each other are at 1.4.
+	elsewhere = 1
+	// slantedElsewhere is slanted for such a weight.
+	slantedElsewhere = 0.02
 	// slanted is how far the slope may be outside of what errors explain.
 	slanted = 0.01
 	// shortened is how much of a step all values may be too small on average.
@@ -35,6 +42,34 @@ const (
 	idle = 0.5
 )
 
+// retargeted reports whether a weight's codes of 8 bits show that they follow
+// another weight than the source's, as target correction has them do: they are
+// off together over the columns, as noise is not, farther than codes that were
+// cut off or rounded to one side, and below small values as often as below large
+// ones, other than with scales that are wrong.
+func retargeted(m diff.Module) bool {
+	g := m.Grid
+	if m.B.Weight.Bits != 8 || float64(g.Together) < learnt || float64(g.Heavier) > heavy {
+		return false
+	}
+	if m.B.Weight.Type == format.Float { // what is cut off is less than a step away
+		return float64(g.Far) > farOff
+	}
+	return float64(g.Error) > farthestLearnt*float64(g.Nearest)
+}
+
+// farthestOf is how far from the source a weight without an oracle may be.
+func farthestOf(m diff.Module) float64 {
+	near := float64(m.Grid.Nearest)
+	switch {
+	case retargeted(m):
+		return max(farthestLearnt*near, elsewhere)
+	case float64(m.Grid.Together) >= learnt:
+		return farthestLearnt * near
+	}
+	return farthest * near
+}
+
 // judgeGrid looks at how a weight without an oracle uses its codes and scales.
 func (r *Result) judgeGrid(m diff.Module) {
 	g := m.Grid
@@ -43,12 +78,17 @@ func (r *Result) judgeGrid(m diff.Module) {
 	}
 	// An error that has nothing to do with the values adds its square to Σb² and
 	// nothing to Σab; scales that were fitted make the slope 1.
-	least := 1/(1+float64(g.Error)*float64(g.Error)) - slanted
+	slack := slanted
+	if retargeted(m) {
+		slack = slantedElsewhere
+	}
+	least := 1/(1+float64(g.Error)*float64(g.Error)) - slack
 	switch slope := float64(g.Slope); {
 	case nearest(m) && math.Abs(slope-1) <= clipped:
 		// codes are right for the scales, so that scales were not changed after them
-	case (slope < least || slope > 1+slanted) && slope != 0:
+	case (slope < least || slope > 1+slack) && slope != 0:
 		fail("its values are %.3g times the source's on the whole: scales are wrong", 1/slope)
+	case retargeted(m): // directions are those of the other weight
 	case math.Abs(float64(g.TowardZero)) > shortened:
 		fail("its values are %.2g of a step too %s on average: codes are cut off and not rounded", math.Abs(float64(g.TowardZero)),
 			map[bool]string{true: "small", false: "large"}[g.TowardZero > 0])

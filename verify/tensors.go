@@ -120,11 +120,7 @@ func (j *tensorJudge) limit(m diff.Module) (own, limit float64) {
 		return own, own*1.005 + 1e-6
 	case m.Grid != nil:
 		r.judgeGrid(m)
-		most := farthest
-		if float64(m.Grid.Together) >= learnt {
-			most = farthestLearnt
-		}
-		return float64(m.Grid.Nearest), most*float64(m.Grid.Nearest) + 1e-6
+		return float64(m.Grid.Nearest), farthestOf(m) + 1e-6
 	}
 	return 0, 0 // nothing of it could be read
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/glmconv/glmconv/internal/fakes/fakehub"
+	"github.com/glmconv/glmconv/internal/testkit"
 )
 
 // TestPartsBeginWithAPlanFile: parts that have one ask the hub for no commit, no
@@ -40,13 +40,10 @@ func TestPartsBeginWithAPlanFile(t *testing.T) {
 		assert.False(t, strings.HasSuffix(r.Path, "/config.json") || strings.HasSuffix(r.Path, ".index.json"), "%s is asked for again", r.Path)
 		assert.NotEqual(t, "bytes=0-32767", r.Range, "a header is read again")
 	}
-	x, err := fakehub.Folder(whole)
-	require.NoError(t, err)
-	y, err := fakehub.Folder(parts)
-	require.NoError(t, err)
+	x, y := testkit.Result(t, whole), testkit.Result(t, parts)
 	require.Len(t, y, len(x))
 	for n := range x {
-		assert.True(t, bytes.Equal(x[n], y[n]), "%s differs", n)
+		assert.True(t, x[n] == y[n], "%s differs", n)
 	}
 
 	raw, err := os.ReadFile(plan)

@@ -65,7 +65,7 @@ func TestHubThroughTheCommands(t *testing.T) {
 			wantCode, want, _ := glmconv(t, with(local)...)
 			code, got, errs := glmconv(t, with(address)...)
 			assert.Equal(t, wantCode, code, errs)
-			names := strings.NewReplacer(name, "DIR", local, "DIR", filepath.Base(name), "BASE", filepath.Base(local), "BASE")
+			names := strings.NewReplacer(name, "DIR", address, "DIR", local, "DIR", filepath.Base(name), "BASE", filepath.Base(local), "BASE")
 			assert.Equal(t, names.Replace(want), names.Replace(got))
 			assert.Contains(t, errs, "at commit "+hub.Commit)
 			written = append(written, got, errs)

@@ -2,7 +2,6 @@ package reach
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/fakes"
 	"github.com/glmconv/glmconv/internal/fakes/fakehub"
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -67,27 +67,11 @@ func convertDir(ctx context.Context, src, dst string, scheme layout.Scheme) erro
 
 func assertSame(t *testing.T, a, b string) {
 	t.Helper()
-	x, err := fakehub.Folder(a)
-	require.NoError(t, err)
-	y, err := fakehub.Folder(b)
-	require.NoError(t, err)
+	x, y := testkit.Result(t, a), testkit.Result(t, b)
 	require.Equal(t, len(x), len(y))
 	for n := range x {
-		if n == quant.ManifestName {
-			x[n], y[n] = withoutSource(t, x[n]), withoutSource(t, y[n])
-		}
-		assert.True(t, string(x[n]) == string(y[n]), "%s differs", n)
+		assert.True(t, x[n] == y[n], "%s differs", n)
 	}
-}
-
-// withoutSource takes from a manifest the section that says where the source was.
-func withoutSource(t *testing.T, text []byte) []byte {
-	m, err := quant.ParseManifest(text)
-	require.NoError(t, err)
-	m.Source = nil
-	out, err := json.Marshal(m)
-	require.NoError(t, err)
-	return out
 }
 
 func TestHubIsTheLocalCopy(t *testing.T) {

@@ -167,14 +167,21 @@ func TestSettleReadsTheRest(t *testing.T) {
 	o := quick(hub.Env(t.TempDir())...)
 	o.Full = true
 	s := mounted(t, "hf://org/nano", o)
-	require.NoError(t, s.Settle(t.Context()))
-	hub.Lock()
-	hub.Fail = func(r fakes.Request) fakes.Fault {
-		if r.Host == "data" {
-			return fakes.Flip
+	flip := func(on bool) {
+		hub.Lock()
+		defer hub.Unlock()
+		hub.Fail = func(r fakes.Request) fakes.Fault {
+			if on && r.Host == "data" {
+				return fakes.Flip
+			}
+			return fakes.None
 		}
-		return fakes.None
 	}
-	hub.Unlock()
+	flip(true)
 	require.ErrorIs(t, s.Settle(t.Context()), source.ErrRefused)
+	flip(false)
+	require.NoError(t, s.Settle(t.Context()))
+	before := len(hub.Log())
+	require.NoError(t, s.Settle(t.Context()))
+	assert.Len(t, hub.Log(), before, "what was hashed is not read again")
 }

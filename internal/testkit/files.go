@@ -3,6 +3,7 @@ package testkit
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -28,6 +29,25 @@ func Files(tb testing.TB, dir string) map[string]string {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return out
+}
+
+// Result is Files of a result, without the section of its manifest that says
+// where a remote source was: the rest is the same for every source.
+func Result(tb testing.TB, dir string) map[string]string {
+	tb.Helper()
+	out := Files(tb, dir)
+	const name = "glmconv-manifest.json"
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(out[name]), &m); err != nil {
+		tb.Fatal(err)
+	}
+	delete(m, "source")
+	raw, err := json.Marshal(m)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	out[name] = string(raw)
 	return out
 }
 

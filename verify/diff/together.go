@@ -9,14 +9,16 @@ import "math"
 // With x[r][i] the steps that the code of row r and column i lies beside the
 // nearest one, the product of two columns Σ_r x[r][i]·x[r][j] has a mean of 0
 // and a variance of Σ_r x[r][i]²·x[r][j]² if the signs have nothing to do with
-// each other, whatever the sizes are. The sum of squares over all pairs of
+// each other, whatever the sizes are. What a column is off by on average, in all
+// rows alike, is taken out before: no method does that. The sum of squares over all pairs of
 // columns, less what it is on average, over its deviation, is then a standard
 // normal number. Of GPTQ's codes it is 5 and more for a small matrix, and grows
 // with rows and columns.
 type together struct {
 	cols                  int // how many are looked at
 	cross, square, fourth []int32
-	own                   []int64 // Σ x² of a column
+	own, sum              []int64 // Σ x² and Σ x of a column
+	rows                  int
 	at                    []int32 // columns of a row that are off
 	off                   []int32 // by how much
 }
@@ -35,7 +37,7 @@ func (t *together) start(cols int) {
 		*list = (*list)[:n]
 		clear(*list)
 	}
-	t.own = make([]int64, t.cols)
+	t.own, t.sum, t.rows = make([]int64, t.cols), make([]int64, t.cols), 0
 }
 
 // note takes the code of a column of the current row that is off by some steps.
@@ -50,6 +52,7 @@ func (t *together) row() {
 	for a, i := range t.at {
 		x := t.off[a]
 		t.own[i] += int64(x * x)
+		t.sum[i] += int64(x)
 		for b := range a {
 			j, p := t.at[b], x*t.off[b]
 			k := int(max(i, j))*t.cols + int(min(i, j))
@@ -59,6 +62,7 @@ func (t *together) row() {
 		}
 	}
 	t.at, t.off = t.at[:0], t.off[:0]
+	t.rows++
 }
 
 // deviations is the standard normal number; 0 where there are too few codes to
@@ -72,7 +76,7 @@ func (t *together) deviations() float64 {
 				continue
 			}
 			n := float64(t.own[i]) * float64(t.own[j])
-			c, q := float64(t.cross[k]), float64(t.square[k])
+			c, q := float64(t.cross[k])-float64(t.sum[i])*float64(t.sum[j])/float64(t.rows), float64(t.square[k])
 			sum += (c*c - q) / n
 			variance += 2 * (q*q - float64(t.fourth[k])) / (n * n)
 		}
