@@ -2,6 +2,8 @@ package mutate
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -19,6 +21,19 @@ func declared(fn func(q map[string]any) bool) func(Made) (bool, error) {
 		q := objectAt(m, "quantization_config")
 		return len(q) > 0 && fn(q)
 	})
+}
+
+// undeclared loses every declaration: engines take ModelOpt's own file where
+// config.json has none.
+func undeclared(m Made) (bool, error) {
+	hit, err := EditJSON(m.Dir, configName, lose("quantization_config"))
+	if err != nil || !hit {
+		return hit, err
+	}
+	if err := os.Remove(filepath.Join(m.Dir, "hf_quant_config.json")); err != nil && !os.IsNotExist(err) {
+		return false, err
+	}
+	return true, nil
 }
 
 // groups changes an object of every group of a compressed-tensors declaration.
@@ -116,7 +131,7 @@ func ofDeclaration() []Fault {
 		{Name: "an unknown key of weights", Apply: field("weights", true, "shiny"), Says: says("shiny"), Notes: true},
 		{Name: "another method", Apply: declared(set("awq", "quant_method")), Says: says("awq", "quant_method", "quantization_config")},
 		{Name: "a method that nobody knows", Apply: declared(set("shrink", "quant_method")), Says: says("shrink")},
-		{Name: "no declaration", Apply: jsonFile(configName, lose("quantization_config")), Says: says("quantization_config", "not quantised", "not quantized", "config-not-quantized")},
+		{Name: "no declaration", Apply: undeclared, Says: says("quantization_config", "not quantised", "not quantized", "config-not-quantized")},
 		{Name: "a quantised module ignored", Apply: list(func(l []any) []any { return append(l, "re:.*self_attn\\.o_proj$", "model.layers.1.self_attn.o_proj") }), Says: says("o_proj")},
 		{Name: "experts ignored", Apply: list(func(l []any) []any {
 			return append(l, "re:.*mlp\\.experts\\..*", "model.layers.1.mlp.experts.0.gate_proj")

@@ -74,6 +74,8 @@ func (r *reader) sparsity(o *object) {
 	s.rest(Unknown, "")
 }
 
+const quantizedOutputs = "quantized outputs are computed by no engine that is judged here"
+
 // formats are the format strings that are read.
 var formats = []string{"dense", "int-quantized", "float-quantized", "naive-quantized", "pack-quantized", "nvfp4-pack-quantized",
 	"mxfp4-pack-quantized", "mxfp8-quantized", "mixed-precision"}
@@ -125,7 +127,7 @@ func (r *reader) group(o *object, name string) Group {
 	if out := o.sub("output_activations"); len(out.keys) > 0 {
 		a := r.args(out)
 		g.Output = a.activation()
-		r.add(out.path, Unsupported, "quantized outputs are computed by no engine that is judged here")
+		r.add(out.path, Unsupported, quantizedOutputs)
 	}
 	o.rest(Unknown, ": compressed-tensors refuses it in a group, engines pass over it")
 	g.Weights = stored(g.Weights, weights, r.d.FormatOf(&g))

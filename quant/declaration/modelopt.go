@@ -97,6 +97,9 @@ func (r *reader) modelOptGroups(o *object, size *int, sized *bool) (weightOnly b
 			if len(a.keys) > 0 && part == "input_activations" {
 				weightOnly = false
 			}
+			if len(a.keys) > 0 && part == "output_activations" {
+				r.add(a.path, Unsupported, quantizedOutputs)
+			}
 			a.noEffect("dynamic", "num_bits", "type", "strategy", "symmetric", "scale_dtype", "block_sizes", "observer", "actorder", "zp_dtype",
 				"observer_kwargs", "block_structure")
 			if n, ok := a.integer("group_size"); ok && part == "weights" {

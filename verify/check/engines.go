@@ -193,7 +193,7 @@ func (s *subject) refuses(r engine.Release, v *EngineVerdict) {
 // askForeign: what check cannot read it does not judge.
 func (s *subject) askForeign(v *EngineVerdict) {
 	for _, m := range s.modules {
-		if m.form.kind == foreign && !readable(s.decl.method) {
+		if m.form.kind == foreign && s.decl != nil && !readable(s.decl.method) {
 			if g := s.decl.Of(m.row.Module).Group; g != nil && !g.Judged {
 				s.verdict(v, engine.NotJudged, s.decl.Why(g))
 				return

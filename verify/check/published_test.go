@@ -1,6 +1,8 @@
 package check
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -8,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant/declaration"
+	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -150,6 +154,30 @@ func TestPublishedDamage(t *testing.T) {
 			}
 			require.True(t, hit, "no %s about %q:\n%s", tc.code, tc.where, r.Text())
 			assert.False(t, r.OK)
+		})
+	}
+}
+
+// TestUndeclared: codes without any declaration are no model, whichever tool
+// they are of.
+func TestUndeclared(t *testing.T) {
+	entries, err := os.ReadDir(testkit.Shared(t, "reference/foreign"))
+	require.NoError(t, err)
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		t.Run(e.Name(), func(t *testing.T) {
+			dir := good(t, "foreign/"+e.Name())
+			config(func(m map[string]any) { delete(m, "quantization_config") })(t, dir)
+			for _, name := range declaration.Files {
+				require.NoError(t, os.RemoveAll(filepath.Join(dir, name)))
+			}
+			r := examine(t, dir, Options{})
+			assert.False(t, r.OK, r.Text())
+			for _, v := range r.Engines {
+				assert.NotEqual(t, engine.Loads, v.Answer, r.Text())
+			}
 		})
 	}
 }
