@@ -28,8 +28,11 @@ const (
 	slantedElsewhere = 0.02
 	// slanted is how far the slope may be outside of what errors explain.
 	slanted = 0.01
-	// shortened is how much of a step all values may be too small on average.
-	shortened = 0.2
+	// shortened is how much of a step all values may be too small on average,
+	// shortenedLearnt the same where codes show that they were learnt: what is
+	// passed on from column to column leaves up to 0.3 in small matrices, values
+	// that are cut off 0.5.
+	shortened, shortenedLearnt = 0.2, 0.4
 	// farFP8 is the same for FP8 codes of which no column is that of the nearest:
 	// nobody learns them otherwise than by passing errors on from column to
 	// column, which leaves the first one alone.
@@ -70,17 +73,27 @@ func farthestOf(m diff.Module) float64 {
 	return farthest * near
 }
 
-// judgeGrid looks at how a weight without an oracle uses its codes and scales.
-func (r *Result) judgeGrid(m diff.Module) {
+// judgeGrid looks at how a weight without an oracle uses its codes and scales;
+// together says that the codes of its kind show that they were learnt, which a
+// small matrix alone may not.
+func (r *Result) judgeGrid(m diff.Module, together bool) {
 	g := m.Grid
 	fail := func(format string, args ...any) {
 		r.fail("oracle", m.Name, fmt.Sprintf("as %s %s", m.B, fmt.Sprintf(format, args...)))
 	}
 	// An error that has nothing to do with the values adds its square to Σb² and
 	// nothing to Σab; scales that were fitted make the slope 1.
-	slack := slanted
+	together = together || float64(g.Together) >= learnt
+	slack, short := slanted, shortened
 	if retargeted(m) {
 		slack = slantedElsewhere
+	}
+	float8 := m.B.Weight.Type == format.Float && m.B.Weight.Bits == 8
+	switch {
+	case together && float8: // their steps are as small as the values: an average over them says little
+		short = math.Inf(1)
+	case together:
+		short = shortenedLearnt
 	}
 	least := 1/(1+float64(g.Error)*float64(g.Error)) - slack
 	switch slope := float64(g.Slope); {
@@ -89,15 +102,14 @@ func (r *Result) judgeGrid(m diff.Module) {
 	case (slope < least || slope > 1+slack) && slope != 0:
 		fail("its values are %.3g times the source's on the whole: scales are wrong", 1/slope)
 	case retargeted(m): // directions are those of the other weight
-	case math.Abs(float64(g.TowardZero)) > shortened:
+	case math.Abs(float64(g.TowardZero)) > short:
 		fail("its values are %.2g of a step too %s on average: codes are cut off and not rounded", math.Abs(float64(g.TowardZero)),
 			map[bool]string{true: "small", false: "large"}[g.TowardZero > 0])
-	case math.Abs(float64(g.Above)) > shortened:
+	case math.Abs(float64(g.Above)) > short:
 		fail("its codes are %.2g of a step too %s on average: they are rounded to one side", math.Abs(float64(g.Above)),
 			map[bool]string{true: "high", false: "low"}[g.Above > 0])
 	}
-	if w := m.B.Weight; w.Type == format.Float && w.Bits == 8 && float64(g.Column) < 0.95 && float64(g.Together) < learnt &&
-		float64(g.Error) > farFP8*float64(g.Nearest) {
+	if float8 && float64(g.Column) < 0.95 && !together && float64(g.Error) > farFP8*float64(g.Nearest) {
 		fail("its error is %.3g times that of the nearest codes in every column: noise, or another model's weights", float64(g.Error)/float64(g.Nearest))
 	}
 	if float64(g.Unused) > idle {

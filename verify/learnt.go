@@ -53,6 +53,12 @@ func (p *pool) deviations() float64 {
 	return p.together / math.Sqrt(float64(max(p.modules-p.nearest, 1)))
 }
 
+// learnt reports whether most weights of the kind have other codes than the
+// nearest, which go together.
+func (p *pool) learnt() bool {
+	return p != nil && 2*p.nearest <= p.modules && p.codes >= enough && p.deviations() >= learnt && median(p.heavy) <= heavy
+}
+
 // far reports whether codes that are not the nearest are so by more than
 // rounding explains.
 func far(m diff.Module) bool {

@@ -19,13 +19,15 @@ type tensorJudge struct {
 	quantized map[string]bool    // modules of the result
 	compared  map[string]bool    // modules whose weights were compared
 	check     *check.Report
+	kinds     map[string]*pool // weights whose rounding is not known
 }
 
 // compareTensors accounts for every tensor of the source, and judges copies,
 // weights and additions.
 func (r *Result) compareTensors(e *evidence) {
 	d := e.Diff
-	j := &tensorJudge{r: r, check: e.Check, recorded: map[string]float64{}, dropped: map[string]string{}, quantized: map[string]bool{}, compared: map[string]bool{}}
+	j := &tensorJudge{r: r, check: e.Check, recorded: map[string]float64{}, dropped: map[string]string{}, quantized: map[string]bool{}, compared: map[string]bool{},
+		kinds: pools(d.Modules)}
 	if m := e.Manifest; m != nil {
 		j.recorded, j.dropped = m.Recorded, m.Dropped
 		r.Identity.Scheme, r.Identity.Format = m.Scheme, m.Format
@@ -119,7 +121,7 @@ func (j *tensorJudge) limit(m diff.Module) (own, limit float64) {
 	case known:
 		return own, own*1.005 + 1e-6
 	case m.Grid != nil:
-		r.judgeGrid(m)
+		r.judgeGrid(m, j.kinds[m.B.String()].learnt())
 		return float64(m.Grid.Nearest), farthestOf(m) + 1e-6
 	}
 	return 0, 0 // nothing of it could be read

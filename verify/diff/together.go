@@ -10,10 +10,10 @@ import "math"
 // nearest one, the product of two columns Σ_r x[r][i]·x[r][j] has a mean of 0
 // and a variance of Σ_r x[r][i]²·x[r][j]² if the signs have nothing to do with
 // each other, whatever the sizes are. What a column is off by on average, in all
-// rows alike, is taken out before: no method does that. The sum of squares over all pairs of
-// columns, less what it is on average, over its deviation, is then a standard
-// normal number. Of GPTQ's codes it is 5 and more for a small matrix, and grows
-// with rows and columns.
+// rows alike, is taken out before: no method does that. The sum of squares over
+// all pairs of columns, less what it is on average, over its deviation, is then a
+// standard normal number. Of GPTQ's codes it is 5 and more for a small matrix,
+// and grows with rows and columns.
 type together struct {
 	cols                  int // how many are looked at
 	cross, square, fourth []int32
@@ -69,6 +69,7 @@ func (t *together) row() {
 // say anything.
 func (t *together) deviations() float64 {
 	var sum, variance float64
+	rows := float64(t.rows)
 	for i := range t.cols {
 		for j := range i {
 			k := i*t.cols + j
@@ -76,8 +77,8 @@ func (t *together) deviations() float64 {
 				continue
 			}
 			n := float64(t.own[i]) * float64(t.own[j])
-			c, q := float64(t.cross[k])-float64(t.sum[i])*float64(t.sum[j])/float64(t.rows), float64(t.square[k])
-			sum += (c*c - q) / n
+			c, q := float64(t.cross[k])-float64(t.sum[i])*float64(t.sum[j])/rows, float64(t.square[k])
+			sum += (c*c - q*(1-2/rows) - n/(rows*rows)) / n
 			variance += 2 * (q*q - float64(t.fourth[k])) / (n * n)
 		}
 	}
