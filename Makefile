@@ -9,8 +9,9 @@ demo: build ; mkdir -p out && ./bin/glmconv demo --report out/demo.html
 test: ; $(GO) test -timeout 30m ./...
 # What `make test` has run (faults, damage, every combination, long stories) need not be run again without vectors or with the race detector.
 SWEPT := -skip '^(TestSweep.*|TestSuiteOf.*|TestEveryCombination|TestBytesAreThoseRecorded|TestMicroscalingIsLLMCompressors|TestPublishedModelsResolve|TestEveryLayoutOfEveryFamily|TestHubFaults|TestEverySourceIsTheLocalCopy|TestBucketFaults|TestSamples|TestHostileValues|TestDoubling|TestMutationsOf.*|TestFamilyMutations|TestEveryMutationIsSeen|TestParts.*|TestBudget|TestMeasureIsRepeatable|TestNoDetour|TestAction|TestTutorials|TestUniformFaults.*|TestBestIsNoWorse|TestDamagedCopies)$$|^TestScripts?$$/^(ascend_story|budget|learnt8|calibrate|verify_parts|recipes|static|rotate)$$'
-# The goldens of runtime and the mutations take very long under the race detector; tests of threads are what it is for.
-race: ; $(GO) test -race -timeout 30m $(SWEPT) $$($(GO) list ./... | grep -Ev '/(runtime|mutate)$$') && $(GO) test -race -timeout 30m -run 'Determin|Thread|Stream' ./runtime
+# The goldens of runtime take very long under the race detector; tests of threads are what it is for. Packages without a goroutine of their own are left out.
+ALONE := /(runtime|quant/layout|glm/origin|internal/(archtest|mutate|outside|samples|site)|jinja|mtp|repair|runtime/(spec|vision)|verify/(companion|stats))$$
+race: ; $(GO) test -race -timeout 30m $(SWEPT) $$($(GO) list ./... | grep -Ev '$(ALONE)') && $(GO) test -race -timeout 30m -run 'Determin|Thread|Stream' ./runtime
 # Vectors are in four packages; what computes with them is tested without them, everything is built and vetted.
 PUREGO := ./internal/cpu ./internal/bench/... ./quant/... ./runtime/... ./verify/diff ./calib ./mtp ./glm/...
 purego: ; $(GO) vet -tags purego ./... && $(GO) test -tags purego -timeout 30m $(SWEPT) $(PUREGO)
