@@ -174,7 +174,7 @@ func TestSweepFullDisk(t *testing.T) {
 				var st syscall.Statfs_t
 				require.NoError(t, syscall.Statfs(mount, &st))
 				used := int64(st.Blocks-st.Bfree) * st.Bsize >> 10
-				require.NoError(t, resize(used+4*r.Int64N(250)))
+				require.NoError(t, resize(max(4, used+4*r.Int64N(250)))) // 0 is no limit, after which there cannot be one again
 				code, text := process(t, glmconvLine(on.fill(on.args)), nil)
 				if code != exitOK {
 					c.Hit++
