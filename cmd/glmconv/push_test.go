@@ -29,7 +29,7 @@ func result(t *testing.T) (dir string) {
 // client puts a program named hf on PATH, which says what it was called with.
 func client(t *testing.T, code int) {
 	if runtime.GOOS == "windows" {
-		t.Skip("SKIPPED: a shell script stands in for hf")
+		t.Skip("SKIPPED: a shell script stands in for hf, which Windows does not run")
 	}
 	dir := t.TempDir()
 	script := fmt.Sprintf("#!/bin/sh\nfor a; do echo \"[$a]\"; done\nexit %d\n", code)

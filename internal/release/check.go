@@ -203,8 +203,8 @@ func (b *build) checkImage(out, scratch string) error {
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("tar: %w\n%s", err, msg)
 	}
-	script := fmt.Sprintf("mount --bind %[1]s %[1]s && mount -o remount,bind,ro %[1]s && mount -t tmpfs -o mode=0777 work %[1]s/work && "+
-		"exec env -i PATH=/usr/bin:/usr/sbin:/bin:/sbin chroot --userspec=%[2]d:%[2]d %[1]s /usr/bin/glmconv demo --out /work/demo --report /work/demo.html", root, imageUser)
+	script := fmt.Sprintf("mount --bind %[1]s %[1]s && mount -o remount,bind,ro %[1]s && mount -t tmpfs -o mode=0777 data %[1]s/data && "+
+		"exec env -i PATH=/usr/bin:/usr/sbin:/bin:/sbin chroot --userspec=%[2]d:%[2]d %[1]s /usr/bin/glmconv demo --out /data/demo --report /data/demo.html", root, imageUser)
 	if _, err := must(scratch, "unshare", "-m", "sh", "-c", script); err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ type descriptor struct {
 }
 
 // image writes an OCI image layout for linux on amd64 and arm64, from scratch: the
-// binary, root certificates, licences, and /work, which its user may write.
+// binary, root certificates, licences, and /data, which its user may write.
 func (b *build) image(out string) error {
 	dir := filepath.Join(out, fmt.Sprintf("glmconv-%s-oci", b.version))
 	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
@@ -71,7 +71,7 @@ func (b *build) image(out string) error {
 		}
 		config, err := document(typeConfig, map[string]any{
 			"created": b.time.Format(time.RFC3339), "architecture": t.arch, "os": t.os,
-			"config": map[string]any{"User": fmt.Sprintf("%d:%d", imageUser, imageUser), "Entrypoint": []string{"/usr/bin/glmconv"}, "WorkingDir": "/work",
+			"config": map[string]any{"User": fmt.Sprintf("%d:%d", imageUser, imageUser), "Entrypoint": []string{"/usr/bin/glmconv"}, "WorkingDir": "/data",
 				"Env": []string{"PATH=/usr/bin", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"}, "Labels": labels},
 			"rootfs":  map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + digest(layer)}},
 			"history": []any{map[string]any{"created": b.time.Format(time.RFC3339), "created_by": "glmconv internal/release"}},
@@ -126,6 +126,6 @@ func (b *build) layer(out string, t target) ([]byte, error) {
 		}
 		entries = append(entries, entry{name: "usr/share/doc/glmconv/" + name, mode: 0o644, body: body})
 	}
-	entries = append(entries, entry{name: "work/", mode: 0o755, uid: imageUser})
+	entries = append(entries, entry{name: "data/", mode: 0o755, uid: imageUser})
 	return tarball(entries, b.time)
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// stub does what the figures need: a folder, a report, and an exit code of its
+// answers does what the figures read: a folder, a report, and an exit code of its
 // verdict.
-const stub = `#!/bin/sh
+const answers = `#!/bin/sh
 case "$1" in
 quantize) for last; do :; done; mkdir "$last"; printf 12345 > "$last/file";;
 verify) while [ "$1" != --json ]; do shift; done
@@ -24,11 +24,11 @@ esac
 
 func TestRun(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("SKIPPED: the stub is a shell script")
+		t.Skip("SKIPPED: what is measured here is a shell script, which Windows does not run")
 	}
 	dir := t.TempDir()
 	command := filepath.Join(dir, "glmconv")
-	require.NoError(t, os.WriteFile(command, []byte(stub), 0o755))
+	require.NoError(t, os.WriteFile(command, []byte(answers), 0o755))
 	o := options{schemes: "w8a8,w4a16", json: filepath.Join(dir, "out.json"), tokens: 10, calibTokens: 10, command: command, models: []string{"some/model"}}
 	var table strings.Builder
 	require.NoError(t, run(t.Context(), o, &table))
