@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -108,7 +107,7 @@ func (a *asker) sane(ids []int, list []said) error {
 	return nil
 }
 
-var maxAllowed = regexp.MustCompile(`max(?:imum)?(?: allowed)?:? *(?:is )?(\d+)`)
+var maxAllowed = pattern(`max(?:imum)?(?: allowed)?:? *(?:is )?(\d+)`)
 
 // vllm asks /v1/completions with prompt_logprobs. A server that allows fewer
 // tokens is asked for those.
@@ -128,7 +127,7 @@ func (a *asker) vllm(ctx context.Context, ids []int, header http.Header) ([]said
 		err := a.c.post(ctx, "/v1/completions", map[string]any{"model": a.s.Model, "prompt": ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": top, "return_token_ids": true}, &out, header)
 		var no *refusal
 		if errors.As(err, &no) && no.status == http.StatusBadRequest {
-			if m := maxAllowed.FindStringSubmatch(no.text); m != nil {
+			if m := maxAllowed().FindStringSubmatch(no.text); m != nil {
 				if n, _ := strconv.Atoi(m[1]); n >= 1 && (n < top || top < 0) {
 					top = n
 					a.mu.Lock()
