@@ -63,13 +63,19 @@ type setting struct {
 // its copies.
 func tinySource(t *testing.T) string {
 	t.Helper()
+	return tinyShards(t, 300<<10)
+}
+
+// tinyShards is tinySource in shards of another size.
+func tinyShards(t *testing.T, size int64) string {
+	t.Helper()
 	const config = `{"architectures": ["Glm4MoeForCausalLM"], "attention_bias": true, "eos_token_id": [2], "first_k_dense_replace": 1, "head_dim": 32,
  "hidden_act": "silu", "hidden_size": 128, "intermediate_size": 256, "max_position_embeddings": 512, "model_type": "glm4_moe", "moe_intermediate_size": 128,
  "n_group": 1, "n_routed_experts": 2, "n_shared_experts": 1, "norm_topk_prob": true, "num_attention_heads": 4, "num_experts_per_tok": 1, "num_hidden_layers": 2,
  "num_key_value_heads": 2, "num_nextn_predict_layers": 1, "pad_token_id": 0, "partial_rotary_factor": 0.5, "rms_norm_eps": 1e-05, "rope_theta": 10000,
  "routed_scaling_factor": 1.0, "tie_word_embeddings": false, "topk_group": 1, "topk_method": "noaux_tc", "torch_dtype": "bfloat16",
  "use_qk_norm": false, "vocab_size": 512}`
-	plan, err := synth.NewPlan(synth.Options{Config: []byte(config), Seed: 5, ShardBytes: 300 << 10})
+	plan, err := synth.NewPlan(synth.Options{Config: []byte(config), Seed: 5, ShardBytes: size})
 	require.NoError(t, err)
 	dir := filepath.Join(t.TempDir(), "source")
 	require.NoError(t, plan.Write(t.Context(), dir))

@@ -24,6 +24,7 @@ const (
 	Reset      Fault = "reset before the answer"
 	Cut        Fault = "reset in the body"
 	TooMany    Fault = "429 with RateLimit"
+	TooLong    Fault = "429 for an hour"
 	Down       Fault = "503"
 	Expired    Fault = "403 expired"
 	Whole      Fault = "200 for a range"
@@ -114,6 +115,9 @@ func (r *Rules) Handle(host string, h func(w http.ResponseWriter, q *http.Reques
 			panic(http.ErrAbortHandler)
 		case TooMany:
 			w.Header().Set("RateLimit", `"resolvers";r=0;t=0`)
+			w.WriteHeader(http.StatusTooManyRequests)
+		case TooLong:
+			w.Header().Set("Retry-After", "3600")
 			w.WriteHeader(http.StatusTooManyRequests)
 		case Down:
 			w.WriteHeader(http.StatusServiceUnavailable)
