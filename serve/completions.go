@@ -238,11 +238,13 @@ func (a *textAnswer) legacy(prompt []int, echo bool) map[string]any {
 			values, tops = append(values, nil), append(tops, nil)
 			return
 		}
-		top := map[string]float64{}
+		top := map[string]float64{text: p.value}
 		for _, t := range p.top[:min(len(p.top), max(a.top, 0))] {
-			top[a.name(t.token)] = t.value
+			name := a.name(t.token)
+			if old, ok := top[name]; !ok || t.value > old { // of tokens with one text the likeliest stands there
+				top[name] = t.value
+			}
 		}
-		top[text] = p.value
 		values, tops = append(values, p.value), append(tops, top)
 	}
 	if echo {

@@ -436,3 +436,23 @@ func FuzzBody(f *testing.F) {
 		}
 	})
 }
+
+// TestEqualTexts: where the likeliest token reads as the actual one does, the
+// likeliest one's figure stands there: the actual one is not taken for greedy.
+func TestEqualTexts(t *testing.T) {
+	s, _ := start(t, Options{})
+	same := map[string]int{}
+	a, b := -1, -1
+	for id := range s.model.Config().VocabSize {
+		if first, ok := same[s.text(id)]; ok {
+			a, b = first, id
+			break
+		}
+		same[s.text(id)] = id
+	}
+	require.Positive(t, b, "two tokens with one text")
+	answer := &textAnswer{s: s, top: 1, probs: []*position{{token: a, value: -5, rank: 2, top: []alternative{{b, -1, 1}}}}}
+	got := answer.legacy(nil, false)
+	assert.Equal(t, []any{-5.0}, got["token_logprobs"])
+	assert.Equal(t, []any{map[string]float64{s.text(b): -1}}, got["top_logprobs"])
+}
