@@ -4,7 +4,8 @@ LINT := .cache/golangci-lint
 VULN := .cache/govulncheck
 
 .PHONY: vuln deps build demo interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers bench-accuracy generate generated clean ci torture release release-check notice site
-build: ; $(GO) build -o bin/glmconv ./cmd/glmconv
+# As it is released: without cgo, and without the library for manual pages, which compiles its patterns at each start.
+build: ; CGO_ENABLED=0 $(GO) build -tags urfave_cli_no_docs -o bin/glmconv ./cmd/glmconv
 demo: build ; mkdir -p out && ./bin/glmconv demo --report out/demo.html
 test: ; $(GO) test -timeout 30m ./...
 # What `make test` has run (faults, damage, every combination, long stories) need not be run again without vectors or with the race detector.

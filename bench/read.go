@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/glmconv/glmconv/internal/lazy"
 )
 
 // ErrFormat: neither a report nor JSON of a client that is known.
@@ -29,7 +30,7 @@ func Read(data []byte) ([]Figures, error) {
 }
 
 // line is a label with its value.
-var line = regexp.MustCompile(`^\s*([A-Z][^:]*):\s+(\S.*?)\s*$`)
+var line = lazy.Regexp(`^\s*([A-Z][^:]*):\s+(\S.*?)\s*$`)
 
 func empty() Figures {
 	nan := math.NaN()
@@ -55,7 +56,7 @@ func readReports(text string) []Figures {
 			}
 			f = nil
 		case f != nil:
-			if m := line.FindStringSubmatch(s); m != nil {
+			if m := line().FindStringSubmatch(s); m != nil {
 				f.set(m[1], m[2])
 			}
 		}
@@ -63,7 +64,7 @@ func readReports(text string) []Figures {
 	return out
 }
 
-var latency = regexp.MustCompile(`^(Mean|Median|Max|P(\d+)) (TTFT|TPOT|ITL|E2E Latency|E2EL) \(ms\)$`)
+var latency = lazy.Regexp(`^(Mean|Median|Max|P(\d+)) (TTFT|TPOT|ITL|E2E Latency|E2EL) \(ms\)$`)
 
 // set stores a line of a report. Lines that are not known are skipped.
 func (f *Figures) set(label, value string) {
@@ -71,7 +72,7 @@ func (f *Figures) set(label, value string) {
 	if err != nil {
 		v = math.NaN()
 	}
-	if m := latency.FindStringSubmatch(label); m != nil {
+	if m := latency().FindStringSubmatch(label); m != nil {
 		s := map[string]*Spread{"TTFT": &f.TTFT, "TPOT": &f.TPOT, "ITL": &f.ITL, "E2E Latency": &f.E2EL, "E2EL": &f.E2EL}[m[3]]
 		switch m[1] {
 		case "Mean":
@@ -108,11 +109,11 @@ func (f *Figures) set(label, value string) {
 }
 
 // bareInfinity is what Python's json writes for infinite rates.
-var bareInfinity = regexp.MustCompile(`:\s*(-?Infinity|NaN)\b`)
+var bareInfinity = lazy.Regexp(`:\s*(-?Infinity|NaN)\b`)
 
 // readJSON reads one object, or one a line.
 func readJSON(data []byte) ([]Figures, error) {
-	dec := json.NewDecoder(bytes.NewReader(bareInfinity.ReplaceAll(data, []byte(`: "$1"`))))
+	dec := json.NewDecoder(bytes.NewReader(bareInfinity().ReplaceAll(data, []byte(`: "$1"`))))
 	var out []Figures
 	for dec.More() {
 		var m map[string]any

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/lazy"
 )
 
 // imatrixEntry is what an importance matrix says of the input of one tensor:
@@ -52,7 +52,7 @@ func Import(cfg *glm.Config, raw []byte) (s *Statistics, unknown []string, err e
 	return s, unknown, nil
 }
 
-var ggufName = regexp.MustCompile(`^blk\.(\d{1,4})\.([a-z_]+)\.weight$`)
+var ggufName = lazy.Regexp(`^blk\.(\d{1,4})\.([a-z_]+)\.weight$`)
 
 // ggufRoles are llama.cpp's names of what a scheme can quantize.
 var ggufRoles = map[string]glm.Role{
@@ -65,7 +65,7 @@ var ggufRoles = map[string]glm.Role{
 
 // take puts an entry under the names of the family's table.
 func (s *Statistics) take(cfg *glm.Config, name string, e imatrixEntry) (ok bool, err error) {
-	m := ggufName.FindStringSubmatch(name)
+	m := ggufName().FindStringSubmatch(name)
 	if m == nil || ggufRoles[m[2]] == glm.Unknown {
 		return false, nil
 	}

@@ -9,7 +9,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -74,7 +74,7 @@ func SourceID(src *safetensors.Checkpoint) (string, error) {
 // PartName is the name of a part's file.
 func PartName(i, n int) string { return fmt.Sprintf("calib-%05d-of-%05d.safetensors", i, n) }
 
-var partName = regexp.MustCompile(`^calib-(\d{5})-of-(\d{5})\.safetensors$`)
+var partName = lazy.Regexp(`^calib-(\d{5})-of-(\d{5})\.safetensors$`)
 
 // tensorOut is a tensor of a statistics file.
 type tensorOut struct {
@@ -215,7 +215,7 @@ func Read(dir string) (*Statistics, error) {
 	var parts []*Statistics
 	total := 0
 	for _, e := range entries {
-		m := partName.FindStringSubmatch(e.Name())
+		m := partName().FindStringSubmatch(e.Name())
 		if m == nil {
 			continue
 		}

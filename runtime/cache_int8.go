@@ -5,13 +5,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/jsonwalk"
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
@@ -33,12 +33,12 @@ type int8Cache struct {
 	qRot, kRot    *glm.Tensor    // of the indexer
 }
 
-var cacheName = regexp.MustCompile(`^(.*\.)?layers\.(\d+)\.self_attn\.(k_proj|v_proj|indexer)\.(kv_cache_scale|kv_cache_offset|q_rot|k_rot)$`)
+var cacheName = lazy.Regexp(`^(.*\.)?layers\.(\d+)\.self_attn\.(k_proj|v_proj|indexer)\.(kv_cache_scale|kv_cache_offset|q_rot|k_rot)$`)
 
 // addCaches makes the tensors of int8 caches known to the loader.
 func (l *loader) addCaches() error {
 	for _, info := range l.src.Tensors() {
-		p := cacheName.FindStringSubmatch(info.Name)
+		p := cacheName().FindStringSubmatch(info.Name)
 		if p == nil {
 			continue
 		}
@@ -179,7 +179,7 @@ func roundTile(x []float32) {
 // Caches tells which layers keep their latents in int8.
 type Caches map[int]bool
 
-var latentName = regexp.MustCompile(`(?:^|\.)layers\.(\d+)\.self_attn\.quant_type$`)
+var latentName = lazy.Regexp(`(?:^|\.)layers\.(\d+)\.self_attn\.quant_type$`)
 
 // ReadCaches reads what the description of an Ascend checkpoint says of the
 // caches of its layers; nil without one.
@@ -199,7 +199,7 @@ func ReadCaches(dir string) (Caches, error) {
 	for walk.More() {
 		key, _ := walk.Key()
 		value, _ := jsonwalk.Unquote(walk.Value().Of(raw))
-		if p := latentName.FindStringSubmatch(key); p != nil && strings.Contains(value, "INT8") {
+		if p := latentName().FindStringSubmatch(key); p != nil && strings.Contains(value, "INT8") {
 			if out == nil {
 				out = Caches{}
 			}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/source"
 )
 
@@ -244,14 +244,14 @@ func (b *builder) filesOfIndex() error {
 	return nil
 }
 
-var numbered = regexp.MustCompile(`^(.+-)(\d{5})(-of-)(\d{5})(\.safetensors)$`)
+var numbered = lazy.Regexp(`^(.+-)(\d{5})(-of-)(\d{5})(\.safetensors)$`)
 
 // numbering notices shards that are missing from a numbered set without an
 // index, as a killed download or converter leaves it.
 func (b *builder) numbering() error {
 	seen := map[string]bool{}
 	for _, name := range b.c.files {
-		m := numbered.FindStringSubmatch(name)
+		m := numbered().FindStringSubmatch(name)
 		if m == nil || seen[m[1]+m[4]] {
 			continue
 		}

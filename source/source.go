@@ -3,7 +3,8 @@ package source
 import (
 	"context"
 	"errors"
-	"regexp"
+
+	"github.com/glmconv/glmconv/internal/lazy"
 )
 
 // Source is a flat set of files that can be read by ranges. Methods may be called
@@ -79,12 +80,12 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind, e.Err}
 }
 
-var scheme = regexp.MustCompile(`^([a-z][a-z0-9+.-]+)://`)
+var scheme = lazy.Regexp(`^([a-z][a-z0-9+.-]+)://`)
 
 // Scheme returns the scheme of an address, "" for a path of the local disk. One
 // letter is a drive, not a scheme.
 func Scheme(address string) string {
-	if m := scheme.FindStringSubmatch(address); m != nil {
+	if m := scheme().FindStringSubmatch(address); m != nil {
 		return m[1]
 	}
 	return ""

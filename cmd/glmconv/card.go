@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"text/template"
 
 	"github.com/urfave/cli/v2"
@@ -75,11 +76,16 @@ func card(c *cli.Context, m *quant.Manifest, proof *verify.Result) (string, erro
 	}
 	d.Command += " " + src + " DST"
 	var b strings.Builder
-	err := cardText.Execute(&b, d)
+	err := cardTemplate().Execute(&b, d)
 	return b.String(), err
 }
 
-var cardText = template.Must(template.New("card").Funcs(template.FuncMap{"percent": func(x float64) string { return fmt.Sprintf("%.2f %%", 100*x) }}).Parse(`---
+// cardTemplate is parsed when a card is written.
+var cardTemplate = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("card").Funcs(template.FuncMap{"percent": func(x float64) string { return fmt.Sprintf("%.2f %%", 100*x) }}).Parse(cardText))
+})
+
+const cardText = `---
 {{- if .Base}}
 base_model: {{.Base}}
 base_model_relation: quantized
@@ -127,4 +133,4 @@ Both models were run side by side on a CPU (` + "`glmconv verify`" + `, {{.Token
 Not measured: ` + "`glmconv verify`" + ` was not given. The weight errors above say nothing of the text that comes out.
 {{end}}
 Every file's SHA-256 is in ` + "`glmconv-manifest.json`" + `; ` + "`glmconv check hf://ORG/NAME`" + ` compares them, and says what each engine makes of the files.
-`))
+`

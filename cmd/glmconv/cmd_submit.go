@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"strings"
+	"sync"
 	"text/template"
 
 	"github.com/urfave/cli/v2"
@@ -107,7 +108,7 @@ func submitSlurm(c *cli.Context, j batch, rest []string) error {
 	if dst := rest[len(rest)-1]; source.Scheme(dst) == "" && !strings.HasPrefix(dst, "/") {
 		fmt.Fprintf(c.App.ErrWriter, "warning: %s is a relative path: it is relative to where sbatch is called\n", dst)
 	}
-	return slurmScript.Execute(c.App.Writer, j)
+	return slurmScript().Execute(c.App.Writer, j)
 }
 
 // shellQuote quotes an argument for a POSIX shell where it must be.
@@ -120,7 +121,7 @@ func shellQuote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-var slurmScript = template.Must(template.New("slurm").Parse(`#!/bin/bash
+var slurmScript = parsed("slurm", `#!/bin/bash
 #SBATCH --job-name={{.Name}} --array=1-{{.Parts}}{{if .Limit}}%{{.Limit}}{{end}} --requeue --open-mode=append --output={{.Name}}-%A_%a.log
 #SBATCH --cpus-per-task={{.CPUs}} --mem={{.Mem}} --time={{.Time}} --signal=B:TERM@60
 {{if .Partition}}#SBATCH --partition={{.Partition}}
@@ -129,7 +130,7 @@ var slurmScript = template.Must(template.New("slurm").Parse(`#!/bin/bash
 trap 'kill -TERM $pid' TERM; wait $pid; rc=$?; if [ $rc -gt 128 ]; then wait $pid; rc=$?; fi
 case $rc in 74|75|130|143) [ "${SLURM_RESTART_COUNT:-0}" -lt 3 ] && exec scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" ;; esac
 exit $rc
-`))
+`)
 
 func submitK8s(c *cli.Context, j batch) error {
 	if j.Image == "" {
@@ -148,11 +149,11 @@ func submitK8s(c *cli.Context, j batch) error {
 		}
 		j.Volumes = append(j.Volumes, volume{fmt.Sprintf("data-%d", i), claim, mount})
 	}
-	return k8sJob.Execute(c.App.Writer, j)
+	return k8sJob().Execute(c.App.Writer, j)
 }
 
 // Strings are quoted as Go does, which YAML reads as its double-quoted form.
-var k8sJob = template.Must(template.New("k8s").Parse(`apiVersion: batch/v1
+var k8sJob = parsed("k8s", `apiVersion: batch/v1
 kind: Job
 metadata:
   name: {{.Name}}
@@ -215,4 +216,9 @@ spec:
 {{- range .Volumes}}
       - {name: {{.Name}}, persistentVolumeClaim: {claimName: {{printf "%q" .Claim}}}}
 {{- end}}
-`))
+`)
+
+// parsed returns a template that is parsed when it is first used.
+func parsed(name, text string) func() *template.Template {
+	return sync.OnceValue(func() *template.Template { return template.Must(template.New(name).Parse(text)) })
+}

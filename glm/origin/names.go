@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -27,11 +28,11 @@ const (
 	wayGather = "save the unwrapped model (accelerate: unwrap_model(model).save_pretrained), or take the prefix out of the names"
 )
 
-var lora = regexp.MustCompile(`\.(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|modules_to_save|original_module|ia3_l|lora_\w+)(\.|$)`)
+var lora = lazy.Regexp(`\.(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|modules_to_save|original_module|ia3_l|lora_\w+)(\.|$)`)
 
 // IsAdapterTensor tells whether a name is that of an adapter's weights, or of
 // what an adapter replaced.
-func IsAdapterTensor(name string) bool { return lora.MatchString(name) }
+func IsAdapterTensor(name string) bool { return lora().MatchString(name) }
 
 // catalogue is the family's table by name.
 type catalogue struct{ names, modules map[string]bool }
@@ -87,7 +88,7 @@ func (f *finder) names() {
 	}
 	loras, explained := 0, map[string]*renamed{}
 	for _, n := range odd {
-		if lora.MatchString(n) {
+		if lora().MatchString(n) {
 			loras++
 			continue
 		}
@@ -217,7 +218,7 @@ func newOrder(rule string, r *renamed) string {
 
 func (f *finder) firstLora() string {
 	for _, t := range f.Tensors {
-		if lora.MatchString(t.Name) {
+		if lora().MatchString(t.Name) {
 			return t.Name
 		}
 	}
@@ -227,25 +228,25 @@ func (f *finder) firstLora() string {
 // tools are marks of tools that store the weights in another form, which no
 // renaming undoes.
 var tools = []struct {
-	mark        *regexp.Regexp
+	mark        func() *regexp.Regexp
 	detail, way string
 }{
 	{
-		regexp.MustCompile(`\.self_attn\.(embed_q|unembed_out)\.`),
+		lazy.Regexp(`\.self_attn\.(embed_q|unembed_out)\.`),
 		"saved by MLX: kv_b_proj is split by head into embed_q and unembed_out (the absorbed form of latent attention)",
 		"convert the release that MLX was given; nothing of it is lost there",
 	},
 	{
-		regexp.MustCompile(`\.mlp\.switch_mlp\.`),
+		lazy.Regexp(`\.mlp\.switch_mlp\.`),
 		"saved by MLX: the experts of a layer are stacked in switch_mlp", "convert the release that MLX was given",
 	},
 	{
-		regexp.MustCompile(`\.self_attn\.(qkv_proj|fused_qkv_a_proj\w*)\.|\.mlp\.(shared_experts\.)?gate_up_proj\.|\.mlp\.experts\.w(13|2)_weight$`),
+		lazy.Regexp(`\.self_attn\.(qkv_proj|fused_qkv_a_proj\w*)\.|\.mlp\.(shared_experts\.)?gate_up_proj\.|\.mlp\.experts\.w(13|2)_weight$`),
 		"modules are merged as an engine holds them (q, k and v, or gate and up, in one tensor)",
 		"save from the training code or take the release's own files, not an engine's state",
 	},
 	{
-		regexp.MustCompile(`^(decoder\.layers\.|embedding\.word_embeddings|output_layer\.|model\.decoder\.layers\.)`),
+		lazy.Regexp(`^(decoder\.layers\.|embedding\.word_embeddings|output_layer\.|model\.decoder\.layers\.)`),
 		"saved by Megatron under its own names", "export the checkpoint to Hugging Face's form first (Megatron Bridge or mbridge)",
 	},
 }
@@ -255,7 +256,7 @@ func (f *finder) otherTools(odd []string) {
 	for _, t := range tools {
 		n, first := 0, ""
 		for _, name := range odd {
-			if t.mark.MatchString(name) {
+			if t.mark().MatchString(name) {
 				if n++; first == "" {
 					first = name
 				}

@@ -22,6 +22,7 @@ const module = "github.com/glmconv/glmconv/"
 func layer(pkg string) int {
 	place, length := -1, 0
 	for i, prefixes := range [][]string{
+		{"internal/lazy"},
 		{"source"},
 		{"internal/cpu", "internal/bytesum", "internal/fsx", "internal/share"},
 		{"internal/undo", "internal/jsonwalk", "internal/rss", "internal/demo", "internal/safetext", "internal/progress", "quant/numeric", "runtime/tokenizer"},

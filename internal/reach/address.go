@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"regexp"
 	"strings"
 
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/source"
 )
 
@@ -24,8 +24,8 @@ type address struct {
 }
 
 var (
-	segment = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$`)
-	bucket  = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	segment = lazy.Regexp(`^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$`)
+	bucket  = lazy.Regexp(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 )
 
 func badAddress(text, format string, args ...any) error {
@@ -88,7 +88,7 @@ func parseRepository(text, scheme, rest string) (a address, err error) {
 			return a, badAddress(text, "has an empty or badly escaped revision")
 		}
 	}
-	if !segment.MatchString(parts[0]) || !segment.MatchString(name) {
+	if !segment().MatchString(parts[0]) || !segment().MatchString(name) {
 		return a, badAddress(text, "has an organisation or a name that no hub allows")
 	}
 	a = address{scheme: scheme, id: parts[0] + "/" + name, rev: rev}
@@ -138,7 +138,7 @@ func parseWeb(text, endpoint string) (a address, err error) {
 func parseBucket(text, rest string) (a address, err error) {
 	rest, query, _ := strings.Cut(rest, "?")
 	name, prefix, _ := strings.Cut(rest, "/")
-	if !bucket.MatchString(name) {
+	if !bucket().MatchString(name) {
 		return a, badAddress(text, "has no valid name of a bucket")
 	}
 	a = address{scheme: "s3", id: name}

@@ -6,15 +6,15 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/source"
 )
 
 const hubEndpoint = "https://huggingface.co"
 
-var commitID = regexp.MustCompile(`^[0-9a-f]{40}$`)
+var commitID = lazy.Regexp(`^[0-9a-f]{40}$`)
 
 // hubBase returns the address of the hub without a slash at its end.
 func (o *Options) hubBase() string {
@@ -143,7 +143,7 @@ func (h *hub) resolve(ctx context.Context) (string, error) {
 	if rev == "" {
 		rev = "main"
 	}
-	if commitID.MatchString(rev) {
+	if commitID().MatchString(rev) {
 		return rev, nil
 	}
 	var info struct {
@@ -154,7 +154,7 @@ func (h *hub) resolve(ctx context.Context) (string, error) {
 	if _, err := h.json(ctx, where, &info); err != nil {
 		return "", err
 	}
-	if !commitID.MatchString(info.SHA) {
+	if !commitID().MatchString(info.SHA) {
 		return "", &source.Error{Kind: source.ErrRefused, Where: where, Reason: "names no commit: this is no hub"}
 	}
 	if info.Disabled {
@@ -199,12 +199,12 @@ func (h *hub) list(ctx context.Context) (files []*file, err error) {
 	return files, nil
 }
 
-var linkNext = regexp.MustCompile(`<([^>]*)>\s*;\s*rel="?next"?`)
+var linkNext = lazy.Regexp(`<([^>]*)>\s*;\s*rel="?next"?`)
 
 // nextPage returns the address in a Link header. A mirror may pass on the default
 // hub's addresses: the endpoint takes its place.
 func (h *hub) nextPage(link, page string) (string, error) {
-	m := linkNext.FindStringSubmatch(link)
+	m := linkNext().FindStringSubmatch(link)
 	if m == nil {
 		return "", nil
 	}

@@ -37,7 +37,7 @@ func Cached(text string, o Options) (dir, commit string, ok bool, err error) {
 	if rev == "" {
 		rev = "main"
 	}
-	if commit = rev; !commitID.MatchString(rev) {
+	if commit = rev; !commitID().MatchString(rev) {
 		if !filepath.IsLocal(rev) {
 			return "", "", true, badAddress(text, "has a revision that is no name")
 		}
@@ -48,7 +48,7 @@ func Cached(text string, o Options) (dir, commit string, ok bool, err error) {
 		if err != nil {
 			return "", "", true, err
 		}
-		if commit = strings.TrimSpace(string(raw)); !commitID.MatchString(commit) {
+		if commit = strings.TrimSpace(string(raw)); !commitID().MatchString(commit) {
 			return "", "", true, &source.Error{Kind: source.ErrRefused, Where: text, Reason: "the cache names no commit for revision " + rev}
 		}
 	}

@@ -43,11 +43,11 @@ func AtCommitOf(text, name string, moved bool, o Options) string {
 		return text
 	}
 	a, err := parse(text, o.hubBase())
-	if err != nil || a.scheme != "hf" || commitID.MatchString(a.rev) || a.rev != "" && !moved {
+	if err != nil || a.scheme != "hf" || commitID().MatchString(a.rev) || a.rev != "" && !moved {
 		return text
 	}
 	b, err := parse(name, "")
-	if err != nil || b.scheme != "hf" || b.id != a.id || b.sub != a.sub || !commitID.MatchString(b.rev) {
+	if err != nil || b.scheme != "hf" || b.id != a.id || b.sub != a.sub || !commitID().MatchString(b.rev) {
 		return text
 	}
 	return name

@@ -8,11 +8,11 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/source"
 )
 
@@ -174,13 +174,13 @@ func (e *statusError) meaning() error {
 	return out
 }
 
-var resets = regexp.MustCompile(`(?:^|[;,])\s*t=(\d+)`)
+var resets = lazy.Regexp(`(?:^|[;,])\s*t=(\d+)`)
 
 // retryAfter returns how long a server asks to wait: the rest of its window, or
 // Retry-After in seconds or as a date.
 func retryAfter(h http.Header) time.Duration {
 	if limit := h.Get("RateLimit"); strings.Contains(limit, "r=0") {
-		if m := resets.FindStringSubmatch(limit); m != nil {
+		if m := resets().FindStringSubmatch(limit); m != nil {
 			if n, err := strconv.Atoi(m[1]); err == nil {
 				return time.Duration(n+1) * time.Second
 			}

@@ -119,7 +119,7 @@ func (s *Source) take(saved *Saved) error {
 // pinned returns the commit and the listing of a saved hub, or why the address is
 // of another one.
 func (h *hub) pinned(saved *Saved) ([]*file, error) {
-	if !commitID.MatchString(saved.Commit) || h.a.rev != "" && commitID.MatchString(h.a.rev) && h.a.rev != saved.Commit {
+	if !commitID().MatchString(saved.Commit) || h.a.rev != "" && commitID().MatchString(h.a.rev) && h.a.rev != saved.Commit {
 		return nil, &source.Error{Kind: source.ErrRefused, Where: "hf://" + h.a.id + "@" + h.a.rev, Reason: "is not the commit that the plan file was made of, " + saved.Name,
 			Advice: "make the plan file again: glmconv plan --save FILE"}
 	}

@@ -1,8 +1,9 @@
 package chat
 
 import (
-	"regexp"
 	"strings"
+
+	"github.com/glmconv/glmconv/internal/lazy"
 )
 
 // Call is a tool call of an answer.
@@ -181,7 +182,7 @@ func held(s string) int {
 	return len(s) - len(strings.TrimRight(s[:len(s)-keep], space))
 }
 
-var pair = regexp.MustCompile(`(?s)<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>`)
+var pair = lazy.Regexp(`(?s)<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>`)
 
 func (p *Parser) call(body string) Call {
 	end := len(body)
@@ -195,7 +196,7 @@ func (p *Parser) call(body string) Call {
 	name, _, _ = strings.Cut(name, "\n")
 	c := Call{Name: strings.TrimSpace(name), Arguments: NewObject()}
 	schema := parameters(p.tools, c.Name)
-	for _, m := range pair.FindAllStringSubmatch(body, -1) {
+	for _, m := range pair().FindAllStringSubmatch(body, -1) {
 		key := strings.TrimSpace(m[1])
 		c.Arguments.Set(key, typed(m[2], schema, key))
 	}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"regexp"
 
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -13,11 +13,11 @@ import (
 // cacheScale are the names under which scales of the key-value cache lie:
 // those that vLLM maps (model_loader/weight_utils.py maybe_remap_kv_scale_name
 // of 0.32.0), and msmodelslim's.
-var cacheScale = regexp.MustCompile(`\.layers\.(\d+)\.self_attn\.(?:(?:attn|mla_attn|k_proj|v_proj|q_proj|qkv_proj|qqkkv_proj)\.)?` +
+var cacheScale = lazy.Regexp(`\.layers\.(\d+)\.self_attn\.(?:(?:attn|mla_attn|k_proj|v_proj|q_proj|qkv_proj|qqkkv_proj)\.)?` +
 	`(?:[kvq]_scale|[kvq]_zero_point|kv_scale|prob_scale|(?:k_proj|v_proj)_output_scale|output_scale|kv_cache_scale|kv_cache_offset)$`)
 
 // isCacheScale tells whether a tensor belongs to the key-value cache.
-func isCacheScale(name string) bool { return cacheScale.MatchString(name) }
+func isCacheScale(name string) bool { return cacheScale().MatchString(name) }
 
 // cacheScales returns the scales of the key-value cache in the order of their
 // names.
@@ -54,7 +54,7 @@ func (s *subject) checkCache() {
 	}
 	layers := map[string]bool{}
 	for _, t := range scales {
-		layers[cacheScale.FindStringSubmatch(t.Name)[1]] = true
+		layers[cacheScale().FindStringSubmatch(t.Name)[1]] = true
 	}
 	for l := range s.cfg.Layers {
 		if !layers[fmt.Sprint(l)] {
@@ -71,7 +71,7 @@ func (s *subject) declaredCache() *declaration.Cache {
 }
 
 // offsets of the cache may be negative or zero.
-var cacheOffset = regexp.MustCompile(`(?:zero_point|offset)$`)
+var cacheOffset = lazy.Regexp(`(?:zero_point|offset)$`)
 
 // Limits of scales that activations are divided by. The largest magnitude is
 // 127 or 448 times its scale, of 4 bits 2688 times. Beyond the limits either all
@@ -104,7 +104,7 @@ func absurd(v, least float32) string {
 func (s *subject) cacheJobs() (jobs []job) {
 	for _, t := range s.cacheScales() {
 		switch {
-		case cacheOffset.MatchString(t.Name):
+		case cacheOffset().MatchString(t.Name):
 		case isFloat(t.DType):
 			jobs = append(jobs, job{t.Size, func(ctx context.Context) ([]Finding, error) {
 				return s.absurdScales(ctx, t, "the key-value cache", leastCacheScale, false)

@@ -3,12 +3,12 @@ package check
 import (
 	"encoding/json"
 	"maps"
-	"regexp"
 	"slices"
 	"sort"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/layout"
 )
@@ -61,13 +61,13 @@ func (s *subject) checkGroupSize() {
 
 // oldDescription is the file name of msmodelslim's first interface, with the
 // quantisation's name in it.
-var oldDescription = regexp.MustCompile(`^quant_model_description_[\w.-]+\.json$`)
+var oldDescription = lazy.Regexp(`^quant_model_description_[\w.-]+\.json$`)
 
 // findOldDescription takes the description of msmodelslim's first interface,
 // whose name no engine reads.
 func (s *subject) findOldDescription() {
 	for name := range s.files {
-		if oldDescription.MatchString(name) {
+		if oldDescription().MatchString(name) {
 			s.description = name
 			s.add("description-name", name, "engines read %s only: rename it", layout.DescriptionName)
 			return

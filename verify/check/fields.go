@@ -2,10 +2,10 @@ package check
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/engine"
 )
@@ -95,7 +95,7 @@ func (s *subject) compareDeclarations(name string, d *declaration.Declaration) {
 
 // usual are entries that belong into every list, for modules that not every
 // family or engine has (docs/facts/engine-vllm.md 2.4, docs/facts/engine-sglang.md 2.2).
-var usual = regexp.MustCompile(`lm_head|embed_tokens|mlp\\?\.gate\$|eh_proj|shared_head|head\$|norm\$|visual|indexer|decoder`)
+var usual = lazy.Regexp(`lm_head|embed_tokens|mlp\\?\.gate\$|eh_proj|shared_head|head\$|norm\$|visual|indexer|decoder`)
 
 // checkPatterns looks for ignore and target entries that match no module,
 // neither under the checkpoint's names nor under an engine's: a misspelt
@@ -107,7 +107,7 @@ func (s *subject) checkPatterns() {
 		list = append(list, s.decl.Groups[i].Targets.Entries...)
 	}
 	for _, p := range list {
-		if p.Text == "Linear" || usual.MatchString(p.Text) || !p.IsRegexp() && cores[core(p.Text)] {
+		if p.Text == "Linear" || usual().MatchString(p.Text) || !p.IsRegexp() && cores[core(p.Text)] {
 			continue
 		}
 		if !slices.ContainsFunc(names, func(n string) bool {

@@ -3,10 +3,10 @@ package check
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/quant/engine"
 )
@@ -77,12 +77,12 @@ const (
 	keepCode  = 10
 )
 
-var digits = regexp.MustCompile(`\d+`)
+var digits = lazy.Regexp(`\d+`)
 
 // kind is what makes two findings alike: the same code and engine, and places
 // that differ in numbers only.
 func (f *Finding) kind() string {
-	return f.Code + "\x00" + f.Engine + "\x00" + string(f.Severity) + "\x00" + digits.ReplaceAllString(f.Where, "#")
+	return f.Code + "\x00" + f.Engine + "\x00" + string(f.Severity) + "\x00" + digits().ReplaceAllString(f.Where, "#")
 }
 
 // finish sorts the findings (errors first, then in the order they were

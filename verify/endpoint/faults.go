@@ -6,9 +6,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -28,15 +28,15 @@ type fault struct {
 // faults are tried in this order.
 var faults = []fault{
 	{name: "the router bias (e_score_correction_bias) is lost", advice: "look for e_score_correction_bias in the engine's log of loaded weights; glmconv check --engine says what the engine skips",
-		zero: pattern(`e_score_correction_bias$`), applies: moe},
+		zero: lazy.Regexp(`e_score_correction_bias$`), applies: moe},
 	{name: "the shared experts are left out", advice: "SGLang: --disable-shared-experts-fusion; vLLM: enable_weights_track shows what was not loaded",
-		zero: pattern(`\.shared_experts\.down_proj\.`), applies: func(c *glm.Config) bool { return c.SharedExperts > 0 }},
+		zero: lazy.Regexp(`\.shared_experts\.down_proj\.`), applies: func(c *glm.Config) bool { return c.SharedExperts > 0 }},
 	{name: "the routed experts are not scaled (routed_scaling_factor)", advice: "is routed_scaling_factor in the config.json that the engine reads?",
 		config: func(c *glm.Config) { c.RoutedScaling = 1 }, applies: func(c *glm.Config) bool { return moe(c) && c.RoutedScaling != 1 }},
 	{name: "the weights of the chosen experts are not normalised (norm_topk_prob)", advice: "is norm_topk_prob in the config.json that the engine reads?",
 		config: func(c *glm.Config) { c.NormTopK = !c.NormTopK }, applies: moe},
 	{name: "the routed experts are left out", advice: "the engine has no kernel for the scheme of the experts, or skipped their names: glmconv check --engine",
-		zero: pattern(`\.mlp\.experts\.(\d+\.)?down_proj`), applies: moe},
+		zero: lazy.Regexp(`\.mlp\.experts\.(\d+\.)?down_proj`), applies: moe},
 	{name: "rotary positions cover all of a head (partial_rotary_factor is lost)", advice: "is partial_rotary_factor in the config.json that the engine reads?",
 		config: func(c *glm.Config) { c.RopeWidth = c.HeadDim }, applies: func(c *glm.Config) bool { return !c.LatentAttention() && c.RopeWidth != c.HeadDim && c.Vision == nil }},
 	{name: "rotary pairs are taken in the other order (interleaved or halves)", advice: "an engine older than the family does this",
@@ -44,22 +44,17 @@ var faults = []fault{
 	{name: "the rotary base is 10000 (rope_theta is lost)", advice: "is rope_theta in the config.json that the engine reads? transformers 5 writes it into rope_parameters",
 		config: func(c *glm.Config) { c.RopeTheta = 10000 }, applies: func(c *glm.Config) bool { return c.RopeTheta != 10000 }},
 	{name: "the biases of q, k and v are lost", advice: "is attention_bias in the config.json that the engine reads?",
-		zero: pattern(`\.self_attn\.[qkv]_proj\.bias$`), applies: func(c *glm.Config) bool { return c.AttentionBias }},
+		zero: lazy.Regexp(`\.self_attn\.[qkv]_proj\.bias$`), applies: func(c *glm.Config) bool { return c.AttentionBias }},
 	{name: "queries and keys are not normalised (use_qk_norm is lost)", advice: "is use_qk_norm in the config.json that the engine reads?",
 		config: func(c *glm.Config) { c.UseQKNorm = false }, applies: func(c *glm.Config) bool { return c.UseQKNorm }},
 	{name: "the embedding is used in place of lm_head", advice: "is tie_word_embeddings false in the config.json that the engine reads? (vllm#34385)",
-		config: func(c *glm.Config) { c.TieEmbeddings = true }, hide: pattern(`^lm_head\.|\.lm_head\.`), applies: func(c *glm.Config) bool { return !c.TieEmbeddings }},
+		config: func(c *glm.Config) { c.TieEmbeddings = true }, hide: lazy.Regexp(`^lm_head\.|\.lm_head\.`), applies: func(c *glm.Config) bool { return !c.TieEmbeddings }},
 	{name: "attention is not sparse: the indexer is ignored", advice: "the engine has no back end for sparse attention here; within index_topk tokens this changes nothing",
 		config: func(c *glm.Config) { c.IndexTopK = 1 << 30 }, applies: func(c *glm.Config) bool { return c.SparseAttention() }},
 	{name: "pairs of the indexer are taken in the other order", advice: "the engine is older than indexer_rope_interleave",
 		config: func(c *glm.Config) { c.IndexerInterleaved = !c.IndexerInterleaved }, applies: func(c *glm.Config) bool { return c.SparseAttention() }},
 	{name: "activations are not quantized (weight-only kernels)", advice: "no fault of numbers: the device has no kernel for the scheme's activations, or the engine chose weight-only ones",
 		weightsOnly: true, applies: func(c *glm.Config) bool { return true }},
-}
-
-// pattern is compiled when a fault is tried: every command has this table.
-func pattern(text string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
 }
 
 func moe(c *glm.Config) bool { return c.Experts > 0 }

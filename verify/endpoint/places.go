@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
 )
 
@@ -107,7 +108,7 @@ func (a *asker) sane(ids []int, list []said) error {
 	return nil
 }
 
-var maxAllowed = pattern(`max(?:imum)?(?: allowed)?:? *(?:is )?(\d+)`)
+var maxAllowed = lazy.Regexp(`max(?:imum)?(?: allowed)?:? *(?:is )?(\d+)`)
 
 // vllm asks /v1/completions with prompt_logprobs. A server that allows fewer
 // tokens is asked for those.

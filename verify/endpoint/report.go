@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"strings"
+	"sync"
 
 	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/verify"
@@ -244,7 +245,10 @@ func JUnit(w io.Writer, r *Result) error {
 //go:embed report.gohtml
 var pageText string
 
-var page = template.Must(template.New("endpoint").Funcs(template.FuncMap{"num": func(v float64) string { return fmt.Sprintf("%.3g", v) }, "clean": clean}).Parse(pageText))
+// page is parsed when the first report is written.
+var page = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("endpoint").Funcs(template.FuncMap{"num": func(v float64) string { return fmt.Sprintf("%.3g", v) }, "clean": clean}).Parse(pageText))
+})
 
 // point is a dot of the plot over positions.
 type point struct{ X, Y float64 }
@@ -323,5 +327,5 @@ func HTML(w io.Writer, r *Result, folders string) error {
 		s := &r.Servers[i]
 		v.Servers = append(v.Servers, server{s, s.line(), s.Figures.plot()})
 	}
-	return page.Execute(w, v)
+	return page().Execute(w, v)
 }

@@ -3,10 +3,11 @@ package jinja
 import (
 	"fmt"
 	"math/big"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/glmconv/glmconv/internal/lazy"
 )
 
 type kind int
@@ -41,13 +42,13 @@ func (t token) String() string {
 }
 
 var (
-	nameRE   = regexp.MustCompile(`^[\pL_][\pL\pN_]*`)
-	floatRE  = regexp.MustCompile(`^(?:\d+_)*\d+(?:(?:\.(?:\d+_)*\d+)?[eE][+-]?(?:\d+_)*\d+|\.(?:\d+_)*\d+)`)
-	intRE    = regexp.MustCompile(`^(?:0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0[xX](?:_?[0-9a-fA-F])+|[1-9](?:_?\d)*|0(?:_?0)*)`)
-	stringRE = regexp.MustCompile(`^(?s:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")`)
-	opRE     = regexp.MustCompile(`^(?:\*\*|//|==|!=|<=|>=|[-+*/%~\[\](){}<>=.:|,;])`)
-	rawRE    = regexp.MustCompile(`^\{%([-+]?)\s*raw\s*(-%\}|%\})`)
-	endRawRE = regexp.MustCompile(`\{%([-+]?)\s*endraw\s*([-+]?)%\}`)
+	nameRE   = lazy.Regexp(`^[\pL_][\pL\pN_]*`)
+	floatRE  = lazy.Regexp(`^(?:\d+_)*\d+(?:(?:\.(?:\d+_)*\d+)?[eE][+-]?(?:\d+_)*\d+|\.(?:\d+_)*\d+)`)
+	intRE    = lazy.Regexp(`^(?:0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0[xX](?:_?[0-9a-fA-F])+|[1-9](?:_?\d)*|0(?:_?0)*)`)
+	stringRE = lazy.Regexp(`^(?s:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")`)
+	opRE     = lazy.Regexp(`^(?:\*\*|//|==|!=|<=|>=|[-+*/%~\[\](){}<>=.:|,;])`)
+	rawRE    = lazy.Regexp(`^\{%([-+]?)\s*raw\s*(-%\}|%\})`)
+	endRawRE = lazy.Regexp(`\{%([-+]?)\s*endraw\s*([-+]?)%\}`)
 )
 
 // lexer cuts a template into tokens, white space removed as trim_blocks and
@@ -106,7 +107,7 @@ func (l *lexer) root() error {
 	}
 	l.data(rest[:at], sign, open != "{{")
 	l.advance(at)
-	if m := rawRE.FindStringSubmatch(l.src[l.pos:]); m != nil {
+	if m := rawRE().FindStringSubmatch(l.src[l.pos:]); m != nil {
 		return l.raw(m)
 	}
 	l.advance(2)
@@ -166,7 +167,7 @@ func (l *lexer) comment() error {
 
 func (l *lexer) raw(m []string) error {
 	l.closed(len(m[0]), m[2][0] == '-', false)
-	end := endRawRE.FindStringSubmatchIndex(l.src[l.pos:])
+	end := endRawRE().FindStringSubmatchIndex(l.src[l.pos:])
 	if end == nil {
 		return fmt.Errorf("a raw block has no endraw")
 	}
@@ -214,7 +215,7 @@ func (l *lexer) inside(rest string, open *[]byte) (int, error) {
 		return size, nil
 	}
 	afterDot := l.pos > 0 && l.src[l.pos-1] == '.'
-	if m := floatRE.FindString(rest); m != "" && !afterDot {
+	if m := floatRE().FindString(rest); m != "" && !afterDot {
 		f, err := strconv.ParseFloat(strings.ReplaceAll(m, "_", ""), 64)
 		if err != nil {
 			return 0, fmt.Errorf("number %s: %w", m, err)
@@ -222,7 +223,7 @@ func (l *lexer) inside(rest string, open *[]byte) (int, error) {
 		l.emit(token{kind: tokNumber, val: m, lit: f})
 		return len(m), nil
 	}
-	if m := intRE.FindString(rest); m != "" {
+	if m := intRE().FindString(rest); m != "" {
 		v, ok := new(big.Int).SetString(strings.ReplaceAll(m, "_", ""), 0)
 		if !ok {
 			return 0, fmt.Errorf("number %s", m)
@@ -230,11 +231,11 @@ func (l *lexer) inside(rest string, open *[]byte) (int, error) {
 		l.emit(token{kind: tokNumber, val: m, lit: shrink(v)})
 		return len(m), nil
 	}
-	if m := nameRE.FindString(rest); m != "" {
+	if m := nameRE().FindString(rest); m != "" {
 		l.emit(token{kind: tokName, val: m})
 		return len(m), nil
 	}
-	if m := stringRE.FindString(rest); m != "" {
+	if m := stringRE().FindString(rest); m != "" {
 		s, err := unescape(m[1 : len(m)-1])
 		if err != nil {
 			return 0, err
@@ -242,7 +243,7 @@ func (l *lexer) inside(rest string, open *[]byte) (int, error) {
 		l.emit(token{kind: tokString, val: m, lit: s})
 		return len(m), nil
 	}
-	op := opRE.FindString(rest)
+	op := opRE().FindString(rest)
 	if op == "" {
 		r, _ := utf8.DecodeRuneInString(rest)
 		return 0, fmt.Errorf("unexpected character %q", r)
