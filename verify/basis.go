@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"strings"
 
@@ -26,6 +27,7 @@ type basis struct {
 	how     string  // where the rotation is from
 	noisy   bool    // rotations inside of attention are known up to the rounding of what they were solved from
 	limit   float64 // how far weights that are not quantized may be from it
+	file    string  // what is wrong with the matrix beside the result, ""
 	closers []func()
 }
 
@@ -75,11 +77,12 @@ func openBasis(ctx context.Context, f *folders, src, dst string) (b *basis, why 
 		b.how = "the manifest's"
 		if set, err = rotation.New(s.cfg, s.has(layout.DraftRotation)); err == nil {
 			set.Folds = m.Folds
+			b.file = s.fileIsOf(set.Stream)
 		}
 	} else {
 		b.limit = foreignLimit
 		set, b.how, err = s.solve(ctx)
-		b.noisy = s.noisy
+		b.noisy, b.file = s.noisy, s.file
 	}
 	if err == nil {
 		err = b.mount(ctx, src, set, s)
@@ -140,6 +143,7 @@ type solver struct {
 	view *rotation.View
 
 	noisy bool
+	file  string // as in basis
 }
 
 func newSolver(f *folders, src, dst string) (*solver, error) {
@@ -169,7 +173,14 @@ func (s *solver) solve(ctx context.Context) (set *rotation.Set, how string, err 
 	set = &rotation.Set{}
 	if set.Stream, err = s.stored(); err == nil {
 		how = layout.RotationFile
-	} else {
+		if err = s.turn(set); err == nil {
+			err = s.embedded(how)
+		}
+	}
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			s.file = err.Error()
+		}
 		how = "solved from the embedding"
 		if err = s.turn(&rotation.Set{Stream: identity(s.cfg.HiddenSize)}); err != nil {
 			return nil, "", err
@@ -177,12 +188,12 @@ func (s *solver) solve(ctx context.Context) (set *rotation.Set, how string, err 
 		if set.Stream, err = s.find(ctx, s.cfg.EmbeddingName(), false, 0, s.cfg.HiddenSize); err != nil {
 			return nil, "", err
 		}
+		if err = s.turn(set); err == nil {
+			err = s.embedded(how)
+		}
 	}
-	if err = s.turn(set); err != nil {
+	if err != nil {
 		return nil, "", err
-	}
-	if off, err := s.off(s.cfg.EmbeddingName(), 64); err != nil || !(off <= 10*foreignLimit) {
-		return nil, "", errors.Join(err, fmt.Errorf("the embedding is not the source's times %s (relative difference %.2g)", how, off))
 	}
 	if !s.cfg.LatentAttention() {
 		return set, how, nil
@@ -221,6 +232,41 @@ func (s *solver) solve(ctx context.Context) (set *rotation.Set, how string, err 
 		}
 	}
 	return set, how, nil
+}
+
+// embedded tells whether the result's embedding is the source's in the basis that
+// the view has.
+func (s *solver) embedded(how string) error {
+	off, err := s.off(s.cfg.EmbeddingName(), 64)
+	if err == nil && !(off <= 10*foreignLimit) {
+		err = fmt.Errorf("the embedding is not the source's times %s (relative difference %.2g)", how, off)
+	}
+	return err
+}
+
+// fileIsOf says what is wrong with the matrix beside the result, whose rotation is
+// known; "" if nothing is, or it is not there.
+func (s *solver) fileIsOf(known rotation.Matrix) string {
+	m, err := s.stored()
+	if errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	if err != nil {
+		return err.Error()
+	}
+	x, y := make([]float32, known.Size()), make([]float32, known.Size())
+	for i := range x {
+		x[i] = float32(math.Sin(float64(i + 1)))
+	}
+	copy(y, x)
+	known.Row(x)
+	m.Row(y)
+	var diff, size float64
+	addSquares(&diff, &size, x, y)
+	if !(root(diff, size) <= foreignLimit) {
+		return layout.RotationFile + " is of another rotation than the weights"
+	}
+	return ""
 }
 
 func identity(n int) rotation.Matrix {

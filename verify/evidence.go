@@ -67,6 +67,9 @@ func gather(ctx context.Context, src, dst string, o *StaticOptions) (*evidence, 
 	if o.basis != nil {
 		from, e.Floats = o.basis.weights, o.basis.limit
 		r.Notes = append(r.Notes, Note{"weights", "are rotated (QuaRot): they, states and drafts are compared with the source in the same basis, by the matrix that is " + o.basis.how})
+		if o.basis.file != "" {
+			r.Notes = append(r.Notes, Note{layout.RotationFile, o.basis.file + "; drafts that are turned by it (EAGLE3) read wrong states"})
+		}
 	}
 	c, d, unchecked, err := r.examine(ctx, f, from, dst, o)
 	switch {

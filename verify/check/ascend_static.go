@@ -17,6 +17,9 @@ func (s *subject) staticJobs(m *module) []job {
 	if hasDeq {
 		jobs = append(jobs, job{deq.Size, func(ctx context.Context) ([]Finding, error) { return s.deqScale(ctx, deq) }})
 	}
+	if own, ok := m.params["weight_scale"]; ok && hasDeq { // W8A8_MIX
+		jobs = append(jobs, job{deq.Size + own.Size, func(ctx context.Context) ([]Finding, error) { return s.bothScales(ctx, m) }})
+	}
 	off, hasOff := m.params["input_offset"]
 	if !hasOff || off.Elements() != 1 || !isFloat(off.DType) && off.DType != safetensors.I8 {
 		return jobs
@@ -50,6 +53,36 @@ func (s *subject) deqScale(ctx context.Context, t safetensors.Info) ([]Finding, 
 		return nil, err
 	}
 	return []Finding{found("static-deq-scale", t.Name, "not a positive number: "+describe(bad, t))}, nil
+}
+
+// mixSlack is how far a product in BF16 is from an exact one, and more.
+const mixSlack = 1.0 / 64
+
+// bothScales: a W8A8_MIX weight has its own scales beside deq_scale = input_scale
+// · weight_scale; decode and prefill read one each.
+func (s *subject) bothScales(ctx context.Context, m *module) ([]Finding, error) {
+	deq, own, in := m.params["deq_scale"], m.params["weight_scale"], m.params["input_scale"]
+	if deq.Elements() != own.Elements() || in.Elements() != 1 || !isFloat(own.DType) || !isFloat(in.DType) || !isFloat(deq.DType) && deq.DType != safetensors.I64 {
+		return nil, nil
+	}
+	by, err := s.one(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	want := make([]float64, 0, own.Elements())
+	if err := s.eachFloat(ctx, own, func(_ int64, v float32) { want = append(want, float64(v)*float64(by)) }); err != nil {
+		return nil, err
+	}
+	var bad tally
+	err = s.eachScale(ctx, deq, func(i int64, v float32) {
+		if math.Abs(float64(v)-want[i]) > mixSlack*math.Abs(want[i]) {
+			bad.note(i, v)
+		}
+	})
+	if err != nil || bad.n == 0 {
+		return nil, err
+	}
+	return []Finding{found("static-deq-scale", deq.Name, "it is not input_scale times weight_scale: "+describe(bad, deq))}, nil
 }
 
 // eachScale reads deq_scale in either type.

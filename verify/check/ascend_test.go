@@ -162,6 +162,16 @@ func TestAscendFolders(t *testing.T) {
 		{"no rot.weight", base, func(t *testing.T, dir string) { rotated(t, dir, true, false, false) }, Options{}, "rot-missing", "loads", true},
 		{"the flag alone", base, func(t *testing.T, dir string) { rotated(t, dir, true, false, true) }, Options{}, "rot-missing", "differs", false},
 		{"no flag", base, func(t *testing.T, dir string) { rotated(t, dir, true, true, false) }, Options{}, "rot-unflagged", "refuses", false},
+		{"no matrix beside it", base, func(t *testing.T, dir string) {
+			rotated(t, dir, true, true, true)
+			edit(t, dir, "quant_model_description.json", func(m map[string]any) {
+				m["optional"] = map[string]any{"quarot": map[string]any{"rotation_map": map[string]any{"global_rotation": "optional/quarot.safetensors"}}}
+			})
+		}, Options{}, "rot-file", "loads", true},
+		{"scales of W8A8_MIX unlike", base, func(t *testing.T, dir string) {
+			static(t, dir, "W8A8_MIX")
+			retensor(t, dir, one(named(attn+"o_proj.deq_scale"), put(1)))
+		}, Options{}, "static-deq-scale", "differs", false},
 		{"another MTP layer", base, func(t *testing.T, dir string) { rotated(t, dir, false, true, true) }, Options{}, "rotation-mixed", "differs", false},
 		{"rot of zeros", base, func(t *testing.T, dir string) {
 			rotated(t, dir, true, true, true)
@@ -225,6 +235,106 @@ func TestAscendFolders(t *testing.T) {
 				}
 			}
 			assert.Equal(t, tc.verdict, verdicts(r)["vllm-ascend"], "%s", r.Text())
+		})
+	}
+}
+
+// cached makes a folder's indexer one with an int8 cache in layer 1, as
+// msmodelslim stores it: signed unit matrices stand for the Hadamard ones.
+func cached(t *testing.T, dir string) {
+	t.Helper()
+	const indexer = "model.layers.1.self_attn.indexer"
+	retensor(t, dir, func(x tensor) []tensor {
+		if x.Name != indexer+".wk.weight" {
+			return []tensor{x}
+		}
+		n := int(x.Shape[0])
+		var m []byte
+		for i := range n * n {
+			m = append(m, float(safetensors.BF16, map[bool]float32{true: float32(1 - 2*(i%3%2))}[i/n == i%n])...)
+		}
+		shape := []int64{int64(n), int64(n)}
+		return []tensor{x, {safetensors.Spec{Name: indexer + ".q_rot", DType: safetensors.BF16, Shape: shape}, m},
+			{safetensors.Spec{Name: indexer + ".k_rot", DType: safetensors.BF16, Shape: shape}, append([]byte{}, m...)}}
+	})
+	edit(t, dir, "quant_model_description.json", func(m map[string]any) {
+		m["indexer_quant_type"], m[indexer+".quant_type"] = "INT8_DYNAMIC", "INT8_DYNAMIC"
+		m[indexer+".q_rot"], m[indexer+".k_rot"] = "FLOAT", "FLOAT"
+	})
+}
+
+// grouped gives GLM-4.x scales of an int8 cache of keys and values.
+func grouped(t *testing.T, dir string) {
+	t.Helper()
+	retensor(t, dir, func(x tensor) []tensor {
+		module, param, _ := cut(x.Name)
+		if param != "weight" || !strings.HasSuffix(module, ".k_proj") && !strings.HasSuffix(module, ".v_proj") {
+			return []tensor{x}
+		}
+		out := []tensor{x}
+		for p, v := range map[string]float32{"kv_cache_scale": 0.05, "kv_cache_offset": -3} {
+			y := tensor{safetensors.Spec{Name: module + "." + p, DType: safetensors.F32, Shape: x.Shape[:1]}, nil}
+			for range x.Shape[0] {
+				y.data = append(y.data, float(safetensors.F32, v)...)
+			}
+			out = append(out, y)
+		}
+		return out
+	})
+	edit(t, dir, "quant_model_description.json", func(m map[string]any) {
+		m["kv_cache_type"], m["kv_quant_type"] = "C8", "C8"
+		for k := range m {
+			for _, end := range []string{".k_proj.weight", ".v_proj.weight"} {
+				if module, ok := strings.CutSuffix(k, end); ok {
+					m[module+end[:7]+".kv_cache_scale"], m[module+end[:7]+".kv_cache_offset"] = "C8", "C8"
+				}
+			}
+		}
+	})
+}
+
+// TestInt8Caches: what caches in int8 need is there, and is what it must be.
+func TestInt8Caches(t *testing.T) {
+	const base, indexer, key = "nano-glm5 w8a8 ascend", "model.layers.1.self_attn.indexer", "model.layers.1.self_attn.k_proj"
+	on := func(make func(*testing.T, string), name string, fn func(tensor) []tensor) func(*testing.T, string) {
+		return func(t *testing.T, dir string) { make(t, dir); retensor(t, dir, one(named(name), fn)) }
+	}
+	says := func(key string, v any) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			cached(t, dir)
+			edit(t, dir, "quant_model_description.json", func(m map[string]any) {
+				if m[key] = v; v == nil {
+					delete(m, key)
+				}
+			})
+		}
+	}
+	for _, tc := range []struct {
+		name, base string
+		damage     func(t *testing.T, dir string)
+		code       string // "" for a sound folder
+	}{
+		{"of the indexer", base, cached, ""},
+		{"of keys and values", int8Asc, grouped, ""},
+		{"no k_rot", base, on(cached, indexer+".k_rot", func(tensor) []tensor { return nil }), "cache-missing"},
+		{"k_rot of zeros", base, on(cached, indexer+".k_rot", func(x tensor) []tensor { clear(x.data); return []tensor{x} }), "cache-rotation"},
+		{"a row of q_rot too few", base, on(cached, indexer+".q_rot", shorter), "cache-rotation"},
+		{"a sign of q_rot", base, on(cached, indexer+".q_rot", func(x tensor) []tensor { x.data[1] ^= 0x80; return []tensor{x} }), "cache-rotation"},
+		{"the adapter's name", base, says(indexer+".quant_type", "QK_INT8_DYNAMIC"), "cache-kind"},
+		{"a layer that is not named", base, says(indexer+".quant_type", nil), "cache-undeclared"},
+		{"a layer without scales", int8Asc, on(grouped, key+".kv_cache_scale", func(tensor) []tensor { return nil }), "cache-missing"},
+		{"an offset of unsigned codes", int8Asc, on(grouped, key+".kv_cache_offset", put(125.5)), "cache-offset"},
+		{"a scale of zero", int8Asc, on(grouped, key+".kv_cache_scale", put(0)), "scale-zero"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			dir := good(t, tc.base)
+			tc.damage(t, dir)
+			r := examine(t, dir, Options{Weights: true})
+			assert.Equal(t, tc.code == "", r.OK, "%s", r.Text())
+			if tc.code != "" {
+				assert.True(t, r.Has(tc.code), "no %s:\n%s", tc.code, r.Text())
+			}
 		})
 	}
 }

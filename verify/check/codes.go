@@ -153,8 +153,17 @@ var codes = []Code{
 	{"rot-wrong", Error, "rot.weight cannot be the rotation of this model", "fetch rot.safetensors again"},
 	{"rotation-mixed", Error, "the trunk is rotated and the MTP layer is not, or the reverse: they do not belong together", "take the MTP layer of the same folder, or serve without speculative decoding"},
 
+	{"rot-file", Warning, "optional/quarot.safetensors is not the rotation of this model: drafts that are turned by it (EAGLE3) read wrong states", "fetch it again"},
+
+	// Caches in int8.
+	{"cache-missing", Error, "a cache is declared to be in int8 and lacks a tensor: engines start with what happens to be there, or with 1 and 0", "fetch or convert the file again"},
+	{"cache-undeclared", Error, "tensors of an int8 cache that the description does not name: the engine has no parameter for them", "take the description of the same conversion"},
+	{"cache-kind", Error, "a kind of cache that no engine knows", "INT8_DYNAMIC is what msmodelslim writes after saving"},
+	{"cache-rotation", Error, "q_rot and k_rot of an int8 index cache are not one rotation: other keys are selected", "fetch or convert the file again"},
+	{"cache-offset", Error, "kv_cache_offset is not an integer of 8 bits", "calibrate again"},
+
 	// Static W8A8.
-	{"static-deq-scale", Error, "deq_scale is not of the type that the engine reads for the model's dtype, or not a positive number", "fetch or convert the file again"},
+	{"static-deq-scale", Error, "deq_scale is not of the type that the engine reads for the model's dtype, not a positive number, or not the product of the scales beside it (W8A8_MIX)", "fetch or convert the file again"},
 	{"static-shared-input", Error, "modules that the engine fuses have different input scales or offsets: those of the last one hold for all", "calibrate them together"},
 	{"static-quant-bias", Error, "quant_bias is not what codes and input offset give: every output is shifted", "fetch or convert the file again"},
 	{"static-offset", Error, "input_offset is not an integer of 8 bits", "calibrate again"},

@@ -209,6 +209,15 @@ var explanations = map[string]struct{ cause, remedy string }{
 	"rot-wrong":      {"the file is of another model or was cast", ""},
 	"rotation-mixed": {"the MTP layer was taken over from a folder that is not rotated", ""},
 
+	"rot-file": {"the folder optional/ was not downloaded, or is of another run", ""},
+
+	// Caches in int8.
+	"cache-missing":    {"shards and description are of two conversions", ""},
+	"cache-undeclared": {"the description was written by another release or by hand", ""},
+	"cache-kind":       {"the adapter's step after saving did not run", ""},
+	"cache-rotation":   {"the matrices are of two conversions, or were cast", ""},
+	"cache-offset":     {"another number format was stored under this name", ""},
+
 	// Static W8A8.
 	"static-deq-scale":    {"the file was written for the other dtype of the model (BF16, F16)", ""},
 	"static-shared-input": {"modules that read the same input were calibrated one by one", ""},
