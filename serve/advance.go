@@ -76,6 +76,13 @@ func (s *scheduler) choose(j *job, z []float32) bool {
 	if j.adjust != nil {
 		row = j.adjust.apply(z, j)
 	}
+	if j.form != nil {
+		if row = j.form.apply(row); row == nil {
+			j.events.put(event{err: errNoToken})
+			j.ended = "stop"
+			return false
+		}
+	}
 	j.next = j.sampler.Next(row)
 	j.made++
 	j.text = append(j.text, j.next)
@@ -97,6 +104,8 @@ func (s *scheduler) choose(j *job, z []float32) bool {
 	j.events.put(e)
 	switch {
 	case slices.Contains(j.stop, j.next):
+		j.ended = "stop"
+	case j.form != nil && j.form.take(j.next):
 		j.ended = "stop"
 	case j.made == j.most:
 		j.ended = "length"

@@ -20,6 +20,7 @@ type chatRequest struct {
 	Messages json.RawMessage `json:"messages"`
 	Tools    json.RawMessage `json:"tools"`
 	Choice   any             `json:"tool_choice"`
+	Parallel *bool           `json:"parallel_tool_calls"`
 	Kwargs   map[string]any  `json:"chat_template_kwargs"`
 	Effort   any             `json:"reasoning_effort"`
 	Logprobs bool            `json:"logprobs"`
@@ -42,9 +43,6 @@ func (s *Server) render(ctx context.Context, q *chatRequest) (chat.Prompt, []*ch
 		if req.Tools, err = chat.ParseTools(q.Tools); err != nil {
 			return chat.Prompt{}, nil, bad("tools", "%v", err)
 		}
-	}
-	if q.Choice != nil && q.Choice != "auto" && q.Choice != "none" {
-		return chat.Prompt{}, nil, bad("tool_choice", "tool_choice other than auto and none is not supported by this server")
 	}
 	if q.Effort != nil {
 		req.Extra["reasoning_effort"] = q.Effort
@@ -98,6 +96,9 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.shape(&q, p.Text(), tools); err != nil {
+		return err
+	}
 	ids, err := p.EncodeContext(r.Context(), s.tok)
 	if err != nil {
 		return err
@@ -126,6 +127,20 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 		return &chatAnswer{s: s, index: i, parser: chat.NewParser(p.Text(), tools), read: s.reader(&q.sampling), field: s.o.ReasoningField}
 	}
 	return s.converse(ctx, w, &q, jobs, newAnswer)
+}
+
+// shape reads what the answer must look like. A call that is required goes before a
+// format, which says nothing about calls.
+func (s *Server) shape(q *chatRequest, prompt string, tools []*chat.Object) (err error) {
+	q.prompt, q.talks = prompt, true
+	format, err := formatOf(q.Format)
+	if err != nil {
+		return err
+	}
+	if q.shape, err = s.choiceOf(q.Choice, tools, q.Parallel); q.shape == nil {
+		q.shape = format
+	}
+	return err
 }
 
 // converse answers with all choices, one after the other.

@@ -61,6 +61,10 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 	if err := errors.Join(s.known(q.Model), q.check()); err != nil {
 		return err
 	}
+	var err error
+	if q.shape, err = formatOf(q.Format); err != nil {
+		return err
+	}
 	list, err := s.prompts(r.Context(), q.Prompt)
 	switch {
 	case err != nil:

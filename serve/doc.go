@@ -29,9 +29,11 @@
 // ([MediaOptions]). The address that is dialled is looked at, not the name:
 // networks that are not the public internet are refused, for every redirect.
 //
-// # What it does not do
+// # Answers of a form
 //
-// Constrained answers (response_format, tool_choice required): a request that
-// asks for one is refused with the field's name, never answered as if it had not
-// asked.
+// response_format (json_object, json_schema) and tool_choice (required, or a
+// function) leave the model only those tokens that lead to such an answer
+// (package runtime/grammar), behind its reasoning. A schema with a keyword that
+// cannot be kept is refused with the keyword's name, never answered as if it had
+// not been asked for.
 package serve

@@ -419,7 +419,9 @@ func FuzzBody(f *testing.F) {
 	for _, b := range []string{`{"prompt":"a","max_tokens":1}`, `{"messages":[{"role":"user","content":"a"}],"max_tokens":1}`, `{"prompt":[[1],[2]],"n":2,"max_tokens":1,"logprobs":2,"echo":true}`,
 		`{"input_ids":[1,2],"sampling_params":{"max_new_tokens":1},"return_logprob":true,"logprob_start_len":1,"top_logprobs_num":2,"token_ids_logprob":[3]}`,
 		`{"messages":[{"role":"tool","tool_call_id":"x","content":null}],"tools":[{"type":"function","function":{"name":"f"}}],"chat_template_kwargs":{"enable_thinking":false}}`,
-		`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:,"}}]}]}`, `{"prompt":"a","logit_bias":{"1":-100},"min_p":0.5,"repetition_penalty":0.01,"max_tokens":2}`} {
+		`{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:,"}}]}]}`, `{"messages":[{"role":"user","content":"a"}],"response_format":{"type":"json_schema","json_schema":{"schema":{"type":"array","items":{"$ref":"#"}}}},"max_tokens":3}`,
+		`{"messages":[{"role":"user","content":"a"}],"tool_choice":"required","tools":[{"function":{"name":"f","parameters":{"properties":{"a":{"type":"string"}}}}}],"max_tokens":3}`,
+		`{"prompt":"a","logit_bias":{"1":-100},"min_p":0.5,"repetition_penalty":0.01,"max_tokens":2}`} {
 		for route := range 4 {
 			f.Add(route, b)
 		}

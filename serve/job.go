@@ -24,6 +24,7 @@ type job struct {
 	arrived time.Time
 
 	adjust  *adjust        // of the logits before a token is chosen; nil: none
+	form    *form          // that the answer must have; nil: any
 	media   *runtime.Media // of the prompt; nil: text
 	session *runtime.Session
 	drafter *spec.Drafter // nil: no drafts

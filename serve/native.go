@@ -3,6 +3,9 @@ package serve
 import (
 	"context"
 	"net/http"
+
+	"github.com/glmconv/glmconv/runtime/chat"
+	"github.com/glmconv/glmconv/runtime/grammar"
 )
 
 // generateRequest is a body of /generate, SGLang's own route: what its bench
@@ -18,6 +21,9 @@ type generateRequest struct {
 		Stop        any      `json:"stop"`
 		StopIDs     []int    `json:"stop_token_ids"`
 		IgnoreEOS   bool     `json:"ignore_eos"`
+		Schema      *string  `json:"json_schema"`
+		Regex       *string  `json:"regex"`
+		EBNF        *string  `json:"ebnf"`
 	} `json:"sampling_params"`
 	Stream  bool  `json:"stream"`
 	Probs   bool  `json:"return_logprob"`
@@ -43,6 +49,8 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) error {
 		return bad("return_logprob", "return_logprob and stream exclude each other")
 	case q.Top < 0 || len(q.Wanted) > 1024:
 		return bad("top_logprobs_num", "top_logprobs_num is not negative, and token_ids_logprob has at most 1024 ids")
+	case q.Params.Regex != nil || q.Params.EBNF != nil:
+		return bad("sampling_params", "regex and ebnf are not supported by this server; json_schema is")
 	case q.Start > len(q.IDs) && q.Text == nil:
 		return bad("logprob_start_len", "logprob_start_len lies behind the prompt")
 	}
@@ -59,6 +67,15 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) error {
 		IgnoreEOS: q.Params.IgnoreEOS, defaultLimit: defaultNew}
 	if err := p.check(); err != nil {
 		return err
+	}
+	if q.Params.Schema != nil {
+		v, err := chat.ParseJSON([]byte(*q.Params.Schema))
+		if err != nil {
+			return bad("sampling_params", "json_schema: %v", err)
+		}
+		if p.shape, err = grammar.Schema(v); err != nil {
+			return bad("sampling_params", "json_schema: %v", err)
+		}
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()

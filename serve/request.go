@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/glmconv/glmconv/runtime/grammar"
 	"github.com/glmconv/glmconv/runtime/spec"
 )
 
@@ -44,6 +45,10 @@ type sampling struct {
 	AsIDs        bool               `json:"return_tokens_as_token_ids"`
 	stopTexts    []string
 	defaultLimit int
+
+	shape  *grammar.Expr // of the answer; nil: free
+	prompt string        // its end says where the answer begins
+	talks  bool          // reasoning may come before the answer
 }
 
 // maxChoices bounds n.
@@ -76,10 +81,6 @@ func (q *sampling) check() error {
 	}
 	if q.BestOf != nil && *q.BestOf != 1 {
 		return bad("best_of", "best_of is not supported by this server")
-	}
-	var format struct{ Type string }
-	if len(q.Format) > 0 && string(q.Format) != "null" && (json.Unmarshal(q.Format, &format) != nil || format.Type != "text") {
-		return bad("response_format", "response_format is not supported by this server but for type text")
 	}
 	if q.StreamOpts != nil && !q.Stream {
 		return bad("stream_options", "stream_options without stream")
@@ -156,6 +157,9 @@ func (s *Server) job(ctx context.Context, q *sampling, ids []int, logprobs, choi
 		o.Seed = uint64(*q.Seed) + uint64(choice)
 	}
 	j := &job{ctx: ctx, prompt: ids, most: limit, sampler: spec.NewSampler(o), top: logprobs, asked: -1, stop: slices.Clone(q.StopIDs), extra: s.o.Speculative}
+	if q.shape != nil {
+		j.form = s.form(q.shape, q.prompt, q.talks)
+	}
 	var err error
 	if j.adjust, err = s.adjust(q, o.Temperature); err != nil {
 		return nil, err
@@ -168,7 +172,7 @@ func (s *Server) job(ctx context.Context, q *sampling, ids []int, logprobs, choi
 			return nil, err
 		}
 	}
-	if !q.IgnoreEOS {
+	if !q.IgnoreEOS || j.form != nil { // a form has an end
 		j.stop = append(j.stop, s.model.Config().EOS...)
 	}
 	return j, nil

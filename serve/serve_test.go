@@ -204,7 +204,7 @@ func TestRefused(t *testing.T) {
 		{`{"model":"m","prompt":"a","logit_bias":{"1":200}}`, 400, "logit_bias"},
 		{`{"model":"m","prompt":"a","presence_penalty":7}`, 400, "presence_penalty"},
 		{`{"model":"m","prompt":"a","suffix":"b"}`, 400, "not supported"},
-		{`{"model":"m","prompt":"a","response_format":{"type":"json_object"}}`, 400, "not supported"},
+		{`{"model":"m","prompt":"a","response_format":{"type":"regex"}}`, 400, "json_schema"},
 		{`{"model":"m","prompt":"a","max_tokens":100}`, 400, "the context is 64 tokens"},
 		{`{"model":"m","prompt":[]}`, 400, "prompt"},
 		{`{"model":"m","prompt":[-1]}`, 400, "vocabulary"},

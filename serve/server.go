@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/runtime/chat"
+	"github.com/glmconv/glmconv/runtime/grammar"
 	"github.com/glmconv/glmconv/runtime/tokenizer"
 	"github.com/glmconv/glmconv/runtime/vision"
 )
@@ -51,6 +53,9 @@ type Server struct {
 	looking chan struct{}
 	started int64
 	closing atomic.Bool
+
+	wordsOnce sync.Once
+	words     *grammar.Words
 }
 
 // New loads a checkpoint. Errors are those of packages runtime and tokenizer.

