@@ -13,7 +13,10 @@ import (
 
 	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/fakes"
+	"github.com/glmconv/glmconv/internal/fakes/fakeazure"
+	"github.com/glmconv/glmconv/internal/fakes/fakegcs"
 	"github.com/glmconv/glmconv/internal/fakes/fakehub"
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
 )
 
@@ -146,6 +149,10 @@ func TestAddressesThatAreRefused(t *testing.T) {
 		{"run --prompt x hf://org/nano", 2, "for every token"},
 		{"mtp-remap hf://org/nano", 2, "local disk"},
 		{"quantize --scheme w8a8 " + local + " hf://org/nano", 2, "local disk"},
+		{"quantize --scheme w8a8 " + local + " gs://bucket/x", 2, "local disk"},
+		{"quantize --scheme w8a8 " + local + " az://acct/models/x", 2, "local disk"},
+		{"inspect az://acct", 2, "account and a container"},
+		{"inspect --offline gs://bucket/x", 74, "switched off"},
 		{"quantize --scheme w8a8 --connections 64 --max-memory 512MiB hf://org/nano " + filepath.Join(t.TempDir(), "x"), 2, "too little for 64 connections"},
 	} {
 		t.Run(test.args, func(t *testing.T) {
@@ -159,6 +166,61 @@ func TestAddressesThatAreRefused(t *testing.T) {
 				assert.Empty(t, hub.Log(), "nothing is asked for a wrong command line")
 			}
 		})
+	}
+}
+
+// TestStoresThroughTheCommands: checkpoints in Google's and Azure's stores are what
+// their copies are, and no secret is in anything that is written.
+func TestStoresThroughTheCommands(t *testing.T) {
+	local := filepath.Join(t.TempDir(), demo.Name)
+	require.NoError(t, demo.Extract(local))
+	files, err := fakehub.Folder(local)
+	require.NoError(t, err)
+	objects := map[string][]byte{}
+	for n, b := range files {
+		objects["models/"+demo.Name+"/"+n] = b
+	}
+	gs, az := fakegcs.New(t, "bucket", objects), fakeazure.New(t, "glm", objects)
+	for _, e := range append(gs.Env(t), az.Env()...) {
+		k, v, _ := strings.Cut(e, "=")
+		t.Setenv(k, v)
+	}
+	t.Setenv("HF_HUB_OFFLINE", "")
+	want := filepath.Join(t.TempDir(), "want")
+	code, _, errs := glmconv(t, "quantize", "--scheme", "w8a8", local, want)
+	require.Zero(t, code, errs)
+	_, plain, _ := glmconv(t, "inspect", local)
+	for _, address := range []string{"gs://bucket/models/" + demo.Name, "az://acct/glm/models/" + demo.Name} {
+		code, out, errs := glmconv(t, "inspect", address)
+		require.Zero(t, code, errs)
+		clean := strings.NewReplacer(address, "DIR", local, "DIR")
+		assert.Equal(t, clean.Replace(plain), clean.Replace(out))
+		written := []string{out, errs}
+		dst, plan := filepath.Join(t.TempDir(), "dst"), filepath.Join(t.TempDir(), "plan")
+		code, out, errs = glmconv(t, "plan", "--scheme", "w8a8", "--save", plan, address)
+		require.Zero(t, code, errs)
+		written = append(written, out, errs)
+		code, out, errs = glmconv(t, "quantize", "--scheme", "w8a8", "--plan", plan, "--json", "--log-level", "debug", address, dst)
+		require.Zero(t, code, errs)
+		written = append(written, out, errs)
+		x, y := testkit.Result(t, want), testkit.Result(t, dst)
+		require.Equal(t, len(x), len(y))
+		for n := range x {
+			assert.True(t, x[n] == y[n], "%s differs", n)
+		}
+		m, err := quant.ReadManifest(dst)
+		require.NoError(t, err)
+		assert.Equal(t, address, m.Source.URI)
+		for name, text := range testkit.Files(t, dst) {
+			if !strings.HasSuffix(name, ".safetensors") {
+				written = append(written, text)
+			}
+		}
+		for _, text := range written {
+			for _, secret := range []string{canary, "sig=", "PRIVATE KEY"} {
+				assert.NotContains(t, text, secret)
+			}
+		}
 	}
 }
 

@@ -11,21 +11,25 @@ import (
 )
 
 // Schemes lists what addresses begin with, for help texts.
-const Schemes = "hf://ORG/NAME[@REV][/SUB], hf-cache://ORG/NAME[@REV], ms://ORG/NAME[@REV], https://HOST/DIR/, s3://BUCKET/PREFIX"
+const Schemes = "hf://ORG/NAME[@REV][/SUB], hf-cache://ORG/NAME[@REV], ms://ORG/NAME[@REV], https://HOST/DIR/, " +
+	"s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://ACCOUNT/CONTAINER/PREFIX"
 
 // address is a parsed address.
 type address struct {
 	scheme string
-	id     string // org/name, or a bucket
+	id     string // org/name, a bucket, or account/container
 	rev    string // "" if not given
 	sub    string // folder inside, without slashes at its ends
 	url    *url.URL
-	query  url.Values // of s3
+	query  url.Values // of buckets
 }
 
 var (
 	segment = lazy.Regexp(`^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$`)
 	bucket  = lazy.Regexp(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	gbucket = lazy.Regexp(`^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$`)
+	account = lazy.Regexp(`^[a-z0-9]{3,24}$`)
+	contain = lazy.Regexp(`^(\$root|\$web|[a-z0-9](?:-?[a-z0-9]){2,62})$`)
 )
 
 func badAddress(text, format string, args ...any) error {
@@ -63,8 +67,8 @@ func parse(text, endpoint string) (a address, err error) {
 		return parseRepository(text, scheme, rest)
 	case "https", "http":
 		return parseWeb(text, endpoint)
-	case "s3":
-		return parseBucket(text, rest)
+	case "s3", "gs", "az":
+		return parseBucket(text, scheme, rest)
 	}
 	return a, badAddress(text, "has a scheme that is not known (%s)", scheme)
 }
@@ -135,13 +139,21 @@ func parseWeb(text, endpoint string) (a address, err error) {
 	return address{scheme: "https", url: u}, nil
 }
 
-func parseBucket(text, rest string) (a address, err error) {
+func parseBucket(text, scheme, rest string) (a address, err error) {
 	rest, query, _ := strings.Cut(rest, "?")
 	name, prefix, _ := strings.Cut(rest, "/")
-	if !bucket().MatchString(name) {
+	switch {
+	case scheme == "az":
+		var inside string
+		inside, prefix, _ = strings.Cut(prefix, "/")
+		if !account().MatchString(name) || !contain().MatchString(inside) {
+			return a, badAddress(text, "has no valid names of an account and a container")
+		}
+		name += "/" + inside
+	case scheme == "gs" && !gbucket().MatchString(name), scheme == "s3" && !bucket().MatchString(name):
 		return a, badAddress(text, "has no valid name of a bucket")
 	}
-	a = address{scheme: "s3", id: name}
+	a = address{scheme: scheme, id: name}
 	if a.query, err = url.ParseQuery(query); err != nil {
 		return a, badAddress(text, "has a malformed query")
 	}

@@ -21,6 +21,9 @@ func FuzzListings(f *testing.F) {
 		`{"Code": 200, "Success": true, "Data": {"Files": [{"Path": "a", "Name": "a", "Type": "blob", "Size": 1, "Sha256": ""}]}}`,
 		`{"Code": 404, "Success": false}`, `{"error": "x"}`, `[`, `null`, `[null]`,
 		`<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>m/a</Key><Size>1</Size><ETag>"x"</ETag></Contents></ListBucketResult>`,
+		`<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken><Contents><Key>m/a</Key><Generation>1</Generation><Size>9</Size></Contents></ListBucketResult>`,
+		"\xef\xbb\xbf<EnumerationResults><Blobs><Blob><Name>a</Name><Properties><Content-Length>3</Content-Length><Etag>0x8</Etag></Properties></Blob></Blobs><NextMarker>a</NextMarker></EnumerationResults>",
+		`<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken></ListBucketResult>`,
 		`<ListBucketResult><Contents><Key>m/</Key><Size>-1</Size></Contents></ListBucketResult>`,
 	} {
 		f.Add([]byte(text))
@@ -39,6 +42,8 @@ func FuzzListings(f *testing.F) {
 		for address, env := range map[string][]string{
 			"hf://org/name": {"HF_ENDPOINT=" + srv.URL},
 			"ms://org/name": {"MODELSCOPE_ENDPOINT=" + srv.URL},
+			"gs://bucket/m": {"STORAGE_EMULATOR_HOST=" + srv.URL},
+			"az://acct/con": {"AZURE_STORAGE_SERVICE_ENDPOINT=" + srv.URL},
 			"s3://bucket/m": {"AWS_ENDPOINT_URL=" + srv.URL, "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y", "AWS_REGION=us-east-1"},
 		} {
 			o := quick(env...)

@@ -170,12 +170,8 @@ func TestHubFaults(t *testing.T) {
 				hub.Unlock()
 				dst := filepath.Join(t.TempDir(), fmt.Sprint(n))
 				start := time.Now()
-				if err := run(dst); err != nil {
-					var own *source.Error
-					require.ErrorAs(t, err, &own, "request %d", n)
-				} else {
-					assertSame(t, want, dst)
-				}
+				require.NoError(t, run(dst), "request %d", n) // one fault is got over, whichever it is
+				assertSame(t, want, dst)
 				assert.Less(t, time.Since(start), 20*time.Second, "request %d", n)
 			}
 		})

@@ -1,8 +1,10 @@
 package reach
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/source"
 )
 
@@ -22,9 +25,11 @@ type web struct {
 	endpoint *url.URL
 	address  func(f *file) string // of a file
 	trusted  func(u *url.URL) bool
-	auth     func(r *http.Request) // for trusted addresses
-	header   http.Header           // of every request to the endpoint
-	match    bool                  // entity tags hold for ranges
+	auth     func(r *http.Request)        // for trusted addresses
+	header   http.Header                  // of every request to the endpoint
+	match    bool                         // entity tags hold for ranges
+	hint     string                       // what to do where something may not be read
+	dress    func(f *file, h http.Header) // completes the headers of a request for data, or nil
 }
 
 // located is where the bytes of a file are.
@@ -116,6 +121,9 @@ func (w *web) ranged(f *file, off, n int64) http.Header {
 	if w.match && f.etag != "" && !strings.HasPrefix(f.etag, "W/") {
 		h.Set("If-Match", f.etag)
 	}
+	if w.dress != nil {
+		w.dress(f, h)
+	}
 	return h
 }
 
@@ -193,23 +201,35 @@ func (w *web) accept(res *http.Response, u *url.URL, f *file, off, n int64) (io.
 		}
 		return nil, &wrongAnswer{u, "the server does not serve ranges"}
 	}
-	return nil, failed(res, u)
+	return nil, w.failed(res, u)
 }
 
 // failed reads what a server says of its refusal.
-func failed(res *http.Response, u *url.URL) error {
+func (w *web) failed(res *http.Response, u *url.URL) error {
 	defer res.Body.Close()
-	e := &statusError{url: u, code: res.StatusCode, header: res.Header, text: res.Header.Get("X-Error-Message")}
+	e := &statusError{url: u, code: res.StatusCode, header: res.Header, text: res.Header.Get("X-Error-Message"), hint: w.hint}
 	if e.text == "" {
 		text, _ := io.ReadAll(io.LimitReader(res.Body, 4<<10))
 		var said struct {
 			Error string `json:"error"`
 		}
-		_ = json.Unmarshal(text, &said)
+		var coded struct {
+			XMLName xml.Name `xml:"Error"`
+			Code    string
+		}
+		if json.Unmarshal(text, &said) != nil && xml.Unmarshal(bytes.TrimPrefix(text, byteOrderMark), &coded) == nil && word().MatchString(coded.Code) {
+			e.said = coded.Code
+		}
 		e.text = said.Error
 	}
 	return e
 }
+
+// word is what an error code of a store looks like.
+var word = lazy.Regexp(`^[A-Za-z]{1,64}$`)
+
+// byteOrderMark begins the answers of Azure.
+var byteOrderMark = []byte("\xef\xbb\xbf")
 
 // contentRange reads "bytes 0-99/1000"; total is -1 for "*".
 func contentRange(h string) (start, total int64, ok bool) {
@@ -246,13 +266,23 @@ func expiry(u *url.URL) time.Time {
 
 // json asks the endpoint for a document, with all tries, and decodes it.
 func (w *web) json(ctx context.Context, address string, into any) (http.Header, error) {
+	return w.decoded(ctx, address, func(body []byte) error { return json.Unmarshal(body, into) })
+}
+
+// xml is json for the listings of stores.
+func (w *web) xml(ctx context.Context, address string, into any) error {
+	_, err := w.decoded(ctx, address, func(body []byte) error { return xml.Unmarshal(bytes.TrimPrefix(body, byteOrderMark), into) })
+	return err
+}
+
+func (w *web) decoded(ctx context.Context, address string, decode func([]byte) error) (http.Header, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return nil, &source.Error{Kind: source.ErrRefused, Where: shown(w.endpoint), Reason: "names a page that is no address"}
 	}
 	t := w.c.trial(shown(u))
 	for {
-		header, err := w.document(ctx, u, into)
+		header, err := w.document(ctx, u, decode)
 		if err == nil {
 			return header, nil
 		}
@@ -262,7 +292,7 @@ func (w *web) json(ctx context.Context, address string, into any) (http.Header, 
 	}
 }
 
-func (w *web) document(ctx context.Context, u *url.URL, into any) (http.Header, error) {
+func (w *web) document(ctx context.Context, u *url.URL, decode func([]byte) error) (http.Header, error) {
 	for range maxRedirects {
 		res, err := w.c.send(ctx, http.MethodGet, u, nil, w.authFor(u))
 		if err != nil {
@@ -278,7 +308,7 @@ func (w *web) document(ctx context.Context, u *url.URL, into any) (http.Header, 
 			continue
 		}
 		if res.StatusCode != http.StatusOK {
-			return nil, failed(res, u)
+			return nil, w.failed(res, u)
 		}
 		defer res.Body.Close()
 		body, err := io.ReadAll(io.LimitReader(res.Body, maxPage+1))
@@ -288,10 +318,10 @@ func (w *web) document(ctx context.Context, u *url.URL, into any) (http.Header, 
 		case len(body) > maxPage:
 			return nil, refused(u, "sends a listing of more than 64 MiB")
 		case strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"):
-			return nil, refused(u, "answers with a web page instead of JSON: this is no hub, or a login page of the network is in between")
+			return nil, refused(u, "answers with a web page instead of a listing: this is no hub or store, or a login page of the network is in between")
 		}
-		if err := json.Unmarshal(body, into); err != nil {
-			return nil, refused(u, "answers with JSON that is none, or of another kind")
+		if err := decode(body); err != nil {
+			return nil, refused(u, "answers with JSON or XML that is none, or of another kind")
 		}
 		return res.Header, nil
 	}

@@ -24,6 +24,10 @@ func Open(ctx context.Context, text string, o Options) (*Source, error) {
 		return openScope(ctx, c, a)
 	case "s3":
 		return openStore(ctx, c, a)
+	case "gs":
+		return openGoogle(ctx, c, a)
+	case "az":
+		return openAzure(ctx, c, a)
 	default:
 		return openWeb(ctx, c, a)
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/fakes"
+	"github.com/glmconv/glmconv/internal/fakes/fakeazure"
+	"github.com/glmconv/glmconv/internal/fakes/fakegcs"
 	"github.com/glmconv/glmconv/internal/fakes/fakehub"
 	"github.com/glmconv/glmconv/internal/fakes/fakes3"
 	"github.com/glmconv/glmconv/internal/fakes/fakescope"
@@ -39,10 +41,16 @@ func servers(t *testing.T, files map[string][]byte) map[string]server {
 	web := fakeweb.New(t, files)
 	s3 := fakes3.New(t, "bucket", prefixed("models/nano/", files))
 	s3.Page = 3
+	gs := fakegcs.New(t, "bucket", prefixed("models/nano/", files))
+	gs.Page = 3
+	az := fakeazure.New(t, "models", prefixed("glm/nano/", files))
+	az.Page = 3
 	return map[string]server{
 		"ms":    {scope.Rules, "ms://org/nano", []string{"MODELSCOPE_ENDPOINT=" + scope.URL, "MODELSCOPE_API_TOKEN=glmconv-canary-4711"}},
 		"https": {web.Rules, web.URL, nil},
 		"s3":    {s3.Rules, "s3://bucket/models/nano", s3.Env()},
+		"gs":    {gs.Rules, "gs://bucket/models/nano", gs.Env(t)},
+		"az":    {az.Rules, "az://acct/models/glm/nano", az.Env()},
 	}
 }
 
@@ -90,11 +98,13 @@ func TestEverySourceIsTheLocalCopy(t *testing.T) {
 					}
 					srv.rules.Unlock()
 					dst, start := filepath.Join(t.TempDir(), string(kind)+fmt.Sprint(n)), time.Now()
-					if err := run(dst); err != nil {
+					if err := run(dst); err != nil { // stores and sites refuse what is denied, or say no ranges and no lengths when they are asked
+						assert.True(t, kind == fakes.Expired || kind == fakes.Whole || name == "https" && kind == fakes.Stall, "%s of request %d: %v", kind, n, err)
 						var own *source.Error
 						require.ErrorAs(t, err, &own, "%s of request %d", kind, n)
 						assert.NotContains(t, err.Error(), "canary")
 						assert.NotContains(t, err.Error(), "Signature")
+						assert.NotContains(t, err.Error(), "sig=")
 					} else {
 						assertSame(t, want, dst)
 					}
@@ -115,11 +125,15 @@ func TestChangedUnderway(t *testing.T) {
 	changed[len(changed)-1] ^= 1
 	web := fakeweb.New(t, files)
 	s3 := fakes3.New(t, "bucket", prefixed("", files))
+	gs := fakegcs.New(t, "bucket", prefixed("", files))
+	az := fakeazure.New(t, "models", prefixed("", files))
 	for name, test := range map[string]struct {
 		address string
 		env     []string
 		change  func()
 	}{
+		"gs":    {"gs://bucket", gs.Env(t), func() { gs.Lock(); gs.Objects[shard] = changed; gs.Unlock() }},
+		"az":    {"az://acct/models", az.Env(), func() { az.Lock(); az.Blobs[shard] = changed; az.Unlock() }},
 		"https": {web.URL, nil, func() { web.Lock(); web.Files = map[string][]byte{shard: changed}; web.Unlock() }},
 		"s3":    {"s3://bucket", s3.Env(), func() { s3.Lock(); s3.Objects[shard] = changed; s3.Unlock() }},
 	} {

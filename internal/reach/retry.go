@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,6 +38,8 @@ type statusError struct {
 	code   int
 	header http.Header
 	text   string // what the server says of it
+	said   string // its code of an error, where it answers in XML
+	hint   string // what to do where it may not be read
 }
 
 func (e *statusError) Error() string { return fmt.Sprintf("%s: %d", shown(e.url), e.code) }
@@ -109,8 +112,9 @@ func (t *trial) again(ctx context.Context, err error) error {
 // how much of it the server asked for.
 func (t *trial) delay(err error) (wait, asked time.Duration) {
 	wait = time.Duration(rand.Int64N(int64(min(maxWait, t.c.o.backoff<<min(t.tries, 20))) + 1)) //nolint:gosec // jitter
+	var ne *netError                                                                            // also of an answer after which another address or token is worth a try
 	var st *statusError
-	if !errors.As(err, &st) {
+	if errors.As(err, &ne) || !errors.As(err, &st) {
 		return wait, 0
 	}
 	switch st.code {
@@ -148,6 +152,15 @@ func (e *statusError) meaning() error {
 	out := &source.Error{Where: shown(e.url), Kind: source.ErrRefused, Reason: fmt.Sprintf("the server answers %d", e.code)}
 	code := e.header.Get("X-Error-Code")
 	switch {
+	case slices.Contains(noSuchBucket, e.said):
+		out.Kind, out.Reason, out.Advice = source.ErrMissing, "the bucket or container does not exist ("+e.said+")", "look at the address"
+	case e.hint != "" && (e.code == http.StatusUnauthorized || e.code == http.StatusForbidden || e.code == http.StatusConflict):
+		out.Kind, out.Reason, out.Advice = source.ErrDenied, "may not be read", e.hint
+		if e.said != "" {
+			out.Reason += " (" + e.said + ")"
+		}
+	case e.hint != "" && e.code == http.StatusNotFound:
+		out.Kind, out.Reason, out.Advice = source.ErrMissing, "not found, or private", e.hint
 	case code == "GatedRepo":
 		out.Kind, out.Reason = source.ErrDenied, "needs the owner's approval"
 		out.Advice = "open its page, accept the conditions, then set HF_TOKEN"
@@ -165,7 +178,7 @@ func (e *statusError) meaning() error {
 	case e.code == http.StatusRequestedRangeNotSatisfiable, e.code == http.StatusPreconditionFailed:
 		out.Kind, out.Reason = source.ErrChanged, "changed after it was listed"
 	}
-	for _, h := range []string{"X-Request-Id", "X-Amzn-Trace-Id", "X-Amz-Cf-Id"} {
+	for _, h := range []string{"X-Request-Id", "X-Amzn-Trace-Id", "X-Amz-Cf-Id", "X-Guploader-Uploadid", "X-Ms-Request-Id"} {
 		if id := e.header.Get(h); id != "" && len(id) < 100 {
 			out.Reason += " (request " + id + ")"
 			break
@@ -173,6 +186,9 @@ func (e *statusError) meaning() error {
 	}
 	return out
 }
+
+// noSuchBucket are the codes of stores for a bucket or container that is not there.
+var noSuchBucket = []string{"NoSuchBucket", "ContainerNotFound"}
 
 var resets = lazy.Regexp(`(?:^|[;,])\s*t=(\d+)`)
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -108,13 +109,24 @@ func onInstance() bool {
 	return err == nil && strings.HasPrefix(string(b), "Amazon")
 }
 
+// pagesKey leads to the count of pages of a listing, in its requests.
+type pagesKey struct{}
+
+// errEndless ends a listing whose pages hold nothing.
+var errEndless = errors.New("the listing has no end")
+
 func (s *store) list(ctx context.Context, prefix string) (files []*file, err error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithValue(ctx, pagesKey{}, new(atomic.Int64)))
 	defer cancel()
+	seen := map[string]bool{}
 	for o := range s.core.Client.ListObjects(ctx, s.bucket, minio.ListObjectsOptions{Prefix: prefix}) {
 		if o.Err != nil {
 			return nil, s.failed(o.Err, s.bucket)
 		}
+		if seen[o.Key] && !strings.HasSuffix(o.Key, "/") || len(seen) > maxListed {
+			return nil, &source.Error{Kind: source.ErrRefused, Where: "s3://" + s.bucket + "/" + prefix, Reason: "has a listing without an end, or one that is too long"}
+		}
+		seen[o.Key] = true
 		name := strings.TrimPrefix(o.Key, prefix)
 		if !flat(name) {
 			continue
@@ -168,6 +180,9 @@ type counted struct{ c *client }
 
 func (t *counted) RoundTrip(r *http.Request) (*http.Response, error) {
 	t.c.requests.Add(1)
+	if n, ok := r.Context().Value(pagesKey{}).(*atomic.Int64); ok && n.Add(1) > maxPages {
+		return nil, errEndless
+	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	r = r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
