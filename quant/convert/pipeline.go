@@ -167,7 +167,16 @@ func rowSize(it *quant.Item) int64 {
 // float32 and rounded once.
 func (c *converter) computeStored(t *tile, s *scratch) error {
 	it := t.item
-	w, err := c.decodeStored(t, s)
+	m, err := c.readStored(t, s)
+	if err != nil {
+		return err
+	}
+	if c.asStored(it) {
+		return c.round(t, s, func(spec numeric.Spec) (*numeric.Matrix, numeric.Stats, error) {
+			return numeric.QuantizeMatrix(spec, m, &s.num)
+		})
+	}
+	w, err := c.widen(t, m, s)
 	if err != nil {
 		return err
 	}
@@ -183,22 +192,38 @@ func (c *converter) computeStored(t *tile, s *scratch) error {
 	})
 }
 
-// decodeStored reads a tile of a quantized source as float32. The reference
-// tools decode to BF16 first, so that their bytes need that detour.
+// asStored tells whether an item's weights are rounded as they are stored, with
+// nothing done to them between.
+func (c *converter) asStored(it *quant.Item) bool {
+	return it.Action == quant.Quantize && c.plan.Options.Arith == numeric.Best && c.plan.Codes() == nil && c.plan.Scaling(it.Name()) == nil
+}
+
+// readStored reads a tile of a quantized source.
+func (c *converter) readStored(t *tile, s *scratch) (*numeric.Matrix, error) {
+	r := &recorder{TensorReader: c.src, codes: t.item.Source.Name}
+	m, err := s.stored.ReadRows(r, *t.item.Stored, t.row0, t.row0+t.rows)
+	t.sum, t.zero = r.sum, r.zero
+	return m, err
+}
+
+// decodeStored reads a tile of a quantized source as float32.
 func (c *converter) decodeStored(t *tile, s *scratch) ([]float32, error) {
-	it := t.item
-	r := &recorder{TensorReader: c.src, codes: it.Source.Name}
-	m, err := s.stored.ReadRows(r, *it.Stored, t.row0, t.row0+t.rows)
+	m, err := c.readStored(t, s)
 	if err != nil {
 		return nil, err
 	}
-	t.sum, t.zero = r.sum, r.zero
+	return c.widen(t, m, s)
+}
+
+// widen returns a tile of a quantized source as float32. The reference tools
+// decode to BF16 first, so that their bytes need that detour.
+func (c *converter) widen(t *tile, m *numeric.Matrix, s *scratch) ([]float32, error) {
 	w := s.take(t.rows * m.Cols)
 	m.Dequant(w, 0, t.rows)
 	if err := c.scaleFloats(t, w); err != nil {
 		return nil, err
 	}
-	if c.plan.Options.Arith == numeric.Compat && it.Action == quant.Quantize {
+	if c.plan.Options.Arith == numeric.Compat && t.item.Action == quant.Quantize {
 		for i, v := range w {
 			w[i] = numeric.RoundBF16(v)
 		}

@@ -2152,6 +2152,571 @@ loop:
 	VZEROUPPER
 	RET
 
+// func encodeIntF8AVX2(dst *byte, codes *byte, n int, scales *float32, step int, factor float32, s float32, lo float32, hi float32, out *float64)
+// Requires: AVX, AVX2, CMOV, F16C
+TEXT ·encodeIntF8AVX2(SB), NOSPLIT, $0-64
+	MOVQ         dst+0(FP), AX
+	MOVQ         codes+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         scales+24(FP), BX
+	MOVQ         step+32(FP), SI
+	VBROADCASTSS factor+40(FP), Y0
+	VBROADCASTSS s+44(FP), Y1
+	VBROADCASTSS lo+48(FP), Y3
+	VBROADCASTSS hi+52(FP), Y4
+	MOVQ         out+56(FP), DI
+	VPXOR        Y2, Y2, Y2
+
+chunk:
+	MOVQ    $0x00000100, R8
+	CMPQ    DX, R8
+	CMOVQLT DX, R8
+	SUBQ    R8, DX
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+
+block:
+	VBROADCASTSS (BX), Y9
+	VMULPS       lanes8x43800000<>+0(SB), Y9, Y9
+	ADDQ         SI, BX
+	MOVQ         $0x00000080, R9
+
+loop:
+	VPSHUFD      $0xd8, (CX), X10
+	VPMOVSXBW    X10, Y10
+	VPSLLW       $0x07, Y10, Y10
+	VPAND        lanes8xbfffbfff<>+0(SB), Y10, Y10
+	VEXTRACTI128 $0x01, Y10, X11
+	VCVTPH2PS    X10, Y10
+	VCVTPH2PS    X11, Y11
+	VMULPS       Y9, Y10, Y10
+	VMULPS       Y0, Y10, Y12
+	VMAXPS       Y3, Y12, Y12
+	VMINPS       Y4, Y12, Y12
+	VCVTPS2DQ    Y12, Y12
+	VCVTDQ2PS    Y12, Y13
+	VMULPS       Y1, Y13, Y13
+	VSUBPS       Y10, Y13, Y13
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y5, Y5
+	VMULPS       Y13, Y13, Y10
+	VADDPS       Y10, Y6, Y6
+	VPAND        lanes8x7fffffff<>+0(SB), Y13, Y13
+	VPMAXUD      Y13, Y2, Y2
+	VMULPS       Y9, Y11, Y11
+	VMULPS       Y0, Y11, Y10
+	VMAXPS       Y3, Y10, Y10
+	VMINPS       Y4, Y10, Y10
+	VCVTPS2DQ    Y10, Y10
+	VCVTDQ2PS    Y10, Y13
+	VMULPS       Y1, Y13, Y13
+	VSUBPS       Y11, Y13, Y13
+	VMULPS       Y11, Y11, Y11
+	VADDPS       Y11, Y7, Y7
+	VMULPS       Y13, Y13, Y11
+	VADDPS       Y11, Y8, Y8
+	VPAND        lanes8x7fffffff<>+0(SB), Y13, Y13
+	VPMAXUD      Y13, Y2, Y2
+	VPACKSSDW    Y10, Y12, Y10
+	VPSHUFD      $0xd8, 16(CX), X11
+	VPMOVSXBW    X11, Y11
+	VPSLLW       $0x07, Y11, Y11
+	VPAND        lanes8xbfffbfff<>+0(SB), Y11, Y11
+	VEXTRACTI128 $0x01, Y11, X12
+	VCVTPH2PS    X11, Y11
+	VCVTPH2PS    X12, Y12
+	VMULPS       Y9, Y11, Y11
+	VMULPS       Y0, Y11, Y13
+	VMAXPS       Y3, Y13, Y13
+	VMINPS       Y4, Y13, Y13
+	VCVTPS2DQ    Y13, Y13
+	VCVTDQ2PS    Y13, Y14
+	VMULPS       Y1, Y14, Y14
+	VSUBPS       Y11, Y14, Y14
+	VMULPS       Y11, Y11, Y11
+	VADDPS       Y11, Y5, Y5
+	VMULPS       Y14, Y14, Y11
+	VADDPS       Y11, Y6, Y6
+	VPAND        lanes8x7fffffff<>+0(SB), Y14, Y14
+	VPMAXUD      Y14, Y2, Y2
+	VMULPS       Y9, Y12, Y12
+	VMULPS       Y0, Y12, Y11
+	VMAXPS       Y3, Y11, Y11
+	VMINPS       Y4, Y11, Y11
+	VCVTPS2DQ    Y11, Y11
+	VCVTDQ2PS    Y11, Y14
+	VMULPS       Y1, Y14, Y14
+	VSUBPS       Y12, Y14, Y14
+	VMULPS       Y12, Y12, Y12
+	VADDPS       Y12, Y7, Y7
+	VMULPS       Y14, Y14, Y12
+	VADDPS       Y12, Y8, Y8
+	VPAND        lanes8x7fffffff<>+0(SB), Y14, Y14
+	VPMAXUD      Y14, Y2, Y2
+	VPACKSSDW    Y11, Y13, Y11
+	VPACKSSWB    Y11, Y10, Y10
+	VPERMQ       $0xd8, Y10, Y10
+	VMOVDQU      Y10, (AX)
+	ADDQ         $0x20, CX
+	ADDQ         $0x20, AX
+	SUBQ         $0x20, R9
+	JNZ          loop
+	SUBQ         $0x00000080, R8
+	JNZ          block
+	VEXTRACTF128 $0x01, Y5, X9
+	VADDPS       X5, X9, X9
+	VEXTRACTF128 $0x01, Y7, X5
+	VADDPS       X7, X5, X5
+	VADDPS       X5, X9, X9
+	VPSHUFD      $0x4e, X9, X5
+	VADDPS       X5, X9, X9
+	VPSHUFD      $0xb1, X9, X5
+	VADDPS       X5, X9, X9
+	VCVTSS2SD    X9, X9, X9
+	VADDSD       (DI), X9, X9
+	VMOVSD       X9, (DI)
+	VEXTRACTF128 $0x01, Y6, X5
+	VADDPS       X6, X5, X5
+	VEXTRACTF128 $0x01, Y8, X6
+	VADDPS       X8, X6, X6
+	VADDPS       X6, X5, X5
+	VPSHUFD      $0x4e, X5, X6
+	VADDPS       X6, X5, X5
+	VPSHUFD      $0xb1, X5, X6
+	VADDPS       X6, X5, X5
+	VCVTSS2SD    X5, X5, X5
+	VADDSD       8(DI), X5, X5
+	VMOVSD       X5, 8(DI)
+	TESTQ        DX, DX
+	JNZ          chunk
+	VEXTRACTI128 $0x01, Y2, X0
+	VPMAXUD      X2, X0, X0
+	VPSHUFD      $0x4e, X0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        16(DI), X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        X0, 16(DI)
+	VZEROUPPER
+	RET
+
+DATA lanes8x43800000<>+0(SB)/4, $0x43800000
+DATA lanes8x43800000<>+4(SB)/4, $0x43800000
+DATA lanes8x43800000<>+8(SB)/4, $0x43800000
+DATA lanes8x43800000<>+12(SB)/4, $0x43800000
+DATA lanes8x43800000<>+16(SB)/4, $0x43800000
+DATA lanes8x43800000<>+20(SB)/4, $0x43800000
+DATA lanes8x43800000<>+24(SB)/4, $0x43800000
+DATA lanes8x43800000<>+28(SB)/4, $0x43800000
+GLOBL lanes8x43800000<>(SB), RODATA|NOPTR, $32
+
+// func alikeIntAVX2(w *float32, n int, s float32, lo float32, hi float32) int
+// Requires: AVX, AVX2
+TEXT ·alikeIntAVX2(SB), NOSPLIT, $0-40
+	MOVQ         w+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VBROADCASTSS s+16(FP), Y0
+	VBROADCASTSS lo+20(FP), Y1
+	VBROADCASTSS hi+24(FP), Y2
+	MOVQ         CX, DX
+
+loop:
+	VMOVUPS   (AX), Y3
+	VDIVPS    Y0, Y3, Y3
+	VMOVAPS   Y3, Y4
+	VPSRLD    $0x10, Y4, Y5
+	VPAND     lanes8x00000001<>+0(SB), Y5, Y5
+	VPADDD    Y5, Y4, Y4
+	VPADDD    lanes8x00007fff<>+0(SB), Y4, Y4
+	VPAND     lanes8xffff0000<>+0(SB), Y4, Y4
+	VMAXPS    Y1, Y3, Y3
+	VMINPS    Y2, Y3, Y3
+	VCVTPS2DQ Y3, Y3
+	VMAXPS    Y1, Y4, Y4
+	VMINPS    Y2, Y4, Y4
+	VCVTPS2DQ Y4, Y4
+	VPCMPEQD  Y4, Y3, Y3
+	VMOVMSKPS Y3, BX
+	CMPL      BX, $0xff
+	JNE       done
+	ADDQ      $0x20, AX
+	SUBQ      $0x08, DX
+	JNZ       loop
+
+done:
+	SUBQ DX, CX
+	VZEROUPPER
+	MOVQ CX, ret+32(FP)
+	RET
+
+// func encodeE4M3F8AVX2(dst *byte, codes *byte, n int, scales *float32, step int, factor float32, s float32, lo float32, hi float32, out *float64)
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
+TEXT ·encodeE4M3F8AVX2(SB), NOSPLIT, $0-64
+	MOVQ         dst+0(FP), AX
+	MOVQ         codes+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         scales+24(FP), BX
+	MOVQ         step+32(FP), SI
+	VBROADCASTSS factor+40(FP), Y0
+	VBROADCASTSS s+44(FP), Y1
+	MOVQ         out+56(FP), DI
+	VPXOR        Y2, Y2, Y2
+
+chunk:
+	MOVQ    $0x00000100, R8
+	CMPQ    DX, R8
+	CMOVQLT DX, R8
+	SUBQ    R8, DX
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+
+block:
+	VBROADCASTSS (BX), Y7
+	VMULPS       lanes8x43800000<>+0(SB), Y7, Y7
+	ADDQ         SI, BX
+	MOVQ         $0x00000080, R9
+
+loop:
+	VPSHUFD      $0xd8, (CX), X8
+	VPMOVZXBW    X8, Y8
+	VPSLLW       $0x07, Y8, Y8
+	VPAND        lanes8x3fff3fff<>+0(SB), Y8, Y8
+	VEXTRACTI128 $0x01, Y8, X9
+	VCVTPH2PS    X8, Y8
+	VCVTPH2PS    X9, Y9
+	VMULPS       Y7, Y8, Y8
+	VMULPS       Y0, Y8, Y10
+	VPMINUD      lanes8x43e00000<>+0(SB), Y10, Y10
+	VPAND        lanes8x7f800000<>+0(SB), Y10, Y11
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y11, Y11
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y11, Y10
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y10, Y11
+	VPSRLD       $0x14, Y10, Y12
+	VPADDD       Y10, Y12, Y12
+	VPAND        lanes8x000000ff<>+0(SB), Y12, Y12
+	VMULPS       Y1, Y11, Y11
+	VSUBPS       Y8, Y11, Y11
+	VMULPS       Y8, Y8, Y8
+	VADDPS       Y8, Y3, Y3
+	VMULPS       Y11, Y11, Y8
+	VADDPS       Y8, Y4, Y4
+	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
+	VPMAXUD      Y11, Y2, Y2
+	VMULPS       Y7, Y9, Y9
+	VMULPS       Y0, Y9, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y10
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y8
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y10
+	VPSRLD       $0x14, Y8, Y11
+	VPADDD       Y8, Y11, Y11
+	VPAND        lanes8x000000ff<>+0(SB), Y11, Y11
+	VMULPS       Y1, Y10, Y10
+	VSUBPS       Y9, Y10, Y10
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VMULPS       Y10, Y10, Y8
+	VADDPS       Y8, Y6, Y6
+	VPAND        lanes8x7fffffff<>+0(SB), Y10, Y10
+	VPMAXUD      Y10, Y2, Y2
+	VPACKUSDW    Y11, Y12, Y8
+	VPSHUFD      $0xd8, 16(CX), X9
+	VPMOVZXBW    X9, Y9
+	VPSLLW       $0x07, Y9, Y9
+	VPAND        lanes8x3fff3fff<>+0(SB), Y9, Y9
+	VEXTRACTI128 $0x01, Y9, X10
+	VCVTPH2PS    X9, Y9
+	VCVTPH2PS    X10, Y10
+	VMULPS       Y7, Y9, Y9
+	VMULPS       Y0, Y9, Y11
+	VPMINUD      lanes8x43e00000<>+0(SB), Y11, Y11
+	VPAND        lanes8x7f800000<>+0(SB), Y11, Y12
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y12, Y12
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y12, Y11
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y11, Y12
+	VPSRLD       $0x14, Y11, Y13
+	VPADDD       Y11, Y13, Y13
+	VPAND        lanes8x000000ff<>+0(SB), Y13, Y13
+	VMULPS       Y1, Y12, Y12
+	VSUBPS       Y9, Y12, Y12
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y3, Y3
+	VMULPS       Y12, Y12, Y9
+	VADDPS       Y9, Y4, Y4
+	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
+	VPMAXUD      Y12, Y2, Y2
+	VMULPS       Y7, Y10, Y10
+	VMULPS       Y0, Y10, Y9
+	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y11
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y11, Y11
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y11, Y9
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y11
+	VPSRLD       $0x14, Y9, Y12
+	VPADDD       Y9, Y12, Y12
+	VPAND        lanes8x000000ff<>+0(SB), Y12, Y12
+	VMULPS       Y1, Y11, Y11
+	VSUBPS       Y10, Y11, Y11
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y5, Y5
+	VMULPS       Y11, Y11, Y9
+	VADDPS       Y9, Y6, Y6
+	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
+	VPMAXUD      Y11, Y2, Y2
+	VPACKUSDW    Y12, Y13, Y9
+	VPACKUSWB    Y9, Y8, Y8
+	VPSUBB       lanes8x68686868<>+0(SB), Y8, Y8
+	VPERMQ       $0xd8, Y8, Y8
+	VMOVDQU      (CX), Y9
+	VPAND        lanes8x80808080<>+0(SB), Y9, Y9
+	VPOR         Y9, Y8, Y8
+	VMOVDQU      Y8, (AX)
+	ADDQ         $0x20, CX
+	ADDQ         $0x20, AX
+	SUBQ         $0x20, R9
+	JNZ          loop
+	SUBQ         $0x00000080, R8
+	JNZ          block
+	VEXTRACTF128 $0x01, Y3, X7
+	VADDPS       X3, X7, X7
+	VEXTRACTF128 $0x01, Y5, X3
+	VADDPS       X5, X3, X3
+	VADDPS       X3, X7, X7
+	VPSHUFD      $0x4e, X7, X3
+	VADDPS       X3, X7, X7
+	VPSHUFD      $0xb1, X7, X3
+	VADDPS       X3, X7, X7
+	VCVTSS2SD    X7, X7, X7
+	VADDSD       (DI), X7, X7
+	VMOVSD       X7, (DI)
+	VEXTRACTF128 $0x01, Y4, X3
+	VADDPS       X4, X3, X3
+	VEXTRACTF128 $0x01, Y6, X4
+	VADDPS       X6, X4, X4
+	VADDPS       X4, X3, X3
+	VPSHUFD      $0x4e, X3, X4
+	VADDPS       X4, X3, X3
+	VPSHUFD      $0xb1, X3, X4
+	VADDPS       X4, X3, X3
+	VCVTSS2SD    X3, X3, X3
+	VADDSD       8(DI), X3, X3
+	VMOVSD       X3, 8(DI)
+	TESTQ        DX, DX
+	JNZ          chunk
+	VEXTRACTI128 $0x01, Y2, X0
+	VPMAXUD      X2, X0, X0
+	VPSHUFD      $0x4e, X0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        16(DI), X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        X0, 16(DI)
+	VZEROUPPER
+	RET
+
+DATA lanes8x3fff3fff<>+0(SB)/4, $0x3fff3fff
+DATA lanes8x3fff3fff<>+4(SB)/4, $0x3fff3fff
+DATA lanes8x3fff3fff<>+8(SB)/4, $0x3fff3fff
+DATA lanes8x3fff3fff<>+12(SB)/4, $0x3fff3fff
+DATA lanes8x3fff3fff<>+16(SB)/4, $0x3fff3fff
+DATA lanes8x3fff3fff<>+20(SB)/4, $0x3fff3fff
+DATA lanes8x3fff3fff<>+24(SB)/4, $0x3fff3fff
+DATA lanes8x3fff3fff<>+28(SB)/4, $0x3fff3fff
+GLOBL lanes8x3fff3fff<>(SB), RODATA|NOPTR, $32
+
+// func alikeE4M3AVX2(w *float32, n int, s float32, lo float32, hi float32) int
+// Requires: AVX, AVX2, FMA3
+TEXT ·alikeE4M3AVX2(SB), NOSPLIT, $0-40
+	MOVQ         w+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VBROADCASTSS s+16(FP), Y0
+	MOVQ         CX, DX
+
+loop:
+	VMOVUPS      (AX), Y1
+	VDIVPS       Y0, Y1, Y1
+	VPAND        lanes8x7fffffff<>+0(SB), Y1, Y1
+	VMOVAPS      Y1, Y2
+	VPSRLD       $0x10, Y2, Y3
+	VPAND        lanes8x00000001<>+0(SB), Y3, Y3
+	VPADDD       Y3, Y2, Y2
+	VPADDD       lanes8x00007fff<>+0(SB), Y2, Y2
+	VPAND        lanes8xffff0000<>+0(SB), Y2, Y2
+	VPMINUD      lanes8x43e00000<>+0(SB), Y1, Y1
+	VPAND        lanes8x7f800000<>+0(SB), Y1, Y3
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y3, Y3
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y3, Y1
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y1, Y3
+	VMOVAPS      Y3, Y1
+	VPMINUD      lanes8x43e00000<>+0(SB), Y2, Y2
+	VPAND        lanes8x7f800000<>+0(SB), Y2, Y3
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y3, Y3
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y3, Y2
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y2, Y3
+	VMOVAPS      Y3, Y2
+	VPCMPEQD     Y2, Y1, Y1
+	VMOVMSKPS    Y1, BX
+	CMPL         BX, $0xff
+	JNE          done
+	ADDQ         $0x20, AX
+	SUBQ         $0x08, DX
+	JNZ          loop
+
+done:
+	SUBQ DX, CX
+	VZEROUPPER
+	MOVQ CX, ret+32(FP)
+	RET
+
+// func topCodesAVX2(top *byte, codes *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·topCodesAVX2(SB), NOSPLIT, $0-24
+	MOVQ    top+0(FP), AX
+	MOVQ    codes+8(FP), CX
+	MOVQ    n+16(FP), DX
+	VMOVDQU lanes8x7f7f7f7f<>+0(SB), Y0
+	VMOVDQU lanes8x00ff00ff<>+0(SB), X1
+
+loop:
+	VPAND        (CX), Y0, Y2
+	VPAND        32(CX), Y0, Y3
+	VPAND        64(CX), Y0, Y4
+	VPAND        96(CX), Y0, Y5
+	VPMAXUB      Y3, Y2, Y2
+	VPMAXUB      Y5, Y4, Y4
+	VPMAXUB      Y4, Y2, Y2
+	VEXTRACTI128 $0x01, Y2, X3
+	VPMAXUB      X2, X3, X3
+	VPSRLW       $0x08, X3, X2
+	VPMAXUB      X2, X3, X3
+	VPANDN       X1, X3, X3
+	VPHMINPOSUW  X3, X3
+	VMOVD        X3, BX
+	NOTL         BX
+	MOVB         BL, (AX)
+	INCQ         AX
+	SUBQ         $-128, CX
+	SUBQ         $0x00000080, DX
+	JNZ          loop
+	VZEROUPPER
+	RET
+
+DATA lanes8x00ff00ff<>+0(SB)/4, $0x00ff00ff
+DATA lanes8x00ff00ff<>+4(SB)/4, $0x00ff00ff
+DATA lanes8x00ff00ff<>+8(SB)/4, $0x00ff00ff
+DATA lanes8x00ff00ff<>+12(SB)/4, $0x00ff00ff
+DATA lanes8x00ff00ff<>+16(SB)/4, $0x00ff00ff
+DATA lanes8x00ff00ff<>+20(SB)/4, $0x00ff00ff
+DATA lanes8x00ff00ff<>+24(SB)/4, $0x00ff00ff
+DATA lanes8x00ff00ff<>+28(SB)/4, $0x00ff00ff
+GLOBL lanes8x00ff00ff<>(SB), RODATA|NOPTR, $32
+
+// func widenCodesAVX2(dst *float32, codes *byte, n int, scales *float32, step int)
+// Requires: AVX, AVX2, F16C
+TEXT ·widenCodesAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ codes+8(FP), CX
+	MOVQ n+16(FP), DX
+	MOVQ scales+24(FP), BX
+	MOVQ step+32(FP), SI
+
+block:
+	VBROADCASTSS (BX), Y0
+	VMULPS       lanes8x43800000<>+0(SB), Y0, Y0
+	ADDQ         SI, BX
+	MOVQ         $0x00000080, DI
+
+loop:
+	VPMOVSXBW    (CX), Y1
+	VPSLLW       $0x07, Y1, Y1
+	VPAND        lanes8xbfffbfff<>+0(SB), Y1, Y1
+	VEXTRACTI128 $0x01, Y1, X2
+	VCVTPH2PS    X1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, (AX)
+	VCVTPH2PS    X2, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x40, AX
+	SUBQ         $0x10, DI
+	JNZ          loop
+	SUBQ         $0x00000080, DX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func errorE4M3F32AVX2(w *float32, n int, factor float32, s float32, limit float64) float64
+// Requires: AVX, AVX2, CMOV, FMA3, SSE2
+TEXT ·errorE4M3F32AVX2(SB), NOSPLIT, $0-40
+	MOVQ         w+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VBROADCASTSS factor+16(FP), Y0
+	VBROADCASTSS s+20(FP), Y1
+	VMOVUPS      lanes8x7fffffff<>+0(SB), Y2
+	VMOVSD       limit+24(FP), X3
+	VPXOR        X4, X4, X4
+
+chunk:
+	MOVQ    $0x00000100, DX
+	CMPQ    CX, DX
+	CMOVQLT CX, DX
+	SUBQ    DX, CX
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+
+loop:
+	VPAND        (AX), Y2, Y7
+	VMULPS       Y0, Y7, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y5, Y5
+	VPAND        32(AX), Y2, Y7
+	VMULPS       Y0, Y7, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
+	VMULPS       Y1, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y6, Y6
+	ADDQ         $0x40, AX
+	SUBQ         $0x10, DX
+	JNZ          loop
+	VADDPS       Y6, Y5, Y5
+	VEXTRACTF128 $0x01, Y5, X6
+	VADDPS       X6, X5, X5
+	VPSHUFD      $0x4e, X5, X6
+	VADDPS       X6, X5, X5
+	VPSHUFD      $0xb1, X5, X6
+	VADDPS       X6, X5, X5
+	VCVTSS2SD    X5, X5, X5
+	VADDSD       X5, X4, X4
+	VUCOMISD     X3, X4
+	JAE          done
+	TESTQ        CX, CX
+	JNZ          chunk
+
+done:
+	VZEROUPPER
+	MOVSD X4, ret+32(FP)
+	RET
+
 // func absMaxBF16AVX2(w *byte, n int) uint32
 // Requires: AVX, AVX2
 TEXT ·absMaxBF16AVX2(SB), NOSPLIT, $0-20

@@ -246,12 +246,8 @@ func (x *Scratch) plainSpan(out []byte, w span) (scale float32, e runError, fini
 	if top >= infBits {
 		return 0, runError{}, false
 	}
-	k := x.spec.plainScale(math.Float32frombits(top))
+	k := x.settle(x.spec.plainScale(math.Float32frombits(top)), w)
 	e = w.encode(out, x.spec.Code, k)
-	if settled := x.settle(k, w, e.errSq); settled != k {
-		k = settled
-		e = w.encode(out, x.spec.Code, k)
-	}
 	return k.stored, e, true
 }
 

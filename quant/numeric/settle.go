@@ -1,24 +1,22 @@
 package numeric
 
+import "math"
+
 // settle keeps the absmax scale k of an FP8 or INT8 block, except in the rare
 // case in which exact quotients gain nothing over the reference tool's rounded
 // ones: under some scales (powers of two, 33/32, …) both give the same codes, as
 // a probe of the first elements tells. Then the first BF16 scale nearby that has
 // a smaller error is taken, so that the best arithmetic stays the better one.
-// plain is the squared error under k.
-func (x *Scratch) settle(k blockScale, w span, plain float64) blockScale {
+func (x *Scratch) settle(k blockScale, w span) blockScale {
 	s := &x.spec
 	if s.Rule != CompressedTensors || s.Arith != Best || s.Code == Int4 {
 		return k
 	}
-	const probe, step = 2 * chunkLen, chunkLen / 4
-	for rest := w.head(x, min(w.len(), probe)); len(rest) > 0; rest = rest[min(len(rest), step):] {
-		if !roundingIsHarmless(s.Code, rest[:min(len(rest), step)], k.stored) {
-			return k
-		}
+	if !x.harmless(w.head(x, min(w.len(), 2*chunkLen)), k) {
+		return k
 	}
-	x.spare = resize(x.spare, max(w.len(), w.rows*w.cols))
-	errSq := func(k blockScale) float64 { return w.encode(x.spare, s.Code, k).errSq }
+	all := w.head(x, w.len())
+	plain := x.errorBelow(all, k, math.Inf(1))
 	steps := [...]int{1, -1, 2, -2, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120}
 	tries := steps[:4]
 	if s.Code == E4M3 {
@@ -29,11 +27,39 @@ func (x *Scratch) settle(k blockScale, w span, plain float64) blockScale {
 		if !(t >= minNormal && t <= 0x1p126) {
 			continue
 		}
-		if c := s.against(t); errSq(c) < plain {
+		if c := s.against(t); x.errorBelow(all, c, plain) < plain {
 			return c
 		}
 	}
 	return k
+}
+
+// errorBelow returns the squared error of w under a scale if it is below the
+// limit, and the limit or more if not. Sums of squares only grow, so that it may
+// be known before the end.
+func (x *Scratch) errorBelow(w []float32, k blockScale, limit float64) float64 {
+	if k.by == byReciprocal {
+		if e, ok := errorVector(w, x.spec.Code, k.factor, k.stored, limit); ok {
+			return e
+		}
+	}
+	x.spare = resize(x.spare, len(w))
+	return encode(x.spare, w, x.spec.Code, k.by, k.factor, k.stored).errSq
+}
+
+// harmless reports whether BF16 and F32 quotients by a scale give w the same
+// codes.
+func (x *Scratch) harmless(w []float32, k blockScale) bool {
+	c, step := x.spec.Code, chunkLen/4
+	if same, ok := alikeVector(w, c, k.stored); ok {
+		return same == len(w)
+	}
+	for ; len(w) > 0; w = w[min(len(w), step):] {
+		if !roundingIsHarmless(c, w[:min(len(w), step)], k.stored) {
+			return false
+		}
+	}
+	return true
 }
 
 // roundingIsHarmless reports whether BF16 and F32 quotients give w, at most a

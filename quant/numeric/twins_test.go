@@ -72,6 +72,26 @@ func checkTwins(t testing.TB, w []float32, s float32) {
 			})
 		}
 	}
+	same(t, fmt.Sprintf("errors and quotients of scale %g: %v", s, w), func() any {
+		x := Scratch{spec: Spec{Code: E4M3, Rule: CompressedTensors}}
+		k := x.spec.against(s)
+		e := x.errorBelow(w, k, math.Inf(1))
+		bits := []uint64{math.Float64bits(e)}
+		for _, limit := range []float64{e * 1.1, e, e / 2, 0} {
+			if x.errorBelow(w, k, limit) < limit {
+				bits = append(bits, 1)
+			} else {
+				bits = append(bits, 0)
+			}
+		}
+		for _, code := range []Code{E4M3, Int8} {
+			bits = append(bits, 0)
+			if x.spec.Code = code; x.harmless(w, k) {
+				bits[len(bits)-1] = 1
+			}
+		}
+		return bits
+	})
 	same(t, "absmax", func() any { return absMaxBits(w) })
 	same(t, "largest", func() any { return math.Float32bits(largest(w)) })
 	same(t, fmt.Sprintf("correlate by %g: %v", s, w), func() any {

@@ -7,29 +7,50 @@ type Decoder struct {
 	BF16   bool // there are kernels that need no decoding
 }
 
-// weights are what Quantize works on, row-major: floats, or bytes to be
-// decoded.
+// weights are what Quantize works on, row-major: floats, bytes to be decoded,
+// or codes with scales.
 type weights struct {
 	floats []float32
 	raw    []byte
 	Decoder
+	stored *Matrix
 }
 
 func (w *weights) len() int {
-	if w.Size > 0 {
+	switch {
+	case w.stored != nil:
+		return w.stored.Rows * w.stored.Cols
+	case w.Size > 0:
 		return len(w.raw) / w.Size
 	}
 	return len(w.floats)
 }
 
+// decode writes weights from element at on, of bytes or codes.
+func (w *weights) decode(dst []float32, at int) {
+	if w.stored == nil {
+		w.Decode(dst, w.raw[at*w.Size:(at+len(dst))*w.Size])
+		return
+	}
+	for k := w.stored.Cols; len(dst) > 0; {
+		r, c := at/k, at%k
+		n := min(k-c, len(dst))
+		w.stored.DequantColumns(dst, r, c, c+n)
+		dst, at = dst[n:], at+n
+	}
+}
+
+// inPlace tells whether weights are floats.
+func (w *weights) inPlace() bool { return w.stored == nil && w.Size == 0 }
+
 // take returns n weights from element at on, in place or decoded into the
 // scratch's buffer.
 func (x *Scratch) take(at, n int) []float32 {
-	if x.src.Size == 0 {
+	if x.src.inPlace() {
 		return x.src.floats[at : at+n]
 	}
 	x.floats = resize(x.floats, n)
-	x.src.Decode(x.floats, x.src.raw[at*x.src.Size:(at+n)*x.src.Size])
+	x.src.decode(x.floats, at)
 	return x.floats
 }
 
@@ -41,12 +62,17 @@ type span struct {
 	floats     []float32
 	raw        []byte
 	rows, cols int
+	codes      []byte // or E4M3 codes with scales
+	scaling
 }
 
 // span returns n weights from element at on.
 func (x *Scratch) span(at, n int) span {
 	if x.src.BF16 && x.spec.Arith == Best && takesBF16(n) {
 		return span{raw: x.src.raw[2*at : 2*(at+n)]}
+	}
+	if w, ok := x.codesSpan(at, n); ok {
+		return w
 	}
 	return span{floats: x.take(at, n)}
 }
@@ -61,10 +87,10 @@ func (x *Scratch) block(r, n, lo, hi int) span {
 	x.floats = resize(x.floats, n*width)
 	for i := range n {
 		dst, at := x.floats[i*width:][:width], (r+i)*x.m.Cols+lo
-		if x.src.Size == 0 {
+		if x.src.inPlace() {
 			copy(dst, x.src.floats[at:])
 		} else {
-			x.src.Decode(dst, x.src.raw[at*x.src.Size:(at+width)*x.src.Size])
+			x.src.decode(dst, at)
 		}
 	}
 	return span{floats: x.floats}
@@ -77,7 +103,7 @@ func (w span) len() int {
 	if w.rows > 0 {
 		return w.rows * blockWidth
 	}
-	return max(len(w.floats), len(w.raw)/2)
+	return max(len(w.floats), len(w.raw)/2, len(w.codes))
 }
 
 // absMaxBits is absMaxBits of the span.
@@ -90,6 +116,8 @@ func (w span) absMaxBits() (top uint32) {
 		return top
 	case w.raw != nil:
 		return absMaxBF16(w.raw)
+	case w.codes != nil:
+		return absMaxCodes(w.codes, w.scaling)
 	}
 	return absMaxBits(w.floats)
 }
@@ -97,10 +125,14 @@ func (w span) absMaxBits() (top uint32) {
 // head returns the first n weights, decoded into the scratch's buffer if need
 // be.
 func (w span) head(x *Scratch, n int) []float32 {
-	if w.raw == nil {
+	if w.raw == nil && w.codes == nil {
 		return w.floats[:n]
 	}
 	x.floats = resize(x.floats, n)
+	if w.codes != nil {
+		w.decode(x.floats, w.codes)
+		return x.floats
+	}
 	if w.rows == 0 {
 		DecodeBF16(x.floats, w.raw[:2*n])
 		return x.floats
@@ -118,6 +150,8 @@ func (w span) encode(dst []byte, c Code, k blockScale) runError {
 		return encodeBlock(dst, w.raw, w.rows, w.cols, k.factor, k.stored)
 	case w.raw != nil:
 		return encodeBF16(dst, w.raw, c, k.factor, k.stored)
+	case w.codes != nil:
+		return encodeCodes(dst, w.codes, w.scaling, c, k.factor, k.stored)
 	}
 	return encode(dst, w.floats, c, k.by, k.factor, k.stored)
 }

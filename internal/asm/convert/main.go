@@ -41,6 +41,13 @@ func main() {
 	} {
 		r.emit()
 	}
+	for _, code := range []string{"Int", "E4M3"} {
+		encodeCodes(code)
+		roundsAlike(code)
+	}
+	topCodes()
+	widenCodes()
+	errorE4M3()
 	absMaxNarrow()
 	absMaxWide()
 	correlateMany(false)

@@ -86,17 +86,24 @@ func (r run) narrowStep() func(l *loop) {
 // exceeds the code by is e4m3Bias. Multiplying by 2^20 and adding is fused, and
 // exact as far as the product goes.
 func magnitudeE4M3(t reg.VecVirtual) (code, value reg.VecVirtual) {
+	value, code = valueE4M3(t), YMM()
+	VPSRLD(Imm(20), t, code)
+	VPADDD(t, code, code)
+	VPAND(all(0xff), code, code)
+	return code, value
+}
+
+// valueE4M3 leaves the sum whose low bits have the code in t, a magnitude, and
+// returns what the code stands for.
+func valueE4M3(t reg.VecVirtual) (value reg.VecVirtual) {
 	up := float(1 << 20)
-	value, code = YMM(), YMM()
+	value = YMM()
 	VPMINUD(all(e4m3Max), t, t)
 	VPAND(all(0x7f800000), t, value)
 	VPMAXUD(all(math.Float32bits(1./64)), value, value)
 	VFMADD231PS(up, value, t)
 	VFNMADD132PS(up, t, value)
-	VPSRLD(Imm(20), t, code)
-	VPADDD(t, code, code)
-	VPAND(all(0xff), code, code)
-	return code, value
+	return value
 }
 
 // foldNarrow is fold for lanes in the order of narrowStep.
