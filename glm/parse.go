@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 // Limits of plausibility. They are far above every published model and keep
@@ -25,12 +26,20 @@ const (
 // LoadConfig reads dir/config.json, and ModelOpt's hf_quant_config.json where
 // that alone declares a quantization. Errors of reading wrap fs errors; the
 // rest are those of ParseConfig.
-func LoadConfig(dir string) (*Config, error) {
+func LoadConfig(dir string) (*Config, error) { return loadConfig(dir, ParseConfig) }
+
+// LoadConfigOf is LoadConfig for a checkpoint whose headers are known: see
+// ParseConfigOf.
+func LoadConfigOf(dir string, infos []safetensors.Info) (*Config, error) {
+	return loadConfig(dir, func(data []byte) (*Config, error) { return ParseConfigOf(data, infos) })
+}
+
+func loadConfig(dir string, parse func([]byte) (*Config, error)) (*Config, error) {
 	data, err := fsx.ReadIn(dir, "config.json", maxConfigSize)
 	if err != nil {
 		return nil, fmt.Errorf("glm: %w", err)
 	}
-	cfg, err := ParseConfig(data)
+	cfg, err := parse(data)
 	if err != nil {
 		return nil, fmt.Errorf("glm: %s: %w", dir, err)
 	}
@@ -78,10 +87,42 @@ func ParseConfig(data []byte) (*Config, error) {
 	}
 	c := &Config{Raw: append([]byte(nil), data...)}
 	c.parse(o)
+	if *o.err == nil {
+		c.refuseQuantization(o)
+	}
 	if *o.err != nil {
 		return nil, *o.err
 	}
 	return c, nil
+}
+
+// ParseConfigOf is ParseConfig for a checkpoint whose headers are known. A
+// quantization that ParseConfig refuses by its name is let pass where no tensor
+// is quantised: the key was left over, as QLoRA leaves bitsandbytes in a model
+// that was merged, and StaleQuantization says so.
+func ParseConfigOf(data []byte, infos []safetensors.Info) (*Config, error) {
+	o, err := parseObject(data)
+	if err != nil {
+		return nil, err
+	}
+	c := &Config{Raw: append([]byte(nil), data...)}
+	if c.parse(o); *o.err != nil {
+		return nil, *o.err
+	}
+	if c.StaleQuantization(infos) == nil {
+		c.refuseQuantization(o)
+	}
+	if *o.err != nil {
+		return nil, *o.err
+	}
+	return c, nil
+}
+
+// refuseQuantization records that the weights are in a format that is not read.
+func (c *Config) refuseQuantization(o object) {
+	if what := otherQuantization(c.Quantization); what != "" {
+		o.unsupported("quantization_config", "use the BF16 or FP8 release, or a file in a format that GLM engines serve", "the weights are quantised by %s, whose format is not read here", what)
+	}
 }
 
 func (c *Config) parse(o object) {
@@ -91,10 +132,6 @@ func (c *Config) parse(o object) {
 	}
 	c.Family, c.Architecture = fam.family, fam.architecture
 	c.Quantization, c.QuantizationConfig = quantization(o)
-	if what := otherQuantization(c.Quantization); what != "" {
-		o.unsupported("quantization_config", "use the BF16 or FP8 release, or a file in a format that GLM engines serve", "the weights are quantised by %s, whose format is not read here", what)
-		return
-	}
 
 	text := o
 	if fam.nested {

@@ -1,11 +1,15 @@
 package glm
 
 import (
+	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 func TestConfigRefusals(t *testing.T) {
@@ -177,4 +181,25 @@ func TestOtherGLM(t *testing.T) {
 		"llama": false, "glm4_moe": false, "glm_moe_dsa": false, "": false, "unheard": false} {
 		assert.Equal(t, want, OtherGLM(name), name)
 	}
+}
+
+// TestDeclarationOfMergedWeights: a quantization that is refused by name is let
+// pass where no tensor has codes, and only there.
+func TestDeclarationOfMergedWeights(t *testing.T) {
+	cfg, err := Preset("glm-4.5-air")
+	require.NoError(t, err)
+	raw := append([]byte(`{"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": true},`), bytes.TrimPrefix(bytes.TrimSpace(cfg.Raw), []byte("{"))...)
+	float := []safetensors.Info{{Name: "model.embed_tokens.weight", DType: safetensors.BF16, Shape: []int64{8, 8}}}
+	codes := append(slices.Clone(float), safetensors.Info{Name: "model.layers.0.self_attn.q_proj.weight", DType: safetensors.U8, Shape: []int64{32, 1}})
+
+	_, err = ParseConfig(raw)
+	require.ErrorIs(t, err, ErrUnsupported)
+	_, err = ParseConfigOf(raw, codes)
+	require.ErrorIs(t, err, ErrUnsupported)
+	_, err = ParseConfigOf(raw, nil)
+	require.ErrorIs(t, err, ErrUnsupported, "nothing is known of the tensors")
+	got, err := ParseConfigOf(raw, float)
+	require.NoError(t, err)
+	assert.Equal(t, "bitsandbytes", got.Quantization)
+	assert.ErrorContains(t, got.StaleQuantization(float), "bitsandbytes")
 }

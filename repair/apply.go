@@ -96,6 +96,9 @@ func (p *Plan) stage(ctx context.Context) (order []string, files []quant.Manifes
 	for _, t := range p.kept {
 		add(t.Name, t.File, t.Size)
 	}
+	for _, tensor := range slices.Sorted(maps.Keys(p.unread)) {
+		add(tensor, p.unread[tensor], 0)
+	}
 	for _, file := range slices.Sorted(maps.Keys(p.shards)) {
 		sum, size, err := p.writeShard(ctx, file, own, base)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -21,17 +22,27 @@ func (d *decider) stale() bool {
 	return slices.ContainsFunc(d.found, func(f origin.Finding) bool { return f.Kind == origin.StaleConfig })
 }
 
+// staleConfig takes out what declares a quantization that no tensor has.
 func (d *decider) staleConfig() {
-	if !d.stale() {
-		return
+	for _, f := range d.found {
+		if f.Kind != origin.StaleConfig {
+			continue
+		}
+		if file, _, inside := strings.Cut(f.Where, ": "); !inside {
+			d.drop(file, "it declares a quantization, and no tensor is quantised")
+			if file == declaration.DescriptionName {
+				d.text = nil
+			}
+			continue
+		}
+		text, err := withoutKeys(d.cfg.Raw, "quantization_config", "compression_config")
+		if err != nil {
+			d.stays("config.json: %v", err)
+			continue
+		}
+		d.config = text
+		d.step("config", "config.json", "quantization_config goes: no tensor is quantised")
 	}
-	text, err := withoutKeys(d.cfg.Raw, "quantization_config", "compression_config")
-	if err != nil {
-		d.stays("config.json: %v", err)
-		return
-	}
-	d.config = text
-	d.step("config", "config.json", "quantization_config goes: no tensor is quantised")
 }
 
 func (d *decider) duplicates() {
@@ -76,6 +87,11 @@ func (d *decider) missing() {
 			continue
 		}
 		if d.from == nil {
+			if file := d.ckpt.Lost(row.Name); file != "" {
+				d.lost[file]++
+				d.still++
+				continue
+			}
 			d.lack("%s: missing; a base model (--from BASE) may have it", row.Name)
 			continue
 		}
@@ -89,6 +105,9 @@ func (d *decider) missing() {
 	}
 	if mtp {
 		d.copiesOfBase(taken)
+	}
+	for _, file := range slices.Sorted(maps.Keys(d.lost)) {
+		d.stays("%s: the index lists it, and it is not there or cannot be read: fetch it again (%d tensors of the model are in it; a base model, --from BASE, may have them)", file, d.lost[file])
 	}
 }
 

@@ -90,7 +90,9 @@ func (d *decider) unreadable() {
 			continue
 		}
 		if d.still > 0 || d.from == nil {
-			d.stays("%s: %v", pr.File, pr.Err)
+			if d.lost[pr.File] == 0 {
+				d.stays("%s: %v", pr.File, pr.Err)
+			}
 			continue
 		}
 		d.drop(pr.File, "it cannot be read, and its tensors come from the base model")
@@ -141,8 +143,12 @@ func (d *decider) holes(ctx context.Context) ([]string, error) {
 	return out, nil
 }
 
-// needIndex decides whether the index is written anew for its own sake.
+// needIndex decides whether the index is written anew for its own sake. While
+// a file stays unreadable the index is all that is known of it.
 func (d *decider) needIndex() {
+	if len(d.lost) > 0 {
+		return
+	}
 	for _, pr := range d.ckpt.Problems() {
 		switch pr.Kind {
 		case safetensors.ProblemUnindexed, safetensors.ProblemTotalSize, safetensors.ProblemNoIndex:

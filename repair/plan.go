@@ -68,6 +68,7 @@ type Plan struct {
 	index       bool   // write a new index
 	indexAs     string
 	kept        []safetensors.Info // of files that stay
+	unread      map[string]string  // tensor → file that stays and cannot be read, as the index has them
 	fresh       bool               // Dir is a new folder, which needs no undoing
 	source      string             // what a new folder was made of
 }
@@ -77,7 +78,7 @@ type Plan struct {
 // folder or base that cannot be read. Of a folder in which a repair was
 // interrupted the plan is to put it back, and to decide then.
 func NewPlan(ctx context.Context, dir string, o Options) (*Plan, error) {
-	p := &Plan{Dir: dir, Steps: []Step{}, Broken: []string{}, options: o, base: o.Base, fs: fsx.Or(o.FS), shards: map[string][]source{}}
+	p := &Plan{Dir: dir, Steps: []Step{}, Broken: []string{}, options: o, base: o.Base, fs: fsx.Or(o.FS), shards: map[string][]source{}, unread: map[string]string{}}
 	var err error
 	if p.interrupted, err = undo.Interrupted(p.fs, dir); err != nil {
 		return nil, err
@@ -85,16 +86,21 @@ func NewPlan(ctx context.Context, dir string, o Options) (*Plan, error) {
 		p.Steps = append(p.Steps, Step{"undo", undo.StateDir, "a repair was interrupted; the folder is put back first, and then what is to be done is decided"})
 		return p, nil
 	}
-	cfg, err := glm.LoadConfig(dir)
-	if err != nil {
-		return nil, err
-	}
 	ckpt, err := safetensors.OpenDirOptions(dir, safetensors.Options{AllErrors: true})
+	if ckpt != nil {
+		defer ckpt.Close()
+	}
+	if err != nil {
+		if _, cerr := glm.LoadConfig(dir); cerr != nil {
+			return nil, cerr
+		}
+		return nil, err
+	}
+	cfg, err := glm.LoadConfigOf(dir, ckpt.Tensors())
 	if err != nil {
 		return nil, err
 	}
-	defer ckpt.Close()
-	d := &decider{Plan: p, cfg: cfg, ckpt: ckpt, change: map[string]map[string]*source{}}
+	d := &decider{Plan: p, cfg: cfg, ckpt: ckpt, change: map[string]map[string]*source{}, lost: map[string]int{}}
 	if d.text, err = fsx.ReadIn(dir, declaration.DescriptionName, fsx.MaxText); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -123,7 +129,8 @@ type decider struct {
 	from   *base                         // nil: none
 	change map[string]map[string]*source // file → tensor → replacement, nil: dropped
 	extra  []source
-	still  int // tensors that stay missing
+	still  int            // tensors that stay missing
+	lost   map[string]int // files that stay unreadable → tensors of the table in them
 }
 
 func (d *decider) decide(ctx context.Context, copies bool) error {
@@ -199,6 +206,11 @@ func (d *decider) arrange() {
 			d.remove = append(d.remove, file)
 		}
 	}
+	for tensor, file := range d.ckpt.LostTensors() {
+		if d.lost[file] > 0 && !slices.Contains(d.remove, file) {
+			d.unread[tensor] = file
+		}
+	}
 	if len(d.extra) > 0 {
 		d.shards[NewFile] = append(d.shards[NewFile], d.extra...)
 	}
@@ -249,7 +261,11 @@ func (p *Plan) Text() string {
 	if n := len(p.Steps); n > 20 {
 		fmt.Fprintf(&b, "  and %d more\n", n-20)
 	}
-	if len(p.Steps) == 0 {
+	switch {
+	case len(p.Steps) > 0:
+	case len(p.Broken) > 0:
+		b.WriteString("nothing that can be repaired here\n")
+	default:
 		b.WriteString("nothing to repair\n")
 	}
 	for _, x := range p.Broken[:min(len(p.Broken), 10)] {

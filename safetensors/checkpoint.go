@@ -3,6 +3,7 @@ package safetensors
 import (
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -243,6 +244,10 @@ func (c *Checkpoint) Close() error {
 	}
 	return c.root.Close()
 }
+
+// LostTensors returns the tensors that the index names in files that could not
+// be read (Options.AllErrors), with those files.
+func (c *Checkpoint) LostTensors() map[string]string { return maps.Clone(c.lost) }
 
 // Lost returns the file in which the index puts a tensor whose file could not
 // be read (Options.AllErrors), "" if there is none. A name without its last

@@ -128,7 +128,7 @@ func (e *evidence) judge() *Result {
 			r.judgeLearnt(e.Diff.Modules)
 		}
 	}
-	r.compareCompanions(e.Beside, unreadable)
+	r.compareCompanions(e.Beside, e.Check, unreadable)
 	if len(r.Failed) > 0 {
 		r.Verdict = Fail
 		if r.Cause == "" {

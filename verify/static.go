@@ -129,10 +129,11 @@ func (r *Result) fail(check, where, detail string) {
 
 // compareCompanions judges what lies beside the weights. What matters fails,
 // the rest is noted.
-func (r *Result) compareCompanions(list []companion.Difference, unreadable bool) {
+func (r *Result) compareCompanions(list []companion.Difference, c *check.Report, unreadable bool) {
 	named := unreadable
 	for _, d := range list {
-		if !d.Matters {
+		uncast := d.ElementType() && slices.ContainsFunc(c.Findings, func(f check.Finding) bool { return f.Code == "config-dtype" && f.Severity != check.Info })
+		if !d.Matters && !uncast {
 			r.Notes = append(r.Notes, Note{d.Where(), d.Detail()})
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/lazy"
 )
 
 // leftovers are the endings of what downloads leave, and whose they are.
@@ -180,6 +181,8 @@ func (f *finder) elsewhere() {
 			switch of, tool, ok := leftover(other); {
 			case ok && of == n:
 				f.add(Elsewhere, true, n, "finish the download of "+n+", or fetch it again", "it is listed, and only %s of it is here, %s", tool, other)
+			case browserCopy(other) == n:
+				f.add(Elsewhere, true, n, "rename "+other+" to "+n, "it is listed, and the file is called %s here: the name that a browser or a file manager gives to a second copy", other)
 			case other != n && strings.EqualFold(other, n):
 				f.add(Elsewhere, true, n, "rename "+other+" to "+n, "it is listed, and the file is called %s here: names differ in their case", other)
 			}
@@ -190,6 +193,18 @@ func (f *finder) elsewhere() {
 			}
 		}
 	}
+}
+
+// second are the ways in which browsers and file managers name a second copy.
+var second = lazy.Regexp(`^(.+?)(?: ?\(\d+\)| - Copy|[ _-]copy|~\d+)(\.[a-z]+)$`)
+
+// browserCopy returns the name that a second copy's is made of, "" for others.
+func browserCopy(name string) string {
+	m := second().FindStringSubmatch(name)
+	if m == nil {
+		return ""
+	}
+	return m[1] + m[2]
 }
 
 func (f *finder) adapters(shards int) {

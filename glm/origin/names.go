@@ -101,8 +101,15 @@ func (f *finder) names() {
 		}
 		explained[rule].n++
 	}
+	before := len(f.out)
 	f.sayRenamed(explained, loras)
 	f.otherTools(odd)
+	if len(f.out) == before && 2*len(odd) > len(f.Tensors) && 4*(len(stored)-len(odd)) < len(known.names) && 2*len(stored) > len(known.names) && !f.damaged() {
+		slices.Sort(odd)
+		f.add(ForeignNames, true, odd[0], "save the model with transformers (save_pretrained), or rename the tensors",
+			"%d of %d tensors have names that no table of %s holds, and no tool that is known here: the table begins with %s",
+			len(odd), len(f.Tensors), f.Config.Family, f.Config.EmbeddingName())
+	}
 }
 
 // wrapped judges names without a table to compare them with.
@@ -244,6 +251,10 @@ var tools = []struct {
 		lazy.Regexp(`\.self_attn\.(qkv_proj|fused_qkv_a_proj\w*)\.|\.mlp\.(shared_experts\.)?gate_up_proj\.|\.mlp\.experts\.w(13|2)_weight$`),
 		"modules are merged as an engine holds them (q, k and v, or gate and up, in one tensor)",
 		"save from the training code or take the release's own files, not an engine's state",
+	},
+	{
+		lazy.Regexp(`^(blk\.\d+\.|token_embd\.|output_norm\.)`),
+		"named as llama.cpp names the tensors of a GGUF file", "convert the safetensors release that the GGUF file was made of",
 	},
 	{
 		lazy.Regexp(`^(decoder\.layers\.|embedding\.word_embeddings|output_layer\.|model\.decoder\.layers\.)`),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/fsx"
@@ -31,6 +32,10 @@ const (
 	StaleCopies  Kind = "stale-copies"       // the MTP layer's copies are of another vocabulary
 	StaleConfig  Kind = "stale-quantization" // a quantization_config of full-precision weights
 	TwoRopeBases Kind = "two-rope-bases"     // rope_theta twice, with two values
+	OtherModel   Kind = "other-model"        // config.json is of another family than the tensors
+	ConfigSize   Kind = "config-size"        // config.json is of a model of another size
+	Indexers     Kind = "indexers"           // config.json and tensors differ in which layers have an indexer
+	MTPCount     Kind = "mtp-count"          // more MTP layers declared than stored
 )
 
 // Finding is one thing that was found. It is an error, so that a command can
@@ -57,6 +62,7 @@ type Subject struct {
 	Keys    map[string]json.RawMessage // config.json's top level
 	Tensors []safetensors.Info
 	Listed  map[string]bool // files that the index names and that are not there
+	Damaged bool            // a file could not be read: Tensors are not all
 }
 
 // finder collects findings.
@@ -72,9 +78,12 @@ func (f *finder) add(k Kind, blocks bool, where, way, format string, args ...any
 // Of returns what is to be said of a folder, blocking findings first.
 func Of(s *Subject) []Finding {
 	f := &finder{Subject: s}
-	f.files()
-	f.names()
-	f.shapes()
+	if f.files(); !f.adapterAlone() {
+		if s.Config == nil || s.damaged() || !f.otherModel() {
+			f.names()
+		}
+		f.shapes()
+	}
 	slices.SortStableFunc(f.out, func(a, b Finding) int { return order(a) - order(b) })
 	return f.out
 }
@@ -87,12 +96,31 @@ func OfConfig(s *Subject) []Finding {
 	return f.out
 }
 
+// damaged tells whether tensors are out of reach.
+func (s *Subject) damaged() bool { return s.Damaged || len(s.Listed) > 0 }
+
+// adapterAlone tells whether the folder holds an adapter in place of a model.
+func (f *finder) adapterAlone() bool {
+	return slices.ContainsFunc(f.out, func(x Finding) bool { return x.Kind == Adapter && x.Blocks })
+}
+
 func (f *finder) shapes() {
-	if f.Config != nil {
+	if f.Config == nil {
+		return
+	}
+	if !f.renamed() && !f.sizes() {
 		f.layers()
 		f.vocabulary()
-		f.config()
+		if !f.damaged() {
+			f.indexers()
+		}
 	}
+	f.config()
+}
+
+// renamed tells whether nothing is to be found under the names looked for.
+func (f *finder) renamed() bool {
+	return slices.ContainsFunc(f.out, func(x Finding) bool { return x.Kind == ForeignNames || x.Kind == OtherModel })
 }
 
 func order(f Finding) int {
@@ -118,16 +146,16 @@ func Look(dir string) ([]Finding, error) {
 			s.Files = append(s.Files, e.Name())
 		}
 	}
-	if raw, err := fsx.ReadIn(dir, "config.json", maxConfig); err == nil {
-		_ = json.Unmarshal(raw, &s.Keys)
-		if cfg, err := glm.ParseConfig(raw); err == nil {
-			s.Config = cfg
-		}
-	}
 	if ckpt, err := safetensors.OpenDirOptions(dir, safetensors.Options{AllErrors: true}); err == nil {
 		s.Tensors = ckpt.Tensors()
-		s.Listed = Missing(ckpt)
+		s.Listed, s.Damaged = Missing(ckpt), Damaged(ckpt)
 		_ = ckpt.Close()
+	}
+	if raw, err := fsx.ReadIn(dir, "config.json", maxConfig); err == nil {
+		_ = json.Unmarshal(raw, &s.Keys)
+		if cfg, err := glm.LoadConfigOf(dir, s.Tensors); err == nil {
+			s.Config = cfg
+		}
 	}
 	return Of(s), nil
 }
@@ -143,6 +171,15 @@ func Missing(c *safetensors.Checkpoint) map[string]bool {
 		}
 	}
 	return out
+}
+
+// Damaged tells whether a weight file of a checkpoint could not be read.
+func Damaged(c *safetensors.Checkpoint) bool {
+	return slices.ContainsFunc(c.Problems(), func(p safetensors.Problem) bool {
+		var e *safetensors.Error
+		return p.Kind == safetensors.ProblemError && strings.HasSuffix(p.File, ".safetensors") &&
+			!(errors.As(p.Err, &e) && e.Kind == safetensors.ErrDuplicate)
+	})
 }
 
 // Explain returns err, or the finding that explains why dir could not be read.
@@ -161,7 +198,7 @@ func Explain(dir string, err error) error {
 
 // unnoticed are the blocking kinds that a reader may not notice by itself: it
 // would compute something else than the model.
-var unnoticed = []Kind{LayerCount, ExpertCount, Vocabulary, StaleConfig}
+var unnoticed = []Kind{LayerCount, ExpertCount, Vocabulary, StaleConfig, MTPCount}
 
 // Refuse returns the first of the findings that a reader must not go on with,
 // nil if there is none: what the reader would not notice by itself.

@@ -2,11 +2,13 @@ package origin
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -21,9 +23,6 @@ func WaysWithoutMTP(dir string) string {
 
 // layers compares num_hidden_layers and the MTP layer with what is stored.
 func (f *finder) layers() {
-	if slices.ContainsFunc(f.out, func(x Finding) bool { return x.Kind == ForeignNames }) {
-		return // nothing is under the names looked for
-	}
 	c := f.Config
 	stored, withGlue := f.storedLayers()
 	switch {
@@ -35,6 +34,7 @@ func (f *finder) layers() {
 		f.add(LayerCount, true, "config.json: num_hidden_layers", "set num_hidden_layers to "+strconv.Itoa(withGlue[0])+" and adapt mlp_layer_types if it is there",
 			"it says %d, and the MTP layer is stored as layer %d: there are %d decoder layers", c.Layers, withGlue[0], withGlue[0])
 		return
+	case len(withGlue) == 0 && f.damaged(): // what is lost may be the MTP layer
 	case len(withGlue) == 0 && stored[len(stored)-1] >= c.Layers:
 		n := stored[len(stored)-1] + 1
 		f.add(LayerCount, true, "config.json: num_hidden_layers", "set num_hidden_layers to "+strconv.Itoa(n)+", or delete the further layers from the files",
@@ -44,6 +44,7 @@ func (f *finder) layers() {
 		f.add(MTPAbsent, false, "config.json: num_nextn_predict_layers", WaysWithoutMTP(f.Dir),
 			"it says %d, and no tensor of the MTP layer (layer %d) is stored: fine-tunes saved by transformers lose it, nothing is missing of the download", c.MTPLayers, c.Layers)
 	}
+	f.mtpLayers(withGlue)
 	f.experts()
 }
 
@@ -62,16 +63,10 @@ func (f *finder) countedMTP(withGlue []int) bool {
 // storedLayers returns the numbers of the layers of which something is stored,
 // and of those that have what only MTP layers have.
 func (f *finder) storedLayers() (stored, withGlue []int) {
-	prefix := strings.TrimSuffix(f.Config.LayerPrefix(0), "0.")
 	all, mtp := map[int]bool{}, map[int]bool{}
 	for _, t := range f.Tensors {
-		rest, ok := strings.CutPrefix(t.Name, prefix)
+		n, below, ok := f.layerOf(t.Name)
 		if !ok {
-			continue
-		}
-		number, below, _ := strings.Cut(rest, ".")
-		n, err := strconv.Atoi(number)
-		if err != nil || n < 0 {
 			continue
 		}
 		all[n] = true
@@ -141,13 +136,8 @@ func counts(m map[int64]int) string {
 
 // routerLayer returns the layer of a router's weight.
 func (f *finder) routerLayer(name string) (int, bool) {
-	rest, ok := strings.CutPrefix(name, strings.TrimSuffix(f.Config.LayerPrefix(0), "0."))
-	if !ok {
-		return 0, false
-	}
-	number, below, _ := strings.Cut(rest, ".")
-	n, err := strconv.Atoi(number)
-	return n, err == nil && below == "mlp.gate.weight"
+	n, below, ok := f.layerOf(name)
+	return n, ok && below == "mlp.gate.weight"
 }
 
 // vocabulary compares vocab_size, embedding, head and the MTP layer's copies.
@@ -184,13 +174,39 @@ func (f *finder) vocabulary() {
 
 // config looks for words of config.json that the tensors belie.
 func (f *finder) config() {
-	if f.Config.Quantization != "" && f.allFloat() {
-		f.add(StaleConfig, true, "config.json: quantization_config", "glmconv repair "+f.Dir+" removes it; so does an editor",
-			"it is stale: it says quant_method %s, and no tensor is quantised (all %d are BF16, F16 or F32). Weights that were dequantised keep it by mistake",
-			f.Config.Quantization, len(f.Tensors))
+	if f.allFloat() && !f.damaged() {
+		f.stale()
 	}
 	f.rope()
 }
+
+// stale finds declarations of a quantization that no tensor has.
+func (f *finder) stale() {
+	const kept = "it is stale: it says %s, and no tensor is quantised (all %d are BF16, F16 or F32). Weights that were dequantised keep it by mistake"
+	if beside := f.Config.QuantizationFile; beside != "" {
+		f.add(StaleConfig, true, beside, "delete it; glmconv repair "+f.Dir+" does", kept, "quant_method "+f.Config.Quantization, len(f.Tensors))
+	} else if f.Config.Quantization != "" {
+		f.add(StaleConfig, true, "config.json: quantization_config", "glmconv repair "+f.Dir+" removes it; so does an editor",
+			kept, "quant_method "+f.Config.Quantization, len(f.Tensors))
+	}
+	if !slices.Contains(f.Files, descriptionFile) {
+		return
+	}
+	raw, err := fsx.ReadIn(f.Dir, descriptionFile, fsx.MaxText)
+	var desc map[string]any
+	if err != nil || json.Unmarshal(raw, &desc) != nil {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(desc)) {
+		if scheme, ok := desc[name].(string); ok && strings.HasSuffix(name, ".weight") && scheme != "FLOAT" {
+			f.add(StaleConfig, true, descriptionFile, "delete it; glmconv repair "+f.Dir+" does", kept, name+" "+scheme, len(f.Tensors))
+			return
+		}
+	}
+}
+
+// descriptionFile is where Ascend folders declare their quantization.
+const descriptionFile = "quant_model_description.json"
 
 // allFloat tells whether every tensor is full precision and none is a scale.
 func (f *finder) allFloat() bool {
@@ -207,7 +223,8 @@ func (f *finder) allFloat() bool {
 	return len(f.Tensors) > 0
 }
 
-// rope notices two values of rope_theta. Engines differ in which they read.
+// rope notices two values of one number of the rotary embedding. Engines differ
+// in which they read.
 func (f *finder) rope() {
 	keys := f.Keys
 	if raw, ok := keys["text_config"]; ok {
@@ -216,6 +233,14 @@ func (f *finder) rope() {
 			keys = text
 		}
 	}
+	for _, key := range []string{"rope_theta", "partial_rotary_factor"} {
+		f.twice(keys, key)
+	}
+}
+
+// twice notices a number that stands at top level and among the parameters of
+// the rotary embedding, with two values.
+func (f *finder) twice(keys map[string]json.RawMessage, key string) {
 	type place struct {
 		where string
 		value float64
@@ -223,7 +248,7 @@ func (f *finder) rope() {
 	var found []place
 	look := func(where string, m map[string]json.RawMessage) {
 		var v *float64
-		if json.Unmarshal(m["rope_theta"], &v) == nil && v != nil {
+		if json.Unmarshal(m[key], &v) == nil && v != nil {
 			found = append(found, place{where, *v})
 		}
 	}
@@ -236,7 +261,7 @@ func (f *finder) rope() {
 	}
 	for _, p := range found[min(1, len(found)):] {
 		if p.value != found[0].value {
-			f.add(TwoRopeBases, false, "config.json: rope_theta", "make the two equal; the model card or the base model's config.json says which is right",
+			f.add(TwoRopeBases, false, "config.json: "+key, "make the two equal; the model card or the base model's config.json says which is right",
 				"it is %g %s and %g %s: transformers 5 and glmconv read rope_parameters, older libraries and engines the top level, and the two values give two models",
 				found[0].value, found[0].where, p.value, p.where)
 			return

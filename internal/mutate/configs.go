@@ -35,7 +35,7 @@ var modelKeys = []struct {
 	{[]string{"vision_config", "rms_norm_eps"}, json.Number("1e-3")}, {[]string{"vision_config", "attention_bias"}, true},
 	{[]string{"vision_config", "hidden_act"}, "gelu"}, {[]string{"vision_config", "hidden_size"}, json.Number("32")},
 	{[]string{"vision_config", "intermediate_size"}, json.Number("96")}, {[]string{"vision_config", "out_hidden_size"}, json.Number("64")},
-	{[]string{"vision_config", "in_channels"}, json.Number("1")},
+	{[]string{"vision_config", "in_channels"}, json.Number("1")}, {[]string{"torch_dtype"}, "float16"}, {[]string{"dtype"}, "float16"},
 }
 
 // ofConfig are faults of config.json: each key of the model with another value,

@@ -24,6 +24,9 @@ func (r *reader) compressedTensors(o *object) {
 	if c := o.sub("kv_cache_scheme"); len(c.keys) > 0 {
 		w := r.args(c)
 		d.Cache = &Cache{Path: c.path, Form: w.activation(), Named: "kv_cache_scheme"}
+		if a := d.Cache.Form; a.Type != format.Float || a.Bits != 8 {
+			r.add(c.path, Suspect, "it is %s; engines read scales of FP8 caches alone: SGLang passes over this scheme, vLLM takes its scales for FP8's", a)
+		}
 	}
 	r.sparsity(o)
 	o.empty("transform_config", "transforms (rotations) are applied while running; what they do is not judged")

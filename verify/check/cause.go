@@ -107,6 +107,9 @@ func (s *subject) diagnose() {
 		say("the MTP layer is full precision and the config does not say so: engines build it for codes and stop with a KeyError or a size mismatch as soon as they draft; leave the layer out in the config")
 	case has("weight-not-quantized") && s.onlyMTP("weight-not-quantized"):
 		say("the MTP layer is full precision and the config does not say so: engines cast it to codes without scales and drafts are noise until the layer is in the ignore list")
+	case !has("quant-config-invalid") && s.otherConversion() != nil:
+		f := s.otherConversion()
+		say("the declaration and the weights are of two conversions: %s: %s", f.Where, f.Detail)
 	default:
 		for _, f := range r.Findings {
 			if f.Severity == Error {
@@ -115,6 +118,28 @@ func (s *subject) diagnose() {
 			}
 		}
 	}
+}
+
+// otherConversion returns the first weight that is encoded otherwise than it is
+// declared, if most of those that are quantized are.
+func (s *subject) otherConversion() (first *Finding) {
+	odd, all := 0, 0
+	for i := range s.report.Findings {
+		if f := &s.report.Findings[i]; f.Code == "weight-encoding" {
+			if odd++; first == nil {
+				first = f
+			}
+		}
+	}
+	for _, m := range s.modules {
+		if m.form.quantized() && m.row.Role.IsLinear() {
+			all++
+		}
+	}
+	if 2*odd <= all {
+		return nil
+	}
+	return first
 }
 
 func widened(yes bool) string {

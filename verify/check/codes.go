@@ -42,6 +42,7 @@ var codes = []Code{
 	// Where the folder comes from (package origin); hints come with the findings.
 	{"foreign-names", Error, "the tensors have another library's names", ""},
 	{"adapter-file", Warning, "a LoRA adapter beside the model", ""},
+	{"adapter-alone", Error, "a LoRA adapter in place of a model", ""},
 	{"not-safetensors", Error, "the weights are in another format", ""},
 	{"lfs-pointer", Error, "a file of Git LFS was not fetched", ""},
 	{"download-leftover", Warning, "a downloader's control or part file", ""},
@@ -53,12 +54,17 @@ var codes = []Code{
 	{"vocabulary", Error, "embedding, head and vocab_size differ", ""},
 	{"mtp-copy-stale", Error, "the MTP layer's copy of embedding or head is not the model's own", ""},
 	{"stale-quantization", Error, "config.json says quantised and no tensor is", ""},
-	{"rope-two-bases", Error, "rope_theta stands twice with two values: engines run two different models", ""},
+	{"rope-two-bases", Error, "a number of the rotary embedding stands twice with two values: engines run two different models", ""},
+	{"config-other-model", Error, "config.json is of another family than the tensors", ""},
+	{"config-size", Error, "config.json is of a model of another size", ""},
+	{"config-indexers", Error, "config.json and the tensors differ in which layers have an indexer of their own", ""},
+	{"config-mtp-count", Error, "config.json declares more MTP layers than are stored", ""},
 
 	// Config.
 	{"config-missing", Error, "there is no config.json", "copy it from the source"},
 	{"config-invalid", Error, "config.json cannot be understood", ""},
 	{"config-key-missing", Warning, "config.json lacks a key that an engine reads", "take it over from the source's config.json"},
+	{"config-dtype", Warning, "config.json names another element type than the weights have: engines cast the weights to it and compute in it", "set it to the weights' own type"},
 	{"config-mtp-absent", Error, "config.json declares an MTP layer that the files do not hold", "the model serves without speculative decoding; glmconv repair --from takes the layer from the base model, or set num_nextn_predict_layers to 0"},
 	{"config-mtp-undeclared", Error, "the files hold an MTP layer that config.json does not declare", "set num_nextn_predict_layers to 1"},
 	{"config-not-quantized", Error, "the tensors are quantised and config.json says nothing of it", "the job ended before it wrote the config; convert again"},
@@ -100,10 +106,12 @@ var codes = []Code{
 	{"router-bias-missing", Error, "a router bias (e_score_correction_bias) is lost: other experts are chosen", "convert again from the source with a tool that keeps buffers"},
 	{"router-bias-dtype", Error, "a router bias is not F32: its values lie close together and lose what tells them apart", "compare with the model it was made of: what was lost in the source cannot come back by converting; glmconv repair --from takes it from a base model"},
 	{"router-bias-rounded", Warning, "every value of an F32 router bias is a BF16 number: it was probably cast on the way", "compare with the source"},
+	{"router-bias-zero", Warning, "every value of a router bias is 0, as before training: it was probably lost on the way", "compare with the source; glmconv repair --from takes it from a base model"},
 	{"router-quantized", Error, "the router is quantised; no engine builds it so", ""},
 	{"eh-proj-quantized", Error, "eh_proj of the MTP layer is quantised: vLLM and SGLang read the codes as BF16 without a word", ""},
 	{"embedding-quantized", Error, "the embedding is quantised", ""},
 	{"head-quantized", Error, "lm_head is quantised", ""},
+	{"head-tied", Warning, "config.json ties head and embedding, and the files hold a head of its own: libraries that tie leave it out", "set tie_word_embeddings to false if the head is the model's"},
 	{"mtp-copy-quantized", Warning, "the MTP layer's copy of embedding or head is quantised", ""},
 	{"indexer-wk-int8", Error, "indexer.wk is INT8: vLLM and SGLang copy the codes as BF16 and drop the scale", ""},
 	{"indexer-quantized", Error, "a tensor of the indexer is quantised that the engines build in BF16", ""},
@@ -137,6 +145,7 @@ var codes = []Code{
 
 	// Ascend description.
 	{"description-invalid", Error, "quant_model_description.json cannot be read", ""},
+	{"description-names", Error, "the description's entries have other names than the tensors", "write the entries with the tensors' names, or convert again"},
 	{"description-entry-missing", Error, "a tensor without an entry: vllm-ascend raises KeyError, SGLang silently takes it for BF16", ""},
 	{"description-entry-unused", Warning, "an entry says that a tensor is quantised, and there is no such tensor", ""},
 	{"description-mismatch", Error, "the description says another scheme than the tensor has", ""},

@@ -2,8 +2,10 @@ package check
 
 import (
 	"encoding/json"
+	"strings"
 
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 // checkConfig compares config.json with what engines read of it and with
@@ -17,6 +19,9 @@ func (s *subject) checkConfig() {
 	}
 	s.checkKeys()
 	s.checkMTPDeclared()
+	s.checkDType()
+	s.checkTied()
+	s.checkTokens()
 	s.checkFields()
 	switch {
 	case s.declErr != nil && s.decl == nil:
@@ -87,6 +92,72 @@ func (s *subject) checkMTPDeclared() {
 		f := s.add("config-mtp-undeclared", "config.json: num_nextn_predict_layers", "layer %d is stored and config.json does not declare it", s.cfg.Layers)
 		if !s.cfg.MTPDeclared && !s.cfg.LatentAttention() {
 			f.as(Warning) // vLLM assumes 1 for glm4_moe
+		}
+	}
+}
+
+// checkTied notices a head of its own where config.json says that the embedding
+// is the head: transformers and engines that tie leave the stored one out.
+func (s *subject) checkTied() {
+	if s.model == nil || !s.cfg.TieEmbeddings {
+		return
+	}
+	if t, ok := s.tensors[s.cfg.HeadName()]; ok {
+		s.add("head-tied", "config.json: tie_word_embeddings", "it is true, and %s holds %s: libraries that tie the two compute with the embedding in its place; no GLM was released so", t.File, t.Name)
+	}
+}
+
+// checkTokens compares the tokenizer's largest id with the embedding's rows.
+func (s *subject) checkTokens() {
+	if s.used > s.cfg.VocabSize {
+		s.add("vocabulary", "tokenizer.json", "it has ids up to %d, and vocab_size is %d: a token beyond the embedding's rows stops an engine, or reads other memory", s.used-1, s.cfg.VocabSize).
+			hint("resize embedding and head (transformers: resize_token_embeddings), or take the tokenizer that belongs to the weights")
+	}
+}
+
+// elements are the element types by the names that config.json has for them.
+var elements = map[string]safetensors.DType{
+	"bfloat16": safetensors.BF16, "float16": safetensors.F16, "half": safetensors.F16, "float32": safetensors.F32, "float": safetensors.F32,
+}
+
+// checkDType compares the element type that config.json names with that of the
+// weights in full precision: engines cast them to it and compute in it. F32
+// holds every value of the others, and F16 has neither the range nor the steps
+// of BF16.
+func (s *subject) checkDType() {
+	name := strings.TrimPrefix(s.cfg.DType, "torch.")
+	if name == "" || s.model == nil {
+		return
+	}
+	key := "config.json: torch_dtype"
+	if _, ok := s.text()["dtype"]; ok || s.keys["dtype"] != nil {
+		key = "config.json: dtype"
+	}
+	want, known := elements[name]
+	if !known {
+		s.add("config-dtype", key, "it says %q, in which no engine computes", s.cfg.DType)
+		return
+	}
+	bytes, total := map[safetensors.DType]int64{}, int64(0)
+	for _, m := range s.modules {
+		if t, ok := m.params["weight"]; ok && isFloat(t.DType) && len(t.Shape) > 1 {
+			bytes[t.DType] += t.Elements()
+			total += t.Elements()
+		}
+	}
+	for have, n := range bytes {
+		if have == want || 2*n <= total {
+			continue
+		}
+		switch {
+		case want == safetensors.F16:
+			s.add("config-dtype", key, "it says %s, and the weights in full precision are %s: engines compute in float16, whose largest number is 65504; values beyond it become infinite, small ones 0", name, have)
+		case want == safetensors.F32:
+			s.add("config-dtype", key, "it says %s, and the weights in full precision are %s: engines that take it at its word need twice the memory for the same values", name, have).as(Info)
+		case have == safetensors.F16:
+			s.add("config-dtype", key, "it says %s, and the weights in full precision are %s: engines round them to 8 bits from 11", name, have)
+		default:
+			s.add("config-dtype", key, "it says %s, and the weights in full precision are %s: engines round them", name, have).as(Info)
 		}
 	}
 }

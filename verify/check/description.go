@@ -85,6 +85,9 @@ func orMissing(v json.RawMessage) string {
 // checkEntries demands an entry for every tensor, and for the head of the MTP
 // layer even without one.
 func (s *subject) checkEntries() {
+	if s.misnamedEntries() {
+		return
+	}
 	names := make([]string, 0, len(s.tensors))
 	for n := range s.tensors {
 		names = append(names, n)
@@ -123,6 +126,34 @@ func (s *subject) checkEntries() {
 			s.add("description-entry-missing", row.Name, "vllm-ascend asks for this entry even where the tensor is absent, and raises KeyError").on("vllm-ascend")
 		}
 	}
+}
+
+// misnamedEntries finds a description whose entries have the names of the
+// tensors with another prefix, as of another library version.
+func (s *subject) misnamedEntries() bool {
+	known, prefixes := 0, map[string]int{} // entry's prefix and the tensors' → entries
+	for entry := range s.decl.scheme {
+		if _, ok := s.tensors[entry]; ok {
+			known++
+			continue
+		}
+		for _, by := range [][2]string{{"model.", "language_model.model."}, {"model.", ""}, {"model.", "model.language_model."}, {"model.language_model.", "model."},
+			{"model.language_model.", "language_model.model."}, {"model.", "model.model."}} {
+			rest, ok := strings.CutPrefix(entry, by[1])
+			if _, stored := s.tensors[by[0]+rest]; ok && stored {
+				prefixes[by[1]+"\x00"+by[0]]++
+				break
+			}
+		}
+	}
+	for key, n := range prefixes {
+		if n > known && 2*n > len(s.tensors) {
+			theirs, ours, _ := strings.Cut(key, "\x00")
+			s.add("description-names", s.description, "%d of its %d entries have names with the prefix %q where the tensors have %q: engines find no entry for any of them", n, len(s.decl.scheme), theirs, ours)
+			return true
+		}
+	}
+	return false
 }
 
 // lookedUp tells whether vllm-ascend asks for the module's entry.

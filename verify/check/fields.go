@@ -134,6 +134,13 @@ func (s *subject) allNames() (names []string, cores map[string]bool) {
 	for _, row := range s.rows {
 		if row.Param == "weight" {
 			note(row.Module)
+			for first, merged := range mergedNames {
+				if parent, ok := strings.CutSuffix(row.Module, "."+first); ok {
+					for _, n := range merged {
+						note(parent + "." + n)
+					}
+				}
+			}
 			for _, prefix := range []string{"language_model.model.", "language_model.", "model."} {
 				names = append(names, prefix+core(row.Module))
 			}
@@ -152,6 +159,12 @@ func (s *subject) allNames() (names []string, cores map[string]bool) {
 	}
 	slices.Sort(names)
 	return slices.Compact(names), cores
+}
+
+// mergedNames are what engines call the modules that they merge, by the first
+// of them (docs/facts/engine-vllm.md 1, docs/facts/engine-sglang.md 2).
+var mergedNames = map[string][]string{
+	"q_a_proj": {"fused_qkv_a_proj", "fused_qkv_a_proj_with_mqa"}, "q_proj": {"qkv_proj"}, "gate_proj": {"gate_up_proj"},
 }
 
 // core is a module's name without what families, libraries and engines put

@@ -17,6 +17,18 @@ var follows = map[string][]string{
 	"foreign-names":      append([]string{"tensor-unexpected", "config-mtp-undeclared", "weight-not-quantized"}, absence...),
 	"layer-count":        append([]string{"tensor-unexpected", "tensor-shape", "config-mtp-undeclared"}, absence...),
 	"expert-count":       {"tensor-shape", "tensor-unexpected", "tensor-missing", "mtp-incomplete"},
+	"config-other-model": append([]string{"tensor-unexpected", "tensor-shape", "config-mtp-undeclared", "weight-not-quantized"}, absence...),
+	"config-size":        append([]string{"tensor-shape", "companion-shape", "weight-encoding"}, absence...),
+	"config-indexers":    {"tensor-unexpected", "config-key-missing"},
+	"config-mtp-count":   {"mtp-incomplete", "router-bias-missing", "mtp-copy-missing"},
+	"adapter-alone":      append([]string{"tensor-unexpected", "foreign-names", "config-mtp-undeclared"}, absence...),
+	"description-names": {
+		"description-entry-missing", "description-entry-unused", "description-mismatch", "weight-encoding", "weight-not-quantized", "ignored-but-quantized", "description-scheme",
+	},
+	"description-invalid": {
+		"description-entry-missing", "description-entry-unused", "description-mismatch", "weight-encoding", "weight-not-quantized", "ignored-but-quantized",
+		"config-not-quantized",
+	},
 	"mtp-shape":          {"tensor-shape", "tensor-unexpected", "mtp-incomplete", "tensor-missing"},
 	"vocabulary":         {"tensor-shape"},
 	"mtp-copy-stale":     {"tensor-shape"},
@@ -25,7 +37,10 @@ var follows = map[string][]string{
 	"file-beside-folder": {"shard-missing"},
 	"lfs-pointer":        {"shard-invalid", "config-invalid", "description-invalid", "index-invalid", "file-size"},
 	"index-invalid":      append([]string{"shard-unlisted"}, absence...),
-	"stale-quantization": {"weight-not-quantized", "pattern-unused"},
+	"stale-quantization": {
+		"weight-not-quantized", "pattern-unused", "description-entry-unused", "description-entry-missing", "description-mismatch",
+		"stale-index", "leftover-shard", "index-missing", "weight-encoding", "mtp-copy-missing",
+	},
 }
 
 // unreadable are the codes of shards that cannot be read.
@@ -45,13 +60,18 @@ func (s *subject) dropConsequences() {
 			gone[c] = true
 		}
 	}
-	lost, elsewhere := s.lostShards(), map[string]bool{}
+	lost, elsewhere, encoded := s.lostShards(), map[string]bool{}, map[string]bool{}
 	for _, f := range r.Findings {
+		encoded[f.Where] = encoded[f.Where] || f.Code == "weight-encoding"
 		elsewhere[f.Where] = elsewhere[f.Where] || f.Code == "file-elsewhere"
 	}
 	r.Findings = slices.DeleteFunc(r.Findings, func(f Finding) bool {
 		switch {
 		case gone[f.Code], f.Code == "shard-missing" && elsewhere[f.Where]:
+			return true
+		case f.Code == "tensor-missing" && strings.Contains(f.Where, ".indexer.") && r.Has("config-indexers"):
+			return true
+		case f.Code == "code-range" && encoded[strings.TrimSuffix(f.Where, ".weight")]:
 			return true
 		case f.Code == "mtp-copy-stale" && slices.ContainsFunc(s.trunkFaults(), func(of string) bool { return s.copyOf(f.Where) == of }):
 			return true
@@ -69,6 +89,14 @@ func (s *subject) dropConsequences() {
 		}
 		return slices.Contains(absence, f.Code) && s.inLostShard(f.Where)
 	})
+}
+
+// dropEchoes takes out what engines are found to misread only because the
+// declaration that they ask cannot be used.
+func (s *subject) dropEchoes() {
+	if r := s.report; r.Has("description-names") || r.Has("description-invalid") || r.Has("stale-quantization") {
+		s.report.Findings = slices.DeleteFunc(s.report.Findings, func(f Finding) bool { return f.Code == "engine-misreads" || f.Code == "engine-refuses" })
+	}
 }
 
 // trunkFaults are the model's own embedding and head where their values are

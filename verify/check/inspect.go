@@ -1,7 +1,10 @@
 package check
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 
@@ -72,15 +75,21 @@ type TensorLine struct {
 // listed in Problems.
 func Inspect(dir string) (*Inspection, error) {
 	cfg, err := glm.LoadConfig(dir)
-	if err != nil {
+	unread := errors.Is(err, glm.ErrUnsupported) && glm.AsConfigError(err) != nil && glm.AsConfigError(err).Field == "quantization_config"
+	if err != nil && !unread {
 		return nil, err
 	}
-	s, err := load(dir, Options{})
+	s, lerr := load(dir, Options{})
 	if s != nil {
 		defer s.close()
 	}
-	if err != nil {
-		return nil, err
+	if lerr != nil {
+		return nil, cmp.Or(err, lerr)
+	}
+	if unread { // a declaration of weights that are no longer quantised, if at all
+		if cfg, err = glm.LoadConfigOf(dir, s.infos()); err != nil {
+			return nil, err
+		}
 	}
 	if s.noTensors != nil {
 		return nil, s.noTensors
@@ -97,9 +106,8 @@ func Inspect(dir string) (*Inspection, error) {
 		}
 	}
 	in.fill(s)
-	in.VocabUsed, err = s.vocabulary()
-	if err != nil {
-		return nil, err
+	if in.VocabUsed = s.used; s.used > cfg.VocabSize {
+		in.Problems = append(in.Problems, fmt.Sprintf("tokenizer.json: it has ids up to %d, and vocab_size is %d", s.used-1, cfg.VocabSize))
 	}
 	return in, nil
 }
@@ -115,9 +123,6 @@ func (in *Inspection) fill(s *subject) {
 		in.Problems = append(in.Problems, where+p.Detail)
 	}
 	in.Problems = append(in.Problems, s.cfg.Notes...)
-	if s.stale != nil {
-		in.Problems = append(in.Problems, s.stale.Error())
-	}
 	in.fillTensors(s, explained)
 	if m := s.model.MTP; m != nil {
 		in.MTP = &MTPState{Layer: m.Layer, EmbedTokens: m.EmbedTokens, SharedHead: m.SharedHead, File: m.File, Complete: m.MissingCount == 0}

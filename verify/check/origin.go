@@ -25,13 +25,17 @@ var originCodes = map[origin.Kind]string{
 	origin.StaleCopies:  "mtp-copy-stale",
 	origin.StaleConfig:  "stale-quantization",
 	origin.TwoRopeBases: "rope-two-bases",
+	origin.OtherModel:   "config-other-model",
+	origin.ConfigSize:   "config-size",
+	origin.Indexers:     "config-indexers",
+	origin.MTPCount:     "config-mtp-count",
 }
 
 // origin returns what is to be said of where the folder comes from.
 func (s *subject) origin() []origin.Finding {
 	o := &origin.Subject{Dir: s.dir, Config: s.cfg, Keys: s.keys, Files: slices.Sorted(maps.Keys(s.files))}
 	if s.ckpt != nil {
-		o.Tensors, o.Listed = s.ckpt.Tensors(), origin.Missing(s.ckpt)
+		o.Tensors, o.Listed, o.Damaged = s.ckpt.Tensors(), origin.Missing(s.ckpt), origin.Damaged(s.ckpt)
 	}
 	return origin.Of(o)
 }
@@ -40,17 +44,20 @@ func (s *subject) origin() []origin.Finding {
 func (s *subject) checkOrigin() {
 	for _, f := range s.origin() {
 		if code, ok := originCodes[f.Kind]; ok {
+			if code == "adapter-file" && f.Blocks {
+				code = "adapter-alone"
+			}
 			s.add(code, f.Where, "%s", f.Detail).hint(f.Way)
 		}
 	}
 }
 
 // fillOrigin puts what is to be said of the folder before all other problems.
-// It reports whether foreign names explain what is missing and unexpected.
+// It reports whether foreign names, or a config.json of another family, explain what is missing and unexpected.
 func (in *Inspection) fillOrigin(s *subject) (explained bool) {
 	for _, f := range s.origin() {
 		in.Problems = append(in.Problems, f.Error()+" ("+f.Way+")")
-		explained = explained || f.Kind == origin.ForeignNames
+		explained = explained || f.Kind == origin.ForeignNames || f.Kind == origin.OtherModel
 	}
 	if explained {
 		return true

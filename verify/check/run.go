@@ -68,6 +68,7 @@ func inspectAll(ctx context.Context, dir string, opts Options) (*subject, error)
 	s.report.Read = bytes.done
 	s.dropConsequences()
 	s.checkEngines()
+	s.dropEchoes()
 	s.report.Layout = s.layoutName()
 	s.diagnose()
 	s.report.finish()

@@ -31,6 +31,7 @@ type subject struct {
 	noTensors error
 	tensors   map[string]safetensors.Info
 	model     *glm.Model
+	used      int          // ids of tokenizer.json, 0 if it cannot be told
 	rows      []glm.Tensor // the table, MTP layer included if it is stored
 	modules   []*module    // every module with a weight, in table order
 	byName    map[string]*module
@@ -171,7 +172,7 @@ func (s *subject) loadConfig() (err error) {
 		return nil
 	}
 	_ = json.Unmarshal(s.raw, &s.keys)
-	cfg, err := glm.ParseConfig(s.raw)
+	cfg, err := glm.ParseConfigOf(s.raw, s.infos())
 	if err != nil {
 		ce := glm.AsConfigError(err)
 		if ce != nil && ce.Field == "quantization_config" && errors.Is(err, glm.ErrUnsupported) {
@@ -189,7 +190,16 @@ func (s *subject) loadConfig() (err error) {
 	s.cfg = cfg
 	s.declaration()
 	s.survey()
-	return nil
+	s.used, err = s.vocabulary()
+	return err
+}
+
+// infos returns the headers, nil where none can be read.
+func (s *subject) infos() []safetensors.Info {
+	if s.ckpt == nil {
+		return nil
+	}
+	return s.ckpt.Tensors()
 }
 
 func (s *subject) modelType() (name string) {
@@ -209,6 +219,7 @@ func (s *subject) declaration() {
 		if raw, err := s.read(modelOptFile); err == nil {
 			if d, err := declaration.File(modelOptFile, raw); err == nil && d.Method == declaration.ModelOpt {
 				s.decl, s.declErr = newDeclared(d)
+				s.cfg.Quantization, s.cfg.QuantizationFile = string(d.Method), modelOptFile
 			}
 		}
 	}

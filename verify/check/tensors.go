@@ -47,7 +47,9 @@ func (s *subject) checkMissing() {
 		if m := s.byName[row.Module]; m != nil && row.Param == "weight" && m.form.kind != absent {
 			continue
 		}
+		_, stored := s.tensors[row.Name]
 		switch {
+		case stored: // in another shape or type, which checkPlain says
 		case row.MTP && !mtpThere: // config-mtp-absent says it once
 		case row.Role == glm.RouterBias:
 			s.add("router-bias-missing", row.Name, "the router of layer %d has lost its bias [%d]", row.Layer, row.Shape[0])
@@ -141,6 +143,8 @@ func (s *subject) compareWithConfig(m *module) {
 		s.add("ignored-but-quantized", where, "no target of the config matches it, the tensor is %s", f)
 	case w.kind == nvfp4Local && f.kind == nvfp4:
 		s.add("companion-missing", where+".input_global_scale", "the config (%s) says that inputs are rounded below a scale that is stored", m.group)
+	case w.kind == nvfp4 && f.kind == nvfp4Local:
+		s.add("weight-encoding", where, "the config (%s) says %s and nothing of inputs that are rounded below a stored scale (input_activations, dynamic: local), the tensor is %s", m.group, w, f)
 	case f.kind == int4Packed && w.kind == int4Bytes, f.kind == int4Bytes && w.kind == int4Packed:
 		s.add("packed-name", where, "the config says %s, the tensor is %s", w, f)
 	case f.kind == w.kind: // group sizes differ

@@ -57,7 +57,7 @@ func (s *subject) checkValues(ctx context.Context, meter *meter) error {
 		jobs = append(jobs, s.valueJobs(m)...)
 	}
 	for _, row := range s.rows {
-		if t, ok := s.tensors[row.Name]; ok && row.Role == glm.RouterBias && t.DType == safetensors.F32 {
+		if t, ok := s.tensors[row.Name]; ok && row.Role == glm.RouterBias && isFloat(t.DType) {
 			jobs = append(jobs, job{t.Size, func(ctx context.Context) ([]Finding, error) { return s.routerBias(ctx, t) }})
 		}
 	}
@@ -100,6 +100,12 @@ func (s *subject) valueJobs(m *module) []job {
 			if t, ok := m.params[name]; ok && isFloat(t.DType) {
 				add(t, func(ctx context.Context, t safetensors.Info) ([]Finding, error) { return s.scales(ctx, m, t) })
 			}
+		}
+		if b, ok := blocksOf(m); ok {
+			jobs = append(jobs, job{b.scale.Size, func(ctx context.Context) ([]Finding, error) { return s.blockScales(ctx, b) }})
+		}
+		if t, ok := m.params["weight"]; ok && m.form.kind == int4Bytes && m.form.group == 0 {
+			jobs = append(jobs, job{min(t.Size, bitsProbe), func(context.Context) ([]Finding, error) { return s.declaredBits(m, t) }})
 		}
 		if t, ok := m.params["weight_offset"]; ok && isFloat(t.DType) {
 			add(t, s.offsets)
@@ -285,7 +291,7 @@ func (s *subject) offsets(ctx context.Context, t safetensors.Info) ([]Finding, e
 	return []Finding{found("offset-nonzero", t.Name, describe(bad, t))}, nil
 }
 
-// routerBias notices an F32 bias whose values all fit BF16.
+// routerBias notices a bias of zeros, and an F32 bias whose values all fit BF16.
 func (s *subject) routerBias(ctx context.Context, t safetensors.Info) ([]Finding, error) {
 	var bad, odd, zero tally
 	err := s.eachFloat(ctx, t, func(i int64, v float32) {
@@ -304,7 +310,11 @@ func (s *subject) routerBias(ctx context.Context, t safetensors.Info) ([]Finding
 	if bad.n > 0 {
 		return []Finding{found("weight-nonfinite", t.Name, describe(bad, t))}, nil
 	}
-	if n := t.Elements(); n >= 4 && odd.n == 0 && zero.n < n {
+	n := t.Elements()
+	switch {
+	case n >= 4 && zero.n == n:
+		return []Finding{found("router-bias-zero", t.Name, sprintf("all %d values are 0: experts are chosen as if the router had never been balanced", n))}, nil
+	case n >= 4 && odd.n == 0 && t.DType == safetensors.F32:
 		return []Finding{found("router-bias-rounded", t.Name, sprintf("all %d values are BF16 numbers", n))}, nil
 	}
 	return nil, nil

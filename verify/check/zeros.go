@@ -17,6 +17,7 @@ type look struct {
 	first    float32
 	constant bool // every value is the first
 	vals     []float32
+	top      int // the largest magnitude of int8 codes, for weights that are declared so
 }
 
 // weights reads a whole weight: NaN, infinities, int4 codes out of range,
@@ -28,7 +29,7 @@ func (s *subject) weights(ctx context.Context, m *module, t safetensors.Info) ([
 		l.vals = make([]float32, min(chunk, t.Size)/int64(t.DType.Bits()/8))
 	}
 	var derr error
-	codes := newEnds(m)
+	codes, eight := newEnds(m), t.DType == safetensors.I8 && s.declaredEight(m)
 	err := s.each(ctx, t, func(p []byte, off int64) {
 		l.zero += origin.ZeroBytes(p)
 		if codes != nil {
@@ -43,6 +44,8 @@ func (s *subject) weights(ctx context.Context, m *module, t safetensors.Info) ([
 			}
 		case t.DType == safetensors.F8E4M3:
 			l.bytes(p, off, func(c byte) bool { return c&0x7f == 0x7f })
+		case eight:
+			l.widest(p)
 		case m.form.kind == int4Bytes:
 			l.bytes(p, off, func(c byte) bool { return int8(c) < -8 || int8(c) > 7 })
 		}
@@ -72,6 +75,14 @@ func (l *look) floats(v []float32, at int64) {
 	}
 }
 
+// widest keeps the largest code; -8 counts as 7, the other end of 4 bits.
+func (l *look) widest(p []byte) {
+	for _, c := range p {
+		v := int(int8(c))
+		l.top = max(l.top, v, ^v)
+	}
+}
+
 func (l *look) bytes(p []byte, at int64, bad func(c byte) bool) {
 	for i, c := range p {
 		if bad(c) {
@@ -87,6 +98,9 @@ func (l *look) findings(m *module, t safetensors.Info, float, folded bool) (out 
 			code = "code-range"
 		}
 		out = append(out, found(code, t.Name, describe(l.bad, t)))
+	}
+	if l.top > 0 && l.top <= 7 && t.Elements() >= bitsProbe {
+		out = append(out, found("weight-encoding", m.row.Module, sprintf("it is declared with 8 bits, and none of its %d codes is outside of -8..7: they are of 4 bits", t.Elements())))
 	}
 	switch whole, region := origin.Zeros(&m.row, l.zero, t.Size, !float); {
 	case whole:

@@ -142,7 +142,25 @@ func (p pair) configs() ([]Difference, error) {
 	}
 	out := models(x, y, u, v)
 	out = append(out, bases(u, v)...)
+	out = append(out, elementType(x, y, v)...)
 	return append(out, otherKeys(u, v)...), nil
+}
+
+// elementType notes another element type. Whether it is the weights' own says
+// who has seen them: see [Difference.ElementType].
+func elementType(a, b *glm.Config, v map[string]any) []Difference {
+	x, y := strings.TrimPrefix(a.DType, "torch."), strings.TrimPrefix(b.DType, "torch.")
+	if x == y || x == "" || y == "" {
+		return nil
+	}
+	path := keyOf([]string{"dtype", "torch_dtype"}, v)
+	return []Difference{{File: configFile, Path: path, Source: x, Result: y, Why: "engines compute in it"}}
+}
+
+// ElementType reports whether a difference is of the type in which engines
+// compute: a conversion may change it along with the weights, not by itself.
+func (d Difference) ElementType() bool {
+	return d.File == configFile && strings.HasSuffix(d.Path, "dtype")
 }
 
 // changedKeys are the keys of the model that differ where the result's file
