@@ -87,7 +87,7 @@ func TestNamesOfABrowser(t *testing.T) {
 // that says FLOAT of every weight is no fault.
 func TestDeclarationsLeftOver(t *testing.T) {
 	for text, want := range map[string]int{
-		`{"model.layers.0.mlp.up_proj.weight": "W8A8_DYNAMIC"}`: 1,
+		`{"model.layers.0.mlp.up_proj.weight": "W8A8_DYNAMIC"}`:                                          1,
 		`{"model.layers.0.mlp.up_proj.weight": "FLOAT", "version": "1.0.0", "model_quant_type": "W8A8"}`: 0,
 		`{`: 0,
 	} {

@@ -308,7 +308,11 @@ func convertDir(src, dst string, made *quant.Manifest) error {
 		return fmt.Errorf("mutate: %w", err)
 	}
 	defer c.Close()
-	plan, err := quant.NewPlan(c, made.Scheme, made.Format, quant.Options{GroupSize: made.GroupSize, MTP: layout.MTPMode(made.MTP), Rest: made.Rest, Inputs: made.Inputs, Arith: numeric.Compat})
+	arith := numeric.Compat
+	if made.Format == layout.Ascend && made.Scheme.Micro() {
+		arith = numeric.Best // no other is written there
+	}
+	plan, err := quant.NewPlan(c, made.Scheme, made.Format, quant.Options{GroupSize: made.GroupSize, MTP: layout.MTPMode(made.MTP), Rest: made.Rest, Inputs: made.Inputs, Arith: arith})
 	if err != nil {
 		return fmt.Errorf("mutate: %w", err)
 	}
