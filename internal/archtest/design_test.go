@@ -23,7 +23,7 @@ func goFiles(t *testing.T, root string) (files []string, folders map[string]bool
 		if err != nil {
 			return err
 		}
-		if base := d.Name(); d.IsDir() && name != root && (base == "testdata" || strings.HasPrefix(base, ".")) {
+		if base := d.Name(); d.IsDir() && name != root && (base == "testdata" || base == "out" || strings.HasPrefix(base, ".")) {
 			return filepath.SkipDir
 		}
 		if strings.HasSuffix(name, ".go") {

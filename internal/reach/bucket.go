@@ -13,9 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/minio/minio-go/v7"
-
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/reach/s3"
 	"github.com/glmconv/glmconv/source"
 )
 
@@ -64,7 +63,7 @@ const (
 	maxUploads = 4                // parts on their way
 	youth      = 10 * time.Minute // an upload with a part younger than this is being written
 	stale      = time.Hour        // one without a part for so long is dead
-	metaPlan   = "Glmconv-Plan"
+	metaPlan   = "X-Amz-Meta-Glmconv-Plan"
 )
 
 // OpenBucket prepares writing below an address s3://BUCKET/PREFIX; nothing is
@@ -197,30 +196,36 @@ func (b *Bucket) call(ctx context.Context, key string, do func(ctx context.Conte
 
 // passing reports whether an answer of the store may be another one next time.
 func passing(err error) bool {
-	e := minio.ToErrorResponse(err)
+	e := refusal(err)
 	switch e.Code {
 	case "InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "OperationAborted", "ConditionalRequestConflict", "BadDigest",
 		"XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest", "IncompleteBody":
 		return true
 	}
-	return e.StatusCode >= 500 && e.StatusCode != 501 || e.StatusCode == 429 || e.StatusCode == 408
+	return e.Status >= 500 && e.Status != 501 || e.Status == 429 || e.Status == 408
+}
+
+// refusal returns what a store answered, nothing for a failed connection.
+func refusal(err error) s3.Error {
+	var e *s3.Error
+	if errors.As(err, &e) {
+		return *e
+	}
+	return s3.Error{}
 }
 
 // codeOf returns the code of an answer of the store, "" for a failed connection.
 func codeOf(err error) string {
-	if e := minio.ToErrorResponse(err); e.StatusCode != 0 {
-		return e.Code
-	}
-	return ""
+	return refusal(err).Code
 }
 
 // failure makes an error of the store one for a person.
 func (b *Bucket) failure(err error, key string) error {
-	e := minio.ToErrorResponse(err)
-	if e.StatusCode == 0 {
+	e := refusal(err)
+	if e.Status == 0 {
 		return err
 	}
-	out := &source.Error{Kind: source.ErrNetwork, Where: b.where(key), Reason: fmt.Sprintf("the store answers %s (%d)", e.Code, e.StatusCode), Err: err}
+	out := &source.Error{Kind: source.ErrNetwork, Where: b.where(key), Reason: fmt.Sprintf("the store answers %s (%d)", e.Code, e.Status), Err: err}
 	switch e.Code {
 	case "NoSuchBucket":
 		out.Kind, out.Reason, out.Advice = source.ErrMissing, "the bucket does not exist", "make the bucket first, or look at AWS_ENDPOINT_URL"

@@ -9,9 +9,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/minio/minio-go/v7"
-
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/reach/s3"
 )
 
 // upload is a file that is being written. Bytes may come in any order, each once;
@@ -28,7 +27,7 @@ type upload struct {
 	at    int64 // where Write goes on
 	end   int64 // behind the last byte so far
 	id    string
-	parts []minio.CompletePart
+	parts []s3.Part
 	sums  map[int64]sum // of parts that are there
 	err   error
 	wg    sync.WaitGroup
@@ -278,7 +277,7 @@ func (u *upload) complete() error {
 	if len(u.open) > 0 || total != u.end || u.size >= 0 && total != u.size {
 		return &fs.PathError{Op: "rename", Path: u.name, Err: fmt.Errorf("%d bytes are missing", max(u.size, u.end)-total)}
 	}
-	slices.SortFunc(u.parts, func(a, b minio.CompletePart) int { return a.PartNumber - b.PartNumber })
+	slices.SortFunc(u.parts, func(a, b s3.Part) int { return a.Number - b.Number })
 	return u.b.complete(u, total)
 }
 

@@ -3,21 +3,18 @@ package reach
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
+	"net/http"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/minio/minio-go/v7"
-
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/reach/s3"
 	"github.com/glmconv/glmconv/source"
 )
 
@@ -87,9 +84,9 @@ func (b *Bucket) Stat(p string) (fs.FileInfo, error) {
 }
 
 // head describes an object; fs.ErrNotExist if there is none.
-func (b *Bucket) head(ctx context.Context, key string) (info minio.ObjectInfo, err error) {
+func (b *Bucket) head(ctx context.Context, key string) (info s3.Object, err error) {
 	err = b.call(ctx, key, func(ctx context.Context) error {
-		info, err = b.s.core.StatObject(ctx, b.s.bucket, key, minio.StatObjectOptions{})
+		info, err = b.s.api.Head(ctx, key)
 		return err
 	})
 	b.mu.Lock()
@@ -109,16 +106,16 @@ func (b *Bucket) ReadFile(p string) (data []byte, err error) {
 		return nil, err
 	}
 	err = b.call(b.ctx, key, func(ctx context.Context) error {
-		body, info, _, err := b.s.core.GetObject(ctx, b.s.bucket, key, minio.GetObjectOptions{})
+		body, size, _, err := b.s.api.Get(ctx, key, nil)
 		if err != nil {
 			return err
 		}
 		defer body.Close()
-		if info.Size > fsx.MaxText {
+		if size > fsx.MaxText {
 			return &source.Error{Kind: source.ErrRefused, Where: b.where(key), Reason: "has far more bytes than such a file holds"}
 		}
 		data, err = io.ReadAll(io.LimitReader(body, fsx.MaxText+1))
-		if err == nil && info.Size >= 0 && int64(len(data)) != info.Size {
+		if err == nil && size >= 0 && int64(len(data)) != size {
 			err = io.ErrUnexpectedEOF
 		}
 		return err
@@ -145,19 +142,14 @@ func (b *Bucket) ReadDir(p string) ([]fs.DirEntry, error) {
 	}
 	var out []fs.DirEntry
 	err = b.call(b.ctx, prefix, func(ctx context.Context) error {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
 		out = nil
-		for o := range b.s.core.Client.ListObjects(ctx, b.s.bucket, minio.ListObjectsOptions{Prefix: prefix}) {
-			if o.Err != nil {
-				return o.Err
-			}
+		return b.s.api.List(ctx, prefix, func(o s3.Object) bool {
 			name, dir := strings.CutSuffix(strings.TrimPrefix(o.Key, prefix), "/")
 			if name != "" {
 				out = append(out, fs.FileInfoToDirEntry(object{name, o.Size, dir}))
 			}
-		}
-		return ctx.Err()
+			return true
+		})
 	})
 	if err != nil {
 		return nil, b.failure(err, prefix)
@@ -198,7 +190,7 @@ func (b *Bucket) Remove(p string) error {
 
 func (b *Bucket) remove(key string) error {
 	err := b.call(b.ctx, key, func(ctx context.Context) error {
-		return b.s.core.RemoveObject(ctx, b.s.bucket, key, minio.RemoveObjectOptions{})
+		return b.s.api.Delete(ctx, key)
 	})
 	if err != nil {
 		return b.failure(err, key)
@@ -212,16 +204,11 @@ func (b *Bucket) remove(key string) error {
 // put writes an object by one request. once leaves what is there, which must be
 // the same; fs.ErrExist if it is not.
 func (b *Bucket) put(key string, data []byte, once bool) error {
-	sum := sha256.Sum256(data)
-	o := minio.PutObjectOptions{DisableContentSha256: true, UserMetadata: map[string]string{
-		"X-Amz-Checksum-Sha256": base64.StdEncoding.EncodeToString(sum[:])}}
-	if once && !b.unsupported {
-		o.SetMatchETagExcept("*")
+	var condition http.Header
+	if once {
+		condition = b.absent()
 	}
-	err := b.call(b.ctx, key, func(ctx context.Context) error {
-		_, err := b.s.core.PutObject(ctx, b.s.bucket, key, bytes.NewReader(data), int64(len(data)), "", hex.EncodeToString(sum[:]), o)
-		return err
-	})
+	err := b.call(b.ctx, key, func(ctx context.Context) error { return b.s.api.Put(ctx, key, data, condition) })
 	if err != nil && codeOf(err) == "PreconditionFailed" {
 		there, err := b.ReadFile(b.name + "/" + strings.TrimPrefix(key, b.root))
 		if err != nil {
@@ -239,6 +226,14 @@ func (b *Bucket) put(key string, data []byte, once bool) error {
 	b.known[key] = int64(len(data))
 	b.mu.Unlock()
 	return nil
+}
+
+// absent is the condition that nothing has a name, if the store takes conditions.
+func (b *Bucket) absent() http.Header {
+	if b.unsupported {
+		return nil
+	}
+	return s3.Absent
 }
 
 // Mount is described at [fsx.Remote].
@@ -264,14 +259,7 @@ func (b *Bucket) Begin(resume bool) (shared bool, err error) {
 		return false, err
 	}
 	b.started = b.s.c.serverTime()
-	var o minio.PutObjectOptions
-	o.DisableContentSha256 = true
-	o.SetMatchETagExcept("*")
-	sum := sha256.Sum256([]byte{'2'})
-	err = b.call(b.ctx, key, func(ctx context.Context) error {
-		_, err := b.s.core.PutObject(ctx, b.s.bucket, key, strings.NewReader("2"), 1, "", hex.EncodeToString(sum[:]), o)
-		return err
-	})
+	err = b.call(b.ctx, key, func(ctx context.Context) error { return b.s.api.Put(ctx, key, []byte{'2'}, s3.Absent) })
 	switch {
 	case codeOf(err) == "PreconditionFailed":
 		shared = true
@@ -309,7 +297,7 @@ func (b *Bucket) Lock(p string) (unlock func() error, err error) {
 		before := u.Initiated.Before(b.started)
 		switch age := now.Sub(active); {
 		case age > stale || b.resume && before:
-			if err := b.abort(b.ctx, u.Key, u.UploadID); err != nil {
+			if err := b.abort(b.ctx, u.Key, u.ID); err != nil {
 				return nil, err
 			}
 		case before && age < youth && !b.o.Force:

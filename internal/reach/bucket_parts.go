@@ -1,12 +1,10 @@
 package reach
 
 import (
-	"bytes"
 	"context"
 	"crypto/md5" //nolint:gosec // what entity tags are made of
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -17,9 +15,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/minio/minio-go/v7"
-
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/reach/s3"
 	"github.com/glmconv/glmconv/source"
 )
 
@@ -31,9 +28,8 @@ func randomName() string {
 
 // newUpload begins a multipart upload.
 func (b *Bucket) newUpload(key string) (id string, err error) {
-	o := minio.PutObjectOptions{UserMetadata: map[string]string{metaPlan: b.o.Fingerprint, "X-Amz-Checksum-Algorithm": "SHA256"}}
 	err = b.call(b.ctx, key, func(ctx context.Context) error {
-		id, err = b.s.core.NewMultipartUpload(ctx, b.s.bucket, key, o)
+		id, err = b.s.api.NewUpload(ctx, key, http.Header{metaPlan: {b.o.Fingerprint}})
 		return err
 	})
 	if err != nil {
@@ -46,13 +42,10 @@ func (b *Bucket) newUpload(key string) (id string, err error) {
 }
 
 // sendPart uploads one part under its SHA-256.
-func (b *Bucket) sendPart(key, id string, number int, data []byte) (minio.CompletePart, sum, error) {
-	s := sum{sha256.Sum256(data), int64(len(data))}
-	text := base64.StdEncoding.EncodeToString(s.sha256[:])
-	var done minio.ObjectPart
-	err := b.call(b.ctx, key, func(ctx context.Context) (err error) {
-		done, err = b.s.core.PutObjectPart(ctx, b.s.bucket, key, id, number, bytes.NewReader(data), int64(len(data)), minio.PutObjectPartOptions{
-			Sha256Hex: hex.EncodeToString(s.sha256[:]), DisableContentSha256: true, CustomHeader: http.Header{"X-Amz-Checksum-Sha256": {text}}})
+func (b *Bucket) sendPart(key, id string, number int, data []byte) (part s3.Part, s sum, err error) {
+	s = sum{sha256.Sum256(data), int64(len(data))}
+	err = b.call(b.ctx, key, func(ctx context.Context) (err error) {
+		part, err = b.s.api.PutPart(ctx, key, id, number, data, s.sha256)
 		return err
 	})
 	if codeOf(err) == "NoSuchUpload" {
@@ -60,7 +53,7 @@ func (b *Bucket) sendPart(key, id string, number int, data []byte) (minio.Comple
 	} else if err != nil {
 		err = b.failure(err, key)
 	}
-	return minio.CompletePart{PartNumber: number, ETag: done.ETag, ChecksumSHA256: text}, s, err
+	return part, s, err
 }
 
 // taken says that somebody else has ended an upload of ours.
@@ -72,14 +65,9 @@ func (b *Bucket) taken(key string) error {
 // complete makes an object of the parts of an upload, unless there is one of that
 // name: then it must have the same bytes, or gives way as under a rename.
 func (b *Bucket) complete(u *upload, size int64) error {
-	var o minio.PutObjectOptions
-	if !b.unsupported {
-		o.SetMatchETagExcept("*")
-	}
 	for try := 0; ; try++ {
 		err := b.call(b.ctx, u.key, func(ctx context.Context) error {
-			_, err := b.s.core.CompleteMultipartUpload(ctx, b.s.bucket, u.key, u.id, u.parts, o)
-			return err
+			return b.s.api.Complete(ctx, u.key, u.id, u.parts, b.absent())
 		})
 		switch {
 		case err == nil:
@@ -129,11 +117,11 @@ func (b *Bucket) holds(u *upload, size int64) (bool, error) {
 	case err != nil || info.Size != size:
 		return false, err
 	}
-	if tag := tagOf(u.parts); tag != "" && strings.Trim(info.ETag, `"`) == tag {
+	if tag := tagOf(u.parts); tag != "" && info.ETag == tag {
 		return true, nil
 	}
 	buf := make([]byte, min(u.part, size))
-	f := &file{path: u.key, etag: strings.Trim(info.ETag, `"`), where: b.where(u.key), Entry: source.Entry{Size: size}}
+	f := &file{path: u.key, etag: info.ETag, where: b.where(u.key), Entry: source.Entry{Size: size}}
 	for i := int64(0); i*u.part < size; i++ {
 		p := buf[:u.sums[i].size]
 		if err := b.s.c.fill(b.ctx, b.s, f, p, i*u.part); err != nil {
@@ -148,10 +136,10 @@ func (b *Bucket) holds(u *upload, size int64) (bool, error) {
 
 // tagOf returns the entity tag that stores give to an object of parts, "" if
 // theirs are not made that way.
-func tagOf(parts []minio.CompletePart) string {
+func tagOf(parts []s3.Part) string {
 	h := md5.New() //nolint:gosec // see the import
 	for _, p := range parts {
-		b, err := hex.DecodeString(strings.Trim(p.ETag, `"`))
+		b, err := hex.DecodeString(p.ETag)
 		if err != nil || len(b) != md5.Size {
 			return ""
 		}
@@ -175,7 +163,7 @@ func (b *Bucket) abandon(u *upload) error {
 }
 
 func (b *Bucket) abort(ctx context.Context, key, id string) error {
-	err := b.call(ctx, key, func(ctx context.Context) error { return b.s.core.AbortMultipartUpload(ctx, b.s.bucket, key, id) })
+	err := b.call(ctx, key, func(ctx context.Context) error { return b.s.api.Abort(ctx, key, id) })
 	if err != nil && codeOf(err) != "NoSuchUpload" {
 		return b.failure(err, key)
 	}
@@ -186,12 +174,12 @@ func (b *Bucket) abort(ctx context.Context, key, id string) error {
 }
 
 // uploads lists the unfinished uploads below a prefix that are not of this process.
-func (b *Bucket) uploads(ctx context.Context, prefix string) (out []minio.ObjectMultipartInfo, err error) {
+func (b *Bucket) uploads(ctx context.Context, prefix string) (out []s3.Upload, err error) {
 	key, id := "", ""
 	for {
-		var page minio.ListMultipartUploadsResult
+		var page s3.UploadPage
 		err := b.call(ctx, prefix, func(ctx context.Context) error {
-			page, err = b.s.core.ListMultipartUploads(ctx, b.s.bucket, prefix, key, id, "", 1000)
+			page, err = b.s.api.Uploads(ctx, prefix, key, id)
 			return err
 		})
 		if err != nil {
@@ -199,25 +187,25 @@ func (b *Bucket) uploads(ctx context.Context, prefix string) (out []minio.Object
 		}
 		b.mu.Lock()
 		for _, u := range page.Uploads {
-			if !b.own[u.UploadID] && strings.HasPrefix(u.Key, prefix) {
+			if !b.own[u.ID] && strings.HasPrefix(u.Key, prefix) {
 				out = append(out, u)
 			}
 		}
 		b.mu.Unlock()
-		if !page.IsTruncated || page.NextKeyMarker == "" || page.NextKeyMarker == key && page.NextUploadIDMarker == id || len(out) > maxListed {
+		if !page.More || page.NextKey == "" || page.NextKey == key && page.NextID == id || len(out) > maxListed {
 			return out, nil
 		}
-		key, id = page.NextKeyMarker, page.NextUploadIDMarker
+		key, id = page.NextKey, page.NextID
 	}
 }
 
 // lastPart returns when an upload was last added to.
-func (b *Bucket) lastPart(u minio.ObjectMultipartInfo) (time.Time, error) {
+func (b *Bucket) lastPart(u s3.Upload) (time.Time, error) {
 	last, marker := u.Initiated, 0
 	for {
-		var page minio.ListObjectPartsResult
+		var page s3.PartPage
 		err := b.call(b.ctx, u.Key, func(ctx context.Context) (err error) {
-			page, err = b.s.core.ListObjectParts(ctx, b.s.bucket, u.Key, u.UploadID, marker, 1000)
+			page, err = b.s.api.Parts(ctx, u.Key, u.ID, marker)
 			return err
 		})
 		if codeOf(err) == "NoSuchUpload" {
@@ -225,15 +213,15 @@ func (b *Bucket) lastPart(u minio.ObjectMultipartInfo) (time.Time, error) {
 		} else if err != nil {
 			return last, b.failure(err, u.Key)
 		}
-		for _, p := range page.ObjectParts {
-			if p.LastModified.After(last) {
-				last = p.LastModified
+		for _, at := range page.Modified {
+			if at.After(last) {
+				last = at
 			}
 		}
-		if !page.IsTruncated || page.NextPartNumberMarker <= marker {
+		if !page.More || page.Next <= marker {
 			return last, nil
 		}
-		marker = page.NextPartNumberMarker
+		marker = page.Next
 	}
 }
 
@@ -252,7 +240,7 @@ func (b *Bucket) removeUploads(p string) error {
 		if u.Key != key {
 			continue
 		}
-		if err := b.abort(b.ctx, key, u.UploadID); err != nil {
+		if err := b.abort(b.ctx, key, u.ID); err != nil {
 			return err
 		}
 	}

@@ -6,22 +6,17 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
-	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
-
+	"github.com/glmconv/glmconv/internal/reach/s3"
 	"github.com/glmconv/glmconv/source"
 )
 
 // store reads one prefix of a bucket.
 type store struct {
 	c        *client
-	core     *minio.Core
+	api      *s3.Client
 	bucket   string
 	endpoint *url.URL
 }
@@ -62,78 +57,39 @@ func openPrefix(ctx context.Context, s *store, name, prefix string) (*Source, er
 // connect reads the environment as the tools of AWS do.
 func (s *store) connect(a address) error {
 	o := &s.c.o
+	conf := s3.Config{Bucket: s.bucket, Region: o.first("AWS_REGION", "AWS_DEFAULT_REGION"), Transport: &counted{s.c}, UserAgent: "glmconv/" + o.Version, Now: s.c.serverTime}
 	s.endpoint = &url.URL{Scheme: "https", Host: "s3.amazonaws.com"}
-	style, region := minio.BucketLookupAuto, o.first("AWS_REGION", "AWS_DEFAULT_REGION")
 	if e := o.first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"); e != "" {
 		u, err := url.Parse(e)
 		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 			return &source.Error{Kind: source.ErrAddress, Where: "AWS_ENDPOINT_URL", Reason: "is not an address"}
 		}
-		s.endpoint, style = u, minio.BucketLookupPath
-		if region == "" {
-			region = "us-east-1" // what stores of other makers take
-		}
+		s.endpoint, conf.Endpoint = u, u
 	}
-	core, err := minio.NewCore(s.endpoint.Host, &minio.Options{
-		Creds: s.credentials(a), Secure: s.endpoint.Scheme == "https", Transport: &counted{s.c}, Region: region,
-		BucketLookup: style, MaxRetries: 1,
-	})
-	if err != nil {
-		return &source.Error{Kind: source.ErrAddress, Where: "s3://" + s.bucket, Reason: "cannot be read with these settings", Err: err}
+	if a.query.Get("anonymous") != "1" && o.Getenv("AWS_NO_SIGN_REQUEST") != "1" {
+		conf.Keys = s3.Environment(func(name string) string { return o.first(name) }, s.c.http.Transport)
 	}
-	core.SetAppInfo("glmconv", o.Version)
-	s.core = core
+	s.api = s3.New(conf)
 	return nil
 }
 
-// credentials: the environment, then the shared file, then web identity,
-// containers and instances, which a laptop must not wait for.
-func (s *store) credentials(a address) *credentials.Credentials {
-	o := &s.c.o
-	if a.query.Get("anonymous") == "1" || o.Getenv("AWS_NO_SIGN_REQUEST") == "1" {
-		return credentials.NewStaticV4("", "", "")
-	}
-	if id, key := o.first("AWS_ACCESS_KEY_ID"), o.first("AWS_SECRET_ACCESS_KEY"); id != "" && key != "" {
-		return credentials.NewStaticV4(id, key, o.first("AWS_SESSION_TOKEN"))
-	}
-	providers := []credentials.Provider{&credentials.FileAWSCredentials{Filename: o.first("AWS_SHARED_CREDENTIALS_FILE"), Profile: o.first("AWS_PROFILE")}}
-	if o.first("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI") != "" || onInstance() {
-		providers = append(providers, &credentials.IAM{Client: &http.Client{Timeout: 2 * time.Second}})
-	}
-	return credentials.NewChainCredentials(providers)
-}
-
-// onInstance reports whether this looks like a machine of EC2, by its firmware.
-func onInstance() bool {
-	b, err := os.ReadFile(filepath.FromSlash("/sys/class/dmi/id/sys_vendor"))
-	return err == nil && strings.HasPrefix(string(b), "Amazon")
-}
-
-// pagesKey leads to the count of pages of a listing, in its requests.
-type pagesKey struct{}
-
-// errEndless ends a listing whose pages hold nothing.
-var errEndless = errors.New("the listing has no end")
-
 func (s *store) list(ctx context.Context, prefix string) (files []*file, err error) {
-	ctx, cancel := context.WithCancel(context.WithValue(ctx, pagesKey{}, new(atomic.Int64)))
-	defer cancel()
-	seen := map[string]bool{}
-	for o := range s.core.Client.ListObjects(ctx, s.bucket, minio.ListObjectsOptions{Prefix: prefix}) {
-		if o.Err != nil {
-			return nil, s.failed(o.Err, s.bucket)
-		}
-		if seen[o.Key] && !strings.HasSuffix(o.Key, "/") || len(seen) > maxListed {
-			return nil, &source.Error{Kind: source.ErrRefused, Where: "s3://" + s.bucket + "/" + prefix, Reason: "has a listing without an end, or one that is too long"}
-		}
+	seen, again := map[string]bool{}, false
+	err = s.api.List(ctx, prefix, func(o s3.Object) bool {
+		again = seen[o.Key] && !strings.HasSuffix(o.Key, "/") || len(seen) > maxListed
 		seen[o.Key] = true
-		name := strings.TrimPrefix(o.Key, prefix)
-		if !flat(name) {
-			continue
+		if name := strings.TrimPrefix(o.Key, prefix); flat(name) {
+			files = append(files, &file{path: o.Key, etag: o.ETag, Entry: source.Entry{Name: name, Size: o.Size, Version: o.ETag}})
 		}
-		files = append(files, &file{path: o.Key, etag: strings.Trim(o.ETag, `"`), Entry: source.Entry{Name: name, Size: o.Size, Version: o.ETag}})
+		return !again
+	})
+	if again {
+		err = s3.ErrEndless
 	}
-	return files, ctx.Err()
+	if err != nil {
+		return nil, s.failed(err, prefix)
+	}
+	return files, nil
 }
 
 // get implements getter.
@@ -143,14 +99,9 @@ func (s *store) get(ctx context.Context, f *file, off, n int64) (io.ReadCloser, 
 	if err := s.c.patience(ctx, u.Host); err != nil {
 		return nil, err
 	}
-	var o minio.GetObjectOptions
-	if err := o.SetRange(off, off+n-1); err != nil {
-		return nil, refused(&u, "was asked for an empty range")
-	}
-	if err := o.SetMatchETag(f.etag); err != nil {
-		return nil, refused(&u, "has no entity tag")
-	}
-	body, _, header, err := s.core.GetObject(ctx, s.bucket, f.path, o)
+	h := s3.Range(off, n)
+	h.Set("If-Match", `"`+f.etag+`"`)
+	body, _, header, err := s.api.Get(ctx, f.path, h)
 	if err != nil {
 		return nil, s.failed(err, f.path)
 	}
@@ -163,26 +114,36 @@ func (s *store) get(ctx context.Context, f *file, off, n int64) (io.ReadCloser, 
 	return body, nil
 }
 
-// failed puts an error of the library among ours.
+// failed puts an error of a request among ours.
 func (s *store) failed(err error, key string) error {
-	var e minio.ErrorResponse
+	var keys *s3.KeysError
+	if errors.As(err, &keys) {
+		return &source.Error{Kind: source.ErrDenied, Where: "s3://" + s.bucket, Reason: "the credentials could not be had: " + plain(keys.Err).Error(),
+			Advice: "look at AWS_PROFILE, AWS_ACCESS_KEY_ID and what else the tools of AWS read; ?anonymous=1 for a public bucket"}
+	}
+	if errors.Is(err, s3.ErrEndless) {
+		return &source.Error{Kind: source.ErrRefused, Where: "s3://" + s.bucket + "/" + key, Reason: "has a listing without an end, or one that is too long"}
+	}
+	var e *s3.Error
 	u := *s.endpoint
 	u.Path = "/" + s.bucket + "/" + key
-	if !errors.As(err, &e) || e.StatusCode == 0 {
+	if !errors.As(err, &e) {
 		return &netError{host: s.endpoint.Host, err: plain(err)}
 	}
-	return &statusError{url: &u, code: e.StatusCode, header: http.Header{"X-Request-Id": {e.RequestID}}, text: e.Message}
+	text := e.Message
+	switch e.Code {
+	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch":
+		text = "denied: " + text
+	}
+	return &statusError{url: &u, code: e.Status, header: http.Header{"X-Request-Id": {e.RequestID}}, text: text}
 }
 
-// counted sends the library's requests, counts them and gives up bodies that
+// counted sends requests, counts them and gives up bodies that
 // stall.
 type counted struct{ c *client }
 
 func (t *counted) RoundTrip(r *http.Request) (*http.Response, error) {
 	t.c.requests.Add(1)
-	if n, ok := r.Context().Value(pagesKey{}).(*atomic.Int64); ok && n.Add(1) > maxPages {
-		return nil, errEndless
-	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	r = r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
