@@ -2,6 +2,9 @@
 
     interop/.venv-sglang/bin/python interop/record_engines.py sglang
     interop/.venv-vllm/bin/python interop/record_engines.py vllm
+    interop/.venv-core/bin/python interop/record_engines.py vllm-ascend 0.30 ASCEND_DIR VLLM_DIR
+
+ASCEND_DIR and VLLM_DIR are unpacked source archives of vllm-ascend and of the vLLM that it goes with.
 
 Declarations are those of testdata/foreign.json there and of quant/declaration/testdata/configs, models those of testdata/models.
 """
@@ -39,6 +42,17 @@ def record(engine, rows):
     return json.loads(p.stdout)
 
 
+def record_ascend(release, ascend, vllm):
+    """What tests/vllm/answers_ascend.py prints, the answers about compressed-tensors alone: of others the platform's list says all."""
+    rows = {p.name: raw for p in sorted(CORPUS.glob("*.json")) if (raw := json.loads(p.read_text())).get("quant_method") == "compressed-tensors"}
+    env = dict(os.environ, VLLM_ASCEND_DIR=ascend, VLLM_DIR=vllm, VLLM_ASCEND_RELEASE=release)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
+        json.dump(rows, f)
+        f.flush()
+        p = subprocess.run([sys.executable, HERE / "tests/vllm/answers_ascend.py", DATA / "vllm.json", f.name], stdout=subprocess.PIPE, text=True, env=env, check=True)
+    return json.loads(p.stdout)
+
+
 def recorded(engine):
     return json.loads((DATA / f"{engine}.json").read_text())
 
@@ -56,10 +70,14 @@ def folded(record):
 
 def lines(record):
     """One line for each model and each answer of a declaration: differences of two records can be read."""
-    models = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in record["modules"].items())
+    models = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in record.get("modules", {}).items())
     rows = ",\n".join(f"  {json.dumps(k)}: {{\n%s\n  }}" % ",\n".join(f"    {json.dumps(m)}: {json.dumps(a)}" for m, a in v.items()) for k, v in record["answers"].items())
-    return '{\n "library": %s,\n "modules": {\n%s\n },\n "answers": {\n%s\n }\n}\n' % (json.dumps(record["library"]), models, rows)
+    head = ' "platform": %s' % json.dumps(record["platform"]) if "platform" in record else ' "modules": {\n%s\n }' % models
+    return '{\n "library": %s,\n%s,\n "answers": {\n%s\n }\n}\n' % (json.dumps(record["library"]), head, rows)
 
 
 if __name__ == "__main__":
-    (DATA / f"{sys.argv[1]}.json").write_text(lines(record(sys.argv[1], declarations())))
+    if sys.argv[1] == "vllm-ascend":
+        (DATA / f"vllm-ascend-{sys.argv[2]}.json").write_text(lines(record_ascend(*sys.argv[2:])))
+    else:
+        (DATA / f"{sys.argv[1]}.json").write_text(lines(record(sys.argv[1], declarations())))

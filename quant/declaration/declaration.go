@@ -77,6 +77,7 @@ type Group struct {
 	Input   format.Activation
 	Output  format.Activation
 
+	Preset     bool   // the name of a scheme with its targets, which compressed-tensors reads and no engine does
 	WeightOnly bool   // no form of activations stands there, not even an absent one (Input is zero)
 	Static     bool   // weights are said to be quantized while running: never true in a stored checkpoint
 	Order      string // activation order: "" none, "weight" while calibrating, "group" with a permutation (g_idx)

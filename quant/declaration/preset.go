@@ -46,7 +46,7 @@ func (r *reader) preset(groups *object, name string) {
 		r.add(groups.at(name), Unsupported, "the group is a list of targets, and %q is not the name of a scheme that is known here", name)
 		return
 	}
-	g := Group{Name: name, Path: groups.at(name), Weights: known.weights, Input: known.input, WeightOnly: !known.input.Quantized()}
+	g := Group{Name: name, Path: groups.at(name), Preset: true, Weights: known.weights, Input: known.input, WeightOnly: !known.input.Quantized()}
 	if r.d.Format == "" {
 		g.Format = known.format
 	}

@@ -9,12 +9,12 @@ import (
 )
 
 // ascend is vllm-ascend (docs/facts/engine-vllm-ascend.md, docs/facts/ascend.md): run on
-// the CPU with NPUs simulated in 0.18 on vLLM 0.18, read in the tags 0.20 to
-// 0.25, in a snapshot after 0.27 and in 0.30.0rc2. Patch releases and
-// candidates stand with their release.
+// the CPU with NPUs simulated in 0.18 on vLLM 0.18; its configuration classes
+// also in 0.30 (testdata/vllm-ascend-*.json), read in the source archives of
+// 0.20 to 0.30.0rc2. Patch releases and candidates stand with their release.
 var ascend = spec{
 	name: Ascend, title: "vllm-ascend",
-	releases: []string{"0.18", "0.20", "0.21", "0.22", "0.23", "0.24", "0.25", "0.26", "0.27", "0.30"},
+	releases: []string{"0.18", "0.20", "0.21", "0.22", "0.23", "0.24", "0.25", "0.26", "0.27", "0.28", "0.29", "0.30"},
 	renewed:  []string{"0.20"}, // indexer.wk was a linear of its own
 	vendors:  func(Layout) []string { return []string{"huawei"} },
 	layouts:  []Layout{AscendLayout},
@@ -46,38 +46,7 @@ var ascend = spec{
 	},
 	drafts: ascendDrafts,
 
-	// compressed_tensors_config.py:_detect_quant_type; fp8 classes.
-	forms: []form{
-		{layout: HFFP8, match: anything, during: span{until: "0.21"}, answer: Refuses, why: "vllm-ascend has a class for block FP8 from 0.21 on"},
-		{layout: HFFP8, match: with(format.Float8Block, format.Float8Group), on: atlas950, why: "FP8 from 0.21 on, for Atlas 950 (A5)"},
-		{layout: HFFP8, match: anything, during: span{from: "0.23"}, on: olderNPU,
-			answer: Refuses, why: "FP8 is for Atlas 950 (A5): other chips have no FP8 arithmetic"},
-
-		// platform.py:supported_quantization is ascend and compressed-tensors.
-		{layout: ModelOpt, match: anything, during: span{until: "0.20"}, answer: Refuses, why: notOnNPU},
-		{layout: Quark, match: anything, during: span{until: "0.20"}, answer: Refuses, why: notOnNPU},
-		{layout: GPTQ, match: anything, during: span{until: "0.20"}, answer: Refuses, why: notOnNPU},
-		{layout: AWQ, match: anything, during: span{until: "0.20"}, answer: Refuses, why: notOnNPU},
-		{layout: AutoRound, match: anything, during: span{until: "0.20"}, answer: Refuses, why: notOnNPU},
-
-		{layout: CompressedTensors, match: with(format.Int8, format.Int8Token)},
-		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), during: span{until: "0.20"},
-			answer: Differs, why: "vllm-ascend 0.18 casts FP8 values to INT8 without an error: garbage"},
-		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), during: span{from: "0.22"}, on: atlas950,
-			why: "FP8 from 0.22 on, for Atlas 950 (A5)"},
-		{layout: CompressedTensors, match: with(format.Float8, format.Float8Token), during: span{from: "0.22"}, on: olderNPU,
-			answer: Refuses, why: "FP8 (W8A8FP8_DYNAMIC) is for Atlas 950 (A5): other chips have no FP8 arithmetic"},
-		{layout: CompressedTensors, match: with(format.Float8Block, format.Float8Group), on: olderNPU,
-			answer: Refuses, why: "vllm-ascend has no class for block FP8 in compressed-tensors"},
-		{layout: CompressedTensors, match: integers(4, format.Float8Token, format.Words),
-			answer: Refuses, why: "vllm-ascend takes pack-quantized for weight-only and fails on the shapes"},
-		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Words), kind: Linear, answer: Refuses, why: packedExpertsOnly},
-		{layout: CompressedTensors, match: onlyWeight(format.Int4(32)), kind: Experts},
-		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Words), answer: Refuses, why: packedExpertsOnly},
-		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), kind: Linear,
-			answer: Refuses, why: "vllm-ascend wants second scales for int4 linears (the ascend format has them)"},
-	},
-
+	forms:   ascendForms,
 	schemes: ascendSchemes,
 
 	rules: []rule{
@@ -103,7 +72,8 @@ var ascend = spec{
 			}
 			return ""
 		}},
-		{applies: func(c cell) bool { return c.Layout == AscendLayout }, check: mxPairsFit},
+		{applies: func(c cell) bool { return c.Layout == AscendLayout || c.Layout == CompressedTensors }, check: mxPairsFit},
+		{applies: func(c cell) bool { return c.Layout == CompressedTensors }, during: mxOfTensors, check: mxDeclaredMixed},
 		{applies: func(c cell) bool { return c.CacheC8 }, during: span{until: "0.30"}, answer: NotJudged, check: func(cell) string {
 			return "no table says which release before 0.30 reads the scales of an int8 cache (C8) for GLM"
 		}},
@@ -149,29 +119,42 @@ func mxPairsFit(c cell) string {
 	return ""
 }
 
+// mxDeclaredMixed: inputs are read where the format rounds them by vLLM's list
+// (is_activation_quantization_format: MX is not in it) or the declaration is
+// one of mixed precision, which one format for all is not.
+func mxDeclaredMixed(c cell) string {
+	parts := c.quantized()
+	for _, k := range parts {
+		if k.part.Weight.Scale == format.E8M0 && !slices.ContainsFunc(parts, func(o kept) bool { return !o.part.Weight.SameCodes(k.part.Weight) }) {
+			return "vllm-ascend drops the inputs of MX, and then has no class, unless the declaration is mixed-precision (MXFP4 beside MXFP8)"
+		}
+	}
+	return ""
+}
+
 // ascendSchemes is the registry of entries (methods/*.py:register_scheme), for
 // linears and for experts.
 var ascendSchemes = map[string]scheme{
 	"FLOAT":                  {linear: always, experts: always},
 	"W8A8":                   {linear: always},
 	"W8A8_DYNAMIC":           {linear: always, experts: always},
-	"W8A8_MIX":               {linear: always, experts: &span{until: "0.26"}},
+	"W8A8_MIX":               {linear: always, experts: &span{until: "0.27"}},
 	"W8A16":                  {linear: always},
-	"W4A8_DYNAMIC":           {linear: &span{until: "0.26"}, experts: always},
+	"W4A8_DYNAMIC":           {linear: &span{until: "0.27"}, experts: always},
 	"W4A16":                  {experts: always},
 	"W4A4_DYNAMIC":           {linear: always},
 	"W4A4_FLATQUANT_DYNAMIC": {linear: always},
 	"W8A8_MXFP8":             {linear: always, experts: always, on: atlas950},
 	"W4A8_MXFP":              {linear: &span{from: "0.21"}, experts: &span{from: "0.21"}, on: atlas950},
-	"W4A4_MXFP4":             {linear: &span{from: "0.21"}, experts: &span{from: "0.21"}, on: atlas950},
-	"W4A4_MXFP4_FLATQUANT":   {linear: &span{from: "0.21"}, on: atlas950},
-	"W8A8FP8_DYNAMIC":        {linear: &span{from: "0.22"}, experts: &span{from: "0.22"}, on: atlas950},
+	"W4A4_MXFP4":             {linear: &span{from: "0.20"}, experts: &span{from: "0.20"}, on: atlas950},
+	"W4A4_MXFP4_FLATQUANT":   {linear: &span{from: "0.20"}, on: atlas950},
+	"W8A8FP8_DYNAMIC":        {linear: &span{from: "0.21"}, experts: &span{from: "0.21"}, on: atlas950},
 	"W4A16_MXFP4":            {experts: &span{from: "0.23"}, on: atlas950},
 }
 
 // keysRead are the releases in which classes of four bits read version and
 // group_size of the description.
-var keysRead = span{until: "0.26"}
+var keysRead = span{until: "0.27"}
 
 // ReadsKeys reports whether the release reads version and group_size of an
 // Ascend description with these entries, and which releases do.
@@ -182,10 +165,6 @@ func (r Release) ReadsKeys(entries []string) (reads bool, which string) {
 	last := r.spec.releases[r.spec.index(keysRead.until)-1]
 	return r.holds(keysRead), fmt.Sprintf("releases %s to %s", r.spec.releases[0], last)
 }
-
-const notOnNPU = "of the platform's quantizations it knows ascend and compressed-tensors alone"
-
-const packedExpertsOnly = "vllm-ascend reads int4 weight-only experts alone, in groups that config.json cannot name"
 
 // ascendDrafts: drafts whose steps share the selection of the first one
 // (index_share_for_mtp_iteration) are broken in 0.26, 0.27 and after

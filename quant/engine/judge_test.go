@@ -67,6 +67,8 @@ func TestMixedFileIsForVLLM(t *testing.T) {
 	}
 }
 
+var mx8Part = engine.Part{Weight: format.MXFP8, Acts: format.MXFP8Group}
+
 func TestFourAnswers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		preset, who, device string
@@ -74,25 +76,30 @@ func TestFourAnswers(t *testing.T) {
 		want                engine.Answer
 		rule                string
 	}{
-		"INT8 on A100":                    {"glm-4.5-air", "vllm", "a100", all(engine.CompressedTensors, int8Part), engine.Loads, ""},
-		"INT8 on B200 is in no table":     {"glm-4.5-air", "vllm", "b200", all(engine.CompressedTensors, int8Part), engine.NotJudged, "int8"},
-		"FP8 on A100 in vLLM":             {"glm-4.5-air", "vllm", "a100", all(engine.CompressedTensors, chan8Part), engine.Loads, "weight-only"},
-		"FP8 on A100 in SGLang":           {"glm-4.5-air", "sglang", "a100", all(engine.CompressedTensors, chan8Part), engine.Refuses, "fp8e4nv"},
-		"FP8 on Ascend, 0.18":             {"glm-4.5-air", "vllm-ascend@0.18", "", all(engine.CompressedTensors, chan8Part), engine.Differs, "garbage"},
-		"FP8 on Ascend, 0.20":             {"glm-4.5-air", "vllm-ascend@0.20", "", all(engine.CompressedTensors, chan8Part), engine.NotJudged, ""},
-		"FP8 on A3, 0.30":                 {"glm-4.5-air", "vllm-ascend@0.30", "ascend-a3", all(engine.CompressedTensors, chan8Part), engine.Refuses, "A5"},
-		"block FP8 on A5":                 {"glm-5", "vllm-ascend", "ascend-950pr", all(engine.HFFP8, blockPart), engine.Loads, "A5"},
-		"block FP8 on A3":                 {"glm-5", "vllm-ascend", "ascend-a3", all(engine.HFFP8, blockPart), engine.Refuses, "A5"},
-		"block FP8 before its class":      {"glm-5", "vllm-ascend@0.20", "ascend-950pr", all(engine.HFFP8, blockPart), engine.Refuses, "0.21"},
-		"block FP8 on A3, not restricted": {"glm-5", "vllm-ascend@0.22", "ascend-a3", all(engine.HFFP8, blockPart), engine.NotJudged, ""},
-		"GLM-5 on A100":                   {"glm-5", "vllm", "a100", all(engine.CompressedTensors, int8Part), engine.Refuses, "sparse attention"},
-		"GLM-5 in full precision on A100": {"glm-5", "vllm", "a100", engine.Subject{}, engine.Refuses, "sparse attention"},
-		"GLM-5 on RTX in SGLang":          {"glm-5", "sglang", "rtx-5090", all(engine.HFFP8, blockPart), engine.NotJudged, "sparse attention"},
-		"GLM-5.2 on Ascend, 0.22":         {"glm-5.2", "vllm-ascend@0.22", "", all(engine.AscendLayout, int8Part), engine.Refuses, "0.23"},
-		"GLM-5.2 on Ascend, newest":       {"glm-5.2", "vllm-ascend", "", all(engine.AscendLayout, int8Part), engine.Loads, "0.23"},
-		"int4 for Ascend in vLLM":         {"glm-5", "vllm", "", all(engine.AscendLayout, ascInt4), engine.Refuses, "plain vLLM"},
-		"int4 linears in Ascend":          {"glm-5", "vllm-ascend", "", all(engine.AscendLayout, ascInt4), engine.Refuses, "W4A8_DYNAMIC"},
-		"an engine on another's device":   {"glm-5", "vllm-ascend", "h100", all(engine.AscendLayout, int8Part), engine.NotJudged, "h100"},
+		"INT8 on A100":                     {"glm-4.5-air", "vllm", "a100", all(engine.CompressedTensors, int8Part), engine.Loads, ""},
+		"INT8 on B200 is in no table":      {"glm-4.5-air", "vllm", "b200", all(engine.CompressedTensors, int8Part), engine.NotJudged, "int8"},
+		"FP8 on A100 in vLLM":              {"glm-4.5-air", "vllm", "a100", all(engine.CompressedTensors, chan8Part), engine.Loads, "weight-only"},
+		"FP8 on A100 in SGLang":            {"glm-4.5-air", "sglang", "a100", all(engine.CompressedTensors, chan8Part), engine.Refuses, "fp8e4nv"},
+		"FP8 on Ascend, 0.18":              {"glm-4.5-air", "vllm-ascend@0.18", "", all(engine.CompressedTensors, chan8Part), engine.Differs, "garbage"},
+		"FP8 on Ascend, 0.20":              {"glm-4.5-air", "vllm-ascend@0.20", "", all(engine.CompressedTensors, chan8Part), engine.Differs, "garbage"},
+		"FP8 on A3, 0.30":                  {"glm-4.5-air", "vllm-ascend@0.30", "ascend-a3", all(engine.CompressedTensors, chan8Part), engine.Refuses, "A5"},
+		"block FP8 on A5":                  {"glm-5", "vllm-ascend", "ascend-950pr", all(engine.HFFP8, blockPart), engine.Loads, "A5"},
+		"block FP8 on A3":                  {"glm-5", "vllm-ascend", "ascend-a3", all(engine.HFFP8, blockPart), engine.Loads, "dtype"},
+		"block FP8 before its class":       {"glm-5", "vllm-ascend@0.20", "ascend-950pr", all(engine.HFFP8, blockPart), engine.Refuses, "0.27"},
+		"block FP8 in DeepSeek-V4's class": {"glm-5", "vllm-ascend@0.22", "ascend-950pr", all(engine.HFFP8, blockPart), engine.Refuses, "DeepSeek-V4"},
+		"ModelOpt's MXFP8 on A5":           {"glm-5", "vllm-ascend", "ascend-950pr", all(engine.ModelOpt, mx8Part), engine.Loads, "0.27"},
+		"ModelOpt's MXFP8 on A3":           {"glm-5", "vllm-ascend", "ascend-a3", all(engine.ModelOpt, mx8Part), engine.Refuses, "950"},
+		"ModelOpt's MXFP8 in 0.26":         {"glm-5", "vllm-ascend@0.26", "", all(engine.ModelOpt, mx8Part), engine.Refuses, "0.27"},
+		"MX alone in compressed-tensors":   {"glm-4.5-air", "vllm-ascend", "ascend-950pr", all(engine.CompressedTensors, mx8Part), engine.Refuses, "mixed-precision"},
+		"MX in compressed-tensors, 0.27":   {"glm-4.5-air", "vllm-ascend@0.27", "", all(engine.CompressedTensors, mx8Part), engine.Refuses, "0.28"},
+		"GLM-5 on A100":                    {"glm-5", "vllm", "a100", all(engine.CompressedTensors, int8Part), engine.Refuses, "sparse attention"},
+		"GLM-5 in full precision on A100":  {"glm-5", "vllm", "a100", engine.Subject{}, engine.Refuses, "sparse attention"},
+		"GLM-5 on RTX in SGLang":           {"glm-5", "sglang", "rtx-5090", all(engine.HFFP8, blockPart), engine.NotJudged, "sparse attention"},
+		"GLM-5.2 on Ascend, 0.22":          {"glm-5.2", "vllm-ascend@0.22", "", all(engine.AscendLayout, int8Part), engine.Refuses, "0.23"},
+		"GLM-5.2 on Ascend, newest":        {"glm-5.2", "vllm-ascend", "", all(engine.AscendLayout, int8Part), engine.Loads, "0.23"},
+		"int4 for Ascend in vLLM":          {"glm-5", "vllm", "", all(engine.AscendLayout, ascInt4), engine.Refuses, "plain vLLM"},
+		"int4 linears in Ascend":           {"glm-5", "vllm-ascend", "", all(engine.AscendLayout, ascInt4), engine.Refuses, "W4A8_DYNAMIC"},
+		"an engine on another's device":    {"glm-5", "vllm-ascend", "h100", all(engine.AscendLayout, int8Part), engine.NotJudged, "h100"},
 		"a format of no table": {"glm-4.5-air", "vllm", "", all(engine.CompressedTensors, engine.Part{Weight: format.Integer(3, 128)}),
 			engine.NotJudged, "int3"},
 	} {

@@ -5,23 +5,41 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/format"
 )
 
 // resolveAscend matches a module in vllm-ascend: with a description by its own
-// rules, with other configurations by vLLM's.
+// rules, with other configurations by vLLM's, whose classes its own ones
+// extend. What the platform does not list ends before any module is built
+// (platform.py:supported_quantization).
 func resolveAscend(r Release, cfg *glm.Config, c *Config, m Module) Resolution {
 	switch c.Method {
 	case "ascend":
 		return c.view(Ascend, cfg).ascend(r, m)
 	case "fp8":
-		if !r.holds(span{from: "0.21"}) {
-			return refused("%s has no class for fp8", r.Title())
+		switch {
+		case !r.holds(span{from: "0.21"}):
+			return refusedWhole("ValueError: fp8 quantization is currently not supported in npu")
+		case !r.holds(nativeFP8):
+			return refusedWhole("AttributeError: the configuration has no attribute 'o_groups' (DeepSeek-V4's fp8)")
 		}
 		return resolveFP8VLLM(cfg, c, m)
 	case "compressed-tensors":
-		return matchVLLM(cfg, c, m)
+		res := matchVLLM(cfg, c, m, r.holds(span{from: "0.27"}))
+		if res.unmatched && r.holds(span{until: "0.24"}) {
+			return refused("ValueError: Unable to find matching target for %s in the compressed-tensors layer config", m.Name)
+		}
+		return res
+	case "modelopt":
+		if d := c.Declaration; d != nil && r.holds(mxOfModelOpt) && len(d.Groups) > 0 && d.Groups[0].Weights.SameCodes(format.MXFP8) {
+			res, _ := resolvePublished(vllm.release(len(vllm.releases)-1), cfg, c, m)
+			return res
+		}
 	}
-	return unknownMethod(r, c)
+	if c.Declaration == nil || !slices.Contains(published, Layout(c.Method)) {
+		return unknownMethod(r, c)
+	}
+	return refusedWhole("ValueError: %s quantization is currently not supported in npu", c.Method)
 }
 
 // ascend is vllm-ascend's way (docs/facts/engine-vllm-ascend.md 2): a fused

@@ -14,7 +14,7 @@ func resolveVLLM(r Release, cfg *glm.Config, c *Config, m Module) Resolution {
 	case "fp8":
 		return resolveFP8VLLM(cfg, c, m)
 	case "compressed-tensors":
-		return matchVLLM(cfg, c, m)
+		return matchVLLM(cfg, c, m, true)
 	}
 	if res, ok := resolvePublished(r, cfg, c, m); ok {
 		return res
@@ -25,9 +25,10 @@ func resolveVLLM(r Release, cfg *glm.Config, c *Config, m Module) Resolution {
 // matchVLLM: compressed-tensors in vLLM (docs/facts/engine-vllm.md 2.1). Plain names
 // with a dot go through the model's name mapping, patterns do not. A fused
 // module is ignored by its own name or by all its shards; targets match its
-// name, then its class, then its shards, of which the first decides. What
-// nothing matches stays unquantised.
-func matchVLLM(cfg *glm.Config, c *Config, m Module) Resolution {
+// name, then its shards, of which the first decides, then its class; until
+// vLLM 0.27 the class came before the shards. What nothing matches stays
+// unquantised.
+func matchVLLM(cfg *glm.Config, c *Config, m Module, shardsFirst bool) Resolution {
 	hits := func(en Entry, name string) bool {
 		if en.re != nil || !strings.Contains(en.Text, ".") {
 			return en.matches(name)
@@ -53,7 +54,7 @@ func matchVLLM(cfg *glm.Config, c *Config, m Module) Resolution {
 		if g := named(name); g != nil {
 			return by(g)
 		}
-		return by(byClass(targets, m))
+		return orUnmatched(byClass(targets, m))
 	}
 	if m.Kind == Experts {
 		return same(expertNames(m), single, "ValueError: All MoE projections need to have same quantization scheme ("+m.Name+")")
@@ -70,13 +71,22 @@ func matchVLLM(cfg *glm.Config, c *Config, m Module) Resolution {
 	if g := named(m.Name); g != nil {
 		return by(g)
 	}
-	if g := byClass(targets, m); g != nil {
-		return by(g)
-	}
+	class := byClass(targets, m)
+	shards := named(m.Shards[0])
 	if count(m.Shards, func(s string) bool { return named(s) != nil }) < len(m.Shards) {
-		return float() // half targeted: unquantised, without a word
+		shards = nil // half targeted: unquantised without a word, unless the class is
 	}
-	return by(named(m.Shards[0]))
+	if shards != nil && (shardsFirst || class == nil) {
+		return by(shards)
+	}
+	return orUnmatched(class)
+}
+
+// orUnmatched is what a group, or no group, says of a module.
+func orUnmatched(g *Group) Resolution {
+	r := by(g)
+	r.unmatched = g == nil
+	return r
 }
 
 // resolveFP8VLLM: quant_method fp8 in vLLM (docs/facts/engine-vllm.md 2.1). Entries are

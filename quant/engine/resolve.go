@@ -21,6 +21,8 @@ type Resolution struct {
 
 	down  *format.Weight // of the experts' down projections where it differs
 	group *Group         // compressed-tensors: the group that decided
+	// unmatched tells a module that no group of compressed-tensors is for.
+	unmatched bool
 }
 
 // Of returns what one stored module behind the resolved one is taken for. It
@@ -55,6 +57,14 @@ func by(g *Group) Resolution {
 // declares the weight to be. Whether the engine has a class for it is the
 // question of [Judge].
 func Resolve(r Release, cfg *glm.Config, c *Config, m Module) Resolution {
+	if d := c.Declaration; d != nil && c.Method == "compressed-tensors" {
+		for i := range d.Groups {
+			if d.Groups[i].Preset {
+				// vllm 0.32 and sglang 0.5.23 compressed_tensors.py, vllm-ascend 0.30: quant_config.get("targets")
+				return refusedWhole("AttributeError: 'list' object has no attribute 'get' (config_groups names the scheme %q in place of an object)", d.Groups[i].Name)
+			}
+		}
+	}
 	return r.spec.resolve(r, cfg, c, m)
 }
 

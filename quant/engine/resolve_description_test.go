@@ -74,7 +74,7 @@ func TestAscendDescription(t *testing.T) {
 		{"text by checkpoint names", v, described(one("model.language_model.layers.0.self_attn.o_proj", dyn8)), "language_model.model.layers.0.self_attn.o_proj", int8c},
 		{"the head of the vision family", v, described(one("lm_head", "FLOAT")), "language_model.lm_head", float},
 		{"the tower by checkpoint names", v, described(one("model.visual.blocks.0.attn.qkv", "FLOAT")), "visual.blocks.0.attn.qkv", float},
-		{"fp8 has no class", air, block(), o, "!no class for fp8"},
+		{"fp8 is not on the platform", air, block(), o, "!not supported in npu"},
 	})
 	decide(t, engine.VLLM, []decision{{"plain vLLM", air, described(one(o, dyn8)), o, "!does not read this layout"}})
 }

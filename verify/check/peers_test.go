@@ -269,7 +269,7 @@ func TestAskedEngine(t *testing.T) {
 	assert.True(t, r.OK)
 	assert.Equal(t, "ascend-950pr", r.Engines[0].Hardware)
 	assert.Equal(t, "0.30", r.Engines[0].Release)
-	r = examine(t, fp8, Options{Engines: []string{"vllm-ascend@0.20"}})
+	r = examine(t, good(t, int8CT), Options{Engines: []string{"vllm"}, Hardware: "b200"})
 	assert.Nil(t, r.Verdict, "no table knows")
 	assert.False(t, r.OK)
 	assert.Contains(t, r.Text(), "NOT JUDGED")

@@ -28,10 +28,10 @@ func TestPublished(t *testing.T) {
 		engines map[string]string
 	}{
 		{"foreign/autoround-gptq", "auto-round (gptq) int4 group 32", []string{"eh-proj-quantized", "quant-method-published"}, "eh_proj", true,
-			map[string]string{"vllm": "refuses", "sglang": "refuses", "vllm-ascend": "not-judged"}},
+			map[string]string{"vllm": "refuses", "sglang": "refuses"}},
 		// block_name_to_quantize means the draft's head too, which has no codes: vLLM's own loader stops with a KeyError
 		{"foreign/autoround-mxfp4", "auto-round (compressed-tensors) mxfp4 group 32", []string{"engine-refuses", "engine-misreads"}, "model.layers.3.head", true,
-			map[string]string{"vllm": "refuses", "sglang": "refuses", "vllm-ascend": "not-judged"}},
+			map[string]string{"vllm": "refuses", "sglang": "refuses"}},
 		{"foreign/awq", "awq int4 group 32", []string{"weight-not-quantized", "bias-cast"}, "MTP layer is full precision", true,
 			map[string]string{"vllm": "refuses", "sglang": "refuses"}},
 		{"foreign/gptq-asym", "gptq int4 group 64", []string{"weight-not-quantized", "engine-refuses", "bias-cast"}, "MTP layer is full precision", true,
@@ -90,7 +90,7 @@ func TestUnsharedGlobals(t *testing.T) {
 	assert.Equal(t, "compressed-tensors NVFP4", r.Layout)
 	assert.True(t, r.Has("global-scale-unshared"), r.Text())
 	assert.Contains(t, r.Text(), "times that of")
-	assert.Equal(t, map[string]string{"vllm": "loads", "sglang": "loads", "vllm-ascend": "not-judged"}, verdicts(r))
+	assert.Equal(t, map[string]string{"vllm": "loads", "sglang": "loads"}, verdicts(r))
 }
 
 // TestPublishedDamage: what happens to files of other tools.
