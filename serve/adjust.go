@@ -20,7 +20,10 @@ type adjust struct {
 
 // adjust is that of a request; nil where nothing is changed.
 func (s *Server) adjust(q *sampling, temperature float64) (*adjust, error) {
-	a := &adjust{presence: q.Presence, frequency: q.Frequency, repetition: 1, least: q.MinTokens, minP: q.MinP, temperature: temperature}
+	a := &adjust{presence: q.Presence, frequency: q.Frequency, repetition: 1, least: q.MinTokens, temperature: temperature}
+	if q.MinP != nil {
+		a.minP = *q.MinP
+	}
 	if q.Repetition != nil {
 		a.repetition = *q.Repetition
 	}

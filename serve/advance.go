@@ -20,7 +20,7 @@ func (s *scheduler) draft(ctx context.Context, j *job) (ids []int, err error) {
 
 // advance takes the states h and rows of logits z of a job's n tokens.
 func (s *scheduler) advance(ctx context.Context, j *job, n int, h, z []float32, vocab int) error {
-	if j.read < len(j.prompt) {
+	if j.read < len(j.input) {
 		return s.readOn(ctx, j, n, h, z, vocab)
 	}
 	start := j.session.Len() - n
@@ -49,13 +49,15 @@ func (s *scheduler) readOn(ctx context.Context, j *job, n int, h, z []float32, v
 		j.gather(z, n, vocab)
 	}
 	j.read += n
-	if j.read < len(j.prompt) {
+	if j.read < len(j.input) {
 		if j.drafter != nil {
-			return j.drafter.Read(ctx, j.prompt[j.read-n+1:j.read+1], h)
+			return j.drafter.Read(ctx, j.input[j.read-n+1:j.read+1], h)
 		}
 		return nil
 	}
-	s.m.promptTokens.Add(int64(len(j.prompt)))
+	if j.made == 0 {
+		s.m.promptTokens.Add(int64(len(j.prompt)))
+	}
 	if j.most == 0 {
 		j.end("length")
 		return nil
@@ -64,7 +66,7 @@ func (s *scheduler) readOn(ctx context.Context, j *job, n int, h, z []float32, v
 		s.leave(j, j.session.Len())
 		return nil
 	}
-	j.ahead, j.states = append(slices.Clone(j.prompt[len(j.prompt)-n+1:]), j.next), h
+	j.ahead, j.states = append(slices.Clone(j.input[len(j.input)-n+1:]), j.next), h
 	return nil
 }
 

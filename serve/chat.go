@@ -153,8 +153,8 @@ func (s *Server) converse(ctx context.Context, w http.ResponseWriter, q *chatReq
 	use, choices := usage{n: len(jobs)}, []any{}
 	for i, j := range jobs {
 		a := newAnswer(i)
-		a.head, a.stream = head, stream
-		if err := s.follow(ctx, j, a); err != nil {
+		a.head, a.stream, a.each, a.prompt = head, stream, q.StreamOpts != nil && q.StreamOpts.Each, len(j.prompt)
+		if err := s.follow(ctx, j, a, stream); err != nil {
 			if stream != nil && stream.begun {
 				stream.end(err)
 				return nil
@@ -190,10 +190,14 @@ type listener interface {
 }
 
 // follow passes a job's events on until it ends, a stop string is met, or the
-// client is gone.
-func (s *Server) follow(ctx context.Context, j *job, l listener) error {
+// client is gone. stream is where it is streamed to, or nil.
+func (s *Server) follow(ctx context.Context, j *job, l listener, stream *sse) error {
+	every := s.o.Ping
+	if stream == nil {
+		every = 0
+	}
 	for {
-		list := j.events.take(ctx)
+		list := j.events.take(ctx, every, func() { stream.ping() })
 		if list == nil {
 			s.metrics.aborted.Add(1)
 			return ctx.Err()
@@ -240,7 +244,9 @@ type chatAnswer struct {
 	begun              bool
 	content, reasoning string
 	calls              []map[string]any
-	tokens, thought    int // thought: of reasoning
+	tokens, thought    int  // thought: of reasoning
+	each               bool // event has usage
+	prompt             int  // tokens of it
 	ids                []int
 	probs, unsent      []*position
 	reason             string
@@ -304,6 +310,9 @@ func (a *chatAnswer) send(delta map[string]any, reason any) {
 	var probs any
 	if len(a.unsent) > 0 {
 		probs, a.unsent = a.logprobs(a.unsent), nil
+	}
+	if a.each {
+		m["usage"] = map[string]any{"prompt_tokens": a.prompt, "completion_tokens": a.tokens, "total_tokens": a.prompt + a.tokens}
 	}
 	m["choices"] = []any{map[string]any{"index": a.index, "delta": delta, "logprobs": probs, "finish_reason": reason}}
 	a.stream.send(m)

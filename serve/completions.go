@@ -112,11 +112,11 @@ func (s *Server) complete(ctx context.Context, w http.ResponseWriter, q *complet
 		stream = newSSE(w)
 	}
 	for i, j := range jobs {
-		a := &textAnswer{s: s, head: head, index: i, read: s.reader(&q.sampling), stream: stream, asIDs: q.AsIDs, top: j.top}
+		a := &textAnswer{s: s, head: head, index: i, read: s.reader(&q.sampling), stream: stream, each: q.StreamOpts != nil && q.StreamOpts.Each, asked: len(j.prompt), asIDs: q.AsIDs, top: j.top}
 		if q.Echo {
 			a.piece(s.tok.Decode(j.prompt))
 		}
-		if err := s.follow(ctx, j, a); err != nil {
+		if err := s.follow(ctx, j, a, stream); err != nil {
 			if stream != nil && stream.begun {
 				stream.end(err)
 				return nil
@@ -176,7 +176,9 @@ type textAnswer struct {
 	tokens int
 	reason string
 	asIDs  bool
-	top    int // of the probabilities asked for
+	each   bool // event has usage
+	asked  int  // tokens of the prompt
+	top    int  // of the probabilities asked for
 }
 
 func (a *textAnswer) token(e event) bool {
@@ -208,6 +210,9 @@ func (a *textAnswer) piece(text string) {
 
 func (a *textAnswer) send(text string, reason any) {
 	m := map[string]any{"choices": []any{map[string]any{"index": a.index, "text": text, "logprobs": nil, "finish_reason": reason}}}
+	if a.each {
+		m["usage"] = map[string]any{"prompt_tokens": a.asked, "completion_tokens": a.tokens, "total_tokens": a.asked + a.tokens}
+	}
 	for k, v := range a.head {
 		m[k] = v
 	}

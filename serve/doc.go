@@ -17,9 +17,10 @@
 // With [Options.Speculative] the MTP layer drafts, and the text stays the same.
 //
 // Requests are taken in order, as long as there are places and the cache's
-// budget holds prompt and answer in full; others wait, and beyond the queue
-// they are told to come back (429). What the budget has left keeps sequences
-// that are done: a prompt that begins as one of them is not read again, but for
+// budget has pages for the prompt; others wait, and beyond the queue they are
+// told to come back (429). When pages run out the request that came last gives
+// its own back, waits, and is read again, to the same text. What the budget has
+// left keeps sequences that are done: a prompt that begins as one of them is not read again, but for
 // requests that ask for log-probabilities of the prompt. A client that is gone
 // leaves before the next step.
 //

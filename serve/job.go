@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,8 +29,9 @@ type job struct {
 	media   *runtime.Media // of the prompt; nil: text
 	session *runtime.Session
 	drafter *spec.Drafter // nil: no drafts
-	read    int           // tokens of the prompt
-	cached  int           // of these, those that were found in the cache
+	input   []int         // what is read before tokens are made: the prompt, and behind it what was made before the cache was taken away
+	read    int           // tokens of it
+	cached  int           // of the prompt, those that were found in the cache
 	made    int
 	next    int       // the token that is read next
 	text    []int     // tokens made so far
@@ -69,8 +71,15 @@ func (b *mailbox) put(e event) {
 	}
 }
 
-// take waits for events; nil when ctx is done.
-func (b *mailbox) take(ctx context.Context) []event {
+// take waits for events; nil when ctx is done. idle is called after each stretch
+// of waiting; every 0 is never.
+func (b *mailbox) take(ctx context.Context, every time.Duration, idle func()) []event {
+	var tick <-chan time.Time
+	if every > 0 {
+		t := time.NewTicker(every)
+		defer t.Stop()
+		tick = t.C
+	}
 	for {
 		b.mu.Lock()
 		list := b.list
@@ -81,14 +90,33 @@ func (b *mailbox) take(ctx context.Context) []event {
 		}
 		select {
 		case <-b.ready:
+		case <-tick:
+			idle()
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// cost is the slots of the cache that a job may fill.
-func (j *job) cost() int { return len(j.prompt) + j.most + j.extra }
+// cost is the slots of the cache, in whole pages, that a job fills by the end of
+// its next step.
+func (j *job) cost() int {
+	n := len(j.input)
+	if j.session != nil {
+		n = max(n, j.session.Len())
+	}
+	return (n + 1 + j.extra + page - 1) / page * page
+}
+
+// restart takes the cache away: the prompt and what was made are read again.
+func (j *job) restart() {
+	j.input = append(slices.Clone(j.prompt), j.text...)
+	j.session, j.drafter, j.states, j.drafts, j.promptProbs = nil, nil, nil, nil, nil
+	j.read, j.ahead = 0, j.ahead[:0]
+	if j.made > 0 {
+		j.asked = -1 // was answered with the first token
+	}
+}
 
 // end gives the session's memory back.
 func (j *job) end(reason string) {

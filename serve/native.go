@@ -97,7 +97,7 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) error {
 	if q.Stream {
 		a.events = newSSE(w)
 	}
-	if err := s.follow(ctx, j, a); err != nil {
+	if err := s.follow(ctx, j, a, a.events); err != nil {
 		if a.events != nil && a.events.begun {
 			a.events.end(err)
 			return nil

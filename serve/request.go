@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/glmconv/glmconv/runtime/grammar"
 	"github.com/glmconv/glmconv/runtime/spec"
@@ -29,11 +30,12 @@ type sampling struct {
 	Stream      bool     `json:"stream"`
 	StreamOpts  *struct {
 		Usage bool `json:"include_usage"`
+		Each  bool `json:"continuous_usage_stats"`
 	} `json:"stream_options"`
 
 	N            *int               `json:"n"`
 	BestOf       *int               `json:"best_of"`
-	MinP         float64            `json:"min_p"`
+	MinP         *float64           `json:"min_p"`
 	MinTokens    int                `json:"min_tokens"`
 	Presence     float64            `json:"presence_penalty"`
 	Frequency    float64            `json:"frequency_penalty"`
@@ -144,6 +146,7 @@ func (s *Server) job(ctx context.Context, q *sampling, ids []int, logprobs, choi
 		return nil, bad("prompt", "the context is %d tokens: the prompt has %d, and %d were asked for", s.o.MaxLen, len(ids), limit)
 	}
 	o := spec.Options{Temperature: 1, Seed: rand.Uint64()}
+	s.usual.fill(q)
 	if q.Temperature != nil {
 		o.Temperature = *q.Temperature
 	}
@@ -253,10 +256,36 @@ type sse struct {
 	begun   bool
 }
 
+// stall is how long a reader may take nothing before it is dropped.
+const stall = time.Minute
+
 func newSSE(w http.ResponseWriter) *sse { return &sse{w: w, control: http.NewResponseController(w)} }
 
 // send writes one event and flushes it.
 func (s *sse) send(v any) {
+	s.begin()
+	data, ok := v.([]byte)
+	if !ok {
+		data, _ = json.Marshal(v)
+	}
+	s.write("data: %s\n\n", data)
+}
+
+// ping writes a comment, so that nothing on the way takes the stream for dead.
+func (s *sse) ping() {
+	s.begin()
+	s.write(": ping\n\n")
+}
+
+// write writes and flushes. A write that fails ends the request's context.
+func (s *sse) write(format string, args ...any) {
+	_ = s.control.SetWriteDeadline(time.Now().Add(stall))
+	fmt.Fprintf(s.w, format, args...)
+	_ = s.control.Flush()
+	_ = s.control.SetWriteDeadline(time.Time{})
+}
+
+func (s *sse) begin() {
 	if !s.begun {
 		s.begun = true
 		h := s.w.Header()
@@ -264,12 +293,6 @@ func (s *sse) send(v any) {
 		h.Set("Cache-Control", "no-cache")
 		h.Set("X-Accel-Buffering", "no")
 	}
-	data, ok := v.([]byte)
-	if !ok {
-		data, _ = json.Marshal(v)
-	}
-	fmt.Fprintf(s.w, "data: %s\n\n", data)
-	_ = s.control.Flush()
 }
 
 // end closes a stream, with an error where there is one.

@@ -39,8 +39,7 @@ type scheduler struct {
 	closed  bool
 	done    chan struct{}
 
-	running []*job // of the loop alone
-	used    int
+	running []*job      // of the loop alone
 	forget  atomic.Bool // the prefixes kept are to be dropped
 }
 
@@ -58,7 +57,7 @@ func (s *scheduler) add(j *job) error {
 	case len(s.waiting) >= s.queue:
 		return errBusy
 	}
-	j.arrived = time.Now()
+	j.arrived, j.input = time.Now(), j.prompt
 	j.events.ready = make(chan struct{}, 1)
 	s.waiting = append(s.waiting, j)
 	s.m.waiting.Store(int64(len(s.waiting)))
@@ -108,8 +107,16 @@ func (s *scheduler) abandon() {
 	for _, j := range append(s.running, s.waiting...) {
 		j.events.put(event{err: errClosed})
 	}
-	s.running, s.waiting, s.used = nil, nil, 0
+	s.running, s.waiting = nil, nil
 	s.gauges()
+}
+
+// used is the slots of the cache that running jobs fill by the end of a step.
+func (s *scheduler) used() (n int) {
+	for _, j := range s.running {
+		n += j.cost()
+	}
+	return n
 }
 
 // admit drops jobs whose client is gone and takes waiting ones, in order, as
@@ -119,33 +126,50 @@ func (s *scheduler) admit() {
 	defer s.mu.Unlock()
 	gone := func(j *job) bool { return j.ctx.Err() != nil }
 	s.waiting = slices.DeleteFunc(s.waiting, gone)
-	s.running = slices.DeleteFunc(s.running, func(j *job) bool {
-		if gone(j) {
-			s.used -= j.cost()
-			return true
-		}
-		return false
-	})
+	s.running = slices.DeleteFunc(s.running, gone)
 	if s.forget.Swap(false) {
 		s.kept = prefixes{}
 	}
-	for len(s.waiting) > 0 && len(s.running) < s.places && (s.used+s.waiting[0].cost() <= s.budget || len(s.running) == 0) {
+	used := s.used()
+	for len(s.waiting) > 0 && len(s.running) < s.places && (used+s.waiting[0].cost() <= s.budget || len(s.running) == 0) {
 		j := s.waiting[0]
 		s.waiting[0] = nil
 		s.waiting = s.waiting[1:]
 		s.begin(j)
-		s.used += j.cost()
-		s.kept.shrink(s.budget - s.used)
+		used += j.cost()
 		s.running = append(s.running, j)
-		s.m.queued.observe(time.Since(j.arrived))
+		if j.made == 0 {
+			s.m.queued.observe(time.Since(j.arrived))
+		}
 	}
+	s.makeRoom()
 	s.gauges()
+}
+
+// makeRoom lets the running jobs have what a step needs: prefixes that are kept
+// go first, then the cache of the job that came last, which waits and is read
+// again. The last job that is left goes on whatever it needs.
+func (s *scheduler) makeRoom() {
+	for s.used() > s.budget && len(s.running) > 1 {
+		last := 0
+		for i, j := range s.running {
+			if !j.arrived.Before(s.running[last].arrived) {
+				last = i
+			}
+		}
+		j := s.running[last]
+		s.running = slices.Delete(s.running, last, last+1)
+		j.restart()
+		s.waiting = slices.Insert(s.waiting, 0, j)
+		s.m.preempted.Add(1)
+	}
+	s.kept.shrink(s.budget - s.used())
 }
 
 func (s *scheduler) gauges() {
 	s.m.running.Store(int64(len(s.running)))
 	s.m.waiting.Store(int64(len(s.waiting)))
-	s.m.usage.Store(int64(1e6 * float64(s.used) / float64(max(s.budget, 1))))
+	s.m.usage.Store(int64(1e6 * float64(s.used()) / float64(max(s.budget, 1))))
 }
 
 // begin gives a job its session, with what the cache has of its prompt.
@@ -156,14 +180,17 @@ func (s *scheduler) begin(j *job) {
 			j.events.put(event{err: err}) // an empty session takes any
 		}
 	} else if j.asked < 0 {
-		if k, n := s.kept.find(j.prompt); n > 0 {
-			j.session, j.read, j.cached = k.session.Clone(n), n, n
+		if k, n := s.kept.find(j.input); n > 0 {
+			j.session, j.read = k.session.Clone(n), n
 			if k.drafter != nil {
 				j.drafter = k.drafter.Clone(n)
 			}
 		}
-		s.m.cacheAsked.Add(int64(len(j.prompt)))
-		s.m.cacheHit.Add(int64(j.cached))
+		if j.made == 0 {
+			j.cached = j.read
+			s.m.cacheAsked.Add(int64(len(j.prompt)))
+			s.m.cacheHit.Add(int64(j.cached))
+		}
 	}
 	if s.drafts > 0 && j.drafter == nil && j.read == 0 {
 		j.drafter = spec.NewDrafter(s.mtp, false)
@@ -179,7 +206,7 @@ func (s *scheduler) step() {
 	reading := false
 	for _, j := range s.running {
 		switch {
-		case j.read == len(j.prompt):
+		case j.read == len(j.input):
 			ids, err := s.draft(ctx, j)
 			if err != nil {
 				s.fail(err)
@@ -188,7 +215,7 @@ func (s *scheduler) step() {
 			steps, who = append(steps, runtime.Step{Session: j.session, IDs: ids}), append(who, j)
 		case !reading:
 			reading = true
-			steps, who = append(steps, runtime.Step{Session: j.session, IDs: j.prompt[j.read:min(j.read+chunk, len(j.prompt))]}), append(who, j)
+			steps, who = append(steps, runtime.Step{Session: j.session, IDs: j.input[j.read:min(j.read+chunk, len(j.input))]}), append(who, j)
 		}
 	}
 	h, err := s.model.Forward(ctx, steps, nil)
@@ -212,14 +239,8 @@ func (s *scheduler) step() {
 		}
 		at += n
 	}
-	s.running = slices.DeleteFunc(s.running, func(j *job) bool {
-		if j.session == nil {
-			s.used -= j.cost()
-			return true
-		}
-		return false
-	})
-	s.kept.shrink(s.budget - s.used)
+	s.running = slices.DeleteFunc(s.running, func(j *job) bool { return j.session == nil })
+	s.kept.shrink(s.budget - s.used())
 }
 
 // logits computes the rows that are needed: the last of each step, those of
@@ -232,9 +253,9 @@ func (s *scheduler) logits(ctx context.Context, steps []runtime.Step, who []*job
 	for i, st := range steps {
 		n := len(st.IDs)
 		first := 0
-		if j := who[i]; j.read < len(j.prompt) && j.asked < 0 {
+		if j := who[i]; j.read < len(j.input) && j.asked < 0 {
 			first = n - 1
-			if j.read+n < len(j.prompt) {
+			if j.read+n < len(j.input) {
 				first = n // an inner chunk: nothing to choose
 			}
 		}
@@ -253,7 +274,6 @@ func (s *scheduler) logits(ctx context.Context, steps []runtime.Step, who []*job
 func (s *scheduler) fail(err error) {
 	for _, j := range s.running {
 		j.events.put(event{err: err})
-		s.used -= j.cost()
 	}
 	s.running = nil
 }

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -34,7 +35,10 @@ type Options struct {
 	// ReasoningField names where reasoning stands in answers: both (""), reasoning, reasoning_content.
 	ReasoningField string
 	Media          MediaOptions
-	Speculative    int // drafts of the MTP layer in each pass; 0: none
+	Speculative    int           // drafts of the MTP layer in each pass; 0: none
+	Ping           time.Duration // of silence in a stream, after which a comment is written; 0: never
+	Origins        []string      // whose pages may ask; "*": any
+	Log            func(string)  // takes a line for each request; nil: none
 	Version        string
 	Threads        int // of the model
 }
@@ -53,6 +57,8 @@ type Server struct {
 	looking chan struct{}
 	started int64
 	closing atomic.Bool
+	active  atomic.Int64 // requests that are being answered
+	usual   defaults
 
 	wordsOnce sync.Once
 	words     *grammar.Words
@@ -79,6 +85,10 @@ func New(dir string, o Options) (*Server, error) {
 	setDefault(&o.MaxBody, 64<<20)
 	s := &Server{o: o, dir: dir, model: model, tok: tok, metrics: new(metrics), started: time.Now().Unix()}
 	if s.tmpl, err = chat.Load(dir); err != nil && !errors.Is(err, chat.ErrNoTemplate) {
+		_ = model.Close()
+		return nil, err
+	}
+	if s.usual, err = readDefaults(dir); err != nil {
 		_ = model.Close()
 		return nil, err
 	}
@@ -130,8 +140,17 @@ func (s *Server) Close() error {
 	return s.model.Close()
 }
 
-// Stop lets /health say that the server is going.
-func (s *Server) Stop() { s.closing.Store(true) }
+// Stop refuses new requests, lets /health say that the server is going, and
+// returns when those that it has are answered or ctx is done.
+func (s *Server) Stop(ctx context.Context) {
+	s.closing.Store(true)
+	for s.active.Load() > 0 && ctx.Err() == nil {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
 
 // Handler answers all routes.
 func (s *Server) Handler() http.Handler {
@@ -143,6 +162,12 @@ func (s *Server) Handler() http.Handler {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 			if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
 				writeError(w, &apiError{status: http.StatusUnsupportedMediaType, message: "the body must be application/json"})
+				return
+			}
+			s.active.Add(1)
+			defer s.active.Add(-1)
+			if s.closing.Load() {
+				writeError(w, errClosed)
 				return
 			}
 			r.Body = http.MaxBytesReader(w, r.Body, s.o.MaxBody)
@@ -189,7 +214,7 @@ func (s *Server) Handler() http.Handler {
 		}
 		writeError(w, &apiError{status: http.StatusNotFound, message: "no such route"})
 	})
-	return s.guard(mux)
+	return s.observe(s.shared(s.guard(mux)))
 }
 
 // guard asks for the key, everywhere but where a machine watches.

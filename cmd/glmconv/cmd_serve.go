@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -42,6 +43,10 @@ func cmdServe() *cli.Command {
 			&cli.BoolFlag{Name: "allow-private-media", Usage: "fetch them from private networks and this machine too"},
 			&cli.StringFlag{Name: "allowed-local-media-path", Usage: "`DIR` whose files requests may name"},
 			&cli.BoolFlag{Name: "no-remote-media", Usage: "fetch nothing"},
+			&cli.DurationFlag{Name: "sse-ping", Usage: "write a comment into streams that are silent for so long (SGLang's client fails on it; 0: never)"},
+			&cli.DurationFlag{Name: "grace", Value: 30 * time.Second, Usage: "how long running requests may go on after a signal"},
+			&cli.BoolFlag{Name: "log-requests", Usage: "print a line for each request"},
+			&cli.StringSliceFlag{Name: "cors-origin", Usage: "let pages of this origin ask (repeatable; *: any)"},
 			workersFlag("computing"),
 		},
 		Action: runServe,
@@ -62,6 +67,18 @@ func runServe(c *cli.Context) error {
 		return usagef("--speculative must be 0 to %d", spec.MaxDrafts)
 	case o.ReasoningField != "both" && o.ReasoningField != "reasoning" && o.ReasoningField != "reasoning_content":
 		return usagef("--reasoning-field is both, reasoning or reasoning_content")
+	}
+	if c.Duration("sse-ping") < 0 || c.Duration("grace") < 0 {
+		return usagef("--sse-ping and --grace must not be negative")
+	}
+	o.Ping, o.Origins = c.Duration("sse-ping"), c.StringSlice("cors-origin")
+	if c.Bool("log-requests") {
+		var mu sync.Mutex
+		o.Log = func(line string) {
+			mu.Lock()
+			defer mu.Unlock()
+			fmt.Fprintln(c.App.ErrWriter, safetext.Line(line))
+		}
 	}
 	if o.MaxSeqs < 1 || o.MaxQueue < 1 || o.MaxLen < 0 || o.Threads < 0 || o.MaxLogprobs < -1 || c.Int("port") < 0 || c.Int("port") > 65535 {
 		return usagef("--max-num-seqs and --max-queue must be positive, --port from 0 to 65535")
@@ -90,14 +107,13 @@ func runServe(c *cli.Context) error {
 		fmt.Fprintln(c.App.ErrWriter, "note: anyone who reaches this address may use the model; --api-key-env asks for a key")
 	}
 	fmt.Fprintf(c.App.ErrWriter, "%s on http://%s\n", safetext.Line(args[0]), l.Addr())
-	return listen(c.Context, l, s)
+	patience.Store(int64(c.Duration("grace")))
+	defer patience.Store(0)
+	return listen(c.Context, l, s, c.Duration("grace"))
 }
 
-// stopWait is how long running requests may go on after a signal.
-const stopWait = grace / 2
-
 // listen answers until ctx is done, then lets running requests end.
-func listen(ctx context.Context, l net.Listener, s *serve.Server) error {
+func listen(ctx context.Context, l net.Listener, s *serve.Server, wait time.Duration) error {
 	h := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
 	failed := make(chan error, 1)
 	go func() { failed <- h.Serve(l) }()
@@ -105,10 +121,10 @@ func listen(ctx context.Context, l net.Listener, s *serve.Server) error {
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
-		s.Stop()
-		wait, cancel := context.WithTimeout(context.Background(), stopWait)
+		stop, cancel := context.WithTimeout(context.Background(), wait)
 		defer cancel()
-		if h.Shutdown(wait) != nil {
+		s.Stop(stop)
+		if h.Shutdown(stop) != nil {
 			_ = h.Close()
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,6 +18,10 @@ import (
 // then (a file that is hashed, a picture that is decoded, a disk that syncs) is
 // left as a power cut would leave it, which every writer is made for.
 const grace = 700 * time.Millisecond
+
+// patience is how much longer the running command may take to stop, in
+// nanoseconds: a server's requests are somebody's.
+var patience atomic.Int64
 
 // supervise runs a command line until it ends or the user ends it: the first
 // signal asks, and a second one, or the end of the grace, does not.
@@ -38,7 +43,7 @@ func supervise(args []string, stdout, stderr io.Writer) int {
 	case code := <-done:
 		return code
 	case <-signals:
-	case <-time.After(grace):
+	case <-time.After(grace + time.Duration(patience.Load())):
 	}
 	app := newApp(stdout, stderr)
 	return report(stderr, interrupted(ctx, commandOf(app, permute(app, args)), ctx.Err()))

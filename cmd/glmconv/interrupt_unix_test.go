@@ -175,7 +175,7 @@ func TestInterruptsOfServe(t *testing.T) {
 		"many long answers": {"/v1/completions", `{"prompt":[` + strings.Repeat("[1,2,3],", 60) + `[4]],"max_tokens":400,"ignore_eos":true}`},
 		"a long text":       {"/tokenize", `{"prompt":"` + strings.Repeat("a", 32<<20) + `"}`},
 	} {
-		cmd := exec.Command("glmconv", "serve", dir, "--port", "0")
+		cmd := exec.Command("glmconv", "serve", dir, "--port", "0", "--grace", "300ms")
 		out, err := cmd.StderrPipe()
 		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
