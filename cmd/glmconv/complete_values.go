@@ -68,10 +68,10 @@ var pathFlags = map[string]bool{
 // freeFlags take what no list can hold: numbers, sizes, texts, names of others.
 var freeFlags = []string{
 	"account", "allow-media-domain", "api-key-env", "array-limit", "bandwidth", "base", "budget", "burstiness", "concurrency", "connections", "cors-origin", "count", "cpus", "decode", "dp", "endpoint", "ep",
-	"extra-body", "goodput", "gpus", "host", "ignore", "index", "input-len", "interface", "layer", "max-body", "max-logprobs", "max-memory", "max-model-len",
+	"extra-body", "goodput", "gpus", "grace", "host", "ignore", "index", "input-len", "interface", "layer", "max-body", "max-logprobs", "max-memory", "max-model-len",
 	"max-num-seqs", "max-queue", "max-tokens", "mem", "model", "mtp", "namespace", "node-ip", "num-prompts", "output-len", "partition", "parts", "percentiles",
 	"port", "pp", "prefill", "prompt", "prompt-ids", "pvc", "queue", "range-ratio", "ready-timeout", "reasoning", "request-rate", "retry-for", "secret", "seed",
-	"seq-len", "served-model-name", "service-account", "shard-size", "speculative", "submit/image", "recipe/image", "system", "target", "target-kl", "temperature",
+	"seq-len", "served-model-name", "service-account", "shard-size", "speculative", "sse-ping", "submit/image", "recipe/image", "system", "target", "target-kl", "temperature",
 	"time", "timeout", "tokens", "tol", "recipe/tools", "top-k", "top-logprobs", "top-p", "tp", "video-fps", "warmup", "workers",
 }
 
