@@ -20,7 +20,7 @@ func newOverlay(p runtime.Provider) *overlay {
 }
 
 // put replaces a weight. Scales are what engines make of them.
-func (o *overlay) put(as *layout.Weight, m *numeric.Matrix) {
+func (o *overlay) put(as *layout.Weight, m *numeric.Matrix) error {
 	w, act := *m, as.Act
 	if as.Quant.Used == format.BF16 {
 		w.Scales = make([]float32, len(m.Scales))
@@ -40,9 +40,25 @@ func (o *overlay) put(as *layout.Weight, m *numeric.Matrix) {
 		put.ActScale = localInput(as, nil)
 	}
 	if act == layout.AscendStatic {
-		put.SetStatic(as.Input.Rows(m))
+		bias, err := o.bias(as)
+		if err != nil {
+			return err
+		}
+		put.SetStatic(as.Input.Rows(m, bias))
 	}
 	o.weights[as.Tensor.Name] = put
+	return nil
+}
+
+// bias is that of a weight's module, which its static product holds; nil if it has
+// none.
+func (o *overlay) bias(as *layout.Weight) ([]float32, error) {
+	t := as.Tensor
+	t.Name, t.Param, t.Shape = t.Module+".bias", "bias", t.Shape[:1]
+	if !o.Has(&t) {
+		return nil, nil
+	}
+	return o.Vector(&t)
 }
 
 // drop forgets what was put.

@@ -258,7 +258,9 @@ func (m *meter) quantized(ctx context.Context, l int, t *trialModel) error {
 		if err != nil {
 			return err
 		}
-		m.over.put(w, codes)
+		if err := m.over.put(w, codes); err != nil {
+			return err
+		}
 	}
 	fresh(t.spans)
 	return m.served.Layer(ctx, l, t.states, t.spans, nil)

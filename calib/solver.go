@@ -379,6 +379,5 @@ func (s *solver) solve(m *module, b *learn.Basis) error {
 	if m.learn {
 		s.put, s.codes = append(s.put, m.item.Name()), append(s.codes, codes)
 	}
-	s.over.put(&m.item.Weight, codes)
-	return nil
+	return s.over.put(&m.item.Weight, codes)
 }

@@ -11,7 +11,7 @@ type Range struct{ Lo, Hi float32 }
 
 // shared are the modules that engines fuse and that read one input: their
 // scales and zero points must be equal (docs/facts/ascend.md 2.4).
-var shared = [2]string{".q_a_proj", ".kv_a_proj_with_mqa"}
+var shared = [][]string{{".q_a_proj", ".kv_a_proj_with_mqa"}, {".q_proj", ".k_proj", ".v_proj"}}
 
 // checkStatic refuses ranges that no input of the plan is quantized by.
 func (p *Plan) checkStatic() error {
@@ -24,7 +24,7 @@ func (p *Plan) checkStatic() error {
 		}
 	}
 	return &layout.ImpossibleError{What: "static " + string(p.Scheme) + " of " + string(p.Config.Family) + " as " + string(p.Format),
-		Rule: "engines read a static input in Ascend checkpoints, of attention with latents in models that are not float16", Nearest: "w8a8 or w4a8 of GLM-5 or GLM-4.7-Flash as ascend; dynamic inputs elsewhere"}
+		Rule: "engines read a static input in Ascend checkpoints, of attention in models that are not float16", Nearest: "w8a8 or w4a8 as ascend; dynamic inputs elsewhere"}
 }
 
 // static returns how inputs are quantized whose range is known, nil if none is.
@@ -35,11 +35,17 @@ func (p *Plan) static() func(module string) (layout.StaticInput, bool) {
 	}
 	return func(module string) (layout.StaticInput, bool) {
 		r, ok := ranges[module]
-		for i, end := range shared {
-			if stem, is := strings.CutSuffix(module, end); is {
-				other, both := ranges[stem+shared[1-i]]
-				ok = ok && both
-				r = Range{min(r.Lo, other.Lo), max(r.Hi, other.Hi)}
+		for _, set := range shared {
+			for _, end := range set {
+				stem, is := strings.CutSuffix(module, end)
+				if !is {
+					continue
+				}
+				for _, of := range set {
+					other, both := ranges[stem+of]
+					ok = ok && both
+					r = Range{min(r.Lo, other.Lo), max(r.Hi, other.Hi)}
+				}
 			}
 		}
 		if !ok {

@@ -109,7 +109,7 @@ func releases() (list []*base) {
 		}
 	}
 	return append(list,
-		&base{model: "nano-glm4moe", scheme: layout.W8A8, format: layout.Ascend, as: &published{caches: true}},
+		&base{model: "nano-glm4moe", scheme: layout.W8A8, format: layout.Ascend, as: &published{caches: true, static: true}},
 		&base{model: "nano-glm4moe", scheme: layout.W8A8, format: layout.Ascend, as: &published{rotated: true, mtp: layout.MTPDrop}})
 }
 

@@ -322,6 +322,47 @@ func (c *converter) round(t *tile, s *scratch, quantize func(numeric.Spec) (*num
 	t.stats = stats
 	t.out = make([][]byte, len(it.Outputs))
 	t.out[0] = first
-	t.out, err = c.plan.Layout().AppendTile(it.Weight, t.row0, m, t.out)
+	w := it.Weight
+	if w.Bias, err = c.bias(t); err != nil {
+		return err
+	}
+	t.out, err = c.plan.Layout().AppendTile(w, t.row0, m, t.out)
 	return err
+}
+
+// bias reads the biases of a tile's rows, folded, where the weight's tensors hold
+// them; nil where the module has none.
+func (c *converter) bias(t *tile) ([]float32, error) {
+	info, ok := c.biasOf(t.item)
+	if !ok {
+		return nil, nil
+	}
+	decoder, err := layout.DecoderOf(info.DType)
+	if err != nil {
+		return nil, err
+	}
+	raw, out := make([]byte, t.rows*decoder.Size), make([]float32, t.rows)
+	if err := c.src.ReadAt(info, int64(t.row0*decoder.Size), raw); err != nil {
+		return nil, err
+	}
+	if s := c.plan.Scaling(info.Name); s != nil {
+		if err := s.Apply(raw, info.DType, int64(t.row0), info.Name); err != nil {
+			return nil, &quant.Error{Kind: quant.ErrSource, Reason: "the source cannot be folded exactly", Advice: "convert without folds", Err: err}
+		}
+	}
+	decoder.Decode(out, raw)
+	if i := numeric.FirstNonFinite(out); i >= 0 {
+		return nil, &quant.NonFiniteError{File: info.File, Tensor: info.Name, Row: int64(t.row0 + i), Value: out[i]}
+	}
+	return out, nil
+}
+
+// biasOf is the tensor of the bias that an item's tensors hold.
+func (c *converter) biasOf(it *quant.Item) (safetensors.Info, bool) {
+	if it.Action != quant.Quantize || !it.Weight.TakesBias() {
+		return safetensors.Info{}, false
+	}
+	info, ok := c.src.Info(it.Weight.Tensor.Module + ".bias")
+	rows, _ := it.Weight.Dims()
+	return info, ok && info.Elements() == int64(rows)
 }

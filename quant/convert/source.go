@@ -42,6 +42,9 @@ func (c *converter) sourceFiles(f *quant.File, stat func(name string) (fs.FileIn
 			continue
 		}
 		names = append(names, it.Source.File)
+		if bias, ok := c.biasOf(it); ok {
+			names = append(names, bias.File)
+		}
 		if it.Stored != nil {
 			for _, t := range it.Stored.Parts() {
 				names = append(names, t.File)

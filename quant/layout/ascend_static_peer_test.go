@@ -52,7 +52,7 @@ func TestStaticVectors(t *testing.T) {
 
 	theirs := StaticInput{Scale: v.floats("act.bf16.scale")[0], Offset: int8(v.floats("act.bf16.offset")[0])}
 	m := &numeric.Matrix{Code: numeric.Int8, Rows: 64, Cols: 256, Codes: v.raw("bf16.i8.q"), Scales: v.floats("bf16.i8.scale"), BlockRows: 1, BlockCols: 256}
-	rows := theirs.Rows(m)
+	rows := theirs.Rows(m, nil)
 	deq, bias, raw := v.floats("static.deq_scale"), v.floats("static.bias"), v.raw("static.quant_bias")
 	var ours, mine float64
 	for r, want := range deq {

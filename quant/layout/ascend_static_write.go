@@ -68,14 +68,20 @@ func nextBF16(s float32) float32 {
 	return math.Float32frombits((math.Float32bits(s) &^ 0xffff) + 1<<16)
 }
 
-// staticRoles are the linears that msmodelslim's recipes for latent attention
-// quantize statically (docs/facts/ascend.md 3.1).
-var staticRoles = []glm.Role{glm.AttnQA, glm.AttnKVA, glm.AttnQB, glm.AttnO, glm.IndexerQB}
+// The linears of attention that msmodelslim's recipes quantize statically: of
+// latent and of grouped-query attention (docs/facts/ascend.md 3.1).
+var (
+	latentStatic  = []glm.Role{glm.AttnQA, glm.AttnKVA, glm.AttnQB, glm.AttnO, glm.IndexerQB}
+	groupedStatic = []glm.Role{glm.AttnQ, glm.AttnK, glm.AttnV, glm.AttnO}
+)
 
-// takesStatic reports whether a linear of the model may have a static input:
-// linears with a bias would need it in quant_bias.
+// takesStatic reports whether a linear of the model may have a static input.
 func takesStatic(cfg *glm.Config, t *glm.Tensor) bool {
-	return cfg.LatentAttention() && cfg.DType != "float16" && slices.Contains(staticRoles, t.Role)
+	roles := groupedStatic
+	if cfg.LatentAttention() {
+		roles = latentStatic
+	}
+	return cfg.DType != "float16" && slices.Contains(roles, t.Role)
 }
 
 // staticParts are the tensors of a weight with a static input.
@@ -90,9 +96,13 @@ func staticOutputs(w *Weight) []safetensors.Spec {
 		spec(p, "quant_bias", safetensors.I32, n), spec(p, "input_scale", safetensors.F32, 1), spec(p, "input_offset", safetensors.F32, 1)}
 }
 
-// Rows are what rows of int8 codes are multiplied by under the input. Sums are
-// exact.
-func (in StaticInput) Rows(m *numeric.Matrix) *StaticRows {
+// TakesBias reports whether a weight's tensors hold the bias of its module, so that
+// Bias is to be set before they are written.
+func (w *Weight) TakesBias() bool { return isStatic(w) }
+
+// Rows are what rows of int8 codes are multiplied by under the input, with the
+// rows' biases in units of deq_scale where the module has them. Sums are exact.
+func (in StaticInput) Rows(m *numeric.Matrix, bias []float32) *StaticRows {
 	out := &StaticRows{Scale: in.Scale, Offset: int(in.Offset), Deq: make([]float32, len(m.Scales)), Bias: make([]int32, len(m.Scales))}
 	for r, s := range m.Scales {
 		sum := int64(0)
@@ -100,7 +110,12 @@ func (in StaticInput) Rows(m *numeric.Matrix) *StaticRows {
 			sum += int64(int8(c)) //nolint:gosec // the bits of an int8
 		}
 		out.Deq[r] = s * in.Scale
-		out.Bias[r] = int32(-int64(in.Offset) * sum) //nolint:gosec // at most 128·127·columns
+		own := 0.0
+		if bias != nil {
+			own = math.RoundToEven(float64(bias[r]) / float64(out.Deq[r]))
+		}
+		shift := float64(-int64(in.Offset) * sum) // at most 128·127·columns
+		out.Bias[r] = int32(min(max(own+shift, math.MinInt32), math.MaxInt32))
 	}
 	return out
 }
@@ -108,7 +123,7 @@ func (in StaticInput) Rows(m *numeric.Matrix) *StaticRows {
 // appendStatic appends a tile of a weight with a static input.
 func appendStatic(w *Weight, row0 int, m *numeric.Matrix, out [][]byte) [][]byte {
 	out[0] = appendCodes(out[0], m.Codes)
-	rows := w.Input.Rows(m)
+	rows := w.Input.Rows(m, w.Bias)
 	out[1] = numeric.AppendF32(out[1], rows.Deq)
 	for _, b := range rows.Bias {
 		out[2] = binary.LittleEndian.AppendUint32(out[2], uint32(b)) //nolint:gosec // its bits

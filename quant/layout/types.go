@@ -54,6 +54,7 @@ type Weight struct {
 	Quant  format.Weight     // zero: values are stored
 	Act    format.Activation // of the input of a quantized weight
 	Input  StaticInput       // where Act is static
+	Bias   []float32         // where Act is static and the module has a bias: of a tile's rows
 	DType  safetensors.DType // of stored values: the source's, or F32 where the layout wants it wider
 
 	// Numbers that are not known from headers: the global scale of NVFP4 weights
