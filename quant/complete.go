@@ -126,7 +126,7 @@ func (p *Plan) refuse(src *safetensors.Checkpoint) error {
 	}
 	found := origin.OfConfig(s)
 	for _, f := range found {
-		if f.Kind == origin.TwoRopeBases {
+		if f.Kind == origin.TwoRopeBases || f.Kind == origin.Indexers {
 			p.Notes = append(p.Notes, f.Error())
 		}
 	}

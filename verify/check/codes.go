@@ -23,6 +23,7 @@ var codes = []Code{
 	{"file-size", Error, "a file is longer or shorter than the manifest says", "fetch or convert the file again"},
 	{"hash-mismatch", Error, "a file's SHA-256 is not the manifest's: at least one bit changed after it was written", "fetch or convert the file again"},
 	{"file-not-in-manifest", Error, "a weight file that the conversion did not write; loaders that glob read it", "delete it"},
+	{"file-missing", Warning, "a file that engines need beside the weights is not there", "copy it from the source"},
 	{"file-changed", Info, "a file beside the weights that the conversion did not write", ""},
 	{"shard-invalid", Error, "a weight file breaks a rule of the safetensors format", "fetch or convert the file again"},
 	{"shard-truncated", Error, "a weight file ends before its last tensor", "the download or the write was cut; fetch or convert the file again"},

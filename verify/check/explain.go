@@ -57,6 +57,8 @@ var explanations = map[string]struct{ cause, remedy string }{
 	// Where the folder comes from.
 	"foreign-names": {"PEFT, torch.compile, FSDP, MLX, Megatron or the like saved the model with its own names",
 		"save it again with the names of transformers: merge_and_unload, unwrap, or the tool's export to Hugging Face"},
+	"file-missing": {"the weights alone were copied, or downloaded with a pattern such as *.safetensors",
+		"copy the files beside the weights from the source"},
 	"adapter-file": {"fine-tuning saved its adapter into the model's folder; engines do not apply it from there",
 		"merge it into the weights first, or move it to a folder of its own"},
 	"adapter-alone": {"PEFT saves the adapter alone; the base model is another repository's",

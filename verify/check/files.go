@@ -26,6 +26,7 @@ func (s *subject) checkFiles() {
 			s.add("consolidated-file", n, "vLLM takes a directory with this file for another format")
 		}
 	}
+	s.checkBeside()
 	if s.ckpt == nil {
 		return
 	}
@@ -34,6 +35,20 @@ func (s *subject) checkFiles() {
 	}
 	if s.ascend {
 		s.checkAscendFiles()
+	}
+}
+
+// checkBeside notices that what engines need beside the weights was not copied.
+func (s *subject) checkBeside() {
+	if s.ckpt == nil || s.cfg == nil {
+		return
+	}
+	any := func(names ...string) bool { return slices.ContainsFunc(names, s.has) }
+	if !any("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model") {
+		s.add("file-missing", "tokenizer.json", "it is not there: engines start only when they are told to go without a tokenizer")
+	}
+	if s.cfg.Vision != nil && !any("preprocessor_config.json", "processor_config.json") {
+		s.add("file-missing", "preprocessor_config.json", "it is not there: engines cannot prepare pictures, and refuse the model")
 	}
 }
 

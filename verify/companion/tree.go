@@ -149,11 +149,13 @@ func text(m map[string]any, path string) string {
 	if !ok {
 		return absent
 	}
-	raw, err := json.Marshal(v)
-	if err != nil {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // tokens are <|words|>
+	if err := e.Encode(v); err != nil {
 		return absent
 	}
-	return short(string(raw))
+	return short(strings.TrimSuffix(b.String(), "\n"))
 }
 
 // short cuts a text for a report.
