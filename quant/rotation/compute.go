@@ -130,7 +130,7 @@ func (v *View) rows(t *tensor, lo, hi int, buf *buffers) ([]float32, error) {
 		return x, nil
 	}
 	w := v.whole(t)
-	defer v.leave(w)
+	defer v.leave(w, hi-lo)
 	w.once.Do(func() { w.err = v.fromLeft(w) })
 	if w.err != nil {
 		return nil, w.err

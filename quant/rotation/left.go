@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -36,11 +37,16 @@ type whole struct {
 	half bool      // rows of a block are still to be mixed
 	err  error
 
-	users int // guarded by View.mu
+	// Guarded by View.mu.
+	users  int
+	served int // rows that were asked for, over all times
+	room   int // values that x has or will have room for
 }
 
-// whole returns the place of a weight and forgets those that do not fit beside
-// it, the oldest first. Who takes it leaves it.
+// whole returns the place of a weight. Who takes it leaves it. A new one takes the
+// memory of one of which all rows were asked for, so that there are never many
+// pages that the system has to clear; those that do not fit beside it are
+// forgotten, the oldest first.
 func (v *View) whole(t *tensor) *whole {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -50,28 +56,44 @@ func (v *View) whole(t *tensor) *whole {
 			return w
 		}
 	}
-	w := &whole{t: t, users: 1}
 	need := int(t.entry.Elements())
-	total := 4 * int64(need)
+	w := &whole{t: t, users: 1, room: need}
+	if i := v.spent(need); i >= 0 {
+		w.x, w.room = v.kept[i].x, v.kept[i].room
+		v.kept = slices.Delete(v.kept, i, i+1)
+	}
+	total := 4 * int64(w.room)
 	for i := len(v.kept) - 1; i >= 0; i-- {
-		if total += 4 * v.kept[i].t.entry.Elements(); total <= v.o.Cache {
-			continue
+		if total += 4 * int64(v.kept[i].room); total > v.o.Cache {
+			v.kept = slices.Delete(v.kept, 0, i+1)
+			break
 		}
-		for _, old := range v.kept[:i+1] {
-			if old.users == 0 && cap(old.x) >= need && cap(old.x) <= 2*need {
-				w.x = old.x // nobody looks at it any more
-			}
-		}
-		v.kept = append([]*whole(nil), v.kept[i+1:]...)
-		break
 	}
 	v.kept = append(v.kept, w)
 	return w
 }
 
-func (v *View) leave(w *whole) {
+// spent returns the least of the kept weights with room for need values that
+// nobody looks at and probably nobody will, -1 if there is none.
+func (v *View) spent(need int) (best int) {
+	best = -1
+	for i, w := range v.kept {
+		rows, _ := w.t.dims()
+		if w.users > 0 || w.served < rows || w.room < need {
+			continue
+		}
+		if best < 0 || w.room < v.kept[best].room {
+			best = i
+		}
+	}
+	return best
+}
+
+// leave says that rows of a weight were taken.
+func (v *View) leave(w *whole, rows int) {
 	v.mu.Lock()
 	w.users--
+	w.served += rows
 	v.mu.Unlock()
 }
 

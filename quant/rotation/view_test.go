@@ -67,6 +67,35 @@ func TestViewReadsAnywhere(t *testing.T) {
 	}
 }
 
+// TestViewKeepsLittle: weights that were read whole make room for the next ones
+// of their size, and one that is read again is what it was.
+func TestViewKeepsLittle(t *testing.T) {
+	v := view(t, "nano-glm5", ViewOptions{}, false)
+	sizes, first := map[int64]bool{}, map[string][]float32{}
+	read := 0
+	for _, again := range []bool{false, true} {
+		for name, tensor := range v.made {
+			if tensor.change.left == nil {
+				continue
+			}
+			rows, _ := tensor.dims()
+			sizes[tensor.entry.Elements()] = true
+			half, err := v.Rows(name, 0, rows/2)
+			require.NoError(t, err)
+			rest, err := v.Rows(name, rows/2, rows)
+			require.NoError(t, err)
+			x := append(half, rest...)
+			if again {
+				require.Equal(t, first[name], x, name)
+			}
+			first[name] = x
+			read++
+		}
+	}
+	require.Greater(t, read, 2*len(sizes))
+	require.LessOrEqual(t, len(v.kept), len(sizes))
+}
+
 // TestViewIsACheckpoint: it has the source's tensors, norms of 1, and what
 // engines need for drafts.
 func TestViewIsACheckpoint(t *testing.T) {
