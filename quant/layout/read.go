@@ -297,7 +297,7 @@ func DecoderOf(d safetensors.DType) (numeric.Decoder, error) {
 	case safetensors.F16:
 		return numeric.Decoder{Size: 2, Decode: numeric.DecodeF16}, nil
 	case safetensors.F32:
-		return numeric.Decoder{Size: 4, Decode: numeric.DecodeF32}, nil
+		return numeric.Decoder{Size: 4, Decode: numeric.DecodeF32, F32: true}, nil
 	case safetensors.F8E4M3:
 		return numeric.Decoder{Size: 1, Decode: numeric.DecodeE4M3}, nil
 	default:

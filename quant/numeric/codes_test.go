@@ -131,3 +131,25 @@ func TestQuantizeMatrixOddScales(t *testing.T) {
 		})
 	}
 }
+
+// TestQuantizeBytesOfF32: values are taken where they are, or decoded where they
+// do not lie as values do.
+func TestQuantizeBytesOfF32(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	w := decoded(stored(r, E4M3, 5, 256, 1, 256, 1))
+	d := Decoder{Size: 4, Decode: DecodeF32, F32: true}
+	for _, arith := range []Arith{Best, Compat} {
+		spec := Spec{Code: Int8, Rule: CompressedTensors, Arith: arith}
+		want, wantStats, err := Quantize(spec, w, 5, 256, nil)
+		require.NoError(t, err)
+		for shift := range 4 {
+			raw := AppendF32(make([]byte, shift, shift+4*len(w)), w)[shift:]
+			before := string(raw)
+			got, gotStats, err := QuantizeBytes(spec, raw, d, 5, 256, nil)
+			require.NoError(t, err)
+			assert.True(t, want.Equal(got))
+			assert.Equal(t, wantStats, gotStats)
+			assert.Equal(t, before, string(raw))
+		}
+	}
+}

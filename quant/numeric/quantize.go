@@ -48,7 +48,13 @@ func Quantize(spec Spec, src []float32, rows, cols int, scratch *Scratch) (*Matr
 // QuantizeBytes is Quantize for weights as a checkpoint stores them. They are
 // widened a band or a block at a time, which keeps them in the innermost cache.
 func QuantizeBytes(spec Spec, src []byte, d Decoder, rows, cols int, scratch *Scratch) (*Matrix, Stats, error) {
-	return quantize(spec, weights{raw: src, Decoder: d}, rows, cols, scratch)
+	w := weights{raw: src, Decoder: d}
+	if d.F32 {
+		if x := floatsIn(src); x != nil {
+			w = weights{floats: x}
+		}
+	}
+	return quantize(spec, w, rows, cols, scratch)
 }
 
 func quantize(spec Spec, src weights, rows, cols int, x *Scratch) (*Matrix, Stats, error) {

@@ -5,6 +5,7 @@ type Decoder struct {
 	Size   int // bytes of an element
 	Decode func(dst []float32, src []byte)
 	BF16   bool // there are kernels that need no decoding
+	F32    bool // values are what is stored
 }
 
 // weights are what Quantize works on, row-major: floats, bytes to be decoded,

@@ -1,9 +1,11 @@
 package rotation
 
 import (
+	"encoding/binary"
 	"fmt"
 	"runtime"
 	"sync"
+	"unsafe"
 
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -41,14 +43,22 @@ func (v *View) read(t *tensor, p []byte, off int64) error {
 	for at < end {
 		lo := int(at / width)
 		hi := min(lo/BlockRows*BlockRows+step, rows, int((end+width-1)/width))
+		skip, n := at-int64(lo)*width, int(min(int64(hi)*width, end)-at)
+		whole := skip == 0 && n == (hi-lo)*int(width)
+		if whole && t.dtype == safetensors.F32 {
+			buf.into = floatsIn(p[:n])
+		}
 		x, err := v.rows(t, lo, hi, buf)
+		into := buf.into
+		buf.into = nil
 		if err != nil {
 			return err
 		}
-		skip, n := at-int64(lo)*width, int(min(int64(hi)*width, end)-at)
-		if skip == 0 && n == len(x)*t.dtype.Bits()/8 {
+		switch {
+		case into != nil && &x[0] == &into[0]: // there already
+		case whole:
 			encode(p[:0:n], x, t.dtype)
-		} else {
+		default:
 			copy(p[:n], encode(nil, x, t.dtype)[skip:])
 		}
 		p, at = p[n:], at+int64(n)
@@ -58,8 +68,25 @@ func (v *View) read(t *tensor, p []byte, off int64) error {
 
 // buffers are what one read reuses from piece to piece.
 type buffers struct {
-	raw []byte
-	x   []float32
+	raw  []byte
+	x    []float32
+	into []float32 // where the next rows go if they fill it, instead of x
+}
+
+// floats returns room for n values.
+func (b *buffers) floats(n int) []float32 {
+	if len(b.into) == n {
+		return b.into
+	}
+	return grown(&b.x, n)
+}
+
+// floatsIn is p as values in memory, nil where it does not lie as they do.
+func floatsIn(p []byte) []float32 {
+	if len(p) == 0 || uintptr(unsafe.Pointer(&p[0]))%4 != 0 || binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		return nil
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(&p[0])), len(p)/4)
 }
 
 // grown returns n values of a buffer.
@@ -116,13 +143,13 @@ func (v *View) rows(t *tensor, lo, hi int, buf *buffers) ([]float32, error) {
 	_, cols := t.dims()
 	switch {
 	case t.change.ones:
-		x := grown(&buf.x, (hi-lo)*cols)
+		x := buf.floats((hi - lo) * cols)
 		for i := range x {
 			x[i] = 1
 		}
 		return x, nil
 	case t.change.left == nil:
-		x := grown(&buf.x, (hi-lo)*cols)
+		x := buf.floats((hi - lo) * cols)
 		if err := v.source(t, lo, hi, x, buf); err != nil {
 			return nil, err
 		}

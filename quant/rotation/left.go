@@ -196,13 +196,13 @@ func (h *Hadamard) apart(x []float32, i, cols int, late *numeric.Decoder) {
 func (w *whole) rows(lo, hi int, buf *buffers) []float32 {
 	rows, cols := w.t.dims()
 	if !w.half {
-		x := grown(&buf.x, (hi-lo)*cols)
+		x := buf.floats((hi - lo) * cols)
 		copy(x, w.x[lo*cols:])
 		return x
 	}
 	first := lo / BlockRows * BlockRows
 	last := min((hi+BlockRows-1)/BlockRows*BlockRows, rows)
-	x := grown(&buf.x, (last-first)*cols)
+	x := buf.floats((last - first) * cols)
 	for at := first; at < last; at += BlockRows {
 		together(x[(at-first)*cols:], w.x[at*cols:], cols)
 	}
