@@ -75,7 +75,7 @@ func (l *Load) body(p *Prompt) (path string, body map[string]any) {
 		switch {
 		case l.Backend == Chat:
 			path = "/v1/chat/completions"
-			body["messages"] = []any{map[string]any{"role": "user", "content": p.Text}}
+			body["messages"] = p.chat()
 			body["max_completion_tokens"] = p.Out
 		case p.IDs != nil:
 			path, body["prompt"], body["max_tokens"] = "/v1/completions", p.IDs, p.Out
@@ -87,6 +87,22 @@ func (l *Load) body(p *Prompt) (path string, body map[string]any) {
 		body[k] = v
 	}
 	return path, body
+}
+
+// chat are the messages of a prompt.
+func (p *Prompt) chat() []any {
+	if p.Messages != nil {
+		return p.Messages
+	}
+	var content any = p.Text
+	if len(p.Images) > 0 {
+		parts := []any{}
+		for _, u := range p.Images {
+			parts = append(parts, map[string]any{"type": "image_url", "image_url": map[string]any{"url": u}})
+		}
+		content = append(parts, map[string]any{"type": "text", "text": p.Text})
+	}
+	return []any{map[string]any{"role": "user", "content": content}}
 }
 
 // answer is a stream while it is read.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strconv"
 
 	"github.com/glmconv/glmconv/runtime/tokenizer"
 )
@@ -71,8 +72,9 @@ func fit(tok *tokenizer.Tokenizer, ids []int) (string, []int) {
 	return text, tok.EncodeOrdinary(text)
 }
 
-// Lines reads one JSON object a line: prompt or messages' last content, and
-// max_tokens where it differs from out.
+// Lines reads one JSON object a line: prompt (with images, a list of URLs) or
+// messages, max_tokens where it differs from out; for scores answer, a text or a
+// number, and id, without which the line's number is taken.
 func Lines(data []byte, out int) ([]Prompt, error) {
 	var list []Prompt
 	s := bufio.NewScanner(bytes.NewReader(data))
@@ -82,25 +84,45 @@ func Lines(data []byte, out int) ([]Prompt, error) {
 			continue
 		}
 		var l struct {
+			ID       any
 			Prompt   string
-			Messages []struct{ Content string }
+			Messages []any
+			Images   []string
+			Answer   any
 			Max      int `json:"max_tokens"`
 		}
 		if err := json.Unmarshal(s.Bytes(), &l); err != nil {
 			return nil, fmt.Errorf("%w: line %d: %w", ErrFormat, n, err)
 		}
-		if l.Prompt == "" && len(l.Messages) > 0 {
-			l.Prompt = l.Messages[len(l.Messages)-1].Content
+		p := Prompt{Text: l.Prompt, Images: l.Images, Out: l.Max, ID: plain(l.ID), Answer: plain(l.Answer)}
+		if p.Text == "" && len(l.Messages) > 0 {
+			p.Messages = l.Messages
+			last, _ := l.Messages[len(l.Messages)-1].(map[string]any)
+			p.Text, _ = last["content"].(string)
 		}
-		if l.Prompt == "" {
+		if p.Text == "" && p.Messages == nil {
 			return nil, fmt.Errorf("%w: line %d has neither prompt nor messages", ErrFormat, n)
 		}
-		if l.Max <= 0 {
-			l.Max = out
+		if p.Out <= 0 {
+			p.Out = out
 		}
-		list = append(list, Prompt{Text: l.Prompt, Out: l.Max})
+		if p.ID == "" {
+			p.ID = strconv.Itoa(n)
+		}
+		list = append(list, p)
 	}
 	return list, s.Err()
+}
+
+// plain is a text or a number as text.
+func plain(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case float64:
+		return strconv.FormatFloat(v, 'g', -1, 64)
+	}
+	return ""
 }
 
 // ShareGPT reads conversations and takes the same n as `vllm bench serve` does:

@@ -27,6 +27,11 @@ type Prompt struct {
 	Text string
 	IDs  []int
 	Out  int // tokens asked for
+
+	ID       string   // of a question
+	Answer   string   // that it should have; "": not scored
+	Messages []any    // of a chat; nil: Text is the user's
+	Images   []string // URLs in front of Text
 }
 
 // Load is what a server is given.
@@ -56,6 +61,7 @@ type Result struct {
 	Load     *Load
 	Requests []Request // in the order of the prompts
 	Duration time.Duration
+	Scores   []Score // of the answers, where they were scored: written into glmconv's JSON
 }
 
 // Run sends the load and waits for every answer. A request that fails is

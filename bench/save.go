@@ -71,6 +71,9 @@ func (r *Result) SaveVLLM(w io.Writer, f Figures, own bool, now time.Time) error
 	var p pairs
 	if own {
 		p.add("schema", Schema)
+		if r.Scores != nil {
+			p.add("scores", r.Scores)
+		}
 	}
 	p.add("date", now.Format("20060102-150405"))
 	p.add("endpoint_type", f.Backend)

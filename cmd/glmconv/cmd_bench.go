@@ -56,6 +56,9 @@ func cmdBench() *cli.Command {
 			&cli.StringFlag{Name: "report", Value: "vllm", Usage: "vllm, sglang, each with @RELEASE of its layout, or table"},
 			&cli.StringFlag{Name: "save-json", Usage: "write the figures there"},
 			&cli.StringFlag{Name: "json-style", Value: "glmconv", Usage: "glmconv, vllm or sglang"},
+			&cli.StringFlag{Name: "html", Usage: "write plots and figures there, in one page"},
+			&cli.StringFlag{Name: "score", Usage: "judge the answers of --dataset jsonl by its field answer: exact, number or choice"},
+			&cli.StringFlag{Name: "against", Usage: "JSON of another run with --score: what differs, question by question"},
 			&cli.StringFlag{Name: "api-key-env", Value: "OPENAI_API_KEY", Usage: "variable with the API key"},
 			&cli.DurationFlag{Name: "ready-timeout", Value: 10 * time.Second, Usage: "how long to wait for the server"},
 			&cli.BoolFlag{Name: "allow-failures", Usage: "failed requests are no negative verdict"},
@@ -145,6 +148,14 @@ func benchRun(c *cli.Context, address string) error {
 	if err != nil {
 		return err
 	}
+	page, err := openOutput("html", c.String("html"))
+	if err != nil {
+		return err
+	}
+	other, err := benchScores(c)
+	if err != nil {
+		return err
+	}
 	root, err := waitReady(c.Context, &load, c.Duration("ready-timeout"))
 	if err != nil {
 		return err
@@ -154,12 +165,17 @@ func benchRun(c *cli.Context, address string) error {
 	}
 	fmt.Fprintf(c.App.ErrWriter, "%s: model %s, %d requests\n", safetext.Line(redacted(address)), safetext.Line(load.Model), len(load.Prompts))
 	var saved strings.Builder
+	var runs []bench.Named
 	failed := false
 	for _, n := range limits {
 		load.Concurrency = n
 		r, err := bench.Run(c.Context, load)
 		f := r.Figures()
+		runs = append(runs, bench.Named{Name: load.Model, Figures: f})
 		if f.Completed > 0 {
+			if err := benchAccuracy(c, r, other); err != nil {
+				return err
+			}
 			if err := benchShow(c, r, f, &saved); err != nil {
 				return err
 			}
@@ -178,10 +194,58 @@ func benchRun(c *cli.Context, address string) error {
 	if err := file.put(func(w io.Writer) error { _, err := io.WriteString(w, saved.String()); return err }); err != nil {
 		return err
 	}
+	if err := page.put(func(w io.Writer) error { return bench.WriteHTML(w, "Benchmark of "+load.Model, runs) }); err != nil {
+		return err
+	}
 	if failed {
 		return &exitError{code: exitNegative, silent: true}
 	}
 	return nil
+}
+
+// benchScores reads what --against names.
+func benchScores(c *cli.Context) ([]bench.Score, error) {
+	how := c.String("score")
+	switch {
+	case how != "" && !slices.Contains(bench.Scorings, bench.Scoring(how)):
+		return nil, usagef("--score must be exact, number or choice, not %q", how)
+	case how != "" && c.String("dataset") != "jsonl":
+		return nil, usagef("--score needs --dataset jsonl, whose lines have answers")
+	case c.String("against") == "":
+		return nil, nil
+	case how == "":
+		return nil, usagef("--against compares scores: --score says how answers are judged")
+	}
+	data, err := fsx.ReadRegular(c.String("against"), fsx.MaxInput)
+	if err != nil {
+		return nil, err
+	}
+	list, err := bench.ReadScores(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.String("against"), err)
+	}
+	return list, nil
+}
+
+// benchAccuracy scores a run, where that is asked for.
+func benchAccuracy(c *cli.Context, r *bench.Result, other []bench.Score) error {
+	how := bench.Scoring(c.String("score"))
+	if how == "" {
+		return nil
+	}
+	for i := range r.Load.Prompts {
+		if r.Load.Prompts[i].Answer == "" {
+			return fmt.Errorf("%s: question %s has no answer", c.String("dataset-path"), r.Load.Prompts[i].ID)
+		}
+	}
+	a := r.Accuracy(how)
+	r.Scores = a.Scores
+	var with *bench.Paired
+	if other != nil {
+		p := a.Against(other)
+		with = &p
+	}
+	return bench.WriteAccuracy(c.App.Writer, a, with)
 }
 
 // benchShow prints a run and keeps its JSON.

@@ -46,6 +46,7 @@ var flagValues = map[string]func() []string{
 	"reference":         words("source", "weights"),
 	"rest":              words("bf16", "fp8", "same"),
 	"recipe/scheme":     func() []string { return texts(layout.Schemes) },
+	"score":             words("exact", "number", "choice"),
 	"scheme":            func() []string { return texts(layout.Schemes) },
 	"source-check":      words("auto", "full"),
 	"topology":          words("single", "multi", "pd"),
@@ -62,7 +63,7 @@ var flagValues = map[string]func() []string{
 // pathFlags hold a path though their usage names no `FILE` or `DIR`; true: a folder.
 var pathFlags = map[string]bool{
 	"dataset-path": false, "save-json": false, "demo/report": false, "demo/out": true, "from": true, "mtp-remap/out": true, "repair/out": true, "out-dir": true,
-	"scratch": true, "tokenizer": true,
+	"scratch": true, "tokenizer": true, "against": false, "bench/html": false,
 }
 
 // freeFlags take what no list can hold: numbers, sizes, texts, names of others.
