@@ -8,7 +8,9 @@ package fakes
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,8 +56,11 @@ type Rules struct {
 	Fail    func(Request) Fault // nil: nothing fails
 	Latency time.Duration       // before each answer
 	Rate    int64               // bytes a second of each body, 0: no limit
+	Total   int64               // bytes a second of all files of the disk together, 0: no limit
 
 	log  []Request
+	sent int64     // bytes of files
+	next time.Time // when the next bytes of them may go
 	quit chan struct{}
 }
 
@@ -80,6 +85,13 @@ func (r *Rules) Log() []Request {
 	return append([]Request(nil), r.log...)
 }
 
+// Sent returns how many bytes of files were sent so far.
+func (r *Rules) Sent() int64 {
+	r.Lock()
+	defer r.Unlock()
+	return r.sent
+}
+
 // Count returns how many requests so far a filter accepts.
 func (r *Rules) Count(accept func(Request) bool) (n int) {
 	for _, q := range r.Log() {
@@ -94,7 +106,7 @@ func (r *Rules) Count(accept func(Request) bool) (n int) {
 func (r *Rules) Reset() {
 	r.Lock()
 	defer r.Unlock()
-	r.log = nil
+	r.log, r.sent = nil, 0
 }
 
 // Handle wraps a handler of the named host: it keeps the log, waits and lets
@@ -177,6 +189,7 @@ func (r *Rules) Send(w http.ResponseWriter, q *http.Request, data []byte, f Faul
 	}
 	r.Lock()
 	rate := r.Rate
+	r.sent += int64(len(body))
 	r.Unlock()
 	for len(body) > 0 {
 		n := len(body)
@@ -189,4 +202,62 @@ func (r *Rules) Send(w http.ResponseWriter, q *http.Request, data []byte, f Faul
 		}
 		body = body[n:]
 	}
+}
+
+// SendFile answers with a file of the disk, or the range of it that is asked for:
+// sent by the kernel where no rate is set. It has no faults.
+func (r *Rules) SendFile(w http.ResponseWriter, q *http.Request, path string, size int64) {
+	f, err := os.Open(path)
+	if err != nil {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	defer f.Close()
+	start, end, status := int64(0), size, http.StatusOK
+	if from, to, ok := strings.Cut(strings.TrimPrefix(q.Header.Get("Range"), "bytes="), "-"); ok {
+		start, _ = strconv.ParseInt(from, 10, 64)
+		if n, err := strconv.ParseInt(to, 10, 64); err == nil {
+			end = min(size, n+1)
+		}
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, end-1, size))
+		status = http.StatusPartialContent
+	}
+	w.Header().Set("Content-Length", strconv.FormatInt(end-start, 10))
+	w.WriteHeader(status)
+	r.Lock()
+	r.sent += end - start
+	r.Unlock()
+	if _, err := f.Seek(start, io.SeekStart); err != nil || q.Method == http.MethodHead {
+		return
+	}
+	for left := end - start; left > 0; {
+		n := left
+		if wait := r.share(); wait > 0 {
+			n = min(n, 512<<10)
+			time.Sleep(time.Until(r.turn(n, wait)))
+		}
+		if _, err := io.CopyN(w, f, n); err != nil {
+			return
+		}
+		left -= n
+	}
+}
+
+// share returns the ceiling on the rate of all bodies together, 0 for none.
+func (r *Rules) share() int64 {
+	r.Lock()
+	defer r.Unlock()
+	return r.Total
+}
+
+// turn returns when n further bytes may be sent.
+func (r *Rules) turn(n, rate int64) time.Time {
+	r.Lock()
+	defer r.Unlock()
+	if now := time.Now(); r.next.Before(now) {
+		r.next = now
+	}
+	at := r.next
+	r.next = at.Add(time.Duration(n) * time.Second / time.Duration(rate))
+	return at
 }

@@ -18,6 +18,7 @@ type blocks struct {
 
 	mu   sync.Mutex
 	m    map[blockKey]*block
+	now  int64      // counts reads
 	idle *list.List // of blocks that nobody reads, longest unused first
 	free [][]byte
 }
@@ -33,7 +34,39 @@ type block struct {
 	data  []byte
 	err   error
 	users int
+	used  int64 // bytes that were read of it
+	last  int64 // when it was read last
 	elem  *list.Element
+}
+
+// slack is what is not read of a block although nothing is left to read: a header.
+const slack = 1 << 20
+
+// spent reports whether all of a block was read.
+func (b *block) spent() bool { return b.used+slack >= int64(len(b.data)) }
+
+// victim returns the idle block that is least likely to be read, nil if all of
+// them are: what was read whole, what was begun and left long ago. With force one
+// that was fetched ahead has to go, of those the one that is farthest away.
+func (b *blocks) victim(force bool) *block {
+	var left *block
+	for e := b.idle.Front(); e != nil; e = e.Next() {
+		switch blk := e.Value.(*block); {
+		case blk.spent():
+			return blk
+		case left == nil && blk.used > 0 && b.now-blk.last > int64(4*b.max):
+			left = blk
+		}
+	}
+	if left != nil || !force || b.idle.Len() == 0 {
+		return left
+	}
+	for e := b.idle.Back(); e != nil; e = e.Prev() {
+		if blk := e.Value.(*block); blk.used == 0 {
+			return blk
+		}
+	}
+	return b.idle.Front().Value.(*block)
 }
 
 func newBlocks(ctx context.Context, most int, fetch func(context.Context, *file, int64, []byte) error) *blocks {
@@ -56,7 +89,12 @@ func (b *blocks) read(ctx context.Context, f *file, p []byte, off int64) (int, e
 			b.release(blk)
 			return done, blk.err
 		}
-		done += copy(p[done:], blk.data[at%blockSize:])
+		n := copy(p[done:], blk.data[at%blockSize:])
+		done += n
+		b.mu.Lock()
+		b.now++
+		blk.used, blk.last = blk.used+int64(n), b.now
+		b.mu.Unlock()
 		b.release(blk)
 	}
 	return done, nil
@@ -70,16 +108,39 @@ func (b *blocks) ahead(key blockKey) bool {
 	if b.m[key] != nil {
 		return true
 	}
+	if mine, files := b.waiting(key.f); mine >= max(1, b.max/files-1) {
+		return false
+	}
 	if len(b.m) >= b.max {
-		front := b.idle.Front()
-		if front == nil {
+		old := b.victim(false)
+		if old == nil {
 			return false
 		}
-		b.drop(front.Value.(*block))
+		b.drop(old)
 	}
 	blk := b.start(key)
 	blk.users-- // the fetch alone holds it
 	return true
+}
+
+// waiting returns how many blocks of a file wait to be read, and how many files
+// are being read, which share the room.
+func (b *blocks) waiting(f *file) (mine, files int) {
+	others := map[*file]bool{f: true}
+	for key, blk := range b.m {
+		others[key.f] = true
+		if key.f == f && blk.used == 0 {
+			mine++
+		}
+	}
+	return mine, len(others)
+}
+
+// room is how many blocks are kept: one for each file that is read at least, or
+// readers would push out what others are in the middle of.
+func (b *blocks) room(f *file) int {
+	_, files := b.waiting(f)
+	return max(b.max, min(files+1, 2*b.max))
 }
 
 // acquire returns a block, on its way if it is not there. Readers may take more
@@ -89,8 +150,8 @@ func (b *blocks) acquire(key blockKey) *block {
 	defer b.mu.Unlock()
 	blk := b.m[key]
 	if blk == nil {
-		for len(b.m) >= b.max && b.idle.Len() > 0 {
-			b.drop(b.idle.Front().Value.(*block))
+		for len(b.m) >= b.room(key.f) && b.idle.Len() > 0 {
+			b.drop(b.victim(true))
 		}
 		return b.start(key)
 	}
@@ -128,8 +189,11 @@ func (b *blocks) release(blk *block) {
 		return
 	}
 	blk.elem = b.idle.PushBack(blk)
-	if blk.err != nil || len(b.m) > b.max {
+	switch {
+	case blk.err != nil:
 		b.drop(blk) // what failed may succeed when it is asked for again
+	case len(b.m) > b.room(blk.key.f):
+		b.drop(b.victim(true))
 	}
 }
 

@@ -1,6 +1,7 @@
 package declaration
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,7 +70,9 @@ func Description(raw []byte) (*Declaration, error) {
 	if !json.Valid(raw) {
 		return nil, fmt.Errorf("declaration: %s: %w", DescriptionName, invalid(raw))
 	}
-	d := &Declaration{Method: Ascend, Spelled: "ascend", Root: DescriptionName, schemes: map[string]int{}}
+	lines := min(bytes.Count(raw, []byte{'\n'}), len(raw)/32) // an entry each, as everybody writes it
+	d := &Declaration{Method: Ascend, Spelled: "ascend", Root: DescriptionName, schemes: make(map[string]int, lines)}
+	d.Entries = make([]Entry, 0, lines)
 	r := &reader{d: d}
 	walk := jsonwalk.New(raw)
 	if _, ok := walk.Open(); !ok {

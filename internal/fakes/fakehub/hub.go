@@ -8,8 +8,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"maps"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -39,6 +40,8 @@ type Hub struct {
 	Token  string        // if set, requests to the hub need it
 	Mirror bool          // Link names the default hub
 	Moved  string        // what main leads to now, with the same files; "" for Commit
+
+	onDisk map[string]onDisk
 }
 
 // New starts a hub with the files of a folder.
@@ -49,6 +52,77 @@ func New(tb testing.TB, id, dir string) *Hub {
 		tb.Fatal(err)
 	}
 	return NewFiles(tb, id, files)
+}
+
+// NewDir starts a hub that serves the files of a folder from the disk, as large as
+// they are: the server is no limit, and costs little of the processor. Without
+// hashed the listing names hashes that are not those of the shards, for runs that
+// read headers alone.
+func NewDir(tb testing.TB, id, dir string, hashed bool) *Hub {
+	tb.Helper()
+	h := NewFiles(tb, id, map[string][]byte{})
+	h.onDisk = map[string]onDisk{}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if !lfs(e.Name()) {
+			if h.Files[e.Name()], err = os.ReadFile(path); err != nil {
+				tb.Fatal(err)
+			}
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		sum := sha256.New()
+		if hashed {
+			_, err = io.Copy(sum, f)
+		} else {
+			_, err = io.WriteString(sum, e.Name())
+		}
+		st, err2 := f.Stat()
+		if err := errors.Join(err, err2, f.Close()); err != nil {
+			tb.Fatal(err)
+		}
+		h.onDisk[e.Name()] = onDisk{path, st.Size(), hex.EncodeToString(sum.Sum(nil))}
+	}
+	return h
+}
+
+// onDisk is a file that is served from the disk.
+type onDisk struct {
+	path string
+	size int64
+	sum  string
+}
+
+// names lists all files.
+func (h *Hub) names() []string {
+	return slices.Sorted(func(yield func(string) bool) {
+		for n := range h.Files {
+			if !yield(n) {
+				return
+			}
+		}
+		for n := range h.onDisk {
+			if !yield(n) {
+				return
+			}
+		}
+	})
+}
+
+// size returns the length of a file, false if there is none.
+func (h *Hub) size(name string) (int64, bool) {
+	if f, ok := h.onDisk[name]; ok {
+		return f.size, true
+	}
+	data, ok := h.Files[name]
+	return int64(len(data)), ok
 }
 
 // Folder reads the files of a folder.
@@ -94,6 +168,9 @@ func lfs(name string) bool { return strings.HasSuffix(name, ".safetensors") }
 
 // SHA256 returns the hash of a file as it should be.
 func (h *Hub) SHA256(name string) string {
+	if f, ok := h.onDisk[name]; ok {
+		return f.sum
+	}
 	sum := sha256.Sum256(h.Files[name])
 	return hex.EncodeToString(sum[:])
 }
@@ -157,15 +234,15 @@ func (h *Hub) tree(w http.ResponseWriter, r *http.Request, rest string) {
 		refuse(w, http.StatusNotFound, "RevisionNotFound")
 		return
 	}
-	names := slices.Sorted(maps.Keys(h.Files))
+	names := h.names()
 	from, _ := strconv.Atoi(r.URL.Query().Get("cursor"))
 	to := min(from+h.Page, len(names))
 	out := []map[string]any{{"type": "directory", "path": "figures", "oid": "0", "size": 0}}
 	for _, n := range names[min(from, to):to] {
-		data := h.Files[n]
-		e := map[string]any{"type": "file", "path": n, "size": len(data), "oid": git(data)}
+		size, _ := h.size(n)
+		e := map[string]any{"type": "file", "path": n, "size": size, "oid": git(h.Files[n])}
 		if lfs(n) {
-			e["lfs"] = map[string]any{"oid": h.SHA256(n), "size": len(data), "pointerSize": 134}
+			e["lfs"] = map[string]any{"oid": h.SHA256(n), "size": size, "pointerSize": 134}
 		}
 		out = append(out, e)
 	}
@@ -185,18 +262,18 @@ func (h *Hub) tree(w http.ResponseWriter, r *http.Request, rest string) {
 func (h *Hub) resolve(w http.ResponseWriter, r *http.Request, rest string, f fakes.Fault) {
 	rev, escaped, _ := strings.Cut(rest, "/")
 	name, err := url.PathUnescape(escaped)
-	data, ok := h.Files[name]
+	size, ok := h.size(name)
 	if err != nil || !ok || !h.commit(rev) && rev != "main" {
 		refuse(w, http.StatusNotFound, "EntryNotFound")
 		return
 	}
 	if !lfs(name) {
-		w.Header().Set("ETag", `"`+git(data)+`"`)
-		h.Send(w, r, data, f)
+		w.Header().Set("ETag", `"`+git(h.Files[name])+`"`)
+		h.Send(w, r, h.Files[name], f)
 		return
 	}
 	w.Header().Set("X-Linked-Etag", `"`+h.SHA256(name)+`"`)
-	w.Header().Set("X-Linked-Size", strconv.Itoa(len(data)))
+	w.Header().Set("X-Linked-Size", strconv.FormatInt(size, 10))
 	end := strconv.FormatFloat(float64(time.Now().Add(h.Life).UnixMilli())/1000, 'f', 3, 64)
 	w.Header().Set("Location", h.Data+"/"+escaped+"?Expires="+strings.Split(end, ".")[0]+"&Until="+end+"&Signature=secret-signature")
 	w.WriteHeader(http.StatusFound)
@@ -205,7 +282,8 @@ func (h *Hub) resolve(w http.ResponseWriter, r *http.Request, rest string, f fak
 // data answers for the data host.
 func (h *Hub) data(w http.ResponseWriter, r *http.Request, f fakes.Fault) {
 	until, err := strconv.ParseFloat(r.URL.Query().Get("Until"), 64)
-	data, ok := h.Files[strings.TrimPrefix(r.URL.Path, "/")]
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	_, ok := h.size(name)
 	switch {
 	case !ok:
 		w.WriteHeader(http.StatusNotFound)
@@ -213,7 +291,11 @@ func (h *Hub) data(w http.ResponseWriter, r *http.Request, f fakes.Fault) {
 		w.WriteHeader(http.StatusForbidden)
 		fmt.Fprint(w, "Request has expired")
 	default:
-		w.Header().Set("ETag", `"`+h.SHA256(strings.TrimPrefix(r.URL.Path, "/"))+`"`)
-		h.Send(w, r, data, f)
+		w.Header().Set("ETag", `"`+h.SHA256(name)+`"`)
+		if at, ok := h.onDisk[name]; ok {
+			h.SendFile(w, r, at.path, at.size)
+			return
+		}
+		h.Send(w, r, h.Files[name], f)
 	}
 }

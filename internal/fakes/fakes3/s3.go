@@ -28,6 +28,7 @@ type Store struct {
 	MinPart int // least bytes of a part that is not the last
 
 	Unconditional bool // If-None-Match is ignored
+	Light         bool // nothing is hashed, so that the store is no limit to who writes
 
 	tags map[string]string // entity tags that are not of the whole
 	ids  int
