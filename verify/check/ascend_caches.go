@@ -39,8 +39,11 @@ func (s *subject) checkInt8Caches(ctx context.Context, meter *meter) error {
 		}
 	}
 	if s.cacheC8() && !s.cfg.LatentAttention() {
+		// Published folders leave the MTP layer's cache as it is: it needs scales if it has any.
+		mtp := s.cfg.LayerPrefix(s.cfg.Layers)
+		drafts := slices.ContainsFunc(s.cacheScales(), func(t safetensors.Info) bool { return strings.HasPrefix(t.Name, mtp) })
 		for _, m := range s.modules {
-			if r := m.row.Role; r == glm.AttnK || r == glm.AttnV {
+			if r := m.row.Role; (r == glm.AttnK || r == glm.AttnV) && (drafts || !m.row.MTP) {
 				s.expectCache(m.row.Module, "kv_cache_scale", "kv_cache_offset")
 			}
 		}

@@ -338,3 +338,27 @@ func TestInt8Caches(t *testing.T) {
 		})
 	}
 }
+
+// TestMTPWithoutCacheScales: published W8A8C8 folders give the trunk's caches
+// scales and leave the MTP layer's as it is.
+func TestMTPWithoutCacheScales(t *testing.T) {
+	dir := good(t, "nano-glm4moe w8a8 ascend")
+	withCacheScales(3, 0.05)(t, dir)
+	retensor(t, dir, func(x tensor) []tensor {
+		for _, p := range []string{"k", "v"} {
+			if module, ok := strings.CutSuffix(x.Name, ".self_attn."+p+"_scale"); ok {
+				scale, offset := x, x
+				scale.Name, offset.Name = module+".self_attn."+p+"_proj.kv_cache_scale", module+".self_attn."+p+"_proj.kv_cache_offset"
+				offset.data = make([]byte, len(x.data))
+				return []tensor{scale, offset}
+			}
+		}
+		return []tensor{x}
+	})
+	description(func(m map[string]any) { m["kv_cache_type"], m["kv_quant_type"] = "C8", "C8" })(t, dir)
+	for _, f := range examine(t, dir, Options{}).Findings {
+		if f.Code == "cache-missing" {
+			t.Errorf("%s: %s", f.Where, f.Detail)
+		}
+	}
+}
