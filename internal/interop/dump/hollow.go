@@ -16,7 +16,7 @@ import (
 
 // hollow writes what quantize would, with holes for data: configuration, index
 // and shards with their final headers and sizes. what is "SCHEME", "SCHEME/FORMAT"
-// or "SCHEME/FORMAT/MTP". Checkpoints of full size cost megabytes that way.
+// "SCHEME/FORMAT/MTP" or "recipe/NAME". Checkpoints of full size cost megabytes that way.
 // Standard output says what plan says of the engines, on the devices named in
 // hardware or on all.
 func hollow(dir, what, out, hardware string) error {
@@ -28,6 +28,9 @@ func hollow(dir, what, out, hardware string) error {
 	scheme, rest, _ := strings.Cut(what, "/")
 	format, mtp, _ := strings.Cut(rest, "/")
 	p, err := quant.NewPlan(c, quant.Scheme(scheme), quant.Format(format), quant.Options{MTP: layout.MTPMode(mtp)})
+	if scheme == "recipe" {
+		p, err = recipePlan(c, rest)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,159 @@
+"""vllm-ascend's modelslim_config of two releases, from the Python files of its wheels, on our descriptions; vLLM and the NPU package are stubbed."""
+import functools
+import importlib.util
+import json
+import pathlib
+import re
+import sys
+import types
+
+import pytest
+
+import checkpoints as ck
+
+PEER = "vllm-ascend"
+VERSION = "0.18.0, 0.26.0rc1"
+RELEASES = VERSION.split(", ")
+FULL = [("glm-5", "recipe/glm-5-w8a8"), ("glm-5", "recipe/glm-5-w4a8"), ("glm-5", "recipe/glm-5.1-w4a8"), ("glm-5.2", "recipe/glm-5.2-w8a8c8"),
+        ("glm-5.3", "recipe/glm-5.3-w8a8c8"), ("glm-4.5", "w8a8/ascend")]  # GLM-5.1 is GLM-5's list, GLM-4.7 is GLM-4.5's
+# what methods/*.py register beside the weight, by scheme (w8a8_static.py, w8a8_dynamic.py, w4a8.py, kv_c8.py)
+PARAMETERS = {
+    "W8A8": {"weight", "input_scale", "input_offset", "quant_bias", "deq_scale"},
+    "W8A8_DYNAMIC": {"weight", "weight_scale", "weight_offset"},
+    "W4A8_DYNAMIC": {"weight", "weight_scale", "weight_offset", "scale_bias"},
+}
+
+
+class Stub(types.ModuleType):
+    """A module whose names are classes that do nothing."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        made = type(name, (), {})
+        setattr(self, name, made)
+        return made
+
+
+@functools.cache
+def release(version):
+    """modelslim_config of a release, and its registry of schemes as the sources of its methods have it."""
+    top = ck.CACHE / f"vllm-ascend-{version}" / "vllm_ascend"
+    folder = top / "quantization"
+    schemes = {tuple(m) for f in (folder / "methods").rglob("*.py") for m in re.findall(r'^@register_scheme\("(\w+)", "(\w+)"\)', f.read_text(), re.M)}
+    stubs = {"regex": re}
+    for name in ("config", "logger", "model_executor.layers.attention_layer_base", "model_executor.layers.fused_moe", "model_executor.layers.linear",
+                 "model_executor.layers.quantization", "model_executor.layers.quantization.base_config", "model_executor.layers.vocab_parallel_embedding", "model_executor.models.utils"):
+        stubs["vllm." + name] = Stub("vllm." + name)
+    stubs["vllm.logger"].logger = types.SimpleNamespace(**{k: lambda *a, **k: None for k in ("info", "info_once", "debug", "error", "warning", "warning_once")})
+    stubs["vllm.model_executor.layers.quantization"].register_quantization_config = lambda _: lambda c: c
+    for name in {".".join(n.split(".")[:i]) for n in list(stubs) if n.startswith("vllm") for i in range(1, n.count(".") + 1)} - set(stubs):
+        stubs[name] = Stub(name)
+    stubs["vllm_ascend"], stubs["vllm_ascend.utils"], stubs["vllm_ascend.quantization"] = Stub("vllm_ascend"), Stub("vllm_ascend.utils"), Stub("vllm_ascend.quantization")
+    methods = stubs["vllm_ascend.quantization.methods"] = Stub("vllm_ascend.quantization.methods")
+    methods.get_scheme_class = lambda scheme, kind: (lambda: (scheme, kind)) if (scheme, kind) in schemes else None
+    for name, m in stubs.items():
+        m.__path__ = [] if name != "regex" else None
+    kept = {n: sys.modules.get(n) for n in stubs}
+    sys.modules.update(stubs)
+    try:
+        spec = importlib.util.spec_from_file_location("vllm_ascend.quantization.modelslim_config", folder / "modelslim_config.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        for n, m in kept.items():
+            sys.modules.pop(n) if m is None else sys.modules.__setitem__(n, m)
+    return module
+
+
+def stored(d):
+    """module -> {parameter: entry} of a folder."""
+    desc = json.loads((d / "quant_model_description.json").read_text())
+    index = json.loads((d / "quant_model_weights.safetensors.index.json").read_text())["weight_map"]
+    out = {}
+    for n in index:
+        module, _, param = n.rpartition(".")
+        out.setdefault(module, {})[param] = desc.get(n)
+    return desc, out
+
+
+def scheme_of(params):
+    for scheme, has in (("W8A8", "deq_scale"), ("W4A8_DYNAMIC", "scale_bias"), ("W8A8_DYNAMIC", "weight_scale")):
+        if has in params:
+            return scheme
+    return "FLOAT"
+
+
+def judge(version, d):
+    vllm_ascend = release(version)
+    desc, params = stored(d)
+    hf = ck.config(d)
+    mapping = vllm_ascend.packed_modules_model_mapping[hf["model_type"]]
+    shards = {s: fused for fused, list_ in mapping.items() for s in list_}
+    q = vllm_ascend.AscendModelSlimConfig(desc)
+    asked = {}  # prefix in the engine -> (kind, stored schemes)
+    for module, have in params.items():
+        scheme, last = scheme_of(have), module.rpartition(".")[2]
+        if module == "rot":
+            assert have == {"weight": None} and desc["is_rot_used"] is True
+            continue
+        assert None not in have.values(), (module, have)  # a tensor without an entry
+        if scheme != "FLOAT":
+            assert set(have) - {"bias"} == PARAMETERS[scheme] and set(have.values()) - {"FLOAT"} == {scheme}, (module, have)
+        expert = re.fullmatch(r"(.*\.mlp\.experts)\.\d+\.\w+", module)
+        plain = (last.endswith("norm") or last.startswith("norm") or module.endswith((".mlp.gate", "eh_proj", ".indexer")) or
+                 last in ("weights_proj", "wk"))  # built without a configuration, as newer releases do
+        if plain or "weight" not in have:
+            continue
+        if expert:
+            prefix, kind = expert[1], "moe"
+        else:
+            prefix, kind = module.replace(".shared_head.head", ".head"), "linear"
+            if last in shards:
+                prefix = module.removesuffix(last) + shards[last]
+        known = asked.setdefault(prefix, (kind, set()))
+        known[1].add(scheme)
+    assert len(asked) > 10
+    for prefix, (kind, schemes) in asked.items():
+        (want,) = schemes
+        if q.is_layer_skipped_ascend(prefix, mapping):
+            assert want == "FLOAT", prefix
+        else:
+            assert vllm_ascend.create_scheme_for_layer(q.quant_description, prefix, kind, mapping) == (want, kind), prefix
+    # caches: layers that it lists are those that have the matrices, and its attention has a class for them
+    matrices = {int(re.search(r"layers\.(\d+)\.", m)[1]) for m, p in params.items() if "q_rot" in p}
+    assert set(q.indexer_quant_layers) == matrices
+    for layer in matrices:
+        prefix = f"model.layers.{layer}.self_attn"
+        assert vllm_ascend.create_scheme_for_layer(q.quant_description, prefix, "attention", mapping) == ("INT8_DYNAMIC", "attention")
+
+
+CASES = [(v, m, k) for v in RELEASES for m, k in ck.PUBLISHED_CASES if k != "rotated-bf16"]
+
+
+@pytest.mark.parametrize("version,model,kind", CASES, ids=ck.ids(CASES))
+def test_published(version, model, kind):
+    """folders as they are published (rotated, static, C8, the recipes): modelslim_config of both releases gives every module of trunk and draft the scheme that is stored, every tensor has the entry and the parameters of its scheme, none is left over"""
+    judge(version, pathlib.Path(ck.published(model, kind)))
+
+
+LISTS = [(v, m, k) for v in RELEASES for m, k in FULL]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("version,model,kind", LISTS, ids=ck.ids([(v, m, k.replace("/", "-")) for v, m, k in LISTS]))
+def test_full_size(version, model, kind):
+    """the recipes at the true module lists of GLM-5 = 5.1, 5.2, 5.3, and w8a8 of GLM-4.7, files without data"""
+    judge(version, recipe(model, kind))
+
+
+@functools.cache
+def recipe(model, what):
+    dst = ck.CACHE / "hollow" / ck.fingerprint() / f"{model}-{what.replace('/', '-')}"
+    if not (dst / "quant_model_description.json").exists():
+        src = ck.CACHE / "hollow" / ck.fingerprint() / model
+        if not (src / "config.json").exists():
+            src.parent.mkdir(parents=True, exist_ok=True)
+            ck.run(ck.SYNTH, "-preset", model, "-sparse", src)
+        ck.run(ck.DUMP, "-hollow", what, "-out", dst, src)
+    return dst
