@@ -50,12 +50,12 @@ ci: ; ./.ci/run
 # Sweeps of faults, for long; writes the counts into docs/reliability.md.
 FOR ?= 15m
 torture: ; $(GO) run ./internal/torture -for $(FOR)
-# Everything of a release, with Go alone; release-check builds it twice, compares, installs and runs it.
+# Everything of a release, with Go alone; release-check builds it twice, compares, installs and runs it, and builds the site.
 release: ; cd internal/release && $(GO) run . -out ../../out/release
-release-check: ; cd internal/release && $(GO) vet ./... && $(GO) test ./... && $(GO) run . -check ../../out/release-check $(RELEASE)
+release-check: site ; cd internal/release && $(GO) vet ./... && $(GO) test ./... && $(GO) run . -check ../../out/release-check $(RELEASE)
 # The documentation site, in out/site/html (needs Python and a package index for mkdocs-material).
-site: .cache/mkdocs/bin/mkdocs
-	$(GO) run ./cmd/glmconv __describe >.cache/describe.json && $(GO) run ./internal/site/build -out out/site <.cache/describe.json
+site: build .cache/mkdocs/bin/mkdocs
+	./bin/glmconv __describe >.cache/describe.json && $(GO) run ./internal/site/build -out out/site <.cache/describe.json
 	cd out/site && NO_MKDOCS_2_WARNING=1 ../../.cache/mkdocs/bin/mkdocs build --strict
 notice: ; cd internal/release && $(GO) run . -notice ../../NOTICE
 clean: ; rm -rf bin out .cache interop/.cache interop/.venv-*

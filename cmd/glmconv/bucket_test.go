@@ -92,7 +92,7 @@ func TestBucketsThatAreRefused(t *testing.T) {
 		code int
 		says string
 	}{
-		{"gs://bucket/x", 2, "scheme that is not known"},
+		{"gs://bucket/x", 2, "cannot be written"},
 		{"ms://org/name", 2, "s3://BUCKET/PREFIX"},
 		{"https://example.com/x/", 2, "s3://BUCKET/PREFIX"},
 		{"s3://b/x", 2, "no valid name of a bucket"},
