@@ -47,9 +47,9 @@ generate:
 	cd internal/asm && $(GO) run ./limits -out ../bench/limits/limits_amd64.s -stubs ../bench/limits/limits_asm_amd64.go -pkg limits
 generated: generate ; git diff --exit-code -- '*_amd64.s' '*_asm_amd64.go' '*_arm64.s' '*_asm_arm64.go' && cd internal/asm && $(GO) test ./...
 ci: ; ./.ci/run
-# Sweeps of faults, for long; writes the counts into docs/reliability.md.
+# Sweeps of faults, for long; writes the counts into docs/reliability.md. Then a release, built twice.
 FOR ?= 15m
-torture: ; $(GO) run ./internal/torture -for $(FOR)
+torture: ; $(GO) run ./internal/torture -for $(FOR) && $(MAKE) release-check
 # Everything of a release, with Go alone; release-check builds it twice, compares, installs and runs it, and builds the site.
 release: ; cd internal/release && $(GO) run . -out ../../out/release
 release-check: site ; cd internal/release && $(GO) vet ./... && $(GO) test ./... && $(GO) run . -check ../../out/release-check $(RELEASE)
