@@ -140,6 +140,10 @@ func (c *Config) parse(o object) {
 			return
 		}
 		text = o.sub("text_config")
+		if name := text.textOr("model_type", ""); name != "" && name != string(fam.family) && name != string(fam.family)+"_text" {
+			text.unsupported("model_type", "take config.json from the model that the weights are of", "%s has a text model of type %s_text, not %s",
+				fam.family, fam.family, name)
+		}
 	}
 	c.parseText(o, text)
 	if *o.err != nil {

@@ -69,6 +69,7 @@ func TestConfigRefusals(t *testing.T) {
 		{"no q rank", "glm-5", drop("q_lora_rank"), ErrInvalid, "q_lora_rank", "missing"},
 		{"no indexer", "glm-5", drop("index_n_heads"), ErrInvalid, "index_n_heads", "missing"},
 		{"no dense count", "glm-4.5", drop("first_k_dense_replace"), ErrInvalid, "first_k_dense_replace", "missing"},
+		{"another text model", "glm-4.5v", in("text_config", set("model_type", "llama")), ErrUnsupported, "text_config.model_type", "glm4v_moe_text"},
 		{"no text part", "glm-4.5v", drop("text_config"), ErrInvalid, "text_config", "needs"},
 		{"no vision part", "glm-4.5v", drop("vision_config"), ErrInvalid, "text_config", "vision_config"},
 		{"hidden 0", "glm-4.5", set("hidden_size", 0), ErrInvalid, "hidden_size", "between 1"},

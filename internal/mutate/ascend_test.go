@@ -119,7 +119,9 @@ func releases() (list []*base) {
 func TestSuiteOfAscend(t *testing.T) {
 	on := chosen(releases())
 	if os.Getenv("GLMCONV_TORTURE") == "" { // half of them, every kind once
-		on = slices.DeleteFunc(on, func(b *base) bool { return (b.model == "nano-glm5") != (b.as.mixed || b.scheme == layout.W4A8) && b.model != "nano-glm4moe" })
+		on = slices.DeleteFunc(on, func(b *base) bool {
+			return (b.model == "nano-glm5") != (b.as.mixed || b.scheme == layout.W4A8) && b.model != "nano-glm4moe"
+		})
 	}
 	for i, b := range on {
 		require.True(t, b.make(t))

@@ -91,7 +91,8 @@ func lost(key string) func(Made) (bool, error) {
 	return jsonFile(configName, func(m map[string]any) bool {
 		for _, o := range []map[string]any{objectAt(m, "text_config"), m} {
 			old, ok := o[key]
-			if !ok || key == "head_dim" && o["kv_lora_rank"] != nil || slices.ContainsFunc(defaults[key], func(d any) bool { return same(d, old) }) {
+			text := m["vision_config"] != nil && o["vision_config"] == nil
+			if !ok || key == "model_type" && text || key == "head_dim" && o["kv_lora_rank"] != nil || slices.ContainsFunc(defaults[key], func(d any) bool { return same(d, old) }) {
 				continue
 			}
 			delete(o, key)

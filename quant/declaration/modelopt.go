@@ -52,6 +52,8 @@ func (r *reader) modelOpt(o *object) {
 	weightOnly := r.modelOptGroups(q, &size, &sized)
 	r.modelOptLayers(q)
 	r.cache(q)
+	r.sparsity(q)
+	q.empty("transform_config", "transforms (rotations) are applied while running; what they do is not judged")
 	switch {
 	case algo == "MIXED_PRECISION":
 		if len(r.d.Rules) == 0 {
@@ -91,7 +93,11 @@ func (r *reader) modelOptGroups(o *object, size *int, sized *bool) (weightOnly b
 	weightOnly = len(groups.keys) > 0
 	for _, name := range groups.keys {
 		g := groups.sub(name)
-		g.list("targets")
+		for i, text := range g.list("targets") {
+			if text != "Linear" {
+				r.add(fmt.Sprintf("%s.%d", g.at("targets"), i), Invalid, "it is %q: quant_algo is for every Linear, and engines go by that", text)
+			}
+		}
 		for _, part := range []string{"weights", "input_activations", "output_activations"} {
 			a := g.sub(part)
 			if len(a.keys) > 0 && part == "input_activations" {
@@ -100,8 +106,8 @@ func (r *reader) modelOptGroups(o *object, size *int, sized *bool) (weightOnly b
 			if len(a.keys) > 0 && part == "output_activations" {
 				r.add(a.path, Unsupported, quantizedOutputs)
 			}
-			a.noEffect("dynamic", "num_bits", "type", "strategy", "symmetric", "scale_dtype", "block_sizes", "observer", "actorder", "zp_dtype",
-				"observer_kwargs", "block_structure")
+			r.repeated(a)
+			a.noEffect("dynamic", "num_bits", "type", "strategy", "scale_dtype", "block_sizes", "observer", "zp_dtype", "observer_kwargs", "block_structure")
 			if n, ok := a.integer("group_size"); ok && part == "weights" {
 				if *sized && *size != n {
 					r.add(a.at("group_size"), Invalid, "it is %d, and %d elsewhere: SGLang refuses that", n, *size)
@@ -114,6 +120,15 @@ func (r *reader) modelOptGroups(o *object, size *int, sized *bool) (weightOnly b
 		g.rest(Unknown, ": engines pass over it")
 	}
 	return weightOnly
+}
+
+// repeated holds what a group of the flat form says against quant_algo, which
+// engines go by.
+func (r *reader) repeated(a *object) {
+	if yes, ok := a.boolean("symmetric"); ok && !yes {
+		r.add(a.at("symmetric"), Invalid, "it is false, and no format of ModelOpt that quant_algo names has zero points")
+	}
+	a.empty("actorder", "codes in an order of activations are no format of ModelOpt's")
 }
 
 // modelOptLayers reads quantized_layers: an algorithm for each module.
