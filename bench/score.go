@@ -7,9 +7,10 @@ import (
 	"io"
 	"math"
 	"math/big"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/glmconv/glmconv/internal/lazy"
 )
 
 // Scoring is how an answer is read and compared.
@@ -26,9 +27,9 @@ const (
 var Scorings = []Scoring{Exact, Number, Choice}
 
 var (
-	number = regexp.MustCompile(`[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3})?`)
-	letter = regexp.MustCompile(`(?i)answer(?:\s+is)?\W{0,12}?\b([A-Z])\b`)
-	single = regexp.MustCompile(`^\W*([A-Za-z])\W*$`)
+	number = lazy.Regexp(`[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3})?`)
+	letter = lazy.Regexp(`(?i)answer(?:\s+is)?\W{0,12}?\b([A-Z])\b`)
+	single = lazy.Regexp(`^\W*([A-Za-z])\W*$`)
 )
 
 // boxed is what the last \boxed{} holds, braces within it in pairs.
@@ -61,21 +62,21 @@ func (s Scoring) Extract(text string) string {
 		if ok {
 			text = inner
 		}
-		all := number.FindAllString(text, -1)
+		all := number().FindAllString(text, -1)
 		if len(all) == 0 {
 			return ""
 		}
 		return strings.ReplaceAll(all[len(all)-1], ",", "")
 	}
 	if ok {
-		if m := single.FindStringSubmatch(strings.NewReplacer(`\text{`, "", "}", "").Replace(inner)); m != nil {
+		if m := single().FindStringSubmatch(strings.NewReplacer(`\text{`, "", "}", "").Replace(inner)); m != nil {
 			return strings.ToUpper(m[1])
 		}
 	}
-	if all := letter.FindAllStringSubmatch(text, -1); len(all) > 0 {
+	if all := letter().FindAllStringSubmatch(text, -1); len(all) > 0 {
 		return strings.ToUpper(all[len(all)-1][1])
 	}
-	if m := single.FindStringSubmatch(text); m != nil {
+	if m := single().FindStringSubmatch(text); m != nil {
 		return strings.ToUpper(m[1])
 	}
 	return ""

@@ -51,7 +51,7 @@ func All() []Mutation {
 		{"halves of eh_proj swapped", "order of embedding and hidden state", tensors(halves), []string{"eh_proj", "MTP"}, true},
 		{"head is the embedding", "vllm#34385", tensors(alias), []string{"lm_head", "head"}, true},
 		{"norm with one flipped bit", "copy gone wrong", tensors(flip), []string{"input_layernorm", "norm"}, true},
-		{"ignore list under another prefix", "GLM-4.6V card", wrongPrefix, []string{"the config", "has no entry", "ignore"}, false},
+		{"ignore list under another prefix", "GLM-4.6V card", wrongPrefix, []string{"the config", "has no entry", "ignore", "prefix"}, false},
 		{"config rotates all of a head", "partial_rotary_factor lost", func(dir string) (bool, error) {
 			return EditJSON(dir, "config.json", func(m map[string]any) bool {
 				_, ok := m["partial_rotary_factor"]

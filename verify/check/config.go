@@ -139,7 +139,11 @@ func (s *subject) checkDType() {
 		return
 	}
 	bytes, total := map[safetensors.DType]int64{}, int64(0)
+	half := false // scales in F16: tools of AWQ and GPTQ compute in it, and say so
 	for _, m := range s.modules {
+		if t, ok := m.params["scales"]; ok && t.DType == safetensors.F16 {
+			half = true
+		}
 		if t, ok := m.params["weight"]; ok && isFloat(t.DType) && len(t.Shape) > 1 {
 			bytes[t.DType] += t.Elements()
 			total += t.Elements()
@@ -150,6 +154,8 @@ func (s *subject) checkDType() {
 			continue
 		}
 		switch {
+		case want == safetensors.F16 && half:
+			s.add("config-dtype", key, "it says %s, as the scales are, and the weights in full precision are %s: engines cast them", name, have).as(Info)
 		case want == safetensors.F16:
 			s.add("config-dtype", key, "it says %s, and the weights in full precision are %s: engines compute in float16, whose largest number is 65504; values beyond it become infinite, small ones 0", name, have)
 		case want == safetensors.F32:
