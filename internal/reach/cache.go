@@ -26,9 +26,26 @@ type cache struct {
 	dir  string
 	warn func(string)
 
-	mu   sync.Mutex
-	off  bool // the disk is full, or fails
-	once sync.Once
+	mu    sync.Mutex
+	off   bool                   // the disk is full, or fails
+	files map[string]*sync.Mutex // by name: one write of a file at a time, while others go on
+	once  sync.Once
+}
+
+// turn returns the lock of a file, nil once the cache is not filled any further.
+func (k *cache) turn(whole string) *sync.Mutex {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.off {
+		return nil
+	}
+	if k.files == nil {
+		k.files = map[string]*sync.Mutex{}
+	}
+	if k.files[whole] == nil {
+		k.files[whole] = &sync.Mutex{}
+	}
+	return k.files[whole]
 }
 
 // paths returns where a file lies when it is whole, in parts, and its map.
@@ -75,13 +92,18 @@ func (k *cache) write(f *file, index int64, p []byte) {
 	if !k.usable(f) {
 		return
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.off {
+	whole, _, _ := k.paths(f)
+	turn := k.turn(whole)
+	if turn == nil {
 		return
 	}
-	if err := k.put(f, index, p); err != nil && !errors.Is(err, fsx.ErrLocked) {
+	turn.Lock()
+	err := k.put(f, index, p)
+	turn.Unlock()
+	if err != nil && !errors.Is(err, fsx.ErrLocked) {
+		k.mu.Lock()
 		k.off = true
+		k.mu.Unlock()
 		k.once.Do(func() { k.warn(fmt.Sprintf("the cache %s is not filled any further: %v", k.dir, err)) })
 	}
 }
