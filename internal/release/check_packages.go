@@ -117,7 +117,7 @@ func (b *build) checkRPM(out, scratch string) error {
 	if hostOS != "linux" || missing("rpm2cpio", "the package for rpm was not unpacked") || missing("cpio", "the package for rpm was not unpacked") {
 		return nil
 	}
-	if _, err := must(scratch, "sh", "-c", fmt.Sprintf("rpm2cpio '%s' | cpio -id --quiet", file)); err != nil {
+	if _, err := must(scratch, "sh", "-c", fmt.Sprintf("rpm2cpio '%s' | cpio -id --quiet --no-absolute-filenames", file)); err != nil {
 		return err
 	}
 	if err := b.tryBinary(filepath.Join(scratch, "usr/bin/glmconv"), scratch); err != nil {
