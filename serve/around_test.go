@@ -96,7 +96,7 @@ func TestStop(t *testing.T) {
 	whole, err := io.ReadAll(stream)
 	require.NoError(t, err)
 	assert.True(t, strings.HasSuffix(string(whole), "data: [DONE]\n\n"), fmt.Sprint(len(whole)))
-	<-stopped
+	require.NoError(t, <-stopped)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
 	s.active.Add(1) // one that never ends

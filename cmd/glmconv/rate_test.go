@@ -170,7 +170,7 @@ func readAll(ctx context.Context, s *reach.Source, e source.Entry) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // read only
 	p := make([]byte, 4<<20)
 	for off := int64(0); off < e.Size; off += int64(len(p)) {
 		p = p[:min(int64(len(p)), e.Size-off)]

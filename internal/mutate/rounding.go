@@ -108,15 +108,15 @@ func sameRounding() []Fault {
 }
 
 // learntCodes are codes as GPTQ takes them for inputs of which neighbours go
-// together: what one column is off, the next one makes up for in part. Where
-// groups of E4M3 codes begin anew every 32 columns, such errors are many steps
-// of a small neighbour: that is no method's result, and not made here.
+// together: what one column is off, the next one makes up for in part. They are
+// not made of E4M3: what a large value is off is many steps of a small
+// neighbour, and no method makes up for it so.
 func learntCodes(m Made) (bool, error) {
 	made, err := quant.ReadManifest(m.Dir)
 	if err != nil {
 		return false, fmt.Errorf("mutate: %w", err)
 	}
-	if made.Scheme == layout.MXFP8 || made.Scheme == layout.MXFP8A16 {
+	if slices.Contains([]layout.Scheme{layout.FP8, layout.FP8Block, layout.MXFP8, layout.MXFP8A16}, made.Scheme) || made.Rest == layout.RestFP8 {
 		return false, nil
 	}
 	tmp, err := os.MkdirTemp("", "mutate-")
