@@ -84,21 +84,26 @@ func (s *Server) form(e *grammar.Expr, prompt string, talks bool) *form {
 func (f *form) apply(z []float32) []float32 {
 	z = slices.Clone(z)
 	none := float32(math.Inf(-1))
-	any := false
+	var mask []uint64
+	if f.phase != inThought {
+		mask = f.g.Mask(f.st, f.w)
+	}
+	left := false
 	for id := range z {
-		if f.allows(id) {
-			any = any || z[id] != none
+		if f.allows(id, mask) {
+			left = left || z[id] != none
 			continue
 		}
 		z[id] = none
 	}
-	if !any {
+	if !left {
 		return nil
 	}
 	return z
 }
 
-func (f *form) allows(id int) bool {
+// allows reports whether a token may come; mask is that of the answer so far.
+func (f *form) allows(id int, mask []uint64) bool {
 	ends := slices.Contains(f.stop, id)
 	if f.phase == inThought {
 		if ends {
@@ -113,7 +118,6 @@ func (f *form) allows(id int) bool {
 	if f.phase == undecided && id == f.open {
 		return true
 	}
-	mask := f.g.Mask(f.st, f.w)
 	return id/64 < len(mask) && mask[id/64]>>(id%64)&1 == 1
 }
 

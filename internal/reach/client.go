@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +16,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/source"
 )
 
@@ -77,7 +77,7 @@ func rootCertificates(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil // the system's
 	}
-	pem, err := os.ReadFile(file)
+	pem, err := fsx.ReadRegular(file, 16<<20)
 	if err != nil {
 		return nil, err
 	}

@@ -84,6 +84,9 @@ func (o *objects) googlePage(ctx context.Context, from string) (files []*file, n
 	if !list.IsTruncated {
 		return files, "", nil
 	}
+	if list.NextContinuationToken == "" {
+		return nil, "", &source.Error{Kind: source.ErrRefused, Where: o.name, Reason: "has a listing that breaks off: it says that there is more, and not where"}
+	}
 	return files, list.NextContinuationToken, nil
 }
 

@@ -4,10 +4,10 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/source"
 )
@@ -62,8 +62,8 @@ func (o *Options) hubHome() string {
 }
 
 func readToken(file string) string {
-	b, err := os.ReadFile(file)
-	if err != nil || len(b) > 64<<10 {
+	b, err := fsx.ReadRegular(file, 64<<10)
+	if err != nil {
 		return ""
 	}
 	return strings.TrimSpace(string(b))

@@ -1,7 +1,10 @@
 package reach
 
 import (
+	"io"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -110,6 +113,25 @@ func TestCredentialsOfStores(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, warned, 1)
 	assert.NotContains(t, warned[0], "canary")
+}
+
+// TestListingBreaksOff: a page that says there is more, and not where, is refused;
+// what lies behind it is not left out in silence.
+func TestListingBreaksOff(t *testing.T) {
+	page := `<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>m/config.json</Key><Size>2</Size><ETag>"x"</ETag></Contents></ListBucketResult>`
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, page) }))
+	defer srv.Close()
+	for address, env := range map[string][]string{
+		"gs://bucket/m":             {"STORAGE_EMULATOR_HOST=" + srv.URL},
+		"s3://bucket/m?anonymous=1": {"AWS_ENDPOINT_URL_S3=" + srv.URL},
+	} {
+		s, err := Open(t.Context(), address, quick(env...))
+		if err == nil {
+			_, err = s.List(t.Context())
+			_ = s.Close()
+		}
+		require.ErrorIs(t, err, source.ErrRefused, address)
+	}
 }
 
 // configOf makes a folder as gcloud has it.

@@ -16,9 +16,9 @@ func bytesOf(x []float32) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))
 }
 
-// floatsIn are the values that bytes are in memory, nil where they do not lie as
+// FloatsIn are the values that bytes are in memory, nil where they do not lie as
 // values do.
-func floatsIn(b []byte) []float32 {
+func FloatsIn(b []byte) []float32 {
 	if !native || len(b) == 0 || uintptr(unsafe.Pointer(&b[0]))%4 != 0 {
 		return nil
 	}

@@ -50,7 +50,7 @@ func Quantize(spec Spec, src []float32, rows, cols int, scratch *Scratch) (*Matr
 func QuantizeBytes(spec Spec, src []byte, d Decoder, rows, cols int, scratch *Scratch) (*Matrix, Stats, error) {
 	w := weights{raw: src, Decoder: d}
 	if d.F32 {
-		if x := floatsIn(src); x != nil {
+		if x := FloatsIn(src); x != nil {
 			w = weights{floats: x}
 		}
 	}

@@ -1,11 +1,9 @@
 package rotation
 
 import (
-	"encoding/binary"
 	"fmt"
 	"runtime"
 	"sync"
-	"unsafe"
 
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -46,7 +44,7 @@ func (v *View) read(t *tensor, p []byte, off int64) error {
 		skip, n := at-int64(lo)*width, int(min(int64(hi)*width, end)-at)
 		whole := skip == 0 && n == (hi-lo)*int(width)
 		if whole && t.dtype == safetensors.F32 {
-			buf.into = floatsIn(p[:n])
+			buf.into = numeric.FloatsIn(p[:n])
 		}
 		x, err := v.rows(t, lo, hi, buf)
 		into := buf.into
@@ -79,14 +77,6 @@ func (b *buffers) floats(n int) []float32 {
 		return b.into
 	}
 	return grown(&b.x, n)
-}
-
-// floatsIn is p as values in memory, nil where it does not lie as they do.
-func floatsIn(p []byte) []float32 {
-	if len(p) == 0 || uintptr(unsafe.Pointer(&p[0]))%4 != 0 || binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
-		return nil
-	}
-	return unsafe.Slice((*float32)(unsafe.Pointer(&p[0])), len(p)/4)
 }
 
 // grown returns n values of a buffer.

@@ -88,7 +88,10 @@ func Plain(lo, hi int) *Expr {
 }
 
 // JSONObject is any JSON object.
-func JSONObject() *Expr { return newJSON().object }
+func JSONObject() *Expr { return behindLine(newJSON().object) }
+
+// behindLine lets a line end in front, as it stands behind reasoning.
+func behindLine(e *Expr) *Expr { return Seq(maybe(Text("\n")), e) }
 
 // Error is a schema that cannot be kept.
 type Error struct{ Keyword, Why string }

@@ -47,7 +47,7 @@ func TestSchemas(t *testing.T) {
 		"choice":          {`{"anyOf":[{"type":"integer"},{"type":"array","items":{"type":"integer"}}]}`, []string{`1`, `[1]`}, []string{`"x"`}},
 		"pointer":         {`{"$defs":{"n":{"type":"object","properties":{"v":{"type":"integer"},"next":{"anyOf":[{"$ref":"#/$defs/n"},{"type":"null"}]}},"required":["v","next"]}},"$ref":"#/$defs/n"}`, []string{`{"v":1,"next":null}`, `{"v":1,"next":{"v":2,"next":null}}`}, []string{`{"v":1}`}},
 		"itself":          {`{"anyOf":[{"$ref":"#"},{"type":"null"}]}`, []string{`null`}, []string{`1`}},
-		"anything":        {`{}`, []string{`1`, `-1.5e+3`, `"\ud7ff"`, `[[],{}]`, `true`, ` null`}, []string{`.5`, `1.`, `+1`, `nul`, `"\x"`, "\"\n\"", `"\ud800"`, "\"\xff\"", `00`}},
+		"anything":        {`{}`, []string{`1`, `-1.5e+3`, `"\ud7ff"`, `[[],{}]`, `true`, "\nnull"}, []string{` 1`, `.5`, `1.`, `+1`, `nul`, `"\x"`, "\"\n\"", `"\ud800"`, "\"\xff\"", `00`}},
 		"number":          {`{"type":"number"}`, []string{`0`, `-0.25`, `1e9`}, []string{`--1`, `1e`, `1234567890123456789`}},
 		"dates":           {`{"type":"string","format":"date-time"}`, []string{`"2026-11-30T23:59:59Z"`}, []string{`"2026-13-01T00:00:00Z"`, `"x"`}},
 		"annotations":     {`{"title":"T","description":"d","default":1,"examples":[1],"type":"integer"}`, []string{`1`}, []string{`"1"`}},

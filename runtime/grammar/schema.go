@@ -25,7 +25,7 @@ func Schema(v any) (*Expr, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Seq(c.json.space, e), nil
+	return behindLine(e), nil
 }
 
 type compiler struct {

@@ -28,6 +28,9 @@ type finder func(ctx context.Context) (aws.Credentials, error)
 
 var errNone = errors.New("no credentials")
 
+// maxFile bounds a file of credentials.
+const maxFile = 1 << 20
+
 // margin is how long before their end keys are renewed.
 const margin = 5 * time.Minute
 

@@ -105,6 +105,21 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestFilesOfKeys: what is no file, or too large for one of keys, is an error and
+// never a wait.
+func TestFilesOfKeys(t *testing.T) {
+	dir := t.TempDir()
+	large := filepath.Join(dir, "large")
+	require.NoError(t, os.WriteFile(large, nil, 0o600))
+	require.NoError(t, os.Truncate(large, maxFile+1))
+	for _, path := range []string{dir, large, "/dev/zero"} {
+		env := map[string]string{"AWS_SHARED_CREDENTIALS_FILE": path, "HOME": dir, "AWS_EC2_METADATA_DISABLED": "true"}
+		_, err := Environment(func(name string) string { return env[name] }, http.DefaultTransport).get(t.Context())
+		require.Error(t, err, path)
+		assert.Contains(t, err.Error(), path)
+	}
+}
+
 // TestKeysAreRenewed before they expire, and asked for once until then.
 func TestKeysAreRenewed(t *testing.T) {
 	now, asked := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), 0

@@ -27,7 +27,8 @@ const maxPages = 1000
 var ErrEndless = errors.New("the listing has no end")
 
 // List calls found with what is directly below a prefix, page by page, until it
-// returns false or there is no more; [ErrEndless] if that does not come.
+// returns false or there is no more; [ErrEndless] if that does not come, or cannot
+// be asked for.
 func (c *Client) List(ctx context.Context, prefix string, found func(Object) bool) error {
 	token := ""
 	for n := 1; ; n++ {
@@ -67,11 +68,11 @@ func (c *Client) List(ctx context.Context, prefix string, found func(Object) boo
 				return nil
 			}
 		}
-		if !page.IsTruncated || page.NextContinuationToken == "" || page.NextContinuationToken == token {
+		if !page.IsTruncated {
 			return nil
 		}
-		if n == maxPages {
-			return ErrEndless
+		if next := page.NextContinuationToken; next == "" || next == token || n == maxPages {
+			return ErrEndless // what comes behind cannot be asked for
 		}
 		token = page.NextContinuationToken
 	}

@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/exec"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 // profile takes the keys of a profile of the shared files: written there, or told
@@ -53,7 +53,7 @@ func (e *environment) section(name string) (map[string]string, error) {
 		{e.home("AWS_CONFIG_FILE", "config"), "profile "},
 		{e.home("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ""},
 	} {
-		text, err := os.ReadFile(f.path)
+		text, err := fsx.ReadRegular(f.path, maxFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {

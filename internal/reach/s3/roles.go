@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/glmconv/glmconv/internal/fsx"
 )
 
 // Where containers and machines learn their role.
@@ -31,7 +32,7 @@ func (e *environment) webIdentity(ctx context.Context) (aws.Credentials, error) 
 	if file == "" || role == "" {
 		return aws.Credentials{}, errNone
 	}
-	token, err := os.ReadFile(file)
+	token, err := fsx.ReadRegular(file, maxFile)
 	if err != nil {
 		return aws.Credentials{}, err
 	}
@@ -83,7 +84,7 @@ func (e *environment) container(ctx context.Context) (aws.Credentials, error) {
 	}
 	h, token := http.Header{}, e.get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
 	if f := e.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"); f != "" {
-		text, err := os.ReadFile(f)
+		text, err := fsx.ReadRegular(f, maxFile)
 		if err != nil {
 			return aws.Credentials{}, err
 		}

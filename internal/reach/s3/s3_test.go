@@ -268,17 +268,29 @@ func TestListing(t *testing.T) {
 	assert.Equal(t, []Object{{"p/a+b c\x01", 7, "tag"}, {"p/plain%20", 1, "x"}, {Key: "p/d/"}}, got)
 }
 
-// TestEndlessListing: pages that hold nothing and go on are given up.
+// TestEndlessListing: pages that hold nothing and go on are given up, and so is
+// one that says there is more and not where: what is behind it is not left out.
 func TestEndlessListing(t *testing.T) {
-	pages := 0
-	c := New(Config{Bucket: "b", Transport: transport(func(*http.Request) (*http.Response, error) {
-		pages++
-		w := httptest.NewRecorder()
-		_, _ = io.WriteString(w, "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>"+strconv.Itoa(pages)+"</NextContinuationToken></ListBucketResult>")
-		return w.Result(), nil
-	})})
-	require.ErrorIs(t, c.List(t.Context(), "", func(Object) bool { return true }), ErrEndless)
-	assert.Equal(t, maxPages, pages)
+	for name, test := range map[string]struct {
+		token func(page int) string
+		pages int
+	}{
+		"without an end": {strconv.Itoa, maxPages},
+		"breaks off":     {func(int) string { return "" }, 1},
+		"the same again": {func(int) string { return "x" }, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pages := 0
+			c := New(Config{Bucket: "b", Transport: transport(func(*http.Request) (*http.Response, error) {
+				pages++
+				w := httptest.NewRecorder()
+				_, _ = io.WriteString(w, "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>"+test.token(pages)+"</NextContinuationToken></ListBucketResult>")
+				return w.Result(), nil
+			})})
+			require.ErrorIs(t, c.List(t.Context(), "", func(Object) bool { return true }), ErrEndless)
+			assert.Equal(t, test.pages, pages)
+		})
+	}
 }
 
 // TestCompletion has the text that stores expect.
