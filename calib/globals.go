@@ -18,7 +18,7 @@ func (s *solver) global(it *quant.Item, spec numeric.Spec) (float32, error) {
 		if !other.HasGlobalScale() || s.plan.GlobalSet(&other.Weight.Tensor) != set {
 			continue
 		}
-		w, err := s.weightOf(other)
+		w, err := s.src.weight(other)
 		if err != nil {
 			return 0, err
 		}

@@ -301,7 +301,7 @@ func (s *solver) gated(l int, roles [3]glm.Role, e int) (*gated, error) {
 	g := &gated{s: s, weight: new(layout.Weight), gate: s.one(l, roles[0], e), up: s.one(l, roles[1], e), down: s.one(l, roles[2], e)}
 	for i, r := range roles[:2] {
 		it := s.tensor(l, r, e)
-		w, err := s.weightOf(it)
+		w, err := s.src.weight(it)
 		if err != nil {
 			return nil, err
 		}

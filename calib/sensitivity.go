@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/glmconv/glmconv/quant"
-	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/runtime"
@@ -32,7 +31,7 @@ type meter struct {
 	o       MeasureOptions
 	st      *Statistics
 	plan    *quant.Plan
-	files   *fold.Reader
+	files   *floats
 	float   *runtime.Model
 	served  *runtime.Model
 	over    *overlay
@@ -53,15 +52,11 @@ type trialModel struct {
 
 func newMeter(plan *quant.Plan, src *safetensors.Checkpoint, st *Statistics, o MeasureOptions) (m *meter, err error) {
 	m = &meter{o: o, st: st, plan: plan, workers: &kernel.Workers{N: o.Workers}, codes: map[*quant.Plan]quant.Codes{}}
-	set := plan.Folds
-	if set == nil {
-		set = fold.NewSet()
-	}
-	if m.files, err = fold.NewReader(plan.Config, src, set); err != nil {
+	if m.files, err = newFloats(plan.Config, src, plan.Folds); err != nil {
 		return nil, err
 	}
 	model := func(over bool) (*runtime.Model, error) {
-		p, err := runtime.NewStreaming(plan.Config, m.files, 0)
+		p, err := m.files.provider(plan.Config)
 		if err != nil {
 			return nil, err
 		}
@@ -269,7 +264,7 @@ func (m *meter) quantized(ctx context.Context, l int, t *trialModel) error {
 // quantize finds codes of a weight.
 func (m *meter) quantize(t *trialModel, it *quant.Item) (*numeric.Matrix, error) {
 	rows, cols := it.Weight.Dims()
-	w, err := weightIn(m.files, it)
+	w, err := m.files.weight(it)
 	if err != nil {
 		return nil, err
 	}

@@ -10,8 +10,6 @@ import (
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
-	"github.com/glmconv/glmconv/quant/fold"
-	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/runtime/kernel"
@@ -67,7 +65,7 @@ type module struct {
 // float one and the one that is quantised so far.
 type solver struct {
 	plan    *quant.Plan
-	src     *fold.Reader
+	src     *floats
 	o       SolveOptions
 	workers *kernel.Workers
 	float   *model
@@ -120,11 +118,7 @@ func (s *solver) open(src *safetensors.Checkpoint) (err error) {
 		s.rows += len(q)
 	}
 	cfg := s.plan.Config
-	set := s.plan.Folds
-	if set == nil {
-		set = fold.NewSet()
-	}
-	if s.src, err = fold.NewReader(cfg, src, set); err != nil {
+	if s.src, err = newFloats(cfg, src, s.plan.Folds); err != nil {
 		return err
 	}
 	id := fmt.Sprintf("%s\n%s\n%s\n%+v %g", solveVersion, s.plan.Fingerprint, idsHash(s.o.Sequences), s.o.Learn, s.o.Prior)
@@ -139,10 +133,6 @@ func (s *solver) open(src *safetensors.Checkpoint) (err error) {
 		t := it.Weight.Tensor
 		if it.Action != quant.Quantize || t.Layer < 0 || t.Layer >= len(s.layers) {
 			continue
-		}
-		if it.Stored != nil {
-			return &quant.Error{Kind: quant.ErrImpossible, Reason: "codes are learnt of a full-precision checkpoint, this one is quantized already",
-				Advice: "dequantize it first, as scheme bf16 does"}
 		}
 		m := &module{item: it, spec: s.plan.Spec(it), learn: s.plan.Learnable(it) && t.Role != glm.AttnKVB}
 		if !m.learn && t.Role != glm.AttnKVB {
@@ -160,7 +150,7 @@ func (s *solver) open(src *safetensors.Checkpoint) (err error) {
 	if s.float, err = s.model(nil); err != nil {
 		return err
 	}
-	base, err := runtime.NewStreaming(cfg, s.src, 0)
+	base, err := s.src.provider(cfg)
 	if err != nil {
 		return err
 	}
@@ -178,7 +168,7 @@ type model struct {
 
 func (s *solver) model(p runtime.Provider) (m *model, err error) {
 	if p == nil {
-		if p, err = runtime.NewStreaming(s.plan.Config, s.src, 0); err != nil {
+		if p, err = s.src.provider(s.plan.Config); err != nil {
 			return nil, err
 		}
 	}
@@ -327,29 +317,9 @@ func (s *solver) inputs(m *model, run pass, x []float32, tr *runtime.Trace, stop
 	return got, err
 }
 
-// weightOf reads a weight of the float model [rows, cols].
-func (s *solver) weightOf(it *quant.Item) ([]float32, error) { return weightIn(s.src, it) }
-
-// weightIn reads a weight [rows, cols].
-func weightIn(files *fold.Reader, it *quant.Item) ([]float32, error) {
-	rows, cols := it.Weight.Dims()
-	raw := make([]byte, it.Bytes)
-	if err := files.ReadAt(it.Source, it.Offset, raw); err != nil {
-		return nil, err
-	}
-	w := make([]float32, rows*cols)
-	if err := layout.DecodeFloats(w, raw, it.Source.DType); err != nil {
-		return nil, err
-	}
-	if i := numeric.FirstNonFinite(w); i >= 0 {
-		return nil, &quant.NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: int64(i / cols), Col: int64(i % cols), Value: w[i]}
-	}
-	return w, nil
-}
-
 // solve finds the codes of a module and puts them in the served model.
 func (s *solver) solve(m *module, b *learn.Basis) error {
-	w, err := s.weightOf(m.item)
+	w, err := s.src.weight(m.item)
 	if err != nil {
 		return err
 	}

@@ -78,9 +78,6 @@ func NewMix(plan *quant.Plan, src *safetensors.Checkpoint, q engine.Query) (*Mix
 func (m *Mix) refuse() error {
 	for i := range m.Plan.Items {
 		switch it := &m.Plan.Items[i]; {
-		case it.Stored != nil:
-			return &quant.Error{Kind: quant.ErrImpossible, Reason: "a budget is shared out over a full-precision checkpoint, this one is quantized already",
-				Advice: "dequantize it first, as scheme bf16 does"}
 		case it.Action == quant.Quantize && it.Weight.Quant.Strategy == format.TensorGroup:
 			return &layout.ImpossibleError{What: "a budget with " + string(m.Plan.Scheme), Rule: "weights below a scale of the whole tensor cannot be measured apart",
 				Nearest: "w4a16, w4a8, mxfp4a16 and the 8-bit schemes can"}
@@ -187,7 +184,11 @@ func (m *Mix) addRungs(to layout.Lift, units map[string]layout.Lift) error {
 		}
 		name := layout.Unit(&it.Weight.Tensor, m.Plan.Scheme)
 		if to == layout.LiftFloat {
-			bytes[name], schemes[name] = bytes[name]+it.Bytes, it.Source.DType.String()
+			size, as := it.Bytes, it.Source.DType
+			if it.Stored != nil { // decoded
+				size, as = int64(it.Stored.Rows)*int64(it.Stored.Cols)*2, safetensors.BF16
+			}
+			bytes[name], schemes[name] = bytes[name]+size, as.String()
 			continue
 		}
 		up := &from.Items[i]

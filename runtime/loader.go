@@ -28,7 +28,8 @@ type loader struct {
 	missing []glm.Tensor
 	buffers *buffers // of tiles that are released; nil where they stay
 
-	weightsOnly bool // inputs are not quantized
+	weightsOnly bool                                           // inputs are not quantized
+	decode      func(name string, at int64, w []float32) error // quantized weights are read as float32; nil: as they are
 
 	mu     sync.Mutex
 	stored map[string]layout.Stored // by module
@@ -109,6 +110,11 @@ func (l *loader) rows(t *glm.Tensor, lo, hi int) (*Weight, error) {
 	if !s.Quantized() {
 		return l.floatRows(&glm.Entry{Source: s.Codes}, lo, min(hi, rows), cols)
 	}
+	align := s.RowAlign()
+	hi = min((hi+align-1)/align*align, rows)
+	if l.decode != nil {
+		return l.decodedRows(t, s, lo, hi)
+	}
 	act, err := l.activation(t, s)
 	if err != nil {
 		return nil, err
@@ -119,8 +125,6 @@ func (l *loader) rows(t *glm.Tensor, lo, hi int) (*Weight, error) {
 			return nil, err
 		}
 	}
-	align := s.RowAlign()
-	hi = min((hi+align-1)/align*align, rows)
 	buf := new(layout.Buffer)
 	if l.buffers != nil {
 		if b, ok := l.buffers.codes.Get().(*layout.Buffer); ok {
@@ -248,19 +252,24 @@ func floatType(d safetensors.DType) kernel.FloatType {
 
 func (l *loader) floatRows(e *glm.Entry, lo, hi, cols int) (*Weight, error) {
 	w := &Weight{Rows: hi - lo, Cols: cols, Type: floatType(e.Source.DType)}
-	n := w.Rows * cols * w.Type.Size()
+	l.space(w)
+	return w, l.src.ReadAt(e.Source, e.Offset+int64(lo)*int64(cols*w.Type.Size()), w.Data)
+}
+
+// space gives a weight memory for its data, that of a released one if there is.
+func (l *loader) space(w *Weight) {
+	n := w.Rows * w.Cols * w.Type.Size()
 	if l.buffers == nil {
 		w.Data = make([]byte, n)
-	} else {
-		buf, _ := l.buffers.floats.Get().(*[]byte)
-		if buf == nil || cap(*buf) < n {
-			b := make([]byte, n)
-			buf = &b
-		}
-		w.Data = (*buf)[:n]
-		w.release = func() { l.buffers.floats.Put(buf) }
+		return
 	}
-	return w, l.src.ReadAt(e.Source, e.Offset+int64(lo)*int64(cols*w.Type.Size()), w.Data)
+	buf, _ := l.buffers.floats.Get().(*[]byte)
+	if buf == nil || cap(*buf) < n {
+		b := make([]byte, n)
+		buf = &b
+	}
+	w.Data = (*buf)[:n]
+	w.release = func() { l.buffers.floats.Put(buf) }
 }
 
 // vector reads a whole tensor of one dimension as float32.

@@ -100,7 +100,11 @@ func (s *Streaming) Stop() {
 
 // end is the row after the tile that begins at row lo.
 func (s *Streaming) end(t *glm.Tensor, lo int) int {
-	n := int(max(1, s.tile/max(1, 2*t.Shape[1])))
+	size := int64(2)
+	if s.l.decode != nil {
+		size = 4
+	}
+	n := int(max(1, s.tile/max(1, size*t.Shape[1])))
 	align := s.l.align(t)
 	return min((lo+n+align-1)/align*align, int(t.Shape[0]))
 }

@@ -366,7 +366,7 @@ func learnable(p *quant.Plan) bool {
 	some := false
 	for i := range p.Items {
 		if it := &p.Items[i]; it.Action == quant.Quantize {
-			if some = true; !p.Learnable(it) || it.Stored != nil {
+			if some = true; !p.Learnable(it) {
 				return false
 			}
 		}

@@ -63,6 +63,13 @@ func (r *Reader) ReadAt(t safetensors.Info, off int64, p []byte) error {
 	return r.Fold(t, off, p)
 }
 
+// Codes reports whether a stored tensor is codes of a weight that folds scale:
+// they cannot be read as if they had been folded.
+func (r *Reader) Codes(t safetensors.Info) bool {
+	_, float := floatOf(t.DType)
+	return !float && (len(r.parts[t.Name]) > 0 || r.scalings[t.Name] != nil)
+}
+
 // FoldFloats scales values of a tensor of the family's table [rows, cols] in
 // place: w begins with element at of it, row-major. Errors are those of
 // Scaling.Apply.
