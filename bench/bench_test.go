@@ -190,9 +190,9 @@ func TestRun(t *testing.T) {
 		require.NoError(t, err)
 		assert.InDelta(t, f.Total, back[0].Total, 1e-9)
 	}
-	id, root, err := ServerModel(context.Background(), NewClient(), s.URL, "")
+	who, err := FindServer(context.Background(), &Load{URL: s.URL, Client: NewClient()})
 	require.NoError(t, err)
-	assert.Equal(t, "m /r", id+" "+root)
+	assert.Equal(t, "m /r", who.Model+" "+who.Root)
 }
 
 // TestBadServers: errors are counted with their text, never a hang or a panic.

@@ -37,7 +37,7 @@ func (l *Load) send(ctx context.Context, p *Prompt) Request {
 	start := time.Now()
 	resp, err := l.Client.Do(req)
 	if err != nil {
-		return Request{Err: err.Error()}
+		return Request{Err: err.Error(), Lost: true}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
@@ -46,7 +46,7 @@ func (l *Load) send(ctx context.Context, p *Prompt) Request {
 	}
 	a := answer{start: start, native: l.Backend == Native}
 	if err := a.read(resp.Body); err != nil {
-		return Request{Err: err.Error()}
+		return Request{Err: err.Error(), Lost: true}
 	}
 	if a.q.In == 0 {
 		a.q.In = len(p.IDs)
@@ -201,37 +201,4 @@ func (a *answer) take(m *message, now time.Time) {
 		}
 	}
 	a.last, a.q.Latency = now, now.Sub(a.start)
-}
-
-// ServerModel asks for the first model that a server names.
-func ServerModel(ctx context.Context, c *http.Client, url, key string) (id, root string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/v1/models", nil)
-	if err != nil {
-		return "", "", err
-	}
-	if key != "" {
-		req.Header.Set("Authorization", "Bearer "+key)
-	}
-	resp, err := c.Do(req)
-	if err != nil {
-		return "", "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return "", "", &StatusError{resp.StatusCode}
-	}
-	var list struct {
-		Data []struct{ ID, Root string }
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&list); err != nil || len(list.Data) == 0 {
-		return "", "", fmt.Errorf("%w: /v1/models names no model", ErrFormat)
-	}
-	return list.Data[0].ID, list.Data[0].Root, nil
-}
-
-// StatusError is an answer that says a server is not ready or not willing.
-type StatusError struct{ Code int }
-
-func (e *StatusError) Error() string {
-	return fmt.Sprintf("the server answers %d %s", e.Code, http.StatusText(e.Code))
 }

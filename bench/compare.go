@@ -73,3 +73,36 @@ func Steps(list []Step) []StepGain {
 	}
 	return out
 }
+
+// apart is by how much the tokens of a request may differ between runs that are
+// compared.
+const apart = 0.05
+
+// Differences say why two runs are not of the same load.
+func Differences(a, b *Figures) (out []string) {
+	differ := func(what string, x, y any) { out = append(out, fmt.Sprintf("%s differ: %v and %v", what, x, y)) }
+	if x, y := a.Shape, b.Shape; x.Dataset != "" && y.Dataset != "" {
+		if x.Dataset != y.Dataset {
+			differ("data sets", x.Dataset, y.Dataset)
+		}
+		if x.Out != y.Out && x.Out > 0 && y.Out > 0 {
+			differ("output lengths asked for", x.Out, y.Out)
+		}
+		if x.Style != y.Style && x.Style != "" && y.Style != "" {
+			differ("range styles", x.Style, y.Style)
+		}
+	}
+	if a.Concurrency != b.Concurrency {
+		differ("limits of requests at once", atOnce(a.Concurrency), atOnce(b.Concurrency))
+	}
+	for _, c := range []struct {
+		what string
+		x, y int
+	}{{"tokens of a prompt", a.InputTokens, b.InputTokens}, {"tokens of an answer", a.OutTokens, b.OutTokens}} {
+		x, y := float64(c.x)/float64(max(a.Completed, 1)), float64(c.y)/float64(max(b.Completed, 1))
+		if x > 0 && y > 0 && math.Abs(x-y) > apart*max(x, y) {
+			differ(c.what, fmt.Sprintf("%.1f", x), fmt.Sprintf("%.1f", y))
+		}
+	}
+	return out
+}

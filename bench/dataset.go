@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 
 	"github.com/glmconv/glmconv/runtime/tokenizer"
@@ -16,6 +17,7 @@ import (
 type RandomOptions struct {
 	Prompts, In, Out int
 	Ratio            float64
+	Prefix           int // tokens that all prompts begin with, before In
 	// SGLang draws lengths as SGLang's client does: from ⌊L·ratio⌋ to L, so
 	// that ratio 0 halves them on average. Otherwise as vLLM's: within
 	// L(1 ± ratio), so that 0 is exact.
@@ -30,15 +32,20 @@ type RandomOptions struct {
 func Random(o RandomOptions, tok *tokenizer.Tokenizer) []Prompt {
 	rnd := rand.New(rand.NewPCG(o.Seed, 1))
 	out := make([]Prompt, o.Prompts)
+	prefix := make([]int, o.Prefix)
+	for i := range prefix {
+		prefix[i] = rnd.IntN(o.Vocab)
+	}
 	for i := range out {
-		ids := make([]int, o.length(rnd, o.In))
+		ids := append(slices.Clone(prefix), make([]int, o.length(rnd, o.In))...)
 		at := rnd.IntN(o.Vocab)
-		for j := range ids {
-			ids[j] = (at + j) % o.Vocab
+		for j := range ids[len(prefix):] {
+			ids[len(prefix)+j] = (at + j) % o.Vocab
 		}
 		out[i] = Prompt{IDs: ids, Out: o.length(rnd, o.Out)}
 		if tok != nil {
 			out[i].Text, out[i].IDs = fit(tok, ids)
+			out[i].Missed = len(out[i].IDs) - len(ids)
 		}
 	}
 	return out

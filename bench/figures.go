@@ -15,6 +15,9 @@ type Request struct {
 	In, Out int // tokens by the server's usage
 	Text    string
 	Err     string // "": it succeeded
+
+	Unfinished bool // the run was interrupted before it ended
+	Lost       bool // Err is of the connection, or of what came over it
 }
 
 // Spread is the distribution of a latency, in milliseconds.
@@ -33,8 +36,10 @@ type Figures struct {
 	Concurrency int     // limit; 0: none
 	Completed   int
 	Failed      int
+	Unfinished  int     // when the run was interrupted
 	Duration    float64 // s
 	InputTokens int
+	Vision      int // of them, of pictures
 	OutTokens   int
 	Requests    float64 // a second
 	Input       float64 // tokens a second
@@ -47,6 +52,8 @@ type Figures struct {
 	TPOT        Spread
 	ITL         Spread
 	E2EL        Spread
+	Shape       Shape    // of the prompts, as far as it is known
+	Drafts      *Drafts  // nil: none
 	Goodput     float64  // requests a second that meet all limits; NaN: none were set
 	FirstError  string   // of failed requests
 	Warnings    []string // what makes the figures mean less than they seem to
@@ -104,6 +111,10 @@ func (r *Result) Figures() Figures {
 	good := 0
 	for i := range r.Requests {
 		q := &r.Requests[i]
+		if q.Unfinished {
+			f.Unfinished++
+			continue
+		}
 		if q.Err != "" {
 			f.Failed++
 			if f.FirstError == "" {
@@ -114,6 +125,9 @@ func (r *Result) Figures() Figures {
 		f.Completed++
 		f.InputTokens += q.In
 		f.OutTokens += q.Out
+		if i < len(r.Load.Prompts) && r.Load.Prompts[i].TextIn > 0 && len(r.Load.Prompts[i].Images) > 0 {
+			f.Vision += max(q.In-r.Load.Prompts[i].TextIn, 0)
+		}
 		busy += q.Latency
 		ttft, e2el = append(ttft, q.TTFT.Seconds()), append(e2el, q.Latency.Seconds())
 		each := q.each()
@@ -137,6 +151,7 @@ func (r *Result) Figures() Figures {
 	p := r.Load.Percentiles
 	f.TTFT, f.TPOT, f.ITL, f.E2EL = spread(ttft, p), spread(tpot, p), spread(itl, p), spread(e2el, p)
 	f.PeakOutput, f.PeakActive = peaks(r.Requests)
+	f.Shape, f.Drafts = r.Load.Shape, r.drafts
 	f.Warnings = r.warnings(&f)
 	return f
 }
@@ -182,31 +197,4 @@ func peaks(list []Request) (output, active float64) {
 		active = max(active, float64(n))
 	}
 	return output, active
-}
-
-// warnings say what makes figures mean less than they seem to.
-func (r *Result) warnings(f *Figures) []string {
-	var out []string
-	if math.IsInf(f.Rate, 1) && f.Concurrency == 0 && f.Completed > 1 {
-		out = append(out, "all requests were sent at once with no limit of concurrency: TTFT is time in the queue")
-	}
-	if f.Completed < 100 {
-		out = append(out, "fewer than 100 requests: a 99th percentile says little")
-	}
-	short, asked := 0, 0
-	for i := range r.Requests {
-		if i < len(r.Load.Prompts) && r.Requests[i].Err == "" {
-			asked++
-			if r.Requests[i].Out < r.Load.Prompts[i].Out {
-				short++
-			}
-		}
-	}
-	if short > 0 && !r.Load.IgnoreEOS {
-		out = append(out, "answers are shorter than asked for: --ignore-eos makes them as long")
-	}
-	if f.Failed > 0 {
-		out = append(out, "requests failed: "+f.FirstError)
-	}
-	return out
 }

@@ -32,6 +32,26 @@ type Prompt struct {
 	Answer   string   // that it should have; "": not scored
 	Messages []any    // of a chat; nil: Text is the user's
 	Images   []string // URLs in front of Text
+	TextIn   int      // tokens of the request without its pictures; 0: not counted
+	Missed   int      // tokens by which Text is longer than was asked for; negative: shorter
+}
+
+// Shape says how prompts were made, for JSON and for comparisons.
+type Shape struct {
+	Dataset string  // "": random
+	In, Out int     // tokens asked for; 0: those of the dataset
+	Ratio   float64 // of their range
+	Style   string  // of the range: vllm or sglang
+	Prefix  int     // tokens that all prompts begin with
+	Images  int     // of a request
+	Size    string  // of a picture
+}
+
+func (s *Shape) name() string {
+	if s.Dataset == "" {
+		return "random"
+	}
+	return s.Dataset
 }
 
 // Load is what a server is given.
@@ -51,6 +71,7 @@ type Load struct {
 	Percentiles []int
 	Limits      Limits // of goodput
 	Warmup      int    // requests before the clock starts
+	Shape       Shape  // of the prompts
 	Client      *http.Client
 	// Done is called after each request; it may be nil.
 	Done func(done, total int)
@@ -62,6 +83,12 @@ type Result struct {
 	Requests []Request // in the order of the prompts
 	Duration time.Duration
 	Scores   []Score // of the answers, where they were scored: written into glmconv's JSON
+	Cell     *Cell   // of a sweep, named in JSON; nil: none
+
+	hits   float64       // tokens that the server found in its prefix cache
+	drafts *Drafts       // nil: the server drafted nothing
+	busy   time.Duration // of this process's processors
+	late   time.Duration // sum over requests: sent after their time
 }
 
 // Run sends the load and waits for every answer. A request that fails is
@@ -74,18 +101,35 @@ func Run(ctx context.Context, l Load) (*Result, error) {
 		l.send(ctx, &l.Prompts[i])
 	}
 	r := &Result{Load: &l, Requests: make([]Request, len(l.Prompts))}
+	before, busy := l.counters(ctx), processorTime()
+	start := time.Now()
+	r.dispatch(ctx, start)
+	r.Duration = time.Since(start)
+	r.busy = processorTime() - busy
+	if ctx.Err() == nil {
+		after := l.counters(ctx)
+		r.hits, r.drafts = after.hits-before.hits, after.since(&before)
+	}
+	return r, ctx.Err()
+}
+
+// dispatch sends every prompt at its time and waits for the answers.
+func (r *Result) dispatch(ctx context.Context, start time.Time) {
+	l := r.Load
 	at := l.arrivals()
 	slots := make(chan struct{}, max(l.Concurrency, 1))
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	done := 0
-	start := time.Now()
 	for i := range l.Prompts {
 		if wait := at[i] - time.Since(start); wait > 0 {
 			select {
 			case <-time.After(wait):
 			case <-ctx.Done():
 			}
+		}
+		if l.Rate > 0 && l.Concurrency == 0 {
+			r.late += max(time.Since(start)-at[i], 0)
 		}
 		if l.Concurrency > 0 {
 			select {
@@ -95,14 +139,14 @@ func Run(ctx context.Context, l Load) (*Result, error) {
 		}
 		if ctx.Err() != nil {
 			for ; i < len(l.Prompts); i++ {
-				r.Requests[i].Err = "not sent: " + ctx.Err().Error()
+				r.Requests[i] = Request{Err: "not sent: " + ctx.Err().Error(), Unfinished: true}
 			}
 			break
 		}
 		wg.Go(func() {
 			began := time.Since(start)
 			q := l.send(ctx, &l.Prompts[i])
-			q.Start = began
+			q.Start, q.Unfinished = began, q.Err != "" && ctx.Err() != nil
 			r.Requests[i] = q
 			if l.Concurrency > 0 {
 				<-slots
@@ -115,8 +159,6 @@ func Run(ctx context.Context, l Load) (*Result, error) {
 		})
 	}
 	wg.Wait()
-	r.Duration = time.Since(start)
-	return r, ctx.Err()
 }
 
 // NewClient is an HTTP client for many streams that follows no redirects.

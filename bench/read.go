@@ -174,6 +174,7 @@ func fromJSON(m map[string]any) (Figures, error) {
 			}
 		}
 	}
+	f.shape(m)
 	f.Backend, _ = m["backend"].(string)
 	f.Model, _ = m["model_id"].(string)
 	if _, sglang := m["total_throughput"]; sglang {
@@ -183,4 +184,27 @@ func fromJSON(m map[string]any) (Figures, error) {
 		f.Source = "glmconv"
 	}
 	return f, nil
+}
+
+// shape reads how prompts were made, as far as an object says so.
+func (f *Figures) shape(m map[string]any) {
+	f.Shape.Dataset, _ = m["dataset_name"].(string)
+	f.Shape.Style, _ = m["range_style"].(string)
+	if _, ok := m["random_range_ratio"]; ok {
+		f.Shape.Style = "sglang"
+	}
+	f.Shape.Size, _ = m["image_size"].(string)
+	for into, keys := range map[*int][]string{&f.Shape.In: {"input_len", "random_input_len"}, &f.Shape.Out: {"output_len", "random_output_len"},
+		&f.Shape.Prefix: {"prefix_len"}, &f.Shape.Images: {"image_count"}} {
+		for _, k := range keys {
+			if v, ok := m[k].(float64); ok && v >= 0 && v < 1<<40 {
+				*into = int(v)
+			}
+		}
+	}
+	for _, k := range []string{"range_ratio", "random_range_ratio"} {
+		if v, ok := m[k].(float64); ok {
+			f.Shape.Ratio = v
+		}
+	}
 }

@@ -78,6 +78,20 @@ func WriteVLLM(w io.Writer, f Figures, release string, percentiles []int) error 
 	p.latency("Time to First Token", "TTFT", f.TTFT, percentiles)
 	p.latency("Time per Output Token (excl. 1st token)", "TPOT", f.TPOT, percentiles)
 	p.latency("Inter-token Latency", "ITL", f.ITL, percentiles)
+	if d := f.Drafts; d != nil {
+		p.b.WriteString(title("Speculative Decoding", "-") + "\n")
+		p.float("Acceptance rate (%):", d.Rate)
+		p.float("Acceptance length:", d.Length)
+		p.text("Drafts:", d.Passes)
+		p.text("Draft tokens:", d.Drafted)
+		p.text("Accepted tokens:", d.Accepted)
+		if len(d.At) > 0 {
+			p.b.WriteString("Per-position acceptance (%):\n")
+		}
+		for i, v := range d.At {
+			p.float(fmt.Sprintf("  Position %d:", i), 100*v)
+		}
+	}
 	p.b.WriteString(strings.Repeat("=", 50) + "\n")
 	_, err := io.WriteString(w, p.b.String())
 	return err
@@ -103,9 +117,9 @@ func WriteSGLang(w io.Writer, f Figures, release string) error {
 	p.text("Successful requests:", f.Completed)
 	p.float("Benchmark duration (s):", f.Duration)
 	p.text("Total input tokens:", f.InputTokens)
-	p.text("Total input text tokens:", f.InputTokens)
-	if older {
-		p.text("Total input vision tokens:", 0)
+	p.text("Total input text tokens:", f.InputTokens-f.Vision)
+	if older || f.Vision > 0 {
+		p.text("Total input vision tokens:", f.Vision)
 	}
 	p.text("Total generated tokens:", f.OutTokens)
 	p.text("Total generated tokens (retokenized):", f.OutTokens)
@@ -116,6 +130,9 @@ func WriteSGLang(w io.Writer, f Figures, release string) error {
 	p.text("Peak concurrent requests:", int(f.PeakActive))
 	p.float("Total token throughput (tok/s):", f.Total)
 	p.float("Concurrency:", f.Active)
+	if f.Drafts != nil {
+		p.float("Accept length:", f.Drafts.Length)
+	}
 	many, few, gaps := []int{90, 95, 99}, []int{90, 95, 99}, []int{90, 95, 99}
 	if older {
 		many, few, gaps = nil, []int{99}, []int{95, 99}

@@ -82,6 +82,12 @@ func (r *Result) SaveVLLM(w io.Writer, f Figures, own bool, now time.Time) error
 	p.add("model_id", f.Model)
 	p.add("tokenizer_id", f.Model)
 	p.add("num_prompts", len(r.Load.Prompts))
+	if r.Cell != nil {
+		p.add("cell", r.Cell.String())
+	}
+	if own {
+		p.shape(r)
+	}
 	p.add("request_rate", rate(f.Rate))
 	p.add("burstiness", max(r.Load.Burstiness, 1))
 	p.add("max_concurrency", limit(f.Concurrency))
@@ -96,6 +102,7 @@ func (r *Result) SaveVLLM(w io.Writer, f Figures, own bool, now time.Time) error
 	p.add("total_token_throughput", f.Total)
 	p.add("max_output_tokens_per_s", f.PeakOutput)
 	p.add("max_concurrent_requests", f.PeakActive)
+	p.drafts(f.Drafts)
 	percentiles := r.Load.Percentiles
 	if len(percentiles) == 0 {
 		percentiles = []int{99}
@@ -121,16 +128,25 @@ func limit(n int) any {
 // SaveSGLang writes a run as a line of SGLang's client.
 func (r *Result) SaveSGLang(w io.Writer, f Figures) error {
 	var p pairs
-	p.add("tag", nil)
+	if r.Cell != nil {
+		p.add("tag", r.Cell.String())
+	} else {
+		p.add("tag", nil)
+	}
 	p.add("backend", f.Backend)
-	p.add("dataset_name", "random")
+	p.add("dataset_name", r.Load.Shape.name())
 	p.add("request_rate", rate(f.Rate))
 	p.add("max_concurrency", limit(f.Concurrency))
+	if s := r.Load.Shape; s.In > 0 {
+		p.add("random_input_len", s.In)
+		p.add("random_output_len", s.Out)
+		p.add("random_range_ratio", s.Ratio)
+	}
 	p.add("duration", f.Duration)
 	p.add("completed", f.Completed)
 	p.add("total_input_tokens", f.InputTokens)
-	p.add("total_input_text_tokens", f.InputTokens)
-	p.add("total_input_vision_tokens", 0)
+	p.add("total_input_text_tokens", f.InputTokens-f.Vision)
+	p.add("total_input_vision_tokens", f.Vision)
 	p.add("total_output_tokens", f.OutTokens)
 	p.add("total_output_tokens_retokenized", f.OutTokens)
 	p.add("request_throughput", f.Requests)
@@ -143,7 +159,41 @@ func (r *Result) SaveSGLang(w io.Writer, f Figures) error {
 	p.latencies("tpot", f.TPOT, percentiles)
 	p.latencies("itl", f.ITL, percentiles)
 	p.add("concurrency", f.Active)
+	if f.Drafts != nil {
+		p.add("accept_length", f.Drafts.Length)
+	}
 	p.add("max_output_tokens_per_s", f.PeakOutput)
 	p.add("max_concurrent_requests", f.PeakActive)
 	return p.write(w)
+}
+
+// shape adds what makes two runs comparable.
+func (p *pairs) shape(r *Result) {
+	s := r.Load.Shape
+	p.add("dataset_name", s.name())
+	p.add("seed", r.Load.Seed)
+	if s.In > 0 {
+		p.add("input_len", s.In)
+		p.add("output_len", s.Out)
+		p.add("range_ratio", s.Ratio)
+		p.add("range_style", s.Style)
+		p.add("prefix_len", s.Prefix)
+	}
+	if s.Images > 0 {
+		p.add("image_count", s.Images)
+		p.add("image_size", s.Size)
+	}
+}
+
+// drafts adds the figures of speculative decoding, where there are any.
+func (p *pairs) drafts(d *Drafts) {
+	if d == nil {
+		return
+	}
+	p.add("spec_decode_acceptance_rate", d.Rate)
+	p.add("spec_decode_acceptance_length", d.Length)
+	p.add("spec_decode_num_drafts", d.Passes)
+	p.add("spec_decode_draft_tokens", d.Drafted)
+	p.add("spec_decode_accepted_tokens", d.Accepted)
+	p.add("spec_decode_per_position_acceptance_rates", d.At)
 }

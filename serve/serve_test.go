@@ -237,9 +237,11 @@ func TestKey(t *testing.T) {
 		_ = resp.Body.Close()
 		assert.Equal(t, want, resp.StatusCode, path)
 	}
-	id, _, err := bench.ServerModel(context.Background(), bench.NewClient(), url, "secret")
+	who, err := bench.FindServer(context.Background(), &bench.Load{URL: url, Client: bench.NewClient(), Key: "secret"})
 	require.NoError(t, err)
-	assert.NotEmpty(t, id)
+	assert.NotEmpty(t, who.Model)
+	assert.Equal(t, "glmconv", who.Engine)
+	assert.False(t, who.Drafts)
 }
 
 // TestGone: aborted streams leave the batch.

@@ -21,7 +21,7 @@ var flagValues = map[string]func() []string{
 	"backend":           words("openai-chat", "openai", "sglang"),
 	"bench/json-style":  words("glmconv", "vllm", "sglang"),
 	"bench/report":      words("vllm", "sglang", "table"),
-	"dataset":           words("random", "sharegpt", "jsonl"),
+	"dataset":           words("random", "sharegpt", "image", "jsonl"),
 	"engine":            engineNames,
 	"recipe/engine":     func() []string { return append([]string{"all"}, engineNames()...) },
 	"fold":              words("off", "gamma", "search"),
@@ -40,6 +40,7 @@ var flagValues = map[string]func() []string{
 	"recipe/out":        func() []string { return texts(recipe.Forms) },
 	"plan/recipe":       publishedRecipes,
 	"quantize/recipe":   publishedRecipes,
+	"print-command":     words("vllm", "sglang"),
 	"progress":          words("auto", "bar", "line", "json", "none"),
 	"range-style":       words("vllm", "sglang"),
 	"reasoning-field":   words("both", "reasoning", "reasoning_content"),
@@ -47,6 +48,7 @@ var flagValues = map[string]func() []string{
 	"rest":              words("bf16", "fp8", "same"),
 	"recipe/scheme":     func() []string { return texts(layout.Schemes) },
 	"score":             words("exact", "number", "choice"),
+	"scenario":          words("all", "chat", "reasoning", "summarization", "all@quick", "all@stable"),
 	"scheme":            func() []string { return texts(layout.Schemes) },
 	"source-check":      words("auto", "full"),
 	"topology":          words("single", "multi", "pd"),
@@ -69,9 +71,9 @@ var pathFlags = map[string]bool{
 // freeFlags take what no list can hold: numbers, sizes, texts, names of others.
 var freeFlags = []string{
 	"account", "allow-media-domain", "api-key-env", "array-limit", "bandwidth", "base", "budget", "burstiness", "concurrency", "connections", "cors-origin", "count", "cpus", "decode", "dp", "endpoint", "ep",
-	"extra-body", "goodput", "gpus", "grace", "host", "ignore", "index", "input-len", "interface", "layer", "max-body", "max-logprobs", "max-memory", "max-model-len",
+	"extra-body", "fail-under", "goodput", "gpus", "grace", "host", "ignore", "image-count", "image-size", "index", "input-len", "interface", "layer", "max-body", "max-logprobs", "max-memory", "max-model-len",
 	"max-num-seqs", "max-queue", "max-tokens", "mem", "model", "mtp", "namespace", "node-ip", "num-prompts", "output-len", "partition", "parts", "percentiles",
-	"port", "pp", "prefill", "prompt", "prompt-ids", "pvc", "queue", "range-ratio", "ready-timeout", "reasoning", "request-rate", "retry-for", "secret", "seed",
+	"port", "pp", "prefill", "prefix-len", "prompt", "prompt-ids", "pvc", "queue", "range-ratio", "ready-timeout", "reasoning", "repeat", "request-rate", "retry-for", "secret", "seed",
 	"seq-len", "served-model-name", "service-account", "shard-size", "speculative", "sse-ping", "submit/image", "recipe/image", "system", "target", "target-kl", "temperature",
 	"time", "timeout", "tokens", "tol", "recipe/tools", "top-k", "top-logprobs", "top-p", "tp", "video-fps", "warmup", "workers",
 }

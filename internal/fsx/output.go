@@ -96,3 +96,7 @@ func (o *Output) lock() (unlock func() error, err error) {
 	}
 	return unlock, err
 }
+
+// Streams reports whether what is written is added to a pipe or a terminal, and
+// not a file that is made anew.
+func (o *Output) Streams() bool { return o.stream }
