@@ -119,6 +119,10 @@ func (e *evidence) judge() *Result {
 		r.fail("exact", "", e.Malformed)
 	case e.Diff != nil:
 		r.Bytes += e.Diff.Bytes
+		if e.Based || !e.Check.Rotated {
+			r.damagedFiles(e.Diff, unreadable)
+			r.damagedLayers(e.Diff)
+		}
 		if !e.Based && e.Check.Rotated && len(e.Diff.Changed) > e.Diff.Same {
 			r.compareRotated(e.Diff, e.Check)
 		} else {

@@ -89,27 +89,3 @@ func token(text string, ok bool) string {
 	}
 	return fmt.Sprintf("%q", text)
 }
-
-// otherSource says why the result cannot be one of this source: most of what a
-// conversion copies is different, and so are most of the quantised weights.
-// Damage changes a few tensors, or what a manifest says of the files.
-func (r *Result) otherSource() error {
-	e := r.Exact
-	if e.Differing < 3 || e.Differing <= e.Copied {
-		return nil
-	}
-	far := 0
-	for _, t := range r.Tensors {
-		if t.Stored.Quantized() && !(t.Relative < unrelated) {
-			far++
-		}
-	}
-	if 2*far < e.Quantized {
-		return nil
-	}
-	return &Error{r.Identity.Result, fmt.Sprintf("is no result of %s: %d of %d tensors that a conversion copies have other values", r.Identity.Source, e.Differing, e.Differing+e.Copied), otherAdvice}
-}
-
-// unrelated is the relative difference from which on two weights have little to
-// do with each other; of independent ones it is 1.4.
-const unrelated = 0.7

@@ -67,7 +67,7 @@ func (o *Options) observe(ctx context.Context, src, dst string) (*observed, erro
 // static is the verdict without the forward pass, with the budget for it.
 func (s *observed) static() (*Result, error) {
 	r := s.Evidence.judge()
-	if err := r.otherSource(); err != nil {
+	if err := r.otherSource(s.Evidence.Diff); err != nil {
 		return nil, err
 	}
 	r.chooseProfile(s.Tol, s.Narrow)

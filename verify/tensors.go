@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/verify/check"
 	"github.com/glmconv/glmconv/verify/diff"
 )
@@ -83,7 +84,9 @@ func (j *tensorJudge) weight(m diff.Module) {
 	t := Tensor{Name: m.Name, Encoding: m.B.String(), Stored: m.B, Source: m.A, Relative: float64(m.Relative), Own: own, Max: float64(m.MaxAbs), Elements: m.Elements}
 	r.Tensors = append(r.Tensors, t)
 	switch {
-	case m.A.Quantized() && !m.B.Quantized() && m.Why == "":
+	case m.Why != "":
+		r.fail("exact", m.Name, m.Why)
+	case m.A.Quantized() && !m.B.Quantized():
 		if r.Exact.Copied++; m.Unrounded > 0 || !(t.Relative <= 1) {
 			r.Exact.Copied--
 			r.Exact.Differing++
@@ -93,7 +96,14 @@ func (j *tensorJudge) weight(m diff.Module) {
 	case t.Relative <= limit: // false for NaN
 	case !m.B.Quantized():
 		r.Exact.Differing++
-		r.fail("exact", m.Name, fmt.Sprintf("copied, and its values differ by %.3g of the source's", t.Relative))
+		where, how := m.Name, "copied, and its values differ by %.3g of the source's"
+		if r.turned {
+			how = "not quantized, and its values differ by %.3g of the source's in the same basis"
+		}
+		if where+".weight" == layout.DraftRotation {
+			where = layout.DraftRotation
+		}
+		r.fail("exact", where, fmt.Sprintf(how, t.Relative))
 	default:
 		if off := math.Abs(t.Relative - own); off > r.Oracle.MaxDiff || r.Oracle.Worst == "" {
 			r.Oracle.MaxDiff, r.Oracle.Worst = off, m.Name

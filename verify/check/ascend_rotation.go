@@ -15,12 +15,16 @@ import (
 // the gain of the final norm and Q the rotation.
 const rotName = "rot.weight"
 
+// rotatedHint: smoothing after the rotation leaves other gains as well.
+const rotatedHint = "glmconv verify SRC DIR compares every layer with its source; a tool that smooths after it rotates leaves such gains too"
+
 // rotation is what speaks for a rotated model: norms that were folded into the
 // weights behind them are exactly 1.
 type rotation struct {
 	flag, matrix, recipe bool // is_rot_used, rot.weight, optional.quarot
-	trunk, draft         bool // norms of 1 throughout
-	draftNorms           int
+	trunk, draft         bool // norms of 1 throughout, of the trunk in most layers where the folder says that it is rotated
+	odd                  []string
+	layers, draftNorms   int
 }
 
 // checkRotation judges rotated Ascend folders, whose faults all load without a
@@ -60,7 +64,7 @@ func (s *subject) checkRotation(ctx context.Context, meter *meter) error {
 	switch {
 	case !r.trunk && (r.flag || r.recipe) && s.cfg.SparseAttention():
 		s.add("rotation-mixed", s.description,
-			"it says that the model is rotated, and the norms of its trunk are not 1 throughout: a rotation folds them into the weights").as(Warning)
+			"it says that the model is rotated, and the norms of its trunk are not 1 throughout: a rotation folds them into the weights").as(Warning).hint(rotatedHint)
 	case drafts && r.trunk != r.draft:
 		which := map[bool]string{true: "rotated", false: "not rotated"}
 		s.add("rotation-mixed", s.cfg.LayerPrefix(s.cfg.Layers)+"*",
@@ -68,6 +72,12 @@ func (s *subject) checkRotation(ctx context.Context, meter *meter) error {
 	case drafts && rotated && !stored && !r.flag && s.cfg.SparseAttention():
 		s.add("rot-missing", rotName,
 			"the model is rotated, it has an MTP layer and neither rot.weight nor is_rot_used: drafts lack the gains of the final norm").as(Warning)
+	}
+	if r.trunk {
+		for _, where := range r.odd {
+			s.add("rotation-mixed", where, "it is not rotated, by its norms, and %d of %d layers are (1 throughout where they were folded into rotated weights)", r.layers-len(r.odd), r.layers).
+				as(Warning).hint(rotatedHint)
+		}
 	}
 	if stored {
 		meter.expect(t.Size)
@@ -82,26 +92,40 @@ func (s *subject) rotation(ctx context.Context) (r rotation, err error) {
 	r.flag = string(s.desc["is_rot_used"]) == "true"
 	r.recipe = strings.Contains(string(s.desc["optional"]), `"quarot"`)
 	_, r.matrix = s.tensors[rotName]
-	trunk := 0
-	r.trunk, r.draft = true, true
+	ones := map[string]bool{} // by layer
+	r.draft = true
 	for _, row := range s.rows {
 		t, ok := s.tensors[row.Name]
 		if !ok || !folded(row) || !isFloat(t.DType) {
 			continue
 		}
-		ones := true
-		if err := s.eachFloat(ctx, t, func(_ int64, v float32) { ones = ones && v == 1 }); err != nil {
+		one := true
+		if err := s.eachFloat(ctx, t, func(_ int64, v float32) { one = one && v == 1 }); err != nil {
 			return r, err
 		}
 		if row.MTP {
 			r.draftNorms++
-			r.draft = r.draft && ones
-		} else {
-			trunk++
-			r.trunk = r.trunk && ones
+			r.draft = r.draft && one
+			continue
+		}
+		layer := row.Name
+		if row.Layer >= 0 {
+			layer = s.cfg.LayerPrefix(row.Layer) + "*"
+		}
+		before, seen := ones[layer]
+		ones[layer] = one && (before || !seen)
+	}
+	for layer, one := range ones {
+		if !one {
+			r.odd = append(r.odd, layer)
 		}
 	}
-	r.trunk = r.trunk && trunk > 0
+	slices.Sort(r.odd)
+	r.layers = len(ones)
+	r.trunk = r.layers > 0 && len(r.odd) == 0
+	if (r.flag || r.recipe || r.matrix) && r.layers > 0 {
+		r.trunk = 2*len(r.odd) < r.layers
+	}
 	r.draft = r.draft && r.draftNorms > 0
 	return r, nil
 }

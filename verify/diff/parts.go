@@ -61,9 +61,12 @@ func Join(parts []*Report) *Report {
 	r.Retyped = slices.Clone(r.Retyped)
 	r.Removed = slices.Clone(r.Removed)
 	r.Changed, r.Modules, r.NonFinite = nil, nil, nil
-	r.Same, r.Bytes = 0, 0
+	r.Same, r.Bytes, r.Agreed = 0, 0, nil
 	for _, p := range parts {
 		r.Same, r.Bytes = r.Same+p.Same, r.Bytes+p.Bytes
+		for _, f := range p.Agreed {
+			r.agree(f.File, f.Tensors, f.Elements)
+		}
 		r.Changed = append(r.Changed, p.Changed...)
 		r.Modules = append(r.Modules, p.Modules...)
 		r.NonFinite = append(r.NonFinite, p.NonFinite...)
@@ -76,4 +79,15 @@ func Join(parts []*Report) *Report {
 	}
 	r.finish()
 	return &r
+}
+
+// agree counts tensors of a file of B that are A's.
+func (r *Report) agree(file string, tensors int, elements int64) {
+	i := slices.IndexFunc(r.Agreed, func(f Agreed) bool { return f.File == file })
+	if i < 0 {
+		i = len(r.Agreed)
+		r.Agreed = append(r.Agreed, Agreed{File: file})
+	}
+	r.Agreed[i].Tensors += tensors
+	r.Agreed[i].Elements += elements
 }

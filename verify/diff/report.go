@@ -76,6 +76,7 @@ type Report struct {
 	DirB      string   `json:"b"`
 	Different bool     `json:"different"`
 	Same      int      `json:"same"` // tensors with the same name, type, shape and bytes
+	Agreed    []Agreed `json:"-"`    // the same by files of B
 	Added     []Tensor `json:"added"`
 	Removed   []Tensor `json:"removed"`
 	Reshaped  []Tensor `json:"reshaped"`
@@ -85,6 +86,13 @@ type Report struct {
 	Files     []File   `json:"files"`
 	NonFinite []string `json:"non_finite,omitempty"` // tensors of B with NaN or infinity, if asked for
 	Bytes     int64    `json:"bytes_read"`
+}
+
+// Agreed counts what of one file of B is A's, bit for bit.
+type Agreed struct {
+	File     string
+	Tensors  int
+	Elements int64
 }
 
 // File is a file beside the weights that differs.
@@ -110,6 +118,7 @@ func (r *Report) finish() {
 		return cmp.Or(cmp.Compare(rank(b), rank(a)), strings.Compare(a.Name, b.Name))
 	})
 	slices.Sort(r.NonFinite)
+	slices.SortFunc(r.Agreed, func(a, b Agreed) int { return strings.Compare(a.File, b.File) })
 	r.Different = len(r.Added)+len(r.Removed)+len(r.Reshaped)+len(r.Retyped)+len(r.Changed)+len(r.Files) > 0
 }
 

@@ -209,11 +209,12 @@ func (d *differ) tensors(ctx context.Context) error {
 		if odd[i] {
 			d.r.NonFinite = append(d.r.NonFinite, t.Name)
 		}
+		u, _ := d.b.Info(t.Name)
 		if same[i] {
 			d.r.Same++
+			d.r.agree(u.File, 1, t.Elements())
 			continue
 		}
-		u, _ := d.b.Info(t.Name)
 		d.r.Changed = append(d.r.Changed, Tensor{Name: t.Name, A: side(t), B: side(u)})
 		d.touch(t.Name)
 	}
