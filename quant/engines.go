@@ -8,7 +8,6 @@ import (
 
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/engine"
-	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 )
 
@@ -20,10 +19,11 @@ type EngineJSON = engine.Row
 func (p *Plan) Engines() []engine.Row { return p.EnginesFor(engine.Query{}) }
 
 // EnginesFor asks certain releases, or about one device.
-func (p *Plan) EnginesFor(q engine.Query) []engine.Row { return engine.Judge(p.subject(), q) }
+func (p *Plan) EnginesFor(q engine.Query) []engine.Row { return engine.Judge(p.asked, q) }
 
-// subject is the result as the engines' tables ask for it.
-func (p *Plan) subject() engine.Subject {
+// subject is the result as the engines' tables ask for it. c is what it declares;
+// err says that it cannot be read.
+func (p *Plan) subject(c *engine.Config, err error) engine.Subject {
 	s := engine.Subject{Config: p.Config, Layout: engine.Layout(p.Format)}
 	if p.Format == layout.Plain {
 		s.Layout = ""
@@ -34,7 +34,6 @@ func (p *Plan) subject() engine.Subject {
 	if c := p.caches; c != nil {
 		s.CacheC8, s.IndexerC8, s.LatentC8 = len(c.Static) > 0, len(c.Indexer) > 0, len(c.Latents) > 0
 	}
-	c, err := p.engineConfig()
 	layers := engine.Layers{}
 	for i := range p.Items {
 		it := &p.Items[i]
@@ -66,18 +65,22 @@ func (p *Plan) subject() engine.Subject {
 // names and the engines' runtime names, trunk and draft. It returns the
 // disagreements of engines that can read the layout at all.
 func (p *Plan) VerifyMatching() ([]string, error) {
+	return p.mismatched(p.engineConfig())
+}
+
+// mismatched is VerifyMatching of what c declares.
+func (p *Plan) mismatched(c *engine.Config, err error) ([]string, error) {
 	if p.Format == layout.Plain { // nothing is declared that could be matched
 		return nil, nil
 	}
-	stored := map[string]format.Weight{}
-	for i := range p.Items {
-		if it := &p.Items[i]; it.Action != Drop && it.Weight.Tensor.Param == "weight" {
-			stored[it.Weight.Tensor.Module] = it.Weight.Quant.Codes()
-		}
-	}
-	c, err := p.engineConfig()
 	if err != nil {
 		return nil, err
+	}
+	stored := make(map[string]int32, len(p.Items)) // items by module
+	for i := range p.Items {
+		if it := &p.Items[i]; it.Action != Drop && it.Weight.Tensor.Param == "weight" {
+			stored[it.Weight.Tensor.Module] = int32(i)
+		}
 	}
 	var releases []engine.Release
 	for _, e := range engine.Engines {
@@ -95,7 +98,7 @@ func (p *Plan) VerifyMatching() ([]string, error) {
 }
 
 // mismatches compares what an engine builds with what is stored.
-func (p *Plan) mismatches(by engine.Release, c *engine.Config, stored map[string]format.Weight, drafts bool) (out []string) {
+func (p *Plan) mismatches(by engine.Release, c *engine.Config, stored map[string]int32, drafts bool) (out []string) {
 	for _, m := range engine.Modules(by, p.Config, p.Format == layout.CompressedTensors) {
 		if m.Draft && (!drafts || p.Model.MTP == nil || p.Options.MTP == layout.MTPDrop) {
 			continue
@@ -106,7 +109,11 @@ func (p *Plan) mismatches(by engine.Release, c *engine.Config, stored map[string
 			continue
 		}
 		for _, s := range m.Stored {
-			if have, ok := stored[s]; ok && !have.SameCodes(r.Weight) {
+			i, ok := stored[s]
+			if !ok {
+				continue
+			}
+			if have := p.Items[i].Weight.Quant.Codes(); !have.SameCodes(r.Weight) {
 				out = append(out, fmt.Sprintf("%s builds %s as %s, stored is %s", by, m.Name, r.Weight, have))
 				break
 			}

@@ -146,15 +146,30 @@ func (p *Plan) layFile(name string, items []int, outs [][]safetensors.Spec) (Fil
 	if f.Plan, err = safetensors.PlanFile(name, specs, nil); err != nil {
 		return f, err
 	}
-	placed := make([]safetensors.Info, n) // of one item side by side
-	for _, i := range items {
-		k := len(outs[i])
-		p.Items[i].Outputs, placed = placed[:k:k], placed[k:]
-	}
-	for n, o := range order {
-		p.Items[o.Item].Outputs[o.Output] = f.Plan.Tensors[n]
-	}
+	p.hand(order, f.Plan.Tensors, outs)
 	return f, nil
+}
+
+// hand gives the items of a file their outputs: the tensors of its plan, which most
+// items have side by side; one with an output in the tail gets copies.
+func (p *Plan) hand(order []OutputRef, tensors []safetensors.Info, outs [][]safetensors.Spec) {
+	for n := 0; n < len(order); {
+		it, k := &p.Items[order[n].Item], len(outs[order[n].Item])
+		beside := 0
+		for beside < k && n+beside < len(order) && order[n+beside] == (OutputRef{order[n].Item, beside}) {
+			beside++
+		}
+		if beside == k {
+			it.Outputs = tensors[n : n+k : n+k]
+			n += k
+			continue
+		}
+		if it.Outputs == nil {
+			it.Outputs = make([]safetensors.Info, k)
+		}
+		it.Outputs[order[n].Output] = tensors[n]
+		n++
+	}
 }
 
 // maxPointer is more than the bytes of a Git LFS pointer.
@@ -256,7 +271,7 @@ func (p *Plan) fingerprint(files []safetensors.FileInfo) string {
 		}
 	}
 	for _, f := range p.Files {
-		putBytes(h, f.Plan.Header)
+		putBytes(h, f.Plan.Header())
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Configs)) {
 		putBytes(h, p.Configs[name])

@@ -2,6 +2,7 @@ package quant
 
 import (
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -136,7 +137,6 @@ type Plan struct {
 	Files       []File
 	Configs     map[string][]byte // config.json and the layout's own files
 	IndexName   string
-	Index       []byte
 	Sidecars    []Sidecar
 	Notes       []string
 	Fingerprint string       // SHA-256 of everything that decides a byte of the result
@@ -146,13 +146,15 @@ type Plan struct {
 	Folds       *fold.Set    // powers of two that move between tensors; nil: none
 	Mixed       *Mixed       // how Options.Lifted was chosen; nil: not by a budget
 
-	lay      layout.Layout
-	dir      string
-	scalings map[string]*fold.Scaling  // by the name of a tensor: what the folds make of it
-	stored   map[string]*layout.Stored // weights of a quantized source, by tensor
-	codes    Codes                     // nil: weights are rounded
-	caches   *layout.Caches            // in int8; nil: none
-	origin   string                    // where dir is a view of another folder: that one
+	lay       layout.Layout
+	dir       string
+	scalings  map[string]*fold.Scaling  // by the name of a tensor: what the folds make of it
+	stored    map[string]*layout.Stored // weights of a quantized source, by tensor
+	codes     Codes                     // nil: weights are rounded
+	caches    *layout.Caches            // in int8; nil: none
+	origin    string                    // where dir is a view of another folder: that one
+	indexSize int64
+	asked     engine.Subject // the result as engines are asked about it
 }
 
 // Dir returns the source's directory; of a rotated source the one that it was

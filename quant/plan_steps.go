@@ -21,7 +21,9 @@ func (p *Plan) describeResult() error {
 		if err := p.configure(); err != nil {
 			return err
 		}
-		return p.checkMatching()
+		c, err := p.engineConfig() // read back once for both
+		p.asked = p.subject(c, err)
+		return checkMatching(p.mismatched(c, err))
 	})
 	if err := g.Wait(); err != nil {
 		return err
@@ -29,14 +31,13 @@ func (p *Plan) describeResult() error {
 	for _, b := range p.Configs {
 		p.ResultBytes += int64(len(b))
 	}
-	p.ResultBytes += int64(len(p.Index))
+	p.ResultBytes += p.indexSize
 	return nil
 }
 
 // checkMatching refuses a plan whose configuration an engine would read as
 // something else than what is stored.
-func (p *Plan) checkMatching() error {
-	bad, err := p.VerifyMatching()
+func checkMatching(bad []string, err error) error {
 	if err != nil || len(bad) == 0 {
 		return err
 	}
@@ -156,21 +157,32 @@ func (p *Plan) configure() (err error) {
 	return err
 }
 
-// index writes the index and counts the shards' bytes.
-func (p *Plan) index() (err error) {
+// index counts the bytes of the shards and of their index.
+func (p *Plan) index() error {
+	for _, f := range p.Files {
+		p.ResultBytes += f.Plan.Size
+	}
+	n, err := safetensors.IndexSize(p.entries())
+	p.indexSize = n
+	return err
+}
+
+// Index writes the index. A plan does not keep the text, which is longer than all
+// else that is in it for the largest models.
+func (p *Plan) Index() ([]byte, error) { return safetensors.EncodeIndex(p.entries()) }
+
+// entries are those of the index, and the bytes of all tensors.
+func (p *Plan) entries() (entries []safetensors.IndexEntry, total int64) {
 	n := 0
 	for _, f := range p.Files {
 		n += len(f.Plan.Tensors)
 	}
-	entries := make([]safetensors.IndexEntry, 0, n)
-	var total int64
+	entries = make([]safetensors.IndexEntry, 0, n)
 	for _, f := range p.Files {
-		p.ResultBytes += f.Plan.Size
 		for _, t := range f.Plan.Tensors {
 			entries = append(entries, safetensors.IndexEntry{Tensor: t.Name, File: f.Plan.Name})
 			total += t.Size
 		}
 	}
-	p.Index, err = safetensors.EncodeIndex(entries, total)
-	return err
+	return entries, total
 }

@@ -40,4 +40,4 @@ func Published(cfg *glm.Config, copies bool) []safetensors.Info {
 }
 
 // Subject is the result as the engines' tables ask for it.
-func (p *Plan) Subject() engine.Subject { return p.subject() }
+func (p *Plan) Subject() engine.Subject { return p.asked }

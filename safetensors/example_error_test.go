@@ -45,9 +45,9 @@ func ExamplePlanFile() {
 		log.Fatal(err)
 	}
 	for _, t := range plan.Tensors {
-		fmt.Println(t.Name, t.DType, t.Shape, t.Offset-int64(len(plan.Header)), t.Size)
+		fmt.Println(t.Name, t.DType, t.Shape, t.Offset-plan.HeaderSize(), t.Size)
 	}
-	fmt.Println(plan.Size-int64(len(plan.Header)), "bytes of data")
+	fmt.Println(plan.Size-plan.HeaderSize(), "bytes of data")
 	// Output:
 	// scales F32 [4 1] 0 16
 	// codes I8 [4 16] 16 64

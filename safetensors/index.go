@@ -178,39 +178,60 @@ func checkName(name, path, tensor string) error {
 // of the tensors' bytes. It sorts entries. A tensor that stands in two entries
 // is ErrDuplicate, a file that readers would refuse ErrPath.
 func EncodeIndex(entries []IndexEntry, totalSize int64) ([]byte, error) {
-	slices.SortFunc(entries, func(a, b IndexEntry) int { return strings.Compare(a.Tensor, b.Tensor) })
 	size := 64
 	for _, e := range entries {
 		size += len(e.Tensor) + len(e.File) + len("\n    \"\": \"\",")
 	}
 	b := make([]byte, 0, size)
-	b = fmt.Appendf(b, "{\n  \"metadata\": {\n    \"total_size\": %d\n  },\n  \"weight_map\": {", totalSize)
+	if err := encodeIndex(entries, totalSize, func(line []byte) { b = append(b, line...) }); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// IndexSize returns how long EncodeIndex's text is, with its errors. It sorts
+// entries.
+func IndexSize(entries []IndexEntry, totalSize int64) (n int64, err error) {
+	err = encodeIndex(entries, totalSize, func(line []byte) { n += int64(len(line)) })
+	return n, err
+}
+
+// encodeIndex hands out the text line by line.
+func encodeIndex(entries []IndexEntry, totalSize int64, put func(line []byte)) error {
+	byName := func(a, b IndexEntry) int { return strings.Compare(a.Tensor, b.Tensor) }
+	if !slices.IsSortedFunc(entries, byName) {
+		slices.SortFunc(entries, byName)
+	}
+	put(fmt.Appendf(nil, "{\n  \"metadata\": {\n    \"total_size\": %d\n  },\n  \"weight_map\": {", totalSize))
 	good := "" // the last file that was judged
+	var b []byte
 	for i, e := range entries {
 		if i > 0 && e.Tensor == entries[i-1].Tensor {
-			return nil, fault(IndexName).at(ErrDuplicate, e.Tensor, -1, "would be written to %s and to %s", entries[i-1].File, e.File)
+			return fault(IndexName).at(ErrDuplicate, e.Tensor, -1, "would be written to %s and to %s", entries[i-1].File, e.File)
 		}
 		if e.File != good {
 			if err := checkName(e.File, IndexName, e.Tensor); err != nil {
-				return nil, err
+				return err
 			}
 			good = e.File
 		}
 		if !utf8.ValidString(e.Tensor) {
-			return nil, fault(IndexName).at(ErrInvalidUTF8, e.Tensor, -1, "has a name that is not valid UTF-8")
+			return fault(IndexName).at(ErrInvalidUTF8, e.Tensor, -1, "has a name that is not valid UTF-8")
 		}
+		b = b[:0]
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(b, "\n    "...)
 		b = appendQuoted(b, e.Tensor)
 		b = append(b, ": "...)
-		b = appendQuoted(b, e.File)
+		put(appendQuoted(b, e.File))
 	}
 	if len(entries) > 0 {
-		b = append(b, "\n  "...)
+		put([]byte("\n  "))
 	}
-	return append(b, "}\n}\n"...), nil
+	put([]byte("}\n}\n"))
+	return nil
 }
 
 // WriteIndex writes an index file: at every moment the name holds what it held

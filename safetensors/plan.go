@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/glmconv/glmconv/internal/fsx"
@@ -17,10 +18,23 @@ import (
 // header is final and every tensor has its place.
 type FilePlan struct {
 	Name    string // base name
-	Header  []byte // length field and JSON, padded with spaces to a multiple of 8
 	Tensors []Info // in the order of the specs, with absolute offsets
 	Size    int64  // bytes of the whole file
+
+	metadata  map[string]string
+	dataStart int64 // bytes of the header
 }
+
+// Header returns the length field and the JSON, padded with spaces to a multiple
+// of 8 bytes. It is made anew by each call: a model has many times the text of its
+// headers in plans.
+func (p *FilePlan) Header() []byte {
+	b, _ := p.encodeHeader(make([]byte, 0, p.dataStart), p.dataStart) // what can fail has failed in PlanFile
+	return b
+}
+
+// HeaderSize returns the bytes of the header.
+func (p *FilePlan) HeaderSize() int64 { return p.dataStart }
 
 // PlanFile lays out a file with the given tensors in the given order. Nil
 // metadata means {"format": "pt"}, which older readers insist on; an empty map
@@ -41,7 +55,10 @@ func PlanFile(name string, specs []Spec, metadata map[string]string) (*FilePlan,
 	if len(specs) > MaxTensors {
 		return nil, at(ErrHeaderTooLarge, "", -1, "%s tensors are planned, at most %s fit", commas(len(specs)), commas(MaxTensors))
 	}
-	p := &FilePlan{Name: name, Tensors: make([]Info, len(specs))}
+	if metadata == nil {
+		metadata = map[string]string{"format": "pt"}
+	}
+	p := &FilePlan{Name: name, Tensors: make([]Info, len(specs)), metadata: maps.Clone(metadata)}
 	seen := make(map[string]struct{}, len(specs))
 	next, rank := int64(0), 0
 	for _, s := range specs {
@@ -62,14 +79,17 @@ func PlanFile(name string, specs []Spec, metadata map[string]string) (*FilePlan,
 		p.Tensors[i] = Info{Name: s.Name, DType: s.DType, Shape: shape, File: name, Offset: next, Size: size}
 		next += size
 	}
-	var err error
-	if p.Header, err = encodeHeader(p.Tensors, metadata, name); err != nil {
+	scratch := headers.Get().(*[]byte)
+	defer headers.Put(scratch)
+	header, err := p.encodeHeader((*scratch)[:0], 0)
+	if err != nil {
 		return nil, err
 	}
+	*scratch, p.dataStart = header, int64(len(header))
 	for i := range p.Tensors {
-		p.Tensors[i].Offset += int64(len(p.Header))
+		p.Tensors[i].Offset += p.dataStart
 	}
-	p.Size = int64(len(p.Header)) + next
+	p.Size = p.dataStart + next
 	return p, nil
 }
 
@@ -110,17 +130,16 @@ func multiplies(shape []int64) bool {
 	return DataSize(U8, slices.DeleteFunc(slices.Clone(shape), func(d int64) bool { return d == 0 })) >= 0
 }
 
-// encodeHeader writes the JSON by hand: encoding/json orders keys of a map by
-// name, while headers keep the order of the data, with __metadata__ first.
-func encodeHeader(tensors []Info, metadata map[string]string, file string) ([]byte, error) {
-	if metadata == nil {
-		metadata = map[string]string{"format": "pt"}
-	}
-	room := lengthSize + 128
-	for _, t := range tensors {
-		room += len(t.Name) + 112 // two offsets, a shape, the keys
-	}
-	b := append(make([]byte, lengthSize, room), '{')
+// headers are buffers for headers whose length alone is asked for.
+var headers = sync.Pool{New: func() any { return new([]byte) }}
+
+// encodeHeader appends the header to b, which is empty; start is where the data
+// section begins in the offsets of p. The JSON is written by hand: encoding/json
+// orders keys of a map by name, while headers keep the order of the data, with
+// __metadata__ first.
+func (p *FilePlan) encodeHeader(b []byte, start int64) ([]byte, error) {
+	tensors, metadata, file := p.Tensors, p.metadata, p.Name
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0, '{')
 	if len(metadata) > 0 {
 		b = append(b, `"`+metadataKey+`":{`...)
 		for i, key := range slices.Sorted(maps.Keys(metadata)) {
@@ -150,9 +169,9 @@ func encodeHeader(tensors []Info, metadata map[string]string, file string) ([]by
 			b = strconv.AppendInt(b, d, 10)
 		}
 		b = append(b, `],"data_offsets":[`...)
-		b = strconv.AppendInt(b, t.Offset, 10)
+		b = strconv.AppendInt(b, t.Offset-start, 10)
 		b = append(b, ',')
-		b = strconv.AppendInt(b, t.Offset+t.Size, 10)
+		b = strconv.AppendInt(b, t.Offset-start+t.Size, 10)
 		b = append(b, "]}"...)
 	}
 	b = append(b, '}')

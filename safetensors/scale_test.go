@@ -31,11 +31,11 @@ func bigDir(tb testing.TB, shards, tensors int) string {
 		require.NoError(tb, err)
 		f, err := os.Create(filepath.Join(dir, file))
 		require.NoError(tb, err)
-		_, err = f.Write(plan.Header)
+		_, err = f.Write(plan.Header())
 		require.NoError(tb, err)
 		require.NoError(tb, f.Truncate(plan.Size))
 		require.NoError(tb, f.Close())
-		total += plan.Size - int64(len(plan.Header))
+		total += plan.Size - plan.HeaderSize()
 	}
 	require.NoError(tb, WriteIndex(fsx.OS, dir, IndexName, m, total))
 	return dir

@@ -45,7 +45,7 @@ func Create(fsys FS, dir string, plan *FilePlan) (*Writer, error) {
 	if err := f.Preallocate(plan.Size); err != nil {
 		return nil, errors.Join(w.fail("cannot reserve "+commas(plan.Size)+" bytes", err), w.Abort())
 	}
-	if _, err := w.Write(plan.Header); err != nil {
+	if _, err := w.Write(plan.Header()); err != nil {
 		return nil, errors.Join(err, w.Abort())
 	}
 	return w, nil

@@ -42,7 +42,7 @@ func TestWriterFaults(t *testing.T) {
 			last := strings.HasPrefix(fsys.Ops()[n-1], "syncdir")
 			if got, rerr := os.ReadFile(path); last {
 				require.NoError(t, rerr)
-				assert.Equal(t, append(bytes.Clone(plan.Header), data...), got, what)
+				assert.Equal(t, append(bytes.Clone(plan.Header()), data...), got, what)
 			} else {
 				assert.ErrorIs(t, rerr, os.ErrNotExist, what)
 			}
@@ -71,7 +71,7 @@ func TestWriterNamesTensor(t *testing.T) {
 // there if Commit returned.
 func TestWriterPowerCut(t *testing.T) {
 	plan, data := testPlan(t)
-	want := append(bytes.Clone(plan.Header), data...)
+	want := append(bytes.Clone(plan.Header()), data...)
 	for _, loss := range []fsx.Loss{{Data: 1}, {Names: 1}, {Data: 1, Names: 1}, {Data: .5, Names: .5, Seed: 3}} {
 		for n := 1; ; n++ {
 			dir := t.TempDir()

@@ -161,17 +161,17 @@ func TestHeaderText(t *testing.T) {
 	require.NoError(t, err)
 	text := `{"__metadata__":{"format":"pt"},"b<&>\"\u2028é":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},` +
 		`"a":{"dtype":"BF16","shape":[],"data_offsets":[24,26]},"z":{"dtype":"U8","shape":[0],"data_offsets":[26,26]}}`
-	assert.Equal(t, text+strings.Repeat(" ", -len(text)&7), string(plan.Header[8:]))
-	assert.EqualValues(t, len(plan.Header)-8, binary.LittleEndian.Uint64(plan.Header))
-	assert.EqualValues(t, len(plan.Header)+26, plan.Size)
-	assert.EqualValues(t, len(plan.Header)+24, plan.Tensors[1].Offset)
+	assert.Equal(t, text+strings.Repeat(" ", -len(text)&7), string(plan.Header()[8:]))
+	assert.EqualValues(t, plan.HeaderSize()-8, binary.LittleEndian.Uint64(plan.Header()))
+	assert.EqualValues(t, plan.HeaderSize()+26, plan.Size)
+	assert.EqualValues(t, plan.HeaderSize()+24, plan.Tensors[1].Offset)
 
 	plan, err = PlanFile("x.safetensors", nil, map[string]string{})
 	require.NoError(t, err)
-	assert.Equal(t, "{}      ", string(plan.Header[8:]))
+	assert.Equal(t, "{}      ", string(plan.Header()[8:]))
 	plan, err = PlanFile("x.safetensors", nil, map[string]string{"b": "2", "a": "1"})
 	require.NoError(t, err)
-	assert.Equal(t, `{"__metadata__":{"a":"1","b":"2"}}      `, string(plan.Header[8:]))
+	assert.Equal(t, `{"__metadata__":{"a":"1","b":"2"}}      `, string(plan.Header()[8:]))
 }
 
 func TestPlanRefuses(t *testing.T) {
@@ -233,7 +233,7 @@ func TestWriterMisuse(t *testing.T) {
 	assert.Equal(t, path, w.Path())
 	_, err = w.Write(data[:1200])
 	require.NoError(t, err)
-	assert.EqualValues(t, len(plan.Header)+1200, w.Written())
+	assert.EqualValues(t, plan.HeaderSize()+1200, w.Written())
 	_, err = w.Commit()
 	require.ErrorIs(t, err, ErrSpec)
 	require.ErrorContains(t, err, "tensor b is incomplete")
@@ -301,6 +301,9 @@ func TestEncodeIndex(t *testing.T) {
   }
 }
 `, string(got))
+	n, err := IndexSize([]IndexEntry{{"b<>&", two}, {"a", one}}, 42)
+	require.NoError(t, err)
+	assert.EqualValues(t, len(got), n)
 	idx, err := parseIndex(got, "x")
 	require.NoError(t, err)
 	assert.Equal(t, &index{entries: []IndexEntry{{"a", one}, {"b<>&", two}}, totalSize: 42, hasTotal: true}, idx)
@@ -312,6 +315,8 @@ func TestEncodeIndex(t *testing.T) {
 	_, err = EncodeIndex([]IndexEntry{{"a", "../x.safetensors"}}, 0)
 	require.ErrorIs(t, err, ErrPath)
 	_, err = EncodeIndex([]IndexEntry{{"a", one}, {"b", one}, {"a", two}}, 0)
+	require.ErrorIs(t, err, ErrDuplicate)
+	_, err = IndexSize([]IndexEntry{{"a", one}, {"b", one}, {"a", two}}, 0)
 	require.ErrorIs(t, err, ErrDuplicate)
 	_, err = EncodeIndex([]IndexEntry{{"a\xff", one}}, 0)
 	require.ErrorIs(t, err, ErrInvalidUTF8)
@@ -336,8 +341,8 @@ func TestPutAt(t *testing.T) {
 	plan, err := PlanFile("m.safetensors", []Spec{{"a", U8, []int64{size}}, {"b", U8, []int64{8}}}, nil)
 	require.NoError(t, err)
 	data := bytes.Repeat([]byte("0123456"), size)[:size+8]
-	start := int64(len(plan.Header))
-	want := sha256.Sum256(append(bytes.Clone(plan.Header), data...))
+	start := plan.HeaderSize()
+	want := sha256.Sum256(append(bytes.Clone(plan.Header()), data...))
 	const step = 10_007
 	put := func(w *Writer) {
 		var g errgroup.Group

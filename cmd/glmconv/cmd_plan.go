@@ -130,8 +130,8 @@ func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
 	if o.ShardSize, err = size(c, "shard-size"); err != nil {
 		return nil, nil, err
 	}
-	// A plan keeps nearly all that it allocates: collecting at every doubling of
-	// so little would only cost time.
+	// Headers leave little behind: collecting at every doubling of so little would
+	// only cost time. The plan of a large model is another matter.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	static := c.Bool("static") || recipe != nil && recipe.Static
 	if static && c.String("calib") == "" {
@@ -142,6 +142,7 @@ func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	debug.SetGCPercent(100)
 	l := &learner{c: c, src: src, scheme: scheme, format: format, o: o, recipe: recipe, static: static, turn: c.Bool("rotate") || recipe != nil}
 	out, err := l.open(dir)
 	if err != nil {

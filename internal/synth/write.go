@@ -60,7 +60,7 @@ func writeSparse(ctx context.Context, dir string, plan *safetensors.FilePlan) er
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(plan.Header)
+	_, err = f.Write(plan.Header())
 	return errors.Join(err, f.Truncate(plan.Size), f.Close())
 }
 

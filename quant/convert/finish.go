@@ -65,7 +65,11 @@ func (c *converter) finish(ctx context.Context) (pending []string, err error) {
 			return nil, err
 		}
 	}
-	if err := c.putFile(m, c.plan.IndexName, c.plan.Index); err != nil {
+	index, err := c.plan.Index()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.putFile(m, c.plan.IndexName, index); err != nil {
 		return nil, err
 	}
 	if err := fsx.Reading(c.fs, c.dst, func() error { return c.plan.VerifyOutput(c.dst) }); err != nil {

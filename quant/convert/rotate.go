@@ -35,7 +35,7 @@ func (c *converter) putRotation(ctx context.Context, m *quant.Manifest) (err err
 		return err
 	}
 	sum := sha256.New()
-	if err := c.writeRotation(ctx, out, sum, file.Header, n); err != nil {
+	if err := c.writeRotation(ctx, out, sum, file.Header(), n); err != nil {
 		return errors.Join(err, fsx.Discard(c.fs, out))
 	}
 	if err := fsx.Commit(c.fs, out, path); err != nil {

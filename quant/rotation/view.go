@@ -294,7 +294,7 @@ func (v *View) List(context.Context) ([]source.Entry, error) {
 func (v *View) Open(ctx context.Context, name string) (source.File, error) {
 	for _, f := range v.files {
 		if f.Name == name {
-			return &file{v, f}, nil
+			return &file{v, f, sync.OnceValue(f.Header)}, nil
 		}
 	}
 	b, err := v.ReadSmall(ctx, name, 1<<31)
@@ -328,8 +328,9 @@ func (v *View) ReadSmall(_ context.Context, name string, limit int64) ([]byte, e
 
 // file is a shard of the view.
 type file struct {
-	v *View
-	f *safetensors.FilePlan
+	v      *View
+	f      *safetensors.FilePlan
+	header func() []byte
 }
 
 func (f *file) Entry() source.Entry {
@@ -341,8 +342,8 @@ func (f *file) Close() error          { return nil }
 
 // ReadAt implements source.File: header, then tensor by tensor.
 func (f *file) ReadAt(ctx context.Context, p []byte, off int64) (n int, err error) {
-	if off < int64(len(f.f.Header)) {
-		n = copy(p, f.f.Header[off:])
+	if off < f.f.HeaderSize() {
+		n = copy(p, f.header()[off:])
 	}
 	at, _ := slices.BinarySearchFunc(f.f.Tensors, off+int64(n)+1, func(t safetensors.Info, off int64) int {
 		if t.Offset+t.Size < off {

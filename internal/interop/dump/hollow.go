@@ -42,7 +42,11 @@ func hollow(dir, what, out, hardware string) error {
 			return err
 		}
 	}
-	files := map[string][]byte{p.IndexName: p.Index}
+	index, err := p.Index()
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{p.IndexName: index}
 	for name, text := range p.Configs {
 		files[name] = text
 	}
@@ -77,6 +81,6 @@ func writeHollow(name string, plan *safetensors.FilePlan) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(plan.Header)
+	_, err = f.Write(plan.Header())
 	return errors.Join(err, f.Truncate(plan.Size), f.Close())
 }
