@@ -186,6 +186,7 @@ func (s *Server) converse(ctx context.Context, w http.ResponseWriter, q *chatReq
 // listener takes the tokens of a job.
 type listener interface {
 	token(e event) (stop bool)
+	last(e event, why any) // a token that ends the text: counted, not shown
 	done(e event)
 }
 
@@ -210,7 +211,8 @@ func (s *Server) follow(ctx context.Context, j *job, l listener, stream *sse) er
 				s.count(j, e.reason)
 				l.done(e)
 				return nil
-			case slices.Contains(j.stop, e.token): // not shown
+			case slices.Contains(j.stop, e.token):
+				l.last(e, s.stopReason(e.token))
 				continue
 			}
 			if l.token(e) {
@@ -220,6 +222,15 @@ func (s *Server) follow(ctx context.Context, j *job, l listener, stream *sse) er
 			}
 		}
 	}
+}
+
+// stopReason is what vLLM calls stop_reason: the token that ended a text, null for
+// the tokenizer's own end.
+func (s *Server) stopReason(token int) any {
+	if eos := s.model.Config().EOS; len(eos) > 0 && token == eos[0] {
+		return nil
+	}
+	return token
 }
 
 func (s *Server) count(j *job, reason string) {
@@ -250,18 +261,29 @@ type chatAnswer struct {
 	ids                []int
 	probs, unsent      []*position
 	reason             string
+	why                any // stop_reason
 }
 
-func (a *chatAnswer) token(e event) bool {
+// last counts a token that ends the text, as vLLM does
+// (vllm/v1/engine/detokenizer.py).
+func (a *chatAnswer) last(e event, why any) {
+	a.why = why
 	a.tokens++
 	a.ids = append(a.ids, e.token)
 	if e.prob != nil {
 		a.probs, a.unsent = append(a.probs, e.prob), append(a.unsent, e.prob)
 	}
+}
+
+func (a *chatAnswer) token(e event) bool {
+	a.last(e, nil)
 	before := len(a.reasoning)
 	a.give(a.parser.Add(a.read.token(e.token)))
 	if len(a.reasoning) > before {
 		a.thought++
+	}
+	if a.read.hit {
+		a.why = a.read.met
 	}
 	return a.read.hit
 }
@@ -314,7 +336,11 @@ func (a *chatAnswer) send(delta map[string]any, reason any) {
 	if a.each {
 		m["usage"] = map[string]any{"prompt_tokens": a.prompt, "completion_tokens": a.tokens, "total_tokens": a.prompt + a.tokens}
 	}
-	m["choices"] = []any{map[string]any{"index": a.index, "delta": delta, "logprobs": probs, "finish_reason": reason}}
+	c := map[string]any{"index": a.index, "delta": delta, "logprobs": probs, "finish_reason": reason}
+	if reason != nil {
+		c["stop_reason"] = a.why
+	}
+	m["choices"] = []any{c}
 	a.stream.send(m)
 }
 
@@ -367,7 +393,7 @@ func (a *chatAnswer) whole(q *chatRequest, _ *job) map[string]any {
 			msg["content"] = nil
 		}
 	}
-	m := map[string]any{"index": a.index, "message": msg, "logprobs": nil, "finish_reason": a.reason, "stop_reason": nil}
+	m := map[string]any{"index": a.index, "message": msg, "logprobs": nil, "finish_reason": a.reason, "stop_reason": a.why}
 	if q.Logprobs {
 		m["logprobs"] = a.logprobs(a.probs)
 	}

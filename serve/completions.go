@@ -175,6 +175,7 @@ type textAnswer struct {
 	prompt []*position
 	tokens int
 	reason string
+	why    any // stop_reason
 	asIDs  bool
 	each   bool // event has usage
 	asked  int  // tokens of the prompt
@@ -182,6 +183,17 @@ type textAnswer struct {
 }
 
 func (a *textAnswer) token(e event) bool {
+	a.last(e, nil)
+	a.piece(a.read.token(e.token))
+	if a.read.hit {
+		a.why = a.read.met
+	}
+	return a.read.hit
+}
+
+// last counts a token that ends the text, as vLLM and SGLang do.
+func (a *textAnswer) last(e event, why any) {
+	a.why = why
 	a.tokens++
 	a.ids = append(a.ids, e.token)
 	if e.prob != nil {
@@ -190,8 +202,6 @@ func (a *textAnswer) token(e event) bool {
 	if e.prompt != nil {
 		a.prompt = e.prompt
 	}
-	a.piece(a.read.token(e.token))
-	return a.read.hit
 }
 
 func (a *textAnswer) done(e event) {
@@ -209,7 +219,11 @@ func (a *textAnswer) piece(text string) {
 }
 
 func (a *textAnswer) send(text string, reason any) {
-	m := map[string]any{"choices": []any{map[string]any{"index": a.index, "text": text, "logprobs": nil, "finish_reason": reason}}}
+	c := map[string]any{"index": a.index, "text": text, "logprobs": nil, "finish_reason": reason}
+	if reason != nil {
+		c["stop_reason"] = a.why
+	}
+	m := map[string]any{"choices": []any{c}}
 	if a.each {
 		m["usage"] = map[string]any{"prompt_tokens": a.asked, "completion_tokens": a.tokens, "total_tokens": a.asked + a.tokens}
 	}
@@ -221,7 +235,7 @@ func (a *textAnswer) send(text string, reason any) {
 
 // choice is the answer in one piece, with what was asked for beside it.
 func (a *textAnswer) choice(j *job, q *completionRequest) map[string]any {
-	c := map[string]any{"index": a.index, "text": a.text, "logprobs": nil, "finish_reason": a.reason, "stop_reason": nil}
+	c := map[string]any{"index": a.index, "text": a.text, "logprobs": nil, "finish_reason": a.reason, "stop_reason": a.why}
 	if q.Logprobs != nil {
 		c["logprobs"] = a.legacy(j.prompt, q.Echo)
 	}

@@ -142,7 +142,7 @@ func TestAdjusted(t *testing.T) {
 	got = ask(t, url+"/v1/completions", body(counting(9, 5), `,"max_tokens":16,"temperature":0,"logit_bias":{"77":100,"78":100},"presence_penalty":2,"frequency_penalty":2`))
 	assert.Subset(t, got.Choices[0].IDs, []int{77, 78}, "what stands in the text often is less likely")
 	got = ask(t, url+"/v1/completions", body(counting(9, 5), `,"max_tokens":6,"temperature":0,"logit_bias":{"77":100},"stop_token_ids":[77],"min_tokens":3`))
-	assert.Len(t, got.Choices[0].IDs, 3, "the stop token is not shown")
+	assert.Len(t, got.Choices[0].IDs, 4, "three, and the stop token")
 	assert.Equal(t, "stop", got.Choices[0].Reason)
 	got = ask(t, url+"/v1/completions", body(counting(9, 5), `,"max_tokens":5,"temperature":1,"seed":3,"min_p":1`))
 	greedy := ask(t, url+"/v1/completions", body(counting(9, 5), `,"max_tokens":5,"temperature":0`))

@@ -206,6 +206,7 @@ type reader struct {
 	stops []string
 	held  string
 	hit   bool
+	met   string // the stop string
 }
 
 func (s *Server) reader(q *sampling) *reader {
@@ -227,7 +228,7 @@ func (r *reader) text(piece string, last bool) string {
 	cut := -1
 	for _, stop := range r.stops {
 		if i := strings.Index(all, stop); i >= 0 && (cut < 0 || i < cut) {
-			cut = i
+			cut, r.met = i, stop
 		}
 	}
 	if cut >= 0 {
