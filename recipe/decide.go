@@ -47,7 +47,8 @@ type Query struct {
 	Image          string
 	Unverified     bool // also what no source has verified
 
-	noNearest bool // this is a search for one
+	noNearest bool  // this is a search for one
+	memo      *memo // answers to keep
 }
 
 // Group is nodes of a prefill-decode set-up.
@@ -115,7 +116,7 @@ func Decide(q Query) (*Recipe, error) {
 
 func decide(q *Query) (*Recipe, error) {
 	published := q.find()
-	rows := engine.Judge(q.Model.Subject, engine.Query{Releases: []engine.Release{q.Release}, Hardware: &q.Hardware.Device})
+	rows := q.judge()
 	r := &Recipe{Query: q, Schema: Schema}
 	if published != nil && published.Refuse != "" && !q.forced() {
 		r.Refused = &Refusal{Rule: 12, Source: published.source(), Detail: published.Refuse}

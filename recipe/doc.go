@@ -7,6 +7,7 @@
 //	r, err := recipe.Decide(recipe.Query{Model: m, Release: engine.Newest(engine.SGLang), Hardware: hw})
 //	if r.Refused != nil { … }                             // the rule, its source, the nearest recipe that works
 //	text, err := r.Render("command")                      // or script, docker, compose, k8s, lws, systemd, env, json
+//	err = recipe.WriteHTML(w, recipe.Query{Model: m, MTP: recipe.AutoMTP})    // one page of all devices, engines and goals
 //
 // # One decision
 //

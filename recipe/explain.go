@@ -35,9 +35,9 @@ func (r *Recipe) Explain() string {
 	for _, w := range r.Warnings {
 		line("note", "%s", w)
 	}
-	base := fmt.Sprintf("http://HOST:%d", r.Port)
-	line("then", "curl %s/health", base)
-	line("", "glmconv bench %s", base)
+	for _, s := range r.then() {
+		line("then", "%s", s)
+	}
 	return b.String()
 }
 

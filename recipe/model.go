@@ -63,6 +63,8 @@ type Model struct {
 	Trunk   Weights // without the MTP layer
 	Draft   Weights // the MTP layer
 	Copies  bool    // the MTP layer has its own embedding and head
+
+	asked string // flags that name it, where it is no folder
 }
 
 // BadModelError is a folder that no recipe is made of, with what `check` found.
@@ -119,7 +121,12 @@ func Published(name, scheme, form string) (*Model, error) {
 	if err != nil {
 		return nil, usage("glmconv recipe knows "+strings.Join(glm.Presets(), ", "), "--model %q is no published checkpoint", name)
 	}
-	m := &Model{Name: name, Path: name, Copies: info.MTPCopies}
+	m := &Model{Name: name, Path: name, Copies: info.MTPCopies, asked: "--model " + name}
+	for _, f := range [][2]string{{" --scheme ", scheme}, {" --format ", form}} {
+		if f[1] != "" {
+			m.asked += f[0] + shell(f[1])
+		}
+	}
 	if scheme == "" || scheme == "bf16" {
 		cfg, err := glm.ParseConfig(info.JSON)
 		if err != nil {

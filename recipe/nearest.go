@@ -14,9 +14,7 @@ func (q *Query) nearest(why *Refusal) string {
 		return ""
 	}
 	for _, try := range q.variations(why) {
-		try.q.noNearest = true
-		r, err := Decide(try.q)
-		if err == nil && r.Refused == nil && !r.Tight {
+		if r := try.q.try(); r != nil && r.Refused == nil && !r.Tight {
 			return fmt.Sprintf("%s: %s, %s of weights a rank", try.say, r.Degrees, progress.Bytes(r.Memory.Weights.Total()))
 		}
 	}
@@ -61,7 +59,7 @@ func (q *Query) variations(why *Refusal) []variation {
 		}
 	}
 	for _, scheme := range q.otherSchemes() {
-		if m := q.Model.as(scheme, q.Release.Engine); m != nil {
+		if m := q.as(scheme); m != nil {
 			add(fmt.Sprintf("glmconv quantize --scheme %s, then the same recipe", scheme), func(v *Query) { v.Model = m })
 		}
 	}

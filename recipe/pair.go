@@ -119,7 +119,7 @@ func (s *side) decide(q *Query) *Refusal {
 	if s.role == "prefill" && sub.MaxModelLen == 0 {
 		sub.Goal = Latency
 	}
-	rows := engine.Judge(q.Model.Subject, engine.Query{Releases: []engine.Release{q.Release}, Hardware: &q.Hardware.Device})
+	rows := sub.judge()
 	var first *Refusal
 	for _, c := range sub.candidates(rows, nil) {
 		if c.tp > want.Devices || q.Release.Engine == engine.Ascend && !c.ep {

@@ -103,8 +103,23 @@ func (r *Recipe) commands() string {
 	if r.Router != nil {
 		b.WriteString("\n# router\nunset http_proxy https_proxy\n" + r.Router.shell(false))
 	}
-	fmt.Fprintf(&b, "# then: glmconv bench http://HOST:%d\n", r.Port)
+	for _, s := range r.then() {
+		fmt.Fprintf(&b, "# then: %s\n", s)
+	}
 	return b.String()
+}
+
+// then are the commands for the server that runs: does it answer, does it
+// compute what the files say and do what clients rely on, how fast is it. A
+// router drops what the second one reads.
+func (r *Recipe) then() []string {
+	url := fmt.Sprintf("http://HOST:%d", r.Port)
+	server := url
+	if r.Router != nil {
+		server = "http://NODE:PORT, at each prefill and decode server and not at the router,"
+	}
+	verify := fmt.Sprintf("glmconv verify %s --endpoint %s --functional", shell(r.Query.Model.Path), server)
+	return []string{"curl -f " + url + "/health", verify, "glmconv bench " + url}
 }
 
 // name is "prefill node 1".

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,7 +26,8 @@ func cmdRecipe() *cli.Command {
 			"refused with the rule, its source and the nearest one that works. Without DIR, --model plans a\npublished checkpoint with nothing on disk.\n\n" +
 			"  glmconv recipe Air-w8a8 --engine sglang --hardware a100-80g:4\n" +
 			"  glmconv recipe --model glm-5 --scheme w4a8 --engine vllm-ascend@0.20 --hardware ascend-a3:16 --explain\n" +
-			"  glmconv recipe GLM-5-w8a8 --engine vllm-ascend --hardware ascend-a3:16 --prefill 2x16 --decode 4x16 --out script --out-dir deploy\n\n" +
+			"  glmconv recipe GLM-5-w8a8 --engine vllm-ascend --hardware ascend-a3:16 --prefill 2x16 --decode 4x16 --out script --out-dir deploy\n" +
+			"  glmconv recipe Air-w8a8 --html recipes.html\n\n" +
 			"Exit codes: 0 printed, 1 refused, 2 wrong usage, 3 printed but tight, 65 no checkpoint.",
 		Flags:  recipeFlags(),
 		Action: runRecipe,
@@ -60,6 +62,7 @@ func recipeFlags() []cli.Flag {
 		&cli.StringFlag{Name: "interface", Usage: "network interface that joins the nodes"},
 		&cli.StringSliceFlag{Name: "out", Usage: strings.Join(recipe.Forms, ", ") + " (repeatable; default: command)"},
 		&cli.StringFlag{Name: "out-dir", Usage: "write the files there"},
+		&cli.StringFlag{Name: "html", Usage: "write answers for all devices, engines and goals in one page to `FILE`; --engine and --hardware need not be given"},
 		&cli.BoolFlag{Name: "explain", Usage: "the arithmetic, the reasons and what was rejected"},
 		&cli.BoolFlag{Name: "json", Usage: "the decision as JSON"},
 		&cli.BoolFlag{Name: "unverified", Usage: "print also what no source has verified"},
@@ -71,11 +74,23 @@ func runRecipe(c *cli.Context) error {
 	if err != nil {
 		return usageOf(err)
 	}
-	if c.String("engine") == "all" {
-		return compareEngines(c, q)
+	if name := c.String("engine"); name != "all" && name != "" {
+		if q.Release, err = engine.Find(name); err != nil {
+			return err
+		}
 	}
-	if q.Release, err = engine.Find(c.String("engine")); err != nil {
+	page, err := openOutput("html", c.String("html"))
+	if err != nil {
 		return err
+	}
+	if err := page.put(func(w io.Writer) error { return recipe.WriteHTML(w, q) }); err != nil {
+		return usageOf(err)
+	}
+	switch {
+	case c.String("engine") == "" || c.String("hardware") == "": // the page was all
+		return nil
+	case c.String("engine") == "all":
+		return compareEngines(c, q)
 	}
 	r, err := recipe.Decide(q)
 	if err != nil {
@@ -95,6 +110,7 @@ func usageOf(err error) error {
 
 func recipeQuery(c *cli.Context) (q recipe.Query, err error) {
 	switch {
+	case c.String("html") != "":
 	case c.String("engine") == "":
 		return q, usagef("--engine is required: vllm, sglang, vllm-ascend, each with @RELEASE, or all")
 	case c.String("hardware") == "":
@@ -112,8 +128,10 @@ func recipeQuery(c *cli.Context) (q recipe.Query, err error) {
 	if s := c.String("node-ip"); s != "" {
 		q.NodeIP = strings.Split(s, ",")
 	}
-	if q.Hardware, err = recipe.ParseHardware(c.String("hardware")); err != nil {
-		return q, err
+	if s := c.String("hardware"); s != "" {
+		if q.Hardware, err = recipe.ParseHardware(s); err != nil {
+			return q, err
+		}
 	}
 	for _, g := range []struct {
 		flag string
