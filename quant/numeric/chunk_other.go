@@ -15,8 +15,9 @@ func encodeChunkVector([]byte, []float32, Code, divide, float32, float32, *sums)
 
 // Nor of the loops over small groups.
 
-func groupTwins() bool             { return false }
-func (*eight) turn([]float32)      { panic("numeric: no kernel") }
-func (*eight) formula(*Spec)       { panic("numeric: no kernel") }
-func (*eight) search(Code)         { panic("numeric: no kernel") }
-func (*eight) encode([]byte, Code) { panic("numeric: no kernel") }
+func groupTwins() bool              { return false }
+func (*groups) turn([]float32)      { panic("numeric: no kernel") }
+func (*groups) turnBF16([]byte)     { panic("numeric: no kernel") }
+func (*groups) formula(*Spec)       { panic("numeric: no kernel") }
+func (*groups) search(Code)         { panic("numeric: no kernel") }
+func (*groups) encode([]byte, Code) { panic("numeric: no kernel") }

@@ -3096,137 +3096,333 @@ DATA lanes8x08080808<>+24(SB)/4, $0x08080808
 DATA lanes8x08080808<>+28(SB)/4, $0x08080808
 GLOBL lanes8x08080808<>(SB), RODATA|NOPTR, $32
 
-// func turnGroupsAVX2(dst *float32, w *float32, size int, top *[8]uint32, sq *[8]float32)
+// func turnGroupsAVX2(dst *float32, w *byte, size int, eights int, top *uint32, sq *float32)
 // Requires: AVX, AVX2
-TEXT ·turnGroupsAVX2(SB), NOSPLIT, $0-40
-	MOVQ  w+8(FP), AX
-	MOVQ  size+16(FP), CX
-	ADDQ  CX, CX
-	ADDQ  CX, CX
-	LEAQ  (AX)(CX*2), DX
-	ADDQ  CX, DX
-	LEAQ  (DX)(CX*2), BX
-	ADDQ  CX, BX
-	MOVQ  dst+0(FP), SI
+TEXT ·turnGroupsAVX2(SB), NOSPLIT, $0-48
+	MOVQ    w+8(FP), AX
+	MOVQ    size+16(FP), CX
+	ADDQ    CX, CX
+	ADDQ    CX, CX
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    CX, DX
+	LEAQ    (DX)(CX*2), BX
+	ADDQ    CX, BX
+	MOVQ    dst+0(FP), SI
+	MOVQ    top+32(FP), R8
+	MOVQ    sq+40(FP), R9
+	VMOVUPS lanes8x7fffffff<>+0(SB), Y0
+
+eight:
 	MOVQ  size+16(FP), DI
-	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
 
 loop:
-	VMOVUPS     (AX), X2
-	VINSERTF128 $0x01, (DX)(CX*1), Y2, Y2
-	VMOVUPS     (AX)(CX*1), X3
-	VINSERTF128 $0x01, (DX)(CX*2), Y3, Y3
-	VMOVUPS     (AX)(CX*2), X4
-	VINSERTF128 $0x01, (BX), Y4, Y4
-	VMOVUPS     (DX), X5
-	VINSERTF128 $0x01, (BX)(CX*1), Y5, Y5
-	VUNPCKLPS   Y3, Y2, Y6
-	VUNPCKHPS   Y3, Y2, Y8
-	VUNPCKLPS   Y5, Y4, Y9
-	VUNPCKHPS   Y5, Y4, Y10
-	VUNPCKLPD   Y9, Y6, Y7
-	VUNPCKHPD   Y9, Y6, Y6
-	VUNPCKLPD   Y10, Y8, Y9
-	VUNPCKHPD   Y10, Y8, Y8
-	VMOVUPS     Y7, (SI)
-	VMULPS      Y7, Y7, Y10
-	VADDPS      Y10, Y1, Y1
-	VPAND       lanes8x7fffffff<>+0(SB), Y7, Y7
-	VPMAXUD     Y7, Y0, Y0
-	VMOVUPS     Y6, 32(SI)
-	VMULPS      Y6, Y6, Y7
-	VADDPS      Y7, Y1, Y1
-	VPAND       lanes8x7fffffff<>+0(SB), Y6, Y6
-	VPMAXUD     Y6, Y0, Y0
-	VMOVUPS     Y9, 64(SI)
-	VMULPS      Y9, Y9, Y6
-	VADDPS      Y6, Y1, Y1
-	VPAND       lanes8x7fffffff<>+0(SB), Y9, Y9
-	VPMAXUD     Y9, Y0, Y0
-	VMOVUPS     Y8, 96(SI)
-	VMULPS      Y8, Y8, Y6
-	VADDPS      Y6, Y1, Y1
-	VPAND       lanes8x7fffffff<>+0(SB), Y8, Y8
-	VPMAXUD     Y8, Y0, Y0
-	VMOVUPS     16(AX), X11
-	VINSERTF128 $0x01, 16(DX)(CX*1), Y11, Y11
-	VMOVUPS     16(AX)(CX*1), X12
-	VINSERTF128 $0x01, 16(DX)(CX*2), Y12, Y12
-	VMOVUPS     16(AX)(CX*2), X13
-	VINSERTF128 $0x01, 16(BX), Y13, Y13
-	VMOVUPS     16(DX), X14
-	VINSERTF128 $0x01, 16(BX)(CX*1), Y14, Y14
-	VUNPCKLPS   Y12, Y11, Y6
-	VUNPCKHPS   Y12, Y11, Y8
-	VUNPCKLPS   Y14, Y13, Y9
-	VUNPCKHPS   Y14, Y13, Y10
-	VUNPCKLPD   Y9, Y6, Y7
-	VUNPCKHPD   Y9, Y6, Y6
-	VUNPCKLPD   Y10, Y8, Y9
-	VUNPCKHPD   Y10, Y8, Y8
-	VMOVUPS     Y7, 128(SI)
-	VMULPS      Y7, Y7, Y10
-	VADDPS      Y10, Y1, Y1
-	VPAND       lanes8x7fffffff<>+0(SB), Y7, Y7
-	VPMAXUD     Y7, Y0, Y0
-	VMOVUPS     Y6, 160(SI)
-	VMULPS      Y6, Y6, Y7
-	VADDPS      Y7, Y1, Y1
-	VPAND       lanes8x7fffffff<>+0(SB), Y6, Y6
-	VPMAXUD     Y6, Y0, Y0
-	VMOVUPS     Y9, 192(SI)
-	VMULPS      Y9, Y9, Y6
-	VADDPS      Y6, Y1, Y1
-	VPAND       lanes8x7fffffff<>+0(SB), Y9, Y9
-	VPMAXUD     Y9, Y0, Y0
-	VMOVUPS     Y8, 224(SI)
-	VMULPS      Y8, Y8, Y6
-	VADDPS      Y6, Y1, Y1
-	VPAND       lanes8x7fffffff<>+0(SB), Y8, Y8
-	VPMAXUD     Y8, Y0, Y0
+	VMOVUPS     (AX), X3
+	VINSERTF128 $0x01, (DX)(CX*1), Y3, Y3
+	VMOVUPS     (AX)(CX*1), X4
+	VINSERTF128 $0x01, (DX)(CX*2), Y4, Y4
+	VMOVUPS     (AX)(CX*2), X5
+	VINSERTF128 $0x01, (BX), Y5, Y5
+	VMOVUPS     (DX), X6
+	VINSERTF128 $0x01, (BX)(CX*1), Y6, Y6
+	VUNPCKLPS   Y4, Y3, Y7
+	VUNPCKHPS   Y4, Y3, Y9
+	VUNPCKLPS   Y6, Y5, Y10
+	VUNPCKHPS   Y6, Y5, Y11
+	VUNPCKLPD   Y10, Y7, Y8
+	VUNPCKHPD   Y10, Y7, Y7
+	VUNPCKLPD   Y11, Y9, Y10
+	VUNPCKHPD   Y11, Y9, Y9
+	VMOVUPS     Y8, (SI)
+	VMULPS      Y8, Y8, Y11
+	VADDPS      Y11, Y2, Y2
+	VPAND       Y0, Y8, Y8
+	VMOVUPS     Y8, 8192(SI)
+	VPMAXUD     Y8, Y1, Y1
+	VMOVUPS     Y7, 32(SI)
+	VMULPS      Y7, Y7, Y8
+	VADDPS      Y8, Y2, Y2
+	VPAND       Y0, Y7, Y7
+	VMOVUPS     Y7, 8224(SI)
+	VPMAXUD     Y7, Y1, Y1
+	VMOVUPS     Y10, 64(SI)
+	VMULPS      Y10, Y10, Y7
+	VADDPS      Y7, Y2, Y2
+	VPAND       Y0, Y10, Y10
+	VMOVUPS     Y10, 8256(SI)
+	VPMAXUD     Y10, Y1, Y1
+	VMOVUPS     Y9, 96(SI)
+	VMULPS      Y9, Y9, Y7
+	VADDPS      Y7, Y2, Y2
+	VPAND       Y0, Y9, Y9
+	VMOVUPS     Y9, 8288(SI)
+	VPMAXUD     Y9, Y1, Y1
+	VMOVUPS     16(AX), X12
+	VINSERTF128 $0x01, 16(DX)(CX*1), Y12, Y12
+	VMOVUPS     16(AX)(CX*1), X13
+	VINSERTF128 $0x01, 16(DX)(CX*2), Y13, Y13
+	VMOVUPS     16(AX)(CX*2), X14
+	VINSERTF128 $0x01, 16(BX), Y14, Y14
+	VMOVUPS     16(DX), X15
+	VINSERTF128 $0x01, 16(BX)(CX*1), Y15, Y15
+	VUNPCKLPS   Y13, Y12, Y7
+	VUNPCKHPS   Y13, Y12, Y9
+	VUNPCKLPS   Y15, Y14, Y10
+	VUNPCKHPS   Y15, Y14, Y11
+	VUNPCKLPD   Y10, Y7, Y8
+	VUNPCKHPD   Y10, Y7, Y7
+	VUNPCKLPD   Y11, Y9, Y10
+	VUNPCKHPD   Y11, Y9, Y9
+	VMOVUPS     Y8, 128(SI)
+	VMULPS      Y8, Y8, Y11
+	VADDPS      Y11, Y2, Y2
+	VPAND       Y0, Y8, Y8
+	VMOVUPS     Y8, 8320(SI)
+	VPMAXUD     Y8, Y1, Y1
+	VMOVUPS     Y7, 160(SI)
+	VMULPS      Y7, Y7, Y8
+	VADDPS      Y8, Y2, Y2
+	VPAND       Y0, Y7, Y7
+	VMOVUPS     Y7, 8352(SI)
+	VPMAXUD     Y7, Y1, Y1
+	VMOVUPS     Y10, 192(SI)
+	VMULPS      Y10, Y10, Y7
+	VADDPS      Y7, Y2, Y2
+	VPAND       Y0, Y10, Y10
+	VMOVUPS     Y10, 8384(SI)
+	VPMAXUD     Y10, Y1, Y1
+	VMOVUPS     Y9, 224(SI)
+	VMULPS      Y9, Y9, Y7
+	VADDPS      Y7, Y2, Y2
+	VPAND       Y0, Y9, Y9
+	VMOVUPS     Y9, 8416(SI)
+	VPMAXUD     Y9, Y1, Y1
 	ADDQ        $0x20, AX
 	ADDQ        $0x20, DX
 	ADDQ        $0x20, BX
 	ADDQ        $0x00000100, SI
 	SUBQ        $0x08, DI
 	JNZ         loop
-	MOVQ        top+24(FP), AX
-	VMOVDQU     Y0, (AX)
-	MOVQ        sq+32(FP), AX
-	VMOVUPS     Y1, (AX)
+	VMOVDQU     Y1, (R8)
+	VMOVUPS     Y2, (R9)
+	ADDQ        $0x20, R8
+	ADDQ        $0x20, R9
+	ADDQ        CX, AX
+	ADDQ        CX, DX
+	ADDQ        CX, BX
+	ADDQ        CX, AX
+	ADDQ        CX, DX
+	ADDQ        CX, BX
+	ADDQ        CX, AX
+	ADDQ        CX, DX
+	ADDQ        CX, BX
+	ADDQ        CX, AX
+	ADDQ        CX, DX
+	ADDQ        CX, BX
+	ADDQ        CX, AX
+	ADDQ        CX, DX
+	ADDQ        CX, BX
+	ADDQ        CX, AX
+	ADDQ        CX, DX
+	ADDQ        CX, BX
+	ADDQ        CX, AX
+	ADDQ        CX, DX
+	ADDQ        CX, BX
+	DECQ        eights+24(FP)
+	JNZ         eight
 	VZEROUPPER
 	RET
 
-// func localScalesAVX2(codes *[8]int32, top *[8]uint32, global float32)
+// func turnGroupsBF16AVX2(dst *float32, w *byte, size int, eights int, top *uint32, sq *float32)
 // Requires: AVX, AVX2
-TEXT ·localScalesAVX2(SB), NOSPLIT, $0-20
-	MOVQ         top+8(FP), AX
-	VMOVDQU      (AX), Y0
-	VBROADCASTSS global+16(FP), Y1
-	VDIVPS       lanes8x40c00000<>+0(SB), Y0, Y0
-	VMULPS       Y1, Y0, Y0
-	VPAND        lanes8x80000000<>+0(SB), Y0, Y1
-	VPAND        lanes8x7fffffff<>+0(SB), Y0, Y0
-	VPMINUD      lanes8x43e00000<>+0(SB), Y0, Y0
-	VPAND        lanes8x7f800000<>+0(SB), Y0, Y2
-	VPADDD       lanes8x0a000000<>+0(SB), Y2, Y2
-	VPMAXUD      lanes8x46800000<>+0(SB), Y2, Y2
-	VADDPS       Y2, Y0, Y0
-	VSUBPS       Y2, Y0, Y3
-	VPSUBD       Y2, Y0, Y0
-	VPSRLD       $0x14, Y2, Y2
-	VPADDD       Y2, Y0, Y0
-	VPSUBD       lanes8x00000468<>+0(SB), Y0, Y0
-	VPOR         Y1, Y3, Y3
-	VPSRLD       $0x18, Y1, Y1
-	VPOR         Y1, Y0, Y0
-	VPXOR        Y1, Y1, Y1
-	VPCMPEQD     Y1, Y0, Y1
-	VMOVDQU      lanes8x00000020<>+0(SB), Y2
-	VPBLENDVB    Y1, Y2, Y0, Y0
+TEXT ·turnGroupsBF16AVX2(SB), NOSPLIT, $0-48
+	MOVQ    w+8(FP), AX
+	MOVQ    size+16(FP), CX
+	ADDQ    CX, CX
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    CX, DX
+	LEAQ    (DX)(CX*2), BX
+	ADDQ    CX, BX
+	MOVQ    dst+0(FP), SI
+	MOVQ    top+32(FP), R8
+	MOVQ    sq+40(FP), R9
+	VMOVUPS lanes8x7fffffff<>+0(SB), Y0
+
+eight:
+	MOVQ  size+16(FP), DI
+	VPXOR Y1, Y1, Y1
+	VPXOR Y2, Y2, Y2
+
+loop:
+	VMOVQ     (AX), X3
+	VMOVHPS   (DX)(CX*1), X3, X3
+	VPMOVZXWD X3, Y3
+	VPSLLD    $0x10, Y3, Y3
+	VMOVQ     (AX)(CX*1), X4
+	VMOVHPS   (DX)(CX*2), X4, X4
+	VPMOVZXWD X4, Y4
+	VPSLLD    $0x10, Y4, Y4
+	VMOVQ     (AX)(CX*2), X5
+	VMOVHPS   (BX), X5, X5
+	VPMOVZXWD X5, Y5
+	VPSLLD    $0x10, Y5, Y5
+	VMOVQ     (DX), X6
+	VMOVHPS   (BX)(CX*1), X6, X6
+	VPMOVZXWD X6, Y6
+	VPSLLD    $0x10, Y6, Y6
+	VUNPCKLPS Y4, Y3, Y7
+	VUNPCKHPS Y4, Y3, Y3
+	VUNPCKLPS Y6, Y5, Y4
+	VUNPCKHPS Y6, Y5, Y6
+	VUNPCKLPD Y4, Y7, Y5
+	VUNPCKHPD Y4, Y7, Y4
+	VUNPCKLPD Y6, Y3, Y7
+	VUNPCKHPD Y6, Y3, Y3
+	VMOVUPS   Y5, (SI)
+	VMULPS    Y5, Y5, Y6
+	VADDPS    Y6, Y2, Y2
+	VPAND     Y0, Y5, Y5
+	VMOVUPS   Y5, 8192(SI)
+	VPMAXUD   Y5, Y1, Y1
+	VMOVUPS   Y4, 32(SI)
+	VMULPS    Y4, Y4, Y5
+	VADDPS    Y5, Y2, Y2
+	VPAND     Y0, Y4, Y4
+	VMOVUPS   Y4, 8224(SI)
+	VPMAXUD   Y4, Y1, Y1
+	VMOVUPS   Y7, 64(SI)
+	VMULPS    Y7, Y7, Y4
+	VADDPS    Y4, Y2, Y2
+	VPAND     Y0, Y7, Y7
+	VMOVUPS   Y7, 8256(SI)
+	VPMAXUD   Y7, Y1, Y1
+	VMOVUPS   Y3, 96(SI)
+	VMULPS    Y3, Y3, Y4
+	VADDPS    Y4, Y2, Y2
+	VPAND     Y0, Y3, Y3
+	VMOVUPS   Y3, 8288(SI)
+	VPMAXUD   Y3, Y1, Y1
+	VMOVQ     8(AX), X3
+	VMOVHPS   8(DX)(CX*1), X3, X3
+	VPMOVZXWD X3, Y3
+	VPSLLD    $0x10, Y3, Y3
+	VMOVQ     8(AX)(CX*1), X4
+	VMOVHPS   8(DX)(CX*2), X4, X4
+	VPMOVZXWD X4, Y4
+	VPSLLD    $0x10, Y4, Y4
+	VMOVQ     8(AX)(CX*2), X5
+	VMOVHPS   8(BX), X5, X5
+	VPMOVZXWD X5, Y5
+	VPSLLD    $0x10, Y5, Y5
+	VMOVQ     8(DX), X6
+	VMOVHPS   8(BX)(CX*1), X6, X6
+	VPMOVZXWD X6, Y6
+	VPSLLD    $0x10, Y6, Y6
+	VUNPCKLPS Y4, Y3, Y7
+	VUNPCKHPS Y4, Y3, Y3
+	VUNPCKLPS Y6, Y5, Y4
+	VUNPCKHPS Y6, Y5, Y6
+	VUNPCKLPD Y4, Y7, Y5
+	VUNPCKHPD Y4, Y7, Y4
+	VUNPCKLPD Y6, Y3, Y7
+	VUNPCKHPD Y6, Y3, Y3
+	VMOVUPS   Y5, 128(SI)
+	VMULPS    Y5, Y5, Y6
+	VADDPS    Y6, Y2, Y2
+	VPAND     Y0, Y5, Y5
+	VMOVUPS   Y5, 8320(SI)
+	VPMAXUD   Y5, Y1, Y1
+	VMOVUPS   Y4, 160(SI)
+	VMULPS    Y4, Y4, Y5
+	VADDPS    Y5, Y2, Y2
+	VPAND     Y0, Y4, Y4
+	VMOVUPS   Y4, 8352(SI)
+	VPMAXUD   Y4, Y1, Y1
+	VMOVUPS   Y7, 192(SI)
+	VMULPS    Y7, Y7, Y4
+	VADDPS    Y4, Y2, Y2
+	VPAND     Y0, Y7, Y7
+	VMOVUPS   Y7, 8384(SI)
+	VPMAXUD   Y7, Y1, Y1
+	VMOVUPS   Y3, 224(SI)
+	VMULPS    Y3, Y3, Y4
+	VADDPS    Y4, Y2, Y2
+	VPAND     Y0, Y3, Y3
+	VMOVUPS   Y3, 8416(SI)
+	VPMAXUD   Y3, Y1, Y1
+	ADDQ      $0x10, AX
+	ADDQ      $0x10, DX
+	ADDQ      $0x10, BX
+	ADDQ      $0x00000100, SI
+	SUBQ      $0x08, DI
+	JNZ       loop
+	VMOVDQU   Y1, (R8)
+	VMOVUPS   Y2, (R9)
+	ADDQ      $0x20, R8
+	ADDQ      $0x20, R9
+	ADDQ      CX, AX
+	ADDQ      CX, DX
+	ADDQ      CX, BX
+	ADDQ      CX, AX
+	ADDQ      CX, DX
+	ADDQ      CX, BX
+	ADDQ      CX, AX
+	ADDQ      CX, DX
+	ADDQ      CX, BX
+	ADDQ      CX, AX
+	ADDQ      CX, DX
+	ADDQ      CX, BX
+	ADDQ      CX, AX
+	ADDQ      CX, DX
+	ADDQ      CX, BX
+	ADDQ      CX, AX
+	ADDQ      CX, DX
+	ADDQ      CX, BX
+	ADDQ      CX, AX
+	ADDQ      CX, DX
+	ADDQ      CX, BX
+	DECQ      eights+24(FP)
+	JNZ       eight
+	VZEROUPPER
+	RET
+
+// func localScalesAVX2(codes *int32, top *uint32, eights int, global float32)
+// Requires: AVX, AVX2
+TEXT ·localScalesAVX2(SB), NOSPLIT, $0-28
 	MOVQ         codes+0(FP), AX
-	VMOVDQU      Y0, (AX)
+	MOVQ         top+8(FP), CX
+	MOVQ         eights+16(FP), DX
+	VBROADCASTSS global+24(FP), Y0
+
+loop:
+	VMOVDQU   (CX), Y1
+	VDIVPS    lanes8x40c00000<>+0(SB), Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VPAND     lanes8x80000000<>+0(SB), Y1, Y2
+	VPAND     lanes8x7fffffff<>+0(SB), Y1, Y1
+	VPMINUD   lanes8x43e00000<>+0(SB), Y1, Y1
+	VPAND     lanes8x7f800000<>+0(SB), Y1, Y3
+	VPADDD    lanes8x0a000000<>+0(SB), Y3, Y3
+	VPMAXUD   lanes8x46800000<>+0(SB), Y3, Y3
+	VADDPS    Y3, Y1, Y1
+	VSUBPS    Y3, Y1, Y4
+	VPSUBD    Y3, Y1, Y1
+	VPSRLD    $0x14, Y3, Y3
+	VPADDD    Y3, Y1, Y1
+	VPSUBD    lanes8x00000468<>+0(SB), Y1, Y1
+	VPOR      Y2, Y4, Y4
+	VPSRLD    $0x18, Y2, Y2
+	VPOR      Y2, Y1, Y1
+	VPXOR     Y2, Y2, Y2
+	VPCMPEQD  Y2, Y1, Y2
+	VMOVDQU   lanes8x00000020<>+0(SB), Y3
+	VPBLENDVB Y2, Y3, Y1, Y1
+	VMOVDQU   Y1, (AX)
+	ADDQ      $0x20, CX
+	ADDQ      $0x20, AX
+	DECQ      DX
+	JNZ       loop
 	VZEROUPPER
 	RET
 
@@ -3250,115 +3446,143 @@ DATA lanes8x00000020<>+24(SB)/4, $0x00000020
 DATA lanes8x00000020<>+28(SB)/4, $0x00000020
 GLOBL lanes8x00000020<>(SB), RODATA|NOPTR, $32
 
-// func powersAVX2(codes *[8]int32, top *[8]uint32, offset int)
+// func powersAVX2(codes *int32, top *uint32, eights int, offset int)
 // Requires: AVX, AVX2
-TEXT ·powersAVX2(SB), NOSPLIT, $0-24
-	MOVQ         top+8(FP), AX
-	VMOVDQU      (AX), Y0
-	MOVQ         offset+16(FP), AX
-	VMOVD        AX, X1
-	VPBROADCASTD X1, Y1
-	VPSRLD       $0x10, Y0, Y0
-	VPADDD       lanes8x00000020<>+0(SB), Y0, Y0
-	VPSRLD       $0x07, Y0, Y0
-	VPSUBD       Y1, Y0, Y0
-	VPXOR        Y1, Y1, Y1
-	VPMAXSD      Y1, Y0, Y0
+TEXT ·powersAVX2(SB), NOSPLIT, $0-32
 	MOVQ         codes+0(FP), AX
-	VMOVDQU      Y0, (AX)
+	MOVQ         top+8(FP), CX
+	MOVQ         eights+16(FP), DX
+	MOVQ         offset+24(FP), BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	VPXOR        Y1, Y1, Y1
+
+loop:
+	VMOVDQU (CX), Y2
+	VPSRLD  $0x10, Y2, Y2
+	VPADDD  lanes8x00000020<>+0(SB), Y2, Y2
+	VPSRLD  $0x07, Y2, Y2
+	VPSUBD  Y0, Y2, Y2
+	VPMAXSD Y1, Y2, Y2
+	VMOVDQU Y2, (AX)
+	ADDQ    $0x20, CX
+	ADDQ    $0x20, AX
+	DECQ    DX
+	JNZ     loop
 	VZEROUPPER
 	RET
 
-// func localScalesBF16AVX2(codes *[8]int32, top *[8]uint32, global float32)
+// func localScalesBF16AVX2(codes *int32, top *uint32, eights int, global float32)
 // Requires: AVX, AVX2
-TEXT ·localScalesBF16AVX2(SB), NOSPLIT, $0-20
-	MOVQ         top+8(FP), AX
-	VMOVDQU      (AX), Y0
-	VBROADCASTSS global+16(FP), Y1
-	VDIVPS       lanes8x40c00000<>+0(SB), Y0, Y0
-	VPSRLD       $0x10, Y0, Y2
-	VPAND        lanes8x00000001<>+0(SB), Y2, Y2
-	VPADDD       Y2, Y0, Y0
-	VPADDD       lanes8x00007fff<>+0(SB), Y0, Y0
-	VPAND        lanes8xffff0000<>+0(SB), Y0, Y0
-	VMULPS       Y1, Y0, Y0
-	VPAND        lanes8x80000000<>+0(SB), Y0, Y1
-	VPAND        lanes8x7fffffff<>+0(SB), Y0, Y0
-	VPMINUD      lanes8x43e00000<>+0(SB), Y0, Y0
-	VPAND        lanes8x7f800000<>+0(SB), Y0, Y2
-	VPADDD       lanes8x0a000000<>+0(SB), Y2, Y2
-	VPMAXUD      lanes8x46800000<>+0(SB), Y2, Y2
-	VADDPS       Y2, Y0, Y0
-	VSUBPS       Y2, Y0, Y3
-	VPSUBD       Y2, Y0, Y0
-	VPSRLD       $0x14, Y2, Y2
-	VPADDD       Y2, Y0, Y0
-	VPSUBD       lanes8x00000468<>+0(SB), Y0, Y0
-	VPOR         Y1, Y3, Y3
-	VPSRLD       $0x18, Y1, Y1
-	VPOR         Y1, Y0, Y0
-	VPXOR        Y1, Y1, Y1
-	VPCMPEQD     Y1, Y0, Y1
-	VMOVDQU      lanes8x00000020<>+0(SB), Y2
-	VPBLENDVB    Y1, Y2, Y0, Y0
+TEXT ·localScalesBF16AVX2(SB), NOSPLIT, $0-28
 	MOVQ         codes+0(FP), AX
-	VMOVDQU      Y0, (AX)
+	MOVQ         top+8(FP), CX
+	MOVQ         eights+16(FP), DX
+	VBROADCASTSS global+24(FP), Y0
+
+loop:
+	VMOVDQU   (CX), Y1
+	VDIVPS    lanes8x40c00000<>+0(SB), Y1, Y1
+	VPSRLD    $0x10, Y1, Y2
+	VPAND     lanes8x00000001<>+0(SB), Y2, Y2
+	VPADDD    Y2, Y1, Y1
+	VPADDD    lanes8x00007fff<>+0(SB), Y1, Y1
+	VPAND     lanes8xffff0000<>+0(SB), Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VPAND     lanes8x80000000<>+0(SB), Y1, Y2
+	VPAND     lanes8x7fffffff<>+0(SB), Y1, Y1
+	VPMINUD   lanes8x43e00000<>+0(SB), Y1, Y1
+	VPAND     lanes8x7f800000<>+0(SB), Y1, Y3
+	VPADDD    lanes8x0a000000<>+0(SB), Y3, Y3
+	VPMAXUD   lanes8x46800000<>+0(SB), Y3, Y3
+	VADDPS    Y3, Y1, Y1
+	VSUBPS    Y3, Y1, Y4
+	VPSUBD    Y3, Y1, Y1
+	VPSRLD    $0x14, Y3, Y3
+	VPADDD    Y3, Y1, Y1
+	VPSUBD    lanes8x00000468<>+0(SB), Y1, Y1
+	VPOR      Y2, Y4, Y4
+	VPSRLD    $0x18, Y2, Y2
+	VPOR      Y2, Y1, Y1
+	VPXOR     Y2, Y2, Y2
+	VPCMPEQD  Y2, Y1, Y2
+	VMOVDQU   lanes8x00000020<>+0(SB), Y3
+	VPBLENDVB Y2, Y3, Y1, Y1
+	VMOVDQU   Y1, (AX)
+	ADDQ      $0x20, CX
+	ADDQ      $0x20, AX
+	DECQ      DX
+	JNZ       loop
 	VZEROUPPER
 	RET
 
-// func powersBF16AVX2(codes *[8]int32, top *[8]uint32, offset int)
+// func powersBF16AVX2(codes *int32, top *uint32, eights int, offset int)
 // Requires: AVX, AVX2
-TEXT ·powersBF16AVX2(SB), NOSPLIT, $0-24
-	MOVQ         top+8(FP), AX
-	VMOVDQU      (AX), Y0
-	VPSRLD       $0x10, Y0, Y1
-	VPAND        lanes8x00000001<>+0(SB), Y1, Y1
-	VPADDD       Y1, Y0, Y0
-	VPADDD       lanes8x00007fff<>+0(SB), Y0, Y0
-	VPAND        lanes8xffff0000<>+0(SB), Y0, Y0
-	MOVQ         offset+16(FP), AX
-	VMOVD        AX, X1
-	VPBROADCASTD X1, Y1
-	VPSRLD       $0x10, Y0, Y0
-	VPADDD       lanes8x00000020<>+0(SB), Y0, Y0
-	VPSRLD       $0x07, Y0, Y0
-	VPSUBD       Y1, Y0, Y0
-	VPXOR        Y1, Y1, Y1
-	VPMAXSD      Y1, Y0, Y0
+TEXT ·powersBF16AVX2(SB), NOSPLIT, $0-32
 	MOVQ         codes+0(FP), AX
-	VMOVDQU      Y0, (AX)
+	MOVQ         top+8(FP), CX
+	MOVQ         eights+16(FP), DX
+	MOVQ         offset+24(FP), BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	VPXOR        Y1, Y1, Y1
+
+loop:
+	VMOVDQU (CX), Y2
+	VPSRLD  $0x10, Y2, Y3
+	VPAND   lanes8x00000001<>+0(SB), Y3, Y3
+	VPADDD  Y3, Y2, Y2
+	VPADDD  lanes8x00007fff<>+0(SB), Y2, Y2
+	VPAND   lanes8xffff0000<>+0(SB), Y2, Y2
+	VPSRLD  $0x10, Y2, Y2
+	VPADDD  lanes8x00000020<>+0(SB), Y2, Y2
+	VPSRLD  $0x07, Y2, Y2
+	VPSUBD  Y0, Y2, Y2
+	VPMAXSD Y1, Y2, Y2
+	VMOVDQU Y2, (AX)
+	ADDQ    $0x20, CX
+	ADDQ    $0x20, AX
+	DECQ    DX
+	JNZ     loop
 	VZEROUPPER
 	RET
 
-// func localScalesTimesAVX2(codes *[8]int32, top *[8]uint32, six float32)
+// func localScalesTimesAVX2(codes *int32, top *uint32, eights int, six float32)
 // Requires: AVX, AVX2
-TEXT ·localScalesTimesAVX2(SB), NOSPLIT, $0-20
-	MOVQ         top+8(FP), AX
-	VMOVDQU      (AX), Y0
-	VBROADCASTSS six+16(FP), Y1
-	VPXOR        Y2, Y2, Y2
-	VPCMPEQD     Y2, Y0, Y2
-	VDIVPS       Y1, Y0, Y0
-	VMAXPS       lanes8x3b000000<>+0(SB), Y0, Y0
-	VPAND        lanes8x80000000<>+0(SB), Y0, Y1
-	VPAND        lanes8x7fffffff<>+0(SB), Y0, Y0
-	VPMINUD      lanes8x43e00000<>+0(SB), Y0, Y0
-	VPAND        lanes8x7f800000<>+0(SB), Y0, Y3
-	VPADDD       lanes8x0a000000<>+0(SB), Y3, Y3
-	VPMAXUD      lanes8x46800000<>+0(SB), Y3, Y3
-	VADDPS       Y3, Y0, Y0
-	VSUBPS       Y3, Y0, Y4
-	VPSUBD       Y3, Y0, Y0
-	VPSRLD       $0x14, Y3, Y3
-	VPADDD       Y3, Y0, Y0
-	VPSUBD       lanes8x00000468<>+0(SB), Y0, Y0
-	VPOR         Y1, Y4, Y4
-	VPSRLD       $0x18, Y1, Y1
-	VPOR         Y1, Y0, Y0
-	VMOVDQU      lanes8x00000038<>+0(SB), Y1
-	VPBLENDVB    Y2, Y1, Y0, Y0
+TEXT ·localScalesTimesAVX2(SB), NOSPLIT, $0-28
 	MOVQ         codes+0(FP), AX
-	VMOVDQU      Y0, (AX)
+	MOVQ         top+8(FP), CX
+	MOVQ         eights+16(FP), DX
+	VBROADCASTSS six+24(FP), Y0
+
+loop:
+	VMOVDQU   (CX), Y1
+	VPXOR     Y2, Y2, Y2
+	VPCMPEQD  Y2, Y1, Y2
+	VDIVPS    Y0, Y1, Y1
+	VMAXPS    lanes8x3b000000<>+0(SB), Y1, Y1
+	VPAND     lanes8x80000000<>+0(SB), Y1, Y3
+	VPAND     lanes8x7fffffff<>+0(SB), Y1, Y1
+	VPMINUD   lanes8x43e00000<>+0(SB), Y1, Y1
+	VPAND     lanes8x7f800000<>+0(SB), Y1, Y4
+	VPADDD    lanes8x0a000000<>+0(SB), Y4, Y4
+	VPMAXUD   lanes8x46800000<>+0(SB), Y4, Y4
+	VADDPS    Y4, Y1, Y1
+	VSUBPS    Y4, Y1, Y5
+	VPSUBD    Y4, Y1, Y1
+	VPSRLD    $0x14, Y4, Y4
+	VPADDD    Y4, Y1, Y1
+	VPSUBD    lanes8x00000468<>+0(SB), Y1, Y1
+	VPOR      Y3, Y5, Y5
+	VPSRLD    $0x18, Y3, Y3
+	VPOR      Y3, Y1, Y1
+	VMOVDQU   lanes8x00000038<>+0(SB), Y3
+	VPBLENDVB Y2, Y3, Y1, Y1
+	VMOVDQU   Y1, (AX)
+	ADDQ      $0x20, CX
+	ADDQ      $0x20, AX
+	DECQ      DX
+	JNZ       loop
 	VZEROUPPER
 	RET
 
@@ -3382,102 +3606,209 @@ DATA lanes8x00000038<>+24(SB)/4, $0x00000038
 DATA lanes8x00000038<>+28(SB)/4, $0x00000038
 GLOBL lanes8x00000038<>(SB), RODATA|NOPTR, $32
 
-// func searchMicroE2M1AVX2(w *float32, size int, codes *[8]int32, table *float32, first *[8]float32, least *[8]float32)
+// func searchMicroE2M1AVX2(w *float32, size int, eights int, codes *int32, table *float32, first *float32, least *float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·searchMicroE2M1AVX2(SB), NOSPLIT, $0-48
-	MOVQ    w+0(FP), AX
-	MOVQ    size+8(FP), CX
-	MOVQ    table+24(FP), DX
-	VMOVUPS lanes8x7fffffff<>+0(SB), Y4
-	MOVQ    codes+16(FP), BX
-	VMOVDQU (BX), Y0
-	VMOVDQA Y0, Y1
-	VMOVDQA Y0, Y3
-	XORQ    DI, DI
+TEXT ·searchMicroE2M1AVX2(SB), NOSPLIT, $288-56
+	MOVQ           w+0(FP), AX
+	MOVQ           size+8(FP), CX
+	MOVQ           codes+24(FP), DX
+	MOVQ           table+32(FP), BX
+	MOVQ           eights+16(FP), R10
+	VMOVUPS        lanes8x40c00000<>+0(SB), Y0
+	VMOVUPS        lanes8x7f800000<>+0(SB), Y1
+	VMOVUPS        lanes8x3f800000<>+0(SB), Y2
+	VMOVUPS        lanes8x4a800006<>+0(SB), Y3
+	XORQ           R9, R9
+	VMOVDQU        (DX), Y4
+	VMOVDQU        Y4, 64(SP)
+	VPSLLD         $0x04, Y4, Y4
+	VMOVDQU        Y4, 256(SP)
+	MOVLQSX        256(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y4
+	MOVLQSX        272(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y4, Y4
+	MOVLQSX        260(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y5
+	MOVLQSX        276(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y5, Y5
+	MOVLQSX        264(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y6
+	MOVLQSX        280(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y6, Y6
+	MOVLQSX        268(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y7
+	MOVLQSX        284(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y7, Y7
+	VUNPCKLPS      Y5, Y4, Y8
+	VUNPCKHPS      Y5, Y4, Y4
+	VUNPCKLPS      Y7, Y6, Y5
+	VUNPCKHPS      Y7, Y6, Y7
+	VUNPCKLPD      Y5, Y8, Y6
+	VUNPCKHPD      Y5, Y8, Y5
+	VUNPCKLPD      Y7, Y4, Y8
+	VUNPCKHPD      Y7, Y4, Y4
+	VMOVUPS        Y6, 160(SP)
+	VMOVUPS        Y5, 192(SP)
+	VMOVUPS        Y8, 224(SP)
+
+eight:
+	VMOVDQU 64(SP), Y4
+	VMOVDQU Y4, (SP)
+	VMOVDQU Y4, 96(SP)
+	VMOVDQU lanes8x7f800000<>+0(SB), Y4
+	VMOVDQU Y4, 128(SP)
+	MOVQ    $-4, R8
 
 candidate:
-	VPCMPEQD   Y6, Y6, Y6
-	VGATHERDPS Y6, (DX)(Y3*4), Y5
-	VPXOR      Y6, Y6, Y6
-	MOVQ       AX, BX
-	MOVQ       CX, SI
+	VMOVUPS 160(SP), Y4
+	VMOVUPS 192(SP), Y5
+	VMOVUPS 224(SP), Y6
+	VMOVDQU 64(SP), Y7
+	VMOVDQU Y7, 32(SP)
+	CMPQ    R8, $0x04
+	JLE     beside
+	VMOVDQU (SP), Y7
+	CMPQ    R10, $0x01
+	JE      known
+	VMOVDQU 32(DX)(R9*1), Y7
+	JMP     known
+
+beside:
+	VMOVD        R8, X7
+	VPBROADCASTD X7, Y7
+	VPADDD       (SP), Y7, Y7
+	VPMAXSD      lanes8x00000001<>+0(SB), Y7, Y7
+	VPMINSD      lanes8x0000007e<>+0(SB), Y7, Y7
+
+known:
+	VMOVDQU        Y7, 64(SP)
+	VMOVDQU        64(SP), Y7
+	VPSLLD         $0x04, Y7, Y7
+	VMOVDQU        Y7, 256(SP)
+	MOVLQSX        256(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y7
+	MOVLQSX        272(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y7, Y7
+	MOVLQSX        260(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y8
+	MOVLQSX        276(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y8, Y8
+	MOVLQSX        264(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y9
+	MOVLQSX        280(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y9, Y9
+	MOVLQSX        268(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y10
+	MOVLQSX        284(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y10, Y10
+	VUNPCKLPS      Y8, Y7, Y11
+	VUNPCKHPS      Y8, Y7, Y7
+	VUNPCKLPS      Y10, Y9, Y8
+	VUNPCKHPS      Y10, Y9, Y10
+	VUNPCKLPD      Y8, Y11, Y9
+	VUNPCKHPD      Y8, Y11, Y8
+	VUNPCKLPD      Y10, Y7, Y11
+	VUNPCKHPD      Y10, Y7, Y7
+	VMOVUPS        Y9, 160(SP)
+	VMOVUPS        Y8, 192(SP)
+	VMOVUPS        Y11, 224(SP)
+	VPXOR          Y7, Y7, Y7
+	MOVQ           CX, DI
 
 loop:
-	VPAND        (BX), Y4, Y7
-	VDIVPS       Y5, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VMULPS       Y5, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
+	VMULPS       8192(AX), Y6, Y8
+	VMULPS       8224(AX), Y6, Y10
+	VMULPS       8256(AX), Y6, Y12
+	VMULPS       8288(AX), Y6, Y14
+	VFMADD231PS  8192(AX), Y5, Y8
+	VFMADD231PS  8224(AX), Y5, Y10
+	VFMADD231PS  8256(AX), Y5, Y12
+	VFMADD231PS  8288(AX), Y5, Y14
+	VPMINUD      Y0, Y8, Y8
+	VPMINUD      Y0, Y10, Y10
+	VPMINUD      Y0, Y12, Y12
+	VPMINUD      Y0, Y14, Y14
+	VPAND        Y1, Y8, Y9
+	VPAND        Y1, Y10, Y11
+	VPAND        Y1, Y12, Y13
+	VPAND        Y1, Y14, Y15
+	VPMAXUD      Y2, Y9, Y9
+	VPMAXUD      Y2, Y11, Y11
+	VPMAXUD      Y2, Y13, Y13
+	VPMAXUD      Y2, Y15, Y15
+	VFMADD231PS  Y3, Y9, Y8
+	VFMADD231PS  Y3, Y11, Y10
+	VFMADD231PS  Y3, Y13, Y12
+	VFMADD231PS  Y3, Y15, Y14
+	VFNMADD132PS Y3, Y8, Y9
+	VFNMADD132PS Y3, Y10, Y11
+	VFNMADD132PS Y3, Y12, Y13
+	VFNMADD132PS Y3, Y14, Y15
+	VMULPS       Y4, Y9, Y9
+	VMULPS       Y4, Y11, Y11
+	VMULPS       Y4, Y13, Y13
+	VMULPS       Y4, Y15, Y15
+	VSUBPS       8192(AX), Y9, Y9
+	VSUBPS       8224(AX), Y11, Y11
+	VSUBPS       8256(AX), Y13, Y13
+	VSUBPS       8288(AX), Y15, Y15
 	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y6, Y6
-	VPAND        32(BX), Y4, Y7
-	VDIVPS       Y5, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VMULPS       Y5, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y6, Y6
-	VPAND        64(BX), Y4, Y7
-	VDIVPS       Y5, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VMULPS       Y5, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y6, Y6
-	VPAND        96(BX), Y4, Y7
-	VDIVPS       Y5, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VMULPS       Y5, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y6, Y6
-	ADDQ         $0x00000080, BX
-	SUBQ         $0x04, SI
+	VMULPS       Y11, Y11, Y11
+	VMULPS       Y13, Y13, Y13
+	VMULPS       Y15, Y15, Y15
+	VADDPS       Y9, Y7, Y7
+	VADDPS       Y11, Y7, Y7
+	VADDPS       Y13, Y7, Y7
+	VADDPS       Y15, Y7, Y7
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x04, DI
 	JNZ          loop
-	TESTQ        DI, DI
-	JNZ          compare
-	MOVQ         first+32(FP), BX
-	VMOVUPS      Y6, (BX)
-	VMOVAPS      Y6, Y2
-	MOVQ         $-4, DI
-	JMP          next
+	MOVQ         CX, DI
+	SHLQ         $0x05, DI
+	SUBQ         DI, AX
+	CMPQ         R8, $-4
+	JNE          compare
+	MOVQ         first+40(FP), SI
+	VMOVUPS      Y7, (SI)(R9*1)
 
 compare:
-	VCMPPS    $0x11, Y2, Y6, Y7
-	VBLENDVPS Y7, Y6, Y2, Y2
-	VBLENDVPS Y7, Y3, Y1, Y1
-	INCQ      DI
-	JNZ       next
-	INCQ      DI
+	VMOVUPS   128(SP), Y5
+	VMOVUPS   96(SP), Y6
+	VCMPPS    $0x11, Y5, Y7, Y4
+	VBLENDVPS Y4, Y7, Y5, Y5
+	VBLENDVPS Y4, 32(SP), Y6, Y6
+	VMOVUPS   Y5, 128(SP)
+	VMOVUPS   Y6, 96(SP)
+	INCQ      R8
+	JNZ       on
+	INCQ      R8
 
-next:
-	VMOVD        DI, X3
-	VPBROADCASTD X3, Y3
-	VPADDD       Y0, Y3, Y3
-	VPMAXSD      lanes8x00000001<>+0(SB), Y3, Y3
-	VPMINSD      lanes8x0000007e<>+0(SB), Y3, Y3
-	CMPQ         DI, $0x04
-	JLE          candidate
-	MOVQ         codes+16(FP), BX
-	VMOVDQU      Y1, (BX)
-	MOVQ         least+40(FP), BX
-	VMOVUPS      Y2, (BX)
+on:
+	CMPQ    R8, $0x05
+	JLE     candidate
+	VMOVUPS Y6, (DX)(R9*1)
+	MOVQ    least+48(FP), SI
+	VMOVUPS Y5, (SI)(R9*1)
+	ADDQ    $0x20, R9
+	ADDQ    DI, AX
+	DECQ    R10
+	JNZ     eight
 	VZEROUPPER
 	RET
 
@@ -3491,15 +3822,15 @@ DATA lanes8x3f800000<>+24(SB)/4, $0x3f800000
 DATA lanes8x3f800000<>+28(SB)/4, $0x3f800000
 GLOBL lanes8x3f800000<>(SB), RODATA|NOPTR, $32
 
-DATA lanes8x4a800000<>+0(SB)/4, $0x4a800000
-DATA lanes8x4a800000<>+4(SB)/4, $0x4a800000
-DATA lanes8x4a800000<>+8(SB)/4, $0x4a800000
-DATA lanes8x4a800000<>+12(SB)/4, $0x4a800000
-DATA lanes8x4a800000<>+16(SB)/4, $0x4a800000
-DATA lanes8x4a800000<>+20(SB)/4, $0x4a800000
-DATA lanes8x4a800000<>+24(SB)/4, $0x4a800000
-DATA lanes8x4a800000<>+28(SB)/4, $0x4a800000
-GLOBL lanes8x4a800000<>(SB), RODATA|NOPTR, $32
+DATA lanes8x4a800006<>+0(SB)/4, $0x4a800006
+DATA lanes8x4a800006<>+4(SB)/4, $0x4a800006
+DATA lanes8x4a800006<>+8(SB)/4, $0x4a800006
+DATA lanes8x4a800006<>+12(SB)/4, $0x4a800006
+DATA lanes8x4a800006<>+16(SB)/4, $0x4a800006
+DATA lanes8x4a800006<>+20(SB)/4, $0x4a800006
+DATA lanes8x4a800006<>+24(SB)/4, $0x4a800006
+DATA lanes8x4a800006<>+28(SB)/4, $0x4a800006
+GLOBL lanes8x4a800006<>(SB), RODATA|NOPTR, $32
 
 DATA lanes8x0000007e<>+0(SB)/4, $0x0000007e
 DATA lanes8x0000007e<>+4(SB)/4, $0x0000007e
@@ -3511,198 +3842,287 @@ DATA lanes8x0000007e<>+24(SB)/4, $0x0000007e
 DATA lanes8x0000007e<>+28(SB)/4, $0x0000007e
 GLOBL lanes8x0000007e<>(SB), RODATA|NOPTR, $32
 
-// func encodeMicroE2M1AVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]uint32)
+// func encodeMicroE2M1AVX2(dst *byte, w *float32, size int, eights int, codes *int32, table *float32, er *float32, worst *uint32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·encodeMicroE2M1AVX2(SB), NOSPLIT, $0-56
-	MOVQ       dst+0(FP), AX
-	MOVQ       w+8(FP), CX
-	MOVQ       size+16(FP), DX
-	MOVQ       table+32(FP), BX
-	MOVQ       codes+24(FP), SI
-	VMOVDQU    (SI), Y0
-	VPCMPEQD   Y2, Y2, Y2
-	VGATHERDPS Y2, (BX)(Y0*4), Y1
-	MOVQ       AX, SI
-	VMOVUPS    lanes8x7fffffff<>+0(SB), Y0
-	VMOVUPS    lanes8x80000000<>+0(SB), Y2
-	VPXOR      Y3, Y3, Y3
-	VPXOR      Y4, Y4, Y4
+TEXT ·encodeMicroE2M1AVX2(SB), NOSPLIT, $128-64
+	MOVQ           dst+0(FP), AX
+	MOVQ           w+8(FP), CX
+	MOVQ           codes+32(FP), DX
+	MOVQ           table+40(FP), BX
+	MOVQ           eights+24(FP), R8
+	MOVQ           er+48(FP), R9
+	MOVQ           worst+56(FP), R10
+	VMOVDQU        (DX), Y0
+	VPSLLD         $0x04, Y0, Y0
+	VMOVDQU        Y0, 96(SP)
+	MOVLQSX        96(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y0
+	MOVLQSX        112(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y0, Y0
+	MOVLQSX        100(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y1
+	MOVLQSX        116(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y1, Y1
+	MOVLQSX        104(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y2
+	MOVLQSX        120(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y2, Y2
+	MOVLQSX        108(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y3
+	MOVLQSX        124(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y3, Y3
+	VUNPCKLPS      Y1, Y0, Y4
+	VUNPCKHPS      Y1, Y0, Y0
+	VUNPCKLPS      Y3, Y2, Y1
+	VUNPCKHPS      Y3, Y2, Y3
+	VUNPCKLPD      Y1, Y4, Y2
+	VUNPCKHPD      Y1, Y4, Y1
+	VUNPCKLPD      Y3, Y0, Y4
+	VUNPCKHPD      Y3, Y0, Y0
+	VMOVUPS        Y2, (SP)
+	VMOVUPS        Y1, 32(SP)
+	VMOVUPS        Y4, 64(SP)
+
+eight:
+	VMOVUPS        (SP), Y0
+	VMOVUPS        32(SP), Y1
+	VMOVUPS        64(SP), Y2
+	CMPQ           R8, $0x01
+	JE             last
+	ADDQ           $0x20, DX
+	VMOVDQU        (DX), Y3
+	VPSLLD         $0x04, Y3, Y3
+	VMOVDQU        Y3, 96(SP)
+	MOVLQSX        96(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y3
+	MOVLQSX        112(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y3, Y3
+	MOVLQSX        100(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y4
+	MOVLQSX        116(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y4, Y4
+	MOVLQSX        104(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y5
+	MOVLQSX        120(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y5, Y5
+	MOVLQSX        108(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y6
+	MOVLQSX        124(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y6, Y6
+	VUNPCKLPS      Y4, Y3, Y7
+	VUNPCKHPS      Y4, Y3, Y3
+	VUNPCKLPS      Y6, Y5, Y4
+	VUNPCKHPS      Y6, Y5, Y6
+	VUNPCKLPD      Y4, Y7, Y5
+	VUNPCKHPD      Y4, Y7, Y4
+	VUNPCKLPD      Y6, Y3, Y7
+	VUNPCKHPD      Y6, Y3, Y3
+	VMOVUPS        Y5, (SP)
+	VMOVUPS        Y4, 32(SP)
+	VMOVUPS        Y7, 64(SP)
+
+last:
+	VMOVUPS lanes8x40c00000<>+0(SB), Y3
+	VMOVUPS lanes8x7f800000<>+0(SB), Y4
+	VMOVUPS lanes8x3f800000<>+0(SB), Y5
+	VMOVUPS lanes8x4a800006<>+0(SB), Y6
+	MOVQ    size+16(FP), DI
+	MOVQ    AX, SI
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
 
 loop:
-	VPXOR        Y5, Y5, Y5
-	VPAND        (CX), Y0, Y6
-	VDIVPS       Y1, Y6, Y7
-	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
-	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
-	VPSRLD       $0x04, Y5, Y5
-	VPSRLD       $0x16, Y7, Y9
-	VPADDD       Y7, Y9, Y9
-	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
+	VMULPS       8192(CX), Y2, Y9
+	VMULPS       8224(CX), Y2, Y11
+	VFMADD231PS  8192(CX), Y1, Y9
+	VFMADD231PS  8224(CX), Y1, Y11
+	VPMINUD      Y3, Y9, Y9
+	VPMINUD      Y3, Y11, Y11
+	VPAND        Y4, Y9, Y10
+	VPAND        Y4, Y11, Y12
+	VPMAXUD      Y5, Y10, Y10
+	VPMAXUD      Y5, Y12, Y12
+	VFMADD231PS  Y6, Y10, Y9
+	VFMADD231PS  Y6, Y12, Y11
+	VFNMADD132PS Y6, Y9, Y10
+	VFNMADD132PS Y6, Y11, Y12
+	VMULPS       Y0, Y10, Y10
+	VMULPS       Y0, Y12, Y12
+	VSUBPS       8192(CX), Y10, Y10
+	VSUBPS       8224(CX), Y12, Y12
+	VPSRLD       $0x16, Y9, Y13
+	VPADDD       Y13, Y9, Y9
 	VPSLLD       $0x1c, Y9, Y9
-	VPAND        (CX), Y2, Y7
-	VPOR         Y7, Y9, Y9
-	VPOR         Y9, Y5, Y5
-	VMULPS       Y1, Y8, Y8
-	VSUBPS       Y6, Y8, Y8
-	VMULPS       Y8, Y8, Y6
-	VADDPS       Y6, Y3, Y3
-	VPAND        Y0, Y8, Y8
-	VPMAXUD      Y8, Y4, Y4
-	VPAND        32(CX), Y0, Y6
-	VDIVPS       Y1, Y6, Y7
-	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
-	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
-	VPSRLD       $0x04, Y5, Y5
-	VPSRLD       $0x16, Y7, Y9
-	VPADDD       Y7, Y9, Y9
-	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
-	VPSLLD       $0x1c, Y9, Y9
-	VPAND        32(CX), Y2, Y7
-	VPOR         Y7, Y9, Y9
-	VPOR         Y9, Y5, Y5
-	VMULPS       Y1, Y8, Y8
-	VSUBPS       Y6, Y8, Y8
-	VMULPS       Y8, Y8, Y6
-	VADDPS       Y6, Y3, Y3
-	VPAND        Y0, Y8, Y8
-	VPMAXUD      Y8, Y4, Y4
-	VPAND        64(CX), Y0, Y6
-	VDIVPS       Y1, Y6, Y7
-	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
-	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
-	VPSRLD       $0x04, Y5, Y5
-	VPSRLD       $0x16, Y7, Y9
-	VPADDD       Y7, Y9, Y9
-	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
-	VPSLLD       $0x1c, Y9, Y9
-	VPAND        64(CX), Y2, Y7
-	VPOR         Y7, Y9, Y9
-	VPOR         Y9, Y5, Y5
-	VMULPS       Y1, Y8, Y8
-	VSUBPS       Y6, Y8, Y8
-	VMULPS       Y8, Y8, Y6
-	VADDPS       Y6, Y3, Y3
-	VPAND        Y0, Y8, Y8
-	VPMAXUD      Y8, Y4, Y4
-	VPAND        96(CX), Y0, Y6
-	VDIVPS       Y1, Y6, Y7
-	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
-	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
-	VPSRLD       $0x04, Y5, Y5
-	VPSRLD       $0x16, Y7, Y9
-	VPADDD       Y7, Y9, Y9
-	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
-	VPSLLD       $0x1c, Y9, Y9
-	VPAND        96(CX), Y2, Y7
-	VPOR         Y7, Y9, Y9
-	VPOR         Y9, Y5, Y5
-	VMULPS       Y1, Y8, Y8
-	VSUBPS       Y6, Y8, Y8
-	VMULPS       Y8, Y8, Y6
-	VADDPS       Y6, Y3, Y3
-	VPAND        Y0, Y8, Y8
-	VPMAXUD      Y8, Y4, Y4
-	VPAND        128(CX), Y0, Y6
-	VDIVPS       Y1, Y6, Y7
-	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
-	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
-	VPSRLD       $0x04, Y5, Y5
-	VPSRLD       $0x16, Y7, Y9
-	VPADDD       Y7, Y9, Y9
-	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
-	VPSLLD       $0x1c, Y9, Y9
-	VPAND        128(CX), Y2, Y7
-	VPOR         Y7, Y9, Y9
-	VPOR         Y9, Y5, Y5
-	VMULPS       Y1, Y8, Y8
-	VSUBPS       Y6, Y8, Y8
-	VMULPS       Y8, Y8, Y6
-	VADDPS       Y6, Y3, Y3
-	VPAND        Y0, Y8, Y8
-	VPMAXUD      Y8, Y4, Y4
-	VPAND        160(CX), Y0, Y6
-	VDIVPS       Y1, Y6, Y7
-	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
-	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
-	VPSRLD       $0x04, Y5, Y5
-	VPSRLD       $0x16, Y7, Y9
-	VPADDD       Y7, Y9, Y9
-	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
-	VPSLLD       $0x1c, Y9, Y9
-	VPAND        160(CX), Y2, Y7
-	VPOR         Y7, Y9, Y9
-	VPOR         Y9, Y5, Y5
-	VMULPS       Y1, Y8, Y8
-	VSUBPS       Y6, Y8, Y8
-	VMULPS       Y8, Y8, Y6
-	VADDPS       Y6, Y3, Y3
-	VPAND        Y0, Y8, Y8
-	VPMAXUD      Y8, Y4, Y4
-	VPAND        192(CX), Y0, Y6
-	VDIVPS       Y1, Y6, Y7
-	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
-	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
-	VPSRLD       $0x04, Y5, Y5
-	VPSRLD       $0x16, Y7, Y9
-	VPADDD       Y7, Y9, Y9
-	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
-	VPSLLD       $0x1c, Y9, Y9
-	VPAND        192(CX), Y2, Y7
-	VPOR         Y7, Y9, Y9
-	VPOR         Y9, Y5, Y5
-	VMULPS       Y1, Y8, Y8
-	VSUBPS       Y6, Y8, Y8
-	VMULPS       Y8, Y8, Y6
-	VADDPS       Y6, Y3, Y3
-	VPAND        Y0, Y8, Y8
-	VPMAXUD      Y8, Y4, Y4
-	VPAND        224(CX), Y0, Y6
-	VDIVPS       Y1, Y6, Y7
-	VPMINUD      lanes8x40c00000<>+0(SB), Y7, Y7
-	VPAND        lanes8x7f800000<>+0(SB), Y7, Y8
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y8, Y8
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y8, Y7
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y7, Y8
-	VPSRLD       $0x04, Y5, Y5
-	VPSRLD       $0x16, Y7, Y9
-	VPADDD       Y7, Y9, Y9
-	VPSUBD       lanes8x0000012a<>+0(SB), Y9, Y9
-	VPSLLD       $0x1c, Y9, Y9
-	VPAND        224(CX), Y2, Y7
-	VPOR         Y7, Y9, Y9
-	VPOR         Y9, Y5, Y5
-	VMULPS       Y1, Y8, Y8
-	VSUBPS       Y6, Y8, Y8
-	VMULPS       Y8, Y8, Y6
-	VADDPS       Y6, Y3, Y3
-	VPAND        Y0, Y8, Y8
-	VPMAXUD      Y8, Y4, Y4
-	VMOVDQU      Y5, (SI)
+	VMOVDQU      (CX), Y13
+	VPAND        lanes8x80000000<>+0(SB), Y13, Y13
+	VPOR         Y13, Y9, Y9
+	VMOVDQA      Y9, Y9
+	VPSRLD       $0x16, Y11, Y13
+	VPADDD       Y13, Y11, Y11
+	VPSLLD       $0x1c, Y11, Y11
+	VMOVDQU      32(CX), Y13
+	VPAND        lanes8x80000000<>+0(SB), Y13, Y13
+	VPOR         Y13, Y11, Y11
+	VPSRLD       $0x04, Y9, Y9
+	VPOR         Y11, Y9, Y9
+	VMULPS       Y10, Y10, Y11
+	VADDPS       Y11, Y7, Y7
+	VPADDD       Y10, Y10, Y10
+	VPMAXUD      Y10, Y8, Y8
+	VMULPS       Y12, Y12, Y10
+	VADDPS       Y10, Y7, Y7
+	VPADDD       Y12, Y12, Y12
+	VPMAXUD      Y12, Y8, Y8
+	VMULPS       8256(CX), Y2, Y10
+	VMULPS       8288(CX), Y2, Y12
+	VFMADD231PS  8256(CX), Y1, Y10
+	VFMADD231PS  8288(CX), Y1, Y12
+	VPMINUD      Y3, Y10, Y10
+	VPMINUD      Y3, Y12, Y12
+	VPAND        Y4, Y10, Y11
+	VPAND        Y4, Y12, Y13
+	VPMAXUD      Y5, Y11, Y11
+	VPMAXUD      Y5, Y13, Y13
+	VFMADD231PS  Y6, Y11, Y10
+	VFMADD231PS  Y6, Y13, Y12
+	VFNMADD132PS Y6, Y10, Y11
+	VFNMADD132PS Y6, Y12, Y13
+	VMULPS       Y0, Y11, Y11
+	VMULPS       Y0, Y13, Y13
+	VSUBPS       8256(CX), Y11, Y11
+	VSUBPS       8288(CX), Y13, Y13
+	VPSRLD       $0x16, Y10, Y14
+	VPADDD       Y14, Y10, Y10
+	VPSLLD       $0x1c, Y10, Y10
+	VMOVDQU      64(CX), Y14
+	VPAND        lanes8x80000000<>+0(SB), Y14, Y14
+	VPOR         Y14, Y10, Y10
+	VPSRLD       $0x04, Y9, Y9
+	VPOR         Y10, Y9, Y9
+	VPSRLD       $0x16, Y12, Y10
+	VPADDD       Y10, Y12, Y12
+	VPSLLD       $0x1c, Y12, Y12
+	VMOVDQU      96(CX), Y10
+	VPAND        lanes8x80000000<>+0(SB), Y10, Y10
+	VPOR         Y10, Y12, Y12
+	VPSRLD       $0x04, Y9, Y9
+	VPOR         Y12, Y9, Y9
+	VMULPS       Y11, Y11, Y10
+	VADDPS       Y10, Y7, Y7
+	VPADDD       Y11, Y11, Y11
+	VPMAXUD      Y11, Y8, Y8
+	VMULPS       Y13, Y13, Y10
+	VADDPS       Y10, Y7, Y7
+	VPADDD       Y13, Y13, Y13
+	VPMAXUD      Y13, Y8, Y8
+	VMULPS       8320(CX), Y2, Y10
+	VMULPS       8352(CX), Y2, Y12
+	VFMADD231PS  8320(CX), Y1, Y10
+	VFMADD231PS  8352(CX), Y1, Y12
+	VPMINUD      Y3, Y10, Y10
+	VPMINUD      Y3, Y12, Y12
+	VPAND        Y4, Y10, Y11
+	VPAND        Y4, Y12, Y13
+	VPMAXUD      Y5, Y11, Y11
+	VPMAXUD      Y5, Y13, Y13
+	VFMADD231PS  Y6, Y11, Y10
+	VFMADD231PS  Y6, Y13, Y12
+	VFNMADD132PS Y6, Y10, Y11
+	VFNMADD132PS Y6, Y12, Y13
+	VMULPS       Y0, Y11, Y11
+	VMULPS       Y0, Y13, Y13
+	VSUBPS       8320(CX), Y11, Y11
+	VSUBPS       8352(CX), Y13, Y13
+	VPSRLD       $0x16, Y10, Y14
+	VPADDD       Y14, Y10, Y10
+	VPSLLD       $0x1c, Y10, Y10
+	VMOVDQU      128(CX), Y14
+	VPAND        lanes8x80000000<>+0(SB), Y14, Y14
+	VPOR         Y14, Y10, Y10
+	VPSRLD       $0x04, Y9, Y9
+	VPOR         Y10, Y9, Y9
+	VPSRLD       $0x16, Y12, Y10
+	VPADDD       Y10, Y12, Y12
+	VPSLLD       $0x1c, Y12, Y12
+	VMOVDQU      160(CX), Y10
+	VPAND        lanes8x80000000<>+0(SB), Y10, Y10
+	VPOR         Y10, Y12, Y12
+	VPSRLD       $0x04, Y9, Y9
+	VPOR         Y12, Y9, Y9
+	VMULPS       Y11, Y11, Y10
+	VADDPS       Y10, Y7, Y7
+	VPADDD       Y11, Y11, Y11
+	VPMAXUD      Y11, Y8, Y8
+	VMULPS       Y13, Y13, Y10
+	VADDPS       Y10, Y7, Y7
+	VPADDD       Y13, Y13, Y13
+	VPMAXUD      Y13, Y8, Y8
+	VMULPS       8384(CX), Y2, Y10
+	VMULPS       8416(CX), Y2, Y12
+	VFMADD231PS  8384(CX), Y1, Y10
+	VFMADD231PS  8416(CX), Y1, Y12
+	VPMINUD      Y3, Y10, Y10
+	VPMINUD      Y3, Y12, Y12
+	VPAND        Y4, Y10, Y11
+	VPAND        Y4, Y12, Y13
+	VPMAXUD      Y5, Y11, Y11
+	VPMAXUD      Y5, Y13, Y13
+	VFMADD231PS  Y6, Y11, Y10
+	VFMADD231PS  Y6, Y13, Y12
+	VFNMADD132PS Y6, Y10, Y11
+	VFNMADD132PS Y6, Y12, Y13
+	VMULPS       Y0, Y11, Y11
+	VMULPS       Y0, Y13, Y13
+	VSUBPS       8384(CX), Y11, Y11
+	VSUBPS       8416(CX), Y13, Y13
+	VPSRLD       $0x16, Y10, Y14
+	VPADDD       Y14, Y10, Y10
+	VPSLLD       $0x1c, Y10, Y10
+	VMOVDQU      192(CX), Y14
+	VPAND        lanes8x80000000<>+0(SB), Y14, Y14
+	VPOR         Y14, Y10, Y10
+	VPSRLD       $0x04, Y9, Y9
+	VPOR         Y10, Y9, Y9
+	VPSRLD       $0x16, Y12, Y10
+	VPADDD       Y10, Y12, Y12
+	VPSLLD       $0x1c, Y12, Y12
+	VMOVDQU      224(CX), Y10
+	VPAND        lanes8x80000000<>+0(SB), Y10, Y10
+	VPOR         Y10, Y12, Y12
+	VPSRLD       $0x04, Y9, Y9
+	VPOR         Y12, Y9, Y9
+	VMULPS       Y11, Y11, Y10
+	VADDPS       Y10, Y7, Y7
+	VPADDD       Y11, Y11, Y11
+	VPMAXUD      Y11, Y8, Y8
+	VMULPS       Y13, Y13, Y10
+	VADDPS       Y10, Y7, Y7
+	VPADDD       Y13, Y13, Y13
+	VPMAXUD      Y13, Y8, Y8
+	VMOVDQU      Y9, (SI)
 	ADDQ         $0x20, SI
 	ADDQ         $0x00000100, CX
-	SUBQ         $0x08, DX
+	SUBQ         $0x08, DI
 	JNZ          loop
+	VMOVUPS      Y7, (R9)
+	VPSRLD       $0x01, Y8, Y8
+	VMOVUPS      Y8, (R10)
 	VMOVUPS      (AX), Y0
 	VMOVUPS      32(AX), Y1
 	VUNPCKLPS    Y1, Y0, Y2
@@ -3711,135 +4131,212 @@ loop:
 	VMOVUPS      Y1, (AX)
 	VPERM2F128   $0x31, Y0, Y2, Y1
 	VMOVUPS      Y1, 32(AX)
-	MOVQ         er+40(FP), SI
-	VMOVUPS      Y3, (SI)
-	MOVQ         worst+48(FP), SI
-	VMOVUPS      Y4, (SI)
+	MOVQ         SI, AX
+	ADDQ         $0x20, R9
+	ADDQ         $0x20, R10
+	DECQ         R8
+	JNZ          eight
 	VZEROUPPER
 	RET
 
-DATA lanes8x0000012a<>+0(SB)/4, $0x0000012a
-DATA lanes8x0000012a<>+4(SB)/4, $0x0000012a
-DATA lanes8x0000012a<>+8(SB)/4, $0x0000012a
-DATA lanes8x0000012a<>+12(SB)/4, $0x0000012a
-DATA lanes8x0000012a<>+16(SB)/4, $0x0000012a
-DATA lanes8x0000012a<>+20(SB)/4, $0x0000012a
-DATA lanes8x0000012a<>+24(SB)/4, $0x0000012a
-DATA lanes8x0000012a<>+28(SB)/4, $0x0000012a
-GLOBL lanes8x0000012a<>(SB), RODATA|NOPTR, $32
-
-// func searchMicroE2M1PowersAVX2(w *float32, size int, codes *[8]int32, table *float32, first *[8]float32, least *[8]float32)
+// func searchMicroE2M1PowersAVX2(w *float32, size int, eights int, codes *int32, table *float32, first *float32, least *float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·searchMicroE2M1PowersAVX2(SB), NOSPLIT, $0-48
-	MOVQ    w+0(FP), AX
-	MOVQ    size+8(FP), CX
-	MOVQ    table+24(FP), DX
-	VMOVUPS lanes8x7fffffff<>+0(SB), Y4
-	MOVQ    codes+16(FP), BX
-	VMOVDQU (BX), Y0
-	VMOVDQA Y0, Y1
-	VMOVDQA Y0, Y3
-	XORQ    DI, DI
+TEXT ·searchMicroE2M1PowersAVX2(SB), NOSPLIT, $288-56
+	MOVQ           w+0(FP), AX
+	MOVQ           size+8(FP), CX
+	MOVQ           codes+24(FP), DX
+	MOVQ           table+32(FP), BX
+	MOVQ           eights+16(FP), R10
+	VMOVUPS        lanes8x40c00000<>+0(SB), Y0
+	VMOVUPS        lanes8x7f800000<>+0(SB), Y1
+	VMOVUPS        lanes8x3f800000<>+0(SB), Y2
+	VMOVUPS        lanes8x4a800006<>+0(SB), Y3
+	XORQ           R9, R9
+	VMOVDQU        (DX), Y4
+	VMOVDQU        Y4, 64(SP)
+	VPSLLD         $0x04, Y4, Y4
+	VMOVDQU        Y4, 256(SP)
+	MOVLQSX        256(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y4
+	MOVLQSX        272(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y4, Y4
+	MOVLQSX        260(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y5
+	MOVLQSX        276(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y5, Y5
+	MOVLQSX        264(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y6
+	MOVLQSX        280(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y6, Y6
+	MOVLQSX        268(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y7
+	MOVLQSX        284(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y7, Y7
+	VUNPCKLPS      Y5, Y4, Y8
+	VUNPCKHPS      Y5, Y4, Y4
+	VUNPCKLPS      Y7, Y6, Y5
+	VUNPCKHPS      Y7, Y6, Y7
+	VUNPCKLPD      Y5, Y8, Y6
+	VUNPCKHPD      Y5, Y8, Y5
+	VUNPCKLPD      Y7, Y4, Y8
+	VUNPCKHPD      Y7, Y4, Y4
+	VMOVUPS        Y6, 160(SP)
+	VMOVUPS        Y5, 192(SP)
+
+eight:
+	VMOVDQU 64(SP), Y4
+	VMOVDQU Y4, (SP)
+	VMOVDQU Y4, 96(SP)
+	VMOVDQU lanes8x7f800000<>+0(SB), Y4
+	VMOVDQU Y4, 128(SP)
+	MOVQ    $-1, R8
 
 candidate:
-	VPCMPEQD   Y6, Y6, Y6
-	VGATHERDPS Y6, (DX)(Y3*4), Y5
-	VMOVDQU    lanes8x000000fe<>+0(SB), Y8
-	VPSUBD     Y3, Y8, Y8
-	VPCMPEQD   Y6, Y6, Y6
-	VGATHERDPS Y6, (DX)(Y8*4), Y7
-	VPXOR      Y6, Y6, Y6
-	MOVQ       AX, BX
-	MOVQ       CX, SI
+	VMOVUPS 160(SP), Y4
+	VMOVUPS 192(SP), Y5
+	VMOVDQU 64(SP), Y6
+	VMOVDQU Y6, 32(SP)
+	CMPQ    R8, $0x01
+	JLE     beside
+	VMOVDQU (SP), Y6
+	CMPQ    R10, $0x01
+	JE      known
+	VMOVDQU 32(DX)(R9*1), Y6
+	JMP     known
+
+beside:
+	VMOVD        R8, X6
+	VPBROADCASTD X6, Y6
+	VPADDD       (SP), Y6, Y6
+	VPMAXSD      lanes8x00000000<>+0(SB), Y6, Y6
+	VPMINSD      lanes8x000000fe<>+0(SB), Y6, Y6
+
+known:
+	VMOVDQU        Y6, 64(SP)
+	VMOVDQU        64(SP), Y6
+	VPSLLD         $0x04, Y6, Y6
+	VMOVDQU        Y6, 256(SP)
+	MOVLQSX        256(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y6
+	MOVLQSX        272(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y6, Y6
+	MOVLQSX        260(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y7
+	MOVLQSX        276(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y7, Y7
+	MOVLQSX        264(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y8
+	MOVLQSX        280(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y8, Y8
+	MOVLQSX        268(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y9
+	MOVLQSX        284(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y9, Y9
+	VUNPCKLPS      Y7, Y6, Y10
+	VUNPCKHPS      Y7, Y6, Y6
+	VUNPCKLPS      Y9, Y8, Y7
+	VUNPCKHPS      Y9, Y8, Y9
+	VUNPCKLPD      Y7, Y10, Y8
+	VUNPCKHPD      Y7, Y10, Y7
+	VUNPCKLPD      Y9, Y6, Y10
+	VUNPCKHPD      Y9, Y6, Y6
+	VMOVUPS        Y8, 160(SP)
+	VMOVUPS        Y7, 192(SP)
+	VPXOR          Y6, Y6, Y6
+	MOVQ           CX, DI
 
 loop:
-	VPAND        (BX), Y4, Y8
-	VMULPS       Y7, Y8, Y9
-	VPMINUD      lanes8x40c00000<>+0(SB), Y9, Y9
-	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y10, Y10
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y10, Y9
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y9, Y10
-	VMULPS       Y5, Y10, Y10
-	VSUBPS       Y8, Y10, Y10
+	VMULPS       8192(AX), Y5, Y7
+	VMULPS       8224(AX), Y5, Y9
+	VMULPS       8256(AX), Y5, Y11
+	VMULPS       8288(AX), Y5, Y13
+	VPMINUD      Y0, Y7, Y7
+	VPMINUD      Y0, Y9, Y9
+	VPMINUD      Y0, Y11, Y11
+	VPMINUD      Y0, Y13, Y13
+	VPAND        Y1, Y7, Y8
+	VPAND        Y1, Y9, Y10
+	VPAND        Y1, Y11, Y12
+	VPAND        Y1, Y13, Y14
+	VPMAXUD      Y2, Y8, Y8
+	VPMAXUD      Y2, Y10, Y10
+	VPMAXUD      Y2, Y12, Y12
+	VPMAXUD      Y2, Y14, Y14
+	VFMADD231PS  Y3, Y8, Y7
+	VFMADD231PS  Y3, Y10, Y9
+	VFMADD231PS  Y3, Y12, Y11
+	VFMADD231PS  Y3, Y14, Y13
+	VFNMADD132PS Y3, Y7, Y8
+	VFNMADD132PS Y3, Y9, Y10
+	VFNMADD132PS Y3, Y11, Y12
+	VFNMADD132PS Y3, Y13, Y14
+	VMULPS       Y4, Y8, Y8
+	VMULPS       Y4, Y10, Y10
+	VMULPS       Y4, Y12, Y12
+	VMULPS       Y4, Y14, Y14
+	VSUBPS       8192(AX), Y8, Y8
+	VSUBPS       8224(AX), Y10, Y10
+	VSUBPS       8256(AX), Y12, Y12
+	VSUBPS       8288(AX), Y14, Y14
+	VMULPS       Y8, Y8, Y8
 	VMULPS       Y10, Y10, Y10
+	VMULPS       Y12, Y12, Y12
+	VMULPS       Y14, Y14, Y14
+	VADDPS       Y8, Y6, Y6
 	VADDPS       Y10, Y6, Y6
-	VPAND        32(BX), Y4, Y8
-	VMULPS       Y7, Y8, Y9
-	VPMINUD      lanes8x40c00000<>+0(SB), Y9, Y9
-	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y10, Y10
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y10, Y9
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y9, Y10
-	VMULPS       Y5, Y10, Y10
-	VSUBPS       Y8, Y10, Y10
-	VMULPS       Y10, Y10, Y10
-	VADDPS       Y10, Y6, Y6
-	VPAND        64(BX), Y4, Y8
-	VMULPS       Y7, Y8, Y9
-	VPMINUD      lanes8x40c00000<>+0(SB), Y9, Y9
-	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y10, Y10
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y10, Y9
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y9, Y10
-	VMULPS       Y5, Y10, Y10
-	VSUBPS       Y8, Y10, Y10
-	VMULPS       Y10, Y10, Y10
-	VADDPS       Y10, Y6, Y6
-	VPAND        96(BX), Y4, Y8
-	VMULPS       Y7, Y8, Y9
-	VPMINUD      lanes8x40c00000<>+0(SB), Y9, Y9
-	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y10, Y10
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y10, Y9
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y9, Y10
-	VMULPS       Y5, Y10, Y10
-	VSUBPS       Y8, Y10, Y10
-	VMULPS       Y10, Y10, Y10
-	VADDPS       Y10, Y6, Y6
-	ADDQ         $0x00000080, BX
-	SUBQ         $0x04, SI
+	VADDPS       Y12, Y6, Y6
+	VADDPS       Y14, Y6, Y6
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x04, DI
 	JNZ          loop
-	TESTQ        DI, DI
-	JNZ          compare
-	MOVQ         first+32(FP), BX
-	VMOVUPS      Y6, (BX)
-	VMOVAPS      Y6, Y2
-	MOVQ         $-1, DI
-	JMP          next
+	MOVQ         CX, DI
+	SHLQ         $0x05, DI
+	SUBQ         DI, AX
+	CMPQ         R8, $-1
+	JNE          compare
+	MOVQ         first+40(FP), SI
+	VMOVUPS      Y6, (SI)(R9*1)
 
 compare:
-	VCMPPS    $0x11, Y2, Y6, Y8
-	VBLENDVPS Y8, Y6, Y2, Y2
-	VBLENDVPS Y8, Y3, Y1, Y1
-	INCQ      DI
-	JNZ       next
-	INCQ      DI
+	VMOVUPS   128(SP), Y5
+	VMOVUPS   96(SP), Y7
+	VCMPPS    $0x11, Y5, Y6, Y4
+	VBLENDVPS Y4, Y6, Y5, Y5
+	VBLENDVPS Y4, 32(SP), Y7, Y7
+	VMOVUPS   Y5, 128(SP)
+	VMOVUPS   Y7, 96(SP)
+	INCQ      R8
+	JNZ       on
+	INCQ      R8
 
-next:
-	VMOVD        DI, X3
-	VPBROADCASTD X3, Y3
-	VPADDD       Y0, Y3, Y3
-	VPMAXSD      lanes8x00000000<>+0(SB), Y3, Y3
-	VPMINSD      lanes8x000000fe<>+0(SB), Y3, Y3
-	CMPQ         DI, $0x01
-	JLE          candidate
-	MOVQ         codes+16(FP), BX
-	VMOVDQU      Y1, (BX)
-	MOVQ         least+40(FP), BX
-	VMOVUPS      Y2, (BX)
+on:
+	CMPQ    R8, $0x02
+	JLE     candidate
+	VMOVUPS Y7, (DX)(R9*1)
+	MOVQ    least+48(FP), SI
+	VMOVUPS Y5, (SI)(R9*1)
+	ADDQ    $0x20, R9
+	ADDQ    DI, AX
+	DECQ    R10
+	JNZ     eight
 	VZEROUPPER
 	RET
-
-DATA lanes8x000000fe<>+0(SB)/4, $0x000000fe
-DATA lanes8x000000fe<>+4(SB)/4, $0x000000fe
-DATA lanes8x000000fe<>+8(SB)/4, $0x000000fe
-DATA lanes8x000000fe<>+12(SB)/4, $0x000000fe
-DATA lanes8x000000fe<>+16(SB)/4, $0x000000fe
-DATA lanes8x000000fe<>+20(SB)/4, $0x000000fe
-DATA lanes8x000000fe<>+24(SB)/4, $0x000000fe
-DATA lanes8x000000fe<>+28(SB)/4, $0x000000fe
-GLOBL lanes8x000000fe<>(SB), RODATA|NOPTR, $32
 
 DATA lanes8x00000000<>+0(SB)/4, $0x00000000
 DATA lanes8x00000000<>+4(SB)/4, $0x00000000
@@ -3851,487 +4348,757 @@ DATA lanes8x00000000<>+24(SB)/4, $0x00000000
 DATA lanes8x00000000<>+28(SB)/4, $0x00000000
 GLOBL lanes8x00000000<>(SB), RODATA|NOPTR, $32
 
-// func encodeMicroE2M1PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]uint32)
+DATA lanes8x000000fe<>+0(SB)/4, $0x000000fe
+DATA lanes8x000000fe<>+4(SB)/4, $0x000000fe
+DATA lanes8x000000fe<>+8(SB)/4, $0x000000fe
+DATA lanes8x000000fe<>+12(SB)/4, $0x000000fe
+DATA lanes8x000000fe<>+16(SB)/4, $0x000000fe
+DATA lanes8x000000fe<>+20(SB)/4, $0x000000fe
+DATA lanes8x000000fe<>+24(SB)/4, $0x000000fe
+DATA lanes8x000000fe<>+28(SB)/4, $0x000000fe
+GLOBL lanes8x000000fe<>(SB), RODATA|NOPTR, $32
+
+// func encodeMicroE2M1PowersAVX2(dst *byte, w *float32, size int, eights int, codes *int32, table *float32, er *float32, worst *uint32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·encodeMicroE2M1PowersAVX2(SB), NOSPLIT, $0-56
-	MOVQ       dst+0(FP), AX
-	MOVQ       w+8(FP), CX
-	MOVQ       size+16(FP), DX
-	MOVQ       table+32(FP), BX
-	MOVQ       codes+24(FP), SI
-	VMOVDQU    (SI), Y0
-	VPCMPEQD   Y2, Y2, Y2
-	VGATHERDPS Y2, (BX)(Y0*4), Y1
-	VMOVDQU    lanes8x000000fe<>+0(SB), Y4
-	VPSUBD     Y0, Y4, Y4
-	VPCMPEQD   Y2, Y2, Y2
-	VGATHERDPS Y2, (BX)(Y4*4), Y3
-	MOVQ       AX, SI
-	VMOVUPS    lanes8x7fffffff<>+0(SB), Y0
-	VMOVUPS    lanes8x80000000<>+0(SB), Y2
-	VPXOR      Y4, Y4, Y4
-	VPXOR      Y5, Y5, Y5
+TEXT ·encodeMicroE2M1PowersAVX2(SB), NOSPLIT, $128-64
+	MOVQ           dst+0(FP), AX
+	MOVQ           w+8(FP), CX
+	MOVQ           codes+32(FP), DX
+	MOVQ           table+40(FP), BX
+	MOVQ           eights+24(FP), R8
+	MOVQ           er+48(FP), R9
+	MOVQ           worst+56(FP), R10
+	VMOVDQU        (DX), Y0
+	VPSLLD         $0x04, Y0, Y0
+	VMOVDQU        Y0, 96(SP)
+	MOVLQSX        96(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y0
+	MOVLQSX        112(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y0, Y0
+	MOVLQSX        100(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y1
+	MOVLQSX        116(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y1, Y1
+	MOVLQSX        104(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y2
+	MOVLQSX        120(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y2, Y2
+	MOVLQSX        108(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y3
+	MOVLQSX        124(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y3, Y3
+	VUNPCKLPS      Y1, Y0, Y4
+	VUNPCKHPS      Y1, Y0, Y0
+	VUNPCKLPS      Y3, Y2, Y1
+	VUNPCKHPS      Y3, Y2, Y3
+	VUNPCKLPD      Y1, Y4, Y2
+	VUNPCKHPD      Y1, Y4, Y1
+	VUNPCKLPD      Y3, Y0, Y4
+	VUNPCKHPD      Y3, Y0, Y0
+	VMOVUPS        Y2, (SP)
+	VMOVUPS        Y1, 32(SP)
+
+eight:
+	VMOVUPS        (SP), Y0
+	VMOVUPS        32(SP), Y1
+	CMPQ           R8, $0x01
+	JE             last
+	ADDQ           $0x20, DX
+	VMOVDQU        (DX), Y2
+	VPSLLD         $0x04, Y2, Y2
+	VMOVDQU        Y2, 96(SP)
+	MOVLQSX        96(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y2
+	MOVLQSX        112(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y2, Y2
+	MOVLQSX        100(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y3
+	MOVLQSX        116(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y3, Y3
+	MOVLQSX        104(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y4
+	MOVLQSX        120(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y4, Y4
+	MOVLQSX        108(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y5
+	MOVLQSX        124(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y5, Y5
+	VUNPCKLPS      Y3, Y2, Y6
+	VUNPCKHPS      Y3, Y2, Y2
+	VUNPCKLPS      Y5, Y4, Y3
+	VUNPCKHPS      Y5, Y4, Y5
+	VUNPCKLPD      Y3, Y6, Y4
+	VUNPCKHPD      Y3, Y6, Y3
+	VUNPCKLPD      Y5, Y2, Y6
+	VUNPCKHPD      Y5, Y2, Y2
+	VMOVUPS        Y4, (SP)
+	VMOVUPS        Y3, 32(SP)
+
+last:
+	VMOVUPS lanes8x40c00000<>+0(SB), Y2
+	VMOVUPS lanes8x7f800000<>+0(SB), Y3
+	VMOVUPS lanes8x3f800000<>+0(SB), Y4
+	VMOVUPS lanes8x4a800006<>+0(SB), Y5
+	MOVQ    size+16(FP), DI
+	MOVQ    AX, SI
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
 
 loop:
-	VPXOR        Y6, Y6, Y6
-	VPAND        (CX), Y0, Y7
-	VMULPS       Y3, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VPSRLD       $0x04, Y6, Y6
-	VPSRLD       $0x16, Y8, Y10
-	VPADDD       Y8, Y10, Y10
-	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
+	VMULPS       8192(CX), Y1, Y8
+	VMULPS       8224(CX), Y1, Y10
+	VPMINUD      Y2, Y8, Y8
+	VPMINUD      Y2, Y10, Y10
+	VPAND        Y3, Y8, Y9
+	VPAND        Y3, Y10, Y11
+	VPMAXUD      Y4, Y9, Y9
+	VPMAXUD      Y4, Y11, Y11
+	VFMADD231PS  Y5, Y9, Y8
+	VFMADD231PS  Y5, Y11, Y10
+	VFNMADD132PS Y5, Y8, Y9
+	VFNMADD132PS Y5, Y10, Y11
+	VMULPS       Y0, Y9, Y9
+	VMULPS       Y0, Y11, Y11
+	VSUBPS       8192(CX), Y9, Y9
+	VSUBPS       8224(CX), Y11, Y11
+	VPSRLD       $0x16, Y8, Y12
+	VPADDD       Y12, Y8, Y8
+	VPSLLD       $0x1c, Y8, Y8
+	VMOVDQU      (CX), Y12
+	VPAND        lanes8x80000000<>+0(SB), Y12, Y12
+	VPOR         Y12, Y8, Y8
+	VMOVDQA      Y8, Y8
+	VPSRLD       $0x16, Y10, Y12
+	VPADDD       Y12, Y10, Y10
 	VPSLLD       $0x1c, Y10, Y10
-	VPAND        (CX), Y2, Y8
-	VPOR         Y8, Y10, Y10
-	VPOR         Y10, Y6, Y6
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y7
-	VADDPS       Y7, Y4, Y4
-	VPAND        Y0, Y9, Y9
-	VPMAXUD      Y9, Y5, Y5
-	VPAND        32(CX), Y0, Y7
-	VMULPS       Y3, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VPSRLD       $0x04, Y6, Y6
-	VPSRLD       $0x16, Y8, Y10
-	VPADDD       Y8, Y10, Y10
-	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
-	VPSLLD       $0x1c, Y10, Y10
-	VPAND        32(CX), Y2, Y8
-	VPOR         Y8, Y10, Y10
-	VPOR         Y10, Y6, Y6
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y7
-	VADDPS       Y7, Y4, Y4
-	VPAND        Y0, Y9, Y9
-	VPMAXUD      Y9, Y5, Y5
-	VPAND        64(CX), Y0, Y7
-	VMULPS       Y3, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VPSRLD       $0x04, Y6, Y6
-	VPSRLD       $0x16, Y8, Y10
-	VPADDD       Y8, Y10, Y10
-	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
-	VPSLLD       $0x1c, Y10, Y10
-	VPAND        64(CX), Y2, Y8
-	VPOR         Y8, Y10, Y10
-	VPOR         Y10, Y6, Y6
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y7
-	VADDPS       Y7, Y4, Y4
-	VPAND        Y0, Y9, Y9
-	VPMAXUD      Y9, Y5, Y5
-	VPAND        96(CX), Y0, Y7
-	VMULPS       Y3, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VPSRLD       $0x04, Y6, Y6
-	VPSRLD       $0x16, Y8, Y10
-	VPADDD       Y8, Y10, Y10
-	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
-	VPSLLD       $0x1c, Y10, Y10
-	VPAND        96(CX), Y2, Y8
-	VPOR         Y8, Y10, Y10
-	VPOR         Y10, Y6, Y6
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y7
-	VADDPS       Y7, Y4, Y4
-	VPAND        Y0, Y9, Y9
-	VPMAXUD      Y9, Y5, Y5
-	VPAND        128(CX), Y0, Y7
-	VMULPS       Y3, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VPSRLD       $0x04, Y6, Y6
-	VPSRLD       $0x16, Y8, Y10
-	VPADDD       Y8, Y10, Y10
-	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
-	VPSLLD       $0x1c, Y10, Y10
-	VPAND        128(CX), Y2, Y8
-	VPOR         Y8, Y10, Y10
-	VPOR         Y10, Y6, Y6
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y7
-	VADDPS       Y7, Y4, Y4
-	VPAND        Y0, Y9, Y9
-	VPMAXUD      Y9, Y5, Y5
-	VPAND        160(CX), Y0, Y7
-	VMULPS       Y3, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VPSRLD       $0x04, Y6, Y6
-	VPSRLD       $0x16, Y8, Y10
-	VPADDD       Y8, Y10, Y10
-	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
-	VPSLLD       $0x1c, Y10, Y10
-	VPAND        160(CX), Y2, Y8
-	VPOR         Y8, Y10, Y10
-	VPOR         Y10, Y6, Y6
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y7
-	VADDPS       Y7, Y4, Y4
-	VPAND        Y0, Y9, Y9
-	VPMAXUD      Y9, Y5, Y5
-	VPAND        192(CX), Y0, Y7
-	VMULPS       Y3, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VPSRLD       $0x04, Y6, Y6
-	VPSRLD       $0x16, Y8, Y10
-	VPADDD       Y8, Y10, Y10
-	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
-	VPSLLD       $0x1c, Y10, Y10
-	VPAND        192(CX), Y2, Y8
-	VPOR         Y8, Y10, Y10
-	VPOR         Y10, Y6, Y6
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y7
-	VADDPS       Y7, Y4, Y4
-	VPAND        Y0, Y9, Y9
-	VPMAXUD      Y9, Y5, Y5
-	VPAND        224(CX), Y0, Y7
-	VMULPS       Y3, Y7, Y8
-	VPMINUD      lanes8x40c00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3f800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x4a800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x4a800000<>+0(SB), Y8, Y9
-	VPSRLD       $0x04, Y6, Y6
-	VPSRLD       $0x16, Y8, Y10
-	VPADDD       Y8, Y10, Y10
-	VPSUBD       lanes8x0000012a<>+0(SB), Y10, Y10
-	VPSLLD       $0x1c, Y10, Y10
-	VPAND        224(CX), Y2, Y8
-	VPOR         Y8, Y10, Y10
-	VPOR         Y10, Y6, Y6
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y7
-	VADDPS       Y7, Y4, Y4
-	VPAND        Y0, Y9, Y9
-	VPMAXUD      Y9, Y5, Y5
-	VMOVDQU      Y6, (SI)
+	VMOVDQU      32(CX), Y12
+	VPAND        lanes8x80000000<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VPSRLD       $0x04, Y8, Y8
+	VPOR         Y10, Y8, Y8
+	VMULPS       Y9, Y9, Y10
+	VADDPS       Y10, Y6, Y6
+	VPADDD       Y9, Y9, Y9
+	VPMAXUD      Y9, Y7, Y7
+	VMULPS       Y11, Y11, Y9
+	VADDPS       Y9, Y6, Y6
+	VPADDD       Y11, Y11, Y11
+	VPMAXUD      Y11, Y7, Y7
+	VMULPS       8256(CX), Y1, Y9
+	VMULPS       8288(CX), Y1, Y11
+	VPMINUD      Y2, Y9, Y9
+	VPMINUD      Y2, Y11, Y11
+	VPAND        Y3, Y9, Y10
+	VPAND        Y3, Y11, Y12
+	VPMAXUD      Y4, Y10, Y10
+	VPMAXUD      Y4, Y12, Y12
+	VFMADD231PS  Y5, Y10, Y9
+	VFMADD231PS  Y5, Y12, Y11
+	VFNMADD132PS Y5, Y9, Y10
+	VFNMADD132PS Y5, Y11, Y12
+	VMULPS       Y0, Y10, Y10
+	VMULPS       Y0, Y12, Y12
+	VSUBPS       8256(CX), Y10, Y10
+	VSUBPS       8288(CX), Y12, Y12
+	VPSRLD       $0x16, Y9, Y13
+	VPADDD       Y13, Y9, Y9
+	VPSLLD       $0x1c, Y9, Y9
+	VMOVDQU      64(CX), Y13
+	VPAND        lanes8x80000000<>+0(SB), Y13, Y13
+	VPOR         Y13, Y9, Y9
+	VPSRLD       $0x04, Y8, Y8
+	VPOR         Y9, Y8, Y8
+	VPSRLD       $0x16, Y11, Y9
+	VPADDD       Y9, Y11, Y11
+	VPSLLD       $0x1c, Y11, Y11
+	VMOVDQU      96(CX), Y9
+	VPAND        lanes8x80000000<>+0(SB), Y9, Y9
+	VPOR         Y9, Y11, Y11
+	VPSRLD       $0x04, Y8, Y8
+	VPOR         Y11, Y8, Y8
+	VMULPS       Y10, Y10, Y9
+	VADDPS       Y9, Y6, Y6
+	VPADDD       Y10, Y10, Y10
+	VPMAXUD      Y10, Y7, Y7
+	VMULPS       Y12, Y12, Y9
+	VADDPS       Y9, Y6, Y6
+	VPADDD       Y12, Y12, Y12
+	VPMAXUD      Y12, Y7, Y7
+	VMULPS       8320(CX), Y1, Y9
+	VMULPS       8352(CX), Y1, Y11
+	VPMINUD      Y2, Y9, Y9
+	VPMINUD      Y2, Y11, Y11
+	VPAND        Y3, Y9, Y10
+	VPAND        Y3, Y11, Y12
+	VPMAXUD      Y4, Y10, Y10
+	VPMAXUD      Y4, Y12, Y12
+	VFMADD231PS  Y5, Y10, Y9
+	VFMADD231PS  Y5, Y12, Y11
+	VFNMADD132PS Y5, Y9, Y10
+	VFNMADD132PS Y5, Y11, Y12
+	VMULPS       Y0, Y10, Y10
+	VMULPS       Y0, Y12, Y12
+	VSUBPS       8320(CX), Y10, Y10
+	VSUBPS       8352(CX), Y12, Y12
+	VPSRLD       $0x16, Y9, Y13
+	VPADDD       Y13, Y9, Y9
+	VPSLLD       $0x1c, Y9, Y9
+	VMOVDQU      128(CX), Y13
+	VPAND        lanes8x80000000<>+0(SB), Y13, Y13
+	VPOR         Y13, Y9, Y9
+	VPSRLD       $0x04, Y8, Y8
+	VPOR         Y9, Y8, Y8
+	VPSRLD       $0x16, Y11, Y9
+	VPADDD       Y9, Y11, Y11
+	VPSLLD       $0x1c, Y11, Y11
+	VMOVDQU      160(CX), Y9
+	VPAND        lanes8x80000000<>+0(SB), Y9, Y9
+	VPOR         Y9, Y11, Y11
+	VPSRLD       $0x04, Y8, Y8
+	VPOR         Y11, Y8, Y8
+	VMULPS       Y10, Y10, Y9
+	VADDPS       Y9, Y6, Y6
+	VPADDD       Y10, Y10, Y10
+	VPMAXUD      Y10, Y7, Y7
+	VMULPS       Y12, Y12, Y9
+	VADDPS       Y9, Y6, Y6
+	VPADDD       Y12, Y12, Y12
+	VPMAXUD      Y12, Y7, Y7
+	VMULPS       8384(CX), Y1, Y9
+	VMULPS       8416(CX), Y1, Y11
+	VPMINUD      Y2, Y9, Y9
+	VPMINUD      Y2, Y11, Y11
+	VPAND        Y3, Y9, Y10
+	VPAND        Y3, Y11, Y12
+	VPMAXUD      Y4, Y10, Y10
+	VPMAXUD      Y4, Y12, Y12
+	VFMADD231PS  Y5, Y10, Y9
+	VFMADD231PS  Y5, Y12, Y11
+	VFNMADD132PS Y5, Y9, Y10
+	VFNMADD132PS Y5, Y11, Y12
+	VMULPS       Y0, Y10, Y10
+	VMULPS       Y0, Y12, Y12
+	VSUBPS       8384(CX), Y10, Y10
+	VSUBPS       8416(CX), Y12, Y12
+	VPSRLD       $0x16, Y9, Y13
+	VPADDD       Y13, Y9, Y9
+	VPSLLD       $0x1c, Y9, Y9
+	VMOVDQU      192(CX), Y13
+	VPAND        lanes8x80000000<>+0(SB), Y13, Y13
+	VPOR         Y13, Y9, Y9
+	VPSRLD       $0x04, Y8, Y8
+	VPOR         Y9, Y8, Y8
+	VPSRLD       $0x16, Y11, Y9
+	VPADDD       Y9, Y11, Y11
+	VPSLLD       $0x1c, Y11, Y11
+	VMOVDQU      224(CX), Y9
+	VPAND        lanes8x80000000<>+0(SB), Y9, Y9
+	VPOR         Y9, Y11, Y11
+	VPSRLD       $0x04, Y8, Y8
+	VPOR         Y11, Y8, Y8
+	VMULPS       Y10, Y10, Y9
+	VADDPS       Y9, Y6, Y6
+	VPADDD       Y10, Y10, Y10
+	VPMAXUD      Y10, Y7, Y7
+	VMULPS       Y12, Y12, Y9
+	VADDPS       Y9, Y6, Y6
+	VPADDD       Y12, Y12, Y12
+	VPMAXUD      Y12, Y7, Y7
+	VMOVDQU      Y8, (SI)
 	ADDQ         $0x20, SI
 	ADDQ         $0x00000100, CX
-	SUBQ         $0x08, DX
+	SUBQ         $0x08, DI
 	JNZ          loop
+	VMOVUPS      Y6, (R9)
+	VPSRLD       $0x01, Y7, Y7
+	VMOVUPS      Y7, (R10)
 	VMOVUPS      (AX), Y0
 	VMOVUPS      32(AX), Y1
 	VMOVUPS      64(AX), Y2
 	VMOVUPS      96(AX), Y3
-	VUNPCKLPS    Y1, Y0, Y6
+	VUNPCKLPS    Y1, Y0, Y4
 	VUNPCKHPS    Y1, Y0, Y0
 	VUNPCKLPS    Y3, Y2, Y1
 	VUNPCKHPS    Y3, Y2, Y3
-	VUNPCKLPD    Y1, Y6, Y2
-	VUNPCKHPD    Y1, Y6, Y1
-	VUNPCKLPD    Y3, Y0, Y6
+	VUNPCKLPD    Y1, Y4, Y2
+	VUNPCKHPD    Y1, Y4, Y1
+	VUNPCKLPD    Y3, Y0, Y4
 	VUNPCKHPD    Y3, Y0, Y0
 	VMOVUPS      X2, (AX)
 	VEXTRACTF128 $0x01, Y2, 64(AX)
 	VMOVUPS      X1, 16(AX)
 	VEXTRACTF128 $0x01, Y1, 80(AX)
-	VMOVUPS      X6, 32(AX)
-	VEXTRACTF128 $0x01, Y6, 96(AX)
+	VMOVUPS      X4, 32(AX)
+	VEXTRACTF128 $0x01, Y4, 96(AX)
 	VMOVUPS      X0, 48(AX)
 	VEXTRACTF128 $0x01, Y0, 112(AX)
-	MOVQ         er+40(FP), SI
-	VMOVUPS      Y4, (SI)
-	MOVQ         worst+48(FP), SI
-	VMOVUPS      Y5, (SI)
+	MOVQ         SI, AX
+	ADDQ         $0x20, R9
+	ADDQ         $0x20, R10
+	DECQ         R8
+	JNZ          eight
 	VZEROUPPER
 	RET
 
-// func searchMicroE4M3PowersAVX2(w *float32, size int, codes *[8]int32, table *float32, first *[8]float32, least *[8]float32)
+// func searchMicroE4M3PowersAVX2(w *float32, size int, eights int, codes *int32, table *float32, first *float32, least *float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·searchMicroE4M3PowersAVX2(SB), NOSPLIT, $0-48
-	MOVQ    w+0(FP), AX
-	MOVQ    size+8(FP), CX
-	MOVQ    table+24(FP), DX
-	VMOVUPS lanes8x7fffffff<>+0(SB), Y4
-	MOVQ    codes+16(FP), BX
-	VMOVDQU (BX), Y0
-	VMOVDQA Y0, Y1
-	VMOVDQA Y0, Y3
-	XORQ    DI, DI
+TEXT ·searchMicroE4M3PowersAVX2(SB), NOSPLIT, $288-56
+	MOVQ           w+0(FP), AX
+	MOVQ           size+8(FP), CX
+	MOVQ           codes+24(FP), DX
+	MOVQ           table+32(FP), BX
+	MOVQ           eights+16(FP), R10
+	VMOVUPS        lanes8x43e00000<>+0(SB), Y0
+	VMOVUPS        lanes8x7f800000<>+0(SB), Y1
+	VMOVUPS        lanes8x3c800000<>+0(SB), Y2
+	VMOVUPS        lanes8x49800098<>+0(SB), Y3
+	XORQ           R9, R9
+	VMOVDQU        (DX), Y4
+	VMOVDQU        Y4, 64(SP)
+	VPSLLD         $0x04, Y4, Y4
+	VMOVDQU        Y4, 256(SP)
+	MOVLQSX        256(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y4
+	MOVLQSX        272(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y4, Y4
+	MOVLQSX        260(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y5
+	MOVLQSX        276(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y5, Y5
+	MOVLQSX        264(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y6
+	MOVLQSX        280(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y6, Y6
+	MOVLQSX        268(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y7
+	MOVLQSX        284(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y7, Y7
+	VUNPCKLPS      Y5, Y4, Y8
+	VUNPCKHPS      Y5, Y4, Y4
+	VUNPCKLPS      Y7, Y6, Y5
+	VUNPCKHPS      Y7, Y6, Y7
+	VUNPCKLPD      Y5, Y8, Y6
+	VUNPCKHPD      Y5, Y8, Y5
+	VUNPCKLPD      Y7, Y4, Y8
+	VUNPCKHPD      Y7, Y4, Y4
+	VMOVUPS        Y6, 160(SP)
+	VMOVUPS        Y5, 192(SP)
+
+eight:
+	VMOVDQU 64(SP), Y4
+	VMOVDQU Y4, (SP)
+	VMOVDQU Y4, 96(SP)
+	VMOVDQU lanes8x7f800000<>+0(SB), Y4
+	VMOVDQU Y4, 128(SP)
+	MOVQ    $-1, R8
 
 candidate:
-	VPCMPEQD   Y6, Y6, Y6
-	VGATHERDPS Y6, (DX)(Y3*4), Y5
-	VMOVDQU    lanes8x000000fe<>+0(SB), Y8
-	VPSUBD     Y3, Y8, Y8
-	VPCMPEQD   Y6, Y6, Y6
-	VGATHERDPS Y6, (DX)(Y8*4), Y7
-	VPXOR      Y6, Y6, Y6
-	MOVQ       AX, BX
-	MOVQ       CX, SI
+	VMOVUPS 160(SP), Y4
+	VMOVUPS 192(SP), Y5
+	VMOVDQU 64(SP), Y6
+	VMOVDQU Y6, 32(SP)
+	CMPQ    R8, $0x01
+	JLE     beside
+	VMOVDQU (SP), Y6
+	CMPQ    R10, $0x01
+	JE      known
+	VMOVDQU 32(DX)(R9*1), Y6
+	JMP     known
+
+beside:
+	VMOVD        R8, X6
+	VPBROADCASTD X6, Y6
+	VPADDD       (SP), Y6, Y6
+	VPMAXSD      lanes8x00000000<>+0(SB), Y6, Y6
+	VPMINSD      lanes8x000000fe<>+0(SB), Y6, Y6
+
+known:
+	VMOVDQU        Y6, 64(SP)
+	VMOVDQU        64(SP), Y6
+	VPSLLD         $0x04, Y6, Y6
+	VMOVDQU        Y6, 256(SP)
+	MOVLQSX        256(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y6
+	MOVLQSX        272(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y6, Y6
+	MOVLQSX        260(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y7
+	MOVLQSX        276(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y7, Y7
+	MOVLQSX        264(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y8
+	MOVLQSX        280(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y8, Y8
+	MOVLQSX        268(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y9
+	MOVLQSX        284(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y9, Y9
+	VUNPCKLPS      Y7, Y6, Y10
+	VUNPCKHPS      Y7, Y6, Y6
+	VUNPCKLPS      Y9, Y8, Y7
+	VUNPCKHPS      Y9, Y8, Y9
+	VUNPCKLPD      Y7, Y10, Y8
+	VUNPCKHPD      Y7, Y10, Y7
+	VUNPCKLPD      Y9, Y6, Y10
+	VUNPCKHPD      Y9, Y6, Y6
+	VMOVUPS        Y8, 160(SP)
+	VMOVUPS        Y7, 192(SP)
+	VPXOR          Y6, Y6, Y6
+	MOVQ           CX, DI
 
 loop:
-	VPAND        (BX), Y4, Y8
-	VMULPS       Y7, Y8, Y9
-	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
-	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y9
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y10
-	VMULPS       Y5, Y10, Y10
-	VSUBPS       Y8, Y10, Y10
+	VMULPS       8192(AX), Y5, Y7
+	VMULPS       8224(AX), Y5, Y9
+	VMULPS       8256(AX), Y5, Y11
+	VMULPS       8288(AX), Y5, Y13
+	VPMINUD      Y0, Y7, Y7
+	VPMINUD      Y0, Y9, Y9
+	VPMINUD      Y0, Y11, Y11
+	VPMINUD      Y0, Y13, Y13
+	VPAND        Y1, Y7, Y8
+	VPAND        Y1, Y9, Y10
+	VPAND        Y1, Y11, Y12
+	VPAND        Y1, Y13, Y14
+	VPMAXUD      Y2, Y8, Y8
+	VPMAXUD      Y2, Y10, Y10
+	VPMAXUD      Y2, Y12, Y12
+	VPMAXUD      Y2, Y14, Y14
+	VFMADD231PS  Y3, Y8, Y7
+	VFMADD231PS  Y3, Y10, Y9
+	VFMADD231PS  Y3, Y12, Y11
+	VFMADD231PS  Y3, Y14, Y13
+	VFNMADD132PS Y3, Y7, Y8
+	VFNMADD132PS Y3, Y9, Y10
+	VFNMADD132PS Y3, Y11, Y12
+	VFNMADD132PS Y3, Y13, Y14
+	VMULPS       Y4, Y8, Y8
+	VMULPS       Y4, Y10, Y10
+	VMULPS       Y4, Y12, Y12
+	VMULPS       Y4, Y14, Y14
+	VSUBPS       8192(AX), Y8, Y8
+	VSUBPS       8224(AX), Y10, Y10
+	VSUBPS       8256(AX), Y12, Y12
+	VSUBPS       8288(AX), Y14, Y14
+	VMULPS       Y8, Y8, Y8
 	VMULPS       Y10, Y10, Y10
+	VMULPS       Y12, Y12, Y12
+	VMULPS       Y14, Y14, Y14
+	VADDPS       Y8, Y6, Y6
 	VADDPS       Y10, Y6, Y6
-	VPAND        32(BX), Y4, Y8
-	VMULPS       Y7, Y8, Y9
-	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
-	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y9
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y10
-	VMULPS       Y5, Y10, Y10
-	VSUBPS       Y8, Y10, Y10
-	VMULPS       Y10, Y10, Y10
-	VADDPS       Y10, Y6, Y6
-	VPAND        64(BX), Y4, Y8
-	VMULPS       Y7, Y8, Y9
-	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
-	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y9
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y10
-	VMULPS       Y5, Y10, Y10
-	VSUBPS       Y8, Y10, Y10
-	VMULPS       Y10, Y10, Y10
-	VADDPS       Y10, Y6, Y6
-	VPAND        96(BX), Y4, Y8
-	VMULPS       Y7, Y8, Y9
-	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
-	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y9
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y10
-	VMULPS       Y5, Y10, Y10
-	VSUBPS       Y8, Y10, Y10
-	VMULPS       Y10, Y10, Y10
-	VADDPS       Y10, Y6, Y6
-	ADDQ         $0x00000080, BX
-	SUBQ         $0x04, SI
+	VADDPS       Y12, Y6, Y6
+	VADDPS       Y14, Y6, Y6
+	ADDQ         $0x00000080, AX
+	SUBQ         $0x04, DI
 	JNZ          loop
-	TESTQ        DI, DI
-	JNZ          compare
-	MOVQ         first+32(FP), BX
-	VMOVUPS      Y6, (BX)
-	VMOVAPS      Y6, Y2
-	MOVQ         $-1, DI
-	JMP          next
+	MOVQ         CX, DI
+	SHLQ         $0x05, DI
+	SUBQ         DI, AX
+	CMPQ         R8, $-1
+	JNE          compare
+	MOVQ         first+40(FP), SI
+	VMOVUPS      Y6, (SI)(R9*1)
 
 compare:
-	VCMPPS    $0x11, Y2, Y6, Y8
-	VBLENDVPS Y8, Y6, Y2, Y2
-	VBLENDVPS Y8, Y3, Y1, Y1
-	INCQ      DI
-	JNZ       next
-	INCQ      DI
+	VMOVUPS   128(SP), Y5
+	VMOVUPS   96(SP), Y7
+	VCMPPS    $0x11, Y5, Y6, Y4
+	VBLENDVPS Y4, Y6, Y5, Y5
+	VBLENDVPS Y4, 32(SP), Y7, Y7
+	VMOVUPS   Y5, 128(SP)
+	VMOVUPS   Y7, 96(SP)
+	INCQ      R8
+	JNZ       on
+	INCQ      R8
 
-next:
-	VMOVD        DI, X3
-	VPBROADCASTD X3, Y3
-	VPADDD       Y0, Y3, Y3
-	VPMAXSD      lanes8x00000000<>+0(SB), Y3, Y3
-	VPMINSD      lanes8x000000fe<>+0(SB), Y3, Y3
-	CMPQ         DI, $0x01
-	JLE          candidate
-	MOVQ         codes+16(FP), BX
-	VMOVDQU      Y1, (BX)
-	MOVQ         least+40(FP), BX
-	VMOVUPS      Y2, (BX)
+on:
+	CMPQ    R8, $0x02
+	JLE     candidate
+	VMOVUPS Y7, (DX)(R9*1)
+	MOVQ    least+48(FP), SI
+	VMOVUPS Y5, (SI)(R9*1)
+	ADDQ    $0x20, R9
+	ADDQ    DI, AX
+	DECQ    R10
+	JNZ     eight
 	VZEROUPPER
 	RET
 
-// func encodeMicroE4M3PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]uint32)
+DATA lanes8x49800098<>+0(SB)/4, $0x49800098
+DATA lanes8x49800098<>+4(SB)/4, $0x49800098
+DATA lanes8x49800098<>+8(SB)/4, $0x49800098
+DATA lanes8x49800098<>+12(SB)/4, $0x49800098
+DATA lanes8x49800098<>+16(SB)/4, $0x49800098
+DATA lanes8x49800098<>+20(SB)/4, $0x49800098
+DATA lanes8x49800098<>+24(SB)/4, $0x49800098
+DATA lanes8x49800098<>+28(SB)/4, $0x49800098
+GLOBL lanes8x49800098<>(SB), RODATA|NOPTR, $32
+
+// func encodeMicroE4M3PowersAVX2(dst *byte, w *float32, size int, eights int, codes *int32, table *float32, er *float32, worst *uint32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·encodeMicroE4M3PowersAVX2(SB), NOSPLIT, $0-56
-	MOVQ       dst+0(FP), AX
-	MOVQ       w+8(FP), CX
-	MOVQ       size+16(FP), DX
-	MOVQ       table+32(FP), BX
-	MOVQ       codes+24(FP), SI
-	VMOVDQU    (SI), Y0
-	VPCMPEQD   Y2, Y2, Y2
-	VGATHERDPS Y2, (BX)(Y0*4), Y1
-	VMOVDQU    lanes8x000000fe<>+0(SB), Y4
-	VPSUBD     Y0, Y4, Y4
-	VPCMPEQD   Y2, Y2, Y2
-	VGATHERDPS Y2, (BX)(Y4*4), Y3
-	MOVQ       AX, SI
-	VMOVUPS    lanes8x7fffffff<>+0(SB), Y0
-	VMOVUPS    lanes8x80000000<>+0(SB), Y2
-	VPXOR      Y4, Y4, Y4
-	VPXOR      Y5, Y5, Y5
+TEXT ·encodeMicroE4M3PowersAVX2(SB), NOSPLIT, $128-64
+	MOVQ           dst+0(FP), AX
+	MOVQ           w+8(FP), CX
+	MOVQ           codes+32(FP), DX
+	MOVQ           table+40(FP), BX
+	MOVQ           eights+24(FP), R8
+	MOVQ           er+48(FP), R9
+	MOVQ           worst+56(FP), R10
+	VMOVDQU        (DX), Y0
+	VPSLLD         $0x04, Y0, Y0
+	VMOVDQU        Y0, 96(SP)
+	MOVLQSX        96(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y0
+	MOVLQSX        112(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y0, Y0
+	MOVLQSX        100(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y1
+	MOVLQSX        116(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y1, Y1
+	MOVLQSX        104(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y2
+	MOVLQSX        120(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y2, Y2
+	MOVLQSX        108(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y3
+	MOVLQSX        124(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y3, Y3
+	VUNPCKLPS      Y1, Y0, Y4
+	VUNPCKHPS      Y1, Y0, Y0
+	VUNPCKLPS      Y3, Y2, Y1
+	VUNPCKHPS      Y3, Y2, Y3
+	VUNPCKLPD      Y1, Y4, Y2
+	VUNPCKHPD      Y1, Y4, Y1
+	VUNPCKLPD      Y3, Y0, Y4
+	VUNPCKHPD      Y3, Y0, Y0
+	VMOVUPS        Y2, (SP)
+	VMOVUPS        Y1, 32(SP)
+
+eight:
+	VMOVUPS        (SP), Y0
+	VMOVUPS        32(SP), Y1
+	CMPQ           R8, $0x01
+	JE             last
+	ADDQ           $0x20, DX
+	VMOVDQU        (DX), Y2
+	VPSLLD         $0x04, Y2, Y2
+	VMOVDQU        Y2, 96(SP)
+	MOVLQSX        96(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y2
+	MOVLQSX        112(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y2, Y2
+	MOVLQSX        100(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y3
+	MOVLQSX        116(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y3, Y3
+	MOVLQSX        104(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y4
+	MOVLQSX        120(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y4, Y4
+	MOVLQSX        108(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VBROADCASTF128 (SI), Y5
+	MOVLQSX        124(SP), SI
+	LEAQ           (BX)(SI*1), SI
+	VINSERTF128    $0x01, (SI), Y5, Y5
+	VUNPCKLPS      Y3, Y2, Y6
+	VUNPCKHPS      Y3, Y2, Y2
+	VUNPCKLPS      Y5, Y4, Y3
+	VUNPCKHPS      Y5, Y4, Y5
+	VUNPCKLPD      Y3, Y6, Y4
+	VUNPCKHPD      Y3, Y6, Y3
+	VUNPCKLPD      Y5, Y2, Y6
+	VUNPCKHPD      Y5, Y2, Y2
+	VMOVUPS        Y4, (SP)
+	VMOVUPS        Y3, 32(SP)
+
+last:
+	VMOVUPS lanes8x43e00000<>+0(SB), Y2
+	VMOVUPS lanes8x7f800000<>+0(SB), Y3
+	VMOVUPS lanes8x3c800000<>+0(SB), Y4
+	VMOVUPS lanes8x49800098<>+0(SB), Y5
+	MOVQ    size+16(FP), DI
+	MOVQ    AX, SI
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
 
 loop:
-	VPXOR        Y6, Y6, Y6
-	VPAND        (CX), Y0, Y7
-	VMULPS       Y3, Y7, Y8
-	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
-	VPSRLD       $0x08, Y6, Y6
-	VPSRLD       $0x14, Y8, Y10
-	VPADDD       Y8, Y10, Y10
-	VPSUBD       lanes8x00000468<>+0(SB), Y10, Y10
+	VMULPS       8192(CX), Y1, Y8
+	VMULPS       8224(CX), Y1, Y10
+	VPMINUD      Y2, Y8, Y8
+	VPMINUD      Y2, Y10, Y10
+	VPAND        Y3, Y8, Y9
+	VPAND        Y3, Y10, Y11
+	VPMAXUD      Y4, Y9, Y9
+	VPMAXUD      Y4, Y11, Y11
+	VFMADD231PS  Y5, Y9, Y8
+	VFMADD231PS  Y5, Y11, Y10
+	VFNMADD132PS Y5, Y8, Y9
+	VFNMADD132PS Y5, Y10, Y11
+	VMULPS       Y0, Y9, Y9
+	VMULPS       Y0, Y11, Y11
+	VSUBPS       8192(CX), Y9, Y9
+	VSUBPS       8224(CX), Y11, Y11
+	VPSRLD       $0x14, Y8, Y12
+	VPADDD       Y12, Y8, Y8
+	VPSLLD       $0x18, Y8, Y8
+	VMOVDQU      (CX), Y12
+	VPAND        lanes8x80000000<>+0(SB), Y12, Y12
+	VPOR         Y12, Y8, Y8
+	VMOVDQA      Y8, Y8
+	VPSRLD       $0x14, Y10, Y12
+	VPADDD       Y12, Y10, Y10
 	VPSLLD       $0x18, Y10, Y10
-	VPAND        (CX), Y2, Y8
-	VPOR         Y8, Y10, Y10
-	VPOR         Y10, Y6, Y6
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y7
-	VADDPS       Y7, Y4, Y4
-	VPAND        Y0, Y9, Y9
-	VPMAXUD      Y9, Y5, Y5
-	VPAND        32(CX), Y0, Y7
-	VMULPS       Y3, Y7, Y8
-	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
-	VPSRLD       $0x08, Y6, Y6
-	VPSRLD       $0x14, Y8, Y10
-	VPADDD       Y8, Y10, Y10
-	VPSUBD       lanes8x00000468<>+0(SB), Y10, Y10
-	VPSLLD       $0x18, Y10, Y10
-	VPAND        32(CX), Y2, Y8
-	VPOR         Y8, Y10, Y10
-	VPOR         Y10, Y6, Y6
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y7
-	VADDPS       Y7, Y4, Y4
-	VPAND        Y0, Y9, Y9
-	VPMAXUD      Y9, Y5, Y5
-	VPAND        64(CX), Y0, Y7
-	VMULPS       Y3, Y7, Y8
-	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
-	VPSRLD       $0x08, Y6, Y6
-	VPSRLD       $0x14, Y8, Y10
-	VPADDD       Y8, Y10, Y10
-	VPSUBD       lanes8x00000468<>+0(SB), Y10, Y10
-	VPSLLD       $0x18, Y10, Y10
-	VPAND        64(CX), Y2, Y8
-	VPOR         Y8, Y10, Y10
-	VPOR         Y10, Y6, Y6
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y7
-	VADDPS       Y7, Y4, Y4
-	VPAND        Y0, Y9, Y9
-	VPMAXUD      Y9, Y5, Y5
-	VPAND        96(CX), Y0, Y7
-	VMULPS       Y3, Y7, Y8
-	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
-	VPSRLD       $0x08, Y6, Y6
-	VPSRLD       $0x14, Y8, Y10
-	VPADDD       Y8, Y10, Y10
-	VPSUBD       lanes8x00000468<>+0(SB), Y10, Y10
-	VPSLLD       $0x18, Y10, Y10
-	VPAND        96(CX), Y2, Y8
-	VPOR         Y8, Y10, Y10
-	VPOR         Y10, Y6, Y6
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y7
-	VADDPS       Y7, Y4, Y4
-	VPAND        Y0, Y9, Y9
-	VPMAXUD      Y9, Y5, Y5
-	VMOVDQU      Y6, (SI)
+	VMOVDQU      32(CX), Y12
+	VPAND        lanes8x80000000<>+0(SB), Y12, Y12
+	VPOR         Y12, Y10, Y10
+	VPSRLD       $0x08, Y8, Y8
+	VPOR         Y10, Y8, Y8
+	VMULPS       Y9, Y9, Y10
+	VADDPS       Y10, Y6, Y6
+	VPADDD       Y9, Y9, Y9
+	VPMAXUD      Y9, Y7, Y7
+	VMULPS       Y11, Y11, Y9
+	VADDPS       Y9, Y6, Y6
+	VPADDD       Y11, Y11, Y11
+	VPMAXUD      Y11, Y7, Y7
+	VMULPS       8256(CX), Y1, Y9
+	VMULPS       8288(CX), Y1, Y11
+	VPMINUD      Y2, Y9, Y9
+	VPMINUD      Y2, Y11, Y11
+	VPAND        Y3, Y9, Y10
+	VPAND        Y3, Y11, Y12
+	VPMAXUD      Y4, Y10, Y10
+	VPMAXUD      Y4, Y12, Y12
+	VFMADD231PS  Y5, Y10, Y9
+	VFMADD231PS  Y5, Y12, Y11
+	VFNMADD132PS Y5, Y9, Y10
+	VFNMADD132PS Y5, Y11, Y12
+	VMULPS       Y0, Y10, Y10
+	VMULPS       Y0, Y12, Y12
+	VSUBPS       8256(CX), Y10, Y10
+	VSUBPS       8288(CX), Y12, Y12
+	VPSRLD       $0x14, Y9, Y13
+	VPADDD       Y13, Y9, Y9
+	VPSLLD       $0x18, Y9, Y9
+	VMOVDQU      64(CX), Y13
+	VPAND        lanes8x80000000<>+0(SB), Y13, Y13
+	VPOR         Y13, Y9, Y9
+	VPSRLD       $0x08, Y8, Y8
+	VPOR         Y9, Y8, Y8
+	VPSRLD       $0x14, Y11, Y9
+	VPADDD       Y9, Y11, Y11
+	VPSLLD       $0x18, Y11, Y11
+	VMOVDQU      96(CX), Y9
+	VPAND        lanes8x80000000<>+0(SB), Y9, Y9
+	VPOR         Y9, Y11, Y11
+	VPSRLD       $0x08, Y8, Y8
+	VPOR         Y11, Y8, Y8
+	VMULPS       Y10, Y10, Y9
+	VADDPS       Y9, Y6, Y6
+	VPADDD       Y10, Y10, Y10
+	VPMAXUD      Y10, Y7, Y7
+	VMULPS       Y12, Y12, Y9
+	VADDPS       Y9, Y6, Y6
+	VPADDD       Y12, Y12, Y12
+	VPMAXUD      Y12, Y7, Y7
+	VMOVDQU      Y8, (SI)
 	ADDQ         $0x20, SI
 	ADDQ         $0x00000080, CX
-	SUBQ         $0x04, DX
+	SUBQ         $0x04, DI
 	JNZ          loop
+	VMOVUPS      Y6, (R9)
+	VPSRLD       $0x01, Y7, Y7
+	VMOVUPS      Y7, (R10)
 	VMOVUPS      (AX), Y0
 	VMOVUPS      32(AX), Y1
 	VMOVUPS      64(AX), Y2
 	VMOVUPS      96(AX), Y3
-	VMOVUPS      128(AX), Y6
-	VMOVUPS      160(AX), Y7
-	VMOVUPS      192(AX), Y8
-	VMOVUPS      224(AX), Y9
-	VUNPCKLPS    Y1, Y0, Y10
+	VMOVUPS      128(AX), Y4
+	VMOVUPS      160(AX), Y5
+	VMOVUPS      192(AX), Y6
+	VMOVUPS      224(AX), Y7
+	VUNPCKLPS    Y1, Y0, Y8
 	VUNPCKHPS    Y1, Y0, Y0
 	VUNPCKLPS    Y3, Y2, Y1
 	VUNPCKHPS    Y3, Y2, Y3
-	VUNPCKLPD    Y1, Y10, Y2
-	VUNPCKHPD    Y1, Y10, Y1
-	VUNPCKLPD    Y3, Y0, Y10
+	VUNPCKLPD    Y1, Y8, Y2
+	VUNPCKHPD    Y1, Y8, Y1
+	VUNPCKLPD    Y3, Y0, Y8
 	VUNPCKHPD    Y3, Y0, Y0
-	VUNPCKLPS    Y7, Y6, Y3
-	VUNPCKHPS    Y7, Y6, Y6
-	VUNPCKLPS    Y9, Y8, Y7
-	VUNPCKHPS    Y9, Y8, Y9
-	VUNPCKLPD    Y7, Y3, Y8
-	VUNPCKHPD    Y7, Y3, Y3
-	VUNPCKLPD    Y9, Y6, Y7
-	VUNPCKHPD    Y9, Y6, Y6
-	VPERM2F128   $0x20, Y8, Y2, Y9
-	VMOVUPS      Y9, (AX)
-	VPERM2F128   $0x31, Y8, Y2, Y9
-	VMOVUPS      Y9, 128(AX)
+	VUNPCKLPS    Y5, Y4, Y3
+	VUNPCKHPS    Y5, Y4, Y4
+	VUNPCKLPS    Y7, Y6, Y5
+	VUNPCKHPS    Y7, Y6, Y7
+	VUNPCKLPD    Y5, Y3, Y6
+	VUNPCKHPD    Y5, Y3, Y3
+	VUNPCKLPD    Y7, Y4, Y5
+	VUNPCKHPD    Y7, Y4, Y4
+	VPERM2F128   $0x20, Y6, Y2, Y7
+	VMOVUPS      Y7, (AX)
+	VPERM2F128   $0x31, Y6, Y2, Y7
+	VMOVUPS      Y7, 128(AX)
 	VPERM2F128   $0x20, Y3, Y1, Y2
 	VMOVUPS      Y2, 32(AX)
 	VPERM2F128   $0x31, Y3, Y1, Y2
 	VMOVUPS      Y2, 160(AX)
-	VPERM2F128   $0x20, Y7, Y10, Y1
+	VPERM2F128   $0x20, Y5, Y8, Y1
 	VMOVUPS      Y1, 64(AX)
-	VPERM2F128   $0x31, Y7, Y10, Y1
+	VPERM2F128   $0x31, Y5, Y8, Y1
 	VMOVUPS      Y1, 192(AX)
-	VPERM2F128   $0x20, Y6, Y0, Y1
+	VPERM2F128   $0x20, Y4, Y0, Y1
 	VMOVUPS      Y1, 96(AX)
-	VPERM2F128   $0x31, Y6, Y0, Y1
+	VPERM2F128   $0x31, Y4, Y0, Y1
 	VMOVUPS      Y1, 224(AX)
-	MOVQ         er+40(FP), SI
-	VMOVUPS      Y4, (SI)
-	MOVQ         worst+48(FP), SI
-	VMOVUPS      Y5, (SI)
+	MOVQ         SI, AX
+	ADDQ         $0x20, R9
+	ADDQ         $0x20, R10
+	DECQ         R8
+	JNZ          eight
 	VZEROUPPER
 	RET

@@ -184,62 +184,67 @@ func packNibblesAVX2(dst *byte, q *byte, n int)
 //go:noescape
 func unpackNibblesAVX2(dst *byte, src *byte, n int)
 
-// turnGroupsAVX2 writes weight i of group g of eight groups, size weights each, to dst[8*i+g], the groups' largest magnitudes and sums of squares.
+// turnGroupsAVX2 writes weight i of group g of eight groups, size weights each, to dst[8*i+g], its magnitude 2048 places behind, the groups' largest magnitudes and sums of squares, and goes on with the next eight groups.
 //
 //go:noescape
-func turnGroupsAVX2(dst *float32, w *float32, size int, top *[8]uint32, sq *[8]float32)
+func turnGroupsAVX2(dst *float32, w *byte, size int, eights int, top *uint32, sq *float32)
+
+// turnGroupsBF16AVX2 writes weight i of group g of eight groups, size weights each, to dst[8*i+g], its magnitude 2048 places behind, the groups' largest magnitudes and sums of squares, and goes on with the next eight groups.
+//
+//go:noescape
+func turnGroupsBF16AVX2(dst *float32, w *byte, size int, eights int, top *uint32, sq *float32)
 
 // localScalesAVX2 writes the E4M3 scales of groups whose largest magnitudes are top, times global.
 //
 //go:noescape
-func localScalesAVX2(codes *[8]int32, top *[8]uint32, global float32)
+func localScalesAVX2(codes *int32, top *uint32, eights int, global float32)
 
 // powersAVX2 writes the E8M0 scales of groups whose largest magnitudes are top, offset below their exponents.
 //
 //go:noescape
-func powersAVX2(codes *[8]int32, top *[8]uint32, offset int)
+func powersAVX2(codes *int32, top *uint32, eights int, offset int)
 
 // localScalesBF16AVX2 writes the E4M3 scales of groups whose largest magnitudes are top, times global.
 //
 //go:noescape
-func localScalesBF16AVX2(codes *[8]int32, top *[8]uint32, global float32)
+func localScalesBF16AVX2(codes *int32, top *uint32, eights int, global float32)
 
 // powersBF16AVX2 writes the E8M0 scales of groups whose largest magnitudes are top, offset below their exponents.
 //
 //go:noescape
-func powersBF16AVX2(codes *[8]int32, top *[8]uint32, offset int)
+func powersBF16AVX2(codes *int32, top *uint32, eights int, offset int)
 
 // localScalesTimesAVX2 writes the E4M3 scales of groups whose largest magnitudes are top, over six.
 //
 //go:noescape
-func localScalesTimesAVX2(codes *[8]int32, top *[8]uint32, six float32)
+func localScalesTimesAVX2(codes *int32, top *uint32, eights int, six float32)
 
-// searchMicroE2M1AVX2 replaces the scale codes of eight turned groups by those near them with the least squared error, which it writes with that of the first.
+// searchMicroE2M1AVX2 replaces the scale codes of turned groups by those near them with the least squared error, which it writes with that of the first.
 //
 //go:noescape
-func searchMicroE2M1AVX2(w *float32, size int, codes *[8]int32, table *float32, first *[8]float32, least *[8]float32)
+func searchMicroE2M1AVX2(w *float32, size int, eights int, codes *int32, table *float32, first *float32, least *float32)
 
-// encodeMicroE2M1AVX2 writes the codes of eight turned groups under the scales that codes stand for, their squared errors and largest ones.
+// encodeMicroE2M1AVX2 writes the codes of turned groups under the scales that codes stand for, their squared errors and largest ones.
 //
 //go:noescape
-func encodeMicroE2M1AVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]uint32)
+func encodeMicroE2M1AVX2(dst *byte, w *float32, size int, eights int, codes *int32, table *float32, er *float32, worst *uint32)
 
-// searchMicroE2M1PowersAVX2 replaces the scale codes of eight turned groups by those near them with the least squared error, which it writes with that of the first.
+// searchMicroE2M1PowersAVX2 replaces the scale codes of turned groups by those near them with the least squared error, which it writes with that of the first.
 //
 //go:noescape
-func searchMicroE2M1PowersAVX2(w *float32, size int, codes *[8]int32, table *float32, first *[8]float32, least *[8]float32)
+func searchMicroE2M1PowersAVX2(w *float32, size int, eights int, codes *int32, table *float32, first *float32, least *float32)
 
-// encodeMicroE2M1PowersAVX2 writes the codes of eight turned groups under the scales that codes stand for, their squared errors and largest ones.
+// encodeMicroE2M1PowersAVX2 writes the codes of turned groups under the scales that codes stand for, their squared errors and largest ones.
 //
 //go:noescape
-func encodeMicroE2M1PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]uint32)
+func encodeMicroE2M1PowersAVX2(dst *byte, w *float32, size int, eights int, codes *int32, table *float32, er *float32, worst *uint32)
 
-// searchMicroE4M3PowersAVX2 replaces the scale codes of eight turned groups by those near them with the least squared error, which it writes with that of the first.
+// searchMicroE4M3PowersAVX2 replaces the scale codes of turned groups by those near them with the least squared error, which it writes with that of the first.
 //
 //go:noescape
-func searchMicroE4M3PowersAVX2(w *float32, size int, codes *[8]int32, table *float32, first *[8]float32, least *[8]float32)
+func searchMicroE4M3PowersAVX2(w *float32, size int, eights int, codes *int32, table *float32, first *float32, least *float32)
 
-// encodeMicroE4M3PowersAVX2 writes the codes of eight turned groups under the scales that codes stand for, their squared errors and largest ones.
+// encodeMicroE4M3PowersAVX2 writes the codes of turned groups under the scales that codes stand for, their squared errors and largest ones.
 //
 //go:noescape
-func encodeMicroE4M3PowersAVX2(dst *byte, w *float32, size int, codes *[8]int32, table *float32, er *[8]float32, worst *[8]uint32)
+func encodeMicroE4M3PowersAVX2(dst *byte, w *float32, size int, eights int, codes *int32, table *float32, er *float32, worst *uint32)

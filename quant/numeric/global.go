@@ -119,8 +119,8 @@ func (g *SampleGlobal) search(first float32, times bool) float32 {
 			x.spec.Global = first / (1 - float32(i)/16)
 		}
 		sum := 0.0
-		if x.eight.begin(&x.spec) {
-			sum = x.eight.searched(&x.spec, g.groups)
+		if x.groups.begin(&x.spec) {
+			sum = x.groups.searched(&x.spec, g.groups)
 		} else {
 			for w := range slices.Chunk(g.groups, 16) {
 				code := x.spec.LocalCode(AbsMax(w))

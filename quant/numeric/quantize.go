@@ -19,7 +19,7 @@ type Scratch struct {
 	spare  []byte    // codes of one searched group
 	group  []groupFit
 	micro  []byte // scales of a byte
-	eight  eight
+	groups groups
 	global float32
 }
 
@@ -91,7 +91,7 @@ func (x *Scratch) bands(st *Stats) (finite bool) {
 		x.ssz(all, st)
 		return true
 	}
-	if m.ScaleCodes != nil && x.eight.begin(s) {
+	if m.ScaleCodes != nil && x.groups.begin(s) {
 		return x.microTile(st)
 	}
 	for r := 0; r < m.Rows; r += m.BlockRows {
