@@ -88,7 +88,11 @@ type object struct {
 func parseObject(data []byte) (object, error) {
 	o := object{err: new(error)}
 	if err := checkJSON(data); err != nil {
-		return o, &ConfigError{Reason: err.Error(), Kind: ErrInvalid}
+		e := &ConfigError{Reason: err.Error(), Kind: ErrInvalid}
+		if bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n\ufeff"), []byte("<")) {
+			e.Reason, e.Advice = "it is an HTML or XML page, as a server sends in place of a file (a login, an error)", "fetch the file again"
+		}
+		return o, e
 	}
 	if err := json.Unmarshal(data, &o.fields); err != nil || o.fields == nil {
 		return o, &ConfigError{Reason: "not a JSON object", Kind: ErrInvalid}

@@ -115,7 +115,7 @@ func (p *Plan) stage(ctx context.Context) (order []string, files []quant.Manifes
 			return nil, nil, err
 		}
 	}
-	for _, name := range []string{"config.json", declaration.DescriptionName, p.indexAs} {
+	for _, name := range []string{"config.json", modelOptFile, declaration.DescriptionName, p.indexAs} {
 		if texts[name] == nil {
 			continue
 		}
@@ -135,6 +135,9 @@ func (p *Plan) texts() map[string][]byte {
 	}
 	if p.description != nil {
 		out[declaration.DescriptionName] = p.description
+	}
+	if p.beside != nil {
+		out[modelOptFile] = p.beside
 	}
 	return out
 }

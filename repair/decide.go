@@ -65,6 +65,10 @@ func isDuplicate(pr safetensors.Problem) bool {
 // missing takes what the family's table needs, and for quantized folders the
 // parts of weights, from the base model.
 func (d *decider) missing() {
+	if slices.ContainsFunc(d.found, func(f origin.Finding) bool { return f.Kind == origin.ForeignNames && f.Blocks }) {
+		d.still++ // what seems to be missing is there under other names: a base model's in its place would be another model
+		return
+	}
 	m := glm.Survey(d.cfg, d.ckpt.Tensors())
 	quantized := d.quantizedModules()
 	taken, mtp := map[string]bool{}, false

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/verify/check"
@@ -31,19 +34,53 @@ func (d *decider) declaration() error {
 		return d.describe(lack.Entries)
 	}
 	if lack.Config != nil {
-		if d.config, err = withQuantization(cfg, lack.Config); err != nil {
+		file, key := "config.json", "quantization_config."+lack.Key
+		if cfg.QuantizationFile != "" {
+			file, key = cfg.QuantizationFile, lack.Key
+		} else if d.config, err = withQuantization(cfg, lack.Config); err != nil {
 			d.stays("config.json: %v", err)
 			return nil
 		}
 		for _, e := range lack.Ignore[:min(len(lack.Ignore), 20)] {
-			d.step("config", "config.json", "quantization_config.%s gets %s, so that engines leave alone what is not quantised", lack.Key, e)
+			d.step("config", file, "%s gets %s, so that engines leave alone what is not quantised", key, e)
 		}
 		if n := len(lack.Ignore); n > 20 {
-			d.step("config", "config.json", "quantization_config.%s gets %d more", lack.Key, n-20)
+			d.step("config", file, "%s gets %d more", key, n-20)
+		}
+		if err := d.modelOpt(lack.Ignore, cfg.QuantizationFile != ""); err != nil {
+			return err
 		}
 	}
 	if n := len(lack.Unsaid); n > 0 {
 		d.stays("%s: it is built otherwise than it is stored, and no entry of an ignore list changes that (%d such modules)", lack.Unsaid[0], n)
+	}
+	return nil
+}
+
+// modelOptFile is where ModelOpt declares the quantization once more, or alone.
+const modelOptFile = "hf_quant_config.json"
+
+// modelOpt adds entries to ModelOpt's own file, if it is there.
+func (d *decider) modelOpt(entries []string, alone bool) error {
+	raw, err := fsx.ReadIn(d.Dir, modelOptFile, fsx.MaxText)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	lists, err := check.ListOf(string(declaration.ModelOpt), raw)
+	if err != nil {
+		d.stays("%s: %v", modelOptFile, err)
+		return nil
+	}
+	entries = slices.DeleteFunc(slices.Clone(entries), func(e string) bool { return slices.Contains(lists.List, e) })
+	if len(entries) == 0 {
+		return nil
+	}
+	d.beside = append(lists.With(entries, ""), '\n')
+	if !alone {
+		d.step("config", modelOptFile, "%s gets the same %d", lists.Key, len(entries))
 	}
 	return nil
 }
@@ -71,9 +108,6 @@ func (d *decider) describe(entries []check.Entry) error {
 // withQuantization returns config.json's text with another quantization_config,
 // every other byte as it is.
 func withQuantization(cfg *glm.Config, to json.RawMessage) ([]byte, error) {
-	if cfg.QuantizationFile != "" {
-		return nil, fmt.Errorf("%s declares the quantization, not config.json", cfg.QuantizationFile)
-	}
 	if bytes.Count(cfg.Raw, cfg.QuantizationConfig) != 1 {
 		return nil, fmt.Errorf("quantization_config stands there more than once")
 	}

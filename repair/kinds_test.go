@@ -194,12 +194,17 @@ func TestMTPForQuantizedFolders(t *testing.T) {
 		"packed":             {"w4a16", ""},
 		"hf-fp8":             {"fp8-block", ""},
 		"ascend":             {"w8a8", "ascend"},
+		"ModelOpt":           {"nvfp4a16", "modelopt"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, base := reference(t, "nano-glm4moe")
-			dir := converted(t, base, o.scheme, o.format, quant.Options{GroupSize: 32})
+			size := 32
+			if o.format == "modelopt" {
+				size = 0
+			}
+			dir := converted(t, base, o.scheme, o.format, quant.Options{GroupSize: size})
 			edit(t, dir, lose("model.layers.3."))
-			for _, file := range []string{"config.json", "quant_model_description.json"} {
+			for _, file := range []string{"config.json", "quant_model_description.json", "hf_quant_config.json"} {
 				forget(t, filepath.Join(dir, file), "layers.3.", "layers\\.3", "model.decoder", `model\.decoder`)
 			}
 			p, r := repaired(t, dir, repair.Options{Base: base})
@@ -209,6 +214,34 @@ func TestMTPForQuantizedFolders(t *testing.T) {
 			for _, e := range r.Engines {
 				assert.Equal(t, "loads", string(e.Answer), "%s: %s", e.Engine, e.Rule)
 			}
+		})
+	}
+}
+
+// TestExcludedByModelOpt: the list is completed in the file that engines read, and
+// in both where both are there.
+func TestExcludedByModelOpt(t *testing.T) {
+	for name, alone := range map[string]bool{"both files": false, "its own file": true} {
+		t.Run(name, func(t *testing.T) {
+			_, base := reference(t, "nano-glm5")
+			dir := converted(t, base, "nvfp4a16", "modelopt", quant.Options{})
+			parts := []string{"shared_experts", "mlp.gate", "layers.0."}
+			for _, file := range []string{"config.json", "hf_quant_config.json"} {
+				forget(t, filepath.Join(dir, file), parts...)
+			}
+			if alone {
+				forget(t, filepath.Join(dir, "config.json"), "quantization_config")
+			}
+			_, r := repaired(t, dir, repair.Options{})
+			assert.True(t, r.OK, r.Text())
+			raw, err := os.ReadFile(filepath.Join(dir, "hf_quant_config.json"))
+			require.NoError(t, err)
+			for _, part := range parts {
+				assert.Contains(t, string(raw), part)
+			}
+			config, err := os.ReadFile(filepath.Join(dir, "config.json"))
+			require.NoError(t, err)
+			assert.Equal(t, alone, !strings.Contains(string(config), "shared_experts*"))
 		})
 	}
 }

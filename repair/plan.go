@@ -65,6 +65,7 @@ type Plan struct {
 	remove      []string
 	config      []byte // new config.json, nil: as it is
 	description []byte // new quant_model_description.json, nil: as it is
+	beside      []byte // new hf_quant_config.json, nil: as it is
 	index       bool   // write a new index
 	indexAs     string
 	kept        []safetensors.Info // of files that stay

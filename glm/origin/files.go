@@ -183,9 +183,15 @@ func (f *finder) elsewhere() {
 				f.add(Elsewhere, true, n, "finish the download of "+n+", or fetch it again", "it is listed, and only %s of it is here, %s", tool, other)
 			case browserCopy(other) == n:
 				f.add(Elsewhere, true, n, "rename "+other+" to "+n, "it is listed, and the file is called %s here: the name that a browser or a file manager gives to a second copy", other)
+			case other == n+filepath.Ext(n), other+filepath.Ext(n) == n:
+				f.add(Elsewhere, true, n, "rename "+other+" to "+n, "it is listed, and the file is called %s here: its extension is there twice, or not at all", other)
 			case other != n && strings.EqualFold(other, n):
 				f.add(Elsewhere, true, n, "rename "+other+" to "+n, "it is listed, and the file is called %s here: names differ in their case", other)
 			}
+		}
+		if st, err := os.Lstat(filepath.Join(f.Dir, modelScopeTemp, n)); err == nil && st.Mode().IsRegular() {
+			f.add(Elsewhere, true, n, "finish the download of "+n+", or fetch it again", "it is listed, and only an unfinished download of the ModelScope client of it is here, in the folder %s", modelScopeTemp)
+			continue
 		}
 		for _, dir := range below {
 			if st, err := os.Lstat(filepath.Join(f.Dir, dir, n)); err == nil && st.Mode().IsRegular() {
@@ -194,6 +200,9 @@ func (f *finder) elsewhere() {
 		}
 	}
 }
+
+// modelScopeTemp is where ModelScope's client keeps a file until it is whole.
+const modelScopeTemp = "._____temp"
 
 // second are the ways in which browsers and file managers name a second copy.
 var second = lazy.Regexp(`^(.+?)(?: ?\(\d+\)| - Copy|[ _-]copy|~\d+)(\.[a-z]+)$`)

@@ -104,6 +104,9 @@ func (f *finder) names() {
 	before := len(f.out)
 	f.sayRenamed(explained, loras)
 	f.otherTools(odd)
+	if len(f.out) == before && !f.damaged() {
+		f.otherNames(odd)
+	}
 	if len(f.out) == before && 2*len(odd) > len(f.Tensors) && 4*(len(stored)-len(odd)) < len(known.names) && 2*len(stored) > len(known.names) && !f.damaged() {
 		slices.Sort(odd)
 		f.add(ForeignNames, true, odd[0], "save the model with transformers (save_pretrained), or rename the tensors",

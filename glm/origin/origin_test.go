@@ -57,7 +57,11 @@ func TestNames(t *testing.T) {
 			}
 			return strings.TrimPrefix(n, "model.")
 		}, "language_model.model."},
-		"megatron": {"glm-4.7", func(n string) string { return strings.Replace(n, "model.layers.", "decoder.layers.", 1) }, "Megatron"},
+		"Mixtral's experts":      {"glm-5", func(n string) string { return strings.Replace(n, ".mlp.experts.", ".block_sparse_moe.experts.", 1) }, `"block_sparse_moe" instead of "mlp"`},
+		"an MTP layer by itself": {"glm-4.5-air", func(n string) string { return strings.Replace(n, "model.layers.46.", "mtp.layers.0.", 1) }, `"mtp.layers.0" instead of "model.layers.46"`},
+		"attention":              {"glm-4.7-flash", func(n string) string { return strings.Replace(n, ".self_attn.", ".attention.", 1) }, `"attention" instead of "self_attn"`},
+		"a part left out":        {"glm-4.7", func(n string) string { return strings.Replace(n, ".shared_experts.", ".shared_experts.mlp.", 1) }, `"mlp" instead of nothing`},
+		"megatron":               {"glm-4.7", func(n string) string { return strings.Replace(n, "model.layers.", "decoder.layers.", 1) }, "Megatron"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := subject(t, c.preset)
@@ -124,4 +128,24 @@ func TestExplain(t *testing.T) {
 	require.ErrorAs(t, origin.Explain(dir, cause), &f)
 	assert.Equal(t, origin.Pickle, f.Kind)
 	assert.Contains(t, f.Error(), "pytorch_model.bin")
+}
+
+// TestElsewhere: a listed file that is there under a name which a tool gave it.
+func TestElsewhere(t *testing.T) {
+	for name, want := range map[string]string{
+		"model-00001-of-00002.safetensors.safetensors": "rename", "model-00001-of-00002 (1).safetensors": "rename",
+		"model-00001-of-00002": "rename", "._____temp/model-00001-of-00002.safetensors": "finish the download",
+	} {
+		dir := t.TempDir()
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
+		s := &origin.Subject{Dir: dir, Files: []string{filepath.Base(name)}, Listed: map[string]bool{"model-00001-of-00002.safetensors": true}}
+		if strings.Contains(name, "/") {
+			s.Files = nil
+		}
+		found := origin.Of(s)
+		require.NotEmpty(t, found, name)
+		assert.Equal(t, origin.Elsewhere, found[0].Kind, name)
+		assert.Contains(t, found[0].Way, want, name)
+	}
 }

@@ -12,7 +12,7 @@ import (
 
 // Ignored returns the entries by which a configuration of a format says what is
 // not quantized, so that every engine of the format and its own library find
-// it: those of compressed-tensors' ignore or fp8's modules_to_not_convert. Other
+// it: those of compressed-tensors' ignore, fp8's modules_to_not_convert or ModelOpt's exclude_modules. Other
 // formats have no such list.
 func Ignored(f Format, d Decisions) []string {
 	switch f {
@@ -20,6 +20,8 @@ func Ignored(f Format, d Decisions) []string {
 		return ignoreList(d)
 	case HFFP8:
 		return notConverted(d)
+	case ModelOpt:
+		return excluded(d)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -29,7 +30,11 @@ func (s *subject) checkRotationFile(ctx context.Context, meter *meter) error {
 	}
 	f, err := safetensors.OpenFile(source.Join(s.ckpt.Dir(), name))
 	if err != nil {
-		s.add("rot-file", name, "the description names it: %v", err)
+		found := s.add("rot-file", name, "the description names it: %v", err)
+		var e *safetensors.Error
+		if errors.As(err, &e) && e.Hint() != "" {
+			found.hint(e.Hint())
+		}
 		return nil
 	}
 	defer func() { _ = f.Close() }()

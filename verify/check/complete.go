@@ -3,7 +3,9 @@ package check
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/declaration"
@@ -14,7 +16,7 @@ import (
 
 // Lack is what a declaration does not say of tensors that are stored.
 type Lack struct {
-	Key    string   // of the list: "ignore", "modules_to_not_convert" or "ignored_layers"
+	Key    string   // of the list: "ignore", "modules_to_not_convert", "ignored_layers" or "exclude_modules", below ModelOpt's "quantization" after a dot
 	Ignore []string // entries that the list lacks so that engines build what is stored
 	// Config is the quantization_config with them, nil if none is lacking.
 	Config  json.RawMessage
@@ -25,8 +27,8 @@ type Lack struct {
 // Entry is one tensor's entry in an Ascend description.
 type Entry struct{ Tensor, Scheme string }
 
-// Complete says what a declaration lacks: the ignore list of compressed-tensors
-// or fp8, the entries of an Ascend description (nil for other folders). Engines
+// Complete says what a declaration lacks: the ignore list of compressed-tensors,
+// fp8 or ModelOpt, the entries of an Ascend description (nil for other folders). Engines
 // build what no entry leaves alone as quantized, and take full-precision values
 // for codes. Entries are those that glmconv writes itself, as few as are needed.
 func Complete(cfg *glm.Config, description []byte, tensors []safetensors.Info) (Lack, error) {
@@ -42,7 +44,7 @@ func Complete(cfg *glm.Config, description []byte, tensors []safetensors.Info) (
 		}
 	}
 	s.declaration()
-	if s.decl == nil || s.declErr != nil || !readable(s.decl.method) {
+	if s.decl == nil || s.declErr != nil || !readable(s.decl.method) && s.decl.Method != declaration.ModelOpt {
 		return Lack{}, nil
 	}
 	s.surveyOf(tensors)
@@ -86,36 +88,85 @@ func (s *subject) lackingEntries() (out []Entry) {
 }
 
 // listKeys are the names of the list of what stays, by method.
-var listKeys = map[string][]string{"compressed-tensors": {"ignore"}, "fp8": {"ignored_layers", "modules_to_not_convert"}}
+var listKeys = map[string][]string{
+	"compressed-tensors":         {"ignore"},
+	"fp8":                        {"ignored_layers", "modules_to_not_convert"},
+	string(declaration.ModelOpt): {"exclude_modules", "ignore"},
+}
 
-func (s *subject) lackingIgnores() (Lack, error) {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(s.cfg.QuantizationConfig, &fields); err != nil {
-		return Lack{}, fmt.Errorf("config.json: quantization_config: %w", err)
+// modelOptNested is the object of ModelOpt's own file, and of older tools in
+// config.json, that has the list.
+const modelOptNested = "quantization"
+
+// Lists is a declaration with its list of what stays as it is.
+type Lists struct {
+	Key    string // as in Lack
+	List   []string
+	fields map[string]json.RawMessage
+	nested map[string]json.RawMessage // ModelOpt's "quantization"
+}
+
+// ListOf finds the list of what stays in a declaration of a method: the first key
+// that holds something, else the last.
+func ListOf(method string, raw json.RawMessage) (*Lists, error) {
+	l := &Lists{}
+	if err := json.Unmarshal(raw, &l.fields); err != nil {
+		return nil, err
 	}
-	var l Lack
-	var list []string
-	for _, l.Key = range listKeys[s.decl.method] { // the first that holds something, else the last
-		list = nil
-		if err := json.Unmarshal(fields[l.Key], &list); err != nil && len(fields[l.Key]) > 0 {
-			return Lack{}, fmt.Errorf("config.json: quantization_config.%s: %w", l.Key, err)
+	in, keys, below := l.fields, listKeys[method], ""
+	if inner, ok := l.fields[modelOptNested]; ok && method == string(declaration.ModelOpt) {
+		if err := json.Unmarshal(inner, &l.nested); err != nil {
+			return nil, fmt.Errorf("%s: %w", modelOptNested, err)
 		}
-		if len(list) > 0 {
+		in, keys, below = l.nested, []string{"exclude_modules"}, modelOptNested+"."
+	}
+	for _, key := range keys {
+		l.Key, l.List = below+key, nil
+		if err := json.Unmarshal(in[key], &l.List); err != nil && len(in[key]) > 0 {
+			return nil, fmt.Errorf("%s: %w", l.Key, err)
+		}
+		if len(l.List) > 0 {
 			break
 		}
 	}
-	with := func(more []string) json.RawMessage {
-		fields[l.Key], _ = json.Marshal(append(slices.Clone(list), more...))
-		raw, _ := json.MarshalIndent(fields, "  ", "  ")
-		return raw
+	return l, nil
+}
+
+// With returns the declaration with more entries, written in lines that begin with
+// prefix.
+func (l *Lists) With(more []string, prefix string) json.RawMessage {
+	set := func(in map[string]json.RawMessage, key string, v any) map[string]json.RawMessage {
+		out := maps.Clone(in)
+		out[key], _ = json.Marshal(v)
+		return out
 	}
+	list, fields := append(slices.Clone(l.List), more...), l.fields
+	if key, ok := strings.CutPrefix(l.Key, modelOptNested+"."); ok && l.nested != nil {
+		fields = set(fields, modelOptNested, set(l.nested, key, list))
+	} else {
+		fields = set(fields, l.Key, list)
+	}
+	raw, _ := json.MarshalIndent(fields, prefix, "  ")
+	return raw
+}
+
+func (s *subject) lackingIgnores() (Lack, error) {
+	lists, err := ListOf(s.decl.method, s.cfg.QuantizationConfig)
+	if err != nil {
+		return Lack{}, fmt.Errorf("config.json: quantization_config: %w", err)
+	}
+	l, list := Lack{Key: lists.Key}, lists.List
+	with := func(more []string) json.RawMessage { return lists.With(more, "  ") }
 	wrong := s.builtOtherwise(with(nil), nil)
 	if len(wrong) == 0 {
 		return l, nil
 	}
 	format := layout.CompressedTensors
-	if s.decl.method == "fp8" {
+	switch {
+	case s.decl.method == "fp8":
 		format = layout.HFFP8
+	case s.decl.Method == declaration.ModelOpt:
+		format = layout.ModelOpt
 	}
 	var add []string
 	for _, e := range layout.Ignored(format, s.decisions()) {
@@ -158,6 +209,12 @@ func (s *subject) builtOtherwise(config json.RawMessage, among map[string]bool) 
 		}
 	}
 	conf, err := engine.ParseConfig(config)
+	if s.cfg.QuantizationFile != "" { // engines read that file otherwise
+		var own *declaration.Declaration
+		if own, err = declaration.File(s.cfg.QuantizationFile, config); err == nil {
+			conf = engine.NewConfig(own)
+		}
+	}
 	if err != nil {
 		return out
 	}
@@ -197,7 +254,7 @@ func (s *subject) decisions() layout.Decisions {
 	}
 	d := layout.Decisions{Config: s.tableConfig()}
 	for _, m := range s.modules {
-		if m.form.kind == absent || m.form.kind == foreign || m.form.kind == naked {
+		if m.form.kind == absent || m.form.kind == foreign && !m.form.weight.Quantized() || m.form.kind == naked {
 			continue
 		}
 		w := layout.Weight{Tensor: m.row, Quant: m.form.codes()}

@@ -41,7 +41,7 @@ func (s *subject) judgePublished(m *module) {
 		m.form = form{kind: plain}
 		return
 	}
-	st, err := layout.Lookup(s.ckpt, m.row.Module, layout.Hints{
+	st, err := layout.Lookup(s.reader(), m.row.Module, layout.Hints{
 		Declared: func(string) format.Weight { return said.Weights() }, Cols: func(string) int { return int(m.i) }})
 	m.form = form{kind: foreign}
 	switch {
@@ -54,6 +54,24 @@ func (s *subject) judgePublished(m *module) {
 	default:
 		m.form.weight, m.stored = comparable(st.Quant, m.i), &st
 	}
+}
+
+// reader is the checkpoint, or where there is none the tensors that are known by
+// their headers.
+func (s *subject) reader() layout.TensorReader {
+	if s.ckpt != nil {
+		return s.ckpt
+	}
+	return headers(s.tensors)
+}
+
+// headers are tensors whose bytes are not there.
+type headers map[string]safetensors.Info
+
+func (h headers) Info(name string) (safetensors.Info, bool) { t, ok := h[name]; return t, ok }
+
+func (h headers) ReadAt(t safetensors.Info, _ int64, _ []byte) error {
+	return fmt.Errorf("%s: %w", t.Name, safetensors.ErrNotFound)
 }
 
 // comparable is what counts when a weight is compared with its declaration.
@@ -179,7 +197,7 @@ func (s *subject) checkGlobals() {
 // that can be read.
 func (s *subject) partsOf(m *module) *layout.Stored {
 	if m.form.kind == nvfp4 || m.form.kind == nvfp4Local {
-		if found, err := layout.Lookup(s.ckpt, m.row.Module, layout.Hints{}); err == nil {
+		if found, err := layout.Lookup(s.reader(), m.row.Module, layout.Hints{}); err == nil {
 			return &found
 		}
 	}
