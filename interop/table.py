@@ -9,7 +9,7 @@ import sys
 HEAD = """# Interop
 
 What the programs that read these files make of them: their own code, run on glmconv's output. Written by `make interop`; do not edit.
-The suite is in [interop/](../interop/README.md); the continuous integration runs its environments "core", "ascend", "sglang" and "clients" without the tests marked `full`.
+The suite is in [interop/](../interop/README.md); the continuous integration runs its environments "core", "ascend", "sglang", "clients" and "hubs" without the tests marked `full`.
 
 | environment | peer | version | what was run | result |
 |---|---|---|---|---|

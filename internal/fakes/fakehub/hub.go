@@ -1,6 +1,7 @@
 // Package fakehub is a Hugging Face compatible hub on loopback: one repository,
-// the four routes that clients need, and a data host of another origin for files
-// in LFS, with signed addresses that end.
+// the four routes that clients need to read, those by which the hub's own client
+// writes without xet, and a data host of another origin for files in LFS, with
+// signed addresses that end.
 package fakehub
 
 import (
@@ -41,7 +42,10 @@ type Hub struct {
 	Mirror bool          // Link names the default hub
 	Moved  string        // what main leads to now, with the same files; "" for Commit
 
+	Part int64 // uploads of more bytes come in parts of so many; 0: whole
+
 	onDisk map[string]onDisk
+	up     uploads
 }
 
 // New starts a hub with the files of a folder.
@@ -145,7 +149,8 @@ func Folder(dir string) (map[string][]byte, error) {
 
 // NewFiles starts a hub with files.
 func NewFiles(tb testing.TB, id string, files map[string][]byte) *Hub {
-	h := &Hub{Rules: fakes.NewRules(), ID: id, Files: files, Commit: strings.Repeat("c0ffee12", 5), Page: 1000, Life: time.Hour}
+	h := &Hub{Rules: fakes.NewRules(), ID: id, Files: files, Commit: strings.Repeat("c0ffee12", 5), Page: 1000, Life: time.Hour,
+		up: uploads{parts: map[string]map[int][]byte{}, whole: map[string][]byte{}}}
 	hub := httptest.NewServer(h.Handle("hub", h.hub))
 	data := httptest.NewServer(h.Handle("data", h.data))
 	h.URL, h.Data = hub.URL, data.URL
@@ -196,6 +201,9 @@ func (h *Hub) hub(w http.ResponseWriter, r *http.Request, f fakes.Fault) {
 		return
 	case h.Token != "" && r.Header.Get("Authorization") != "Bearer "+h.Token:
 		refuse(w, http.StatusUnauthorized, "RepoNotFound")
+		return
+	}
+	if r.Method == http.MethodPost && h.write(w, r) {
 		return
 	}
 	rest, api := strings.CutPrefix(r.URL.EscapedPath(), "/api/models/")
@@ -281,6 +289,10 @@ func (h *Hub) resolve(w http.ResponseWriter, r *http.Request, rest string, f fak
 
 // data answers for the data host.
 func (h *Hub) data(w http.ResponseWriter, r *http.Request, f fakes.Fault) {
+	if r.Method == http.MethodPut {
+		h.put(w, r)
+		return
+	}
 	until, err := strconv.ParseFloat(r.URL.Query().Get("Until"), 64)
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	_, ok := h.size(name)
