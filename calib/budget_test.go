@@ -66,7 +66,7 @@ func mixOf(t *testing.T, model string, scheme quant.Scheme, form layout.Format, 
 // TestMeasureIsRepeatable: neither memory nor workers change a figure.
 func TestMeasureIsRepeatable(t *testing.T) {
 	one, _, _ := mixOf(t, "nano-glm5", quant.W4A16, layout.CompressedTensors, 1<<30, 2)
-	two, _, _ := mixOf(t, "nano-glm5", quant.W4A16, layout.CompressedTensors, 134<<20, 1)
+	two, _, _ := mixOf(t, "nano-glm5", quant.W4A16, layout.CompressedTensors, 102<<20, 1)
 	require.Equal(t, one.Units, two.Units)
 	gains := 0
 	for _, u := range one.Units {

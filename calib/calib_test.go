@@ -154,7 +154,7 @@ func TestGather(t *testing.T) {
 			for _, s := range seqs {
 				small = map[bool][]int{true: s, false: small}[len(s) > len(small)]
 			}
-			for limit := int64(129 << 20); ; limit += 1 << 20 { // the least that holds a sequence
+			for limit := int64(97 << 20); ; limit += 1 << 20 { // the least that holds a sequence
 				g.collector.o.MaxMemory = limit
 				if n, err := g.collector.room(); err == nil {
 					assert.Less(t, n, all)
@@ -235,7 +235,11 @@ func TestSolveIsRepeatable(t *testing.T) {
 			}})
 			require.ErrorIs(t, err, context.Canceled)
 			require.FileExists(t, filepath.Join(scratch, layerFile(1)))
-			got := codesOf(t, plan, src, SolveOptions{Sequences: seqs, Scratch: scratch, Workers: 2})
+			// With the least memory: a sequence at a time, inputs in files.
+			got := codesOf(t, plan, src, SolveOptions{Sequences: seqs, Scratch: scratch, Workers: 2, MaxMemory: Need(plan, 22)})
+			left, err := filepath.Glob(filepath.Join(scratch, "*inputs*"))
+			require.NoError(t, err)
+			assert.Empty(t, left)
 			require.Len(t, got, len(want))
 			for name := range want {
 				require.True(t, string(want[name]) == string(got[name]), name)

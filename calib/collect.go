@@ -41,7 +41,8 @@ func Collect(ctx context.Context, cfg *glm.Config, src *safetensors.Checkpoint, 
 		return nil, err
 	}
 	defer p.Stop()
-	if c.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: 4096, Observe: c.see, ObserveCache: c.cache}); err != nil {
+	defer collected(o.limit())()
+	if c.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: blockRows(cfg, o.limit(), longestOf(seqs)), Observe: c.see, ObserveCache: c.cache}); err != nil {
 		return nil, err
 	}
 	return c.out, c.run(ctx)
@@ -67,11 +68,6 @@ func (o *CollectOptions) limit() int64 {
 		return 1 << 30
 	}
 	return o.MaxMemory
-}
-
-// collectNeed is what the states of some tokens take.
-func collectNeed(cfg *glm.Config, tokens int) int64 {
-	return int64(128<<20) + int64(tokens)*int64(cfg.HiddenSize)*4*6
 }
 
 func (c *collector) checkMemory() error {

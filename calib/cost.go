@@ -12,8 +12,8 @@ import (
 // Cost is what learning codes takes.
 type Cost struct {
 	Work    float64 // floating-point operations
-	Memory  int64   // bytes
-	Scratch int64   // bytes on disk: codes, scales and states of both models
+	Memory  int64   // bytes, at least, with sequences of 512
+	Scratch int64   // bytes on disk: codes, scales, states of both models and their inputs in a layer
 }
 
 // passes is how often a layer's tokens go through a projection while it is
@@ -24,7 +24,8 @@ const passes = 5
 // forward passes, moments, factors, and nine times rows × columns² for rounding
 // and coordinate descent.
 func CostOf(p *quant.Plan, tokens int) Cost {
-	c := Cost{Memory: Need(p, tokens), Scratch: 4 * 4 * int64(tokens) * int64(p.Config.HiddenSize)}
+	c := Cost{Memory: Need(p, min(tokens, 512)), Scratch: 4 * 4 * int64(tokens) * int64(p.Config.HiddenSize)}
+	inputs := map[int]int64{}
 	for i := range p.Items {
 		it := &p.Items[i]
 		t := &it.Weight.Tensor
@@ -41,6 +42,9 @@ func CostOf(p *quant.Plan, tokens int) Cost {
 			continue
 		}
 		c.Work += 9 * rows * cols * cols
+		if shows(t.Role) && !t.Role.IsExpert() { // of the float model all, of the served one one at a time
+			inputs[t.Layer] += int64(k)
+		}
 		if shows(t.Role) || t.Role == glm.SharedGate {
 			if t.Role == glm.ExpertDown {
 				n += float64(tokens) / every
@@ -51,6 +55,11 @@ func CostOf(p *quant.Plan, tokens int) Cost {
 		sr, sc := q.ScaleShape(r, k)
 		c.Scratch += int64(r)*int64(k)*int64(q.Bits)/8 + 4*int64(sr)*int64(sc)
 	}
+	widest := int64(0)
+	for _, n := range inputs {
+		widest = max(widest, n)
+	}
+	c.Scratch += 2 * 4 * int64(tokens) * widest
 	return c
 }
 

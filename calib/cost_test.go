@@ -19,6 +19,6 @@ func TestCostOfPublished(t *testing.T) {
 	assert.InEpsilon(t, 46*2.0e14, c.Work, 0.7)
 	assert.Less(t, CostOf(plan, 16384).Work, c.Work)
 	assert.Greater(t, c.Scratch, int64(40<<30))
-	assert.Equal(t, Need(plan, 65536), c.Memory)
+	assert.Equal(t, Need(plan, 512), c.Memory)
 	assert.Positive(t, Rate(1))
 }

@@ -2,6 +2,7 @@ package calib
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/glmconv/glmconv/calib/learn"
@@ -29,61 +30,73 @@ func (s *solver) tensor(l int, r glm.Role, e int) *quant.Item {
 
 // experts learns the routed and shared experts of a layer. A token counts for
 // the experts that the served model's router sends it to.
-func (s *solver) experts(ctx context.Context, l int, y, float []float32, probe pass) error {
-	h, n := s.plan.Config.HiddenSize, s.plan.Config.Experts
-	tokens := make([][]int, n)
+func (s *solver) experts(ctx context.Context, l int, float *spill, run pass) error {
+	tokens := make([][]int, s.plan.Config.Experts)
+	for e := range tokens {
+		tokens[e] = []int{} // none is not all
+	}
 	tr := &runtime.Trace{Router: func(_, row int, experts []int32, _ []float32) {
 		for _, e := range experts {
-			tokens[e] = append(tokens[e], row)
+			tokens[e] = append(tokens[e], s.served.base+row)
 		}
 	}}
-	got, err := s.inputs(s.served, probe, y, tr, glm.ExpertGate, glm.Router)
+	got, err := s.inputs(s.served, run, nil, tr, glm.ExpertGate, glm.Router)
+	defer got.close()
 	if err != nil {
 		return err
 	}
 	served := got[glm.Router]
 	s.coverage(tokens)
-	roles := [3]glm.Role{glm.ExpertGate, glm.ExpertUp, glm.ExpertDown}
-	someServed, someFloat := pick(served, strided(len(served)/h), h), pick(float, strided(len(served)/h), h)
+	some := &pairs{served, float, strided(served.rows)}
 	var prior *learn.Gram // of gate and up, the same for all experts
-	for e := range n {
+	for e := range tokens {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		s.progress(l, "experts")
-		g, err := s.gated(l, roles, e)
-		if err != nil {
-			return err
-		}
-		x, z := pick(served, tokens[e], h), pick(float, tokens[e], h)
-		var b *learn.Basis
-		if m := firstLearnt(g.gate, g.up); m != nil {
-			if prior == nil {
-				prior = s.moments(m, someServed, someFloat)
-			}
-			if b, err = s.mixed(m, x, z, prior); err != nil {
-				return err
-			}
-		}
-		if err := g.learn(b); err != nil {
-			return err
-		}
-		if g.down == nil || !g.down.learn {
-			continue
-		}
-		px, pz := g.inner(someServed, someFloat)
-		x, z = g.inner(x, z)
-		if b, err = s.mixed(g.down, x, z, s.moments(g.down, px, pz)); err != nil {
-			return err
-		}
-		if err := s.solve(g.down, b); err != nil {
+		if err := s.expert(l, e, &pairs{served, float, tokens[e]}, some, &prior); err != nil {
 			return err
 		}
 	}
 	if s.tensor(l, glm.SharedGate, -1) == nil {
 		return nil
 	}
-	return s.mlp(l, [3]glm.Role{glm.SharedGate, glm.SharedUp, glm.SharedDown}, served, float)
+	return s.mlp(l, [3]glm.Role{glm.SharedGate, glm.SharedUp, glm.SharedDown}, &pairs{served, float, nil})
+}
+
+// expert learns a routed expert from its own tokens and some of all.
+func (s *solver) expert(l, e int, own, some *pairs, prior **learn.Gram) error {
+	g, err := s.gated(l, [3]glm.Role{glm.ExpertGate, glm.ExpertUp, glm.ExpertDown}, e)
+	if err != nil {
+		return err
+	}
+	var b *learn.Basis
+	if m := firstLearnt(g.gate, g.up); m != nil {
+		if *prior == nil {
+			if *prior, err = s.moments(m, some); err != nil {
+				return err
+			}
+		}
+		sums := learn.NewGram(m.cols, true)
+		if err := s.sum(sums, m, own); err != nil {
+			return err
+		}
+		if b, err = s.mixed(sums, *prior); err != nil {
+			return err
+		}
+	}
+	if err := g.learn(b); err != nil || g.down == nil || !g.down.learn {
+		return err
+	}
+	all, sums := learn.NewGram(g.down.cols, true), learn.NewGram(g.down.cols, true)
+	if err := errors.Join(g.sum(all, some), g.sum(sums, own)); err != nil {
+		return err
+	}
+	all.Finish(s.workers)
+	if b, err = s.mixed(sums, all); err != nil {
+		return err
+	}
+	return s.solve(g.down, b)
 }
 
 func firstLearnt(list ...*module) *module {
@@ -96,20 +109,19 @@ func firstLearnt(list ...*module) *module {
 }
 
 // moments are finished sums over inputs of a module.
-func (s *solver) moments(m *module, served, float []float32) *learn.Gram {
+func (s *solver) moments(m *module, in *pairs) (*learn.Gram, error) {
 	g := learn.NewGram(m.cols, true)
-	s.add(g, m, served, float)
+	err := s.sum(g, m, in)
 	g.Finish(s.workers)
-	return g
+	return g, err
 }
 
-// mixed is the basis of an expert's own inputs and of those of all tokens.
-func (s *solver) mixed(m *module, served, float []float32, prior *learn.Gram) (*learn.Basis, error) {
-	g := learn.NewGram(m.cols, true)
-	s.add(g, m, served, float)
-	g.Shrink(prior, s.o.Prior, s.workers)
-	g.Finish(s.workers)
-	return s.basisOf(g)
+// mixed is the basis of sums over an expert's own inputs and means over those of
+// all tokens.
+func (s *solver) mixed(own, prior *learn.Gram) (*learn.Basis, error) {
+	own.Shrink(prior, s.o.Prior, s.workers)
+	own.Finish(s.workers)
+	return s.basisOf(own)
 }
 
 // coverage notes how many tokens the experts of a layer had.
@@ -134,41 +146,4 @@ func strided(n int) []int {
 	return out
 }
 
-// pick copies rows of x, which have h elements.
-func pick(x []float32, rows []int, h int) []float32 {
-	out := make([]float32, 0, len(rows)*h)
-	for _, r := range rows {
-		out = append(out, x[r*h:(r+1)*h]...)
-	}
-	return out
-}
-
-// keep saves where the run is, in front of a layer.
-func (s *solver) keep(l int, x, y []float32) error {
-	p := &point{Layer: l, Float: toBytes(x), Served: toBytes(y)}
-	for i := range s.float.keys {
-		p.KeysF, p.KeysS = append(p.KeysF, s.float.keys[i].Keys), append(p.KeysS, s.served.keys[i].Keys)
-	}
-	if err := s.store.savePoint(p); err != nil {
-		return err
-	}
-	s.store.dropPoint(l - 1)
-	return nil
-}
-
-// restore takes up a kept point.
-func (s *solver) restore(p *point, x, y []float32) {
-	fromBytes(x, p.Float)
-	fromBytes(y, p.Served)
-	for i := range s.float.keys {
-		if i < len(p.KeysF) && i < len(p.KeysS) {
-			s.float.keys[i].Keys, s.served.keys[i].Keys = p.KeysF[i], p.KeysS[i]
-		}
-	}
-}
-
 func toBytes(x []float32) []byte { return numeric.AppendF32(nil, x) }
-
-func fromBytes(x []float32, b []byte) {
-	numeric.DecodeF32(x[:min(len(x), len(b)/4)], b)
-}

@@ -2,6 +2,7 @@ package calib
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -52,7 +53,8 @@ func Gather(ctx context.Context, cfg *glm.Config, src *safetensors.Checkpoint, s
 		return nil, err
 	}
 	defer p.Stop()
-	if c.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: 4096, Observe: c.see, ObserveCache: c.cache}); err != nil {
+	defer collected(o.limit())()
+	if c.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: blockRows(cfg, o.limit(), longestOf(seqs)), Observe: c.see, ObserveCache: c.cache}); err != nil {
 		return nil, err
 	}
 	if err := g.run(ctx); err != nil {
@@ -86,9 +88,9 @@ func Forget(fsys fsx.FS, scratch string) error {
 // room returns how many tokens of states fit beside the moments of the widest
 // layer.
 func (c *collector) room() (tokens int, err error) {
-	total, longest := 0, 0
+	total, longest := 0, longestOf(c.seqs)
 	for _, s := range c.seqs {
-		total, longest = total+len(s), max(longest, len(s))
+		total += len(s)
 	}
 	if total == 0 {
 		return 0, &quant.Error{Kind: quant.ErrSource, Reason: "there are no tokens to calibrate with"}
@@ -106,6 +108,7 @@ func (c *collector) room() (tokens int, err error) {
 		}
 	}
 	limit := c.o.limit()
+	widest += int64(blockRows(c.cfg, limit, longest)) * rowBytes(c.cfg)
 	if need := widest + collectNeed(c.cfg, longest); need > limit {
 		return 0, &quant.Error{Kind: quant.ErrMemory, Reason: fmt.Sprintf("statistics of a layer and the states of %d tokens take %d MiB of memory, %d are allowed",
 			longest, need>>20, limit>>20), Advice: "allow it more, or calibrate with shorter sequences"}
@@ -278,7 +281,7 @@ func (g *gatherer) assemble() (*Statistics, error) {
 	list := out.header()
 	for l := range g.cfg.Layers + 1 {
 		f, err := safetensors.OpenFile(filepath.Join(g.o.Scratch, layerFile(l)))
-		if os.IsNotExist(err) && l == g.cfg.Layers {
+		if errors.Is(err, os.ErrNotExist) && l == g.cfg.Layers {
 			break // without an MTP layer
 		}
 		if err != nil {

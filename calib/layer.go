@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"path/filepath"
 	"slices"
 
 	"github.com/glmconv/glmconv/calib/learn"
@@ -32,81 +33,87 @@ var stages = []struct {
 	{[]glm.Role{glm.AttnO}, []glm.Role{glm.AttnO}},
 }
 
-// spans returns fresh spans of a model for a layer, with the keys that earlier
-// indexers chose.
-func (m *model) spans() []runtime.Span {
-	out := slices.Clone(m.keys)
-	for i := range out {
-		out[i].Cache = new(runtime.LayerCache)
+// trunk is the pass of a layer of the trunk.
+func (s *solver) trunk(ctx context.Context, l int) pass {
+	return func(m *model, to *stateWriter, tr *runtime.Trace) error {
+		return s.chunks(m, l, 0, func(_ [][]int, x []float32, spans []runtime.Span) error {
+			for i := range spans {
+				spans[i].Cache = new(runtime.LayerCache)
+			}
+			if err := m.Layer(ctx, l, x, spans, tr); err != nil || to == nil {
+				return err
+			}
+			for i := range spans {
+				n := spans[i].N * s.plan.Config.HiddenSize
+				if err := to.put(x[:n], &spans[i]); err != nil {
+					return err
+				}
+				x = x[n:]
+			}
+			return nil
+		})
 	}
-	return out
 }
 
-// layer learns the codes of a layer of the trunk and takes both streams, float x
-// and served y, through it.
-func (s *solver) layer(ctx context.Context, l int, x, y []float32) (*LayerReport, error) {
+// layer learns the codes of a layer of the trunk and takes both streams through it.
+func (s *solver) layer(ctx context.Context, l int) (*LayerReport, error) {
 	s.progress(l, "inputs")
-	run := func(m *model, x []float32, tr *runtime.Trace) error {
-		spans := m.spans()
-		err := m.Layer(ctx, l, x, spans, tr)
-		if err == nil {
-			for i := range spans {
-				m.keys[i].Keys = spans[i].Keys
-			}
-		}
-		return err
-	}
-	copied := func(m *model, from []float32, tr *runtime.Trace) error { return run(m, slices.Clone(from), tr) }
-	if err := s.learnLayer(ctx, l, x, y, run, copied); err != nil {
+	float, err := createStates(s.o.FS, s.float.dir, l+1, s.store.id)
+	if err != nil {
 		return nil, err
 	}
-	if err := run(s.served, y, nil); err != nil {
+	defer func() { _ = float.abort() }()
+	served, err := createStates(s.o.FS, s.served.dir, l+1, s.store.id)
+	if err != nil {
 		return nil, err
 	}
-	return s.finishLayer(l)
+	defer func() { _ = served.abort() }()
+	run := s.trunk(ctx, l)
+	if err := s.learnLayer(ctx, l, run, float); err != nil {
+		return nil, err
+	}
+	if err := run(s.served, served, nil); err != nil {
+		return nil, err
+	}
+	r, err := s.finishLayer(l)
+	if err == nil {
+		err = errors.Join(float.commit(), served.commit())
+	}
+	for _, m := range []*model{s.float, s.served} {
+		_ = s.o.FS.Remove(filepath.Join(m.dir, statesFile(l)))
+	}
+	return r, err
 }
 
 // draft learns the codes of the MTP layer: its inputs are the trunk's states
 // after the final norm, one token further.
-func (s *solver) draft(ctx context.Context, x, y []float32) (*LayerReport, error) {
+func (s *solver) draft(ctx context.Context) (*LayerReport, error) {
 	l, h := s.plan.Config.Layers, s.plan.Config.HiddenSize
-	var ids []int
-	var spans []runtime.Span
-	pick := func(x []float32) []float32 {
-		out := x[:0]
-		for i, q := 0, 0; q < len(s.o.Sequences); q++ {
-			n := len(s.o.Sequences[q])
-			out = append(out, x[i*h:(i+n-1)*h]...)
-			i += n
-		}
-		return out
-	}
-	for _, q := range s.o.Sequences {
-		ids = append(ids, q[1:]...)
-		spans = append(spans, runtime.Span{N: len(q) - 1})
-	}
-	x, err := s.float.FinalNorm(x)
-	if err != nil {
-		return nil, err
-	}
-	if y, err = s.served.FinalNorm(y); err != nil {
-		return nil, err
-	}
-	x, y = pick(x), pick(y)
-	s.rows = len(ids)
-	run := func(m *model, x []float32, tr *runtime.Trace) error {
+	s.rows -= len(s.o.Sequences)
+	run := func(m *model, _ *stateWriter, tr *runtime.Trace) error {
 		mtp, err := m.MTP()
 		if err != nil {
 			return err
 		}
-		fresh := slices.Clone(spans)
-		for i := range fresh {
-			fresh[i].Cache = new(runtime.LayerCache)
-		}
-		_, _, err = mtp.Step(ctx, ids, x, fresh, tr)
-		return err
+		return s.chunks(m, l, 1, func(seqs [][]int, x []float32, _ []runtime.Span) error {
+			x, err := m.FinalNorm(x)
+			if err != nil {
+				return err
+			}
+			var ids []int
+			var spans []runtime.Span
+			states, at := x[:0], 0
+			for _, q := range seqs {
+				n := len(q) - 1
+				ids, states = append(ids, q[1:]...), append(states, x[at*h:(at+n)*h]...)
+				spans = append(spans, runtime.Span{N: n, Cache: new(runtime.LayerCache)})
+				at += n + 1
+			}
+			_, _, err = mtp.Step(ctx, ids, states, spans, tr)
+			return err
+		})
 	}
-	if err := s.learnLayer(ctx, l, x, y, run, run); err != nil {
+	if err := s.learnLayer(ctx, l, run, nil); err != nil {
 		return nil, err
 	}
 	return s.finishLayer(l)
@@ -127,9 +134,8 @@ func (s *solver) finishLayer(l int) (*LayerReport, error) {
 }
 
 // learnLayer learns stage by stage: each sees inputs that went through the codes
-// of those before it. through takes x to the next layer, probe leaves its
-// argument alone.
-func (s *solver) learnLayer(ctx context.Context, l int, x, y []float32, through, probe pass) error {
+// of those before it. The float model's states behind the layer go to float.
+func (s *solver) learnLayer(ctx context.Context, l int, run pass, float *stateWriter) error {
 	s.report = &LayerReport{Layer: l}
 	for _, list := range s.layers[l] { // what is not learnt is as it will be served
 		for _, m := range list {
@@ -141,7 +147,8 @@ func (s *solver) learnLayer(ctx context.Context, l int, x, y []float32, through,
 		}
 	}
 	want := []glm.Role{glm.AttnQ, glm.AttnQA, glm.AttnQB, glm.AttnO, glm.DenseGate, glm.Router}
-	float, err := s.inputs(s.float, through, x, nil, glm.Unknown, want...)
+	in, err := s.inputs(s.float, run, float, nil, glm.Unknown, want...)
+	defer in.close()
 	if err != nil {
 		return err
 	}
@@ -151,35 +158,38 @@ func (s *solver) learnLayer(ctx context.Context, l int, x, y []float32, through,
 			list = append(list, s.layers[l][r]...)
 		}
 		list = slices.DeleteFunc(list, func(m *module) bool { return !m.learn })
-		at := slices.IndexFunc(st.shown, func(r glm.Role) bool { return len(float[r]) > 0 })
-		if len(list) == 0 || at < 0 {
+		at := slices.IndexFunc(st.shown, func(r glm.Role) bool { return in[r] != nil })
+		if at < 0 {
 			continue
 		}
-		role := st.shown[at]
-		served, err := s.inputs(s.served, probe, y, nil, role, role)
-		if err != nil {
-			return err
+		if len(list) > 0 {
+			if err := s.stage(st.shown[at], list, run, in); err != nil {
+				return err
+			}
 		}
-		if err := s.group(list, served[role], float[role]); err != nil {
+		if err := in.drop(st.shown[at]); err != nil {
 			return err
 		}
 	}
-	if len(float[glm.DenseGate]) > 0 {
-		served, err := s.inputs(s.served, probe, y, nil, glm.DenseGate, glm.DenseGate)
+	if in[glm.DenseGate] != nil {
+		served, err := s.inputs(s.served, run, nil, nil, glm.DenseGate, glm.DenseGate)
+		defer served.close()
 		if err != nil {
 			return err
 		}
-		return s.mlp(l, [3]glm.Role{glm.DenseGate, glm.DenseUp, glm.DenseDown}, served[glm.DenseGate], float[glm.DenseGate])
+		return s.mlp(l, [3]glm.Role{glm.DenseGate, glm.DenseUp, glm.DenseDown}, &pairs{served[glm.DenseGate], in[glm.DenseGate], nil})
 	}
-	return s.experts(ctx, l, y, float[glm.Router], probe)
+	return s.experts(ctx, l, in[glm.Router], run)
 }
 
-// group learns modules that have one input, served x̂ and float x.
-func (s *solver) group(list []*module, served, float []float32) error {
-	if len(list) == 0 {
-		return nil
+// stage learns modules whose input a role shows.
+func (s *solver) stage(role glm.Role, list []*module, run pass, float inputs) error {
+	served, err := s.inputs(s.served, run, nil, nil, role, role)
+	defer served.close()
+	if err != nil {
+		return err
 	}
-	b, err := s.basis(list[0], served, float)
+	b, err := s.basis(list[0], &pairs{served[role], float[role], nil})
 	if err != nil {
 		return err
 	}
@@ -192,10 +202,11 @@ func (s *solver) group(list []*module, served, float []float32) error {
 }
 
 // basis is that of inputs of a module; nil where their moments are not definite.
-func (s *solver) basis(m *module, served, float []float32) (*learn.Basis, error) {
-	g := learn.NewGram(m.cols, true)
-	s.add(g, m, served, float)
-	g.Finish(s.workers)
+func (s *solver) basis(m *module, in *pairs) (*learn.Basis, error) {
+	g, err := s.moments(m, in)
+	if err != nil {
+		return nil, err
+	}
 	return s.basisOf(g)
 }
 
@@ -207,10 +218,36 @@ func (s *solver) basisOf(g *learn.Gram) (*learn.Basis, error) {
 	return b, err
 }
 
-// add adds inputs to moments, the served ones as the module quantises them.
-func (s *solver) add(g *learn.Gram, m *module, served, float []float32) {
-	rows := len(served) / m.cols
-	g.Add(rounded(served, m.cols, &m.item.Weight, s.workers), float, rows, s.workers)
+// sum adds inputs to moments, the served ones as the module quantises them.
+func (s *solver) sum(g *learn.Gram, m *module, in *pairs) error {
+	weight, err := settled(&m.item.Weight, in)
+	if err != nil {
+		return err
+	}
+	return in.each(func(served, float []float32) error {
+		g.Add(rounded(served, m.cols, weight, s.workers), float, len(served)/m.cols, s.workers)
+		return nil
+	})
+}
+
+// settled is a weight with the scale of its inputs: where the plan does not know
+// it, that of these inputs.
+func settled(w *layout.Weight, in *pairs) (*layout.Weight, error) {
+	static, local := w.Act == layout.AscendStatic && w.Input.Scale == 0, w.Act == format.NVFP4Local && !(w.InputMax > 0)
+	if !static && !local {
+		return w, nil
+	}
+	var lo, hi float32
+	err := in.each(func(served, _ []float32) error {
+		lo, hi = min(lo, slices.Min(served)), max(hi, slices.Max(served))
+		return nil
+	})
+	known := *w
+	known.InputMax = max(hi, -lo)
+	if in, err := layout.NewStaticInput(lo, hi); static && err == nil { // else not finite: shown where it is quantised
+		known.Input = in
+	}
+	return &known, err
 }
 
 // rounded are activations [rows, cols] as an engine quantises them for a weight.
@@ -334,11 +371,11 @@ func (g *gated) learn(b *learn.Basis) error {
 	return nil
 }
 
-// inner are the inputs of down [rows, width] in both models.
+// inner are the inputs of down [rows, width] in both models, of served inputs as
+// they are quantised and of float ones.
 func (g *gated) inner(served, float []float32) (x, y []float32) {
 	k := g.s.workers
 	cols := g.w[0].cols
-	served = rounded(served, cols, g.weight, k)
 	mul := func(x []float32, w *weights, data []byte) []float32 {
 		rows := len(x) / cols
 		y := make([]float32, rows*w.rows)
@@ -354,27 +391,41 @@ func (g *gated) inner(served, float []float32) (x, y []float32) {
 	return x, y
 }
 
+// sum adds the inputs of down to moments.
+func (g *gated) sum(to *learn.Gram, in *pairs) error {
+	weight, err := settled(g.weight, in)
+	if err != nil {
+		return err
+	}
+	return in.each(func(served, float []float32) error {
+		x, y := g.inner(rounded(served, g.w[0].cols, weight, g.s.workers), float)
+		to.Add(rounded(x, g.down.cols, &g.down.item.Weight, g.s.workers), y, len(x)/g.down.cols, g.s.workers)
+		return nil
+	})
+}
+
 // mlp learns a dense or shared MLP.
-func (s *solver) mlp(l int, roles [3]glm.Role, served, float []float32) error {
+func (s *solver) mlp(l int, roles [3]glm.Role, in *pairs) error {
 	g, err := s.gated(l, roles, -1)
 	if err != nil {
 		return err
 	}
-	var first *module
-	for _, m := range []*module{g.gate, g.up} {
-		if first == nil && m != nil && m.learn {
-			first = m
-		}
-	}
 	var b *learn.Basis
-	if first != nil {
-		if b, err = s.basis(first, served, float); err != nil {
+	if first := firstLearnt(g.gate, g.up); first != nil {
+		if b, err = s.basis(first, in); err != nil {
 			return err
 		}
 	}
 	if err := g.learn(b); err != nil || g.down == nil || !g.down.learn {
 		return err
 	}
-	served, float = g.inner(served, float)
-	return s.group([]*module{g.down}, served, float)
+	sums := learn.NewGram(g.down.cols, true)
+	if err := g.sum(sums, in); err != nil {
+		return err
+	}
+	sums.Finish(s.workers)
+	if b, err = s.basisOf(sums); err != nil {
+		return err
+	}
+	return s.solve(g.down, b)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/glmconv/glmconv/calib/learn"
@@ -75,7 +77,11 @@ type solver struct {
 	layers  []map[glm.Role][]*module // by layer and role, experts in order
 	names   map[string]*quant.Item
 	globals map[string]float32 // by fused set, of the present layer
-	rows    int
+	rows    int                // tokens
+	chunk   int                // of them in a pass
+	block   int                // of them in attention
+	room    int64              // bytes of memory for inputs
+	spills  int                // files of inputs so far
 
 	report *LayerReport
 	put    []string // of the present layer
@@ -83,19 +89,19 @@ type solver struct {
 }
 
 // Solve learns codes for all weights of a plan that can be learnt, from a
-// checkpoint and token ids. It needs memory for the states and inputs of all
-// tokens; quant.ErrMemory says how much where that is more than MaxMemory. The
+// checkpoint and token ids. States of all tokens are in files, and inputs where
+// MaxMemory has no room for them; quant.ErrMemory says what it takes at least. The
 // layers that are finished stay in Scratch if it is interrupted.
 func Solve(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpoint, o SolveOptions) (*Solution, error) {
 	s := &solver{plan: plan, o: o, workers: &kernel.Workers{N: o.Workers}, names: map[string]*quant.Item{}, globals: map[string]float32{}}
 	if err := s.open(src); err != nil {
 		return nil, err
 	}
-	if err := s.checkMemory(); err != nil {
-		return nil, err
-	}
-	if err := s.o.FS.MkdirAll(o.Scratch); err != nil {
-		return nil, err
+	defer collected((&CollectOptions{MaxMemory: o.MaxMemory}).limit())()
+	for _, m := range []*model{s.float, s.served} {
+		if err := s.o.FS.MkdirAll(m.dir); err != nil {
+			return nil, err
+		}
 	}
 	reports, err := s.run(ctx)
 	if err != nil {
@@ -116,6 +122,9 @@ func (s *solver) open(src *safetensors.Checkpoint) (err error) {
 	}
 	for _, q := range s.o.Sequences {
 		s.rows += len(q)
+	}
+	if err := s.memory(); err != nil {
+		return err
 	}
 	cfg := s.plan.Config
 	if s.src, err = newFloats(cfg, src, s.plan.Folds); err != nil {
@@ -147,7 +156,7 @@ func (s *solver) open(src *safetensors.Checkpoint) (err error) {
 			s.store.shapes[it.Name()] = shape{t.Layer, m.spec.Code, m.rows, m.cols, br, bc}
 		}
 	}
-	if s.float, err = s.model(nil); err != nil {
+	if s.float, err = s.model(nil, "float"); err != nil {
 		return err
 	}
 	base, err := s.src.provider(cfg)
@@ -155,105 +164,125 @@ func (s *solver) open(src *safetensors.Checkpoint) (err error) {
 		return err
 	}
 	s.over = newOverlay(base)
-	s.served, err = s.model(s.over)
+	s.served, err = s.model(s.over, "served")
 	return err
 }
 
 // model is one of the two models, and what is seen inside.
 type model struct {
 	*runtime.Model
-	see  func(w *glm.Tensor, rows int, x func() []float32) error
-	keys []runtime.Span
+	see func(w *glm.Tensor, rows int, x func() []float32) error
+
+	dir        string // of its states
+	base, rows int    // of the chunk that is computed: its first row, and how many
 }
 
-func (s *solver) model(p runtime.Provider) (m *model, err error) {
+func (s *solver) model(p runtime.Provider, name string) (m *model, err error) {
 	if p == nil {
 		if p, err = s.src.provider(s.plan.Config); err != nil {
 			return nil, err
 		}
 	}
-	m = &model{}
-	m.Model, err = runtime.New(s.plan.Config, p, runtime.Options{Threads: s.o.Workers, Block: 4096,
+	m = &model{dir: filepath.Join(s.o.Scratch, name)}
+	m.Model, err = runtime.New(s.plan.Config, p, runtime.Options{Threads: s.o.Workers, Block: s.block,
 		Observe: func(w *glm.Tensor, rows int, x func() []float32) error {
 			if m.see == nil {
 				return nil
 			}
 			return m.see(w, rows, x)
 		}})
-	for _, q := range s.o.Sequences {
-		m.keys = append(m.keys, runtime.Span{N: len(q)})
-	}
 	return m, err
-}
-
-// checkMemory refuses tokens whose states and inputs do not fit.
-func (s *solver) checkMemory() error {
-	limit := s.o.MaxMemory
-	if limit <= 0 {
-		limit = 1 << 30
-	}
-	if need := Need(s.plan, s.rows); need > limit {
-		return &quant.Error{Kind: quant.ErrMemory, Reason: fmt.Sprintf("learning codes from %d tokens takes %d MiB of memory, %d are allowed", s.rows, need>>20, limit>>20),
-			Advice: "allow it more, or calibrate with fewer tokens"}
-	}
-	return nil
-}
-
-// Need is the memory in bytes that learning codes from a number of tokens takes.
-func Need(p *quant.Plan, tokens int) int64 {
-	c := p.Config
-	heads := c.Heads * c.HeadDim
-	if c.LatentAttention() {
-		heads = c.Heads * c.VHeadDim
-	}
-	perToken := int64(4) * int64(2*c.HiddenSize*4+2*heads+2*c.QLoraRank+6*c.HiddenSize)
-	var gram, weight int64
-	for i := range p.Items {
-		if it := &p.Items[i]; it.Action == quant.Quantize {
-			r, k := it.Weight.Dims()
-			gram = max(gram, 2*learn.GramBytes(k, true))
-			weight = max(weight, int64(r)*int64(k)*24)
-		}
-	}
-	return 96<<20 + perToken*int64(tokens) + gram + weight
 }
 
 // run goes through the layers.
 func (s *solver) run(ctx context.Context) ([]LayerReport, error) {
 	cfg := s.plan.Config
-	var ids []int
-	for _, q := range s.o.Sequences {
-		ids = append(ids, q...)
-	}
-	x, err := s.float.Embed(ids)
-	if err != nil {
-		return nil, err
-	}
-	y := append([]float32(nil), x...)
-	first := 0
-	if p := s.store.loadPoint(cfg.Layers); p != nil && s.whole(p.Layer) {
-		first = p.Layer
-		s.restore(p, x, y)
+	first := s.finished()
+	if first < 0 {
+		if err := errors.Join(s.embed(s.float), s.embed(s.served)); err != nil {
+			return nil, err
+		}
+		first = 0
 	}
 	var reports []LayerReport
 	for l := first; l < cfg.Layers; l++ {
-		r, err := s.layer(ctx, l, x, y)
+		r, err := s.layer(ctx, l)
 		if err != nil {
 			return nil, err
 		}
 		reports = append(reports, *r)
-		if err := s.keep(l+1, x, y); err != nil {
-			return nil, err
-		}
 	}
 	if len(s.layers) > cfg.Layers && len(s.layers[cfg.Layers]) > 0 && !s.store.has(cfg.Layers) {
-		r, err := s.draft(ctx, x, y)
+		r, err := s.draft(ctx)
 		if err != nil {
 			return nil, err
 		}
 		reports = append(reports, *r)
 	}
 	return reports, nil
+}
+
+// finished returns the layer that an earlier run came to; -1: none.
+func (s *solver) finished() int {
+	for l := s.plan.Config.Layers; l >= 0; l-- {
+		if wholeStates(s.float.dir, l, s.store.id) && wholeStates(s.served.dir, l, s.store.id) && s.whole(l) {
+			return l
+		}
+	}
+	return -1
+}
+
+// embed writes a model's states in front of the first layer.
+func (s *solver) embed(m *model) error {
+	to, err := createStates(s.o.FS, m.dir, 0, s.store.id)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = to.abort() }()
+	for _, q := range s.o.Sequences {
+		x, err := m.Embed(q)
+		if err != nil {
+			return err
+		}
+		if err := to.put(x, &runtime.Span{N: len(q)}); err != nil {
+			return err
+		}
+	}
+	return to.commit()
+}
+
+// chunks reads a model's states in front of a layer, as many sequences at a time
+// as there is room for. Of each sequence less rows are left out of the count.
+func (s *solver) chunks(m *model, l, less int, do func(seqs [][]int, x []float32, spans []runtime.Span) error) error {
+	from, err := openStates(m.dir, l, s.store.id)
+	if err != nil {
+		return err
+	}
+	defer from.close()
+	h := s.plan.Config.HiddenSize
+	all := s.o.Sequences
+	m.base, m.rows = 0, 0
+	for at := 0; at < len(all); {
+		n, rows := at, 0
+		for ; n < len(all) && (n == at || rows+len(all[n]) <= s.chunk); n++ {
+			rows += len(all[n])
+		}
+		x, spans := make([]float32, rows*h), make([]runtime.Span, n-at)
+		rest := x
+		for i, q := range all[at:n] {
+			if spans[i], err = from.next(len(q), rest[:len(q)*h]); err != nil {
+				return fmt.Errorf("%s: %w", m.dir, err)
+			}
+			rest = rest[len(q)*h:]
+		}
+		m.base += m.rows
+		m.rows = rows - less*(n-at)
+		if err := do(all[at:n], x, spans); err != nil && !errors.Is(err, errSeen) {
+			return err
+		}
+		at = n
+	}
+	return nil
 }
 
 // whole reports whether the codes of all layers before l are there.
@@ -285,36 +314,59 @@ func (s *solver) progress(l int, what string) {
 	}
 }
 
-// pass runs a layer, or the MTP layer, of a model over its states.
-type pass func(m *model, x []float32, tr *runtime.Trace) error
+// pass runs a layer, or the MTP layer, of a model over its states; those behind
+// it go to a file if there is one.
+type pass func(m *model, to *stateWriter, tr *runtime.Trace) error
 
+// errSeen ends a layer where nothing more is wanted of it.
 var errSeen = errors.New("seen")
 
-// inputs runs a layer of a model and collects the inputs of the projections of
-// some roles, all rows each; the pass ends when stop, if given, comes.
-func (s *solver) inputs(m *model, run pass, x []float32, tr *runtime.Trace, stop glm.Role, roles ...glm.Role) (map[glm.Role][]float32, error) {
-	got := map[glm.Role][]float32{}
-	for _, r := range roles {
-		got[r] = nil
+// inputs are those of projections, by role.
+type inputs map[glm.Role]*spill
+
+func (in inputs) close() {
+	for r := range in {
+		_ = in.drop(r)
 	}
-	rows := 0
-	m.see = func(w *glm.Tensor, n int, x func() []float32) error {
-		if have, wanted := got[w.Role]; wanted {
-			got[w.Role] = append(have, x()...)
+}
+
+// drop closes those of a role.
+func (in inputs) drop(r glm.Role) error {
+	err := in[r].close()
+	delete(in, r)
+	return err
+}
+
+// inputs runs a layer of a model and collects the inputs of the projections of
+// some roles, all rows each; a chunk ends when stop, if given, comes.
+func (s *solver) inputs(m *model, run pass, to *stateWriter, tr *runtime.Trace, stop glm.Role, roles ...glm.Role) (inputs, error) {
+	got := inputs{}
+	base, rows := -1, 0
+	m.see = func(w *glm.Tensor, n int, x func() []float32) (err error) {
+		if slices.Contains(roles, w.Role) {
+			in := got[w.Role]
+			if in == nil {
+				if in, err = s.spill(int(w.Shape[1])); err != nil {
+					return err
+				}
+				got[w.Role] = in
+			}
+			if err := in.put(x()); err != nil {
+				return err
+			}
 		}
 		if w.Role == stop {
-			if rows += n; rows >= s.rows || w.Role.IsExpert() {
+			if m.base != base {
+				base, rows = m.base, 0
+			}
+			if rows += n; rows >= m.rows || w.Role.IsExpert() {
 				return errSeen
 			}
 		}
 		return nil
 	}
 	defer func() { m.see = nil }()
-	err := run(m, x, tr)
-	if errors.Is(err, errSeen) {
-		err = nil
-	}
-	return got, err
+	return got, run(m, to, tr)
 }
 
 // solve finds the codes of a module and puts them in the served model.

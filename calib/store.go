@@ -1,10 +1,8 @@
 package calib
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/gob"
 	"encoding/hex"
 	"fmt"
 	"math"
@@ -175,55 +173,6 @@ func localScales(f *safetensors.File, name string, spec *numeric.Spec, t safeten
 	}
 	return nil
 }
-
-// point is where a solve goes on: the states between two layers.
-type point struct {
-	Layer        int
-	Float        []byte // states of the float model, little-endian float32
-	Served       []byte
-	KeysF, KeysS [][][]int32
-}
-
-func pointFile(l int) string { return fmt.Sprintf("states-%05d.bin", l) }
-
-// savePoint keeps the states in front of a layer.
-func (s *store) savePoint(p *point) error {
-	var b bytes.Buffer
-	if err := gob.NewEncoder(&b).Encode(p); err != nil {
-		return err
-	}
-	sum := sha256.Sum256(b.Bytes())
-	return fsx.WriteFile(s.fs, filepath.Join(s.dir, pointFile(p.Layer)), append(sum[:], b.Bytes()...))
-}
-
-// loadPoint returns the latest states that are whole; nil if there are none.
-func (s *store) loadPoint(layers int) *point {
-	for l := layers; l > 0; l-- {
-		raw, err := fsx.ReadRegular(filepath.Join(s.dir, pointFile(l)), math.MaxInt64)
-		if err != nil {
-			continue
-		}
-		if p := readPoint(raw); p != nil && p.Layer == l {
-			return p
-		}
-	}
-	return nil
-}
-
-// readPoint reads what savePoint wrote; nil where it is not whole.
-func readPoint(raw []byte) *point {
-	if len(raw) < sha256.Size || sha256.Sum256(raw[sha256.Size:]) != [sha256.Size]byte(raw[:sha256.Size]) {
-		return nil
-	}
-	var p point
-	if gob.NewDecoder(bytes.NewReader(raw[sha256.Size:])).Decode(&p) != nil {
-		return nil
-	}
-	return &p
-}
-
-// dropPoint removes the states in front of a layer.
-func (s *store) dropPoint(l int) { _ = s.fs.Remove(filepath.Join(s.dir, pointFile(l))) }
 
 // idsHash is the SHA-256 of token sequences.
 func idsHash(seqs [][]int) string {

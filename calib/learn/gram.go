@@ -37,7 +37,7 @@ func NewGram(n int, cross bool) *Gram {
 func GramBytes(n int, cross bool) int64 {
 	cells := int64(n) * int64(n)
 	if cross {
-		return cells*(8+8+8+4+4) + 4*tokens*int64(n)*2
+		return cells*(8+8+8+4+4+4) + 4*tokens*int64(n)*2
 	}
 	return cells*(8+8+4+4) + 4*tokens*int64(n)
 }

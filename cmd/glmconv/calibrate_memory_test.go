@@ -1,0 +1,67 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/synth"
+)
+
+// largeConfig is one of latent attention with indexers, several times as large as
+// the memory that calibrate and quantize get.
+const largeConfig = `{"architectures": ["GlmMoeDsaForCausalLM"], "model_type": "glm_moe_dsa", "eos_token_id": [2], "pad_token_id": 0, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
+ "num_hidden_layers": LAYERS, "num_nextn_predict_layers": MTP, "num_attention_heads": 4, "num_key_value_heads": 4, "q_lora_rank": WIDTH, "kv_lora_rank": 128, "qk_nope_head_dim": 128,
+ "qk_rope_head_dim": 64, "v_head_dim": 128, "attention_bias": false, "index_n_heads": 8, "index_head_dim": 128, "index_topk": 16, "indexer_rope_interleave": true,
+ "rope_theta": 1000000, "topk_method": "noaux_tc", "first_k_dense_replace": 1, "hidden_act": "silu", "intermediate_size": 1024, "moe_intermediate_size": WIDTH, "n_group": 1,
+ "n_routed_experts": EXPERTS, "n_shared_experts": 1, "norm_topk_prob": true, "num_experts_per_tok": 2, "rms_norm_eps": 1e-05, "routed_scaling_factor": 1.0, "topk_group": 1,
+ "max_position_embeddings": 512, "vocab_size": 2048, "hidden_size": WIDTH}`
+
+// TestCalibrateMemory: calibrate and quantize --method gptq stay below
+// --max-memory, as the system counts, with states and inputs of the tokens that
+// would not fit and a checkpoint that is larger. In make torture the checkpoint is
+// twenty times as large.
+func TestCalibrateMemory(t *testing.T) {
+	if raceDetector {
+		t.Skip("SKIPPED: the race detector's own memory would be counted")
+	}
+	limit, layers, experts, width, count, times := int64(172<<20), "2", "2", "256", 10, int64(0)
+	if os.Getenv("GLMCONV_TORTURE") != "" {
+		limit, layers, experts, width, count, times = 224<<20, "24", "128", "512", 24, 20
+	}
+	config := strings.NewReplacer("LAYERS", layers, "EXPERTS", experts, "WIDTH", width, "MTP", fmt.Sprint(min(times, 1))).Replace(largeConfig)
+	plan, err := synth.NewPlan(synth.Options{Config: []byte(config), Seed: 3, ShardBytes: 256 << 20})
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, plan.Bytes, times*limit)
+	dir := t.TempDir()
+	src, ids := filepath.Join(dir, "source"), filepath.Join(dir, "ids.json")
+	require.NoError(t, plan.Write(t.Context(), src))
+	seqs := make([][]int, 64)
+	for i := range seqs {
+		for k := range 512 {
+			seqs[i] = append(seqs[i], 5+(i*i*31+k*7919+k*k*i)%2000)
+		}
+	}
+	raw, err := json.Marshal(seqs[:count])
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(ids, raw, 0o600))
+	for _, args := range [][]string{
+		{"calibrate", "--token-ids", ids, "--tokens", "32768", src, filepath.Join(dir, "stats")},
+		{"quantize", "--scheme", "w4a16", "--calib", filepath.Join(dir, "stats"), "--method", "gptq", "--fold", "gamma", src, filepath.Join(dir, "out")},
+	} {
+		cmd := exec.Command("glmconv", append(args[:1:1], append([]string{"--progress", "none", "--max-memory", fmt.Sprint(limit)}, args[1:]...)...)...)
+		out, most := peak(t, cmd)
+		require.Zero(t, cmd.ProcessState.ExitCode(), "%s", out)
+		t.Logf("%s: %d MiB of source, peak %d MiB of %d", args[0], plan.Bytes>>20, most>>20, limit>>20)
+		assert.Less(t, most, limit, args[0])
+	}
+}
