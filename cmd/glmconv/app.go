@@ -21,15 +21,15 @@ import (
 // newApp builds the command tree. Everything a command prints goes through the
 // two writers, so that tests can look at it.
 func newApp(stdout, stderr io.Writer) *cli.App {
+	useOwnHelp()
 	app := &cli.App{
 		Name:            "glmconv",
 		Usage:           "quantise GLM checkpoints for vLLM, SGLang and vllm-ascend, and prove the result",
 		Writer:          stdout,
 		ErrWriter:       stderr,
 		HideVersion:     true,
-		HideHelpCommand: false,
-		Suggest:         true,
-		Description: "New here? This shows everything in some seconds, without a file or a network:\n\n  glmconv demo\n\n" +
+		HideHelpCommand: true, // see spoken
+		Description: "New here? This shows everything in a few seconds, without a file or a network:\n\n  glmconv demo\n\n" +
 			"With a checkpoint of your own, a folder with config.json and *.safetensors:\n\n" +
 			"  glmconv inspect SRC                        what is it, is it whole?\n" +
 			"  glmconv plan --scheme w8a8 SRC             what would become of it, who would load it?\n" +
@@ -37,18 +37,17 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			"  glmconv check DST                          judge any checkpoint by itself\n" +
 			"  glmconv verify SRC DST                     prove the result against its source\n\n" +
 			"SRC can be an address as well: " + reach.Schemes + ".\n\n" +
-			"glmconv COMMAND --help has every flag, glmconv explain CODE what a message means.\n" +
+			"glmconv COMMAND --help lists every flag; glmconv explain CODE says what a message means.\n\n" +
 			"Exit codes: 0 done, 1 negative verdict, 2 wrong usage, 3 undecided, 65 bad input,\n" +
 			"74 I/O failed (what was complete is kept; --resume goes on), 75 temporary, 130 interrupted.",
 		Commands: []*cli.Command{
 			cmdInspect(), cmdPlan(), cmdCalibrate(), cmdQuantize(), cmdSubmit(), cmdMTPRemap(), cmdRepair(), cmdCheck(), cmdDiff(), cmdVerify(), cmdPush(), cmdRun(), cmdLogits(), cmdRecipe(), cmdBench(), cmdServe(), cmdDemo(), cmdExplain(), cmdCompletion(), cmdVersion(),
 		},
-		CommandNotFound: nil,
-		ExitErrHandler:  func(*cli.Context, error) {}, // report does it, once
-		OnUsageError:    onUsageError,
+		ExitErrHandler: func(*cli.Context, error) {}, // report does it, once
+		OnUsageError:   onUsageError,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return usagef("unknown command %q%s", c.Args().First(), suggest(c))
+				return unknownCommand(c.App, c.Args().First())
 			}
 			return cli.ShowAppHelp(c)
 		},
@@ -60,7 +59,6 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			c.Flags = append(c.Flags, remoteFlags()...)
 		}
 		c.Before = setUp
-		c.CustomHelpTemplate = helpTemplate
 		if n := sources[c.Name]; n > 0 {
 			c.Action = explained(c.Action, n)
 			if c.Name == "run" || c.Name == "logits" || c.Name == "serve" {
@@ -74,37 +72,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 // sources says how many of a command's arguments, from the first on, are
 // checkpoints that it reads.
 var sources = map[string]int{
-	"inspect": 1, "plan": 1, "quantize": 1, "mtp-remap": 1, "repair": 1, "run": 1, "logits": 1, "recipe": 1, "serve": 1, "diff": 2, "verify": 2,
-}
-
-// helpTemplate is cli's command help without the "[command options]" noise.
-const helpTemplate = `NAME:
-   {{.HelpName}} - {{.Usage}}
-
-USAGE:
-   {{.HelpName}} {{.ArgsUsage}} [flags]{{if .Description}}
-
-DESCRIPTION:
-   {{.Description | nindent 3 | trim}}{{end}}{{if .VisibleFlags}}
-
-FLAGS:{{range .VisibleFlags}}
-   {{.}}{{end}}{{end}}
-`
-
-func onUsageError(_ *cli.Context, err error, _ bool) error {
-	return &exitError{code: exitUsage, err: err}
-}
-
-func suggest(c *cli.Context) string {
-	return didYouMean(c.App.Commands, c.Args().First())
-}
-
-// didYouMean names the command that a word is nearest to, or "".
-func didYouMean(commands []*cli.Command, word string) string {
-	if s := strings.TrimSpace(cli.SuggestCommand(commands, word)); s != "" && s != "h" {
-		return " (" + strings.ToLower(s[:1]) + strings.TrimSuffix(s[1:], "?") + ")"
-	}
-	return ""
+	"inspect": 1, "plan": 1, "calibrate": 1, "check": 1, "quantize": 1, "push": 1, "mtp-remap": 1, "repair": 1, "run": 1, "logits": 1, "recipe": 1, "serve": 1, "diff": 2, "verify": 2,
 }
 
 // commonFlags are the flags that every command shares.
@@ -143,7 +111,7 @@ func setUpLogging(c *cli.Context) error {
 // newProgress returns the reporter that --progress asks for.
 func newProgress(c *cli.Context, verb string) (progress.Reporter, error) {
 	w := raw(c.App.ErrWriter) // a bar moves the cursor itself
-	r, err := progress.New(w, progress.Mode(c.String("progress")), verb, isTerminal(w))
+	r, err := progress.New(w, progress.Mode(c.String("progress")), verb, isTerminal(w) && os.Getenv("TERM") != "dumb")
 	if err != nil {
 		return nil, &exitError{code: exitUsage, err: err}
 	}
@@ -167,7 +135,10 @@ func isTerminal(w io.Writer) bool {
 // addresses are mounted (see readable).
 func paths(c *cli.Context, names ...string) ([]string, error) {
 	args := c.Args().Slice()
-	if len(args) != len(names) {
+	switch {
+	case len(names) == 0 && len(args) > 0:
+		return nil, usagef("%s takes no arguments, got %q; see glmconv %[1]s --help", c.Command.Name, args[0])
+	case len(args) != len(names):
 		return nil, usagef("%s needs %s, got %d argument(s); see glmconv %s --help",
 			c.Command.Name, strings.Join(names, " and "), len(args), c.Command.Name)
 	}

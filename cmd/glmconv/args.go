@@ -7,6 +7,27 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+// spoken turns what users of other tools type into this one's commands: help
+// COMMAND into COMMAND --help, --version into version.
+func spoken(app *cli.App, args []string) []string {
+	if len(args) < 2 {
+		return args
+	}
+	switch args[1] {
+	case "--version", "-version", "-v", "-V":
+		return append([]string{args[0], "version"}, args[2:]...)
+	case "help", "h":
+		switch {
+		case len(args) == 2:
+			return []string{args[0], "--help"}
+		case app.Command(args[2]) == nil:
+			return []string{args[0], args[2]} // which says so
+		}
+		return []string{args[0], args[2], "--help"}
+	}
+	return args
+}
+
 // permute moves the flags of a command before its arguments, because
 // urfave/cli stops looking for flags at the first argument and users write
 // "quantize SRC DST --scheme w4a8" as well. Everything after "--" stays. A flag

@@ -19,7 +19,7 @@ func cmdBench() *cli.Command {
 		Name:      "bench",
 		Usage:     "measure a server that speaks OpenAI's protocol or SGLang's",
 		ArgsUsage: "URL | compare BASE NEW... | read FILE...",
-		Description: "Latencies and throughput by the definitions of vLLM's and SGLang's own clients, in their reports\nand JSON. `compare` and `read` take either's JSON and pasted reports.\n\n" +
+		Description: "Latencies and throughput by the definitions of vLLM's and SGLang's own clients, in their reports\nand JSON. compare and read take either's JSON and pasted reports.\n\n" +
 			"  glmconv bench http://127.0.0.1:8000 --concurrency 1,16 --num-prompts 100 --ignore-eos\n" +
 			"  glmconv bench compare base.json new.json --gpus 4,8\n\n" +
 			"Exit codes: 0 done, 1 failed requests, --goodput or --fail-under missed, 2 usage, 65 unreadable\ndata, 74 no connection, or lost midway, 75 server not ready, 130 interrupted.",
@@ -44,7 +44,7 @@ func cmdBench() *cli.Command {
 			&cli.Float64Flag{Name: "burstiness", Value: 1, Usage: "shape of the gaps between requests: 1 Poisson, more is steadier"},
 			&cli.StringFlag{Name: "concurrency", Aliases: []string{"max-concurrency"}, Usage: "requests at once; several with commas give a run each"},
 			&cli.IntFlag{Name: "warmup", Value: 1, Usage: "requests before the clock starts"},
-			&cli.Uint64Flag{Name: "seed", Usage: "of lengths, prompts and arrivals"},
+			&cli.Uint64Flag{Name: "seed", Usage: "seed of lengths, prompts and arrivals"},
 			&cli.BoolFlag{Name: "ignore-eos", Usage: "answers as long as asked for"},
 			&cli.Float64Flag{Name: "temperature", Usage: "0: greedy"},
 			&cli.StringFlag{Name: "extra-body", Usage: "JSON object of further fields"},
@@ -58,7 +58,7 @@ func cmdBench() *cli.Command {
 			&cli.StringFlag{Name: "html", Usage: "write plots and figures there, in one page"},
 			&cli.StringFlag{Name: "score", Usage: "judge the answers of --dataset jsonl by its field answer: exact, number or choice"},
 			&cli.StringFlag{Name: "against", Usage: "JSON of another run with --score: what differs, question by question"},
-			&cli.StringFlag{Name: "api-key-env", Value: "OPENAI_API_KEY", Usage: "variable with the API key"},
+			&cli.StringFlag{Name: "api-key-env", Value: "OPENAI_API_KEY", Usage: "environment variable that holds the API key"},
 			&cli.DurationFlag{Name: "ready-timeout", Value: 10 * time.Second, Usage: "how long to wait for the server"},
 			&cli.BoolFlag{Name: "allow-failures", Usage: "failed requests are no negative verdict"},
 			&cli.StringFlag{Name: "gpus", Value: "1,1", Usage: "compare: devices of base and new"},

@@ -11,7 +11,7 @@ import (
 func cmdCheck() *cli.Command {
 	return &cli.Command{
 		Name:      "check",
-		Usage:     "judge a checkpoint without its source: integrity, and what each engine would make of it",
+		Usage:     "judge a checkpoint by itself: is it intact, and what would each engine make of it",
 		ArgsUsage: "DIR",
 		Description: "Manifest, hashes, header rules, configuration against tensors, scales, stale files.\n" +
 			"Works on the files of other tools too. For each engine it says what would be\n" +

@@ -16,7 +16,7 @@ var shells = []string{"bash", "zsh", "fish", "powershell"}
 func cmdCompletion() *cli.Command {
 	return &cli.Command{
 		Name:      "completion",
-		Usage:     "print the script by which a shell completes commands, flags, their values, checkpoints and codes",
+		Usage:     "print the script by which a shell completes commands, flags, values and codes",
 		ArgsUsage: "SHELL",
 		Description: "SHELL is " + strings.Join(shells, ", ") + ".\n\n" +
 			"  bash        source <(glmconv completion bash)\n" +

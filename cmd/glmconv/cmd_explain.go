@@ -94,10 +94,10 @@ func explain(all []explanation, codes []string) ([]explanation, error) {
 
 // nearCode names the code that a word is nearest to, or all that hold it.
 func nearCode(all []explanation, word string) string {
-	var commands []*cli.Command
+	var list []string
 	var holding []string
 	for _, e := range all {
-		commands = append(commands, &cli.Command{Name: e.Code})
+		list = append(list, e.Code)
 		if len(word) > 2 && strings.Contains(e.Code, word) {
 			holding = append(holding, e.Code)
 		}
@@ -105,7 +105,7 @@ func nearCode(all []explanation, word string) string {
 	if len(holding) > 0 && len(holding) < 6 {
 		return " (there is " + strings.Join(holding, ", ") + ")"
 	}
-	return didYouMean(commands, word)
+	return didYouMean(list, word)
 }
 
 func writeExplanations(w io.Writer, list []explanation) error {

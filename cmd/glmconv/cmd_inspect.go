@@ -20,7 +20,7 @@ func cmdInspect() *cli.Command {
 		Flags: []cli.Flag{
 			jsonFlag(),
 			&cli.BoolFlag{Name: "weights", Usage: "read every weight as well: NaN, infinities, zeros where weights should be"},
-			&cli.BoolFlag{Name: "tensors", Usage: "one line a tensor"},
+			&cli.BoolFlag{Name: "tensors", Usage: "one line per tensor"},
 		},
 		Action: func(c *cli.Context) error {
 			asked := c.Args().First()

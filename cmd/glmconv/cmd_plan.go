@@ -31,7 +31,7 @@ func planFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "target", Usage: "quantise only these modules: a name, or re: and a pattern (repeatable; no match is an error)"},
 		&cli.StringFlag{Name: "fold", Usage: "off; gamma: norms give their gains, as powers of two, to the weights that read them; search: with --calib, value and up rows too (exact; adapters trained on SRC do not fit the result; default: off, search with --calib)"},
 		&cli.BoolFlag{Name: "requantize", Usage: "convert a source that has the scheme already"},
-		&cli.BoolFlag{Name: "allow-lossy-source", Usage: "convert a source with less than 8 bits a weight"},
+		&cli.BoolFlag{Name: "allow-lossy-source", Usage: "convert a source with less than 8 bits per weight"},
 		&cli.BoolFlag{Name: "static", Usage: "with --calib: inputs of attention get one scale each, as in published Ascend checkpoints, whose fused kernels want them (w8a8 and w4a8 as ascend)"},
 		&cli.StringFlag{Name: "kv", Usage: "c8: ask engines to keep caches in int8: index keys and latents of sparse attention, keys and values of GLM-4.x (with --calib); ascend only"},
 		&cli.BoolFlag{Name: "rotate", Usage: "turn the residual stream into a basis without outliers before rounding (QuaRot; exact; ascend only unless the MTP layer is dropped)"},
@@ -180,7 +180,10 @@ func schemeOf(c *cli.Context, recipe *quant.Recipe) (layout.Scheme, layout.Forma
 		return "", "", usagef("--scheme is required: %s", schemeNames())
 	}
 	scheme, err := layout.ParseScheme(c.String("scheme"))
-	return scheme, format, err
+	if err != nil {
+		return "", "", unknownScheme(c.String("scheme"))
+	}
+	return scheme, format, nil
 }
 
 // recipeNames lists the recipes.

@@ -20,7 +20,7 @@ import (
 func cmdRecipe() *cli.Command {
 	return &cli.Command{
 		Name:      "recipe",
-		Usage:     "say how a checkpoint is served: degrees, flags, whether it fits",
+		Usage:     "say how to serve a checkpoint: parallel sizes, flags, whether it fits",
 		ArgsUsage: "DIR",
 		Description: "Reads headers, starts nothing. A set-up that would crash, not fit or compute wrong numbers is\n" +
 			"refused with the rule, its source and the nearest one that works. Without DIR, --model plans a\npublished checkpoint with nothing on disk.\n\n" +

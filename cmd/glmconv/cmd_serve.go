@@ -30,7 +30,7 @@ func cmdServe() *cli.Command {
 			&cli.StringFlag{Name: "host", Value: "127.0.0.1", Usage: "address to listen on"},
 			&cli.IntFlag{Name: "port", Value: 8000, Usage: "0: a free one, which is printed"},
 			&cli.StringSliceFlag{Name: "served-model-name", Usage: "names that clients may use (repeatable; default: any)"},
-			&cli.StringFlag{Name: "api-key-env", Usage: "variable with the key that clients must send"},
+			&cli.StringFlag{Name: "api-key-env", Usage: "environment variable that holds the key that clients must send"},
 			&cli.IntFlag{Name: "max-model-len", Usage: "tokens of prompt and answer (default: the model's)"},
 			&cli.IntFlag{Name: "max-num-seqs", Value: 16, Usage: "requests computed together"},
 			&cli.IntFlag{Name: "max-queue", Value: 128, Usage: "requests that wait; more are told to come back"},

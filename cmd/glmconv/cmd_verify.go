@@ -27,16 +27,16 @@ func cmdVerify() *cli.Command {
 		Name:      "verify",
 		Usage:     "run source and result side by side and gate on the difference",
 		ArgsUsage: "SRC DST | SRC [DST] --endpoint URL | --merge FILE...",
-		Description: "The verdict is a conjunction: every tensor accounted for and copies equal, weights as far\n" +
-			"from the source as rounding alone explains, mean KL(source||result) of the logits at most\n" +
-			"--tol (its one-sided 95 % bound), guard rails for tail, NRMSE and flips, and an MTP layer\n" +
-			"that agrees with the trunk as often as the source's.\n\n" +
+		Description: "It passes only if all of this holds: every tensor is accounted for and copies are equal, weights\n" +
+			"are no farther from the source than rounding explains, the mean KL(source||result) of the logits\n" +
+			"is at most --tol (its one-sided 95 % bound), tail, NRMSE and flips are within their limits, and the\n" +
+			"MTP layer agrees with the model as often as the source's does.\n\n" +
 			"--index I --count N --partial FILE does part I of N, on any machine; --merge FILE... makes\n" +
 			"the verdict of the files of all parts, which is that of one run.\n\n" +
 			"--endpoint URL asks a live server: are the log-probabilities that it gives to fixed texts\n" +
 			"those of the bundled runtime on the same folder, and whose fault is it if not. With two\n" +
 			"folders SRC is the original and DST what is served.\n\n" +
-			"Exit codes: 0 pass, 1 fail, 3 undecided (flat logits, too few tokens, an interval that\nstraddles --tol), 65 the two cannot be compared; of a server 65 another model or answers that are\nnone, 74 the connection broke, 75 not ready.",
+			"Exit codes: 0 pass, 1 fail, 3 undecided (flat logits, too few tokens, an interval that\nstraddles --tol), 65 the two cannot be compared. With --endpoint: 65 another model, or answers that are none, 74 the connection broke, 75 not ready.",
 		Flags: append(append(append(corpusFlags(" (default: the built-in corpus)", 2048, 128),
 			&cli.Float64Flag{Name: "tol", Usage: "ceiling of the mean KL in nats per token (default: 1e-2, with 4-bit weights 5e-2)"},
 			&cli.StringFlag{Name: "reference", Usage: "what a quantized source is taken for: source (its own forward pass, as served) or weights (decoded, activations unrounded) (default: source; weights for bf16 results)"},

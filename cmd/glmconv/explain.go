@@ -31,15 +31,20 @@ func explained(action cli.ActionFunc, sources int) cli.ActionFunc {
 		if errors.As(err, &remote) {
 			return err
 		}
-		for i, dir := range c.Args().Slice() {
-			if i == sources {
-				break
-			}
+		dirs := c.Args().Slice()
+		dirs = dirs[:min(sources, len(dirs))]
+		if c.Command.Name == "repair" && c.String("from") != "" {
+			dirs = append(dirs, c.String("from"))
+		}
+		for _, dir := range dirs {
 			if s := remotesOf(c).open[dir]; s != nil {
 				dir = s.Name()
 			}
 			if why := origin.Explain(dir, nil); why != nil {
 				return fmt.Errorf("%s: %w", dir, why)
+			}
+			if why := noCheckpoint(dir); why != nil {
+				return why
 			}
 		}
 		return err

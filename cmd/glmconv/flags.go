@@ -10,7 +10,7 @@ func jsonFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "the result
 
 // workersFlag limits the threads that do something: "computing", "reading".
 func workersFlag(doing string) cli.Flag {
-	return &cli.IntFlag{Name: "workers", Usage: doing + " threads (default: one a core)"}
+	return &cli.IntFlag{Name: "workers", Usage: doing + " threads (default: one per core)"}
 }
 
 func memoryFlag() cli.Flag {

@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case len(args) == 2 && args[1] == describeWord:
 		return report(errs, describe(stdout, app))
 	}
-	args = permute(app, args)
+	args = permute(app, spoken(app, args))
 	defer closeRemotes(app)
 	err := interrupted(ctx, commandOf(app, args), app.RunContext(ctx, args))
 	if flushed := out.Flush(); err == nil {

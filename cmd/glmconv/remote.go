@@ -24,13 +24,13 @@ var readsWeights = map[string]bool{"quantize": true, "verify": true, "logits": t
 func remoteFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "connections", Value: 8, Usage: "parallel requests to a remote source, 1 to 64"},
-		&cli.StringFlag{Name: "bandwidth", Usage: "ceiling on what is read from a remote source, as 200MB/s (default: none)"},
+		&cli.StringFlag{Name: "bandwidth", Usage: "read at most so much per second from a remote source: 200MB/s (default: no limit)"},
 		&cli.BoolFlag{Name: "offline", Usage: "no network: hf:// reads what the hub's own client has downloaded (also HF_HUB_OFFLINE=1)"},
-		&cli.StringFlag{Name: "cache", Usage: "`DIR` that keeps what is fetched of shards, for --resume and other runs (default: none)"},
+		&cli.StringFlag{Name: "cache", Usage: "`DIR` that keeps what is fetched of shards, for --resume and later runs (default: none)"},
 		&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the credential of a hub (default: HF_TOKEN and the hub's own files)"},
 		&cli.StringFlag{Name: "ca-file", Usage: "`FILE` with further root certificates"},
-		&cli.StringFlag{Name: "source-check", Value: "auto", Usage: "full (read what was not hashed as it passed as well, just for its hash) or auto"},
-		&cli.DurationFlag{Name: "retry-for", Value: 5 * time.Minute, Usage: "how long without a byte before giving up"},
+		&cli.StringFlag{Name: "source-check", Value: "auto", Usage: "auto: hash the shards that are read whole anyway; full: read the rest as well, so that all are hashed"},
+		&cli.DurationFlag{Name: "retry-for", Value: 5 * time.Minute, Usage: "give up after so long without a byte"},
 	}
 }
 

@@ -23,7 +23,7 @@ func endpointFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "endpoint", Usage: "ask the server at `URL` (repeatable): SRC is what it serves, or with DST, SRC the original and DST what is served"},
 		&cli.StringFlag{Name: "endpoint-kind", Usage: "vllm, sglang, llama-cpp-python, llama-server or glmconv (default: found out)"},
 		&cli.StringFlag{Name: "model", Usage: "name of the model on the server (default: its first)"},
-		&cli.StringFlag{Name: "api-key-env", Value: "OPENAI_API_KEY", Usage: "variable with the API key"},
+		&cli.StringFlag{Name: "api-key-env", Value: "OPENAI_API_KEY", Usage: "environment variable that holds the API key"},
 		&cli.IntFlag{Name: "top-logprobs", Usage: "tokens asked for at each place; -1: all (default: 20, more where the model's logits are flat)"},
 		&cli.IntFlag{Name: "concurrency", Value: 1, Usage: "requests at once"},
 		&cli.DurationFlag{Name: "timeout", Value: 2 * time.Minute, Usage: "for a request, and for the server to be ready"},
