@@ -51,3 +51,28 @@ func (x *Scratch) codesSpan(at, n int) (span, bool) {
 	}
 	return span{codes: m.Codes[at:][:n], scaling: scaling{scales}}, true
 }
+
+// widened is how many codes are widened at once on their way to others, a multiple
+// of chunkLen and blockWidth: they stay in the innermost cache.
+const widened = 8 * chunkLen
+
+// encodeCodes is encode by the reciprocal factor of the scale s, of weights that
+// are codes times scales.
+func (x *Scratch) encodeCodes(dst, codes []byte, of scaling, code Code, factor, s float32) (sum runError) {
+	x.floats = resize(x.floats, widened)
+	for at := 0; at < len(codes); at += widened {
+		end := min(at+widened, len(codes))
+		w := x.floats[:end-at]
+		of.from(at/blockWidth).decode(w, codes[at:end])
+		encodeRunVector(dst[at:], w, code, byReciprocal, factor, s, &sum)
+	}
+	return sum
+}
+
+// from are the scales from a block on.
+func (s scaling) from(block int) scaling {
+	if len(s.scales) == 1 {
+		return s
+	}
+	return scaling{s.scales[block:]}
+}

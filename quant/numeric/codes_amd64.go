@@ -4,7 +4,9 @@ package numeric
 
 import "math"
 
-// takesCodes tells whether absMaxCodes and encodeCodes take n codes.
+// takesCodes tells whether absMaxCodes and encodeCodes take n codes. Weights are
+// widened a few at a time: rounding them in the registers that they are widened
+// in takes longer, since a processor does not look so far ahead.
 func takesCodes(n int) bool { return vector && n > 0 && n%blockWidth == 0 }
 
 // absMaxCodes returns the bits of the largest magnitude of codes times scales,
@@ -22,20 +24,6 @@ func absMaxCodes(codes []byte, s scaling) (top uint32) {
 		codes = codes[n:]
 	}
 	return top
-}
-
-// encodeCodes is encode by the reciprocal factor of the scale s, of weights that
-// are codes times scales.
-func encodeCodes(dst, codes []byte, of scaling, code Code, factor, s float32) (sum runError) {
-	_ = dst[len(codes)-1]
-	step := of.step()
-	if code == E4M3 {
-		encodeE4M3F8AVX2(&dst[0], &codes[0], len(codes), &of.scales[0], step, factor, s, 0, 0, &sum.sumSq)
-	} else {
-		lo, hi := limits(code)
-		encodeIntF8AVX2(&dst[0], &codes[0], len(codes), &of.scales[0], step, factor, s, lo, hi, &sum.sumSq)
-	}
-	return sum
 }
 
 // step is how far the scales of blocks lie apart, in bytes.

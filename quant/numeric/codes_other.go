@@ -8,8 +8,6 @@ func takesCodes(int) bool { return false }
 
 func absMaxCodes([]byte, scaling) uint32 { panic("numeric: no kernel") }
 
-func encodeCodes(_, _ []byte, _ scaling, _ Code, _, _ float32) runError { panic("numeric: no kernel") }
-
 func errorVector([]float32, Code, float32, float32, float64) (float64, bool) { return 0, false }
 
 func alikeVector([]float32, Code, float32) (same int, known bool) { return 0, false }

@@ -848,20 +848,7 @@ chunk:
 
 loop:
 	VMOVUPS      (DX), Y9
-	VMULPS       Y0, Y9, Y10
-	VMAXPS       Y3, Y10, Y10
-	VMINPS       Y4, Y10, Y10
-	VCVTPS2DQ    Y10, Y10
-	VCVTDQ2PS    Y10, Y11
-	VMULPS       Y1, Y11, Y11
-	VSUBPS       Y9, Y11, Y11
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y5, Y5
-	VMULPS       Y11, Y11, Y9
-	VADDPS       Y9, Y6, Y6
-	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
-	VPMAXUD      Y11, Y2, Y2
-	VMOVUPS      32(DX), Y9
+	VMOVUPS      32(DX), Y10
 	VMULPS       Y0, Y9, Y11
 	VMAXPS       Y3, Y11, Y11
 	VMINPS       Y4, Y11, Y11
@@ -870,15 +857,28 @@ loop:
 	VMULPS       Y1, Y12, Y12
 	VSUBPS       Y9, Y12, Y12
 	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y7, Y7
+	VADDPS       Y9, Y5, Y5
 	VMULPS       Y12, Y12, Y9
-	VADDPS       Y9, Y8, Y8
+	VADDPS       Y9, Y6, Y6
 	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
 	VPMAXUD      Y12, Y2, Y2
-	VPACKSSDW    Y11, Y10, Y10
-	VPERMQ       $0xd8, Y10, Y10
-	VEXTRACTI128 $0x01, Y10, X9
-	VPACKSSWB    X9, X10, X9
+	VMULPS       Y0, Y10, Y9
+	VMAXPS       Y3, Y9, Y9
+	VMINPS       Y4, Y9, Y9
+	VCVTPS2DQ    Y9, Y9
+	VCVTDQ2PS    Y9, Y12
+	VMULPS       Y1, Y12, Y12
+	VSUBPS       Y10, Y12, Y12
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y7, Y7
+	VMULPS       Y12, Y12, Y10
+	VADDPS       Y10, Y8, Y8
+	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
+	VPMAXUD      Y12, Y2, Y2
+	VPACKSSDW    Y9, Y11, Y11
+	VPERMQ       $0xd8, Y11, Y11
+	VEXTRACTI128 $0x01, Y11, X9
+	VPACKSSWB    X9, X11, X9
 	VMOVDQU      X9, (CX)
 	ADDQ         $0x00000040, DX
 	ADDQ         $0x10, CX
@@ -926,6 +926,9 @@ TEXT ·encodeE4M3F32AVX2(SB), NOSPLIT, $0-48
 	MOVQ         n+16(FP), AX
 	VBROADCASTSS factor+24(FP), Y0
 	VBROADCASTSS s+28(FP), Y1
+	VMOVUPS      lanes8x49800000<>+0(SB), Y3
+	VMOVUPS      lanes8x7f800000<>+0(SB), Y4
+	VMOVUPS      lanes8x3c800000<>+0(SB), Y5
 	MOVQ         out+40(FP), BX
 	VPXOR        Y2, Y2, Y2
 
@@ -934,85 +937,82 @@ chunk:
 	CMPQ    AX, SI
 	CMOVQLT AX, SI
 	SUBQ    SI, AX
-	VPXOR   Y3, Y3, Y3
-	VPXOR   Y4, Y4, Y4
-	VPXOR   Y5, Y5, Y5
 	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
 
 loop:
-	VMOVUPS      (DX), Y7
-	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
-	VMULPS       Y0, Y7, Y8
-	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
-	VPSRLD       $0x14, Y8, Y10
-	VPADDD       Y8, Y10, Y10
-	VPAND        lanes8x000000ff<>+0(SB), Y10, Y10
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y7, Y7, Y7
-	VADDPS       Y7, Y3, Y3
-	VMULPS       Y9, Y9, Y7
-	VADDPS       Y7, Y4, Y4
-	VPAND        lanes8x7fffffff<>+0(SB), Y9, Y9
-	VPMAXUD      Y9, Y2, Y2
-	VMOVUPS      32(DX), Y7
-	VPAND        lanes8x7fffffff<>+0(SB), Y7, Y7
-	VMULPS       Y0, Y7, Y8
-	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
-	VPSRLD       $0x14, Y8, Y11
-	VPADDD       Y8, Y11, Y11
-	VPAND        lanes8x000000ff<>+0(SB), Y11, Y11
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y7, Y7, Y7
-	VADDPS       Y7, Y5, Y5
-	VMULPS       Y9, Y9, Y7
-	VADDPS       Y7, Y6, Y6
-	VPAND        lanes8x7fffffff<>+0(SB), Y9, Y9
-	VPMAXUD      Y9, Y2, Y2
-	VPACKUSDW    Y11, Y10, Y10
-	VPSUBW       lanes8x00680068<>+0(SB), Y10, Y10
-	VMOVDQU      (DX), Y7
-	VPACKSSDW    32(DX), Y7, Y7
-	VPSRLW       $0x08, Y7, Y7
-	VPAND        lanes8x00800080<>+0(SB), Y7, Y7
-	VPOR         Y7, Y10, Y10
-	VPERMQ       $0xd8, Y10, Y10
-	VEXTRACTI128 $0x01, Y10, X7
-	VPACKUSWB    X7, X10, X7
-	VMOVDQU      X7, (CX)
+	VMOVUPS      (DX), Y10
+	VPAND        lanes8x7fffffff<>+0(SB), Y10, Y10
+	VMOVUPS      32(DX), Y11
+	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
+	VMULPS       Y0, Y10, Y12
+	VMULPS       Y0, Y11, Y13
+	VPMINUD      lanes8x43e00000<>+0(SB), Y12, Y12
+	VPMINUD      lanes8x43e00000<>+0(SB), Y13, Y13
+	VPAND        Y4, Y12, Y14
+	VPAND        Y4, Y13, Y15
+	VPMAXUD      Y5, Y14, Y14
+	VPMAXUD      Y5, Y15, Y15
+	VFMADD231PS  Y3, Y14, Y12
+	VFMADD231PS  Y3, Y15, Y13
+	VFNMADD132PS Y3, Y12, Y14
+	VFNMADD132PS Y3, Y13, Y15
+	VPMADDWD     lanes8x00010010<>+0(SB), Y12, Y12
+	VPMADDWD     lanes8x00010010<>+0(SB), Y13, Y13
+	VMULPS       Y1, Y14, Y14
+	VMULPS       Y1, Y15, Y15
+	VSUBPS       Y10, Y14, Y14
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y6, Y6
+	VSUBPS       Y11, Y15, Y15
+	VMULPS       Y11, Y11, Y11
+	VADDPS       Y11, Y8, Y8
+	VMULPS       Y14, Y14, Y10
+	VADDPS       Y10, Y7, Y7
+	VPAND        lanes8x7fffffff<>+0(SB), Y14, Y14
+	VPMAXUD      Y14, Y2, Y2
+	VMULPS       Y15, Y15, Y11
+	VADDPS       Y11, Y9, Y9
+	VPAND        lanes8x7fffffff<>+0(SB), Y15, Y15
+	VPMAXUD      Y15, Y2, Y2
+	VPACKSSDW    Y13, Y12, Y12
+	VPSRLW       $0x04, Y12, Y12
+	VPSUBW       lanes8x04680468<>+0(SB), Y12, Y12
+	VMOVDQU      (DX), Y10
+	VPACKSSDW    32(DX), Y10, Y10
+	VPSRLW       $0x08, Y10, Y10
+	VPAND        lanes8x00800080<>+0(SB), Y10, Y10
+	VPOR         Y10, Y12, Y12
+	VPERMQ       $0xd8, Y12, Y12
+	VEXTRACTI128 $0x01, Y12, X10
+	VPACKUSWB    X10, X12, X10
+	VMOVDQU      X10, (CX)
 	ADDQ         $0x00000040, DX
 	ADDQ         $0x10, CX
 	SUBQ         $0x10, SI
 	JNZ          loop
-	VADDPS       Y5, Y3, Y3
-	VEXTRACTF128 $0x01, Y3, X5
-	VADDPS       X5, X3, X3
-	VPSHUFD      $0x4e, X3, X5
-	VADDPS       X5, X3, X3
-	VPSHUFD      $0xb1, X3, X5
-	VADDPS       X5, X3, X3
-	VCVTSS2SD    X3, X3, X3
-	VADDSD       (BX), X3, X3
-	VMOVSD       X3, (BX)
-	VADDPS       Y6, Y4, Y3
-	VEXTRACTF128 $0x01, Y3, X4
-	VADDPS       X4, X3, X3
-	VPSHUFD      $0x4e, X3, X4
-	VADDPS       X4, X3, X3
-	VPSHUFD      $0xb1, X3, X4
-	VADDPS       X4, X3, X3
-	VCVTSS2SD    X3, X3, X3
-	VADDSD       8(BX), X3, X3
-	VMOVSD       X3, 8(BX)
+	VADDPS       Y8, Y6, Y6
+	VEXTRACTF128 $0x01, Y6, X8
+	VADDPS       X8, X6, X6
+	VPSHUFD      $0x4e, X6, X8
+	VADDPS       X8, X6, X6
+	VPSHUFD      $0xb1, X6, X8
+	VADDPS       X8, X6, X6
+	VCVTSS2SD    X6, X6, X6
+	VADDSD       (BX), X6, X6
+	VMOVSD       X6, (BX)
+	VADDPS       Y9, Y7, Y6
+	VEXTRACTF128 $0x01, Y6, X7
+	VADDPS       X7, X6, X6
+	VPSHUFD      $0x4e, X6, X7
+	VADDPS       X7, X6, X6
+	VPSHUFD      $0xb1, X6, X7
+	VADDPS       X7, X6, X6
+	VCVTSS2SD    X6, X6, X6
+	VADDSD       8(BX), X6, X6
+	VMOVSD       X6, 8(BX)
 	TESTQ        AX, AX
 	JNZ          chunk
 	VEXTRACTI128 $0x01, Y2, X0
@@ -1047,25 +1047,25 @@ DATA lanes8x3c800000<>+24(SB)/4, $0x3c800000
 DATA lanes8x3c800000<>+28(SB)/4, $0x3c800000
 GLOBL lanes8x3c800000<>(SB), RODATA|NOPTR, $32
 
-DATA lanes8x000000ff<>+0(SB)/4, $0x000000ff
-DATA lanes8x000000ff<>+4(SB)/4, $0x000000ff
-DATA lanes8x000000ff<>+8(SB)/4, $0x000000ff
-DATA lanes8x000000ff<>+12(SB)/4, $0x000000ff
-DATA lanes8x000000ff<>+16(SB)/4, $0x000000ff
-DATA lanes8x000000ff<>+20(SB)/4, $0x000000ff
-DATA lanes8x000000ff<>+24(SB)/4, $0x000000ff
-DATA lanes8x000000ff<>+28(SB)/4, $0x000000ff
-GLOBL lanes8x000000ff<>(SB), RODATA|NOPTR, $32
+DATA lanes8x00010010<>+0(SB)/4, $0x00010010
+DATA lanes8x00010010<>+4(SB)/4, $0x00010010
+DATA lanes8x00010010<>+8(SB)/4, $0x00010010
+DATA lanes8x00010010<>+12(SB)/4, $0x00010010
+DATA lanes8x00010010<>+16(SB)/4, $0x00010010
+DATA lanes8x00010010<>+20(SB)/4, $0x00010010
+DATA lanes8x00010010<>+24(SB)/4, $0x00010010
+DATA lanes8x00010010<>+28(SB)/4, $0x00010010
+GLOBL lanes8x00010010<>(SB), RODATA|NOPTR, $32
 
-DATA lanes8x00680068<>+0(SB)/4, $0x00680068
-DATA lanes8x00680068<>+4(SB)/4, $0x00680068
-DATA lanes8x00680068<>+8(SB)/4, $0x00680068
-DATA lanes8x00680068<>+12(SB)/4, $0x00680068
-DATA lanes8x00680068<>+16(SB)/4, $0x00680068
-DATA lanes8x00680068<>+20(SB)/4, $0x00680068
-DATA lanes8x00680068<>+24(SB)/4, $0x00680068
-DATA lanes8x00680068<>+28(SB)/4, $0x00680068
-GLOBL lanes8x00680068<>(SB), RODATA|NOPTR, $32
+DATA lanes8x04680468<>+0(SB)/4, $0x04680468
+DATA lanes8x04680468<>+4(SB)/4, $0x04680468
+DATA lanes8x04680468<>+8(SB)/4, $0x04680468
+DATA lanes8x04680468<>+12(SB)/4, $0x04680468
+DATA lanes8x04680468<>+16(SB)/4, $0x04680468
+DATA lanes8x04680468<>+20(SB)/4, $0x04680468
+DATA lanes8x04680468<>+24(SB)/4, $0x04680468
+DATA lanes8x04680468<>+28(SB)/4, $0x04680468
+GLOBL lanes8x04680468<>(SB), RODATA|NOPTR, $32
 
 DATA lanes8x00800080<>+0(SB)/4, $0x00800080
 DATA lanes8x00800080<>+4(SB)/4, $0x00800080
@@ -1104,6 +1104,7 @@ chunk:
 loop:
 	VMOVDQU      (DX), Y10
 	VPUNPCKLWD   Y10, Y3, Y11
+	VPUNPCKHWD   Y10, Y3, Y10
 	VMULPS       Y0, Y11, Y12
 	VMAXPS       Y4, Y12, Y12
 	VMINPS       Y5, Y12, Y12
@@ -1117,7 +1118,6 @@ loop:
 	VADDPS       Y11, Y7, Y7
 	VPAND        lanes8x7fffffff<>+0(SB), Y13, Y13
 	VPMAXUD      Y13, Y2, Y2
-	VPUNPCKHWD   Y10, Y3, Y10
 	VMULPS       Y0, Y10, Y11
 	VMAXPS       Y4, Y11, Y11
 	VMINPS       Y5, Y11, Y11
@@ -1131,40 +1131,40 @@ loop:
 	VADDPS       Y10, Y9, Y9
 	VPAND        lanes8x7fffffff<>+0(SB), Y13, Y13
 	VPMAXUD      Y13, Y2, Y2
-	VPACKSSDW    Y11, Y12, Y10
-	VMOVDQU      32(DX), Y11
-	VPUNPCKLWD   Y11, Y3, Y12
-	VMULPS       Y0, Y12, Y13
+	VPACKSSDW    Y11, Y12, Y12
+	VMOVDQU      32(DX), Y10
+	VPUNPCKLWD   Y10, Y3, Y11
+	VPUNPCKHWD   Y10, Y3, Y10
+	VMULPS       Y0, Y11, Y13
 	VMAXPS       Y4, Y13, Y13
 	VMINPS       Y5, Y13, Y13
 	VCVTPS2DQ    Y13, Y13
 	VCVTDQ2PS    Y13, Y14
 	VMULPS       Y1, Y14, Y14
-	VSUBPS       Y12, Y14, Y14
-	VMULPS       Y12, Y12, Y12
-	VADDPS       Y12, Y6, Y6
-	VMULPS       Y14, Y14, Y12
-	VADDPS       Y12, Y7, Y7
-	VPAND        lanes8x7fffffff<>+0(SB), Y14, Y14
-	VPMAXUD      Y14, Y2, Y2
-	VPUNPCKHWD   Y11, Y3, Y11
-	VMULPS       Y0, Y11, Y12
-	VMAXPS       Y4, Y12, Y12
-	VMINPS       Y5, Y12, Y12
-	VCVTPS2DQ    Y12, Y12
-	VCVTDQ2PS    Y12, Y14
-	VMULPS       Y1, Y14, Y14
 	VSUBPS       Y11, Y14, Y14
 	VMULPS       Y11, Y11, Y11
-	VADDPS       Y11, Y8, Y8
+	VADDPS       Y11, Y6, Y6
 	VMULPS       Y14, Y14, Y11
-	VADDPS       Y11, Y9, Y9
+	VADDPS       Y11, Y7, Y7
 	VPAND        lanes8x7fffffff<>+0(SB), Y14, Y14
 	VPMAXUD      Y14, Y2, Y2
-	VPACKSSDW    Y12, Y13, Y11
-	VPACKSSWB    Y11, Y10, Y10
-	VPERMQ       $0xd8, Y10, Y10
-	VMOVDQU      Y10, (CX)
+	VMULPS       Y0, Y10, Y11
+	VMAXPS       Y4, Y11, Y11
+	VMINPS       Y5, Y11, Y11
+	VCVTPS2DQ    Y11, Y11
+	VCVTDQ2PS    Y11, Y14
+	VMULPS       Y1, Y14, Y14
+	VSUBPS       Y10, Y14, Y14
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y8, Y8
+	VMULPS       Y14, Y14, Y10
+	VADDPS       Y10, Y9, Y9
+	VPAND        lanes8x7fffffff<>+0(SB), Y14, Y14
+	VPMAXUD      Y14, Y2, Y2
+	VPACKSSDW    Y11, Y13, Y13
+	VPACKSSWB    Y13, Y12, Y12
+	VPERMQ       $0xd8, Y12, Y12
+	VMOVDQU      Y12, (CX)
 	ADDQ         $0x00000040, DX
 	ADDQ         $0x20, CX
 	SUBQ         $0x20, SI
@@ -1216,6 +1216,7 @@ TEXT ·encodeE4M3BF16AVX2(SB), NOSPLIT, $0-48
 	VBROADCASTSS factor+24(FP), Y0
 	VBROADCASTSS s+28(FP), Y1
 	VPXOR        Y3, Y3, Y3
+	VMOVUPS      lanes8x49800000<>+0(SB), Y4
 	MOVQ         out+40(FP), BX
 	VPXOR        Y2, Y2, Y2
 
@@ -1224,126 +1225,121 @@ chunk:
 	CMPQ    AX, SI
 	CMOVQLT AX, SI
 	SUBQ    SI, AX
-	VPXOR   Y4, Y4, Y4
 	VPXOR   Y5, Y5, Y5
 	VPXOR   Y6, Y6, Y6
 	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
 
 loop:
-	VMOVDQU      (DX), Y8
-	VPAND        lanes8x7fff7fff<>+0(SB), Y8, Y8
-	VPUNPCKLWD   Y8, Y3, Y9
-	VMULPS       Y0, Y9, Y10
-	VPMINUD      lanes8x43e00000<>+0(SB), Y10, Y10
-	VPAND        lanes8x7f800000<>+0(SB), Y10, Y11
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y11, Y11
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y11, Y10
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y10, Y11
-	VPSRLD       $0x14, Y10, Y12
-	VPADDD       Y10, Y12, Y12
-	VPAND        lanes8x000000ff<>+0(SB), Y12, Y12
-	VMULPS       Y1, Y11, Y11
-	VSUBPS       Y9, Y11, Y11
+	VMOVDQU      (DX), Y9
+	VPAND        lanes8x7fff7fff<>+0(SB), Y9, Y9
+	VPUNPCKLWD   Y9, Y3, Y10
+	VPUNPCKHWD   Y9, Y3, Y9
+	VMULPS       Y0, Y10, Y11
+	VMULPS       Y0, Y9, Y12
+	VPMINUD      lanes8x43e00000<>+0(SB), Y11, Y11
+	VPMINUD      lanes8x43e00000<>+0(SB), Y12, Y12
+	VPAND        lanes8x7f800000<>+0(SB), Y11, Y13
+	VPAND        lanes8x7f800000<>+0(SB), Y12, Y14
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y13, Y13
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y14, Y14
+	VFMADD231PS  Y4, Y13, Y11
+	VFMADD231PS  Y4, Y14, Y12
+	VFNMADD132PS Y4, Y11, Y13
+	VFNMADD132PS Y4, Y12, Y14
+	VPMADDWD     lanes8x00010010<>+0(SB), Y11, Y11
+	VPMADDWD     lanes8x00010010<>+0(SB), Y12, Y12
+	VMULPS       Y1, Y13, Y13
+	VMULPS       Y1, Y14, Y14
+	VSUBPS       Y10, Y13, Y13
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y5, Y5
+	VSUBPS       Y9, Y14, Y14
 	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y4, Y4
-	VMULPS       Y11, Y11, Y9
-	VADDPS       Y9, Y5, Y5
-	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
-	VPMAXUD      Y11, Y2, Y2
-	VPUNPCKHWD   Y8, Y3, Y8
-	VMULPS       Y0, Y8, Y9
-	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
-	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y9
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y10
-	VPSRLD       $0x14, Y9, Y11
-	VPADDD       Y9, Y11, Y11
-	VPAND        lanes8x000000ff<>+0(SB), Y11, Y11
-	VMULPS       Y1, Y10, Y10
-	VSUBPS       Y8, Y10, Y10
-	VMULPS       Y8, Y8, Y8
-	VADDPS       Y8, Y6, Y6
-	VMULPS       Y10, Y10, Y8
-	VADDPS       Y8, Y7, Y7
-	VPAND        lanes8x7fffffff<>+0(SB), Y10, Y10
-	VPMAXUD      Y10, Y2, Y2
-	VPACKUSDW    Y11, Y12, Y8
+	VADDPS       Y9, Y7, Y7
+	VMULPS       Y13, Y13, Y10
+	VADDPS       Y10, Y6, Y6
+	VPAND        lanes8x7fffffff<>+0(SB), Y13, Y13
+	VPMAXUD      Y13, Y2, Y2
+	VMULPS       Y14, Y14, Y9
+	VADDPS       Y9, Y8, Y8
+	VPAND        lanes8x7fffffff<>+0(SB), Y14, Y14
+	VPMAXUD      Y14, Y2, Y2
+	VPACKSSDW    Y12, Y11, Y11
+	VPSRLW       $0x04, Y11, Y11
+	VPSUBW       lanes8x04680468<>+0(SB), Y11, Y11
 	VMOVDQU      32(DX), Y9
 	VPAND        lanes8x7fff7fff<>+0(SB), Y9, Y9
 	VPUNPCKLWD   Y9, Y3, Y10
-	VMULPS       Y0, Y10, Y11
-	VPMINUD      lanes8x43e00000<>+0(SB), Y11, Y11
-	VPAND        lanes8x7f800000<>+0(SB), Y11, Y12
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y12, Y12
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y12, Y11
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y11, Y12
-	VPSRLD       $0x14, Y11, Y13
-	VPADDD       Y11, Y13, Y13
-	VPAND        lanes8x000000ff<>+0(SB), Y13, Y13
-	VMULPS       Y1, Y12, Y12
-	VSUBPS       Y10, Y12, Y12
-	VMULPS       Y10, Y10, Y10
-	VADDPS       Y10, Y4, Y4
-	VMULPS       Y12, Y12, Y10
-	VADDPS       Y10, Y5, Y5
-	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
-	VPMAXUD      Y12, Y2, Y2
 	VPUNPCKHWD   Y9, Y3, Y9
-	VMULPS       Y0, Y9, Y10
-	VPMINUD      lanes8x43e00000<>+0(SB), Y10, Y10
-	VPAND        lanes8x7f800000<>+0(SB), Y10, Y11
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y11, Y11
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y11, Y10
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y10, Y11
-	VPSRLD       $0x14, Y10, Y12
-	VPADDD       Y10, Y12, Y12
-	VPAND        lanes8x000000ff<>+0(SB), Y12, Y12
-	VMULPS       Y1, Y11, Y11
-	VSUBPS       Y9, Y11, Y11
+	VMULPS       Y0, Y10, Y12
+	VMULPS       Y0, Y9, Y13
+	VPMINUD      lanes8x43e00000<>+0(SB), Y12, Y12
+	VPMINUD      lanes8x43e00000<>+0(SB), Y13, Y13
+	VPAND        lanes8x7f800000<>+0(SB), Y12, Y14
+	VPAND        lanes8x7f800000<>+0(SB), Y13, Y15
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y14, Y14
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y15, Y15
+	VFMADD231PS  Y4, Y14, Y12
+	VFMADD231PS  Y4, Y15, Y13
+	VFNMADD132PS Y4, Y12, Y14
+	VFNMADD132PS Y4, Y13, Y15
+	VPMADDWD     lanes8x00010010<>+0(SB), Y12, Y12
+	VPMADDWD     lanes8x00010010<>+0(SB), Y13, Y13
+	VMULPS       Y1, Y14, Y14
+	VMULPS       Y1, Y15, Y15
+	VSUBPS       Y10, Y14, Y14
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y5, Y5
+	VSUBPS       Y9, Y15, Y15
 	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y6, Y6
-	VMULPS       Y11, Y11, Y9
 	VADDPS       Y9, Y7, Y7
-	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
-	VPMAXUD      Y11, Y2, Y2
-	VPACKUSDW    Y12, Y13, Y9
-	VPACKUSWB    Y9, Y8, Y8
-	VPSUBB       lanes8x68686868<>+0(SB), Y8, Y8
+	VMULPS       Y14, Y14, Y10
+	VADDPS       Y10, Y6, Y6
+	VPAND        lanes8x7fffffff<>+0(SB), Y14, Y14
+	VPMAXUD      Y14, Y2, Y2
+	VMULPS       Y15, Y15, Y9
+	VADDPS       Y9, Y8, Y8
+	VPAND        lanes8x7fffffff<>+0(SB), Y15, Y15
+	VPMAXUD      Y15, Y2, Y2
+	VPACKSSDW    Y13, Y12, Y12
+	VPSRLW       $0x04, Y12, Y12
+	VPSUBW       lanes8x04680468<>+0(SB), Y12, Y12
+	VPACKUSWB    Y12, Y11, Y11
 	VMOVDQU      (DX), Y9
 	VPACKSSWB    32(DX), Y9, Y9
 	VPAND        lanes8x80808080<>+0(SB), Y9, Y9
-	VPOR         Y9, Y8, Y8
-	VPERMQ       $0xd8, Y8, Y8
-	VMOVDQU      Y8, (CX)
+	VPOR         Y9, Y11, Y11
+	VPERMQ       $0xd8, Y11, Y11
+	VMOVDQU      Y11, (CX)
 	ADDQ         $0x00000040, DX
 	ADDQ         $0x20, CX
 	SUBQ         $0x20, SI
 	JNZ          loop
-	VEXTRACTF128 $0x01, Y4, X8
-	VADDPS       X4, X8, X8
-	VEXTRACTF128 $0x01, Y6, X4
-	VADDPS       X6, X4, X4
-	VADDPS       X4, X8, X8
-	VPSHUFD      $0x4e, X8, X4
-	VADDPS       X4, X8, X8
-	VPSHUFD      $0xb1, X8, X4
-	VADDPS       X4, X8, X8
-	VCVTSS2SD    X8, X8, X8
-	VADDSD       (BX), X8, X8
-	VMOVSD       X8, (BX)
-	VEXTRACTF128 $0x01, Y5, X4
-	VADDPS       X5, X4, X4
+	VEXTRACTF128 $0x01, Y5, X9
+	VADDPS       X5, X9, X9
 	VEXTRACTF128 $0x01, Y7, X5
 	VADDPS       X7, X5, X5
-	VADDPS       X5, X4, X4
-	VPSHUFD      $0x4e, X4, X5
-	VADDPS       X5, X4, X4
-	VPSHUFD      $0xb1, X4, X5
-	VADDPS       X5, X4, X4
-	VCVTSS2SD    X4, X4, X4
-	VADDSD       8(BX), X4, X4
-	VMOVSD       X4, 8(BX)
+	VADDPS       X5, X9, X9
+	VPSHUFD      $0x4e, X9, X5
+	VADDPS       X5, X9, X9
+	VPSHUFD      $0xb1, X9, X5
+	VADDPS       X5, X9, X9
+	VCVTSS2SD    X9, X9, X9
+	VADDSD       (BX), X9, X9
+	VMOVSD       X9, (BX)
+	VEXTRACTF128 $0x01, Y6, X5
+	VADDPS       X6, X5, X5
+	VEXTRACTF128 $0x01, Y8, X6
+	VADDPS       X8, X6, X6
+	VADDPS       X6, X5, X5
+	VPSHUFD      $0x4e, X5, X6
+	VADDPS       X6, X5, X5
+	VPSHUFD      $0xb1, X5, X6
+	VADDPS       X6, X5, X5
+	VCVTSS2SD    X5, X5, X5
+	VADDSD       8(BX), X5, X5
+	VMOVSD       X5, 8(BX)
 	TESTQ        AX, AX
 	JNZ          chunk
 	VEXTRACTI128 $0x01, Y2, X0
@@ -1368,16 +1364,6 @@ DATA lanes8x7fff7fff<>+24(SB)/4, $0x7fff7fff
 DATA lanes8x7fff7fff<>+28(SB)/4, $0x7fff7fff
 GLOBL lanes8x7fff7fff<>(SB), RODATA|NOPTR, $32
 
-DATA lanes8x68686868<>+0(SB)/4, $0x68686868
-DATA lanes8x68686868<>+4(SB)/4, $0x68686868
-DATA lanes8x68686868<>+8(SB)/4, $0x68686868
-DATA lanes8x68686868<>+12(SB)/4, $0x68686868
-DATA lanes8x68686868<>+16(SB)/4, $0x68686868
-DATA lanes8x68686868<>+20(SB)/4, $0x68686868
-DATA lanes8x68686868<>+24(SB)/4, $0x68686868
-DATA lanes8x68686868<>+28(SB)/4, $0x68686868
-GLOBL lanes8x68686868<>(SB), RODATA|NOPTR, $32
-
 DATA lanes8x80808080<>+0(SB)/4, $0x80808080
 DATA lanes8x80808080<>+4(SB)/4, $0x80808080
 DATA lanes8x80808080<>+8(SB)/4, $0x80808080
@@ -1401,6 +1387,7 @@ TEXT ·encodeE4M3BF16BlockAVX2(SB), NOSPLIT, $0-56
 	VBROADCASTSS factor+32(FP), Y0
 	VBROADCASTSS s+36(FP), Y1
 	VPXOR        Y3, Y3, Y3
+	VMOVUPS      lanes8x49800000<>+0(SB), Y4
 	MOVQ         out+48(FP), DI
 	VPXOR        Y2, Y2, Y2
 
@@ -1409,98 +1396,93 @@ chunk:
 	CMPQ    DX, R8
 	CMOVQLT DX, R8
 	SUBQ    R8, DX
-	VPXOR   Y4, Y4, Y4
 	VPXOR   Y5, Y5, Y5
 	VPXOR   Y6, Y6, Y6
 	VPXOR   Y7, Y7, Y7
+	VPXOR   Y8, Y8, Y8
 
 loop:
-	VMOVDQU      (SI), Y8
-	VPAND        lanes8x7fff7fff<>+0(SB), Y8, Y8
-	VPUNPCKLWD   Y8, Y3, Y9
-	VMULPS       Y0, Y9, Y10
-	VPMINUD      lanes8x43e00000<>+0(SB), Y10, Y10
-	VPAND        lanes8x7f800000<>+0(SB), Y10, Y11
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y11, Y11
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y11, Y10
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y10, Y11
-	VPSRLD       $0x14, Y10, Y12
-	VPADDD       Y10, Y12, Y12
-	VPAND        lanes8x000000ff<>+0(SB), Y12, Y12
-	VMULPS       Y1, Y11, Y11
-	VSUBPS       Y9, Y11, Y11
+	VMOVDQU      (SI), Y9
+	VPAND        lanes8x7fff7fff<>+0(SB), Y9, Y9
+	VPUNPCKLWD   Y9, Y3, Y10
+	VPUNPCKHWD   Y9, Y3, Y9
+	VMULPS       Y0, Y10, Y11
+	VMULPS       Y0, Y9, Y12
+	VPMINUD      lanes8x43e00000<>+0(SB), Y11, Y11
+	VPMINUD      lanes8x43e00000<>+0(SB), Y12, Y12
+	VPAND        lanes8x7f800000<>+0(SB), Y11, Y13
+	VPAND        lanes8x7f800000<>+0(SB), Y12, Y14
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y13, Y13
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y14, Y14
+	VFMADD231PS  Y4, Y13, Y11
+	VFMADD231PS  Y4, Y14, Y12
+	VFNMADD132PS Y4, Y11, Y13
+	VFNMADD132PS Y4, Y12, Y14
+	VPMADDWD     lanes8x00010010<>+0(SB), Y11, Y11
+	VPMADDWD     lanes8x00010010<>+0(SB), Y12, Y12
+	VMULPS       Y1, Y13, Y13
+	VMULPS       Y1, Y14, Y14
+	VSUBPS       Y10, Y13, Y13
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y5, Y5
+	VSUBPS       Y9, Y14, Y14
 	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y4, Y4
-	VMULPS       Y11, Y11, Y9
-	VADDPS       Y9, Y5, Y5
-	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
-	VPMAXUD      Y11, Y2, Y2
-	VPUNPCKHWD   Y8, Y3, Y8
-	VMULPS       Y0, Y8, Y9
-	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
-	VPAND        lanes8x7f800000<>+0(SB), Y9, Y10
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y9
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y10
-	VPSRLD       $0x14, Y9, Y11
-	VPADDD       Y9, Y11, Y11
-	VPAND        lanes8x000000ff<>+0(SB), Y11, Y11
-	VMULPS       Y1, Y10, Y10
-	VSUBPS       Y8, Y10, Y10
-	VMULPS       Y8, Y8, Y8
-	VADDPS       Y8, Y6, Y6
-	VMULPS       Y10, Y10, Y8
-	VADDPS       Y8, Y7, Y7
-	VPAND        lanes8x7fffffff<>+0(SB), Y10, Y10
-	VPMAXUD      Y10, Y2, Y2
-	VPACKUSDW    Y11, Y12, Y8
+	VADDPS       Y9, Y7, Y7
+	VMULPS       Y13, Y13, Y10
+	VADDPS       Y10, Y6, Y6
+	VPAND        lanes8x7fffffff<>+0(SB), Y13, Y13
+	VPMAXUD      Y13, Y2, Y2
+	VMULPS       Y14, Y14, Y9
+	VADDPS       Y9, Y8, Y8
+	VPAND        lanes8x7fffffff<>+0(SB), Y14, Y14
+	VPMAXUD      Y14, Y2, Y2
+	VPACKSSDW    Y12, Y11, Y11
+	VPSRLW       $0x04, Y11, Y11
+	VPSUBW       lanes8x04680468<>+0(SB), Y11, Y11
 	VMOVDQU      32(SI), Y9
 	VPAND        lanes8x7fff7fff<>+0(SB), Y9, Y9
 	VPUNPCKLWD   Y9, Y3, Y10
-	VMULPS       Y0, Y10, Y11
-	VPMINUD      lanes8x43e00000<>+0(SB), Y11, Y11
-	VPAND        lanes8x7f800000<>+0(SB), Y11, Y12
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y12, Y12
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y12, Y11
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y11, Y12
-	VPSRLD       $0x14, Y11, Y13
-	VPADDD       Y11, Y13, Y13
-	VPAND        lanes8x000000ff<>+0(SB), Y13, Y13
-	VMULPS       Y1, Y12, Y12
-	VSUBPS       Y10, Y12, Y12
-	VMULPS       Y10, Y10, Y10
-	VADDPS       Y10, Y4, Y4
-	VMULPS       Y12, Y12, Y10
-	VADDPS       Y10, Y5, Y5
-	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
-	VPMAXUD      Y12, Y2, Y2
 	VPUNPCKHWD   Y9, Y3, Y9
-	VMULPS       Y0, Y9, Y10
-	VPMINUD      lanes8x43e00000<>+0(SB), Y10, Y10
-	VPAND        lanes8x7f800000<>+0(SB), Y10, Y11
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y11, Y11
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y11, Y10
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y10, Y11
-	VPSRLD       $0x14, Y10, Y12
-	VPADDD       Y10, Y12, Y12
-	VPAND        lanes8x000000ff<>+0(SB), Y12, Y12
-	VMULPS       Y1, Y11, Y11
-	VSUBPS       Y9, Y11, Y11
+	VMULPS       Y0, Y10, Y12
+	VMULPS       Y0, Y9, Y13
+	VPMINUD      lanes8x43e00000<>+0(SB), Y12, Y12
+	VPMINUD      lanes8x43e00000<>+0(SB), Y13, Y13
+	VPAND        lanes8x7f800000<>+0(SB), Y12, Y14
+	VPAND        lanes8x7f800000<>+0(SB), Y13, Y15
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y14, Y14
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y15, Y15
+	VFMADD231PS  Y4, Y14, Y12
+	VFMADD231PS  Y4, Y15, Y13
+	VFNMADD132PS Y4, Y12, Y14
+	VFNMADD132PS Y4, Y13, Y15
+	VPMADDWD     lanes8x00010010<>+0(SB), Y12, Y12
+	VPMADDWD     lanes8x00010010<>+0(SB), Y13, Y13
+	VMULPS       Y1, Y14, Y14
+	VMULPS       Y1, Y15, Y15
+	VSUBPS       Y10, Y14, Y14
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y5, Y5
+	VSUBPS       Y9, Y15, Y15
 	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y6, Y6
-	VMULPS       Y11, Y11, Y9
 	VADDPS       Y9, Y7, Y7
-	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
-	VPMAXUD      Y11, Y2, Y2
-	VPACKUSDW    Y12, Y13, Y9
-	VPACKUSWB    Y9, Y8, Y8
-	VPSUBB       lanes8x68686868<>+0(SB), Y8, Y8
+	VMULPS       Y14, Y14, Y10
+	VADDPS       Y10, Y6, Y6
+	VPAND        lanes8x7fffffff<>+0(SB), Y14, Y14
+	VPMAXUD      Y14, Y2, Y2
+	VMULPS       Y15, Y15, Y9
+	VADDPS       Y9, Y8, Y8
+	VPAND        lanes8x7fffffff<>+0(SB), Y15, Y15
+	VPMAXUD      Y15, Y2, Y2
+	VPACKSSDW    Y13, Y12, Y12
+	VPSRLW       $0x04, Y12, Y12
+	VPSUBW       lanes8x04680468<>+0(SB), Y12, Y12
+	VPACKUSWB    Y12, Y11, Y11
 	VMOVDQU      (SI), Y9
 	VPACKSSWB    32(SI), Y9, Y9
 	VPAND        lanes8x80808080<>+0(SB), Y9, Y9
-	VPOR         Y9, Y8, Y8
-	VPERMQ       $0xd8, Y8, Y8
-	VMOVDQU      Y8, (BX)
+	VPOR         Y9, Y11, Y11
+	VPERMQ       $0xd8, Y11, Y11
+	VMOVDQU      Y11, (BX)
 	ADDQ         $0x00000040, SI
 	ADDQ         $0x20, BX
 	SUBQ         $0x20, R8
@@ -1510,30 +1492,30 @@ loop:
 	ADDQ         CX, SI
 	TESTQ        R8, R8
 	JNZ          loop
-	VEXTRACTF128 $0x01, Y4, X8
-	VADDPS       X4, X8, X8
-	VEXTRACTF128 $0x01, Y6, X4
-	VADDPS       X6, X4, X4
-	VADDPS       X4, X8, X8
-	VPSHUFD      $0x4e, X8, X4
-	VADDPS       X4, X8, X8
-	VPSHUFD      $0xb1, X8, X4
-	VADDPS       X4, X8, X8
-	VCVTSS2SD    X8, X8, X8
-	VADDSD       (DI), X8, X8
-	VMOVSD       X8, (DI)
-	VEXTRACTF128 $0x01, Y5, X4
-	VADDPS       X5, X4, X4
+	VEXTRACTF128 $0x01, Y5, X9
+	VADDPS       X5, X9, X9
 	VEXTRACTF128 $0x01, Y7, X5
 	VADDPS       X7, X5, X5
-	VADDPS       X5, X4, X4
-	VPSHUFD      $0x4e, X4, X5
-	VADDPS       X5, X4, X4
-	VPSHUFD      $0xb1, X4, X5
-	VADDPS       X5, X4, X4
-	VCVTSS2SD    X4, X4, X4
-	VADDSD       8(DI), X4, X4
-	VMOVSD       X4, 8(DI)
+	VADDPS       X5, X9, X9
+	VPSHUFD      $0x4e, X9, X5
+	VADDPS       X5, X9, X9
+	VPSHUFD      $0xb1, X9, X5
+	VADDPS       X5, X9, X9
+	VCVTSS2SD    X9, X9, X9
+	VADDSD       (DI), X9, X9
+	VMOVSD       X9, (DI)
+	VEXTRACTF128 $0x01, Y6, X5
+	VADDPS       X6, X5, X5
+	VEXTRACTF128 $0x01, Y8, X6
+	VADDPS       X8, X6, X6
+	VADDPS       X6, X5, X5
+	VPSHUFD      $0x4e, X5, X6
+	VADDPS       X6, X5, X5
+	VPSHUFD      $0xb1, X5, X6
+	VADDPS       X6, X5, X5
+	VCVTSS2SD    X5, X5, X5
+	VADDSD       8(DI), X5, X5
+	VMOVSD       X5, 8(DI)
 	TESTQ        DX, DX
 	JNZ          chunk
 	VEXTRACTI128 $0x01, Y2, X0
@@ -2152,167 +2134,6 @@ loop:
 	VZEROUPPER
 	RET
 
-// func encodeIntF8AVX2(dst *byte, codes *byte, n int, scales *float32, step int, factor float32, s float32, lo float32, hi float32, out *float64)
-// Requires: AVX, AVX2, CMOV, F16C
-TEXT ·encodeIntF8AVX2(SB), NOSPLIT, $0-64
-	MOVQ         dst+0(FP), AX
-	MOVQ         codes+8(FP), CX
-	MOVQ         n+16(FP), DX
-	MOVQ         scales+24(FP), BX
-	MOVQ         step+32(FP), SI
-	VBROADCASTSS factor+40(FP), Y0
-	VBROADCASTSS s+44(FP), Y1
-	VBROADCASTSS lo+48(FP), Y3
-	VBROADCASTSS hi+52(FP), Y4
-	MOVQ         out+56(FP), DI
-	VPXOR        Y2, Y2, Y2
-
-chunk:
-	MOVQ    $0x00000100, R8
-	CMPQ    DX, R8
-	CMOVQLT DX, R8
-	SUBQ    R8, DX
-	VPXOR   Y5, Y5, Y5
-	VPXOR   Y6, Y6, Y6
-	VPXOR   Y7, Y7, Y7
-	VPXOR   Y8, Y8, Y8
-
-block:
-	VBROADCASTSS (BX), Y9
-	VMULPS       lanes8x43800000<>+0(SB), Y9, Y9
-	ADDQ         SI, BX
-	MOVQ         $0x00000080, R9
-
-loop:
-	VPSHUFD      $0xd8, (CX), X10
-	VPMOVSXBW    X10, Y10
-	VPSLLW       $0x07, Y10, Y10
-	VPAND        lanes8xbfffbfff<>+0(SB), Y10, Y10
-	VEXTRACTI128 $0x01, Y10, X11
-	VCVTPH2PS    X10, Y10
-	VCVTPH2PS    X11, Y11
-	VMULPS       Y9, Y10, Y10
-	VMULPS       Y0, Y10, Y12
-	VMAXPS       Y3, Y12, Y12
-	VMINPS       Y4, Y12, Y12
-	VCVTPS2DQ    Y12, Y12
-	VCVTDQ2PS    Y12, Y13
-	VMULPS       Y1, Y13, Y13
-	VSUBPS       Y10, Y13, Y13
-	VMULPS       Y10, Y10, Y10
-	VADDPS       Y10, Y5, Y5
-	VMULPS       Y13, Y13, Y10
-	VADDPS       Y10, Y6, Y6
-	VPAND        lanes8x7fffffff<>+0(SB), Y13, Y13
-	VPMAXUD      Y13, Y2, Y2
-	VMULPS       Y9, Y11, Y11
-	VMULPS       Y0, Y11, Y10
-	VMAXPS       Y3, Y10, Y10
-	VMINPS       Y4, Y10, Y10
-	VCVTPS2DQ    Y10, Y10
-	VCVTDQ2PS    Y10, Y13
-	VMULPS       Y1, Y13, Y13
-	VSUBPS       Y11, Y13, Y13
-	VMULPS       Y11, Y11, Y11
-	VADDPS       Y11, Y7, Y7
-	VMULPS       Y13, Y13, Y11
-	VADDPS       Y11, Y8, Y8
-	VPAND        lanes8x7fffffff<>+0(SB), Y13, Y13
-	VPMAXUD      Y13, Y2, Y2
-	VPACKSSDW    Y10, Y12, Y10
-	VPSHUFD      $0xd8, 16(CX), X11
-	VPMOVSXBW    X11, Y11
-	VPSLLW       $0x07, Y11, Y11
-	VPAND        lanes8xbfffbfff<>+0(SB), Y11, Y11
-	VEXTRACTI128 $0x01, Y11, X12
-	VCVTPH2PS    X11, Y11
-	VCVTPH2PS    X12, Y12
-	VMULPS       Y9, Y11, Y11
-	VMULPS       Y0, Y11, Y13
-	VMAXPS       Y3, Y13, Y13
-	VMINPS       Y4, Y13, Y13
-	VCVTPS2DQ    Y13, Y13
-	VCVTDQ2PS    Y13, Y14
-	VMULPS       Y1, Y14, Y14
-	VSUBPS       Y11, Y14, Y14
-	VMULPS       Y11, Y11, Y11
-	VADDPS       Y11, Y5, Y5
-	VMULPS       Y14, Y14, Y11
-	VADDPS       Y11, Y6, Y6
-	VPAND        lanes8x7fffffff<>+0(SB), Y14, Y14
-	VPMAXUD      Y14, Y2, Y2
-	VMULPS       Y9, Y12, Y12
-	VMULPS       Y0, Y12, Y11
-	VMAXPS       Y3, Y11, Y11
-	VMINPS       Y4, Y11, Y11
-	VCVTPS2DQ    Y11, Y11
-	VCVTDQ2PS    Y11, Y14
-	VMULPS       Y1, Y14, Y14
-	VSUBPS       Y12, Y14, Y14
-	VMULPS       Y12, Y12, Y12
-	VADDPS       Y12, Y7, Y7
-	VMULPS       Y14, Y14, Y12
-	VADDPS       Y12, Y8, Y8
-	VPAND        lanes8x7fffffff<>+0(SB), Y14, Y14
-	VPMAXUD      Y14, Y2, Y2
-	VPACKSSDW    Y11, Y13, Y11
-	VPACKSSWB    Y11, Y10, Y10
-	VPERMQ       $0xd8, Y10, Y10
-	VMOVDQU      Y10, (AX)
-	ADDQ         $0x20, CX
-	ADDQ         $0x20, AX
-	SUBQ         $0x20, R9
-	JNZ          loop
-	SUBQ         $0x00000080, R8
-	JNZ          block
-	VEXTRACTF128 $0x01, Y5, X9
-	VADDPS       X5, X9, X9
-	VEXTRACTF128 $0x01, Y7, X5
-	VADDPS       X7, X5, X5
-	VADDPS       X5, X9, X9
-	VPSHUFD      $0x4e, X9, X5
-	VADDPS       X5, X9, X9
-	VPSHUFD      $0xb1, X9, X5
-	VADDPS       X5, X9, X9
-	VCVTSS2SD    X9, X9, X9
-	VADDSD       (DI), X9, X9
-	VMOVSD       X9, (DI)
-	VEXTRACTF128 $0x01, Y6, X5
-	VADDPS       X6, X5, X5
-	VEXTRACTF128 $0x01, Y8, X6
-	VADDPS       X8, X6, X6
-	VADDPS       X6, X5, X5
-	VPSHUFD      $0x4e, X5, X6
-	VADDPS       X6, X5, X5
-	VPSHUFD      $0xb1, X5, X6
-	VADDPS       X6, X5, X5
-	VCVTSS2SD    X5, X5, X5
-	VADDSD       8(DI), X5, X5
-	VMOVSD       X5, 8(DI)
-	TESTQ        DX, DX
-	JNZ          chunk
-	VEXTRACTI128 $0x01, Y2, X0
-	VPMAXUD      X2, X0, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPMAXUD      X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPMAXUD      X1, X0, X0
-	VMOVD        16(DI), X1
-	VPMAXUD      X1, X0, X0
-	VMOVD        X0, 16(DI)
-	VZEROUPPER
-	RET
-
-DATA lanes8x43800000<>+0(SB)/4, $0x43800000
-DATA lanes8x43800000<>+4(SB)/4, $0x43800000
-DATA lanes8x43800000<>+8(SB)/4, $0x43800000
-DATA lanes8x43800000<>+12(SB)/4, $0x43800000
-DATA lanes8x43800000<>+16(SB)/4, $0x43800000
-DATA lanes8x43800000<>+20(SB)/4, $0x43800000
-DATA lanes8x43800000<>+24(SB)/4, $0x43800000
-DATA lanes8x43800000<>+28(SB)/4, $0x43800000
-GLOBL lanes8x43800000<>(SB), RODATA|NOPTR, $32
-
 // func alikeIntAVX2(w *float32, n int, s float32, lo float32, hi float32) int
 // Requires: AVX, AVX2
 TEXT ·alikeIntAVX2(SB), NOSPLIT, $0-40
@@ -2351,185 +2172,6 @@ done:
 	VZEROUPPER
 	MOVQ CX, ret+32(FP)
 	RET
-
-// func encodeE4M3F8AVX2(dst *byte, codes *byte, n int, scales *float32, step int, factor float32, s float32, lo float32, hi float32, out *float64)
-// Requires: AVX, AVX2, CMOV, F16C, FMA3
-TEXT ·encodeE4M3F8AVX2(SB), NOSPLIT, $0-64
-	MOVQ         dst+0(FP), AX
-	MOVQ         codes+8(FP), CX
-	MOVQ         n+16(FP), DX
-	MOVQ         scales+24(FP), BX
-	MOVQ         step+32(FP), SI
-	VBROADCASTSS factor+40(FP), Y0
-	VBROADCASTSS s+44(FP), Y1
-	MOVQ         out+56(FP), DI
-	VPXOR        Y2, Y2, Y2
-
-chunk:
-	MOVQ    $0x00000100, R8
-	CMPQ    DX, R8
-	CMOVQLT DX, R8
-	SUBQ    R8, DX
-	VPXOR   Y3, Y3, Y3
-	VPXOR   Y4, Y4, Y4
-	VPXOR   Y5, Y5, Y5
-	VPXOR   Y6, Y6, Y6
-
-block:
-	VBROADCASTSS (BX), Y7
-	VMULPS       lanes8x43800000<>+0(SB), Y7, Y7
-	ADDQ         SI, BX
-	MOVQ         $0x00000080, R9
-
-loop:
-	VPSHUFD      $0xd8, (CX), X8
-	VPMOVZXBW    X8, Y8
-	VPSLLW       $0x07, Y8, Y8
-	VPAND        lanes8x3fff3fff<>+0(SB), Y8, Y8
-	VEXTRACTI128 $0x01, Y8, X9
-	VCVTPH2PS    X8, Y8
-	VCVTPH2PS    X9, Y9
-	VMULPS       Y7, Y8, Y8
-	VMULPS       Y0, Y8, Y10
-	VPMINUD      lanes8x43e00000<>+0(SB), Y10, Y10
-	VPAND        lanes8x7f800000<>+0(SB), Y10, Y11
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y11, Y11
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y11, Y10
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y10, Y11
-	VPSRLD       $0x14, Y10, Y12
-	VPADDD       Y10, Y12, Y12
-	VPAND        lanes8x000000ff<>+0(SB), Y12, Y12
-	VMULPS       Y1, Y11, Y11
-	VSUBPS       Y8, Y11, Y11
-	VMULPS       Y8, Y8, Y8
-	VADDPS       Y8, Y3, Y3
-	VMULPS       Y11, Y11, Y8
-	VADDPS       Y8, Y4, Y4
-	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
-	VPMAXUD      Y11, Y2, Y2
-	VMULPS       Y7, Y9, Y9
-	VMULPS       Y0, Y9, Y8
-	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y10
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y8
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y10
-	VPSRLD       $0x14, Y8, Y11
-	VPADDD       Y8, Y11, Y11
-	VPAND        lanes8x000000ff<>+0(SB), Y11, Y11
-	VMULPS       Y1, Y10, Y10
-	VSUBPS       Y9, Y10, Y10
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y5, Y5
-	VMULPS       Y10, Y10, Y8
-	VADDPS       Y8, Y6, Y6
-	VPAND        lanes8x7fffffff<>+0(SB), Y10, Y10
-	VPMAXUD      Y10, Y2, Y2
-	VPACKUSDW    Y11, Y12, Y8
-	VPSHUFD      $0xd8, 16(CX), X9
-	VPMOVZXBW    X9, Y9
-	VPSLLW       $0x07, Y9, Y9
-	VPAND        lanes8x3fff3fff<>+0(SB), Y9, Y9
-	VEXTRACTI128 $0x01, Y9, X10
-	VCVTPH2PS    X9, Y9
-	VCVTPH2PS    X10, Y10
-	VMULPS       Y7, Y9, Y9
-	VMULPS       Y0, Y9, Y11
-	VPMINUD      lanes8x43e00000<>+0(SB), Y11, Y11
-	VPAND        lanes8x7f800000<>+0(SB), Y11, Y12
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y12, Y12
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y12, Y11
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y11, Y12
-	VPSRLD       $0x14, Y11, Y13
-	VPADDD       Y11, Y13, Y13
-	VPAND        lanes8x000000ff<>+0(SB), Y13, Y13
-	VMULPS       Y1, Y12, Y12
-	VSUBPS       Y9, Y12, Y12
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y3, Y3
-	VMULPS       Y12, Y12, Y9
-	VADDPS       Y9, Y4, Y4
-	VPAND        lanes8x7fffffff<>+0(SB), Y12, Y12
-	VPMAXUD      Y12, Y2, Y2
-	VMULPS       Y7, Y10, Y10
-	VMULPS       Y0, Y10, Y9
-	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
-	VPAND        lanes8x7f800000<>+0(SB), Y9, Y11
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y11, Y11
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y11, Y9
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y11
-	VPSRLD       $0x14, Y9, Y12
-	VPADDD       Y9, Y12, Y12
-	VPAND        lanes8x000000ff<>+0(SB), Y12, Y12
-	VMULPS       Y1, Y11, Y11
-	VSUBPS       Y10, Y11, Y11
-	VMULPS       Y10, Y10, Y10
-	VADDPS       Y10, Y5, Y5
-	VMULPS       Y11, Y11, Y9
-	VADDPS       Y9, Y6, Y6
-	VPAND        lanes8x7fffffff<>+0(SB), Y11, Y11
-	VPMAXUD      Y11, Y2, Y2
-	VPACKUSDW    Y12, Y13, Y9
-	VPACKUSWB    Y9, Y8, Y8
-	VPSUBB       lanes8x68686868<>+0(SB), Y8, Y8
-	VPERMQ       $0xd8, Y8, Y8
-	VMOVDQU      (CX), Y9
-	VPAND        lanes8x80808080<>+0(SB), Y9, Y9
-	VPOR         Y9, Y8, Y8
-	VMOVDQU      Y8, (AX)
-	ADDQ         $0x20, CX
-	ADDQ         $0x20, AX
-	SUBQ         $0x20, R9
-	JNZ          loop
-	SUBQ         $0x00000080, R8
-	JNZ          block
-	VEXTRACTF128 $0x01, Y3, X7
-	VADDPS       X3, X7, X7
-	VEXTRACTF128 $0x01, Y5, X3
-	VADDPS       X5, X3, X3
-	VADDPS       X3, X7, X7
-	VPSHUFD      $0x4e, X7, X3
-	VADDPS       X3, X7, X7
-	VPSHUFD      $0xb1, X7, X3
-	VADDPS       X3, X7, X7
-	VCVTSS2SD    X7, X7, X7
-	VADDSD       (DI), X7, X7
-	VMOVSD       X7, (DI)
-	VEXTRACTF128 $0x01, Y4, X3
-	VADDPS       X4, X3, X3
-	VEXTRACTF128 $0x01, Y6, X4
-	VADDPS       X6, X4, X4
-	VADDPS       X4, X3, X3
-	VPSHUFD      $0x4e, X3, X4
-	VADDPS       X4, X3, X3
-	VPSHUFD      $0xb1, X3, X4
-	VADDPS       X4, X3, X3
-	VCVTSS2SD    X3, X3, X3
-	VADDSD       8(DI), X3, X3
-	VMOVSD       X3, 8(DI)
-	TESTQ        DX, DX
-	JNZ          chunk
-	VEXTRACTI128 $0x01, Y2, X0
-	VPMAXUD      X2, X0, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPMAXUD      X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPMAXUD      X1, X0, X0
-	VMOVD        16(DI), X1
-	VPMAXUD      X1, X0, X0
-	VMOVD        X0, 16(DI)
-	VZEROUPPER
-	RET
-
-DATA lanes8x3fff3fff<>+0(SB)/4, $0x3fff3fff
-DATA lanes8x3fff3fff<>+4(SB)/4, $0x3fff3fff
-DATA lanes8x3fff3fff<>+8(SB)/4, $0x3fff3fff
-DATA lanes8x3fff3fff<>+12(SB)/4, $0x3fff3fff
-DATA lanes8x3fff3fff<>+16(SB)/4, $0x3fff3fff
-DATA lanes8x3fff3fff<>+20(SB)/4, $0x3fff3fff
-DATA lanes8x3fff3fff<>+24(SB)/4, $0x3fff3fff
-DATA lanes8x3fff3fff<>+28(SB)/4, $0x3fff3fff
-GLOBL lanes8x3fff3fff<>(SB), RODATA|NOPTR, $32
 
 // func alikeE4M3AVX2(w *float32, n int, s float32, lo float32, hi float32) int
 // Requires: AVX, AVX2, FMA3
@@ -2653,6 +2295,16 @@ loop:
 	VZEROUPPER
 	RET
 
+DATA lanes8x43800000<>+0(SB)/4, $0x43800000
+DATA lanes8x43800000<>+4(SB)/4, $0x43800000
+DATA lanes8x43800000<>+8(SB)/4, $0x43800000
+DATA lanes8x43800000<>+12(SB)/4, $0x43800000
+DATA lanes8x43800000<>+16(SB)/4, $0x43800000
+DATA lanes8x43800000<>+20(SB)/4, $0x43800000
+DATA lanes8x43800000<>+24(SB)/4, $0x43800000
+DATA lanes8x43800000<>+28(SB)/4, $0x43800000
+GLOBL lanes8x43800000<>(SB), RODATA|NOPTR, $32
+
 // func errorE4M3F32AVX2(w *float32, n int, factor float32, s float32, limit float64) float64
 // Requires: AVX, AVX2, CMOV, FMA3, SSE2
 TEXT ·errorE4M3F32AVX2(SB), NOSPLIT, $0-40
@@ -2661,60 +2313,63 @@ TEXT ·errorE4M3F32AVX2(SB), NOSPLIT, $0-40
 	VBROADCASTSS factor+16(FP), Y0
 	VBROADCASTSS s+20(FP), Y1
 	VMOVUPS      lanes8x7fffffff<>+0(SB), Y2
-	VMOVSD       limit+24(FP), X3
-	VPXOR        X4, X4, X4
+	VPXOR        X3, X3, X3
+	VMOVUPS      lanes8x49800000<>+0(SB), Y4
+	VMOVUPS      lanes8x7f800000<>+0(SB), Y5
+	VMOVUPS      lanes8x3c800000<>+0(SB), Y6
+	VMOVUPS      lanes8x43e00000<>+0(SB), Y7
 
 chunk:
 	MOVQ    $0x00000100, DX
 	CMPQ    CX, DX
 	CMOVQLT CX, DX
 	SUBQ    DX, CX
-	VPXOR   Y5, Y5, Y5
-	VPXOR   Y6, Y6, Y6
+	VPXOR   Y8, Y8, Y8
+	VPXOR   Y9, Y9, Y9
 
 loop:
-	VPAND        (AX), Y2, Y7
-	VMULPS       Y0, Y7, Y8
-	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y5, Y5
-	VPAND        32(AX), Y2, Y7
-	VMULPS       Y0, Y7, Y8
-	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
-	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
-	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
-	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
-	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
-	VMULPS       Y1, Y9, Y9
-	VSUBPS       Y7, Y9, Y9
-	VMULPS       Y9, Y9, Y9
-	VADDPS       Y9, Y6, Y6
+	VPAND        (AX), Y2, Y10
+	VMULPS       Y0, Y10, Y11
+	VPAND        32(AX), Y2, Y12
+	VMULPS       Y0, Y12, Y13
+	VPMINUD      Y7, Y11, Y11
+	VPMINUD      Y7, Y13, Y13
+	VPAND        Y5, Y11, Y14
+	VPAND        Y5, Y13, Y15
+	VPMAXUD      Y6, Y14, Y14
+	VPMAXUD      Y6, Y15, Y15
+	VFMADD231PS  Y4, Y14, Y11
+	VFMADD231PS  Y4, Y15, Y13
+	VFNMADD132PS Y4, Y11, Y14
+	VFNMADD132PS Y4, Y13, Y15
+	VMULPS       Y1, Y14, Y14
+	VMULPS       Y1, Y15, Y15
+	VSUBPS       Y10, Y14, Y14
+	VMULPS       Y14, Y14, Y14
+	VADDPS       Y14, Y8, Y8
+	VSUBPS       Y12, Y15, Y15
+	VMULPS       Y15, Y15, Y15
+	VADDPS       Y15, Y9, Y9
 	ADDQ         $0x40, AX
 	SUBQ         $0x10, DX
 	JNZ          loop
-	VADDPS       Y6, Y5, Y5
-	VEXTRACTF128 $0x01, Y5, X6
-	VADDPS       X6, X5, X5
-	VPSHUFD      $0x4e, X5, X6
-	VADDPS       X6, X5, X5
-	VPSHUFD      $0xb1, X5, X6
-	VADDPS       X6, X5, X5
-	VCVTSS2SD    X5, X5, X5
-	VADDSD       X5, X4, X4
-	VUCOMISD     X3, X4
+	VADDPS       Y9, Y8, Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VADDPS       X9, X8, X8
+	VPSHUFD      $0x4e, X8, X9
+	VADDPS       X9, X8, X8
+	VPSHUFD      $0xb1, X8, X9
+	VADDPS       X9, X8, X8
+	VCVTSS2SD    X8, X8, X8
+	VADDSD       X8, X3, X3
+	VUCOMISD     limit+24(FP), X3
 	JAE          done
 	TESTQ        CX, CX
 	JNZ          chunk
 
 done:
 	VZEROUPPER
-	MOVSD X4, ret+32(FP)
+	MOVSD X3, ret+32(FP)
 	RET
 
 // func absMaxBF16AVX2(w *byte, n int) uint32
@@ -3614,10 +3269,10 @@ TEXT ·searchMicroE2M1AVX2(SB), NOSPLIT, $288-56
 	MOVQ           codes+24(FP), DX
 	MOVQ           table+32(FP), BX
 	MOVQ           eights+16(FP), R10
-	VMOVUPS        lanes8x40c00000<>+0(SB), Y0
+	VMOVUPS        lanes8x4a800006<>+0(SB), Y0
 	VMOVUPS        lanes8x7f800000<>+0(SB), Y1
 	VMOVUPS        lanes8x3f800000<>+0(SB), Y2
-	VMOVUPS        lanes8x4a800006<>+0(SB), Y3
+	VMOVUPS        lanes8x40c00000<>+0(SB), Y3
 	XORQ           R9, R9
 	VMOVDQU        (DX), Y4
 	VMOVDQU        Y4, 64(SP)
@@ -3740,10 +3395,10 @@ loop:
 	VFMADD231PS  8224(AX), Y5, Y10
 	VFMADD231PS  8256(AX), Y5, Y12
 	VFMADD231PS  8288(AX), Y5, Y14
-	VPMINUD      Y0, Y8, Y8
-	VPMINUD      Y0, Y10, Y10
-	VPMINUD      Y0, Y12, Y12
-	VPMINUD      Y0, Y14, Y14
+	VPMINUD      Y3, Y8, Y8
+	VPMINUD      Y3, Y10, Y10
+	VPMINUD      Y3, Y12, Y12
+	VPMINUD      Y3, Y14, Y14
 	VPAND        Y1, Y8, Y9
 	VPAND        Y1, Y10, Y11
 	VPAND        Y1, Y12, Y13
@@ -3752,14 +3407,14 @@ loop:
 	VPMAXUD      Y2, Y11, Y11
 	VPMAXUD      Y2, Y13, Y13
 	VPMAXUD      Y2, Y15, Y15
-	VFMADD231PS  Y3, Y9, Y8
-	VFMADD231PS  Y3, Y11, Y10
-	VFMADD231PS  Y3, Y13, Y12
-	VFMADD231PS  Y3, Y15, Y14
-	VFNMADD132PS Y3, Y8, Y9
-	VFNMADD132PS Y3, Y10, Y11
-	VFNMADD132PS Y3, Y12, Y13
-	VFNMADD132PS Y3, Y14, Y15
+	VFMADD231PS  Y0, Y9, Y8
+	VFMADD231PS  Y0, Y11, Y10
+	VFMADD231PS  Y0, Y13, Y12
+	VFMADD231PS  Y0, Y15, Y14
+	VFNMADD132PS Y0, Y8, Y9
+	VFNMADD132PS Y0, Y10, Y11
+	VFNMADD132PS Y0, Y12, Y13
+	VFNMADD132PS Y0, Y14, Y15
 	VMULPS       Y4, Y9, Y9
 	VMULPS       Y4, Y11, Y11
 	VMULPS       Y4, Y13, Y13
@@ -3812,16 +3467,6 @@ on:
 	VZEROUPPER
 	RET
 
-DATA lanes8x3f800000<>+0(SB)/4, $0x3f800000
-DATA lanes8x3f800000<>+4(SB)/4, $0x3f800000
-DATA lanes8x3f800000<>+8(SB)/4, $0x3f800000
-DATA lanes8x3f800000<>+12(SB)/4, $0x3f800000
-DATA lanes8x3f800000<>+16(SB)/4, $0x3f800000
-DATA lanes8x3f800000<>+20(SB)/4, $0x3f800000
-DATA lanes8x3f800000<>+24(SB)/4, $0x3f800000
-DATA lanes8x3f800000<>+28(SB)/4, $0x3f800000
-GLOBL lanes8x3f800000<>(SB), RODATA|NOPTR, $32
-
 DATA lanes8x4a800006<>+0(SB)/4, $0x4a800006
 DATA lanes8x4a800006<>+4(SB)/4, $0x4a800006
 DATA lanes8x4a800006<>+8(SB)/4, $0x4a800006
@@ -3831,6 +3476,16 @@ DATA lanes8x4a800006<>+20(SB)/4, $0x4a800006
 DATA lanes8x4a800006<>+24(SB)/4, $0x4a800006
 DATA lanes8x4a800006<>+28(SB)/4, $0x4a800006
 GLOBL lanes8x4a800006<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x3f800000<>+0(SB)/4, $0x3f800000
+DATA lanes8x3f800000<>+4(SB)/4, $0x3f800000
+DATA lanes8x3f800000<>+8(SB)/4, $0x3f800000
+DATA lanes8x3f800000<>+12(SB)/4, $0x3f800000
+DATA lanes8x3f800000<>+16(SB)/4, $0x3f800000
+DATA lanes8x3f800000<>+20(SB)/4, $0x3f800000
+DATA lanes8x3f800000<>+24(SB)/4, $0x3f800000
+DATA lanes8x3f800000<>+28(SB)/4, $0x3f800000
+GLOBL lanes8x3f800000<>(SB), RODATA|NOPTR, $32
 
 DATA lanes8x0000007e<>+0(SB)/4, $0x0000007e
 DATA lanes8x0000007e<>+4(SB)/4, $0x0000007e
@@ -3938,10 +3593,10 @@ eight:
 	VMOVUPS        Y7, 64(SP)
 
 last:
-	VMOVUPS lanes8x40c00000<>+0(SB), Y3
+	VMOVUPS lanes8x4a800006<>+0(SB), Y3
 	VMOVUPS lanes8x7f800000<>+0(SB), Y4
 	VMOVUPS lanes8x3f800000<>+0(SB), Y5
-	VMOVUPS lanes8x4a800006<>+0(SB), Y6
+	VMOVUPS lanes8x40c00000<>+0(SB), Y6
 	MOVQ    size+16(FP), DI
 	MOVQ    AX, SI
 	VPXOR   Y7, Y7, Y7
@@ -3952,16 +3607,16 @@ loop:
 	VMULPS       8224(CX), Y2, Y11
 	VFMADD231PS  8192(CX), Y1, Y9
 	VFMADD231PS  8224(CX), Y1, Y11
-	VPMINUD      Y3, Y9, Y9
-	VPMINUD      Y3, Y11, Y11
+	VPMINUD      Y6, Y9, Y9
+	VPMINUD      Y6, Y11, Y11
 	VPAND        Y4, Y9, Y10
 	VPAND        Y4, Y11, Y12
 	VPMAXUD      Y5, Y10, Y10
 	VPMAXUD      Y5, Y12, Y12
-	VFMADD231PS  Y6, Y10, Y9
-	VFMADD231PS  Y6, Y12, Y11
-	VFNMADD132PS Y6, Y9, Y10
-	VFNMADD132PS Y6, Y11, Y12
+	VFMADD231PS  Y3, Y10, Y9
+	VFMADD231PS  Y3, Y12, Y11
+	VFNMADD132PS Y3, Y9, Y10
+	VFNMADD132PS Y3, Y11, Y12
 	VMULPS       Y0, Y10, Y10
 	VMULPS       Y0, Y12, Y12
 	VSUBPS       8192(CX), Y10, Y10
@@ -3993,16 +3648,16 @@ loop:
 	VMULPS       8288(CX), Y2, Y12
 	VFMADD231PS  8256(CX), Y1, Y10
 	VFMADD231PS  8288(CX), Y1, Y12
-	VPMINUD      Y3, Y10, Y10
-	VPMINUD      Y3, Y12, Y12
+	VPMINUD      Y6, Y10, Y10
+	VPMINUD      Y6, Y12, Y12
 	VPAND        Y4, Y10, Y11
 	VPAND        Y4, Y12, Y13
 	VPMAXUD      Y5, Y11, Y11
 	VPMAXUD      Y5, Y13, Y13
-	VFMADD231PS  Y6, Y11, Y10
-	VFMADD231PS  Y6, Y13, Y12
-	VFNMADD132PS Y6, Y10, Y11
-	VFNMADD132PS Y6, Y12, Y13
+	VFMADD231PS  Y3, Y11, Y10
+	VFMADD231PS  Y3, Y13, Y12
+	VFNMADD132PS Y3, Y10, Y11
+	VFNMADD132PS Y3, Y12, Y13
 	VMULPS       Y0, Y11, Y11
 	VMULPS       Y0, Y13, Y13
 	VSUBPS       8256(CX), Y11, Y11
@@ -4035,16 +3690,16 @@ loop:
 	VMULPS       8352(CX), Y2, Y12
 	VFMADD231PS  8320(CX), Y1, Y10
 	VFMADD231PS  8352(CX), Y1, Y12
-	VPMINUD      Y3, Y10, Y10
-	VPMINUD      Y3, Y12, Y12
+	VPMINUD      Y6, Y10, Y10
+	VPMINUD      Y6, Y12, Y12
 	VPAND        Y4, Y10, Y11
 	VPAND        Y4, Y12, Y13
 	VPMAXUD      Y5, Y11, Y11
 	VPMAXUD      Y5, Y13, Y13
-	VFMADD231PS  Y6, Y11, Y10
-	VFMADD231PS  Y6, Y13, Y12
-	VFNMADD132PS Y6, Y10, Y11
-	VFNMADD132PS Y6, Y12, Y13
+	VFMADD231PS  Y3, Y11, Y10
+	VFMADD231PS  Y3, Y13, Y12
+	VFNMADD132PS Y3, Y10, Y11
+	VFNMADD132PS Y3, Y12, Y13
 	VMULPS       Y0, Y11, Y11
 	VMULPS       Y0, Y13, Y13
 	VSUBPS       8320(CX), Y11, Y11
@@ -4077,16 +3732,16 @@ loop:
 	VMULPS       8416(CX), Y2, Y12
 	VFMADD231PS  8384(CX), Y1, Y10
 	VFMADD231PS  8416(CX), Y1, Y12
-	VPMINUD      Y3, Y10, Y10
-	VPMINUD      Y3, Y12, Y12
+	VPMINUD      Y6, Y10, Y10
+	VPMINUD      Y6, Y12, Y12
 	VPAND        Y4, Y10, Y11
 	VPAND        Y4, Y12, Y13
 	VPMAXUD      Y5, Y11, Y11
 	VPMAXUD      Y5, Y13, Y13
-	VFMADD231PS  Y6, Y11, Y10
-	VFMADD231PS  Y6, Y13, Y12
-	VFNMADD132PS Y6, Y10, Y11
-	VFNMADD132PS Y6, Y12, Y13
+	VFMADD231PS  Y3, Y11, Y10
+	VFMADD231PS  Y3, Y13, Y12
+	VFNMADD132PS Y3, Y10, Y11
+	VFNMADD132PS Y3, Y12, Y13
 	VMULPS       Y0, Y11, Y11
 	VMULPS       Y0, Y13, Y13
 	VSUBPS       8384(CX), Y11, Y11
@@ -4147,10 +3802,10 @@ TEXT ·searchMicroE2M1PowersAVX2(SB), NOSPLIT, $288-56
 	MOVQ           codes+24(FP), DX
 	MOVQ           table+32(FP), BX
 	MOVQ           eights+16(FP), R10
-	VMOVUPS        lanes8x40c00000<>+0(SB), Y0
+	VMOVUPS        lanes8x4a800006<>+0(SB), Y0
 	VMOVUPS        lanes8x7f800000<>+0(SB), Y1
 	VMOVUPS        lanes8x3f800000<>+0(SB), Y2
-	VMOVUPS        lanes8x4a800006<>+0(SB), Y3
+	VMOVUPS        lanes8x40c00000<>+0(SB), Y3
 	XORQ           R9, R9
 	VMOVDQU        (DX), Y4
 	VMOVDQU        Y4, 64(SP)
@@ -4266,10 +3921,10 @@ loop:
 	VMULPS       8224(AX), Y5, Y9
 	VMULPS       8256(AX), Y5, Y11
 	VMULPS       8288(AX), Y5, Y13
-	VPMINUD      Y0, Y7, Y7
-	VPMINUD      Y0, Y9, Y9
-	VPMINUD      Y0, Y11, Y11
-	VPMINUD      Y0, Y13, Y13
+	VPMINUD      Y3, Y7, Y7
+	VPMINUD      Y3, Y9, Y9
+	VPMINUD      Y3, Y11, Y11
+	VPMINUD      Y3, Y13, Y13
 	VPAND        Y1, Y7, Y8
 	VPAND        Y1, Y9, Y10
 	VPAND        Y1, Y11, Y12
@@ -4278,14 +3933,14 @@ loop:
 	VPMAXUD      Y2, Y10, Y10
 	VPMAXUD      Y2, Y12, Y12
 	VPMAXUD      Y2, Y14, Y14
-	VFMADD231PS  Y3, Y8, Y7
-	VFMADD231PS  Y3, Y10, Y9
-	VFMADD231PS  Y3, Y12, Y11
-	VFMADD231PS  Y3, Y14, Y13
-	VFNMADD132PS Y3, Y7, Y8
-	VFNMADD132PS Y3, Y9, Y10
-	VFNMADD132PS Y3, Y11, Y12
-	VFNMADD132PS Y3, Y13, Y14
+	VFMADD231PS  Y0, Y8, Y7
+	VFMADD231PS  Y0, Y10, Y9
+	VFMADD231PS  Y0, Y12, Y11
+	VFMADD231PS  Y0, Y14, Y13
+	VFNMADD132PS Y0, Y7, Y8
+	VFNMADD132PS Y0, Y9, Y10
+	VFNMADD132PS Y0, Y11, Y12
+	VFNMADD132PS Y0, Y13, Y14
 	VMULPS       Y4, Y8, Y8
 	VMULPS       Y4, Y10, Y10
 	VMULPS       Y4, Y12, Y12
@@ -4451,10 +4106,10 @@ eight:
 	VMOVUPS        Y3, 32(SP)
 
 last:
-	VMOVUPS lanes8x40c00000<>+0(SB), Y2
+	VMOVUPS lanes8x4a800006<>+0(SB), Y2
 	VMOVUPS lanes8x7f800000<>+0(SB), Y3
 	VMOVUPS lanes8x3f800000<>+0(SB), Y4
-	VMOVUPS lanes8x4a800006<>+0(SB), Y5
+	VMOVUPS lanes8x40c00000<>+0(SB), Y5
 	MOVQ    size+16(FP), DI
 	MOVQ    AX, SI
 	VPXOR   Y6, Y6, Y6
@@ -4463,16 +4118,16 @@ last:
 loop:
 	VMULPS       8192(CX), Y1, Y8
 	VMULPS       8224(CX), Y1, Y10
-	VPMINUD      Y2, Y8, Y8
-	VPMINUD      Y2, Y10, Y10
+	VPMINUD      Y5, Y8, Y8
+	VPMINUD      Y5, Y10, Y10
 	VPAND        Y3, Y8, Y9
 	VPAND        Y3, Y10, Y11
 	VPMAXUD      Y4, Y9, Y9
 	VPMAXUD      Y4, Y11, Y11
-	VFMADD231PS  Y5, Y9, Y8
-	VFMADD231PS  Y5, Y11, Y10
-	VFNMADD132PS Y5, Y8, Y9
-	VFNMADD132PS Y5, Y10, Y11
+	VFMADD231PS  Y2, Y9, Y8
+	VFMADD231PS  Y2, Y11, Y10
+	VFNMADD132PS Y2, Y8, Y9
+	VFNMADD132PS Y2, Y10, Y11
 	VMULPS       Y0, Y9, Y9
 	VMULPS       Y0, Y11, Y11
 	VSUBPS       8192(CX), Y9, Y9
@@ -4502,16 +4157,16 @@ loop:
 	VPMAXUD      Y11, Y7, Y7
 	VMULPS       8256(CX), Y1, Y9
 	VMULPS       8288(CX), Y1, Y11
-	VPMINUD      Y2, Y9, Y9
-	VPMINUD      Y2, Y11, Y11
+	VPMINUD      Y5, Y9, Y9
+	VPMINUD      Y5, Y11, Y11
 	VPAND        Y3, Y9, Y10
 	VPAND        Y3, Y11, Y12
 	VPMAXUD      Y4, Y10, Y10
 	VPMAXUD      Y4, Y12, Y12
-	VFMADD231PS  Y5, Y10, Y9
-	VFMADD231PS  Y5, Y12, Y11
-	VFNMADD132PS Y5, Y9, Y10
-	VFNMADD132PS Y5, Y11, Y12
+	VFMADD231PS  Y2, Y10, Y9
+	VFMADD231PS  Y2, Y12, Y11
+	VFNMADD132PS Y2, Y9, Y10
+	VFNMADD132PS Y2, Y11, Y12
 	VMULPS       Y0, Y10, Y10
 	VMULPS       Y0, Y12, Y12
 	VSUBPS       8256(CX), Y10, Y10
@@ -4542,16 +4197,16 @@ loop:
 	VPMAXUD      Y12, Y7, Y7
 	VMULPS       8320(CX), Y1, Y9
 	VMULPS       8352(CX), Y1, Y11
-	VPMINUD      Y2, Y9, Y9
-	VPMINUD      Y2, Y11, Y11
+	VPMINUD      Y5, Y9, Y9
+	VPMINUD      Y5, Y11, Y11
 	VPAND        Y3, Y9, Y10
 	VPAND        Y3, Y11, Y12
 	VPMAXUD      Y4, Y10, Y10
 	VPMAXUD      Y4, Y12, Y12
-	VFMADD231PS  Y5, Y10, Y9
-	VFMADD231PS  Y5, Y12, Y11
-	VFNMADD132PS Y5, Y9, Y10
-	VFNMADD132PS Y5, Y11, Y12
+	VFMADD231PS  Y2, Y10, Y9
+	VFMADD231PS  Y2, Y12, Y11
+	VFNMADD132PS Y2, Y9, Y10
+	VFNMADD132PS Y2, Y11, Y12
 	VMULPS       Y0, Y10, Y10
 	VMULPS       Y0, Y12, Y12
 	VSUBPS       8320(CX), Y10, Y10
@@ -4582,16 +4237,16 @@ loop:
 	VPMAXUD      Y12, Y7, Y7
 	VMULPS       8384(CX), Y1, Y9
 	VMULPS       8416(CX), Y1, Y11
-	VPMINUD      Y2, Y9, Y9
-	VPMINUD      Y2, Y11, Y11
+	VPMINUD      Y5, Y9, Y9
+	VPMINUD      Y5, Y11, Y11
 	VPAND        Y3, Y9, Y10
 	VPAND        Y3, Y11, Y12
 	VPMAXUD      Y4, Y10, Y10
 	VPMAXUD      Y4, Y12, Y12
-	VFMADD231PS  Y5, Y10, Y9
-	VFMADD231PS  Y5, Y12, Y11
-	VFNMADD132PS Y5, Y9, Y10
-	VFNMADD132PS Y5, Y11, Y12
+	VFMADD231PS  Y2, Y10, Y9
+	VFMADD231PS  Y2, Y12, Y11
+	VFNMADD132PS Y2, Y9, Y10
+	VFNMADD132PS Y2, Y11, Y12
 	VMULPS       Y0, Y10, Y10
 	VMULPS       Y0, Y12, Y12
 	VSUBPS       8384(CX), Y10, Y10
@@ -4664,10 +4319,10 @@ TEXT ·searchMicroE4M3PowersAVX2(SB), NOSPLIT, $288-56
 	MOVQ           codes+24(FP), DX
 	MOVQ           table+32(FP), BX
 	MOVQ           eights+16(FP), R10
-	VMOVUPS        lanes8x43e00000<>+0(SB), Y0
+	VMOVUPS        lanes8x49800098<>+0(SB), Y0
 	VMOVUPS        lanes8x7f800000<>+0(SB), Y1
 	VMOVUPS        lanes8x3c800000<>+0(SB), Y2
-	VMOVUPS        lanes8x49800098<>+0(SB), Y3
+	VMOVUPS        lanes8x43e00000<>+0(SB), Y3
 	XORQ           R9, R9
 	VMOVDQU        (DX), Y4
 	VMOVDQU        Y4, 64(SP)
@@ -4783,10 +4438,10 @@ loop:
 	VMULPS       8224(AX), Y5, Y9
 	VMULPS       8256(AX), Y5, Y11
 	VMULPS       8288(AX), Y5, Y13
-	VPMINUD      Y0, Y7, Y7
-	VPMINUD      Y0, Y9, Y9
-	VPMINUD      Y0, Y11, Y11
-	VPMINUD      Y0, Y13, Y13
+	VPMINUD      Y3, Y7, Y7
+	VPMINUD      Y3, Y9, Y9
+	VPMINUD      Y3, Y11, Y11
+	VPMINUD      Y3, Y13, Y13
 	VPAND        Y1, Y7, Y8
 	VPAND        Y1, Y9, Y10
 	VPAND        Y1, Y11, Y12
@@ -4795,14 +4450,14 @@ loop:
 	VPMAXUD      Y2, Y10, Y10
 	VPMAXUD      Y2, Y12, Y12
 	VPMAXUD      Y2, Y14, Y14
-	VFMADD231PS  Y3, Y8, Y7
-	VFMADD231PS  Y3, Y10, Y9
-	VFMADD231PS  Y3, Y12, Y11
-	VFMADD231PS  Y3, Y14, Y13
-	VFNMADD132PS Y3, Y7, Y8
-	VFNMADD132PS Y3, Y9, Y10
-	VFNMADD132PS Y3, Y11, Y12
-	VFNMADD132PS Y3, Y13, Y14
+	VFMADD231PS  Y0, Y8, Y7
+	VFMADD231PS  Y0, Y10, Y9
+	VFMADD231PS  Y0, Y12, Y11
+	VFMADD231PS  Y0, Y14, Y13
+	VFNMADD132PS Y0, Y7, Y8
+	VFNMADD132PS Y0, Y9, Y10
+	VFNMADD132PS Y0, Y11, Y12
+	VFNMADD132PS Y0, Y13, Y14
 	VMULPS       Y4, Y8, Y8
 	VMULPS       Y4, Y10, Y10
 	VMULPS       Y4, Y12, Y12
@@ -4958,10 +4613,10 @@ eight:
 	VMOVUPS        Y3, 32(SP)
 
 last:
-	VMOVUPS lanes8x43e00000<>+0(SB), Y2
+	VMOVUPS lanes8x49800098<>+0(SB), Y2
 	VMOVUPS lanes8x7f800000<>+0(SB), Y3
 	VMOVUPS lanes8x3c800000<>+0(SB), Y4
-	VMOVUPS lanes8x49800098<>+0(SB), Y5
+	VMOVUPS lanes8x43e00000<>+0(SB), Y5
 	MOVQ    size+16(FP), DI
 	MOVQ    AX, SI
 	VPXOR   Y6, Y6, Y6
@@ -4970,16 +4625,16 @@ last:
 loop:
 	VMULPS       8192(CX), Y1, Y8
 	VMULPS       8224(CX), Y1, Y10
-	VPMINUD      Y2, Y8, Y8
-	VPMINUD      Y2, Y10, Y10
+	VPMINUD      Y5, Y8, Y8
+	VPMINUD      Y5, Y10, Y10
 	VPAND        Y3, Y8, Y9
 	VPAND        Y3, Y10, Y11
 	VPMAXUD      Y4, Y9, Y9
 	VPMAXUD      Y4, Y11, Y11
-	VFMADD231PS  Y5, Y9, Y8
-	VFMADD231PS  Y5, Y11, Y10
-	VFNMADD132PS Y5, Y8, Y9
-	VFNMADD132PS Y5, Y10, Y11
+	VFMADD231PS  Y2, Y9, Y8
+	VFMADD231PS  Y2, Y11, Y10
+	VFNMADD132PS Y2, Y8, Y9
+	VFNMADD132PS Y2, Y10, Y11
 	VMULPS       Y0, Y9, Y9
 	VMULPS       Y0, Y11, Y11
 	VSUBPS       8192(CX), Y9, Y9
@@ -5009,16 +4664,16 @@ loop:
 	VPMAXUD      Y11, Y7, Y7
 	VMULPS       8256(CX), Y1, Y9
 	VMULPS       8288(CX), Y1, Y11
-	VPMINUD      Y2, Y9, Y9
-	VPMINUD      Y2, Y11, Y11
+	VPMINUD      Y5, Y9, Y9
+	VPMINUD      Y5, Y11, Y11
 	VPAND        Y3, Y9, Y10
 	VPAND        Y3, Y11, Y12
 	VPMAXUD      Y4, Y10, Y10
 	VPMAXUD      Y4, Y12, Y12
-	VFMADD231PS  Y5, Y10, Y9
-	VFMADD231PS  Y5, Y12, Y11
-	VFNMADD132PS Y5, Y9, Y10
-	VFNMADD132PS Y5, Y11, Y12
+	VFMADD231PS  Y2, Y10, Y9
+	VFMADD231PS  Y2, Y12, Y11
+	VFNMADD132PS Y2, Y9, Y10
+	VFNMADD132PS Y2, Y11, Y12
 	VMULPS       Y0, Y10, Y10
 	VMULPS       Y0, Y12, Y12
 	VSUBPS       8256(CX), Y10, Y10

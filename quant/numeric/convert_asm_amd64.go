@@ -114,20 +114,10 @@ func encodeE4M3BF16AVX512(dst *byte, w *byte, n int, factor float32, s float32, 
 //go:noescape
 func encodeE4M3BF16BlockAVX512(dst *byte, w *byte, n int, cols int, factor float32, s float32, lo float32, hi float32, out *float64)
 
-// encodeIntF8AVX2 rounds n weights, a multiple of 128, to codes and adds what that costs to the runError at out. They are E4M3 codes times scales, of which each 128 have one, step bytes after the one before.
-//
-//go:noescape
-func encodeIntF8AVX2(dst *byte, codes *byte, n int, scales *float32, step int, factor float32, s float32, lo float32, hi float32, out *float64)
-
 // alikeIntAVX2 returns how many of n weights, a multiple of eight, have the same codes by their quotients w/s and by those rounded to bfloat16: it ends before eight of which one has not.
 //
 //go:noescape
 func alikeIntAVX2(w *float32, n int, s float32, lo float32, hi float32) int
-
-// encodeE4M3F8AVX2 rounds n weights, a multiple of 128, to codes and adds what that costs to the runError at out. They are E4M3 codes times scales, of which each 128 have one, step bytes after the one before.
-//
-//go:noescape
-func encodeE4M3F8AVX2(dst *byte, codes *byte, n int, scales *float32, step int, factor float32, s float32, lo float32, hi float32, out *float64)
 
 // alikeE4M3AVX2 returns how many of n weights, a multiple of eight, have the same codes by their quotients w/s and by those rounded to bfloat16: it ends before eight of which one has not.
 //

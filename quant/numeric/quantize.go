@@ -252,8 +252,8 @@ func (x *Scratch) plainSpan(out []byte, w span) (scale float32, e runError, fini
 	if top >= infBits {
 		return 0, runError{}, false
 	}
-	k := x.settle(x.spec.plainScale(math.Float32frombits(top)), w)
-	e = w.encode(out, x.spec.Code, k)
+	k, w := x.settle(x.spec.plainScale(math.Float32frombits(top)), w)
+	e = w.encode(x, out, x.spec.Code, k)
 	return k.stored, e, true
 }
 

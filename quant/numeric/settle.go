@@ -6,16 +6,20 @@ import "math"
 // case in which exact quotients gain nothing over the reference tool's rounded
 // ones: under some scales (powers of two, 33/32, …) both give the same codes, as
 // a probe of the first elements tells. Then the first BF16 scale nearby that has
-// a smaller error is taken, so that the best arithmetic stays the better one.
-func (x *Scratch) settle(k blockScale, w span) blockScale {
+// a smaller error is taken, so that the best arithmetic stays the better one. It
+// returns the weights as they are after that.
+func (x *Scratch) settle(k blockScale, w span) (blockScale, span) {
 	s := &x.spec
 	if s.Rule != CompressedTensors || s.Arith != Best || s.Code == Int4 {
-		return k
+		return k, w
 	}
 	if !x.harmless(w.head(x, min(w.len(), 2*chunkLen)), k) {
-		return k
+		return k, w
 	}
 	all := w.head(x, w.len())
+	if w.codes != nil { // they are widened now
+		w = span{floats: all}
+	}
 	plain := x.errorBelow(all, k, math.Inf(1))
 	steps := [...]int{1, -1, 2, -2, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120}
 	tries := steps[:4]
@@ -28,10 +32,10 @@ func (x *Scratch) settle(k blockScale, w span) blockScale {
 			continue
 		}
 		if c := s.against(t); x.errorBelow(all, c, plain) < plain {
-			return c
+			return c, w
 		}
 	}
-	return k
+	return k, w
 }
 
 // errorBelow returns the squared error of w under a scale if it is below the

@@ -145,14 +145,14 @@ func (w span) head(x *Scratch, n int) []float32 {
 }
 
 // encode is encode of the span.
-func (w span) encode(dst []byte, c Code, k blockScale) runError {
+func (w span) encode(x *Scratch, dst []byte, c Code, k blockScale) runError {
 	switch {
 	case w.rows > 0:
 		return encodeBlock(dst, w.raw, w.rows, w.cols, k.factor, k.stored)
 	case w.raw != nil:
 		return encodeBF16(dst, w.raw, c, k.factor, k.stored)
 	case w.codes != nil:
-		return encodeCodes(dst, w.codes, w.scaling, c, k.factor, k.stored)
+		return x.encodeCodes(dst, w.codes, w.scaling, c, k.factor, k.stored)
 	}
 	return encode(dst, w.floats, c, k.by, k.factor, k.stored)
 }

@@ -8,143 +8,11 @@ import (
 	"github.com/glmconv/glmconv/internal/asm/emit"
 )
 
-// The twins that take E4M3 codes with scales of their own: weights are widened in
-// registers, on their way to codes of another scale. Blocks of 128 columns share
-// a scale, or all of a row do.
+// The twins that take E4M3 codes with scales of their own, on their way to codes
+// of another scale. Blocks of 128 columns share a scale, or all of a row do.
 
 // blockColumns are the columns of a block.
 const blockColumns = 128
-
-// encodeCodes is encode by the reciprocal of the scale, of weights that are
-// codes times scales.
-func encodeCodes(code string) {
-	emit.Begin("encode"+code+"F8AVX2", "func(dst, codes *byte, n int, scales *float32, step int, factor, s, lo, hi float32, out *float64)",
-		"rounds n weights, a multiple of 128, to codes and adds what that costs to the runError at out. They are E4M3 codes times scales, of which each 128 have one, step bytes after the one before.")
-	l := &loop{dst: Load(Param("dst"), GP64()), w: Load(Param("codes"), GP64())}
-	n, scales, step := Load(Param("n"), GP64()), Load(Param("scales"), GP64()), Load(Param("step"), GP64())
-	l.factor, l.s, l.worst = emit.Broadcast("factor", YMM()), emit.Broadcast("s", YMM()), YMM()
-	one := codesStep(code == "Int")
-	for range 2 {
-		l.sq, l.er = append(l.sq, YMM()), append(l.er, YMM())
-	}
-	out := Load(Param("out"), GP64())
-	emit.Zero(l.worst)
-	left, rest, of := GP64(), GP64(), YMM()
-	Label("chunk")
-	MOVQ(U32(256), left)
-	CMPQ(n, left)
-	CMOVQLT(n, left)
-	SUBQ(left, n)
-	for i := range 2 {
-		emit.Zero(l.sq[i])
-		emit.Zero(l.er[i])
-	}
-	Label("block")
-	VBROADCASTSS(Mem{Base: scales}, of)
-	VMULPS(float(1<<8), of, of) // as half precision a code is 2^-8 of its value
-	ADDQ(step, scales)
-	MOVQ(U32(blockColumns), rest)
-	Label("loop")
-	one(l, of)
-	ADDQ(Imm(32), l.w)
-	ADDQ(Imm(32), l.dst)
-	SUBQ(Imm(32), rest)
-	JNZ(LabelRef("loop"))
-	SUBQ(U32(blockColumns), left)
-	JNZ(LabelRef("block"))
-	for i, v := range [][]reg.VecVirtual{l.sq, l.er} {
-		addTo(Mem{Base: out, Disp: 8 * i}, foldNarrow(v))
-	}
-	TESTQ(n, n)
-	JNZ(LabelRef("chunk"))
-	storeMax(l.worst, Mem{Base: out, Disp: 16}, false)
-	emit.End()
-}
-
-// addTo adds a float32 to the float64 at m.
-func addTo(m Mem, x reg.VecVirtual) {
-	VCVTSS2SD(x, x, x)
-	VADDSD(m, x, x)
-	VMOVSD(x, m)
-}
-
-// widen makes sixteen codes half precision numbers, 2^-8 of what they stand for or
-// of its magnitude, and then float32: 0-3 and 8-11, 4-7 and 12-15, as narrowStep
-// has them.
-func widen(codes Mem, signed bool) [2]reg.VecVirtual {
-	bytes, words, upper := XMM(), YMM(), XMM()
-	VPSHUFD(Imm(0xd8), codes, bytes)
-	if signed {
-		VPMOVSXBW(bytes, words)
-		VPSLLW(Imm(7), words, words)
-		VPAND(all(0xbfffbfff), words, words)
-	} else {
-		VPMOVZXBW(bytes, words)
-		VPSLLW(Imm(7), words, words)
-		VPAND(all(0x3fff3fff), words, words)
-	}
-	VEXTRACTI128(Imm(1), words, upper)
-	x := [2]reg.VecVirtual{YMM(), YMM()}
-	VCVTPH2PS(words.AsX(), x[0])
-	VCVTPH2PS(upper, x[1])
-	return x
-}
-
-// codesStep rounds thirty-two weights of a scale as narrowStep does; E4M3 codes
-// get the signs of the codes that they come from.
-func codesStep(signed bool) func(l *loop, of reg.VecVirtual) {
-	var lo, hi reg.VecVirtual
-	if signed {
-		lo, hi = emit.Broadcast("lo", YMM()), emit.Broadcast("hi", YMM())
-	}
-	return func(l *loop, of reg.VecVirtual) {
-		var words [2]reg.VecVirtual
-		for i := range words {
-			var codes [2]reg.VecVirtual
-			for j, x := range widen(Mem{Base: l.w, Disp: 16 * i}, signed) {
-				t, value, square := YMM(), YMM(), YMM()
-				VMULPS(of, x, x)
-				VMULPS(l.factor, x, t)
-				if signed {
-					VMAXPS(lo, t, t)
-					VMINPS(hi, t, t)
-					codes[j], value = nearest(t)
-				} else {
-					codes[j], value = magnitudeE4M3(t)
-				}
-				VMULPS(l.s, value, value)
-				VSUBPS(x, value, value) // the difference
-				VMULPS(x, x, x)
-				VADDPS(x, l.sq[j], l.sq[j])
-				VMULPS(value, value, square)
-				VADDPS(square, l.er[j], l.er[j])
-				VPAND(all(absMask), value, value)
-				VPMAXUD(value, l.worst, l.worst)
-			}
-			words[i] = YMM()
-			if signed {
-				VPACKSSDW(codes[1], codes[0], words[i])
-			} else {
-				VPACKUSDW(codes[1], codes[0], words[i])
-			}
-		}
-		pack := words[0]
-		if signed {
-			VPACKSSWB(words[1], words[0], pack)
-		} else {
-			VPACKUSWB(words[1], words[0], pack)
-			VPSUBB(all(e4m3Bias&0xff*0x01010101), pack, pack)
-		}
-		VPERMQ(Imm(0xd8), pack, pack) // words in order
-		if !signed {
-			signs := YMM()
-			VMOVDQU(Mem{Base: l.w}, signs)
-			VPAND(all(0x80808080), signs, signs)
-			VPOR(signs, pack, pack)
-		}
-		VMOVDQU(pack, Mem{Base: l.dst})
-	}
-}
 
 // widenCodes writes weights that are codes times scales.
 func widenCodes() {
@@ -219,14 +87,13 @@ func errorE4M3() {
 	at, n := Load(Param("w"), GP64()), Load(Param("n"), GP64())
 	factor, s, mask := emit.Broadcast("factor", YMM()), emit.Broadcast("s", YMM()), YMM()
 	VMOVUPS(all(absMask), mask)
-	limit, sum := XMM(), XMM()
-	where, err := Param("limit").Resolve()
+	limit, err := Param("limit").Resolve()
 	if err != nil {
 		panic(err)
 	}
-	VMOVSD(where.Addr, limit)
+	sum := XMM()
 	emit.Zero(sum)
-	left := GP64()
+	left, c := GP64(), heldE4M3(4)
 	Label("chunk")
 	MOVQ(U32(256), left)
 	CMPQ(n, left)
@@ -237,23 +104,28 @@ func errorE4M3() {
 		emit.Zero(v)
 	}
 	Label("loop")
-	for j, v := range er {
-		x, t := YMM(), YMM()
-		VPAND(Mem{Base: at, Disp: 32 * j}, mask, x)
-		VMULPS(factor, x, t)
-		value := valueE4M3(t)
-		VMULPS(s, value, value)
-		VSUBPS(x, value, value) // the difference
-		VMULPS(value, value, value)
-		VADDPS(value, v, v)
+	var x, t []reg.VecVirtual
+	for j := range er {
+		x, t = append(x, YMM()), append(t, YMM())
+		VPAND(Mem{Base: at, Disp: 32 * j}, mask, x[j])
+		VMULPS(factor, x[j], t[j])
+	}
+	value := valuesE4M3(c, t...)
+	for _, v := range value {
+		VMULPS(s, v, v)
+	}
+	for j, v := range value {
+		VSUBPS(x[j], v, v) // the difference
+		VMULPS(v, v, v)
+		VADDPS(v, er[j], er[j])
 	}
 	ADDQ(Imm(64), at)
 	SUBQ(Imm(16), left)
 	JNZ(LabelRef("loop"))
-	x := fold(er)
-	VCVTSS2SD(x, x, x)
-	VADDSD(x, sum, sum)
-	VUCOMISD(limit, sum)
+	total := fold(er)
+	VCVTSS2SD(total, total, total)
+	VADDSD(total, sum, sum)
+	VUCOMISD(limit.Addr, sum)
 	JAE(LabelRef("done"))
 	TESTQ(n, n)
 	JNZ(LabelRef("chunk"))
@@ -291,7 +163,7 @@ func roundsAlike(code string) {
 			VMINPS(hi, t, t)
 			VCVTPS2DQ(t, t)
 		} else {
-			VMOVAPS(valueE4M3(t), t)
+			VMOVAPS(valuesE4M3(heldE4M3(0), t)[0], t)
 		}
 	}
 	VPCMPEQD(rounded, exact, exact)

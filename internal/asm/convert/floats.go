@@ -102,37 +102,16 @@ func (r run) floatStep() func(l *loop) {
 		lo, hi = emit.Broadcast("lo", YMM()), emit.Broadcast("hi", YMM())
 	}
 	return func(l *loop) {
-		var codes [2]reg.VecVirtual
-		for j := range codes {
-			x, t, value, square := YMM(), YMM(), YMM(), YMM()
-			VMOVUPS(Mem{Base: l.w, Disp: 32 * j}, x)
+		x := [2]reg.VecVirtual{YMM(), YMM()}
+		for j, v := range x {
+			VMOVUPS(Mem{Base: l.w, Disp: 32 * j}, v)
 			if !signed {
-				VPAND(all(absMask), x, x)
+				VPAND(all(absMask), v, v)
 			}
-			VMULPS(l.factor, x, t)
-			if signed {
-				VMAXPS(lo, t, t)
-				VMINPS(hi, t, t)
-				codes[j], value = nearest(t)
-			} else {
-				codes[j], value = magnitudeE4M3(t)
-			}
-			VMULPS(l.s, value, value)
-			VSUBPS(x, value, value) // the difference
-			VMULPS(x, x, x)
-			VADDPS(x, l.sq[j], l.sq[j])
-			VMULPS(value, value, square)
-			VADDPS(square, l.er[j], l.er[j])
-			VPAND(all(absMask), value, value)
-			VPMAXUD(value, l.worst, l.worst)
 		}
-		pack := codes[0]
-		if signed {
-			VPACKSSDW(codes[1], codes[0], pack)
-		} else {
+		pack := l.pair(x, lo, hi)
+		if !signed {
 			first, signs := YMM(), YMM()
-			VPACKUSDW(codes[1], codes[0], pack)
-			VPSUBW(all(e4m3Bias&0xff*0x00010001), pack, pack)
 			VMOVDQU(Mem{Base: l.w}, first)
 			VPACKSSDW(Mem{Base: l.w, Disp: 32}, first, signs) // saturation keeps the sign
 			VPSRLW(Imm(8), signs, signs)

@@ -42,7 +42,6 @@ func main() {
 		r.emit()
 	}
 	for _, code := range []string{"Int", "E4M3"} {
-		encodeCodes(code)
 		roundsAlike(code)
 	}
 	topCodes()

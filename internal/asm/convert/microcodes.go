@@ -71,24 +71,16 @@ func (k micro) look(table reg.Register, codes reg.VecVirtual, places Mem, to kep
 	}
 }
 
-// limits are what rounding compares with.
-type limits struct{ most, exponent, least, up reg.VecVirtual }
-
+// limits are those of the code, in registers.
 func (k micro) limits() limits {
-	most, least, up := uint32(0x40c00000), float32(1), float32(1<<22+3) // 6; steps of a half below 2
 	if k.code == "E4M3" {
-		most, least, up = e4m3Max, 1./64, 1<<20+19
+		return held(4, 1<<20+19, 1./64, e4m3Max)
 	}
-	held := func(m Mem) reg.VecVirtual {
-		v := YMM()
-		VMOVUPS(m, v)
-		return v
-	}
-	return limits{held(all(most)), held(all(0x7f800000)), held(float(least)), held(float(up))}
+	return held(4, 1<<22+3, 1, 0x40c00000) // 6; steps of a half below 2
 }
 
 // round rounds magnitudes: a sum has the code in it, as codeOf knows, and value
-// is what the code stands for. As in magnitudeE4M3 multiplying and adding is exact
+// is what the code stands for. As in magnitudesE4M3 multiplying and adding is exact
 // but for the sum.
 //
 // A product with the two parts of 1/s rounds to the same code as a division by s,

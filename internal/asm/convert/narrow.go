@@ -1,8 +1,6 @@
 package main
 
 import (
-	"math"
-
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -29,48 +27,17 @@ func (r run) narrowStep() func(l *loop) {
 	return func(l *loop) {
 		var words [2]reg.VecVirtual
 		for i := range words {
-			raw, codes := YMM(), [2]reg.VecVirtual{}
+			raw, x := YMM(), [2]reg.VecVirtual{YMM(), YMM()}
 			VMOVDQU(Mem{Base: l.w, Disp: 32 * i}, raw)
 			if !signed {
 				VPAND(all(0x7fff7fff), raw, raw)
 			}
-			for j := range codes {
-				x, t, value, square := YMM(), YMM(), YMM(), YMM()
-				if j == 0 {
-					VPUNPCKLWD(raw, zero, x)
-				} else {
-					VPUNPCKHWD(raw, zero, x)
-				}
-				VMULPS(l.factor, x, t)
-				if signed {
-					VMAXPS(lo, t, t)
-					VMINPS(hi, t, t)
-					codes[j], value = nearest(t)
-				} else {
-					codes[j], value = magnitudeE4M3(t)
-				}
-				VMULPS(l.s, value, value)
-				VSUBPS(x, value, value) // the difference
-				VMULPS(x, x, x)
-				VADDPS(x, l.sq[j], l.sq[j])
-				VMULPS(value, value, square)
-				VADDPS(square, l.er[j], l.er[j])
-				VPAND(all(absMask), value, value)
-				VPMAXUD(value, l.worst, l.worst)
-			}
-			words[i] = YMM()
-			if signed {
-				VPACKSSDW(codes[1], codes[0], words[i])
-			} else {
-				VPACKUSDW(codes[1], codes[0], words[i])
-			}
+			VPUNPCKLWD(raw, zero, x[0])
+			VPUNPCKHWD(raw, zero, x[1])
+			words[i] = l.pair(x, lo, hi)
 		}
-		pack := words[0]
-		if signed {
-			VPACKSSWB(words[1], words[0], pack)
-		} else {
-			VPACKUSWB(words[1], words[0], pack)
-			VPSUBB(all(e4m3Bias&0xff*0x01010101), pack, pack)
+		pack := packFour(words, signed)
+		if !signed {
 			first, signs := YMM(), YMM()
 			VMOVDQU(Mem{Base: l.w}, first)
 			VPACKSSWB(Mem{Base: l.w, Disp: 32}, first, signs) // saturation keeps the sign
@@ -82,28 +49,78 @@ func (r run) narrowStep() func(l *loop) {
 	}
 }
 
-// magnitudeE4M3 is roundE4M3 of numbers without a sign: what the low byte of code
-// exceeds the code by is e4m3Bias. Multiplying by 2^20 and adding is fused, and
-// exact as far as the product goes.
-func magnitudeE4M3(t reg.VecVirtual) (code, value reg.VecVirtual) {
-	value, code = valueE4M3(t), YMM()
-	VPSRLD(Imm(20), t, code)
-	VPADDD(t, code, code)
-	VPAND(all(0xff), code, code)
-	return code, value
+// magnitudesE4M3 is roundE4M3 of numbers without a sign: it leaves sixteen times a
+// code and e4m3Bias in t, since exponents lie sixteen times as high in their words
+// as low bits do in theirs. Multiplying by 2^20 and adding is fused, and exact as
+// far as the product goes.
+func magnitudesE4M3(c limits, t ...reg.VecVirtual) (value []reg.VecVirtual) {
+	value = valuesE4M3(c, t...)
+	for _, sum := range t {
+		VPMADDWD(all(1<<16|16), sum, sum)
+	}
+	return value
 }
 
-// valueE4M3 leaves the sum whose low bits have the code in t, a magnitude, and
-// returns what the code stands for.
-func valueE4M3(t reg.VecVirtual) (value reg.VecVirtual) {
-	up := float(1 << 20)
-	value = YMM()
-	VPMINUD(all(e4m3Max), t, t)
-	VPAND(all(0x7f800000), t, value)
-	VPMAXUD(all(math.Float32bits(1./64)), value, value)
-	VFMADD231PS(up, value, t)
-	VFNMADD132PS(up, t, value)
+// packTwo makes words of codes: integers, or those of magnitudesE4M3.
+func packTwo(codes [2]reg.VecVirtual, signed bool) reg.VecVirtual {
+	words := codes[0]
+	VPACKSSDW(codes[1], codes[0], words)
+	if !signed {
+		VPSRLW(Imm(4), words, words)
+		VPSUBW(all(e4m3Bias<<16|e4m3Bias), words, words)
+	}
+	return words
+}
+
+// packFour makes bytes of packTwo's words.
+func packFour(words [2]reg.VecVirtual, signed bool) reg.VecVirtual {
+	if signed {
+		VPACKSSWB(words[1], words[0], words[0])
+	} else {
+		VPACKUSWB(words[1], words[0], words[0])
+	}
+	return words[0]
+}
+
+// valuesE4M3 leaves the sums whose low bits have the codes in t, magnitudes, and
+// returns what the codes stand for. Steps come beside each other: a processor
+// does not look far ahead for what does not wait for anything.
+func valuesE4M3(c limits, t ...reg.VecVirtual) (value []reg.VecVirtual) {
+	for _, x := range t {
+		value = append(value, YMM())
+		VPMINUD(c.most, x, x)
+	}
+	for i, x := range t {
+		VPAND(c.exponent, x, value[i])
+	}
+	for _, v := range value {
+		VPMAXUD(c.least, v, v)
+	}
+	for i, x := range t {
+		VFMADD231PS(c.up, value[i], x)
+	}
+	for i, x := range t {
+		VFNMADD132PS(c.up, x, value[i])
+	}
 	return value
+}
+
+// limits are what rounding compares with. A weight's power of two times up is what
+// is added to round it.
+type limits struct{ up, exponent, least, most Op }
+
+// heldE4M3 are those of E4M3, the first n of them in registers: a processor does
+// two loads in the time of four other instructions.
+func heldE4M3(n int) limits { return held(n, 1<<20, 1./64, e4m3Max) }
+
+func held(n int, up, least float32, most uint32) limits {
+	in := [4]Op{float(up), all(0x7f800000), float(least), all(most)}
+	for i := range n {
+		v := YMM()
+		VMOVUPS(in[i], v)
+		in[i] = v
+	}
+	return limits{in[0], in[1], in[2], in[3]}
 }
 
 // foldNarrow is fold for lanes in the order of narrowStep.

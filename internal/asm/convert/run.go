@@ -25,6 +25,7 @@ type loop struct {
 	worst         reg.VecVirtual
 	wide          bool
 	width, weight int // weights of a step; bytes of one
+	limits        limits
 }
 
 func (r run) emit() {
@@ -60,6 +61,9 @@ func (r run) emit() {
 	}
 	l.factor, l.s, l.worst = emit.Broadcast("factor", vec()), emit.Broadcast("s", vec()), vec()
 	one := step()
+	if !l.wide && r.code == "E4M3" {
+		l.limits = heldE4M3(map[string]int{"F32": 3, "BF16": 1}[r.dtype])
+	}
 	for range sums {
 		l.sq, l.er = append(l.sq, vec()), append(l.er, vec())
 	}
@@ -109,6 +113,52 @@ func (r run) emit() {
 	}
 	storeMax(y, Mem{Base: out, Disp: 16}, l.wide)
 	emit.End()
+}
+
+// pair rounds two vectors of weights to integers between lo and hi or, without
+// these, two of magnitudes to E4M3, returns the codes as packTwo does and adds
+// what that costs. Magnitudes go step by step beside each other, for which
+// integers have too few registers.
+func (l *loop) pair(x [2]reg.VecVirtual, lo, hi reg.VecVirtual) reg.VecVirtual {
+	var t [2]reg.VecVirtual
+	if lo == nil {
+		for j := range x {
+			t[j] = YMM()
+			VMULPS(l.factor, x[j], t[j])
+		}
+		value := magnitudesE4M3(l.limits, t[0], t[1])
+		l.account(0, x[:], value)
+		return packTwo(t, false)
+	}
+	for j := range x {
+		quotient := YMM()
+		VMULPS(l.factor, x[j], quotient)
+		VMAXPS(lo, quotient, quotient)
+		VMINPS(hi, quotient, quotient)
+		code, value := nearest(quotient)
+		l.account(j, x[j:][:1], []reg.VecVirtual{value})
+		t[j] = code
+	}
+	return packTwo(t, true)
+}
+
+// account adds what it costs to have values in place of weights x, the first of
+// which belong to sum first.
+func (l *loop) account(first int, x, value []reg.VecVirtual) {
+	for _, v := range value {
+		VMULPS(l.s, v, v)
+	}
+	for j, v := range value {
+		VSUBPS(x[j], v, v) // the difference
+		VMULPS(x[j], x[j], x[j])
+		VADDPS(x[j], l.sq[first+j], l.sq[first+j])
+	}
+	for j, v := range value {
+		VMULPS(v, v, x[j])
+		VADDPS(x[j], l.er[first+j], l.er[first+j])
+		VPAND(all(absMask), v, v)
+		VPMAXUD(v, l.worst, l.worst)
+	}
 }
 
 // upperHalf returns a copy of the upper half of y, from any of 32 registers with
