@@ -64,6 +64,9 @@ var cacheSchemes = map[string]string{
 	"QK_INT8_DYNAMIC": "cache of the indexer in int8",
 }
 
+// cacheDynamic is a cache in int8 that package check judges.
+const cacheDynamic = "INT8_DYNAMIC"
+
 // Description reads quant_model_description.json. The error says that it is
 // not a JSON object.
 func Description(raw []byte) (*Declaration, error) {
@@ -118,7 +121,11 @@ func (r *reader) descriptionKey(key string, value json.RawMessage) {
 		} else if text != "" && text != Float {
 			r.add(path, Unsupported, "a key-value cache of the form %q is not judged", text)
 		}
-	case "fa_quant_type", "indexer_quant_type":
+	case "indexer_quant_type":
+		if text != "" && text != Float && text != cacheDynamic { // package check judges that cache
+			r.add(path, Unsupported, "%s: %s is not judged", text, cacheSchemes[text])
+		}
+	case "fa_quant_type":
 		if text != "" && text != Float {
 			r.add(path, Unsupported, "%s: %s is not judged", text, cacheSchemes[text])
 		}
@@ -132,7 +139,7 @@ func (r *reader) descriptionKey(key string, value json.RawMessage) {
 func (r *reader) unknownSchemes() {
 	told := map[string]bool{}
 	for _, e := range r.d.Entries {
-		if _, ok := ascendRange[e.Scheme]; ok || told[e.Scheme] {
+		if _, ok := ascendRange[e.Scheme]; ok || told[e.Scheme] || e.Scheme == cacheDynamic && strings.HasSuffix(e.Key, ".quant_type") {
 			continue
 		}
 		told[e.Scheme] = true

@@ -45,6 +45,7 @@ func (s *subject) checkInt8Caches(ctx context.Context, meter *meter) error {
 		for _, m := range s.modules {
 			if r := m.row.Role; (r == glm.AttnK || r == glm.AttnV) && (drafts || !m.row.MTP) {
 				s.expectCache(m.row.Module, "kv_cache_scale", "kv_cache_offset")
+				s.cacheChannels(m)
 			}
 		}
 	}
@@ -71,6 +72,20 @@ func (s *subject) expectCache(module string, params ...string) {
 		name := module + "." + p
 		if _, ok := s.tensors[name]; !ok {
 			s.add("cache-missing", name, "the description says that this layer's cache is in int8")
+		}
+	}
+}
+
+// cacheChannels: a scale and an offset for every channel of the keys or values.
+func (s *subject) cacheChannels(m *module) {
+	for _, p := range []string{"kv_cache_scale", "kv_cache_offset"} {
+		t, ok := s.tensors[m.row.Module+"."+p]
+		switch {
+		case !ok: // cache-missing
+		case !isFloat(t.DType):
+			s.add("companion-dtype", t.Name, "it is %s, engines read floating-point numbers", t.DType)
+		case t.Elements() != m.o:
+			s.add("companion-shape", t.Name, "it has %d values, the cache %d channels", t.Elements(), m.o)
 		}
 	}
 }

@@ -1,9 +1,9 @@
 package check
 
 import (
-	"errors"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 

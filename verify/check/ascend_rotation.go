@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"encoding/json"
 	"math"
 	"slices"
 	"strings"
@@ -89,7 +90,7 @@ func (s *subject) checkRotation(ctx context.Context, meter *meter) error {
 
 // rotation collects the evidence.
 func (s *subject) rotation(ctx context.Context) (r rotation, err error) {
-	r.flag = string(s.desc["is_rot_used"]) == "true"
+	r.flag = truthy(s.desc["is_rot_used"])
 	r.recipe = strings.Contains(string(s.desc["optional"]), `"quarot"`)
 	_, r.matrix = s.tensors[rotName]
 	ones := map[string]bool{} // by layer
@@ -128,6 +129,11 @@ func (s *subject) rotation(ctx context.Context) (r rotation, err error) {
 	}
 	r.draft = r.draft && r.draftNorms > 0
 	return r, nil
+}
+
+// truthy tells whether Python takes a JSON value for true: the engine asks no more.
+func truthy(raw json.RawMessage) bool {
+	return !slices.Contains([]string{"", "false", "null", "0", `""`, "[]", "{}"}, string(raw))
 }
 
 // folded tells which norms a rotation folds into the weights behind them.

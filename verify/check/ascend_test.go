@@ -324,6 +324,14 @@ func TestInt8Caches(t *testing.T) {
 		{"a layer that is not named", base, says(indexer+".quant_type", nil), "cache-undeclared"},
 		{"a layer without scales", int8Asc, on(grouped, key+".kv_cache_scale", func(tensor) []tensor { return nil }), "cache-missing"},
 		{"an offset of unsigned codes", int8Asc, on(grouped, key+".kv_cache_offset", put(125.5)), "cache-offset"},
+		{"scales of half the channels", int8Asc, on(grouped, key+".kv_cache_scale", func(x tensor) []tensor {
+			x.Shape, x.data = []int64{x.Shape[0] / 2}, x.data[:len(x.data)/2]
+			return []tensor{x}
+		}), "companion-shape"},
+		{"scales in int8", int8Asc, on(grouped, key+".kv_cache_scale", func(x tensor) []tensor {
+			x.DType, x.data = safetensors.I8, x.data[:len(x.data)/4]
+			return []tensor{x}
+		}), "companion-dtype"},
 		{"a scale of zero", int8Asc, on(grouped, key+".kv_cache_scale", put(0)), "scale-zero"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
