@@ -3,10 +3,12 @@ GO ?= go
 LINT := .cache/golangci-lint
 VULN := .cache/govulncheck
 
-.PHONY: vuln deps build demo interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers bench-accuracy generate generated clean ci torture release release-check notice site
+.PHONY: vuln deps build demo stories interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers bench-accuracy generate generated clean ci torture release release-check notice site
 # As it is released: without cgo, and without the library for manual pages, which compiles its patterns at each start.
 build: ; CGO_ENABLED=0 $(GO) build -tags urfave_cli_no_docs -o bin/glmconv ./cmd/glmconv
 demo: build ; mkdir -p out && ./bin/glmconv demo --report out/demo.html
+# From file to service on the reference models: text, pictures, Ascend. STORY=2 tells one.
+stories: build ; ./.ci/stories $(STORY)
 test: ; $(GO) test -timeout 30m ./...
 # What `make test` has run (faults, damage, every combination, long stories) need not be run again without vectors or with the race detector.
 SWEPT := -skip '^(TestSweep.*|TestDivisionByParts|TestSuiteOf.*|TestEveryCombination|TestBytesAreThoseRecorded|TestMicroscalingIsLLMCompressors|TestPublishedModelsResolve|TestEveryLayoutOfEveryFamily|TestHubFaults|TestEverySourceIsTheLocalCopy|TestBucketFaults|TestSamples|TestHostileValues|TestDoubling|TestMutationsOf.*|TestFamilyMutations|TestEveryMutationIsSeen|TestParts.*|TestBudget|TestSolveOfFP8|TestCalibrateMemory|TestMeasureIsRepeatable|TestNoDetour|TestAction|TestTutorials|TestUniformFaults.*|TestBestIsNoWorse|TestRotationAgainstOutliers|TestRotatedWithinTheNoiseFloor|TestDamagedCopies|TestKilledWithACache|TestPage|TestPageInABrowser|TestRecipePage)$$|^TestScripts?$$/^(ascend_story|budget|learnt8|calibrate|verify_parts|recipes|static|static_grouped|rotate)$$'
@@ -49,7 +51,7 @@ generated: generate ; git diff --exit-code -- '*_amd64.s' '*_asm_amd64.go' '*_ar
 ci: ; ./.ci/run
 # Sweeps of faults, for long; writes the counts into docs/reliability.md. Then a release, built twice.
 FOR ?= 15m
-torture: ; $(GO) run ./internal/torture -for $(FOR) && $(MAKE) release-check
+torture: ; $(GO) run ./internal/torture -for $(FOR) && $(MAKE) stories release-check
 # Everything of a release, with Go alone; release-check builds it twice, compares, installs and runs it, and builds the site.
 release: ; cd internal/release && $(GO) run . -out ../../out/release
 release-check: site ; cd internal/release && $(GO) vet ./... && $(GO) test ./... && $(GO) run . -check ../../out/release-check $(RELEASE)
