@@ -31,7 +31,7 @@ func newEnds(m *module) *ends {
 	w := m.params["weight"]
 	switch m.form.kind {
 	case int8Channel, ascendInt8, ascendMix:
-		e.size, e.full, e.near = intSize, 127, 120
+		e.size, e.full, e.near = intSize, 127, 96 // codes that are learnt move the largest of a row by some steps
 	case fp8Channel:
 		e.size, e.full, e.near = floatSize, 0x7e, 0x77 // 448 and 240: the best scale for floats may lie anywhere in an octave
 	case fp8Block, fp8BlockInv:
