@@ -178,7 +178,7 @@ func (c *candidate) vllmMemory(l *list) {
 
 func (c *candidate) vllmFlags(l *list) {
 	for _, f := range c.rowFlags() {
-		l.raw(f, "quant/engine")
+		l.raw(f, "as this engine serves this layout")
 	}
 	if c.Release.Engine == engine.Ascend {
 		c.ascendFlags(l)

@@ -11,6 +11,9 @@ import (
 func (r *Recipe) Explain() string {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
+		if len(name) > 16 {
+			name += "  " // a flag, wider than the column
+		}
 		fmt.Fprintf(&b, "%-18s%s\n", name, fmt.Sprintf(format, args...))
 	}
 	line("model", "%s, %s, %s", r.Query.Model.Path, r.Query.Model.Quant, progress.Bytes(r.Query.Model.Trunk.Total()+r.Query.Model.Draft.Total()))

@@ -194,7 +194,7 @@ func (s *side) ascendNode(i, length int, p, d *side) Node {
 	l.add("--gpu-memory-utilization", strconv.FormatFloat(g.Util, 'g', 4, 64), "")
 	l.add("--seed", 1024, "ranks must draw alike")
 	for _, f := range c.rowFlags() {
-		l.raw(f, "quant/engine")
+		l.raw(f, "as this engine serves this layout")
 	}
 	if g.Eager {
 		l.mark("--enforce-eager", "prefill gains nothing from graphs")

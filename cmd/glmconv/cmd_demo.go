@@ -107,6 +107,7 @@ func runDemo(c *cli.Context) error {
 		}
 		say("\nthe report of w4a8 is in %s\n", report.path)
 	}
+	say("next          glmconv inspect DIR, with a checkpoint of your own\n")
 	if c.Bool("json") {
 		if err := writeJSON(c, res); err != nil {
 			return err

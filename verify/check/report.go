@@ -149,7 +149,7 @@ func (r *Report) Text() string {
 	}
 	switch {
 	case r.OK:
-		fmt.Fprintf(&b, "OK  %s · %d tensors in %d files", r.Layout, r.Tensors, r.Files)
+		fmt.Fprintf(&b, "OK  %s · %s in %s", r.Layout, plural(r.Tensors, "tensor"), plural(r.Files, "file"))
 		if r.Hashed > 0 {
 			b.WriteString(" · every hash agrees with the manifest")
 		} else if !r.Manifest {
@@ -159,7 +159,8 @@ func (r *Report) Text() string {
 			fmt.Fprintf(&b, " · %s", plural(warns, "warning"))
 		}
 	case r.Verdict == nil:
-		fmt.Fprintf(&b, "NOT JUDGED  %s · %d tensors in %d files · no engine's tables tell whether it is served right", r.Layout, r.Tensors, r.Files)
+		fmt.Fprintf(&b, "NOT JUDGED  %s · %s in %s · no engine's tables tell whether it is served right", r.Layout,
+			plural(r.Tensors, "tensor"), plural(r.Files, "file"))
 	default:
 		fmt.Fprintf(&b, "BAD  %s", plural(errs, "error"))
 		if warns > 0 {
