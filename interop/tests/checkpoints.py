@@ -109,10 +109,29 @@ def run(*args, check=True):
     return p
 
 
+# What folds and codes that are learnt from text must not change: any loader. A scheme's name has them behind a plus sign.
+LEARNT = {"gamma": ("--fold", "gamma"), "search": ("--method", "search"), "gptq": ("--method", "gptq")}
+
+
+def learnt(*formats, full):
+    """(model, scheme+how, format): a few of each layout; with full the whole matrix, but for formats whose plan the widths of the references leave empty."""
+    few = [("nano-glm4moe", "w4a16+gptq", "compressed-tensors"), ("nano-glm5", "w8a8+search", "compressed-tensors"), ("nano-glm5", "fp8-block+gamma", "hf-fp8"),
+           ("nano-glm5", "w4a8+gptq", "ascend"), ("nano-glm4moe", "w8a8+gptq", "ascend")]
+    if full:
+        every = [(m, f"{s}+{how}", f) for m, s, f in matrix() for how in ("gamma", "gptq")]
+        few = [c for c in every if c not in few]
+    return [c for c in few if c[2] in formats]
+
+
 @functools.cache
 def converted(model, scheme, fmt, arith="best", *extra):
     """The directory of a conversion; made once per build of glmconv."""
-    name = "-".join([scheme, fmt, arith, *extra]).replace("/", "_").replace("*", "+")
+    scheme, _, how = scheme.partition("+")
+    if how:
+        extra = (*extra, *LEARNT[how], *(("--calib", str(statistics(model))) if "--method" in LEARNT[how] else ()))
+        name = f"{scheme}-{fmt}-{how}"
+    else:
+        name = "-".join([scheme, fmt, arith, *extra]).replace("/", "_").replace("*", "+")
     dst = CACHE / "converted" / fingerprint() / model / name
     if not (dst / "glmconv-manifest.json").exists():
         shutil.rmtree(dst, ignore_errors=True)

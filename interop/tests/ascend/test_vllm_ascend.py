@@ -137,6 +137,16 @@ def test_published(version, model, kind):
     judge(version, pathlib.Path(ck.published(model, kind)))
 
 
+LEARNT = [(v, *c[:2]) for v in RELEASES for c in ck.learnt("ascend", full=False)]
+LEARNT_FULL = [(v, *c[:2]) for v in RELEASES for c in ck.learnt("ascend", full=True)]
+
+
+@pytest.mark.parametrize("version,model,scheme", LEARNT + [pytest.param(*c, marks=pytest.mark.full) for c in LEARNT_FULL], ids=ck.ids(LEARNT + LEARNT_FULL))
+def test_learnt(version, model, scheme):
+    """folded results and codes learnt from text: the same answers as for rounded ones"""
+    judge(version, pathlib.Path(ck.converted(model, scheme, "ascend")))
+
+
 LISTS = [(v, m, k) for v in RELEASES for m, k in FULL]
 
 

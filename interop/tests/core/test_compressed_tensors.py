@@ -12,8 +12,9 @@ from safetensors import safe_open
 import checkpoints as ck
 
 PEER = "compressed-tensors"
-CASES = ck.matrix("compressed-tensors")
-cases = pytest.mark.parametrize("model,scheme,fmt", CASES, ids=ck.ids(CASES))
+CASES = ck.matrix("compressed-tensors") + ck.learnt("compressed-tensors", full=False)
+FULL = ck.learnt("compressed-tensors", full=True)
+cases = pytest.mark.parametrize("model,scheme,fmt", CASES + [pytest.param(*c, marks=pytest.mark.full) for c in FULL], ids=ck.ids(CASES + FULL))
 
 
 @functools.cache

@@ -44,7 +44,7 @@ def server_arguments(rows, degree):
 def directory(model, scheme, fmt):
     if fmt == "published":
         return ck.published(model, scheme), ck.hollow(model, "w8a8", "ascend")[1]
-    d, rows = ck.hollow(model, scheme, fmt)
+    d, rows = ck.hollow(model, scheme.partition("+")[0], fmt)
     return (d if model in ck.PRESETS or (scheme, fmt) in ck.MICRO else ck.converted(model, scheme, fmt)), rows
 
 
@@ -76,9 +76,9 @@ FULL = ck.full("compressed-tensors", "hf-fp8", "ascend", "modelopt")
 
 
 def answer(case):
-    group = REFERENCE if case in REFERENCE else FULL
+    group = next(g for g in (REFERENCE + LEARNT, LEARNT_FULL, FULL) if case in g)
     device = "npu" if case[2] == "ascend" else "cuda"
-    same = tuple(c for c in group if (c[2] == "ascend") == (case[2] == "ascend") and (group is REFERENCE or c[0] == case[0]))
+    same = tuple(c for c in group if (c[2] == "ascend") == (case[2] == "ascend") and (group is not FULL or c[0] == case[0]))
     return results(device, same)[case], server_arguments(directory(*case)[1], "TP1")
 
 
@@ -87,7 +87,7 @@ def judge(case):
     if not loads:
         assert "error" in got, f"plan says that SGLang does not load it ({rule}), but it does"
         pytest.skip(got["error"] + f" (plan: {rule})")
-    check(got, UNREAD if case[1] == "nvfp4a16" else ())
+    check(got, UNREAD if case[1].startswith("nvfp4a16") else ())
 
 
 def check(got, unread=()):
@@ -110,6 +110,16 @@ def check(got, unread=()):
 @pytest.mark.parametrize("case", REFERENCE, ids=ck.ids(REFERENCE))
 def test_loads(case):
     """its model classes (trunk and MTP draft) built on the meta device with plan's server arguments, its own loader over our files: every parameter is filled with its own kind of number, every tensor is taken"""
+    judge(case)
+
+
+LEARNT = ck.learnt("compressed-tensors", "hf-fp8", "ascend", full=False)
+LEARNT_FULL = ck.learnt("compressed-tensors", "hf-fp8", "ascend", "modelopt", full=True)
+
+
+@pytest.mark.parametrize("case", LEARNT + [pytest.param(c, marks=pytest.mark.full) for c in LEARNT_FULL], ids=ck.ids(LEARNT + LEARNT_FULL))
+def test_learnt(case):
+    """folded results and codes learnt from text: the same answers as for rounded ones"""
     judge(case)
 
 
