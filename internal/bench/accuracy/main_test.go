@@ -18,7 +18,7 @@ const answers = `#!/bin/sh
 case "$1" in
 quantize) for last; do :; done; mkdir "$last"; printf 12345 > "$last/file";;
 verify) while [ "$1" != --json ]; do shift; done
-  echo '{"tokens": 7, "kl": {"mean": 0.002, "upper95": 0.003}, "flip_rate": 0.25, "mtp": {"source": {"agreement": [0.5]}, "result": {"agreement": [0.4]}}}' > "$2"; exit 1;;
+  echo '{"tokens": 7, "kl": {"mean": 0.002, "upper95": 0.003}, "flip_rate": 0.25, "logits": {"sequences": 2, "per_token": [0.001, 0.003, 0.002, 0.002]}, "mtp": {"source": {"agreement": [0.5]}, "result": {"agreement": [0.4]}}}' > "$2"; exit 1;;
 esac
 `
 
@@ -33,7 +33,7 @@ func TestRun(t *testing.T) {
 	var table strings.Builder
 	require.NoError(t, run(t.Context(), o, &table))
 	assert.Equal(t, 2+4, strings.Count(table.String(), "\n"))
-	assert.Contains(t, table.String(), "| model | w4a16 | calibrated | 2.00 | 3.00 |")
+	assert.Contains(t, table.String(), "| model | w4a16 | calibrated | 2.00 | 1.67 | 3.00 | 0.00 ± 0.00 |")
 	raw, err := os.ReadFile(o.json)
 	require.NoError(t, err)
 	var all []figure
@@ -42,6 +42,10 @@ func TestRun(t *testing.T) {
 	assert.Equal(t, int64(5), all[0].Bytes)
 	assert.InDelta(t, 0.4, all[3].Draft, 1e-9)
 	assert.True(t, all[3].Calib)
+	// Two sequences, differences of 1 and 3: a mean of 2, a standard error of 1.
+	diff, se := paired([]float64{2, 3, 5, 6}, []float64{1, 2, 2, 3}, 2)
+	assert.InDelta(t, 2, diff, 1e-12)
+	assert.InDelta(t, 1, se, 1e-12)
 
 	require.NoError(t, os.WriteFile(command, []byte("#!/bin/sh\necho broken >&2; exit 65\n"), 0o755))
 	require.ErrorContains(t, run(t.Context(), o, &table), "broken")
