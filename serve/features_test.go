@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -231,54 +230,6 @@ func TestChatLogprobs(t *testing.T) {
 	require.NotEmpty(t, m.Choices[0].Probs.Content)
 	assert.Equal(t, m.Choices[0].Probs.Content[0].Logprob, m.Choices[0].Probs.Content[0].Top[0].Logprob)
 	assert.Len(t, m.Choices[0].Probs.Content[0].Top, 2)
-}
-
-// TestSoak: clients that come, go and break off leave nothing behind.
-func TestSoak(t *testing.T) {
-	s, url := start(t, Options{MaxSeqs: 8, Speculative: 2, MaxQueue: 64})
-	long, clients := 1500*time.Millisecond, 20
-	if os.Getenv("GLMCONV_TORTURE") != "" {
-		long, clients = time.Minute, 100
-	}
-	end := time.Now().Add(long)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	codes := map[int]int{}
-	client := &http.Client{}
-	for i := range clients {
-		wg.Go(func() {
-			for n := 0; time.Now().Before(end); n++ {
-				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-				if n%5 == 4 {
-					ctx, cancel = context.WithTimeout(context.Background(), 20*time.Millisecond)
-				}
-				b := body(counting(4+(i*13+n*7)%120, 1+i%5), fmt.Sprintf(`,"max_tokens":%d,"temperature":0.5,"stream":%t`, 1+n%8, n%2 == 0))
-				req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/completions", strings.NewReader(b))
-				if !assert.NoError(t, err) {
-					cancel()
-					return
-				}
-				req.Header.Set("Content-Type", "application/json")
-				if resp, err := client.Do(req); err == nil {
-					_, _ = io.Copy(io.Discard, resp.Body)
-					_ = resp.Body.Close()
-					mu.Lock()
-					codes[resp.StatusCode]++
-					mu.Unlock()
-				}
-				cancel()
-			}
-		})
-	}
-	wg.Wait()
-	client.CloseIdleConnections()
-	assert.Positive(t, codes[200])
-	for code, n := range codes {
-		assert.Contains(t, []int{200, 429}, code, "%d answers", n)
-	}
-	require.Eventually(t, func() bool {
-		return s.metrics.running.Load() == 0 && s.metrics.waiting.Load() == 0 && s.metrics.usage.Load() == 0
-	}, 20*time.Second, 10*time.Millisecond)
 }
 
 // FuzzBody: no body makes the server fail.
