@@ -46,9 +46,9 @@ type Query struct {
 	Decode         Group
 	Image          string
 	Unverified     bool // also what no source has verified
+	NoNearest      bool // a refusal need not name a recipe that works: faster
 
-	noNearest bool  // this is a search for one
-	memo      *memo // answers to keep
+	memo *memo // answers to keep
 }
 
 // Group is nodes of a prefill-decode set-up.

@@ -76,7 +76,7 @@ func (q *Query) as(scheme string) *Model {
 // try is the answer to a variation of a question; nil where it contradicts
 // itself.
 func (q *Query) try() *Recipe {
-	q.noNearest = true
+	q.NoNearest = true
 	key := q.question()
 	if q.memo != nil {
 		if r, ok := q.memo.tries[key]; ok {

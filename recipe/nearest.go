@@ -10,7 +10,7 @@ import (
 
 // nearest is the smallest change of a refused query that works, in words.
 func (q *Query) nearest(why *Refusal) string {
-	if q.noNearest {
+	if q.NoNearest {
 		return ""
 	}
 	for _, try := range q.variations(why) {

@@ -194,7 +194,7 @@ func TestEveryCombination(t *testing.T) {
 				for _, e := range engine.Engines {
 					for _, goal := range Goals {
 						for _, q := range []Query{{}, {Topology: "pd", Prefill: Group{1, hw.Devices}, Decode: Group{hw.Nodes, hw.Devices}}} {
-							q.Model, q.Release, q.Hardware, q.Goal, q.MTP, q.noNearest = m, engine.Newest(e), hw, goal, AutoMTP, true
+							q.Model, q.Release, q.Hardware, q.Goal, q.MTP, q.NoNearest = m, engine.Newest(e), hw, goal, AutoMTP, true
 							r, err := Decide(q)
 							require.NoError(t, err)
 							if r.Refused == nil {
@@ -222,7 +222,8 @@ func checkSound(t *testing.T, r *Recipe, render bool) {
 	require.LessOrEqual(t, r.Memory.Needed, r.Memory.Cache, where)
 	require.NotEmpty(t, r.Nodes)
 	for _, n := range r.Nodes {
-		for _, bad := range []string{"--trust-remote-code", "--allowed-local-media-path", "--disable-log-requests", "--max-context-length", "--enable-dp-attention"} {
+		for _, bad := range []string{"--trust-remote-code", "--allowed-local-media-path", "--disable-log-requests", "--max-context-length",
+			"--enable-dp-attention", "--cuda-graph-max-bs"} {
 			require.NotContains(t, n.Argv, bad, where)
 		}
 		if i := slices.Index(n.Argv, "--reasoning-parser"); i >= 0 {

@@ -10,6 +10,7 @@
 //	dump -chat FILE          reads conversations, one JSON object a line, and writes for each
 //	                         {"text": the prompt that the template FILE makes} or {"error": …};
 //	                         -tokenizer DIR adds "ids"; for FILE "-" lines hold template and variables
+//	dump -recipes ENGINE     argument lists of the recipes for the engine (vllm, sglang@0.5 …), a JSON array a line
 package main
 
 import (
@@ -39,6 +40,7 @@ func main() {
 	what := flag.String("hollow", "", "write the result of this scheme/format/mtp to -out, without data")
 	dst := flag.String("out", "", "directory for -hollow")
 	hardware := flag.String("hardware", "", "devices that -hollow asks the engines' tables about, with commas; all together without")
+	servers := flag.Bool("recipes", false, "write the argument lists of the recipes for an engine")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		flag.Usage()
@@ -53,6 +55,9 @@ func main() {
 	}
 	if *what != "" {
 		do = func() error { return hollow(flag.Arg(0), *what, *dst, *hardware) }
+	}
+	if *servers {
+		do = func() error { return recipes(flag.Arg(0), os.Stdout) }
 	}
 	if *tokens {
 		do = func() error { return tokenize(flag.Arg(0), os.Stdin, os.Stdout) }
