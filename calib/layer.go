@@ -10,7 +10,6 @@ import (
 
 	"github.com/glmconv/glmconv/calib/learn"
 	"github.com/glmconv/glmconv/glm"
-	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/runtime"
@@ -228,84 +227,6 @@ func (s *solver) sum(g *learn.Gram, m *module, in *pairs) error {
 		g.Add(rounded(served, m.cols, weight, s.workers), float, len(served)/m.cols, s.workers)
 		return nil
 	})
-}
-
-// settled is a weight with the scale of its inputs: where the plan does not know
-// it, that of these inputs.
-func settled(w *layout.Weight, in *pairs) (*layout.Weight, error) {
-	static, local := w.Act == layout.AscendStatic && w.Input.Scale == 0, w.Act == format.NVFP4Local && !(w.InputMax > 0)
-	if !static && !local {
-		return w, nil
-	}
-	var lo, hi float32
-	err := in.each(func(served, _ []float32) error {
-		lo, hi = min(lo, slices.Min(served)), max(hi, slices.Max(served))
-		return nil
-	})
-	known := *w
-	known.InputMax = max(hi, -lo)
-	if in, err := layout.NewStaticInput(lo, hi); static && err == nil { // else not finite: shown where it is quantised
-		known.Input = in
-	}
-	return &known, err
-}
-
-// rounded are activations [rows, cols] as an engine quantises them for a weight.
-func rounded(x []float32, cols int, weight *layout.Weight, w *kernel.Workers) []float32 {
-	rows, act := len(x)/cols, weight.Act
-	switch {
-	case !act.Quantized() || rows == 0:
-		return x
-	case act == layout.AscendStatic:
-		return roundedStatic(x, cols, weight.Input, w)
-	case act == format.NVFP4Local:
-		return kernel.RoundNVFP4(x, rows, cols, localInput(weight, x), w)
-	case act == format.MXFP4Group:
-		return kernel.RoundMX(x, rows, cols, numeric.E2M1, w)
-	case act == format.MXFP8Group:
-		return kernel.RoundMX(x, rows, cols, numeric.E4M3, w)
-	case act.Type == format.Int:
-		q, out := kernel.QuantizeInt8(x, rows, cols, kernel.EngineDivisor, w), make([]float32, len(x))
-		for i, v := range q.Q {
-			out[i] = float32(v) * q.Scale[i/cols]
-		}
-		return out
-	case act.Bits == 8:
-		q, out := kernel.QuantizeE4M3(x, rows, cols, act.Group, w), make([]float32, len(x))
-		groups := (cols + q.Group - 1) / q.Group
-		for i, v := range q.V {
-			out[i] = v * q.Scale[i/cols*groups+i%cols/q.Group]
-		}
-		return out
-	}
-	return x
-}
-
-// localInput is the scale of the local scales of a weight's inputs (NVFP4); where
-// the plan does not know it yet, that of inputs x.
-func localInput(weight *layout.Weight, x []float32) float32 {
-	if weight.InputMax > 0 {
-		return numeric.TimesNVFP4(weight.InputMax)
-	}
-	return numeric.TimesNVFP4(numeric.AbsMax(x))
-}
-
-// roundedStatic are activations under one scale and zero point; a zero scale
-// stands for those of the activations' own range.
-func roundedStatic(x []float32, cols int, in layout.StaticInput, w *kernel.Workers) []float32 {
-	if in.Scale == 0 {
-		var err error
-		if in, err = layout.NewStaticInput(slices.Min(x), slices.Max(x)); err != nil {
-			return x // not finite: shown where it is quantised
-		}
-	}
-	z := float32(in.Offset)
-	q := kernel.QuantizeStatic(x, len(x)/cols, cols, numeric.RoundBF16(1/in.Scale), z, w)
-	out := make([]float32, len(x))
-	for i, v := range q.Q {
-		out[i] = (float32(v) - z) * in.Scale
-	}
-	return out
 }
 
 // one returns the module of a role of a layer, expert e of several; nil if it is
