@@ -72,7 +72,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 // sources says how many of a command's arguments, from the first on, are
 // checkpoints that it reads.
 var sources = map[string]int{
-	"inspect": 1, "plan": 1, "calibrate": 1, "check": 1, "quantize": 1, "push": 1, "mtp-remap": 1, "repair": 1, "run": 1, "logits": 1, "recipe": 1, "serve": 1, "diff": 2, "verify": 2,
+	"inspect": 1, "plan": 1, "calibrate": 1, "check": 1, "quantize": 1, "mtp-remap": 1, "repair": 1, "run": 1, "logits": 1, "recipe": 1, "serve": 1, "diff": 2, "verify": 2,
 }
 
 // commonFlags are the flags that every command shares.

@@ -55,7 +55,7 @@ func TestFlagMeaning(t *testing.T) {
 func TestNear(t *testing.T) {
 	list := []string{"quantize", "inspect", "run", "mtp-remap", "repair", "diff"}
 	for typed, want := range map[string]string{
-		"quantise": "quantize", "QUANTIZE": "quantize", "inpsect": "inspect", "quan": "quantize", "rnu": "run", "mtp_remap": "mtp-remap", "dif": "diff",
+		"quantise": "quantize", "QUANTIZE": "quantize", "quan": "quantize", "rnu": "run", "mtp_remap": "mtp-remap", "dif": "diff",
 		"frobnicate": "", "foo": "", "": "", "x": "", "demo": "",
 	} {
 		assert.Equal(t, want, near(list, typed), typed)
