@@ -119,7 +119,7 @@ func TestPagesNameWhatExists(t *testing.T) {
 			if !inBlock && !strings.Contains(line, "`glmconv ") {
 				continue
 			}
-			for _, m := range commandLine.FindAllStringSubmatch(line, -1) {
+			for _, m := range commandLine.FindAllStringSubmatch(strings.ReplaceAll(line, " && ", "\n"), -1) {
 				cmd := app.Command(m[1])
 				if cmd == nil {
 					continue // a word of prose
