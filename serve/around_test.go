@@ -39,6 +39,23 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// TestModelName: an answer names the model that gave it, also where the request named none.
+func TestModelName(t *testing.T) {
+	_, url := start(t, Options{Names: []string{"first", "second"}})
+	for _, tc := range []struct{ name, body, want string }{
+		{"none", `{"prompt":"a","max_tokens":1}`, `"model":"first"`},
+		{"an empty one", `{"model":"","prompt":"a","max_tokens":1}`, `"model":"first"`},
+		{"the second", `{"model":"second","prompt":"a","max_tokens":1}`, `"model":"second"`},
+		{"none, streamed", `{"prompt":"a","max_tokens":1,"stream":true}`, `"model":"first"`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			code, text := post(t, url+"/v1/completions", tc.body)
+			assert.Equal(t, http.StatusOK, code, text)
+			assert.Contains(t, text, tc.want)
+		})
+	}
+}
+
 // TestOrigins: pages of other origins get no leave to read.
 func TestOrigins(t *testing.T) {
 	_, url := start(t, Options{Origins: []string{"http://page.example"}, Key: "k"})

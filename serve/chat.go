@@ -79,7 +79,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	if err := decode(r, &q); err != nil {
 		return err
 	}
-	if err := errors.Join(s.known(q.Model), q.check()); err != nil {
+	if err := errors.Join(s.known(&q.Model), q.check()); err != nil {
 		return err
 	}
 	if q.PromptProbs != nil {

@@ -58,7 +58,7 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 	if err := decode(r, &q); err != nil {
 		return err
 	}
-	if err := errors.Join(s.known(q.Model), q.check()); err != nil {
+	if err := errors.Join(s.known(&q.Model), q.check()); err != nil {
 		return err
 	}
 	var err error

@@ -201,11 +201,12 @@ func (s *Server) Handler() http.Handler {
 		writeJSON(w, map[string]any{"object": "list", "data": []any{s.card(s.name())}})
 	})
 	mux.HandleFunc("GET /v1/models/{id...}", func(w http.ResponseWriter, r *http.Request) {
-		if err := s.known(r.PathValue("id")); err != nil {
+		id := r.PathValue("id")
+		if err := s.known(&id); err != nil {
 			writeError(w, err)
 			return
 		}
-		writeJSON(w, s.card(r.PathValue("id")))
+		writeJSON(w, s.card(id))
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if posts[r.URL.Path] != nil {
@@ -243,12 +244,15 @@ func (s *Server) card(id string) map[string]any {
 	return map[string]any{"id": id, "object": "model", "created": s.started, "owned_by": "glmconv", "root": s.dir, "parent": nil, "max_model_len": s.o.MaxLen}
 }
 
-// known refuses a name that is not served.
-func (s *Server) known(name string) error {
-	if len(s.o.Names) == 0 || slices.Contains(s.o.Names, name) {
+// known refuses a name that is not served and fills in the first one where a request has none, as vLLM answers.
+func (s *Server) known(name *string) error {
+	if *name == "" {
+		*name = s.name()
+	}
+	if len(s.o.Names) == 0 || slices.Contains(s.o.Names, *name) {
 		return nil
 	}
-	return &apiError{http.StatusNotFound, "the model " + name + " does not exist", "model"}
+	return &apiError{http.StatusNotFound, "the model " + *name + " does not exist", "model"}
 }
 
 // decode reads a JSON body. Unknown fields are ignored, wrong types are not.
@@ -277,7 +281,7 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) error {
 	if err := decode(r, &q); err != nil {
 		return err
 	}
-	if err := s.known(q.Model); err != nil {
+	if err := s.known(&q.Model); err != nil {
 		return err
 	}
 	ids, err := s.tok.EncodeContext(r.Context(), q.Prompt)
