@@ -78,10 +78,13 @@ func (s *solver) layer(ctx context.Context, l int) (*LayerReport, error) {
 	if err == nil {
 		err = errors.Join(float.commit(), served.commit())
 	}
+	if err != nil {
+		return nil, err // the states in front of this layer are where the next run goes on
+	}
 	for _, m := range []*model{s.float, s.served} {
 		_ = s.o.FS.Remove(filepath.Join(m.dir, statesFile(l)))
 	}
-	return r, err
+	return r, nil
 }
 
 // draft learns the codes of the MTP layer: its inputs are the trunk's states

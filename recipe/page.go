@@ -16,9 +16,6 @@ import (
 	"github.com/glmconv/glmconv/quant/engine"
 )
 
-// PageSchema names the JSON inside of the page.
-const PageSchema = "glmconv.recipe-page/1"
-
 //go:embed page.gohtml
 var pageText string
 
@@ -46,7 +43,6 @@ type option struct {
 // page is what the page holds. Cells are numbers of decisions, the last choice
 // varying fastest; -1 where there are no such machines.
 type page struct {
-	Schema    string     `json:"schema"`
 	Command   string     `json:"command"` // up to the words of the options
 	Choices   []choice   `json:"choices"`
 	Forms     []string   `json:"forms"`
@@ -104,7 +100,7 @@ func (p *page) write(w io.Writer, m *Model) error {
 func newPage(q Query) (*page, error) {
 	q.memo = newMemo()
 	q.NodeIP, q.Prefill, q.Decode, q.Topology = nil, Group{}, Group{}, ""
-	p := &page{Schema: PageSchema, Command: "glmconv recipe " + q.words(), Choices: q.choices(), Forms: Forms, packed: newPacked()}
+	p := &page{Command: "glmconv recipe " + q.words(), Choices: q.choices(), Forms: Forms, packed: newPacked()}
 	known := map[string]int{}
 	at := make([]int, len(p.Choices))
 	for {

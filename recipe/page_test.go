@@ -106,7 +106,7 @@ func TestPageOfHostileNames(t *testing.T) {
 		m := *preset(t, "glm-4.5v", "", "")
 		m.Path, m.asked = name, ""
 		q := Query{Model: &m, Release: release(t, "vllm"), Hardware: machines(t, "h200:4"), MTP: 0, MaxModelLen: 32768, ServedName: name}
-		p := &page{Schema: PageSchema, Command: "glmconv recipe " + q.words(), Choices: q.choices(), Forms: Forms, packed: newPacked()}
+		p := &page{Command: "glmconv recipe " + q.words(), Choices: q.choices(), Forms: Forms, packed: newPacked()}
 		r, err := Decide(q)
 		require.NoError(t, err)
 		_, err = p.add(r, map[string]int{})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/fsx"
@@ -24,6 +25,9 @@ func (d *decider) declaration() error {
 		if cfg, err = glm.ParseConfig(d.config); err != nil {
 			return err
 		}
+	}
+	if slices.Contains(d.remove, cfg.QuantizationFile) { // it declares what nothing is, and goes
+		return nil
 	}
 	lack, err := check.Complete(cfg, d.text, d.tensors())
 	if err != nil {
@@ -47,8 +51,10 @@ func (d *decider) declaration() error {
 		if n := len(lack.Ignore); n > 20 {
 			d.step("config", file, "%s gets %d more", key, n-20)
 		}
-		if err := d.modelOpt(lack.Ignore, cfg.QuantizationFile != ""); err != nil {
-			return err
+		if strings.HasPrefix(cfg.Quantization, string(declaration.ModelOpt)) && !slices.Contains(d.remove, modelOptFile) {
+			if err := d.modelOpt(lack.Ignore, cfg.QuantizationFile != ""); err != nil {
+				return err
+			}
 		}
 	}
 	if n := len(lack.Unsaid); n > 0 {

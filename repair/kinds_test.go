@@ -246,6 +246,33 @@ func TestExcludedByModelOpt(t *testing.T) {
 	}
 }
 
+// TestFilesThatAreNotModelOpts: hf_quant_config.json is completed where it declares
+// what config.json declares, and stays as it is elsewhere.
+func TestFilesThatAreNotModelOpts(t *testing.T) {
+	for _, tc := range []struct{ name, scheme, format, text, stays string }{
+		{"null", "nvfp4a16", "modelopt", "null", "it is not a JSON object"},
+		{"null inside", "nvfp4a16", "modelopt", `{"quantization": null}`, "quantization is not a JSON object"},
+		{"a list of another method", "fp8-block", "", `{"quantization": {"exclude_modules": ["lm_head"]}}`, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, base := reference(t, "nano-glm5")
+			dir := converted(t, base, quant.Scheme(tc.scheme), quant.Format(tc.format), quant.Options{})
+			forget(t, filepath.Join(dir, "config.json"), "shared_experts", "mlp.gate", "layers.0.")
+			file := filepath.Join(dir, "hf_quant_config.json")
+			require.NoError(t, os.WriteFile(file, []byte(tc.text), 0o600))
+			p, err := repair.NewPlan(t.Context(), dir, repair.Options{})
+			require.NoError(t, err)
+			if tc.stays != "" {
+				assert.Contains(t, strings.Join(p.Broken, "\n"), tc.stays)
+			}
+			require.NoError(t, p.Apply(t.Context()))
+			raw, err := os.ReadFile(file)
+			require.NoError(t, err)
+			assert.Equal(t, tc.text, string(raw))
+		})
+	}
+}
+
 // forget takes entries of lists and keys out of a JSON file whose text has one
 // of the parts.
 func forget(t *testing.T, path string, parts ...string) {

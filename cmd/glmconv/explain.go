@@ -31,6 +31,9 @@ func explained(action cli.ActionFunc, sources int) cli.ActionFunc {
 		if errors.As(err, &remote) {
 			return err
 		}
+		if c.Command.Name == "verify" && c.Bool("merge") { // its arguments are files of parts
+			return err
+		}
 		dirs := c.Args().Slice()
 		dirs = dirs[:min(sources, len(dirs))]
 		if c.Command.Name == "repair" && c.String("from") != "" {

@@ -16,6 +16,7 @@ import (
 const (
 	indexerKind = ".self_attn.indexer.quant_type"
 	latentKind  = ".self_attn.quant_type"
+	indexerKey  = "indexer_quant_type" // of the whole model
 )
 
 var cacheKinds = []string{"INT8_DYNAMIC", "FAKQuant"}
@@ -26,10 +27,14 @@ func (s *subject) checkInt8Caches(ctx context.Context, meter *meter) error {
 	if !s.ascend || s.model == nil {
 		return nil
 	}
+	model, layers := s.says(indexerKey) != "", 0
 	for _, key := range slices.Sorted(maps.Keys(s.desc)) {
 		module, isIndexer := strings.CutSuffix(key, indexerKind)
-		if !isIndexer && !strings.HasSuffix(key, latentKind) && key != "indexer_quant_type" {
+		if !isIndexer && !strings.HasSuffix(key, latentKind) && key != indexerKey {
 			continue
+		}
+		if isIndexer {
+			layers++
 		}
 		if kind := s.says(key); !slices.Contains(cacheKinds, kind) {
 			s.add("cache-kind", key, "it is %q, engines know %s", kind, strings.Join(cacheKinds, " and "))
@@ -37,6 +42,12 @@ func (s *subject) checkInt8Caches(ctx context.Context, meter *meter) error {
 		if isIndexer {
 			s.expectCache(module+".self_attn.indexer", "q_rot", "k_rot")
 		}
+	}
+	switch {
+	case model && layers == 0:
+		s.add("cache-half-declared", s.description, "it has %s and no layer's indexer.quant_type", indexerKey)
+	case !model && layers > 0:
+		s.add("cache-half-declared", s.description, "it has %d layers' indexer.quant_type and no %s", layers, indexerKey)
 	}
 	if s.cacheC8() && !s.cfg.LatentAttention() {
 		// Published folders leave the MTP layer's cache as it is: it needs scales if it has any.

@@ -168,6 +168,7 @@ var codes = []Code{
 	// Caches in int8.
 	{"cache-missing", Error, "a cache is declared to be in int8 and lacks a tensor: engines start with what happens to be there, or with 1 and 0", "fetch or convert the file again"},
 	{"cache-undeclared", Error, "tensors of an int8 cache that the description does not name: the engine has no parameter for them", "take the description of the same conversion"},
+	{"cache-half-declared", Warning, "the description names the indexer's int8 cache for the model or for its layers and not for both, as published folders do: which of them an engine asks for is not known", "take the description of the same conversion"},
 	{"cache-kind", Error, "a kind of cache that no engine knows", "INT8_DYNAMIC is what msmodelslim writes after saving"},
 	{"cache-rotation", Error, "q_rot and k_rot of an int8 index cache are not one rotation: other keys are selected", "fetch or convert the file again"},
 	{"cache-offset", Error, "kv_cache_offset is not an integer of 8 bits", "calibrate again"},

@@ -2,6 +2,7 @@ package check
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -113,10 +114,16 @@ func ListOf(method string, raw json.RawMessage) (*Lists, error) {
 	if err := json.Unmarshal(raw, &l.fields); err != nil {
 		return nil, err
 	}
+	if l.fields == nil {
+		return nil, errors.New("it is not a JSON object")
+	}
 	in, keys, below := l.fields, listKeys[method], ""
 	if inner, ok := l.fields[modelOptNested]; ok && method == string(declaration.ModelOpt) {
 		if err := json.Unmarshal(inner, &l.nested); err != nil {
 			return nil, fmt.Errorf("%s: %w", modelOptNested, err)
+		}
+		if l.nested == nil {
+			return nil, fmt.Errorf("%s is not a JSON object", modelOptNested)
 		}
 		in, keys, below = l.nested, []string{"exclude_modules"}, modelOptNested+"."
 	}

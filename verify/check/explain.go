@@ -229,11 +229,12 @@ var explanations = map[string]struct{ cause, remedy string }{
 	"rot-file": {"the folder optional/ was not downloaded, or is of another run", ""},
 
 	// Caches in int8.
-	"cache-missing":    {"shards and description are of two conversions", ""},
-	"cache-undeclared": {"the description was written by another release or by hand", ""},
-	"cache-kind":       {"the adapter's step after saving did not run", ""},
-	"cache-rotation":   {"the matrices are of two conversions, or were cast", ""},
-	"cache-offset":     {"another number format was stored under this name", ""},
+	"cache-missing":       {"shards and description are of two conversions", ""},
+	"cache-undeclared":    {"the description was written by another release or by hand", ""},
+	"cache-half-declared": {"the description was written by hand, or for another model", ""},
+	"cache-kind":          {"the adapter's step after saving did not run", ""},
+	"cache-rotation":      {"the matrices are of two conversions, or were cast", ""},
+	"cache-offset":        {"another number format was stored under this name", ""},
 
 	// Static W8A8.
 	"static-deq-scale":    {"the file was written for the other dtype of the model (BF16, F16)", ""},

@@ -363,7 +363,7 @@ func TestMutations(t *testing.T) {
 	// Each code must be provoked by a mutation, here or in another test.
 	elsewhere := []string{"manifest-missing", "engine-refuses", "description-name", "rot-unflagged", "rot-family", "rot-wrong", "rotation-mixed",
 		"static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset", "rot-file", // TestAscendFolders
-		"cache-missing", "cache-undeclared", "cache-kind", "cache-rotation", "cache-offset", // TestInt8Caches
+		"cache-missing", "cache-undeclared", "cache-half-declared", "cache-kind", "cache-rotation", "cache-offset", // TestInt8Caches
 		"quant-method-published", "global-scale-unshared", "bias-cast", // TestPublished
 		"manifest-scheme", "input-scale-changed"} // TestManifestScheme, TestInputScales
 	for _, c := range Codes() {
