@@ -38,7 +38,7 @@ func shards(d *diff.Report) []shard {
 		return &out[i]
 	}
 	for _, a := range d.Agreed {
-		s := of(a.File)
+		s := of(a.In)
 		s.sound, s.soundElements, s.elements = s.sound+a.Tensors, s.soundElements+a.Elements, s.elements+a.Elements
 	}
 	modules := map[string]*diff.Module{}
@@ -84,7 +84,7 @@ func (r *Result) damagedFiles(d *diff.Report, unreadable bool) {
 		if !s.damaged() {
 			continue
 		}
-		detail := fmt.Sprintf("%d of the %d tensors compared in it have little to do with the source's, those of other files are right: it is damaged or of another model", s.other, s.other+s.sound)
+		detail := fmt.Sprintf("%d of the %d tensors compared in it have little to do with the source's, and at least one other file is the source's: it is damaged or of another model", s.other, s.other+s.sound)
 		r.fail("exact", s.file, detail)
 		if first { // it explains what check has found in it
 			r.Cause, first = s.file+": "+detail, false
@@ -98,22 +98,22 @@ func (r *Result) damagedFiles(d *diff.Report, unreadable bool) {
 func (r *Result) damagedLayers(d *diff.Report) {
 	type layer struct{ sound, other int }
 	layers, order := map[string]*layer{}, []string{}
+	of := func(name string) *layer {
+		if layers[name] == nil {
+			layers[name], order = &layer{}, append(order, name)
+		}
+		return layers[name]
+	}
+	for _, same := range d.Layers {
+		of(same.In).sound = same.Tensors
+	}
 	sound, other := d.Same, 0
 	for _, m := range d.Modules {
-		at := strings.Index(m.Name, ".layers.")
-		if at < 0 || m.Elements < leastOfWeight {
+		name := diff.LayerOf(m.Name)
+		if name == "" || m.Elements < diff.LeastOfWeight {
 			continue
 		}
-		end := at + len(".layers.")
-		if n := strings.IndexByte(m.Name[end:], '.'); n > 0 {
-			end += n
-		}
-		l := layers[m.Name[:end]]
-		if l == nil {
-			l = &layer{}
-			layers[m.Name[:end]] = l
-			order = append(order, m.Name[:end])
-		}
+		l := of(name)
 		if m.Why == "" && float64(m.Relative) < unrelated {
 			l.sound++
 			sound++
@@ -143,10 +143,6 @@ func (r *Result) damagedLayers(d *diff.Report) {
 		}
 	}
 }
-
-// leastOfWeight is from how many elements on a tensor is a weight that tells
-// something: gains of norms are all alike.
-const leastOfWeight = 512
 
 // otherSource says why the result cannot be one of this source: most of what a
 // conversion copies is different, and so are most of the quantized weights, in

@@ -88,6 +88,30 @@ func TestDamagedFiles(t *testing.T) {
 	}
 }
 
+// TestSomeWeightsOfALayer: four damaged experts are four faults, and no verdict on
+// the layer whose other weights are right bit for bit.
+func TestSomeWeightsOfALayer(t *testing.T) {
+	src := testkit.Shared(t, "reference/nano-glm4moe")
+	dst := filepath.Join(t.TempDir(), "copy")
+	copyFolder(t, src, dst)
+	_, err := mutate.Edit(dst, func(s mutate.Set) (bool, error) {
+		for name, x := range s {
+			if strings.HasPrefix(name, "model.layers.2.mlp.experts.") && strings.HasSuffix(name, ".down_proj.weight") && strings.ContainsAny(name[27:28], "0123") {
+				noise(x)
+			}
+		}
+		return true, nil
+	})
+	require.NoError(t, err)
+	r, err := verify.Static(t.Context(), src, dst, verify.StaticOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, verify.Fail, r.Verdict)
+	require.NotEmpty(t, r.Failed)
+	for _, f := range r.Failed {
+		assert.NotContains(t, f.Where, "*")
+	}
+}
+
 func copyFolder(t *testing.T, src, dst string) {
 	require.NoError(t, os.CopyFS(dst, os.DirFS(src)))
 	require.NoError(t, filepath.Walk(dst, func(path string, i os.FileInfo, err error) error {

@@ -75,9 +75,13 @@ func (f *finder) otherNames(odd []string) {
 	if 5*best.n < 4*len(missing) || best.n == 0 || best.n == 1 && len(odd) > 1 {
 		return
 	}
+	rest := "nothing is missing"
+	if n := len(missing) - best.n; n > 0 {
+		rest = "beside them " + plural(n, "tensor") + " missing"
+	}
 	f.add(ForeignNames, true, best.example, "rename the tensors, or save the model with transformers (save_pretrained)",
-		"%s under another name, %s instead of %s: nothing is missing; it should be %s",
-		plural(best.n, "tensor"), best.says(best.from), best.says(best.to), best.right)
+		"%s under another name, %s instead of %s: %s; it should be %s",
+		plural(best.n, "tensor"), best.says(best.from), best.says(best.to), rest, best.right)
 }
 
 // substitution is one run of name parts in place of another.

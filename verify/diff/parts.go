@@ -2,6 +2,7 @@ package diff
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/share"
@@ -61,11 +62,14 @@ func Join(parts []*Report) *Report {
 	r.Retyped = slices.Clone(r.Retyped)
 	r.Removed = slices.Clone(r.Removed)
 	r.Changed, r.Modules, r.NonFinite = nil, nil, nil
-	r.Same, r.Bytes, r.Agreed = 0, 0, nil
+	r.Same, r.Bytes, r.Agreed, r.Layers = 0, 0, nil, nil
 	for _, p := range parts {
 		r.Same, r.Bytes = r.Same+p.Same, r.Bytes+p.Bytes
 		for _, f := range p.Agreed {
-			r.agree(f.File, f.Tensors, f.Elements)
+			r.Agreed = agree(r.Agreed, f)
+		}
+		for _, l := range p.Layers {
+			r.Layers = agree(r.Layers, l)
 		}
 		r.Changed = append(r.Changed, p.Changed...)
 		r.Modules = append(r.Modules, p.Modules...)
@@ -81,13 +85,28 @@ func Join(parts []*Report) *Report {
 	return &r
 }
 
-// agree counts tensors of a file of B that are A's.
-func (r *Report) agree(file string, tensors int, elements int64) {
-	i := slices.IndexFunc(r.Agreed, func(f Agreed) bool { return f.File == file })
+// agree adds tensors of a file or layer of B that are A's.
+func agree(list []Agreed, more Agreed) []Agreed {
+	i := slices.IndexFunc(list, func(x Agreed) bool { return x.In == more.In })
 	if i < 0 {
-		i = len(r.Agreed)
-		r.Agreed = append(r.Agreed, Agreed{File: file})
+		return append(list, more)
 	}
-	r.Agreed[i].Tensors += tensors
-	r.Agreed[i].Elements += elements
+	list[i].Tensors += more.Tensors
+	list[i].Elements += more.Elements
+	return list
+}
+
+// LayerOf returns the prefix of a layer's names, "model.layers.3", or "" for what
+// is in no layer.
+func LayerOf(name string) string {
+	const mark = ".layers."
+	at := strings.Index(name, mark)
+	if at < 0 {
+		return ""
+	}
+	end := at + len(mark)
+	if n := strings.IndexByte(name[end:], '.'); n > 0 {
+		return name[:end+n]
+	}
+	return name
 }

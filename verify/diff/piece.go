@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/x448/float16"
@@ -33,10 +34,11 @@ func room(s []float32, n int) []float32 {
 
 // compare adds rows lo … hi−1 to the totals. Where own has the very codes and
 // scales of B, which is what a sound conversion has everywhere, nothing needs to
-// be widened: rounding has told its cost. refused says why A cannot be rounded.
+// be widened: rounding has told its cost. refused says why A cannot be rounded or B
+// cannot be read.
 func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) (refused, err error) {
 	if own == nil {
-		return nil, p.compareValues(t, a, b, lo, hi)
+		return p.compareValues(t, a, b, lo, hi)
 	}
 	rows := hi - lo
 	n := rows * a.cols
@@ -53,7 +55,7 @@ func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) (refus
 	}
 	stored, err := b.codes(lo, hi, &p.codes)
 	if err != nil {
-		return nil, err
+		return ofResult(err)
 	}
 	p.scratch.Below(stored.Global)
 	var m *numeric.Matrix
@@ -81,29 +83,38 @@ func (p *piece) compare(t *totals, a, b *weight, own Rounder, lo, hi int) (refus
 	return nil, nil
 }
 
+// ofResult parts what is wrong with one weight of B, beside which others can be
+// compared, from all other errors.
+func ofResult(err error) (refused, other error) {
+	if errors.Is(err, layout.ErrMalformed) || errors.Is(err, layout.ErrForeign) {
+		return err, nil
+	}
+	return nil, err
+}
+
 // compareValues adds up how far rows lo to hi of b are from those of a, without a
-// word on how they should have been rounded.
-func (p *piece) compareValues(t *totals, a, b *weight, lo, hi int) error {
+// word on how they should have been rounded. refused says why B cannot be read.
+func (p *piece) compareValues(t *totals, a, b *weight, lo, hi int) (refused, err error) {
 	n := (hi - lo) * a.cols
 	p.x, p.y = room(p.x, n), room(p.y, n)
 	if err := a.read(lo, hi, p.x, p); err != nil {
-		return err
+		return nil, err
 	}
 	if p.grid != nil && b.codes != nil {
 		m, err := b.codes(lo, hi, &p.codes)
 		if err != nil {
-			return err
+			return ofResult(err)
 		}
 		m.Dequant(p.y, 0, hi-lo)
 		p.grid.add(p.x, p.y, m, p.values)
 	} else if err := b.read(lo, hi, p.y, p); err != nil {
-		return err
+		return ofResult(err)
 	}
 	if a.codes != nil && b.codes == nil {
 		p.off += unrounded(p.x, p.y, b.form.DType)
 	}
 	t.add(p.x, p.y, nil)
-	return nil
+	return nil, nil
 }
 
 // unrounded counts the values of y that are not those of x rounded to a type.

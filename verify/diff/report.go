@@ -77,6 +77,7 @@ type Report struct {
 	Different bool     `json:"different"`
 	Same      int      `json:"same"` // tensors with the same name, type, shape and bytes
 	Agreed    []Agreed `json:"-"`    // the same by files of B
+	Layers    []Agreed `json:"-"`    // weights of [LeastOfWeight] elements and more that are the same, by layers
 	Added     []Tensor `json:"added"`
 	Removed   []Tensor `json:"removed"`
 	Reshaped  []Tensor `json:"reshaped"`
@@ -88,9 +89,13 @@ type Report struct {
 	Bytes     int64    `json:"bytes_read"`
 }
 
-// Agreed counts what of one file of B is A's, bit for bit.
+// LeastOfWeight is from how many elements on a tensor is a weight that tells
+// something: gains of norms are all alike.
+const LeastOfWeight = 512
+
+// Agreed counts what of one file or layer of B is A's, bit for bit.
 type Agreed struct {
-	File     string
+	In       string // name of the file, prefix of the layer's names
 	Tensors  int
 	Elements int64
 }
@@ -118,7 +123,9 @@ func (r *Report) finish() {
 		return cmp.Or(cmp.Compare(rank(b), rank(a)), strings.Compare(a.Name, b.Name))
 	})
 	slices.Sort(r.NonFinite)
-	slices.SortFunc(r.Agreed, func(a, b Agreed) int { return strings.Compare(a.File, b.File) })
+	for _, list := range [][]Agreed{r.Agreed, r.Layers} {
+		slices.SortFunc(list, func(a, b Agreed) int { return strings.Compare(a.In, b.In) })
+	}
 	r.Different = len(r.Added)+len(r.Removed)+len(r.Reshaped)+len(r.Retyped)+len(r.Changed)+len(r.Files) > 0
 }
 

@@ -212,7 +212,11 @@ func (d *differ) tensors(ctx context.Context) error {
 		u, _ := d.b.Info(t.Name)
 		if same[i] {
 			d.r.Same++
-			d.r.agree(u.File, 1, t.Elements())
+			n := t.Elements()
+			d.r.Agreed = agree(d.r.Agreed, Agreed{u.File, 1, n})
+			if l := LayerOf(t.Name); l != "" && n >= LeastOfWeight {
+				d.r.Layers = agree(d.r.Layers, Agreed{l, 1, n})
+			}
 			continue
 		}
 		d.r.Changed = append(d.r.Changed, Tensor{Name: t.Name, A: side(t), B: side(u)})

@@ -2,7 +2,6 @@ package diff
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 
@@ -225,9 +224,6 @@ func compare(ctx context.Context, name string, a, b *weight, own Rounder, grid b
 		}
 		hi := min(lo+step, a.rows)
 		refused, err := p.compare(&t, a, b, own, lo, hi)
-		if (errors.Is(err, layout.ErrMalformed) || errors.Is(err, layout.ErrForeign)) && b.codes != nil { // one weight of many: the others can be compared
-			refused, err = err, nil
-		}
 		if err != nil {
 			return m, err
 		}
