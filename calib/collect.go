@@ -41,7 +41,7 @@ func Collect(ctx context.Context, cfg *glm.Config, src *safetensors.Checkpoint, 
 		return nil, err
 	}
 	defer p.Stop()
-	defer collected(o.limit())()
+	defer limitHeap(o.limit())()
 	if c.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: blockRows(cfg, o.limit(), longestOf(seqs)), Observe: c.see, ObserveCache: c.cache}); err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 // Cost is what learning codes takes.
 type Cost struct {
 	Work    float64 // floating-point operations
-	Memory  int64   // bytes, at least, with sequences of 512
+	Memory  int64   // bytes, at least
 	Scratch int64   // bytes on disk: codes, scales, states of both models and their inputs in a layer
 }
 
@@ -20,11 +20,15 @@ type Cost struct {
 // learnt: both models, and the served one again for each stage before.
 const passes = 5
 
-// CostOf estimates what learning codes for a plan from a number of tokens takes:
-// forward passes, moments, factors, and nine times rows × columns² for rounding
-// and coordinate descent.
-func CostOf(p *quant.Plan, tokens int) Cost {
-	c := Cost{Memory: Need(p, min(tokens, 512)), Scratch: 4 * 4 * int64(tokens) * int64(p.Config.HiddenSize)}
+// CostOf estimates what learning codes for a plan from sequences of token ids
+// takes: forward passes, moments, factors, and nine times rows × columns² for
+// rounding and coordinate descent.
+func CostOf(p *quant.Plan, sequences [][]int) Cost {
+	tokens := 0
+	for _, q := range sequences {
+		tokens += len(q)
+	}
+	c := Cost{Memory: Need(p, longestOf(sequences)), Scratch: 4 * 4 * int64(tokens) * int64(p.Config.HiddenSize)}
 	inputs := map[int]int64{}
 	for i := range p.Items {
 		it := &p.Items[i]
@@ -42,7 +46,7 @@ func CostOf(p *quant.Plan, tokens int) Cost {
 			continue
 		}
 		c.Work += 9 * rows * cols * cols
-		if shows(t.Role) && !t.Role.IsExpert() { // of the float model all, of the served one one at a time
+		if shows(t.Role) && !t.Role.IsExpert() { // all of the float model's, one role at a time of the served one's (counted in full)
 			inputs[t.Layer] += int64(k)
 		}
 		if shows(t.Role) || t.Role == glm.SharedGate {

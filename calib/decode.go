@@ -11,12 +11,12 @@ import (
 )
 
 // floats is a checkpoint under folds as the float model that codes are learnt
-// from. Weights that the checkpoint has quantized are decoded tile by tile, and
-// their inputs are left as they are: what was rounded when they were stored stays
-// lost, what engines would round besides does not come into it.
+// from. Weights that the checkpoint has quantized are decoded tile by tile: what was rounded when they were stored stays
+// lost; inputs are not rounded as engines would.
 type floats struct {
 	*fold.Reader
-	src *safetensors.Checkpoint
+	src     *safetensors.Checkpoint
+	streams []*runtime.Streaming
 }
 
 func newFloats(cfg *glm.Config, src *safetensors.Checkpoint, set *fold.Set) (*floats, error) {
@@ -24,7 +24,7 @@ func newFloats(cfg *glm.Config, src *safetensors.Checkpoint, set *fold.Set) (*fl
 		set = fold.NewSet()
 	}
 	r, err := fold.NewReader(cfg, src, set)
-	return &floats{r, src}, err
+	return &floats{Reader: r, src: src}, err
 }
 
 // Dir is the checkpoint's folder.
@@ -39,11 +39,19 @@ func (f *floats) ReadAt(t safetensors.Info, off int64, p []byte) error {
 	return f.src.ReadAt(t, off, p)
 }
 
+// stop ends all reading of what provider has returned.
+func (f *floats) stop() {
+	for _, p := range f.streams {
+		p.Stop()
+	}
+}
+
 // provider streams the float model.
 func (f *floats) provider(cfg *glm.Config) (*runtime.Streaming, error) {
 	p, err := runtime.NewStreaming(cfg, f, 0)
 	if err == nil {
 		p.Decode(f.FoldFloats)
+		f.streams = append(f.streams, p)
 	}
 	return p, err
 }

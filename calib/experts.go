@@ -33,7 +33,7 @@ func (s *solver) tensor(l int, r glm.Role, e int) *quant.Item {
 func (s *solver) experts(ctx context.Context, l int, float *spill, run pass) error {
 	tokens := make([][]int, s.plan.Config.Experts)
 	for e := range tokens {
-		tokens[e] = []int{} // none is not all
+		tokens[e] = []int{} // not nil: pairs takes nil for all tokens
 	}
 	tr := &runtime.Trace{Router: func(_, row int, experts []int32, _ []float32) {
 		for _, e := range experts {

@@ -49,11 +49,12 @@ func longestOf(seqs [][]int) (n int) {
 	return n
 }
 
-// collected bounds the collector's memory while states are computed; the returned
-// function takes that back.
-func collected(limit int64) func() {
-	const outside = 32 << 20 // the program itself is not the collector's to see
-	old := debug.SetMemoryLimit(max(limit-outside, 64<<20))
+// limitHeap bounds the garbage-collected heap while states are computed; the
+// returned function takes that back. A lower limit of the user's own stays.
+func limitHeap(limit int64) func() {
+	const outside = 32 << 20 // the program itself is not on the heap
+	old := debug.SetMemoryLimit(-1)
+	debug.SetMemoryLimit(min(old, max(limit-outside, 64<<20)))
 	return func() { debug.SetMemoryLimit(old) }
 }
 

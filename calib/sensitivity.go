@@ -83,6 +83,7 @@ func (m *Mix) Measure(ctx context.Context, st *Statistics, o MeasureOptions) err
 	if err != nil {
 		return err
 	}
+	defer t.files.stop()
 	var list []*trialModel
 	var into []*float64
 	for i := range m.Units {
@@ -109,6 +110,7 @@ func (m *Mix) Whole(ctx context.Context, p *quant.Plan, st *Statistics, o Measur
 	if err != nil {
 		return 0, err
 	}
+	defer t.files.stop()
 	return kl, t.measure(ctx, []*trialModel{{plan: p, layer: -1, codes: p.Codes()}}, []*float64{&kl})
 }
 

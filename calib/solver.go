@@ -94,21 +94,38 @@ type solver struct {
 // layers that are finished stay in Scratch if it is interrupted.
 func Solve(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpoint, o SolveOptions) (*Solution, error) {
 	s := &solver{plan: plan, o: o, workers: &kernel.Workers{N: o.Workers}, names: map[string]*quant.Item{}, globals: map[string]float32{}}
-	if err := s.open(src); err != nil {
+	err := s.open(src)
+	if s.src != nil {
+		defer s.src.stop()
+	}
+	if err != nil {
 		return nil, err
 	}
-	defer collected((&CollectOptions{MaxMemory: o.MaxMemory}).limit())()
+	defer limitHeap((&CollectOptions{MaxMemory: o.MaxMemory}).limit())()
 	for _, m := range []*model{s.float, s.served} {
 		if err := s.o.FS.MkdirAll(m.dir); err != nil {
 			return nil, err
 		}
 	}
+	s.sweep()
 	reports, err := s.run(ctx)
 	if err != nil {
 		_ = s.store.Close()
 		return nil, err
 	}
 	return &Solution{reports, s.store}, nil
+}
+
+// sweep removes what a run that was killed has left in Scratch.
+func (s *solver) sweep() {
+	for _, dir := range []string{s.o.Scratch, s.float.dir, s.served.dir} {
+		entries, _ := s.o.FS.ReadDir(dir)
+		for _, e := range entries {
+			if fsx.IsTemp(e.Name()) {
+				_ = s.o.FS.Remove(filepath.Join(dir, e.Name()))
+			}
+		}
+	}
 }
 
 // solveVersion changes when codes do.
@@ -168,32 +185,6 @@ func (s *solver) open(src *safetensors.Checkpoint) (err error) {
 	return err
 }
 
-// model is one of the two models, and what is seen inside.
-type model struct {
-	*runtime.Model
-	see func(w *glm.Tensor, rows int, x func() []float32) error
-
-	dir        string // of its states
-	base, rows int    // of the chunk that is computed: its first row, and how many
-}
-
-func (s *solver) model(p runtime.Provider, name string) (m *model, err error) {
-	if p == nil {
-		if p, err = s.src.provider(s.plan.Config); err != nil {
-			return nil, err
-		}
-	}
-	m = &model{dir: filepath.Join(s.o.Scratch, name)}
-	m.Model, err = runtime.New(s.plan.Config, p, runtime.Options{Threads: s.o.Workers, Block: s.block,
-		Observe: func(w *glm.Tensor, rows int, x func() []float32) error {
-			if m.see == nil {
-				return nil
-			}
-			return m.see(w, rows, x)
-		}})
-	return m, err
-}
-
 // run goes through the layers.
 func (s *solver) run(ctx context.Context) ([]LayerReport, error) {
 	cfg := s.plan.Config
@@ -249,40 +240,6 @@ func (s *solver) embed(m *model) error {
 		}
 	}
 	return to.commit()
-}
-
-// chunks reads a model's states in front of a layer, as many sequences at a time
-// as there is room for. Of each sequence less rows are left out of the count.
-func (s *solver) chunks(m *model, l, less int, do func(seqs [][]int, x []float32, spans []runtime.Span) error) error {
-	from, err := openStates(m.dir, l, s.store.id)
-	if err != nil {
-		return err
-	}
-	defer from.close()
-	h := s.plan.Config.HiddenSize
-	all := s.o.Sequences
-	m.base, m.rows = 0, 0
-	for at := 0; at < len(all); {
-		n, rows := at, 0
-		for ; n < len(all) && (n == at || rows+len(all[n]) <= s.chunk); n++ {
-			rows += len(all[n])
-		}
-		x, spans := make([]float32, rows*h), make([]runtime.Span, n-at)
-		rest := x
-		for i, q := range all[at:n] {
-			if spans[i], err = from.next(len(q), rest[:len(q)*h]); err != nil {
-				return fmt.Errorf("%s: %w", m.dir, err)
-			}
-			rest = rest[len(q)*h:]
-		}
-		m.base += m.rows
-		m.rows = rows - less*(n-at)
-		if err := do(all[at:n], x, spans); err != nil && !errors.Is(err, errSeen) {
-			return err
-		}
-		at = n
-	}
-	return nil
 }
 
 // whole reports whether the codes of all layers before l are there.

@@ -263,7 +263,7 @@ func (l *learner) codes() error {
 		return p.Learn(codes)
 	}
 	if l.dry() {
-		p.Notes = append(p.Notes, costNote(calib.CostOf(p, st.Tokens()), calib.Rate(threads(c))))
+		p.Notes = append(p.Notes, costNote(calib.CostOf(p, st.Sequences), calib.Rate(threads(c))))
 		return nil
 	}
 	return l.solve()
@@ -275,7 +275,7 @@ func autoNote(p *quant.Plan, method string) string {
 	if method == "search" {
 		return "method auto: search; what that gains is not predicted, verify measures it"
 	}
-	gain := "KL 0.9 of that of rounding, 0.03 to 0.12 where channels stick out"
+	gain := "KL about that of rounding, 0.03 to 0.12 of it where channels stick out"
 	for i := range p.Items {
 		if it := &p.Items[i]; it.Action == quant.Quantize && it.Weight.Quant.Bits <= 4 {
 			gain = "KL 0.4 to 0.7 of that of rounding, 0.08 to 0.25 where channels stick out"

@@ -45,6 +45,10 @@ import (
 func main() {
 	restricted := flag.Bool("restricted", false, "hold pods against the level restricted of the Pod Security Standards")
 	flag.Parse()
+	if flag.NArg() == 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
 	failed := false
 	for _, name := range flag.Args() {
 		text, err := os.ReadFile(name)

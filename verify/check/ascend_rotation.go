@@ -76,7 +76,7 @@ func (s *subject) checkRotation(ctx context.Context, meter *meter) error {
 	}
 	if r.trunk {
 		for _, where := range r.odd {
-			s.add("rotation-mixed", where, "it is not rotated, by its norms, and %d of %d layers are (1 throughout where they were folded into rotated weights)", r.layers-len(r.odd), r.layers).
+			s.add("rotation-mixed", where, "it is not rotated, by its norms, and %d of %d others are (layers and the final norm: 1 throughout where they were folded into rotated weights)", r.layers-len(r.odd), r.layers-1).
 				as(Warning).hint(rotatedHint)
 		}
 	}
@@ -133,7 +133,21 @@ func (s *subject) rotation(ctx context.Context) (r rotation, err error) {
 
 // truthy tells whether Python takes a JSON value for true: the engine asks no more.
 func truthy(raw json.RawMessage) bool {
-	return !slices.Contains([]string{"", "false", "null", "0", `""`, "[]", "{}"}, string(raw))
+	var v any
+	_ = json.Unmarshal(raw, &v)
+	switch v := v.(type) {
+	case bool:
+		return v
+	case float64:
+		return v != 0
+	case string:
+		return v != ""
+	case []any:
+		return len(v) > 0
+	case map[string]any:
+		return len(v) > 0
+	}
+	return false
 }
 
 // folded tells which norms a rotation folds into the weights behind them.

@@ -39,7 +39,7 @@ func (h *Hub) write(w http.ResponseWriter, r *http.Request) bool {
 		h.batch(w, r)
 	case strings.HasPrefix(path, "/lfs/complete/"), strings.HasPrefix(path, "/lfs/verify/"):
 		_, sum, _ := strings.Cut(strings.TrimPrefix(path, "/lfs/"), "/")
-		if !h.up.finish(sum) {
+		if _, ok := h.up.finish(sum); !ok {
 			w.WriteHeader(http.StatusBadRequest)
 			return true
 		}
@@ -121,21 +121,21 @@ func (h *Hub) put(w http.ResponseWriter, r *http.Request) {
 }
 
 // finish puts the parts of a file together, false if they are not the file.
-func (u *uploads) finish(sum string) bool {
+func (u *uploads) finish(sum string) ([]byte, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.whole[sum] != nil {
-		return true
+		return u.whole[sum], true
 	}
 	var all []byte
 	for n := 1; u.parts[sum][n] != nil; n++ {
 		all = append(all, u.parts[sum][n]...)
 	}
 	if got := sha256.Sum256(all); hex.EncodeToString(got[:]) != sum {
-		return false
+		return nil, false
 	}
 	u.whole[sum] = all
-	return true
+	return all, true
 }
 
 // commitFiles takes over the files that a commit names.
@@ -154,8 +154,12 @@ func (h *Hub) commitFiles(w http.ResponseWriter, r *http.Request) {
 		case err != nil:
 		case op.Key == "file":
 			files[v.Path], err = base64.StdEncoding.DecodeString(v.Content)
-		case op.Key == "lfsFile" && h.up.finish(v.OID):
-			files[v.Path] = h.up.whole[v.OID]
+		case op.Key == "lfsFile":
+			data, ok := h.up.finish(v.OID)
+			if !ok {
+				err = fmt.Errorf("%s of %s", op.Key, v.Path)
+			}
+			files[v.Path] = data
 		case op.Key != "header":
 			err = fmt.Errorf("%s of %s", op.Key, v.Path)
 		}
@@ -163,6 +167,10 @@ func (h *Hub) commitFiles(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
+	}
+	if lines.Err() != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
 	}
 	h.Lock()
 	for name, data := range files {
