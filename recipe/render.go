@@ -111,15 +111,19 @@ func (r *Recipe) commands() string {
 
 // then are the commands for the server that runs: does it answer, does it
 // compute what the files say and do what clients rely on, how fast is it. A
-// router drops what the second one reads.
+// router drops what the second one reads. DIR stands for a checkpoint that was
+// given by its name.
 func (r *Recipe) then() []string {
 	url := fmt.Sprintf("http://HOST:%d", r.Port)
-	server := url
-	if r.Router != nil {
-		server = "http://NODE:PORT, at each prefill and decode server and not at the router,"
+	dir, server, note := shell(r.Query.Model.Path), url, ""
+	if r.Query.Model.asked != "" {
+		dir = "DIR"
 	}
-	verify := fmt.Sprintf("glmconv verify %s --endpoint %s --functional", shell(r.Query.Model.Path), server)
-	return []string{"curl -f " + url + "/health", verify, "glmconv bench " + url}
+	if r.Router != nil {
+		server, note = "http://NODE:PORT", "   # each prefill and decode server, not the router"
+	}
+	verify := fmt.Sprintf("glmconv verify %s --endpoint %s --functional%s", dir, server, note)
+	return []string{"curl -f " + url + "/health", verify, fmt.Sprintf("glmconv bench %s --tokenizer %s", url, dir)}
 }
 
 // name is "prefill node 1".

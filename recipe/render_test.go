@@ -67,6 +67,9 @@ func TestAscendPair(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 18, ports, "two prefill and sixteen decode endpoints")
+	text, err := r.Render("command")
+	require.NoError(t, err)
+	assert.Contains(t, text, "\n# then: glmconv verify DIR --endpoint http://NODE:PORT --functional   # each prefill and decode server, not the router\n")
 	files, err := r.Files("script")
 	require.NoError(t, err)
 	require.Len(t, files, 7)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -17,13 +18,13 @@ import (
 // TestBenchSweep: a sweep that broke off keeps its finished runs, and goes on
 // behind them.
 func TestBenchSweep(t *testing.T) {
-	asked, most := 0, 5
+	var asked atomic.Int64
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasSuffix(r.URL.Path, "/completions") {
 			fmt.Fprint(w, `{"object":"list","data":[{"id":"m","owned_by":"vllm","max_model_len":99}]}`)
 			return
 		}
-		if asked++; asked > most {
+		if asked.Add(1) > 5 {
 			http.Error(w, "no more", http.StatusServiceUnavailable)
 			return
 		}
@@ -46,33 +47,33 @@ func TestBenchSweep(t *testing.T) {
 	assert.Contains(t, errs, "503")
 	assert.Equal(t, 3, lines(), "two whole runs, and one of which half came back")
 
-	asked = 0
+	asked.Store(0)
 	code, out, errs := sweep("--resume")
 	assert.Equal(t, exitOK, code, errs)
-	assert.Equal(t, 4, asked, "two runs of four")
+	assert.EqualValues(t, 4, asked.Load(), "two runs of four")
 	assert.Equal(t, 2, strings.Count(errs, "in the file already"))
 	assert.Equal(t, 4, lines())
 	assert.Contains(t, out, "| 4+1, 1 at once | 2 | 4 |")
-	asked = 0
+	asked.Store(0)
 	code, _, errs = sweep("--resume", "--fail-under", "requests:1e9")
 	assert.Equal(t, exitNegative, code)
-	assert.Zero(t, asked)
+	assert.Zero(t, asked.Load())
 	assert.Contains(t, errs, "missed: requests is")
 	code, _, _ = sweep("--resume", "--seed", "7", "--allow-failures")
 	assert.Equal(t, exitIO, code, "other settings are other runs")
-	assert.Equal(t, 8, asked, "another seed is measured anew")
+	assert.EqualValues(t, 8, asked.Load(), "another seed is measured anew")
 }
 
 // TestBenchLost: a server that goes away is no list of failures.
 func TestBenchLost(t *testing.T) {
 	var s *httptest.Server
-	asked := 0
+	var asked atomic.Int64
 	s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasSuffix(r.URL.Path, "/completions") {
 			fmt.Fprint(w, `{"object":"list","data":[{"id":"m"}]}`)
 			return
 		}
-		if asked++; asked == 3 {
+		if asked.Add(1) == 3 {
 			_ = s.Listener.Close()
 			panic(http.ErrAbortHandler)
 		}
