@@ -226,6 +226,12 @@ func TestRefused(t *testing.T) {
 	require.NoError(t, err)
 	_ = resp.Body.Close()
 	assert.Equal(t, http.StatusUnsupportedMediaType, resp.StatusCode)
+	for path, want := range map[string]int{"/v1/models/": http.StatusNotFound, "/v1/models/other": http.StatusNotFound, "/v1/models/m": http.StatusOK} {
+		resp, err = http.Get(url + path)
+		require.NoError(t, err)
+		_ = resp.Body.Close()
+		assert.Equal(t, want, resp.StatusCode, path)
+	}
 }
 
 // TestKey: without it nothing but health and metrics answers.

@@ -202,6 +202,10 @@ func (s *Server) Handler() http.Handler {
 	})
 	mux.HandleFunc("GET /v1/models/{id...}", func(w http.ResponseWriter, r *http.Request) {
 		id := r.PathValue("id")
+		if id == "" {
+			writeError(w, &apiError{status: http.StatusNotFound, message: "no such route"})
+			return
+		}
 		if err := s.known(&id); err != nil {
 			writeError(w, err)
 			return
