@@ -12,6 +12,8 @@ import (
 type counters struct {
 	hits                      float64 // tokens of prompts that were found in the prefix cache
 	drafts                    bool    // the server drafts
+	told                      bool    // it has counters of an engine that would say so
+	gauge                     float64 // SGLang's length of accepted drafts; 0: none
 	passes, drafted, accepted float64
 	at                        []float64 // accepted drafts by position
 }
@@ -21,6 +23,8 @@ const maxPositions = 64
 
 // counters asks a server; zero where it tells nothing.
 func (l *Load) counters(ctx context.Context) (c counters) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(l.URL, "/")+"/metrics", nil)
 	if err != nil {
 		return c
@@ -63,6 +67,7 @@ func parseCounters(text string) (c counters) {
 		if err != nil || !(v >= 0) {
 			continue
 		}
+		c.told = c.told || strings.HasPrefix(name, "vllm:")
 		switch name {
 		case "vllm:prefix_cache_hits_total":
 			c.hits += v
@@ -75,8 +80,9 @@ func parseCounters(text string) (c counters) {
 			c.accepted += v
 		case "vllm:spec_decode_num_accepted_tokens_per_pos_total":
 			c.addAt(labels, v)
-		case "sglang:spec_accept_length":
-			c.drafts = true
+		case "sglang:spec_accept_length": // 0 where nothing was drafted yet, or never is
+			c.gauge = max(c.gauge, v)
+			c.drafts = c.drafts || v > 0
 		}
 	}
 	return c

@@ -2,9 +2,11 @@ package bench
 
 import (
 	"context"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -86,7 +88,8 @@ type Result struct {
 	Cell     *Cell   // of a sweep, named in JSON; nil: none
 
 	hits   float64       // tokens that the server found in its prefix cache
-	drafts *Drafts       // nil: the server drafted nothing
+	drafts *Drafts       // nil: the server drafted nothing that it counts
+	gauge  bool          // it shows a length of accepted drafts
 	busy   time.Duration // of this process's processors
 	late   time.Duration // sum over requests: sent after their time
 }
@@ -98,7 +101,7 @@ func Run(ctx context.Context, l Load) (*Result, error) {
 		l.Client = NewClient()
 	}
 	for i := range min(l.Warmup, len(l.Prompts)) {
-		l.send(ctx, &l.Prompts[i])
+		l.send(ctx, l.Prompts[i].warmup())
 	}
 	r := &Result{Load: &l, Requests: make([]Request, len(l.Prompts))}
 	before, busy := l.counters(ctx), processorTime()
@@ -108,9 +111,38 @@ func Run(ctx context.Context, l Load) (*Result, error) {
 	r.busy = processorTime() - busy
 	if ctx.Err() == nil {
 		after := l.counters(ctx)
-		r.hits, r.drafts = after.hits-before.hits, after.since(&before)
+		r.hits, r.drafts, r.gauge = after.hits-before.hits, after.since(&before), after.gauge > 0
 	}
 	return r, ctx.Err()
+}
+
+// warmup is a prompt like p that begins otherwise: a server must not find p in its
+// prefix cache when it is measured.
+func (p *Prompt) warmup() *Prompt {
+	const lead = "Before the clock starts. "
+	w := *p
+	w.IDs = slices.Clone(p.IDs)
+	slices.Reverse(w.IDs)
+	w.Text = lead + p.Text
+	part := map[string]any{"type": "text", "text": lead}
+	switch {
+	case len(p.Messages) == 0 && len(p.Images) > 0: // in front of the pictures
+		content, _ := p.chat()[0].(map[string]any)["content"].([]any)
+		w.Messages = []any{map[string]any{"role": "user", "content": append([]any{part}, content...)}}
+	case len(p.Messages) > 0:
+		first, _ := p.Messages[0].(map[string]any)
+		if first = maps.Clone(first); first == nil {
+			return &w
+		}
+		switch content := first["content"].(type) {
+		case string:
+			first["content"] = lead + content
+		case []any:
+			first["content"] = append([]any{part}, content...)
+		}
+		w.Messages = append([]any{first}, p.Messages[1:]...)
+	}
+	return &w
 }
 
 // dispatch sends every prompt at its time and waits for the answers.

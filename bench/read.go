@@ -190,7 +190,7 @@ func fromJSON(m map[string]any) (Figures, error) {
 func (f *Figures) shape(m map[string]any) {
 	f.Shape.Dataset, _ = m["dataset_name"].(string)
 	f.Shape.Style, _ = m["range_style"].(string)
-	if _, ok := m["random_range_ratio"]; ok {
+	if v, ok := m["random_range_ratio"]; ok && v != 1.0 { // 1 is exact, in either style
 		f.Shape.Style = "sglang"
 	}
 	f.Shape.Size, _ = m["image_size"].(string)

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -89,7 +90,7 @@ func (r *Result) SaveVLLM(w io.Writer, f Figures, own bool, now time.Time) error
 		p.shape(r)
 	}
 	p.add("request_rate", rate(f.Rate))
-	p.add("burstiness", max(r.Load.Burstiness, 1))
+	p.add("burstiness", cmp.Or(r.Load.Burstiness, 1))
 	p.add("max_concurrency", limit(f.Concurrency))
 	p.add("duration", f.Duration)
 	p.add("completed", f.Completed)
@@ -140,7 +141,12 @@ func (r *Result) SaveSGLang(w io.Writer, f Figures) error {
 	if s := r.Load.Shape; s.In > 0 {
 		p.add("random_input_len", s.In)
 		p.add("random_output_len", s.Out)
-		p.add("random_range_ratio", s.Ratio)
+		switch { // from ratio times the length to the length: 1 is exact
+		case s.Style == "sglang":
+			p.add("random_range_ratio", s.Ratio)
+		case s.Ratio == 0:
+			p.add("random_range_ratio", 1.0)
+		}
 	}
 	p.add("duration", f.Duration)
 	p.add("completed", f.Completed)

@@ -114,12 +114,20 @@ type Accuracy struct {
 // Accuracy scores a run by the answers of its prompts; requests that failed count
 // as wrong, without an answer.
 func (r *Result) Accuracy(s Scoring) Accuracy {
-	var a Accuracy
+	var list []Score
 	for i := range r.Requests {
 		p, q := &r.Load.Prompts[i], &r.Requests[i]
 		one := Score{ID: p.ID, Given: s.Extract(q.Text), Cut: q.Err == "" && q.Out >= p.Out}
 		one.Right = q.Err == "" && s.Same(one.Given, p.Answer)
-		a.Scores = append(a.Scores, one)
+		list = append(list, one)
+	}
+	return Sum(list)
+}
+
+// Sum sums scores up.
+func Sum(list []Score) Accuracy {
+	a := Accuracy{Scores: list}
+	for _, one := range list {
 		for _, c := range []struct {
 			is   bool
 			into *int

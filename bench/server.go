@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // Server is what a server says of itself; what it does not say is empty.
@@ -18,6 +19,7 @@ type Server struct {
 	Root    string // folder of the model
 	Context int    // tokens; 0: unknown
 	Drafts  bool
+	Counts  bool // it shows counters that would tell of drafts
 }
 
 // String is the server in a few words.
@@ -26,10 +28,15 @@ func (s *Server) String() string {
 	if s.Context > 0 {
 		words = append(words, fmt.Sprintf("context %d", s.Context))
 	}
-	if s.Drafts {
-		return strings.Join(append(words, "drafts on"), ", ")
+	switch {
+	case s.Drafts:
+		words = append(words, "drafts on")
+	case s.Counts:
+		words = append(words, "no drafts")
+	default:
+		words = append(words, "drafts unknown")
 	}
-	return strings.Join(append(words, "no drafts"), ", ")
+	return strings.Join(words, ", ")
 }
 
 // FindServer asks who answers at the load's URL. The error matches ErrFormat or
@@ -58,12 +65,19 @@ func FindServer(ctx context.Context, l *Load) (s Server, err error) {
 	if l.get(ctx, path, &v) == nil {
 		s.Version = v.Version
 	}
-	s.Drafts = l.counters(ctx).drafts
+	c := l.counters(ctx)
+	s.Drafts, s.Counts = c.drafts, c.told
 	return s, nil
 }
 
+// patience is how long a server may take to say something of itself: one that
+// hangs must not hang this client.
+var patience = 5 * time.Second
+
 // get reads a small JSON answer.
 func (l *Load) get(ctx context.Context, path string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(l.URL, "/")+path, nil)
 	if err != nil {
 		return err
@@ -79,7 +93,9 @@ func (l *Load) get(ctx context.Context, path string, into any) error {
 	if resp.StatusCode != http.StatusOK {
 		return &StatusError{resp.StatusCode}
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(into); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(into); ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", path, ctx.Err())
+	} else if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrFormat, path, err)
 	}
 	return nil

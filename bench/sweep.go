@@ -81,8 +81,9 @@ func (c Cell) Title() string {
 
 // Saved is one run of a file of JSON lines.
 type Saved struct {
-	Cell string // "": it names none
-	Line []byte
+	Cell   string // "": it names none
+	Line   []byte
+	Scores []Score // nil: answers were not scored, or the form has none
 	Figures
 }
 
@@ -95,8 +96,9 @@ func ReadSaved(data []byte) ([]Saved, error) {
 			continue
 		}
 		var m struct {
-			Cell string `json:"cell"`
-			Tag  string `json:"tag"`
+			Cell   string  `json:"cell"`
+			Tag    string  `json:"tag"`
+			Scores []Score `json:"scores"`
 		}
 		if err := json.Unmarshal(line, &m); err != nil {
 			return nil, fmt.Errorf("%w: no JSON object a line: %w", ErrFormat, err)
@@ -108,7 +110,7 @@ func ReadSaved(data []byte) ([]Saved, error) {
 		if m.Cell == "" {
 			m.Cell = m.Tag
 		}
-		list = append(list, Saved{Cell: m.Cell, Line: slices.Clone(line), Figures: f[0]})
+		list = append(list, Saved{Cell: m.Cell, Line: slices.Clone(line), Scores: m.Scores, Figures: f[0]})
 	}
 	return list, nil
 }

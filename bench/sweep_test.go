@@ -6,10 +6,12 @@ import (
 	"encoding/base64"
 	"fmt"
 	"image/jpeg"
+	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -115,13 +117,97 @@ vllm:spec_decode_num_accepted_tokens_per_pos_total{engine="0",position="999999"}
 		"Per-position acceptance (%):\n  Position 0:                            75.00     \n  Position 1:                            50.00     \n====")
 }
 
+// TestServerWords: counters that are not there say nothing of drafts, SGLang's
+// gauge does, and a server that hangs is left alone.
+func TestServerWords(t *testing.T) {
+	defer func(d time.Duration) { patience = d }(patience)
+	patience = 100 * time.Millisecond
+	for _, tc := range []struct{ name, metrics, want string }{
+		{"none", "", "drafts unknown"}, {"of another engine", "llamacpp:requests 1\n", "drafts unknown"},
+		{"vLLM", "vllm:num_requests_running 0\n", "no drafts"}, {"vLLM with drafts", "vllm:spec_decode_num_drafts_total 0\n", "drafts on"},
+		{"SGLang", "sglang:spec_accept_length{} 0.0\n", "drafts unknown"}, {"SGLang with drafts", "sglang:spec_accept_length{} 2.5\n", "drafts on"},
+		{"hanging", "hang", "drafts unknown"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.URL.Path == "/v1/models":
+					fmt.Fprint(w, `{"data":[{"id":"m"}]}`)
+				case r.URL.Path == "/metrics" && tc.metrics == "hang":
+					<-r.Context().Done()
+				case r.URL.Path == "/metrics" && tc.metrics != "":
+					fmt.Fprint(w, tc.metrics)
+				case r.Method == http.MethodPost:
+					fmt.Fprint(w, "data: {\"choices\":[{\"text\":\"a\"}]}\n\ndata: [DONE]\n\n")
+				default:
+					http.NotFound(w, r)
+				}
+			}))
+			defer s.Close()
+			l := Load{URL: s.URL, Client: NewClient(), Backend: Completions, Prompts: []Prompt{{Text: "a", Out: 1}}}
+			who, err := FindServer(t.Context(), &l)
+			require.NoError(t, err)
+			assert.Equal(t, "unknown engine, model m, "+tc.want, who.String())
+			r, err := Run(t.Context(), l)
+			require.NoError(t, err)
+			assert.Equal(t, strings.HasPrefix(tc.name, "SGLang with"), strings.Contains(strings.Join(r.Figures().Warnings, "\n"), "the server drafts"))
+		})
+	}
+	hang := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"data":[`)
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}))
+	defer hang.Close()
+	_, err := FindServer(t.Context(), &Load{URL: hang.URL, Client: NewClient()})
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.NotErrorIs(t, err, ErrFormat, "it may answer yet")
+}
+
+// TestWarmup: what warms a server up begins like no prompt that is measured.
+func TestWarmup(t *testing.T) {
+	for _, p := range []Prompt{
+		{Text: "abc def"}, {Text: "abc", Images: []string{"data:x"}}, {Messages: []any{map[string]any{"role": "user", "content": "abc"}, map[string]any{"role": "user", "content": "x"}}},
+		{Messages: []any{map[string]any{"role": "user", "content": []any{map[string]any{"type": "text", "text": "abc"}}}}},
+	} {
+		was := fmt.Sprint(p.chat())
+		w := p.warmup()
+		assert.Contains(t, fmt.Sprint(w.chat()), "abc")
+		assert.NotEqual(t, fmt.Sprint(w.chat())[:50], (was + strings.Repeat(" ", 50))[:50])
+		assert.Equal(t, was, fmt.Sprint(p.chat()), "the prompt stays")
+		assert.Len(t, w.chat(), len(p.chat()))
+	}
+	p := Prompt{IDs: []int{1, 2, 3}}
+	assert.Equal(t, []int{3, 2, 1}, p.warmup().IDs)
+	assert.Equal(t, []int{1, 2, 3}, p.IDs)
+	var bodies []string // one request at a time
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if data, _ := io.ReadAll(r.Body); r.Method == http.MethodPost {
+			bodies = append(bodies, string(data))
+		}
+		fmt.Fprint(w, "data: {\"choices\":[{\"text\":\"a\"}]}\n\ndata: [DONE]\n\n")
+	}))
+	defer s.Close()
+	_, err := Run(t.Context(), Load{URL: s.URL, Backend: Completions, Concurrency: 1, Warmup: 1, Prompts: []Prompt{{IDs: []int{1, 2, 3}}}})
+	require.NoError(t, err)
+	require.Len(t, bodies, 2)
+	assert.Contains(t, bodies[0], "[3,2,1]")
+	assert.Contains(t, bodies[1], "[1,2,3]")
+}
+
 // TestWarnings: what the server counts and an interruption are said.
 func TestWarnings(t *testing.T) {
-	hits := 0
+	hits, stop := 0, false
+	var second atomic.Bool // of the requests, in the run that is stopped
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/metrics" {
 			fmt.Fprintf(w, "vllm:prefix_cache_hits_total %d\n", hits)
 			hits += 8
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		if stop && second.Swap(true) {
+			<-r.Context().Done()
 			return
 		}
 		fmt.Fprint(w, "data: {\"choices\":[{\"text\":\"a\"}]}\n\ndata: [DONE]\n\n")
@@ -132,7 +218,8 @@ func TestWarnings(t *testing.T) {
 	require.NoError(t, err)
 	said := strings.Join(r.Figures().Warnings, "\n")
 	assert.Contains(t, said, "read 8 tokens of prompts from its prefix cache")
-	assert.Contains(t, said, "1 prompts have no text of the length asked for: up to 2")
+	assert.Contains(t, said, "1 of 2 prompts are not of the length asked for: up to 2")
+	stop = true
 	ctx, cancel := context.WithCancel(context.Background())
 	l.Done = func(int, int) { cancel() }
 	r, err = Run(ctx, l)
@@ -164,6 +251,21 @@ func TestCells(t *testing.T) {
 		assert.Equal(t, 1, x.Completed)
 	}
 	assert.Equal(t, 1000, list[0].Shape.Out)
+	assert.Contains(t, b.String(), `"random_range_ratio": 1,`, "exact lengths, as SGLang's client has them")
+	for _, tc := range []struct {
+		shape Shape
+		want  string
+	}{{Shape{In: 1, Style: "sglang"}, `"random_range_ratio": 0,`}, {Shape{In: 1, Style: "vllm", Ratio: 0.5}, ""}, {Shape{In: 1, Style: "sglang", Ratio: 0.5}, `"random_range_ratio": 0.5,`}} {
+		b.Reset()
+		r.Load.Shape = tc.shape
+		require.NoError(t, r.SaveSGLang(&b, f))
+		assert.Equal(t, tc.want != "", strings.Contains(b.String(), "random_range_ratio"), tc.want)
+		assert.Contains(t, b.String(), tc.want)
+	}
+	b.Reset()
+	r.Load.Burstiness = 0.5
+	require.NoError(t, r.SaveVLLM(&b, f, false, time.Unix(0, 0)))
+	assert.Contains(t, b.String(), `"burstiness": 0.5,`)
 	_, err = ReadSaved([]byte("{\"completed\": 1}\n{"))
 	assert.ErrorIs(t, err, ErrFormat)
 	table := Table([]Group{{"chat, 16 at once", []Figures{{Completed: 1, Total: 3}, {Completed: 1, Total: 1}, {Completed: 1, Total: 2}}}, {"one", []Figures{{Total: 5, Output: math.NaN()}}}})

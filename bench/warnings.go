@@ -36,7 +36,7 @@ func (r *Result) warnings(f *Figures) []string {
 	if r.hits > 0 {
 		out = append(out, fmt.Sprintf("the server read %.0f tokens of prompts from its prefix cache: TTFT is less than that of new prompts", r.hits))
 	}
-	if f.Drafts != nil {
+	if f.Drafts != nil || r.gauge {
 		out = append(out, "the server drafts: ITL counts messages of several tokens, and made-up text is accepted less often than real text")
 	}
 	if d := r.Duration.Seconds(); d > 1 && r.busy.Seconds() > maxBusy*d {
@@ -52,7 +52,7 @@ func (r *Result) warnings(f *Figures) []string {
 		}
 	}
 	if missed > 0 {
-		out = append(out, fmt.Sprintf("%d prompts have no text of the length asked for: up to %d tokens more or less; tokens counted are the server's", missed, most))
+		out = append(out, fmt.Sprintf("%d of %d prompts are not of the length asked for: up to %d tokens more or less; tokens counted are the server's", missed, len(r.Load.Prompts), most))
 	}
 	if f.Unfinished > 0 {
 		out = append(out, fmt.Sprintf("interrupted: %d of %d requests have no answer, and figures are of the others", f.Unfinished, len(r.Requests)))

@@ -13,6 +13,10 @@ import (
 // benchCommands prints the commands of an engine's own client that send the load
 // of each cell. What it has no flag for is said in a comment.
 func benchCommands(c *cli.Context, kind string, l *bench.Load, cells []bench.Cell) error {
+	if open := redacted(l.URL); open != l.URL {
+		l.URL = open
+		fmt.Fprintln(c.App.Writer, "# the user and password of the URL are left out")
+	}
 	notes := map[string]bool{}
 	for i := range cells {
 		o := bench.CommandOptions{Load: l, Cell: cells[i], Dataset: c.String("dataset"), Path: c.String("dataset-path"), Tokenizer: c.String("tokenizer"),

@@ -41,13 +41,16 @@ func benchLoad(c *cli.Context, address string) (l bench.Load, cells []bench.Cell
 			return l, nil, usagef("--extra-body: %w", err)
 		}
 	}
+	if !(l.Burstiness > 0) {
+		return l, nil, usagef("--burstiness must be positive, not %v", l.Burstiness)
+	}
 	if l.Percentiles, err = numbers(c.String("percentiles"), 99); err != nil {
 		return l, nil, usagef("--percentiles: %w", err)
 	}
 	if l.Limits, err = goodput(c.String("goodput")); err != nil {
 		return l, nil, err
 	}
-	cells, err = benchCells(c)
+	cells, err = benchCells(c, redacted(l.URL))
 	return l, cells, err
 }
 
@@ -101,7 +104,7 @@ func benchDataset(c *cli.Context) error {
 
 // benchCells lists the runs: repetitions outermost, so that what changes with
 // time touches every cell alike.
-func benchCells(c *cli.Context) (cells []bench.Cell, err error) {
+func benchCells(c *cli.Context, address string) (cells []bench.Cell, err error) {
 	limits := []int{0}
 	scenarios, times := []bench.Scenario{{In: c.Int("input-len"), Out: c.Int("output-len")}}, 0
 	if s := c.String("scenario"); s != "" {
@@ -115,7 +118,7 @@ func benchCells(c *cli.Context) (cells []bench.Cell, err error) {
 			return nil, usagef("--concurrency: %w", err)
 		}
 	}
-	settings := benchSettings(c)
+	settings := benchSettings(c, address)
 	for run := range c.Int("repeat") {
 		for _, x := range scenarios {
 			for _, limit := range limits {
@@ -131,11 +134,12 @@ func benchCells(c *cli.Context) (cells []bench.Cell, err error) {
 }
 
 // benchSettings is a short hash of the flags that a cell's name does not have:
-// --resume takes only runs of the same load.
-func benchSettings(c *cli.Context) string {
+// --resume takes only runs of the same load on the same server, judged alike.
+func benchSettings(c *cli.Context, address string) string {
 	h := sha256.New()
+	fmt.Fprintf(h, "address=%s\n", address)
 	for _, flag := range []string{"backend", "model", "dataset", "dataset-path", "range-ratio", "range-style", "prefix-len", "image-size", "image-count", "request-rate",
-		"burstiness", "seed", "ignore-eos", "temperature", "extra-body"} {
+		"burstiness", "seed", "ignore-eos", "temperature", "extra-body", "goodput", "score", "tokenizer"} {
 		fmt.Fprintf(h, "%s=%v\n", flag, c.Value(flag))
 	}
 	return hex.EncodeToString(h.Sum(nil)[:4])

@@ -21,7 +21,9 @@ import (
 func waitReady(ctx context.Context, l *bench.Load, patience time.Duration) (s bench.Server, err error) {
 	deadline := time.Now().Add(patience)
 	for {
-		s, err = bench.FindServer(ctx, l)
+		attempt, cancel := context.WithTimeout(ctx, max(time.Until(deadline), time.Second))
+		s, err = bench.FindServer(attempt, l)
+		cancel()
 		var status *bench.StatusError
 		switch {
 		case err == nil:

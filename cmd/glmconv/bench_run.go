@@ -34,6 +34,7 @@ type sweep struct {
 	groups []bench.Group
 	runs   []bench.Named
 	failed bool
+	half   bool // the last of runs broke off within
 }
 
 func benchRun(c *cli.Context, address string) error {
@@ -48,6 +49,9 @@ func benchRun(c *cli.Context, address string) error {
 	s := &sweep{c: c, load: load, cells: cells, other: other}
 	if s.floors, err = bench.ParseFloors(c.String("fail-under")); err != nil {
 		return usagef("--fail-under: %w", err)
+	}
+	if err := floorsNeed(c, s.floors); err != nil {
+		return err
 	}
 	if kind := c.String("print-command"); kind != "" {
 		return benchCommands(c, kind, &s.load, cells)
@@ -77,10 +81,23 @@ func benchRun(c *cli.Context, address string) error {
 	}
 	for i := range s.cells {
 		if err := s.measure(i); err != nil {
-			return err
+			return s.finish(err)
 		}
 	}
-	return s.finish()
+	return s.finish(nil)
+}
+
+// floorsNeed refuses floors of figures that the run will not have.
+func floorsNeed(c *cli.Context, floors []bench.Floor) error {
+	for _, f := range floors {
+		switch {
+		case (f.Name == "goodput" || f.Name == "attainment") && c.String("goodput") == "":
+			return usagef("--fail-under %s needs the limits of --goodput", f.Name)
+		case f.Name == "accuracy" && c.String("score") == "":
+			return usagef("--fail-under accuracy needs --score")
+		}
+	}
+	return nil
 }
 
 // resume takes over the finished runs of a file.
@@ -104,24 +121,44 @@ func (s *sweep) resume() error {
 	return nil
 }
 
-// finished is the run of a cell that a file had; nil: it is to be measured.
-func (s *sweep) finished(cell *bench.Cell) *bench.Figures {
+// finished is the run of a cell that a file had; nil: it is to be measured, also
+// where the file lacks figures that this command judges.
+func (s *sweep) finished(cell *bench.Cell) *bench.Saved {
 	for i := range s.saved {
-		if f := &s.saved[i]; f.Cell == cell.String() && f.Completed == cell.Prompts {
-			return &f.Figures
+		f := &s.saved[i]
+		judged := (s.c.String("score") == "" || len(f.Scores) == cell.Prompts) && (s.load.Limits == bench.Limits{} || !math.IsNaN(f.Goodput))
+		if f.Cell == cell.String() && f.Completed == cell.Prompts && judged {
+			return f
 		}
 	}
 	return nil
+}
+
+// take judges a run of the file as it was judged when it was measured.
+func (s *sweep) take(cell *bench.Cell, f *bench.Saved) error {
+	fmt.Fprintf(s.c.App.ErrWriter, "%s, run %d: in the file already\n", cell.Title(), cell.Run)
+	accuracy := math.NaN()
+	if s.c.String("score") != "" {
+		var err error
+		if accuracy, err = showAccuracy(s.c, bench.Sum(f.Scores), s.other); err != nil {
+			return err
+		}
+	}
+	s.keep(cell, &f.Figures)
+	s.judge(&f.Figures, accuracy)
+	return nil
+}
+
+// judge holds a run against the floors and limits.
+func (s *sweep) judge(f *bench.Figures, accuracy float64) {
+	s.failed = s.missed(f, accuracy) || f.Failed > 0 && !s.c.Bool("allow-failures") || s.load.Limits != bench.Limits{} && f.Goodput < f.Requests || s.failed
 }
 
 // measure runs a cell, or takes it from the file.
 func (s *sweep) measure(i int) error {
 	c, cell := s.c, &s.cells[i]
 	if f := s.finished(cell); f != nil {
-		fmt.Fprintf(c.App.ErrWriter, "%s, run %d: in the file already\n", cell.Title(), cell.Run)
-		s.keep(cell, f)
-		s.failed = s.failed || s.missed(f, math.NaN())
-		return nil
+		return s.take(cell, f)
 	}
 	load := s.load
 	load.Concurrency = cell.Concurrency
@@ -147,13 +184,14 @@ func (s *sweep) measure(i int) error {
 	for _, w := range f.Warnings {
 		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", safetext.Line(w))
 	}
-	s.keep(cell, &f)
 	lost := s.lost(r)
 	if f.Completed > 0 {
+		s.keep(cell, &f)
 		if err := s.save(cell, line.Bytes(), i+1 == len(s.cells) || stopped != nil || lost != nil); err != nil {
 			return err
 		}
 	}
+	s.half = f.Completed > 0 && (stopped != nil || lost != nil)
 	switch {
 	case stopped != nil:
 		return stopped
@@ -162,7 +200,7 @@ func (s *sweep) measure(i int) error {
 	case f.Completed == 0:
 		return &exitError{code: exitIO, err: fmt.Errorf("%s: every request failed: %s", redacted(s.load.URL), f.FirstError)}
 	}
-	s.failed = s.failed || s.missed(&f, accuracy) || f.Failed > 0 && !c.Bool("allow-failures") || load.Limits != bench.Limits{} && f.Goodput < f.Requests
+	s.judge(&f, accuracy)
 	return nil
 }
 
@@ -222,15 +260,35 @@ func (s *sweep) writeFile() error {
 	})
 }
 
-// finish writes the table and the page, and gives the verdict.
-func (s *sweep) finish() error {
+// finish writes the table and the page, and gives the verdict. Of a sweep that
+// broke off it shows what there is, marked as that, and the verdict is broke.
+func (s *sweep) finish(broke error) error {
+	if broke != nil && len(s.runs) == 0 {
+		return broke
+	}
+	title, out := "Benchmark of "+s.load.Model, s.c.App.ErrWriter
 	if len(s.runs) > 1 {
 		fmt.Fprint(s.c.App.Writer, "\n"+safetext.Text(bench.Table(s.groups)))
 	}
-	if s.c.Int("repeat") == 1 {
-		fmt.Fprintln(s.c.App.ErrWriter, "note: one run each has no interval; --repeat 3 gives median and range")
+	switch {
+	case broke != nil:
+		part := fmt.Sprintf("broke off in run %d of %d", len(s.runs), len(s.cells))
+		if !s.half {
+			part = fmt.Sprintf("broke off after %d of %d runs", len(s.runs), len(s.cells))
+		}
+		title += ": " + part
+		fmt.Fprintf(out, "note: %s; figures are of what was measured until then\n", part)
+	case s.c.Int("repeat") == 1:
+		fmt.Fprintln(out, "note: one run each has no interval; --repeat 3 gives median and range")
 	}
-	if err := s.page.put(func(w io.Writer) error { return bench.WriteHTML(w, "Benchmark of "+s.load.Model, s.runs) }); err != nil {
+	err := s.page.put(func(w io.Writer) error { return bench.WriteHTML(w, title, s.runs) })
+	switch {
+	case broke != nil && err != nil:
+		fmt.Fprintf(out, "note: %s\n", safetext.Line(err.Error()))
+		return broke
+	case broke != nil:
+		return broke
+	case err != nil:
 		return err
 	}
 	if s.failed {

@@ -47,6 +47,12 @@ func benchAccuracy(c *cli.Context, r *bench.Result, other []bench.Score) (percen
 	}
 	a := r.Accuracy(how)
 	r.Scores = a.Scores
+	return showAccuracy(c, a, other)
+}
+
+// showAccuracy prints how many answers are right, in percent, and the comparison
+// with another run.
+func showAccuracy(c *cli.Context, a bench.Accuracy, other []bench.Score) (percent float64, err error) {
 	var with *bench.Paired
 	if other != nil {
 		p := a.Against(other)

@@ -22,7 +22,7 @@ func cmdBench() *cli.Command {
 		Description: "Latencies and throughput by the definitions of vLLM's and SGLang's own clients, in their reports\nand JSON. compare and read take either's JSON and pasted reports.\n\n" +
 			"  glmconv bench http://127.0.0.1:8000 --concurrency 1,16 --num-prompts 100 --ignore-eos\n" +
 			"  glmconv bench compare base.json new.json --gpus 4,8\n\n" +
-			"Exit codes: 0 done, 1 failed requests, --goodput or --fail-under missed, 2 usage, 65 unreadable\ndata, 74 no connection, or lost midway, 75 server not ready, 130 interrupted.",
+			"Exit codes: 0 done, 1 failed requests, --goodput or --fail-under missed, 2 usage, 65 unreadable\ndata, 74 no request succeeded, or the server was lost midway, 75 server not ready,\n130 interrupted.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "backend", Value: string(bench.Chat), Usage: "openai-chat, openai or sglang"},
 			&cli.StringFlag{Name: "model", Usage: "name of the model (default: the server's first)"},
@@ -35,8 +35,8 @@ func cmdBench() *cli.Command {
 			&cli.IntFlag{Name: "prefix-len", Usage: "tokens that all random prompts begin with, before --input-len"},
 			&cli.StringFlag{Name: "image-size", Value: "720p", Usage: "of the pictures of --dataset image: 4k, 1080p, 720p, 360p or HEIGHTxWIDTH"},
 			&cli.IntFlag{Name: "image-count", Value: 1, Usage: "pictures of a request"},
-			&cli.StringFlag{Name: "scenario", Usage: "chat (1000 tokens in, 1000 out), reasoning (1000, 8000), summarization (8000, 1000) or all: a run for each of --concurrency, 1,16,100 by default, of 5 prompts a request at once, ten at least; @quick: 1, @stable: 10"},
-			&cli.IntFlag{Name: "repeat", Value: 1, Usage: "runs of each cell; the table gives median and range"},
+			&cli.StringFlag{Name: "scenario", Usage: "chat (1000 tokens in, 1000 out), reasoning (1000, 8000), summarization (8000, 1000) or all; each runs at every --concurrency (default 1,16,100) with 5 prompts per concurrent request, at least 10 (@quick: 1, @stable: 10)"},
+			&cli.IntFlag{Name: "repeat", Value: 1, Usage: "how many times each run is repeated; the table gives median and range"},
 			&cli.BoolFlag{Name: "resume", Usage: "keep the finished runs in the file of --save-json and make the others"},
 			&cli.Float64Flag{Name: "range-ratio", Usage: "how far lengths vary (see --range-style)"},
 			&cli.StringFlag{Name: "range-style", Value: "vllm", Usage: "vllm: L(1 ± ratio), 0 is exact; sglang: L·ratio to L, 0 is half on average"},
@@ -48,9 +48,9 @@ func cmdBench() *cli.Command {
 			&cli.BoolFlag{Name: "ignore-eos", Usage: "answers as long as asked for"},
 			&cli.Float64Flag{Name: "temperature", Usage: "0: greedy"},
 			&cli.StringFlag{Name: "extra-body", Usage: "JSON object of further fields"},
-			&cli.StringFlag{Name: "percentiles", Value: "99", Usage: "with commas"},
+			&cli.StringFlag{Name: "percentiles", Value: "99", Usage: "percentiles of latencies, comma-separated"},
 			&cli.StringFlag{Name: "goodput", Usage: "limits in ms: ttft:500,tpot:50,e2el:9000"},
-			&cli.StringFlag{Name: "fail-under", Usage: "least figures of each run, exit 1 below: output:400,total:900 (tokens/s), requests:2,goodput:1.5 (a second), attainment:95,accuracy:70 (%); a number alone is output"},
+			&cli.StringFlag{Name: "fail-under", Usage: "minimum figures, exit 1 below them: output:400,total:900 (tokens/s), requests:2,goodput:1.5 (a second), attainment:95,accuracy:70 (%); a number alone is output"},
 			&cli.StringFlag{Name: "print-command", Usage: "print the command of vllm or sglang with the same load, and send nothing"},
 			&cli.StringFlag{Name: "report", Value: "vllm", Usage: "vllm, sglang, each with @RELEASE of its layout, or table"},
 			&cli.StringFlag{Name: "save-json", Usage: "write the figures there"},
