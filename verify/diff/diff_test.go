@@ -16,6 +16,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -256,6 +257,25 @@ func TestUnreadable(t *testing.T) {
 	cancel()
 	_, err = Run(ctx, dir, dir, Options{})
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// TestMalformedWeight: one weight of B that holds no codes is that weight's
+// difference; in A it is bad input.
+func TestMalformedWeight(t *testing.T) {
+	sound := testkit.Shared(t, "reference/nano-glm4moe-quantized/W4A8")
+	const name = "model.layers.1.self_attn.o_proj"
+	damaged := edit(t, sound, func(s safetensors.Spec, d []byte) (safetensors.Spec, []byte) {
+		if s.Name == name+".weight" {
+			d = append([]byte{100}, d[1:]...)
+		}
+		return s, d
+	})
+	r := run(t, sound, damaged)
+	require.Len(t, r.Modules, 1)
+	assert.Equal(t, name, r.Modules[0].Name)
+	assert.Contains(t, r.Modules[0].Why, "100")
+	_, err := Run(t.Context(), damaged, sound, Options{})
+	require.ErrorIs(t, err, layout.ErrMalformed)
 }
 
 func TestWithoutValues(t *testing.T) {
