@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/testkit"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/runtime"
 )
 
 // someStatistics is the file of a small part.
@@ -59,12 +61,26 @@ func FuzzStates(f *testing.F) {
 		dir := t.TempDir()
 		require.NoError(t, os.WriteFile(filepath.Join(dir, statesFile(1)), body, 0o600))
 		require.False(t, wholeStates(dir, 1, ""), "without a hash")
-		r, err := openStates(dir, 1, "")
-		require.NoError(t, err)
-		defer r.close()
 		x := make([]float32, 2)
-		if span, err := r.next(1, x); err == nil {
-			require.LessOrEqual(t, len(span.Keys), 1)
+		var span runtime.Span
+		var err error
+		testkit.AllocatesWithin(t, len(body), 400, 2<<20, func() {
+			r, openErr := openStates(dir, 1, "")
+			require.NoError(t, openErr)
+			defer r.close()
+			span, err = r.next(1, x)
+		})
+		if err != nil {
+			return
 		}
+		again := numeric.AppendF32(nil, x)
+		again = binary.LittleEndian.AppendUint32(again, uint32(len(span.Keys)))
+		for _, keys := range span.Keys {
+			again = binary.LittleEndian.AppendUint32(again, uint32(len(keys)))
+			for _, k := range keys {
+				again = binary.LittleEndian.AppendUint32(again, uint32(k))
+			}
+		}
+		require.Equal(t, again, body[:len(again)], "what is read is what is there")
 	})
 }

@@ -150,13 +150,27 @@ func (s *stateReader) next(n int, x []float32) (span runtime.Span, err error) {
 		if err != nil {
 			return span, err
 		}
-		keys := make([]int32, k)
-		if err := binary.Read(s.r, binary.LittleEndian, keys); err != nil {
+		keys, err := s.keys(k)
+		if err != nil {
 			return span, err
 		}
 		span.Keys = append(span.Keys, keys)
 	}
 	return span, nil
+}
+
+// keys reads k keys; a count that the file does not bear out takes no memory.
+func (s *stateReader) keys(k int) (keys []int32, err error) {
+	for len(keys) < k {
+		raw := s.raw[:4*min(k-len(keys), len(s.raw)/4)]
+		if _, err := io.ReadFull(s.r, raw); err != nil {
+			return nil, err
+		}
+		for at := 0; at < len(raw); at += 4 {
+			keys = append(keys, int32(binary.LittleEndian.Uint32(raw[at:])))
+		}
+	}
+	return keys, nil
 }
 
 // number reads a count of at most some.
