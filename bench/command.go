@@ -92,13 +92,8 @@ func (o *CommandOptions) vllm() (w words, missing []string, err error) {
 	default:
 		w.add("--dataset-name", "random")
 	}
-	if o.Dataset == "random" || o.Dataset == "image" {
-		w.number("--random-input-len", o.Cell.In)
-		w.number("--random-output-len", o.Cell.Out)
-		w.float("--random-range-ratio", ratio)
-		if o.Prefix > 0 {
-			w.number("--random-prefix-len", o.Prefix)
-		}
+	if o.lengths(&w, ratio) && o.Prefix > 0 {
+		w.number("--random-prefix-len", o.Prefix)
 	}
 	if o.Load.Burstiness != 1 {
 		w.float("--burstiness", o.Load.Burstiness)
@@ -113,10 +108,7 @@ func (o *CommandOptions) vllm() (w words, missing []string, err error) {
 		ps = append(ps, strconv.Itoa(p))
 	}
 	w.add("--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", strings.Join(ps, ","))
-	if o.Goodput != "" {
-		w.add(append([]string{"--goodput"}, strings.Split(o.Goodput, ",")...)...)
-	}
-	if err := o.extra(&w, "--extra-body"); err != nil {
+	if err := o.last(&w, "--extra-body"); err != nil {
 		return nil, nil, err
 	}
 	if o.Save {
@@ -150,13 +142,8 @@ func (o *CommandOptions) sglang() (w words, missing []string, err error) {
 			w.add("--tokenize-prompt")
 		}
 	}
-	if o.Dataset == "random" || o.Dataset == "image" {
-		w.number("--random-input-len", o.Cell.In)
-		w.number("--random-output-len", o.Cell.Out)
-		w.float("--random-range-ratio", ratio)
-		if o.Prefix > 0 {
-			missing = append(missing, "SGLang's client gives random prompts no common beginning: see its generated-shared-prefix")
-		}
+	if o.lengths(&w, ratio) && o.Prefix > 0 {
+		missing = append(missing, "SGLang's client gives random prompts no common beginning: see its generated-shared-prefix")
 	}
 	if o.Load.Burstiness != 1 {
 		missing = append(missing, "SGLang's client sends Poisson arrivals alone")
@@ -166,10 +153,7 @@ func (o *CommandOptions) sglang() (w words, missing []string, err error) {
 	if !o.Load.IgnoreEOS {
 		w.add("--disable-ignore-eos")
 	}
-	if o.Goodput != "" {
-		w.add(append([]string{"--goodput"}, strings.Split(o.Goodput, ",")...)...)
-	}
-	if err := o.extra(&w, "--extra-request-body"); err != nil {
+	if err := o.last(&w, "--extra-request-body"); err != nil {
 		return nil, nil, err
 	}
 	if o.Save {
@@ -178,8 +162,23 @@ func (o *CommandOptions) sglang() (w words, missing []string, err error) {
 	return w, missing, nil
 }
 
-// extra adds further fields of bodies.
-func (o *CommandOptions) extra(w *words, flag string) error {
+// lengths adds those of random prompts, and tells whether the prompts are such.
+func (o *CommandOptions) lengths(w *words, ratio float64) bool {
+	if o.Dataset != "random" && o.Dataset != "image" {
+		return false
+	}
+	w.number("--random-input-len", o.Cell.In)
+	w.number("--random-output-len", o.Cell.Out)
+	w.float("--random-range-ratio", ratio)
+	return true
+}
+
+// last adds goodput and further fields of bodies, under the client's name for them.
+func (o *CommandOptions) last(w *words, extra string) error {
+	if o.Goodput != "" {
+		w.add("--goodput")
+		w.add(strings.Split(o.Goodput, ",")...)
+	}
 	if len(o.Load.Extra) == 0 {
 		return nil
 	}
@@ -187,6 +186,6 @@ func (o *CommandOptions) extra(w *words, flag string) error {
 	if err != nil {
 		return err
 	}
-	w.add(flag, string(data))
+	w.add(extra, string(data))
 	return nil
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // floats is a checkpoint under folds as the float model that codes are learnt
-// from. Weights that the checkpoint has quantized are decoded tile by tile: what was rounded when they were stored stays
-// lost; inputs are not rounded as engines would.
+// from. Weights that the checkpoint has quantized are decoded tile by tile: what was
+// rounded when they were stored stays lost; inputs are not rounded as engines would.
 type floats struct {
 	*fold.Reader
 	src     *safetensors.Checkpoint

@@ -3,6 +3,7 @@ package calib
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/engine"
@@ -111,4 +113,42 @@ func TestSolveOfFP8(t *testing.T) {
 			assert.Equal(t, units(q, bf16), units(p, fp8))
 		})
 	}
+}
+
+// TestSolveAfterAFailedWrite: states stay where those behind them could not be
+// written, the next run goes on there, and what a killed run left goes.
+func TestSolveAfterAFailedWrite(t *testing.T) {
+	_, src, seqs := opened(t, "nano-glm4moe", 4)
+	plan, err := quant.NewPlan(src, quant.W4A16, layout.CompressedTensors, quant.Options{})
+	require.NoError(t, err)
+	dir := t.TempDir()
+	o := SolveOptions{Sequences: seqs, Scratch: dir, Workers: 2}
+	full := errors.New("no space left")
+	o.FS = &fsx.Faulty{FS: fsx.OS, FailAt: 2, Err: full, Match: func(op, name string) bool { return op == "rename" && strings.Contains(name, "states-00002") }}
+	_, err = Solve(t.Context(), plan, src, o)
+	require.ErrorIs(t, err, full)
+	for _, m := range []string{"float", "served"} {
+		assert.FileExists(t, filepath.Join(dir, m, statesFile(1)))
+	}
+	f, err := fsx.CreateTemp(fsx.OS, filepath.Join(dir, "inputs-7.bin"))
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	o.FS = nil
+	got := codesOf(t, plan, src, o)
+	assert.NoFileExists(t, f.Name())
+	o.Scratch = t.TempDir()
+	assert.Equal(t, codesOf(t, plan, src, o), got)
+}
+
+// TestPairsAreInterrupted: sums over inputs end with the run's context.
+func TestPairsAreInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	s := &solver{rows: 2 * spillRows, room: 1 << 20, interrupted: ctx.Err}
+	x, err := s.spill(4)
+	require.NoError(t, err)
+	require.NoError(t, x.put(make([]float32, 4*s.rows)))
+	n := 0
+	err = (&pairs{x, x, nil}).each(func(_, _ []float32) error { n++; cancel(); return nil })
+	require.ErrorIs(t, err, context.Canceled)
+	assert.Equal(t, 1, n)
 }

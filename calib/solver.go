@@ -70,18 +70,20 @@ type solver struct {
 	src     *floats
 	o       SolveOptions
 	workers *kernel.Workers
-	float   *model
-	served  *model
-	over    *overlay
-	store   *store
-	layers  []map[glm.Role][]*module // by layer and role, experts in order
-	names   map[string]*quant.Item
-	globals map[string]float32 // by fused set, of the present layer
-	rows    int                // tokens
-	chunk   int                // of them in a pass
-	block   int                // of them in attention
-	room    int64              // bytes of memory for inputs
-	spills  int                // files of inputs so far
+	// interrupted is the error of the run's context.
+	interrupted func() error
+	float       *model
+	served      *model
+	over        *overlay
+	store       *store
+	layers      []map[glm.Role][]*module // by layer and role, experts in order
+	names       map[string]*quant.Item
+	globals     map[string]float32 // by fused set, of the present layer
+	rows        int                // tokens
+	chunk       int                // of them in a pass
+	block       int                // of them in attention
+	room        int64              // bytes of memory for inputs
+	spills      int                // files of inputs so far
 
 	report *LayerReport
 	put    []string // of the present layer
@@ -93,7 +95,7 @@ type solver struct {
 // MaxMemory has no room for them; quant.ErrMemory says what it takes at least. The
 // layers that are finished stay in Scratch if it is interrupted.
 func Solve(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpoint, o SolveOptions) (*Solution, error) {
-	s := &solver{plan: plan, o: o, workers: &kernel.Workers{N: o.Workers}, names: map[string]*quant.Item{}, globals: map[string]float32{}}
+	s := &solver{plan: plan, o: o, interrupted: ctx.Err, workers: &kernel.Workers{N: o.Workers}, names: map[string]*quant.Item{}, globals: map[string]float32{}}
 	err := s.open(src)
 	if s.src != nil {
 		defer s.src.stop()

@@ -119,12 +119,16 @@ func (p *pairs) count() int {
 	return len(p.tokens)
 }
 
-// each calls do with up to spillRows rows at a time, which it may change.
+// each calls do with up to spillRows rows at a time, which it may change, until
+// the run is interrupted.
 func (p *pairs) each(do func(served, float []float32) error) error {
 	total, width := p.count(), p.served.width
 	n := min(total, spillRows)
 	x, y := make([]float32, n*width), make([]float32, n*width)
 	for at := 0; at < total; at += n {
+		if err := p.served.s.interrupted(); err != nil {
+			return err
+		}
 		k := min(n, total-at)
 		for i := range k {
 			row := at + i

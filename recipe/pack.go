@@ -87,32 +87,3 @@ func changes(base []int, at map[int][]int, text []int) []int {
 	}
 	return out
 }
-
-// unpack is the text of a number.
-func (p *packed) unpack(n int) string {
-	lines := p.unpackLines(n)
-	words := make([]string, len(lines))
-	for i, l := range lines {
-		words[i] = p.Strings[l]
-	}
-	return strings.Join(words, "\n")
-}
-
-func (p *packed) unpackLines(n int) []int {
-	t := p.Texts[n]
-	if t[0] < 0 {
-		return t[1:]
-	}
-	base := p.unpackLines(t[0])
-	var out []int
-	for i := 1; i < len(t); i++ {
-		if t[i] >= 0 {
-			out = append(out, t[i])
-			continue
-		}
-		from := -1 - t[i]
-		i++
-		out = append(out, base[from:from+t[i]]...)
-	}
-	return out
-}

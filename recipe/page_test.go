@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -82,7 +83,7 @@ func TestPage(t *testing.T) {
 				require.Equal(t, -1, d[3+i], "%s of cell %d", f, n)
 				continue
 			}
-			require.Equal(t, text, p.unpack(d[3+i]), "%s of cell %d", f, n)
+			require.Equal(t, text, testkit.PageText(p.Strings, p.Texts, d[3+i]), "%s of cell %d", f, n)
 		}
 		switch {
 		case r.Refused != nil:
@@ -183,7 +184,7 @@ func TestPageOfHostileNames(t *testing.T) {
 		}
 		back := cellsOf(t, text)
 		d := back.Decisions[0]
-		assert.Contains(t, back.unpack(d[3]), shell(name), name)
+		assert.Contains(t, testkit.PageText(back.Strings, back.Texts, d[3]), shell(name), name)
 		assert.Contains(t, text, "<title>Recipes for "+escaped(name)+"</title>", name)
 	}
 }
@@ -195,10 +196,7 @@ func escaped(s string) string {
 
 // TestPageInABrowser: the page's script finds the cell that the address names.
 func TestPageInABrowser(t *testing.T) {
-	browser, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("no chromium on this machine: the page's script was not run")
-	}
+	browser := testkit.Tool(t, "chromium", "the page's script is not run")
 	m := preset(t, "glm-5", "w8a8", "")
 	q := Query{Model: m, MTP: AutoMTP, MaxModelLen: 40960}
 	path := filepath.Join(t.TempDir(), "page.html")

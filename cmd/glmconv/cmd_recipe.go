@@ -200,7 +200,7 @@ func showRecipe(c *cli.Context, r *recipe.Recipe) error {
 		if c.Bool("explain") {
 			fmt.Fprint(c.App.Writer, safetext.Text(r.Explain()))
 		}
-		return &exitError{code: exitNegative, err: &refusedError{r.Refused}}
+		return &exitError{code: exitNegative, err: &refusedError{r.Refused, r.Query.Topology == "pd"}}
 	}
 	if c.Bool("explain") {
 		fmt.Fprint(c.App.Writer, safetext.Text(r.Explain()))
@@ -259,14 +259,20 @@ func printForm(c *cli.Context, r *recipe.Recipe, form string) error {
 }
 
 // refusedError says why there is no recipe.
-type refusedError struct{ r *recipe.Refusal }
+type refusedError struct {
+	r    *recipe.Refusal
+	pair bool // of prefill and decode, for which no change is tried
+}
 
 func (e *refusedError) Error() string {
 	return fmt.Sprintf("refused: %s · rule %d · %s", e.r.Detail, e.r.Rule, e.r.Source)
 }
 
 func (e *refusedError) Hint() string {
-	if e.r.Nearest == "" {
+	switch {
+	case e.r.Nearest == "" && e.pair:
+		return "change --prefill, --decode or --hardware: what would work is not looked for where prefill and decode are apart"
+	case e.r.Nearest == "":
 		return "no change that was tried works; --explain lists what was rejected"
 	}
 	return e.r.Nearest

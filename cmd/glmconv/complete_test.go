@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/urfave/cli/v2"
@@ -132,12 +133,7 @@ compopt() { :; }; _glmconv; printf '%%s\n' "${COMPREPLY[@]}"`},
 compdef() { :; }; compadd() { print -l -- ${(P)@[-1]}; }; eval "$(glmconv completion zsh)"; _glmconv`},
 	} {
 		t.Run(test.shell, func(t *testing.T) {
-			if _, err := exec.LookPath(test.shell); err != nil {
-				if test.shell == "bash" && os.Getenv("GLMCONV_REQUIRE_SHARED") == "1" {
-					t.Fatal(err)
-				}
-				t.Skipf("SKIPPED: %s is not installed: its completion is not tried", test.shell)
-			}
+			testkit.Tool(t, test.shell, "its completion is not tried")
 			for line, want := range map[string]string{
 				"qu":                          "quantize",
 				"quantize --scheme w4a1":      "w4a16",

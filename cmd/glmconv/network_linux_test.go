@@ -11,14 +11,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/demo"
+	"github.com/glmconv/glmconv/internal/testkit"
 )
 
 // TestLocalRunsMakeNoNetworkCall traces the system calls of commands on folders, in an
 // environment that names hubs, credentials and stores: none is of the network.
 func TestLocalRunsMakeNoNetworkCall(t *testing.T) {
-	strace, err := exec.LookPath("strace")
-	if err != nil || exec.Command(strace, "-qq", "-e", "trace=none", "true").Run() != nil {
-		t.Skip("SKIPPED: strace is not here, or may not trace: apt-get install strace")
+	strace := testkit.Tool(t, "strace", "calls of the network are not looked for")
+	if out, err := exec.Command(strace, "-qq", "-e", "trace=none", "true").CombinedOutput(); err != nil {
+		testkit.Absent(t, "strace", "it may not trace here: "+string(out))
 	}
 	dir := t.TempDir()
 	src, dst, trace := filepath.Join(dir, "src"), filepath.Join(dir, "dst"), filepath.Join(dir, "trace")

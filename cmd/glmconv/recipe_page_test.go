@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -30,33 +31,6 @@ type recipePage struct {
 	Decisions [][]int
 	Strings   []string
 	Texts     [][]int
-}
-
-// text puts a text together as the page's script does.
-func (p *recipePage) text(n int) string {
-	var lines func(n int) []int
-	lines = func(n int) (out []int) {
-		t := p.Texts[n]
-		var base []int
-		if t[0] >= 0 {
-			base = lines(t[0])
-		}
-		for i := 1; i < len(t); i++ {
-			if t[i] >= 0 {
-				out = append(out, t[i])
-				continue
-			}
-			from := -1 - t[i]
-			i++
-			out = append(out, base[from:from+t[i]]...)
-		}
-		return out
-	}
-	var words []string
-	for _, l := range lines(n) {
-		words = append(words, p.Strings[l])
-	}
-	return strings.Join(words, "\n")
 }
 
 // TestRecipePage: the command that the page shows beside a cell prints what the
@@ -104,7 +78,7 @@ func TestRecipePage(t *testing.T) {
 		out.Reset()
 		code := run(context.Background(), append(strings.Fields(line), "--out", p.Forms[i]), &out, &errs)
 		require.Equal(t, []int{exitOK, exitUndecided, exitNegative}[d[0]], code, line)
-		require.Equal(t, p.text(d[3+i]), out.String(), line)
+		require.Equal(t, testkit.PageText(p.Strings, p.Texts, d[3+i]), out.String(), line)
 	}
 	assert.Positive(t, seen[0])
 	assert.Positive(t, seen[2])

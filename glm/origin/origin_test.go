@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,6 +80,19 @@ func TestNames(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNamesAndHoles: beside tensors of other names some are really missing.
+func TestNamesAndHoles(t *testing.T) {
+	s := subject(t, "glm-5")
+	s.Tensors = slices.DeleteFunc(s.Tensors, func(x safetensors.Info) bool { return strings.Contains(x.Name, "layers.7.mlp.experts.") })
+	for i := range s.Tensors {
+		s.Tensors[i].Name = strings.Replace(s.Tensors[i].Name, ".mlp.experts.", ".block_sparse_moe.experts.", 1)
+	}
+	found := origin.Of(s)
+	require.NotEmpty(t, found)
+	assert.Equal(t, origin.ForeignNames, found[0].Kind)
+	assert.Regexp(t, `beside them \d+ tensors are missing`, found[0].Detail)
 }
 
 func TestUnmergedLora(t *testing.T) {

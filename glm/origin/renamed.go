@@ -77,7 +77,7 @@ func (f *finder) otherNames(odd []string) {
 	}
 	rest := "nothing is missing"
 	if n := len(missing) - best.n; n > 0 {
-		rest = "beside them " + plural(n, "tensor") + " missing"
+		rest = "beside them " + plural(n, "tensor") + map[bool]string{true: " is", false: " are"}[n == 1] + " missing"
 	}
 	f.add(ForeignNames, true, best.example, "rename the tensors, or save the model with transformers (save_pretrained)",
 		"%s under another name, %s instead of %s: %s; it should be %s",
