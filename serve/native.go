@@ -41,19 +41,10 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) error {
 	if err := decode(r, &q); err != nil {
 		return err
 	}
-	ids := q.IDs
-	switch {
-	case (q.Text == nil) == (len(q.IDs) == 0):
-		return bad("text", "text or input_ids, one of the two")
-	case q.Probs && q.Stream:
-		return bad("return_logprob", "return_logprob and stream exclude each other")
-	case q.Top < 0 || len(q.Wanted) > 1024:
-		return bad("top_logprobs_num", "top_logprobs_num is not negative, and token_ids_logprob has at most 1024 ids")
-	case q.Params.Regex != nil || q.Params.EBNF != nil:
-		return bad("sampling_params", "regex and ebnf are not supported by this server; json_schema is")
-	case q.Start > len(q.IDs) && q.Text == nil:
-		return bad("logprob_start_len", "logprob_start_len lies behind the prompt")
+	if err := q.check(); err != nil {
+		return err
 	}
+	ids := q.IDs
 	if q.Text != nil {
 		var err error
 		if ids, err = s.tok.EncodeContext(r.Context(), *q.Text); err != nil {
@@ -63,19 +54,9 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) error {
 	if err := s.inVocabulary(q.Wanted); err != nil {
 		return err
 	}
-	p := sampling{Temperature: q.Params.Temperature, TopP: q.Params.TopP, TopK: q.Params.TopK, MaxTokens: q.Params.MaxNew, Stop: q.Params.Stop, StopIDs: q.Params.StopIDs,
-		IgnoreEOS: q.Params.IgnoreEOS, defaultLimit: defaultNew}
-	if err := p.check(); err != nil {
+	p, err := q.sampling()
+	if err != nil {
 		return err
-	}
-	if q.Params.Schema != nil {
-		v, err := chat.ParseJSON([]byte(*q.Params.Schema))
-		if err != nil {
-			return bad("sampling_params", "json_schema: %v", err)
-		}
-		if p.shape, err = grammar.Schema(v); err != nil {
-			return bad("sampling_params", "json_schema: %v", err)
-		}
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -83,7 +64,7 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) error {
 	if q.Probs {
 		top = q.Top
 	}
-	j, err := s.job(ctx, &p, ids, top, 0)
+	j, err := s.job(ctx, p, ids, top, 0)
 	if err != nil {
 		return err
 	}
@@ -93,7 +74,7 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) error {
 	if err := s.sched.add(j); err != nil {
 		return err
 	}
-	a := &nativeAnswer{textAnswer: textAnswer{s: s, read: s.reader(&p)}, j: j, id: newID("")}
+	a := &nativeAnswer{textAnswer: textAnswer{s: s, read: s.reader(p)}, j: j, id: newID("")}
 	if q.Stream {
 		a.events = newSSE(w)
 	}
@@ -112,6 +93,42 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) error {
 	}
 	writeJSON(w, a.whole(&q))
 	return nil
+}
+
+// check says what of the request contradicts itself or is not supported.
+func (q *generateRequest) check() error {
+	switch {
+	case (q.Text == nil) == (len(q.IDs) == 0):
+		return bad("text", "text or input_ids, one of the two")
+	case q.Probs && q.Stream:
+		return bad("return_logprob", "return_logprob and stream exclude each other")
+	case q.Top < 0 || len(q.Wanted) > 1024:
+		return bad("top_logprobs_num", "top_logprobs_num is not negative, and token_ids_logprob has at most 1024 ids")
+	case q.Params.Regex != nil || q.Params.EBNF != nil:
+		return bad("sampling_params", "regex and ebnf are not supported by this server; json_schema is")
+	case q.Start > len(q.IDs) && q.Text == nil:
+		return bad("logprob_start_len", "logprob_start_len lies behind the prompt")
+	}
+	return nil
+}
+
+// sampling takes the request's parameters over.
+func (q *generateRequest) sampling() (*sampling, error) {
+	p := &sampling{Temperature: q.Params.Temperature, TopP: q.Params.TopP, TopK: q.Params.TopK, MaxTokens: q.Params.MaxNew, Stop: q.Params.Stop, StopIDs: q.Params.StopIDs,
+		IgnoreEOS: q.Params.IgnoreEOS, defaultLimit: defaultNew}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	if q.Params.Schema != nil {
+		v, err := chat.ParseJSON([]byte(*q.Params.Schema))
+		if err != nil {
+			return nil, bad("sampling_params", "json_schema: %v", err)
+		}
+		if p.shape, err = grammar.Schema(v); err != nil {
+			return nil, bad("sampling_params", "json_schema: %v", err)
+		}
+	}
+	return p, nil
 }
 
 // nativeAnswer collects an answer; its stream has all of the text so far in each

@@ -89,14 +89,7 @@ func (c *comparison) compareDrafts(ctx context.Context, own []sequence, batch ba
 	if err != nil {
 		return err
 	}
-	var top [][]int // the source trunk's choice after each position
-	for i, s := range seqs {
-		list := make([]int, len(s))
-		for p := range list {
-			list[p] = own[i].Rows[p].Top1
-		}
-		top = append(top, list)
-	}
+	top := trunkChoices(own, seqs)
 	h := src.m.Config().HiddenSize
 	states, turned := split(src.final, seqs, h), split(src.final, seqs, h)
 	for i, x := range turned {
@@ -147,6 +140,18 @@ func (c *comparison) compareDrafts(ctx context.Context, own []sequence, batch ba
 		}
 	}
 	return nil
+}
+
+// trunkChoices are the tokens that the source trunk chose after each position.
+func trunkChoices(own []sequence, seqs [][]int) (top [][]int) {
+	for i, s := range seqs {
+		list := make([]int, len(s))
+		for p := range list {
+			list[p] = own[i].Rows[p].Top1
+		}
+		top = append(top, list)
+	}
+	return top
 }
 
 // squares are those of each row's logits: result − source, and source.

@@ -14,17 +14,18 @@ import (
 // that change least first.
 const renamedSeeds, renamedTries = 3, 16
 
-// otherNames finds one part of the names that stands where the table has another:
-// what seems to be missing is there under that name. Nothing is known of who
-// wrote it; shapes tell that they are the same tensors.
-func (f *finder) otherNames(odd []string) {
-	shapes, modules := map[string][]int64{}, map[string]bool{}
+// unplaced are the shapes of all tensors, and of those in the family's table
+// that are missing.
+func (f *finder) unplaced() (shapes, missing map[string][]int64) {
+	modules := map[string]bool{}
+	shapes = map[string][]int64{}
 	for _, t := range f.Tensors {
 		shapes[t.Name] = t.Shape
 		m, _ := glm.ModuleOf(t.Name)
 		modules[m] = true
 	}
-	missing, stacked := map[string][]int64{}, map[int]bool{}
+	stacked := map[int]bool{}
+	missing = map[string][]int64{}
 	for _, row := range f.Config.Table() {
 		if row.Optional || modules[row.Module] {
 			continue
@@ -35,6 +36,14 @@ func (f *finder) otherNames(odd []string) {
 		}
 		missing[row.Name] = row.Shape
 	}
+	return shapes, missing
+}
+
+// otherNames finds one part of the names that stands where the table has another:
+// what seems to be missing is there under that name. Nothing is known of who
+// wrote it; shapes tell that they are the same tensors.
+func (f *finder) otherNames(odd []string) {
+	shapes, missing := f.unplaced()
 	names := make([]string, 0, len(missing))
 	for n := range missing {
 		names = append(names, n)

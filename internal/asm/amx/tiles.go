@@ -42,7 +42,6 @@ func (k kind) tiles(n int) {
 		next, t, c1   = reg.R15, reg.RAX, reg.RCX
 		lowC, highC   = []emit.TileRows{emit.TileAt(c, ldc, 0), emit.TileAt(c, ldc, 64)}, []emit.TileRows{emit.TileAt(c1, ldc, 0), emit.TileAt(c1, ldc, 64)}
 		from          = []reg.GPPhysical{x0, x1}
-		sum           = func(i, j int) emit.Tile { return emit.Tile(2*i + j) }
 		eachSum       = func(fn func(s emit.Tile, m emit.TileRows)) {
 			for j := range n {
 				fn(sum(0, j), lowC[j])
@@ -50,7 +49,6 @@ func (k kind) tiles(n int) {
 			}
 		}
 	)
-	arg := func(name string, r reg.GPPhysical) { Load(Param(name), r) }
 	arg("shape", t)
 	emit.TileConfig(t)
 	arg("ldc", ldc)
@@ -92,30 +90,12 @@ func (k kind) tiles(n int) {
 	arg("steps", steps)
 
 	Label("step")
-	arg("lines", t)
-	TESTQ(t, t)
-	JZ(LabelRef("fetched"))
-	Label("fetch")
-	PREFETCHT1(Mem{Base: next})
-	ADDQ(Imm(64), next)
-	DECQ(t)
-	JNZ(LabelRef("fetch"))
-	Label("fetched")
+	prefetchLines(next, t)
 	MOVQ(ldx, t)
 	SHLQ(Imm(4), t)
 	emit.TileLoad(emit.TileAt(w0, ldw, 0), 4)
 	emit.TileLoad(emit.TileAt(w1, ldw, 0), 5)
-	for range k.terms {
-		for j := range n {
-			emit.TileLoad(emit.TileAt(from[j], ldx, 0), emit.Tile(6+j))
-			ADDQ(t, from[j])
-		}
-		for i := range 2 {
-			for j := range n {
-				k.product(emit.Tile(6+j), emit.Tile(4+i), sum(i, j))
-			}
-		}
-	}
+	k.products(n, from, ldx, t)
 	ADDQ(Imm(64), w0)
 	ADDQ(Imm(64), w1)
 	DECQ(steps)
@@ -137,4 +117,39 @@ func (k kind) tiles(n int) {
 	JNZ(LabelRef("block"))
 	emit.TileRelease()
 	RET()
+}
+
+// arg loads a parameter into a register.
+func arg(name string, r reg.GPPhysical) { Load(Param(name), r) }
+
+// sum is the tile with the sums of rows 16·i on and tokens 16·j on.
+func sum(i, j int) emit.Tile { return emit.Tile(2*i + j) }
+
+// prefetchLines fetches as many lines from next on as the kernel is told.
+func prefetchLines(next, t reg.GPPhysical) {
+	arg("lines", t)
+	TESTQ(t, t)
+	JZ(LabelRef("fetched"))
+	Label("fetch")
+	PREFETCHT1(Mem{Base: next})
+	ADDQ(Imm(64), next)
+	DECQ(t)
+	JNZ(LabelRef("fetch"))
+	Label("fetched")
+}
+
+// products adds a step's products of the weights in tiles 4 and 5 by n tiles of
+// tokens, term after term; t is how far tiles of tokens are apart in bytes.
+func (k kind) products(n int, from []reg.GPPhysical, ldx, t reg.GPPhysical) {
+	for range k.terms {
+		for j := range n {
+			emit.TileLoad(emit.TileAt(from[j], ldx, 0), emit.Tile(6+j))
+			ADDQ(t, from[j])
+		}
+		for i := range 2 {
+			for j := range n {
+				k.product(emit.Tile(6+j), emit.Tile(4+i), sum(i, j))
+			}
+		}
+	}
 }

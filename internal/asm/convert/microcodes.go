@@ -178,15 +178,7 @@ func (k micro) search() {
 	emit.Zero(er)
 	MOVQ(size, n)
 	Label("loop")
-	x := magnitudes(w, 0, 4)
-	_, value := k.round(x, s, c)
-	differences(value, x, s)
-	for _, v := range value {
-		VMULPS(v, v, v)
-	}
-	for _, v := range value {
-		VADDPS(v, er, er)
-	}
+	k.addErrors(er, w, s, c)
 	ADDQ(U32(128), w)
 	SUBQ(Imm(4), n)
 	JNZ(LabelRef("loop"))
@@ -198,14 +190,7 @@ func (k micro) search() {
 	Load(Param("first"), out)
 	VMOVUPS(er, Mem{Base: out, Index: off, Scale: 1})
 	Label("compare")
-	less, low, code := YMM(), YMM(), YMM()
-	VMOVUPS(least, low)
-	VMOVUPS(best, code)
-	VCMPPS(Imm(0x11), low, er, less)
-	VBLENDVPS(less, er, low, low)
-	VBLENDVPS(less, now, code, code)
-	VMOVUPS(low, least)
-	VMOVUPS(code, best)
+	low, code := keepLess(er, now, least, best)
 	INCQ(step)
 	JNZ(LabelRef("on"))
 	INCQ(step) // the first is known
@@ -220,6 +205,33 @@ func (k micro) search() {
 	DECQ(left)
 	JNZ(LabelRef("eight"))
 	emit.End()
+}
+
+// addErrors adds the squared errors of four vectors of weights under scale s.
+func (k micro) addErrors(er reg.VecVirtual, w reg.Register, s scales, c limits) {
+	x := magnitudes(w, 0, 4)
+	_, value := k.round(x, s, c)
+	differences(value, x, s)
+	for _, v := range value {
+		VMULPS(v, v, v)
+	}
+	for _, v := range value {
+		VADDPS(v, er, er)
+	}
+}
+
+// keepLess writes the lesser of an error and the least so far, and its code.
+func keepLess(er reg.VecVirtual, now, least, best Mem) (low, code reg.VecVirtual) {
+	less := YMM()
+	low, code = YMM(), YMM()
+	VMOVUPS(least, low)
+	VMOVUPS(best, code)
+	VCMPPS(Imm(0x11), low, er, less)
+	VBLENDVPS(less, er, low, low)
+	VBLENDVPS(less, now, code, code)
+	VMOVUPS(low, least)
+	VMOVUPS(code, best)
+	return low, code
 }
 
 // infinite are the bits of the largest error there is.

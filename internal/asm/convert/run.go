@@ -36,19 +36,7 @@ func (r run) emit() {
 	if l.wide {
 		l.width = 16
 	}
-	var skipCodes, skipWeights reg.Register
-	if r.block {
-		emit.Begin("encode"+r.code+r.dtype+"Block"+r.isa, "func(dst *byte, w *byte, n, cols int, factor, s, lo, hi float32, out *float64)",
-			"rounds the n weights of a block, 128 columns of n/128 rows of cols, and adds what that costs to the runError at out.")
-		skipCodes, skipWeights = Load(Param("cols"), GP64()), GP64()
-		SUBQ(U32(128), skipCodes)
-		MOVQ(skipCodes, skipWeights)
-		SHLQ(Imm(uint64(l.weight/2)), skipWeights) // two or four bytes
-	} else {
-		count := map[int]string{16: "sixteen", 32: "thirty-two"}[l.width]
-		emit.Begin("encode"+r.code+r.dtype+r.isa, "func(dst *byte, w *byte, n int, factor, s, lo, hi float32, out *float64)",
-			"rounds n weights, a multiple of "+count+", to codes and adds what that costs to the runError at out.")
-	}
+	skipCodes, skipWeights := r.begin(l)
 	n := GP64()
 	l.dst, l.w = Load(Param("dst"), GP64()), Load(Param("w"), GP64())
 	Load(Param("n"), n)
@@ -92,6 +80,39 @@ func (r run) emit() {
 		TESTQ(left, left)
 	}
 	JNZ(LabelRef("loop"))
+	r.addSums(l, out)
+	TESTQ(n, n)
+	JNZ(LabelRef("chunk"))
+	y := l.worst
+	if l.wide {
+		y = YMM()
+		VEXTRACTI64X4(Imm(1), l.worst, y)
+		VPMAXUD(y, l.worst.AsY(), y)
+	}
+	storeMax(y, Mem{Base: out, Disp: 16}, l.wide)
+	emit.End()
+}
+
+// begin writes the head of the kernel; of one for blocks it returns how far it
+// is from the end of a row to the next, in bytes of codes and of weights.
+func (r run) begin(l *loop) (skipCodes, skipWeights reg.Register) {
+	if r.block {
+		emit.Begin("encode"+r.code+r.dtype+"Block"+r.isa, "func(dst *byte, w *byte, n, cols int, factor, s, lo, hi float32, out *float64)",
+			"rounds the n weights of a block, 128 columns of n/128 rows of cols, and adds what that costs to the runError at out.")
+		skipCodes, skipWeights = Load(Param("cols"), GP64()), GP64()
+		SUBQ(U32(128), skipCodes)
+		MOVQ(skipCodes, skipWeights)
+		SHLQ(Imm(uint64(l.weight/2)), skipWeights) // two or four bytes
+	} else {
+		count := map[int]string{16: "sixteen", 32: "thirty-two"}[l.width]
+		emit.Begin("encode"+r.code+r.dtype+r.isa, "func(dst *byte, w *byte, n int, factor, s, lo, hi float32, out *float64)",
+			"rounds n weights, a multiple of "+count+", to codes and adds what that costs to the runError at out.")
+	}
+	return skipCodes, skipWeights
+}
+
+// addSums adds the sums of a chunk, squares and errors, to those at out.
+func (r run) addSums(l *loop, out reg.Register) {
 	for i, v := range [][]reg.VecVirtual{l.sq, l.er} {
 		var x reg.VecVirtual
 		if l.wide || r.dtype == "F32" {
@@ -103,16 +124,6 @@ func (r run) emit() {
 		VADDSD(Mem{Base: out, Disp: 8 * i}, x, x)
 		VMOVSD(x, Mem{Base: out, Disp: 8 * i})
 	}
-	TESTQ(n, n)
-	JNZ(LabelRef("chunk"))
-	y := l.worst
-	if l.wide {
-		y = YMM()
-		VEXTRACTI64X4(Imm(1), l.worst, y)
-		VPMAXUD(y, l.worst.AsY(), y)
-	}
-	storeMax(y, Mem{Base: out, Disp: 16}, l.wide)
-	emit.End()
 }
 
 // pair rounds two vectors of weights to integers between lo and hi or, without

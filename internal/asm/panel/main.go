@@ -129,6 +129,13 @@ func float(p path, m int) {
 	p.each(acc, y, ldy, func(v reg.VecVirtual, mem Mem) { VMOVUPS(v, mem) })
 	emit.End()
 	Label("finish")
+	p.scaleRows(acc, scale, y, ldy)
+	emit.End()
+}
+
+// scaleRows writes the sums of a block to y: times the scales of the columns
+// and rows, y added if onto is set.
+func (p path) scaleRows(acc [][]reg.VecVirtual, scale, y, ldy reg.Register) {
 	token, onto := Load(Param("token"), GP64()), Load(Param("onto"), GP64())
 	for i := range acc {
 		row, t := acc[i:i+1], p.vec()
@@ -144,11 +151,10 @@ func float(p path, m int) {
 		p.each(row, y, nil, func(v reg.VecVirtual, mem Mem) { VADDPS(mem, v, v) })
 		Label(first)
 		p.each(row, y, nil, func(v reg.VecVirtual, mem Mem) { VMOVUPS(v, mem) })
-		if i+1 < m {
+		if i+1 < len(acc) {
 			ADDQ(ldy, y)
 		}
 	}
-	emit.End()
 }
 
 // integer computes m rows of exact sums, begun or carried on, kept or scaled.
@@ -168,13 +174,6 @@ func integer(p path, m int) {
 	w, k, next, hop := Load(Param("w"), GP64()), Load(Param("steps"), GP64()), Load(Param("next"), GP64()), Load(Param("hop"), GP64())
 	init, sums := Load(Param("init"), GP64()), Load(Param("acc"), GP64())
 	acc := p.block(m)
-	move := func(from, to Op) {
-		if p.size == 64 {
-			VMOVDQU32(from, to)
-		} else {
-			VMOVDQU(from, to)
-		}
-	}
 	TESTQ(init, init)
 	JZ(LabelRef("carry"))
 	for i := range acc {
@@ -184,28 +183,8 @@ func integer(p path, m int) {
 	}
 	JMP(LabelRef("begin"))
 	Label("carry")
-	p.each(acc, sums, nil, func(v reg.VecVirtual, mem Mem) { move(mem, v) })
+	p.each(acc, sums, nil, func(v reg.VecVirtual, mem Mem) { p.move(mem, v) })
 	Label("begin")
-	step := func(u int) {
-		ws := p.block(1)
-		p.each(ws, w, nil, func(v reg.VecVirtual, mem Mem) { move(mem.Offset(u*p.cols*p.size), v) })
-		for i := range acc {
-			b := p.vec()
-			VPBROADCASTD(x.At(i).Offset(4*u), b)
-			for j, v := range acc[i] {
-				if p.size == 64 {
-					VPDPBUSD(b, ws[0][j], v)
-					continue
-				}
-				t := p.vec()
-				if j == p.cols-1 {
-					t = b
-				}
-				VPMADDWD(ws[0][j], b, t)
-				VPADDD(t, v, v)
-			}
-		}
-	}
 	unrolled(k, 4, func(steps int) {
 		if steps > 1 {
 			PREFETCHT1(Mem{Base: next})
@@ -213,7 +192,7 @@ func integer(p path, m int) {
 			ADDQ(hop, next)
 		}
 		for u := range steps {
-			step(u)
+			p.multiply(acc, w, x, u)
 		}
 		ADDQ(U32(steps*p.cols*p.size), w)
 		x.Advance(4 * steps)
@@ -221,9 +200,47 @@ func integer(p path, m int) {
 	scale := Load(Param("scale"), GP64())
 	TESTQ(scale, scale)
 	JNZ(LabelRef("finish"))
-	p.each(acc, sums, nil, func(v reg.VecVirtual, mem Mem) { move(v, mem) })
+	p.each(acc, sums, nil, func(v reg.VecVirtual, mem Mem) { p.move(v, mem) })
 	emit.End()
 	Label("finish")
+	p.scaleSums(acc, scale)
+	emit.End()
+}
+
+// move copies a vector of integers from or to memory.
+func (p path) move(from, to Op) {
+	if p.size == 64 {
+		VMOVDQU32(from, to)
+	} else {
+		VMOVDQU(from, to)
+	}
+}
+
+// multiply adds the products of step u of a block of codes to its sums.
+func (p path) multiply(acc [][]reg.VecVirtual, w reg.Register, x emit.Rows, u int) {
+	ws := p.block(1)
+	p.each(ws, w, nil, func(v reg.VecVirtual, mem Mem) { p.move(mem.Offset(u*p.cols*p.size), v) })
+	for i := range acc {
+		b := p.vec()
+		VPBROADCASTD(x.At(i).Offset(4*u), b)
+		for j, v := range acc[i] {
+			if p.size == 64 {
+				VPDPBUSD(b, ws[0][j], v)
+				continue
+			}
+			t := p.vec()
+			if j == p.cols-1 {
+				t = b
+			}
+			VPMADDWD(ws[0][j], b, t)
+			VPADDD(t, v, v)
+		}
+	}
+}
+
+// scaleSums writes the sums of a block to y as floats: times the scales of the
+// columns, y added if add is set, times those of the rows if there are any.
+func (p path) scaleSums(acc [][]reg.VecVirtual, scale reg.Register) {
 	y, ldy := Load(Param("y"), GP64()), Load(Param("ldy"), GP64())
 	SHLQ(Imm(2), ldy)
 	token := Load(Param("token"), GP64())
@@ -248,11 +265,10 @@ func integer(p path, m int) {
 		p.each(row, y, nil, func(v reg.VecVirtual, _ Mem) { VMULPS(t, v, v) })
 		Label(plain)
 		p.each(row, y, nil, func(v reg.VecVirtual, mem Mem) { VMOVUPS(v, mem) })
-		if i+1 < m {
+		if i+1 < len(acc) {
 			ADDQ(ldy, y)
 		}
 	}
-	emit.End()
 }
 
 // unrolled runs n > 0 steps, many of them at a time as long as there are enough.

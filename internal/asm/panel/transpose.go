@@ -16,104 +16,120 @@ import (
 // of 4 KiB apart still fit in one set of the first-level cache, sixteen do not.
 // What is in a word is then widened to float32, or stored as it is.
 func transposes() {
-	transpose("Words", "words, each xor flip", "flip uint32", func() (widener, func()) {
-		flip, f := YMM(), GP32()
-		Load(Param("flip"), f)
-		VMOVD(f, flip.AsX())
-		VPBROADCASTD(flip.AsX(), flip)
-		return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
-			VPXOR(flip, v, v)
-			put(v)
-		}, nil
-	})
-	transpose("BF16", "pairs of BF16", "", func() (widener, func()) {
-		high := constant(0xffff0000)
-		return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
-			lo := YMM()
-			VPSLLD(Imm(16), v, lo)
-			VPAND(high, v, v)
-			put(lo)
-			put(v)
-		}, nil
-	})
-	transpose("Int8", "fours of int8 codes, each times scale[r]", "scale *float32", func() (widener, func()) {
-		p, scale := GP64(), YMM()
-		Load(Param("scale"), p)
-		VMOVUPS(Mem{Base: p}, scale)
-		return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
-			for b := range 4 {
-				x := v
-				if b < 3 {
-					x = YMM()
-					VPSLLD(Imm(uint64(24-8*b)), v, x)
-				}
-				VPSRAD(Imm(24), x, x)
-				VCVTDQ2PS(x, x)
-				VMULPS(scale, x, x)
-				put(x)
-			}
-		}, nil
-	})
-	transpose("Pairs", "fours of int8 codes, each widened to two words, pairs of int16", "", func() (widener, func()) {
-		var upper [2]reg.VecVirtual // codes 0 and 1, then 2 and 3, in the upper bytes of 16 bits
-		for i, order := range []uint64{0x0580048001800080, 0x0780068003800280} {
-			m := GLOBL(fmt.Sprintf("upperBytes%d", i), RODATA|NOPTR)
-			for j := range 4 {
-				DATA(8*j, U64(order+uint64(j%2)*0x0800080008000800))
-			}
-			upper[i] = YMM()
-			VMOVDQU(m, upper[i])
-		}
-		return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
-			for _, order := range upper {
-				pair := YMM()
-				VPSHUFB(order, v, pair)
-				VPSRAW(Imm(8), pair, pair)
-				put(pair)
-			}
-		}, nil
-	})
+	transpose("Words", "words, each xor flip", "flip uint32", flipWords)
+	transpose("BF16", "pairs of BF16", "", widenBF16)
+	transpose("Int8", "fours of int8 codes, each times scale[r]", "scale *float32", widenInt8)
+	transpose("Pairs", "fours of int8 codes, each widened to two words, pairs of int16", "", pairInt8)
 	transpose("E2M1", "eights of E2M1 codes, those of two words times the same scale[r], eight scales after each other", "scale *float32", widenE2M1)
-	// Sign, exponent and fraction of a code are those of a float16, a bit further to
-	// the right and with an exponent that is 8 less: converting it, which takes
-	// subnormal numbers at full speed, and multiplying by 2^8 are both exact.
-	transpose("E4M3", "fours of E4M3 codes; nan is set if one is not a number, and is 480 here", "nan *uint32", func() (widener, func()) {
-		seven, fields, up, seen := constant(0x7f7f7f7f), constant(0xbf80bf80), constant(math.Float32bits(1<<8)), YMM()
-		apart := evenWordsFirst()
-		VPXOR(seen, seen, seen)
-		return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
-				t := YMM()
-				VPAND(seven, v, t)
-				VPCMPEQB(seven, t, t)
-				VPOR(t, seen, seen)
-				even := YMM() // columns 0 and 2 of a row in the upper bytes of its words
-				VPSLLW(Imm(8), v, even)
-				for _, w := range []reg.VecVirtual{even, v} {
-					VPSRAW(Imm(1), w, w)
-					VPAND(fields, w, w)
-					VPSHUFB(apart, w, w)
-					VPERMQ(Imm(0xd8), w, w)
-				}
-				for half := range 2 {
-					for _, w := range []reg.VecVirtual{even, v} {
-						x, y := w.AsX(), YMM()
-						if half == 1 {
-							upper := XMM()
-							VEXTRACTI128(Imm(1), w, upper)
-							x = upper
-						}
-						VCVTPH2PS(x, y)
-						VMULPS(up, y, y)
-						put(y)
-					}
-				}
-			}, func() {
-				p, m := GP64(), GP32()
-				Load(Param("nan"), p)
-				VPMOVMSKB(seen, m)
-				ORL(m, Mem{Base: p})
+	transpose("E4M3", "fours of E4M3 codes; nan is set if one is not a number, and is 480 here", "nan *uint32", widenE4M3)
+}
+
+// flipWords xors words with flip.
+func flipWords() (widener, func()) {
+	flip, f := YMM(), GP32()
+	Load(Param("flip"), f)
+	VMOVD(f, flip.AsX())
+	VPBROADCASTD(flip.AsX(), flip)
+	return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
+		VPXOR(flip, v, v)
+		put(v)
+	}, nil
+}
+
+// widenBF16 takes pairs of BF16.
+func widenBF16() (widener, func()) {
+	high := constant(0xffff0000)
+	return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
+		lo := YMM()
+		VPSLLD(Imm(16), v, lo)
+		VPAND(high, v, v)
+		put(lo)
+		put(v)
+	}, nil
+}
+
+// widenInt8 takes fours of int8 codes, each times the scale of its row.
+func widenInt8() (widener, func()) {
+	p, scale := GP64(), YMM()
+	Load(Param("scale"), p)
+	VMOVUPS(Mem{Base: p}, scale)
+	return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
+		for b := range 4 {
+			x := v
+			if b < 3 {
+				x = YMM()
+				VPSLLD(Imm(uint64(24-8*b)), v, x)
 			}
-	})
+			VPSRAD(Imm(24), x, x)
+			VCVTDQ2PS(x, x)
+			VMULPS(scale, x, x)
+			put(x)
+		}
+	}, nil
+}
+
+// pairInt8 takes fours of int8 codes and makes two words of pairs of int16 of
+// them.
+func pairInt8() (widener, func()) {
+	var upper [2]reg.VecVirtual // codes 0 and 1, then 2 and 3, in the upper bytes of 16 bits
+	for i, order := range []uint64{0x0580048001800080, 0x0780068003800280} {
+		m := GLOBL(fmt.Sprintf("upperBytes%d", i), RODATA|NOPTR)
+		for j := range 4 {
+			DATA(8*j, U64(order+uint64(j%2)*0x0800080008000800))
+		}
+		upper[i] = YMM()
+		VMOVDQU(m, upper[i])
+	}
+	return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
+		for _, order := range upper {
+			pair := YMM()
+			VPSHUFB(order, v, pair)
+			VPSRAW(Imm(8), pair, pair)
+			put(pair)
+		}
+	}, nil
+}
+
+// widenE4M3 takes fours of E4M3 codes.
+// Sign, exponent and fraction of a code are those of a float16, a bit further to
+// the right and with an exponent that is 8 less: converting it, which takes
+// subnormal numbers at full speed, and multiplying by 2^8 are both exact.
+func widenE4M3() (widener, func()) {
+	seven, fields, up, seen := constant(0x7f7f7f7f), constant(0xbf80bf80), constant(math.Float32bits(1<<8)), YMM()
+	apart := evenWordsFirst()
+	VPXOR(seen, seen, seen)
+	return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
+			t := YMM()
+			VPAND(seven, v, t)
+			VPCMPEQB(seven, t, t)
+			VPOR(t, seen, seen)
+			even := YMM() // columns 0 and 2 of a row in the upper bytes of its words
+			VPSLLW(Imm(8), v, even)
+			for _, w := range []reg.VecVirtual{even, v} {
+				VPSRAW(Imm(1), w, w)
+				VPAND(fields, w, w)
+				VPSHUFB(apart, w, w)
+				VPERMQ(Imm(0xd8), w, w)
+			}
+			for half := range 2 {
+				for _, w := range []reg.VecVirtual{even, v} {
+					x, y := w.AsX(), YMM()
+					if half == 1 {
+						upper := XMM()
+						VEXTRACTI128(Imm(1), w, upper)
+						x = upper
+					}
+					VCVTPH2PS(x, y)
+					VMULPS(up, y, y)
+					put(y)
+				}
+			}
+		}, func() {
+			p, m := GP64(), GP32()
+			Load(Param("nan"), p)
+			VPMOVMSKB(seen, m)
+			ORL(m, Mem{Base: p})
+		}
 }
 
 // widenE2M1 takes eight codes of a word: their magnitudes stand in a table of
