@@ -31,7 +31,7 @@ func TestNonFinite(t *testing.T) {
 		if d == safetensors.BF16 {
 			most = 0xff7f
 		}
-		for n := 1; n <= 9; n++ {
+		for _, n := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 37} {
 			raw := make([]byte, n*size)
 			put := func(i int, u uint32) {
 				if size == 2 {

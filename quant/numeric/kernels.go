@@ -66,6 +66,16 @@ func absMaxBits(w []float32) uint32 {
 	return max(a, b, c, d)
 }
 
+// NonFiniteBF16 looks for NaN and infinities in stored bfloat16 values, as far as
+// vectors go: of the first done bytes, an even number, it tells whether there is one.
+func NonFiniteBF16(raw []byte) (done int, found bool) {
+	n := len(raw) / 2 &^ 31
+	if !takesBF16(n) {
+		return 0, false
+	}
+	return 2 * n, absMaxBF16(raw[:2*n]) >= infBits
+}
+
 // divide is how a weight becomes a quotient to be rounded.
 type divide uint8
 
