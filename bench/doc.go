@@ -6,7 +6,8 @@
 //	f := run.Figures()
 //	bench.WriteVLLM(os.Stdout, f, "0.32")       // or WriteSGLang
 //	old, err := bench.Read(data)                // a pasted report, or JSON of either client
-//	bench.Compare(old, f, 4, 4)
+//	c := bench.Comparison{Cases: []bench.Case{{Name: "chat", Base: old[0], New: f}}, BaseGPUs: 4, NewGPUs: 4}
+//	err = c.WriteMarkdown(os.Stdout)            // or WriteCSV, WriteJSON, WriteHTML
 //
 // # Definitions
 //

@@ -43,16 +43,42 @@ type plot struct {
 // speed that one user sees with the runs that no other beats in both, TTFT and
 // TPOT against the requests at once, and a table.
 func WriteHTML(w io.Writer, title string, list []Named) error {
+	return writePage(w, title, list, nil)
+}
+
+// WriteHTML writes the tables of a comparison, and plots and figures of its runs
+// as the function WriteHTML does.
+func (c *Comparison) WriteHTML(w io.Writer, title string) error {
+	var list []Named
+	add := func(name string, f Figures) {
+		same := func(n Named) bool { return n.Name == name }
+		if f.failed() == "" && !slices.ContainsFunc(list, same) {
+			list = append(list, Named{Name: name, Figures: f})
+		}
+	}
+	for i := range c.Cases {
+		add("base of "+c.Cases[i].Name, c.Cases[i].Base)
+		add(c.Cases[i].Name, c.Cases[i].New)
+	}
+	return writePage(w, title, list, c)
+}
+
+// writePage writes a page of runs, with a comparison of them or without.
+func writePage(w io.Writer, title string, list []Named, c *Comparison) error {
 	t, err := template.New("page").Parse(pageText)
 	if err != nil {
 		return err
 	}
 	data := struct {
-		Title string
-		Plots []plot
-		Rows  [][]string
-		Notes []string
+		Title    string
+		Compared [][][]string
+		Plots    []plot
+		Rows     [][]string
+		Notes    []string
 	}{Title: safetext.Line(title)}
+	if c != nil {
+		data.Compared = c.tables()
+	}
 	for i := range list {
 		f := &list[i]
 		data.Rows = append(data.Rows, []string{safetext.Line(f.Name), atOnce(f.Concurrency), strconv.Itoa(f.Completed), failed(f.Failed), show(f.TTFT.Median), show(f.TPOT.Median),

@@ -29,6 +29,27 @@ func Read(data []byte) ([]Figures, error) {
 	return nil, fmt.Errorf("%w: no report and no JSON object in it", ErrFormat)
 }
 
+// ReadRuns is Read for a comparison, which has runs that failed too: text without
+// a report, in which a line says so, is a run with that line for its FirstError.
+func ReadRuns(data []byte) ([]Figures, error) {
+	out, err := Read(data)
+	if err == nil || bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		return out, err
+	}
+	for s := range strings.SplitSeq(string(data), "\n") {
+		if s = strings.TrimLeft(strings.TrimSpace(s), "# "); failure().MatchString(s) {
+			f := empty()
+			f.FirstError = s
+			return []Figures{f}, nil
+		}
+	}
+	return nil, err
+}
+
+// failure finds what logs say of a run that failed; the head of a traceback says
+// nothing.
+var failure = lazy.Regexp(`(?i:\b(error|exception|crash|crashed|fatal|killed|failed|failure|not supported|out of memory)\b)|\b[A-Z]\w*(Error|Exception)\b`)
+
 // line is a label with its value.
 var line = lazy.Regexp(`^\s*([A-Z][^:]*):\s+(\S.*?)\s*$`)
 
@@ -175,6 +196,7 @@ func fromJSON(m map[string]any) (Figures, error) {
 		}
 	}
 	f.shape(m)
+	f.firstError(m)
 	f.Backend, _ = m["backend"].(string)
 	f.Model, _ = m["model_id"].(string)
 	if _, sglang := m["total_throughput"]; sglang {
@@ -184,6 +206,18 @@ func fromJSON(m map[string]any) (Figures, error) {
 		f.Source = "glmconv"
 	}
 	return f, nil
+}
+
+// firstError reads what a request that failed said: our own field, or the lists
+// that vLLM's and SGLang's clients keep for all requests.
+func (f *Figures) firstError(m map[string]any) {
+	f.FirstError, _ = m["first_error"].(string)
+	list, _ := m["errors"].([]any)
+	for _, v := range list {
+		if s, _ := v.(string); f.FirstError == "" {
+			f.FirstError, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
+		}
+	}
 }
 
 // shape reads how prompts were made, as far as an object says so.

@@ -95,6 +95,9 @@ func (r *Result) SaveVLLM(w io.Writer, f Figures, own bool, now time.Time) error
 	p.add("duration", f.Duration)
 	p.add("completed", f.Completed)
 	p.add("failed", f.Failed)
+	if own && f.FirstError != "" {
+		p.add("first_error", f.FirstError)
+	}
 	p.add("total_input_tokens", f.InputTokens)
 	p.add("total_output_tokens", f.OutTokens)
 	p.add("request_throughput", f.Requests)

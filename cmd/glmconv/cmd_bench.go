@@ -18,10 +18,11 @@ func cmdBench() *cli.Command {
 	return &cli.Command{
 		Name:      "bench",
 		Usage:     "measure a server that speaks OpenAI's protocol or SGLang's",
-		ArgsUsage: "URL | compare BASE NEW... | read FILE...",
+		ArgsUsage: "URL | compare BASE NEW... | compare --steps BASE STEP=FILE... | read FILE...",
 		Description: "Latencies and throughput by the definitions of vLLM's and SGLang's own clients, in their reports\nand JSON. compare and read take either's JSON and pasted reports.\n\n" +
 			"  glmconv bench http://127.0.0.1:8000 --concurrency 1,16 --num-prompts 100 --ignore-eos\n" +
-			"  glmconv bench compare base.json new.json --gpus 4,8\n\n" +
+			"  glmconv bench compare base.json new.json --gpus 4,8 --metric p99-ttft,output\n" +
+			"  glmconv bench compare --steps vllm.txt engine=sglang.txt quantization=fp8.txt parallelism=ep4.txt\n\n" +
 			"Exit codes: 0 done, 1 failed requests, --goodput or --fail-under missed, 2 usage, 65 unreadable\ndata, 74 no request succeeded, or the server was lost midway, 75 server not ready,\n130 interrupted.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "backend", Value: string(bench.Chat), Usage: "openai-chat, openai or sglang"},
@@ -55,13 +56,17 @@ func cmdBench() *cli.Command {
 			&cli.StringFlag{Name: "report", Value: "vllm", Usage: "vllm, sglang, each with @RELEASE of its layout, or table"},
 			&cli.StringFlag{Name: "save-json", Usage: "write the figures there"},
 			&cli.StringFlag{Name: "json-style", Value: "glmconv", Usage: "glmconv, vllm or sglang"},
-			&cli.StringFlag{Name: "html", Usage: "write plots and figures there, in one page"},
+			&cli.StringFlag{Name: "html", Usage: "write plots and figures there, in one page (with compare: its tables, too)"},
 			&cli.StringFlag{Name: "score", Usage: "judge the answers of --dataset jsonl by its field answer: exact, number or choice"},
 			&cli.StringFlag{Name: "against", Usage: "JSON of another run with --score: what differs, question by question"},
 			&cli.StringFlag{Name: "api-key-env", Value: "OPENAI_API_KEY", Usage: "environment variable that holds the API key"},
 			&cli.DurationFlag{Name: "ready-timeout", Value: 10 * time.Second, Usage: "how long to wait for the server"},
 			&cli.BoolFlag{Name: "allow-failures", Usage: "failed requests are no negative verdict"},
 			&cli.StringFlag{Name: "gpus", Value: "1,1", Usage: "compare: devices of base and new"},
+			&cli.StringFlag{Name: "metric", Usage: "compare: further figures, comma-separated: " + bench.MetricWords},
+			&cli.BoolFlag{Name: "steps", Usage: "compare: what each step of a search gained on the best before it; several files may share a step"},
+			&cli.BoolFlag{Name: "csv", Usage: "compare: as comma-separated values"},
+			&cli.BoolFlag{Name: "json", Usage: "compare: as JSON (" + bench.CompareSchema + ")"},
 		},
 		Action: func(c *cli.Context) error {
 			switch args := c.Args().Slice(); {
@@ -69,6 +74,8 @@ func cmdBench() *cli.Command {
 				return benchRead(c, args[1:])
 			case len(args) > 2 && args[0] == "compare":
 				return benchCompare(c, args[1], args[2:])
+			case c.IsSet("metric") || c.Bool("steps") || c.Bool("csv") || c.Bool("json") || c.IsSet("gpus"):
+				return usagef("--gpus, --metric, --steps, --csv and --json are for bench compare BASE NEW...")
 			case len(args) == 1 && strings.Contains(args[0], "://"):
 				return benchRun(c, args[0])
 			}
@@ -77,13 +84,14 @@ func cmdBench() *cli.Command {
 	}
 }
 
-// benchFile reads every result of a file.
-func benchFile(path string) ([]bench.Figures, error) {
+// benchFile reads every result of a file: with read bench.Read, or bench.ReadRuns
+// where runs may have failed.
+func benchFile(path string, read func([]byte) ([]bench.Figures, error)) ([]bench.Figures, error) {
 	data, err := fsx.ReadRegular(path, fsx.MaxInput)
 	if err != nil {
 		return nil, err
 	}
-	list, err := bench.Read(data)
+	list, err := read(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -92,7 +100,7 @@ func benchFile(path string) ([]bench.Figures, error) {
 
 func benchRead(c *cli.Context, files []string) error {
 	for _, path := range files {
-		list, err := benchFile(path)
+		list, err := benchFile(path, bench.Read)
 		if err != nil {
 			return err
 		}
@@ -111,33 +119,4 @@ func benchLine(f *bench.Figures) string {
 	}
 	return fmt.Sprintf("%s, %d requests, %d tokens in, %d out, %.2f tok/s in all, %.2f out, TTFT %.2f ms, TPOT %.2f ms, ITL %.2f ms", limit, f.Completed,
 		f.InputTokens, f.OutTokens, f.Total, f.Output, f.TTFT.Median, f.TPOT.Median, f.ITL.Median)
-}
-
-func benchCompare(c *cli.Context, base string, files []string) error {
-	a, b, ok := strings.Cut(c.String("gpus"), ",")
-	n, err := strconv.Atoi(a)
-	m, err2 := strconv.Atoi(b)
-	if !ok || err != nil || err2 != nil || n < 1 || m < 1 {
-		return usagef("--gpus %q: write the devices of base and new, such as 4,8", c.String("gpus"))
-	}
-	old, err := benchFile(base)
-	if err != nil {
-		return err
-	}
-	for _, path := range files {
-		list, err := benchFile(path)
-		if err != nil {
-			return err
-		}
-		var cases []bench.Case
-		for i := range min(len(old), len(list)) {
-			name := fmt.Sprintf("%s %d", filepath.Base(path), i+1)
-			cases = append(cases, bench.Case{Name: name, Base: old[i], New: list[i]})
-			for _, d := range bench.Differences(&old[i], &list[i]) {
-				fmt.Fprintf(c.App.ErrWriter, "note: %s: %s\n", safetext.Line(name), safetext.Line(d))
-			}
-		}
-		fmt.Fprint(c.App.Writer, safetext.Text(bench.Compare(cases, n, m)))
-	}
-	return nil
 }
