@@ -38,6 +38,7 @@ func (s *scheduler) advance(ctx context.Context, j *job, n int, h, z []float32, 
 		}
 	}
 	s.countDrafts(j, len(j.ahead)-1)
+	j.flush()
 	j.session.Truncate(start + len(j.ahead))
 	j.states = h[:len(j.ahead)*len(h)/n]
 	return nil
@@ -66,6 +67,7 @@ func (s *scheduler) readOn(ctx context.Context, j *job, n int, h, z []float32, v
 		s.leave(j, j.session.Len())
 		return nil
 	}
+	j.flush()
 	j.ahead, j.states = append(slices.Clone(j.input[len(j.input)-n+1:]), j.next), h
 	return nil
 }
@@ -80,6 +82,7 @@ func (s *scheduler) choose(j *job, z []float32) bool {
 	}
 	if j.form != nil {
 		if row = j.form.apply(row); row == nil {
+			j.flush()
 			j.events.put(event{err: errNoToken})
 			j.ended = "stop"
 			return false
@@ -103,7 +106,7 @@ func (s *scheduler) choose(j *job, z []float32) bool {
 	}
 	j.lastAt = now
 	s.m.madeTokens.Add(1)
-	j.events.put(e)
+	j.step = append(j.step, e)
 	switch {
 	case slices.Contains(j.stop, j.next):
 		j.ended = "stop"

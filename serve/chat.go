@@ -186,6 +186,7 @@ func (s *Server) converse(ctx context.Context, w http.ResponseWriter, q *chatReq
 // listener takes the tokens of a job.
 type listener interface {
 	token(e event) (stop bool)
+	step()                 // the tokens of a step of the model are there, and more will come
 	last(e event, why any) // a token that ends the text: counted, not shown
 	done(e event)
 }
@@ -220,6 +221,9 @@ func (s *Server) follow(ctx context.Context, j *job, l listener, stream *sse) er
 				l.done(event{reason: "stop"})
 				return nil
 			}
+			if !e.more {
+				l.step()
+			}
 		}
 	}
 }
@@ -253,6 +257,7 @@ type chatAnswer struct {
 	field  string // of reasoning: both, reasoning, reasoning_content
 
 	begun              bool
+	held               chat.Delta // of the step that is under way
 	content, reasoning string
 	calls              []map[string]any
 	tokens, thought    int  // thought: of reasoning
@@ -277,11 +282,11 @@ func (a *chatAnswer) last(e event, why any) {
 
 func (a *chatAnswer) token(e event) bool {
 	a.last(e, nil)
-	before := len(a.reasoning)
-	a.give(a.parser.Add(a.read.token(e.token)))
-	if len(a.reasoning) > before {
+	d := a.parser.Add(a.read.token(e.token))
+	if d.Reasoning != "" {
 		a.thought++
 	}
+	a.hold(d)
 	if a.read.hit {
 		a.why = a.read.met
 	}
@@ -290,28 +295,46 @@ func (a *chatAnswer) token(e event) bool {
 
 func (a *chatAnswer) done(e event) { a.reason = e.reason }
 
-// give adds a piece, and sends it.
-func (a *chatAnswer) give(d chat.Delta) {
+// hold keeps a piece until its step is whole.
+func (a *chatAnswer) hold(d chat.Delta) {
+	a.held.Reasoning += d.Reasoning
+	a.held.Content += d.Content
+	a.held.Calls = append(a.held.Calls, d.Calls...)
+}
+
+// step sends one message for a step, as the engines do, even where its text is
+// held back or belongs to a call that is not whole. The role's leaves before the
+// first.
+func (a *chatAnswer) step() {
+	d := a.held
+	a.held = chat.Delta{}
 	a.content, a.reasoning = a.content+d.Content, a.reasoning+d.Reasoning
-	if !a.begun {
-		a.begun = true
-		a.send(map[string]any{"role": "assistant", "content": ""}, nil)
-	}
+	delta := map[string]any{}
 	if d.Reasoning != "" {
-		m := map[string]any{}
-		a.setReasoning(m, d.Reasoning)
-		a.send(m, nil)
+		a.setReasoning(delta, d.Reasoning)
 	}
 	if d.Content != "" {
-		a.send(map[string]any{"content": d.Content}, nil)
+		delta["content"] = d.Content
 	}
+	var pieces []any
 	for _, c := range d.Calls {
 		call := map[string]any{"id": newID("call_"), "type": "function", "function": map[string]any{"name": c.Name, "arguments": chat.Dumps(c.Arguments)}}
 		piece := maps.Clone(call)
 		piece["index"] = len(a.calls)
 		a.calls = append(a.calls, call)
-		a.send(map[string]any{"tool_calls": []any{piece}}, nil)
+		pieces = append(pieces, piece)
 	}
+	if pieces != nil {
+		delta["tool_calls"] = pieces
+	}
+	if !a.begun {
+		a.begun = true
+		a.send(map[string]any{"role": "assistant", "content": ""}, nil)
+		if len(delta) == 0 {
+			return
+		}
+	}
+	a.send(delta, nil)
 }
 
 // setReasoning puts reasoning under the names that clients read: SGLang's and the
@@ -368,9 +391,12 @@ func (a *chatAnswer) logprobs(list []*position) any {
 
 // finish ends the answer: what was held back, and the reason.
 func (a *chatAnswer) finish() {
-	a.give(a.parser.Add(a.read.rest()))
+	a.hold(a.parser.Add(a.read.rest()))
 	d, truncated := a.parser.Finish()
-	a.give(d)
+	a.hold(d)
+	if h := a.held; !a.begun || h.Content != "" || h.Reasoning != "" || len(h.Calls) > 0 {
+		a.step()
+	}
 	switch {
 	case truncated:
 		a.reason = "length"

@@ -114,7 +114,7 @@ func (s *Server) complete(ctx context.Context, w http.ResponseWriter, q *complet
 	for i, j := range jobs {
 		a := &textAnswer{s: s, head: head, index: i, read: s.reader(&q.sampling), stream: stream, each: q.StreamOpts != nil && q.StreamOpts.Each, asked: len(j.prompt), asIDs: q.AsIDs, top: j.top}
 		if q.Echo {
-			a.piece(s.tok.Decode(j.prompt))
+			a.hold(s.tok.Decode(j.prompt))
 		}
 		if err := s.follow(ctx, j, a, stream); err != nil {
 			if stream != nil && stream.begun {
@@ -123,10 +123,10 @@ func (s *Server) complete(ctx context.Context, w http.ResponseWriter, q *complet
 			}
 			return err
 		}
-		a.piece(a.read.rest())
+		a.hold(a.read.rest())
 		use.add(i, j, a.tokens)
 		if stream != nil {
-			a.send("", a.reason)
+			a.send(a.held, a.reason)
 			continue
 		}
 		choices = append(choices, a.choice(j, q))
@@ -170,6 +170,7 @@ type textAnswer struct {
 	read   *reader
 	stream *sse
 	text   string
+	held   string // of the step that is under way
 	ids    []int
 	probs  []*position
 	prompt []*position
@@ -184,7 +185,7 @@ type textAnswer struct {
 
 func (a *textAnswer) token(e event) bool {
 	a.last(e, nil)
-	a.piece(a.read.token(e.token))
+	a.hold(a.read.token(e.token))
 	if a.read.hit {
 		a.why = a.read.met
 	}
@@ -211,11 +212,19 @@ func (a *textAnswer) done(e event) {
 	}
 }
 
-func (a *textAnswer) piece(text string) {
+// hold keeps a piece until its step is whole; the last one goes with the reason.
+func (a *textAnswer) hold(text string) {
 	a.text += text
-	if a.stream != nil && (text != "" || !a.stream.begun) {
-		a.send(text, nil)
+	a.held += text
+}
+
+// step sends one message for a step, as the engines do, even where its text is
+// held back.
+func (a *textAnswer) step() {
+	if a.stream != nil {
+		a.send(a.held, nil)
 	}
+	a.held = ""
 }
 
 func (a *textAnswer) send(text string, reason any) {

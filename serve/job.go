@@ -43,11 +43,13 @@ type job struct {
 	ended   string    // why the text ends
 
 	promptProbs []*position
+	step        []event // tokens of the step that is under way
 }
 
 // event is a token, or the end.
 type event struct {
 	token  int
+	more   bool // another token of the same step, or the end, follows
 	prob   *position
 	prompt []*position // with the first event, where asked for
 	reason string      // of the end
@@ -61,9 +63,9 @@ type mailbox struct {
 	ready chan struct{}
 }
 
-func (b *mailbox) put(e event) {
+func (b *mailbox) put(list ...event) {
 	b.mu.Lock()
-	b.list = append(b.list, e)
+	b.list = append(b.list, list...)
 	b.mu.Unlock()
 	select {
 	case b.ready <- struct{}{}:
@@ -118,9 +120,23 @@ func (j *job) restart() {
 	}
 }
 
-// end gives the session's memory back.
+// flush gives the reader what a step made.
+func (j *job) flush() {
+	for i := range j.step {
+		j.step[i].more = i+1 < len(j.step)
+	}
+	j.events.put(j.step...)
+	j.step = j.step[:0]
+}
+
+// end gives the reader the last step with the reason, and the session's memory
+// back.
 func (j *job) end(reason string) {
-	j.events.put(event{reason: reason, prompt: j.promptProbs})
+	for i := range j.step {
+		j.step[i].more = true
+	}
+	j.events.put(append(j.step, event{reason: reason, prompt: j.promptProbs})...)
+	j.step = nil
 	j.session, j.drafter, j.promptProbs, j.states = nil, nil, nil, nil
 }
 

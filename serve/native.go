@@ -140,12 +140,10 @@ type nativeAnswer struct {
 	events *sse
 }
 
-func (a *nativeAnswer) token(e event) bool {
-	stop := a.textAnswer.token(e)
-	if a.events != nil && !stop {
+func (a *nativeAnswer) step() {
+	if a.events != nil {
 		a.events.send(map[string]any{"text": a.text, "meta_info": a.meta(nil)})
 	}
-	return stop
 }
 
 func (a *nativeAnswer) meta(reason any) map[string]any {
