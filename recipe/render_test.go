@@ -1,9 +1,7 @@
 package recipe
 
 import (
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,8 +9,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
-
-	"github.com/glmconv/glmconv/internal/testkit"
 )
 
 // bash checks the syntax of scripts with the shell itself.
@@ -89,40 +85,6 @@ func TestPrefillSmallerThanDecode(t *testing.T) {
 		return
 	}
 	assert.Contains(t, []int{11, 12}, r.Refused.Rule)
-}
-
-// TestGuide compares the single-node commands with vllm-ascend's guide, flag
-// by flag, with what is left out on purpose named.
-func TestGuide(t *testing.T) {
-	story := filepath.Join(testkit.Beside("shared"), "stories", "glm-5-ascend.md")
-	data, err := os.ReadFile(story)
-	if err != nil {
-		t.Skipf("%s is not there: the guide's commands are not compared", story)
-	}
-	text := string(data)
-	for _, tc := range []struct{ path, scheme, hardware string }{
-		{"GLM5-w4a8", "w4a8", "ascend-a3:16"}, {"GLM5-w8a8", "w8a8", "ascend-a3:16"}, {"GLM-5-w4a8", "w4a8", "ascend-a2:8"},
-	} {
-		i := strings.Index(text, "vllm-ascend/"+tc.path+" \\")
-		require.Positive(t, i)
-		end := strings.Index(text[i:], "\n\n")
-		if j := strings.Index(text[i:], "\n  •"); j > 0 && (end < 0 || j < end) {
-			end = j
-		}
-		block := strings.ReplaceAll(text[i:i+end], "\\\n", " ")
-		r, err := Decide(Query{Model: preset(t, "glm-5", tc.scheme, ""), Release: release(t, "vllm-ascend@0.20"), Hardware: machines(t, tc.hardware), MTP: AutoMTP,
-			ServedName: "glm-5"})
-		require.NoError(t, err)
-		have := strings.Join(r.Nodes[0].Argv, " ")
-		for _, flag := range []string{"--tensor-parallel-size", "--seed", "--served-model-name", "--max-num-seqs", "--max-model-len", "--max-num-batched-tokens",
-			"--gpu-memory-utilization", "--quantization"} {
-			_, after, found := strings.Cut(block, flag+" ")
-			require.True(t, found, flag)
-			assert.Contains(t, have, flag+" "+strings.Fields(after)[0], tc.path)
-		}
-		assert.Contains(t, have, "--enable-expert-parallel")
-		assert.NotContains(t, have, "--trust-remote-code")
-	}
 }
 
 // evil are names that a shell, YAML or systemd could take for something else.
