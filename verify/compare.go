@@ -18,7 +18,7 @@ var (
 	// decoded weights are rounded once to BF16: their bits are checked one by one, the logits move by that rounding
 	profileDecoded = Profile{Name: "decoded", Tol: 1e-2, P999: 0.5, NRMSE: 0.10, FlipRate: 0.09, Keys: 0.9}
 	profile8       = Profile{Name: "8-bit", Tol: 1e-2, P999: 0.5, NRMSE: 0.10, FlipRate: 0.09, Keys: 0.9}
-	// a basis of its own rounds every weight once: as far as the noise of BF16 goes
+	// a basis of its own, or folds by any factors, round every weight once: as far as the noise of BF16 goes
 	profileRotated = Profile{Name: "rotated", Tol: 1e-2, P999: 0.5, NRMSE: 0.10, FlipRate: 0.09, Keys: 0.9}
 	profile4       = Profile{Name: "4-bit", Tol: 5e-2, P999: 2, NRMSE: 0.30, FlipRate: 0.20, Keys: 0.75}
 	// inputs of four bits besides (docs/facts/formats.md 10.4: 0.055 to 0.061 nats from the BF16 model)
@@ -59,7 +59,7 @@ const mostly4 = 0.25
 // loosen the budget of an 8-bit model.
 // narrow are the modules whose inputs have 4 bits as well.
 func (r *Result) chooseProfile(tol float64, narrow map[string]bool) {
-	if r.Profile = profileCopy; r.turned {
+	if r.Profile = profileCopy; r.turned || r.smooth {
 		r.Profile = profileRotated
 	}
 	var four, both, all float64

@@ -31,8 +31,10 @@ type evidence struct {
 	Copies    dict[copied]
 	Turns     bool // the source's draft has a place for rot.weight, in a rotated Ascend folder
 
-	Based  bool    // the source was rotated as the result is
-	Floats float64 // how far copied weights may be from the source's
+	Based  bool          // the source was rotated as the result is
+	Floats float64       // how far copied weights may be from the source's
+	Smooth dict[float64] // how far weights may be that take part in folds by any factors, by tensor
+	Faults []Failed      // of these folds
 	Notes  []Note
 	Oracle Oracle // what is known of the rounding
 	Read   int64  // bytes, beside those of Check and Diff
@@ -71,7 +73,10 @@ func gather(ctx context.Context, src, dst string, o *StaticOptions) (*evidence, 
 			r.Notes = append(r.Notes, Note{layout.RotationFile, o.basis.file + "; drafts that are turned by it (EAGLE3) read wrong states"})
 		}
 	}
-	c, d, unchecked, err := r.examine(ctx, f, from, dst, o)
+	c, d, smooth, unchecked, err := r.examine(ctx, f, from, dst, o)
+	if smooth != nil {
+		e.Smooth, e.Faults = smooth.limits, smooth.failed
+	}
 	switch {
 	case unchecked != nil:
 		return nil, unchecked
@@ -112,7 +117,7 @@ func (e *evidence) readManifest() {
 // judge is the verdict on what was gathered.
 func (e *evidence) judge() *Result {
 	r := empty(e.Source, e.Result)
-	r.Notes, r.Oracle, r.Bytes, r.floats, r.turned = append(r.Notes, e.Notes...), e.Oracle, e.Read, e.Floats, e.Based
+	r.Notes, r.Oracle, r.Bytes, r.floats, r.turned, r.smooth = append(r.Notes, e.Notes...), e.Oracle, e.Read, e.Floats, e.Based, len(e.Smooth) > 0
 	unreadable := r.findings(e.Check)
 	switch {
 	case e.Malformed != "":

@@ -9,7 +9,6 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant"
-	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -20,7 +19,7 @@ import (
 // rounders returns how the result's weights should have been rounded: by the
 // scheme and arithmetic of its manifest, or by what a sample of them shows; nil
 // if neither tells. It fills Oracle.Basis.
-func (r *Result) rounders(ctx context.Context, f *folders, src, dst string, set *fold.Set) (func(diff.Weight) diff.Rounder, error) {
+func (r *Result) rounders(ctx context.Context, f *folders, src, dst string, moved folding) (func(diff.Weight) diff.Rounder, error) {
 	if m, err := quant.ReadManifest(dst); err == nil {
 		if m.Method != "" { // each weight is held to the error that the conversion recorded of it
 			r.Oracle.Basis = "manifest: codes learnt from text (" + m.Method + ")"
@@ -39,7 +38,7 @@ func (r *Result) rounders(ctx context.Context, f *folders, src, dst string, set 
 			return nil
 		}, nil
 	}
-	return r.infer(ctx, f, src, dst, set)
+	return r.infer(ctx, f, src, dst, moved)
 }
 
 // planned are the rounders of the plan that a manifest describes.
@@ -78,13 +77,13 @@ var arithmetics = []struct {
 // their layout. One that gives most of a kind to the last bit is theirs. Tools
 // that learn codes from data (GPTQ, AWQ, AutoRound, smoothing) agree with none:
 // then there is no oracle, and the report says so.
-func (r *Result) infer(ctx context.Context, f *folders, src, dst string, set *fold.Set) (func(diff.Weight) diff.Rounder, error) {
+func (r *Result) infer(ctx context.Context, f *folders, src, dst string, moved folding) (func(diff.Weight) diff.Rounder, error) {
 	names, err := sample(f, dst)
 	if err != nil || len(names) == 0 {
 		r.Oracle.Basis = "none: nothing is quantised in a layout that is known"
 		return nil, nil //nolint:nilerr // check and diff say what is wrong
 	}
-	t := trial{open: f.whole, folds: set, best: map[kind]score{}, count: map[kind]int{}, near: map[kind]float64{}}
+	t := trial{open: f.whole, folds: moved, best: map[kind]score{}, count: map[kind]int{}, near: map[kind]float64{}}
 	for _, a := range arithmetics {
 		d, err := t.run(ctx, src, dst, names, a.arith)
 		if ctx.Err() != nil {
@@ -128,7 +127,7 @@ type score struct {
 // trial tries arithmetics on a sample of weights.
 type trial struct {
 	open  func(dir string) (*safetensors.Checkpoint, error)
-	folds *fold.Set // that the source is taken under
+	folds folding // that the source is taken under
 	best  map[kind]score
 	count map[kind]int     // sampled weights
 	near  map[kind]float64 // how far the nearest of them is from a rounding
@@ -137,7 +136,7 @@ type trial struct {
 // run rounds the sample in one arithmetic.
 func (t *trial) run(ctx context.Context, src, dst string, names map[string]bool, arith numeric.Arith) (*diff.Report, error) {
 	kinds := map[string]kind{}
-	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: 1, Open: t.open, Folds: t.folds, Only: func(m string) bool { return names[m] }, Rounder: func(w diff.Weight) diff.Rounder {
+	d, err := diff.Run(ctx, src, dst, diff.Options{Workers: 1, Open: t.open, Folds: t.folds.powers, Factors: t.folds.factors, Only: func(m string) bool { return names[m] }, Rounder: func(w diff.Weight) diff.Rounder {
 		kinds[w.Module] = kind{w.Stored.Quant, w.Stored.Format}
 		return rounder(w, arith)
 	}})

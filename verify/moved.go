@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -17,28 +19,48 @@ import (
 // codes change by less than a factor of √2. Whatever is found, the source is
 // compared with it folded, in every tensor that takes part: a wrong guess fails.
 
-// folds returns the powers of two that have moved between tensors of a result: the
-// source is compared as if they had moved in it. Which tensors take part is the
-// family's to say, so that whatever the exponents are, a result that agrees
+// folding is what moved between tensors of a result: the source is compared as if
+// it had moved in it. Nothing where both are empty.
+type folding struct {
+	powers  *fold.Set
+	factors fold.Factors
+}
+
+// folds finds what has moved between tensors of a result. Which tensors take part
+// is the family's to say, so that whatever the factors are, a result that agrees
 // computes the source's function.
-func (r *Result) folds(f *folders, src, dst string) *fold.Set {
+func (r *Result) folds(ctx context.Context, f *folders, src, dst string, o *StaticOptions) (folding, *smoothing) {
 	m, err := quant.ReadManifest(dst)
 	switch {
 	case err == nil && m.Folds.Len() == 0:
-		return nil
+		return folding{}, nil
 	case err == nil && m.Rotated: // they are in the basis
 		r.Notes = append(r.Notes, Note{quant.ManifestName, fmt.Sprintf("powers of two moved at %d sites (%s) before the rotation, as in the source that is compared", m.Folds.Len(), m.Fold)})
-		return nil
+		return folding{}, nil
 	case err == nil:
 		r.Notes = append(r.Notes, Note{quant.ManifestName, fmt.Sprintf("powers of two moved at %d sites (%s): the source was compared with the same folds, bit for bit", m.Folds.Len(), m.Fold)})
-		return m.Folds
+		return folding{powers: m.Folds}, nil
 	}
-	set, err := moved(f, src, dst)
-	if err != nil || set.Len() == 0 {
-		return nil // what cannot be read is said where all of it is compared
+	cfg, p, err := openPair(f, src, dst)
+	if err != nil {
+		return folding{}, nil // said where all of it is compared
+	}
+	defer p.close()
+	set, others, err := p.moved(cfg)
+	if err != nil {
+		return folding{}, nil // as above
+	}
+	if o.basis == nil && (others || set.Len() == 0) {
+		if s, err := p.smoothed(ctx, cfg, others); err == nil && s != nil {
+			r.Notes = append(r.Notes, Note{"weights", fmt.Sprintf("factors moved at %d sites (smoothing), as gains of norms, columns and rows show: the source was compared with the same folds, each value rounded once more", s.sites)})
+			return folding{factors: s.factors}, s
+		}
+	}
+	if set.Len() == 0 {
+		return folding{}, nil
 	}
 	r.Notes = append(r.Notes, Note{"weights", fmt.Sprintf("powers of two moved at %d sites, as gains of norms and lengths of rows show: the source was compared with the same folds, bit for bit", set.Len())})
-	return set
+	return folding{powers: set}, nil
 }
 
 // pair reads the same weights of two checkpoints.
@@ -47,81 +69,95 @@ type pair struct {
 	entries map[string]glm.Entry // of a
 }
 
-// moved finds the powers of two by which a result's tensors differ from its
-// source's: an empty set if its norms are the source's.
-func moved(f *folders, src, dst string) (*fold.Set, error) {
+// openPair opens two checkpoints.
+func openPair(f *folders, src, dst string) (*glm.Config, *pair, error) {
 	cfg, err := glm.LoadConfig(src)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	p := &pair{entries: map[string]glm.Entry{}}
 	if p.a, err = f.whole(src); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer func() { _ = p.a.Close() }()
 	if p.b, err = f.whole(dst); err != nil {
-		return nil, err
+		return nil, nil, errors.Join(err, p.a.Close())
 	}
-	defer func() { _ = p.b.Close() }()
 	for _, e := range glm.Survey(cfg, p.a.Tensors()).Entries {
 		p.entries[e.Name] = e
 	}
-	set, sites := fold.NewSet(), fold.Sites(cfg)
+	return cfg, p, nil
+}
+
+func (p *pair) close() { _ = errors.Join(p.a.Close(), p.b.Close()) }
+
+// moved finds the powers of two by which a result's tensors differ from its
+// source's: an empty set if its norms are the source's. others reports whether a
+// norm has other gains, by no powers of two.
+func (p *pair) moved(cfg *glm.Config) (set *fold.Set, others bool, err error) {
+	sites := fold.Sites(cfg)
+	set = fold.NewSet()
 	for i := range sites {
 		if s := &sites[i]; s.Kind == fold.Norm {
-			if e := p.gains(s); e != nil {
+			e, other := p.gains(s)
+			if others = others || other; e != nil {
 				set.Put(s, e)
 			}
 		}
 	}
-	if set.Len() == 0 {
-		return set, nil
+	if set.Len() == 0 || others {
+		return set, others, nil
 	}
 	scalings, err := set.Scalings(cfg)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for i := range sites {
 		if s := &sites[i]; s.Kind != fold.Norm {
 			e, err := p.lengths(s, scalings[s.Producers[0].Tensor.Name])
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			set.Put(s, e)
 		}
 	}
-	return set, nil
+	return set, false, nil
 }
 
 // gains returns the exponents of a norm; nil where its gains are not the source's
-// times powers of two.
-func (p *pair) gains(s *fold.Site) fold.Exponents {
-	name := s.Producers[0].Tensor.Name
-	info, ok := p.b.Info(name)
-	it, known := p.entries[name]
-	if !ok || !known {
-		return nil
+// times powers of two: other reports that they differ from them.
+func (p *pair) gains(s *fold.Site) (out fold.Exponents, other bool) {
+	a, b, ok := p.gainsOf(s)
+	if !ok {
+		return nil, false
 	}
-	a, err := floatsOf(p.a, it.Source, it.Offset, s.Channels)
-	if err != nil {
-		return nil
-	}
-	b, err := floatsOf(p.b, info, 0, s.Channels)
-	if err != nil {
-		return nil
-	}
-	out := make(fold.Exponents, s.Channels)
+	out = make(fold.Exponents, s.Channels)
 	for c, v := range a {
 		if v == b[c] {
 			continue
 		}
 		f, e := math.Frexp(float64(v) / float64(b[c]))
 		if f != 0.5 || e-1 > fold.Most || e-1 < -fold.Most {
-			return nil
+			return nil, true
 		}
 		out[c] = int8(e - 1)
 	}
-	return out
+	return out, false
+}
+
+// gainsOf reads the gains of a norm in both.
+func (p *pair) gainsOf(s *fold.Site) (a, b []float32, ok bool) {
+	name := s.Producers[0].Tensor.Name
+	info, ok := p.b.Info(name)
+	it, known := p.entries[name]
+	if !ok || !known {
+		return nil, nil, false
+	}
+	a, err := floatsOf(p.a, it.Source, it.Offset, s.Channels)
+	if err != nil {
+		return nil, nil, false
+	}
+	b, err = floatsOf(p.b, info, 0, s.Channels)
+	return a, b, err == nil
 }
 
 // floatsOf reads n values of a tensor from a byte on.

@@ -62,8 +62,12 @@ func TestFoldsWithoutManifest(t *testing.T) {
 
 			f := &folders{}
 			defer f.close()
-			found, err := moved(f, src, dst)
+			_, p2, err := openPair(f, src, dst)
 			require.NoError(t, err)
+			defer p2.close()
+			found, others, err := p2.moved(cfg)
+			require.NoError(t, err)
+			assert.False(t, others)
 			assert.Equal(t, set.Hash(), found.Hash())
 		})
 	}

@@ -54,6 +54,7 @@ type Result struct {
 	Seconds  float64  `json:"seconds"`
 	floats   float64  // how far copied weights may be from the source's: rounding of a rotation
 	turned   bool     // weights are compared with the source's in another basis
+	smooth   bool     // the same under folds by any factors
 
 	Bytes int64 `json:"bytes_read"` // of both checkpoints, by every pass over them
 }

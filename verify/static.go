@@ -47,7 +47,7 @@ func Static(ctx context.Context, src, dst string, o StaticOptions) (*Result, err
 
 // examine checks the result and compares its weights with those of from.
 // unchecked is the error of check, err that of the comparison.
-func (r *Result) examine(ctx context.Context, f *folders, from, dst string, o *StaticOptions) (c *check.Report, d *diff.Report, unchecked, err error) {
+func (r *Result) examine(ctx context.Context, f *folders, from, dst string, o *StaticOptions) (c *check.Report, d *diff.Report, s *smoothing, unchecked, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	checked := make(chan struct{})
@@ -57,14 +57,15 @@ func (r *Result) examine(ctx context.Context, f *folders, from, dst string, o *S
 			cancel()
 		}
 	}()
-	set := r.folds(f, from, dst)
-	own, err := r.rounders(ctx, f, from, dst, set)
+	moved, s := r.folds(ctx, f, from, dst, o)
+	own, err := r.rounders(ctx, f, from, dst, moved)
 	own = o.basis.rounders(own)
 	if err == nil {
-		d, err = diff.Run(ctx, from, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true, Folds: set, Open: f.whole, Part: o.part.Index, Parts: o.part.Count})
+		d, err = diff.Run(ctx, from, dst, diff.Options{Workers: o.Workers, Progress: o.Progress, Rounder: own, Finite: true, Grid: true,
+			Folds: moved.powers, Factors: moved.factors, Open: f.whole, Part: o.part.Index, Parts: o.part.Count})
 	}
 	<-checked
-	return c, d, unchecked, err
+	return c, d, s, unchecked, err
 }
 
 // findings takes what check has found in the result. A weight file that cannot

@@ -20,7 +20,8 @@ type tensorJudge struct {
 	quantized map[string]bool    // modules of the result
 	compared  map[string]bool    // modules whose weights were compared
 	check     *check.Report
-	kinds     map[string]*pool // weights whose rounding is not known
+	kinds     map[string]*pool   // weights whose rounding is not known
+	smooth    map[string]float64 // limits of weights that take part in folds by any factors, by tensor
 }
 
 // compareTensors accounts for every tensor of the source, and judges copies,
@@ -28,7 +29,8 @@ type tensorJudge struct {
 func (r *Result) compareTensors(e *evidence) {
 	d := e.Diff
 	j := &tensorJudge{r: r, check: e.Check, recorded: map[string]float64{}, dropped: map[string]string{}, quantized: map[string]bool{}, compared: map[string]bool{},
-		kinds: pools(d.Modules)}
+		kinds: pools(d.Modules), smooth: e.Smooth}
+	r.Failed = append(r.Failed, e.Faults...)
 	if m := e.Manifest; m != nil {
 		j.recorded, j.dropped = m.Recorded, m.Dropped
 		r.Identity.Scheme, r.Identity.Format = m.Scheme, m.Format
@@ -48,7 +50,7 @@ func (r *Result) compareTensors(e *evidence) {
 	for _, x := range slices.Concat(d.Changed, d.Retyped) {
 		switch {
 		case j.part(x.Name):
-		case x.Same, r.floats > 0 && j.compared[strings.TrimSuffix(x.Name, ".weight")]:
+		case x.Same, r.floats > 0 && j.compared[strings.TrimSuffix(x.Name, ".weight")], j.smooth[x.Name] > 0:
 			r.Exact.Copied++
 		default:
 			r.Exact.Differing++
@@ -117,7 +119,7 @@ func (j *tensorJudge) weight(m diff.Module) {
 func (j *tensorJudge) limit(m diff.Module) (own, limit float64) {
 	r := j.r
 	if !m.B.Quantized() {
-		return 0, r.floats
+		return 0, max(r.floats, j.smooth[m.Name+".weight"])
 	}
 	j.quantized[m.Name] = true
 	r.Exact.Quantized++

@@ -27,6 +27,12 @@
 // refuses what would leave the range of normal numbers of the stored type, so
 // nothing is rounded in silence.
 //
+// # Other factors
+//
+// Other tools smooth by any factors: [Factors] are what becomes of each tensor,
+// rounded once more, and [NewFactorReader] reads a checkpoint under them. Nothing
+// here writes such a fold.
+//
 // # Gamma
 //
 // [Gamma] needs no data: the exponent of a norm's channel is that of its own

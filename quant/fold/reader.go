@@ -21,14 +21,19 @@ type Files interface {
 type Reader struct {
 	Files
 	parts    map[string][]part // by stored tensor, in the order of its bytes
-	scalings map[string]*Scaling
+	scalings map[string]scaler
+}
+
+// scaler changes stored elements in place: *Scaling and *Factor.
+type scaler interface {
+	Apply(b []byte, d safetensors.DType, at int64, name string) error
 }
 
 // part is a run of bytes of a stored tensor that is one tensor of the table.
 type part struct {
 	at, end int64
 	name    string
-	scaling *Scaling
+	scaling scaler
 }
 
 // NewReader returns a reader of a checkpoint under a set of folds. Stacked expert
@@ -39,9 +44,27 @@ func NewReader(cfg *glm.Config, files Files, set *Set) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	all := map[string]scaler{}
+	for name, s := range scalings {
+		all[name] = s
+	}
+	return newReader(cfg, files, all), nil
+}
+
+// NewFactorReader returns a reader of a checkpoint under folds by any factors, with
+// every value rounded once to its type.
+func NewFactorReader(cfg *glm.Config, files Files, factors Factors) *Reader {
+	all := map[string]scaler{}
+	for name, f := range factors {
+		all[name] = f
+	}
+	return newReader(cfg, files, all)
+}
+
+func newReader(cfg *glm.Config, files Files, scalings map[string]scaler) *Reader {
 	r := &Reader{files, map[string][]part{}, scalings}
 	if len(scalings) == 0 {
-		return r, nil
+		return r
 	}
 	for _, e := range glm.Survey(cfg, files.Tensors()).Entries {
 		if s := scalings[e.Name]; s != nil {
@@ -51,7 +74,7 @@ func NewReader(cfg *glm.Config, files Files, set *Set) (*Reader, error) {
 	for _, list := range r.parts {
 		slices.SortFunc(list, func(a, b part) int { return int(min(max(a.at-b.at, -1), 1)) })
 	}
-	return r, nil
+	return r
 }
 
 // ReadAt reads len(p) bytes of a tensor from byte off on, whole elements, and

@@ -43,6 +43,9 @@ type Options struct {
 	// Folds are powers of two that moved between tensors when B was made: A is
 	// compared as if it had been folded.
 	Folds *fold.Set
+	// Factors are the same for folds by any factors, with each value of A rounded
+	// once more; not both.
+	Factors fold.Factors
 	// Open, if given, opens a checkpoint in place of safetensors.OpenDir: for who
 	// has it open already.
 	Open func(dir string) (*safetensors.Checkpoint, error)
@@ -74,7 +77,7 @@ func Run(ctx context.Context, dirA, dirB string, opts Options) (*Report, error) 
 		return nil, err
 	}
 	defer b.Close()
-	if err := a.folded(opts.Folds); err != nil {
+	if err := a.folded(opts.Folds, opts.Factors); err != nil {
 		return nil, err
 	}
 	d := &differ{a: a, b: b, opts: opts, r: &Report{Schema: Schema, DirA: dirA, DirB: dirB}, touched: map[string]bool{}}

@@ -28,7 +28,11 @@ type checkpoint struct {
 }
 
 // folded has the checkpoint read as if it had been folded.
-func (c *checkpoint) folded(set *fold.Set) (err error) {
+func (c *checkpoint) folded(set *fold.Set, factors fold.Factors) (err error) {
+	if c.cfg != nil && len(factors) > 0 {
+		c.fold = fold.NewFactorReader(c.cfg, c.Checkpoint, factors)
+		return nil
+	}
 	if set.Len() == 0 || c.cfg == nil {
 		return nil
 	}
