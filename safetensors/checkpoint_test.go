@@ -144,6 +144,8 @@ var dirCases = []dirCase{
 	{name: "unlisted mtp", change: write(MTPName, shardOf("m")), names: "a b c m", problems: []string{"unlisted mtp.safetensors "}},
 	{name: "unlisted mtp, counted in the total", change: all(write(MTPName, shardOf("m")), write(IndexName, indexOf(8, "a", one, "b", one, "c", two))),
 		names: "a b c m", problems: []string{"unlisted mtp.safetensors "}},
+	{name: "a rotation that is not in the total", change: all(write(rotationName, shardOf("r")), write(IndexName, indexOf(6, "a", one, "b", one, "c", two, "r", rotationName))),
+		names: "a b c r"},
 	{name: "unlisted mtp that repeats", change: write(MTPName, shardOf("c", "a")), names: "a b c", problems: []string{"unlisted mtp.safetensors "}},
 	{name: "unlisted mtp that overlaps", change: write(MTPName, shardOf("m", "a")), kind: ErrDuplicate, tensor: "a", reason: "mtp.safetensors"},
 	{name: "unlisted mtp malformed", change: write(MTPName, nil), kind: ErrHeaderTooSmall, reason: "mtp.safetensors"},

@@ -18,6 +18,7 @@ const (
 	IndexName       = "model.safetensors.index.json"               // Hugging Face, read by every engine
 	AscendIndexName = "quant_model_weights.safetensors.index.json" // msmodelslim and the ascend layout
 	MTPName         = "mtp.safetensors"                            // MTP layer in a file of its own
+	rotationName    = "rot.safetensors"                            // msmodelslim adds it to an index that is written, and leaves total_size
 	SingleName      = "model.safetensors"                          // checkpoint in one file
 )
 

@@ -45,6 +45,9 @@ func ofStatic() []Fault {
 		in("a deq_scale infinite", "deq_scale", one("deq_scale", fixed(math.Inf(1)))),
 		in("input_scale of q_a and kv_a unlike", "_a_proj", all(staticPart("q_a_proj", "input_scale"), func(v float64) float64 { return 1.25 * v })),
 		in("input_offset of q_a and kv_a unlike", "_a_proj", all(staticPart("kv_a_proj_with_mqa", "input_offset"), func(v float64) float64 { return v + 1 })),
+		in("input_scale of q, k and v unlike", "k_proj", all(staticPart("k_proj", "input_scale"), func(v float64) float64 { return 1.25 * v })),
+		in("input_offset of q, k and v unlike", "v_proj", all(staticPart("v_proj", "input_offset"), func(v float64) float64 { return v + 1 })),
+		in("quant_bias without the layer's bias", "q_proj", withoutBias),
 		in("input_scale zero", "input_scale", scalar("input_scale", fixed(0))),
 		in("input_scale negative", "input_scale", scalar("input_scale", func(v float64) float64 { return -v })),
 		in("input_scale NaN", "input_scale", scalar("input_scale", fixed(math.NaN()))),
@@ -65,6 +68,25 @@ func ofStatic() []Fault {
 		in("input_offset lost", "input_offset", dropAll(staticPart(out, "input_offset"))),
 		in("input_scale lost", "input_scale", dropAll(staticPart(out, "input_scale"))),
 	}
+}
+
+// withoutBias makes the first quant_bias of queries what codes and input offset
+// give, as for a layer that has no bias.
+func withoutBias(s Set) bool {
+	stem, ok := strings.CutSuffix(s.find(staticPart("q_proj", "quant_bias")), ".quant_bias")
+	if !ok || s[stem+".bias"] == nil {
+		return false
+	}
+	w, t, z := s[stem+".weight"], s[stem+".quant_bias"], int32(s[stem+".input_offset"].value())
+	row, old := len(w.Data)/int(w.Shape[0]), slices.Clone(t.Data)
+	for i := range int(w.Shape[0]) {
+		sum := int32(0)
+		for _, c := range w.Data[i*row : (i+1)*row] {
+			sum += int32(int8(c))
+		}
+		binary.LittleEndian.PutUint32(t.Data[4*i:], uint32(-z*sum))
+	}
+	return !slices.Equal(old, t.Data)
 }
 
 // onInts changes values of I32.

@@ -158,6 +158,12 @@ func TestAscendFolders(t *testing.T) {
 			edit(t, dir, "config.json", func(m map[string]any) { m["dtype"] = "float16"; delete(m, "torch_dtype") })
 		}, Options{}, "static-deq-scale", "differs", false},
 
+		{"codes of static rows halved", base, func(t *testing.T, dir string) {
+			retensor(t, dir, one(named(attn+"o_proj.weight"), halved(halfInt8)))
+			static(t, dir, "W8A8")
+		}, Options{Weights: true, NoHashes: true}, "codes-short", "loads", true},
+		{"static attention, every weight", base, func(t *testing.T, dir string) { static(t, dir, "W8A8") }, Options{Weights: true, NoHashes: true}, "", "loads", true},
+
 		{"rotated", base, func(t *testing.T, dir string) { rotated(t, dir, true, true, true) }, Options{}, "", "loads", true},
 		{"no rot.weight", base, func(t *testing.T, dir string) { rotated(t, dir, true, false, false) }, Options{}, "rot-missing", "loads", true},
 		{"the flag alone", base, func(t *testing.T, dir string) { rotated(t, dir, true, false, true) }, Options{}, "rot-missing", "differs", false},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 
+	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -32,6 +33,9 @@ func newEnds(m *module) *ends {
 	switch m.form.kind {
 	case int8Channel, ascendInt8, ascendMix:
 		e.size, e.full, e.near = intSize, 127, 96 // codes that are learnt move the largest of a row by some steps
+	case ascendStatic:
+		e.scale = m.params["deq_scale"] // times that of the input
+		e.size, e.full, e.near = intSize, 127, 96
 	case fp8Channel:
 		e.size, e.full, e.near = floatSize, 0x7e, 0x77 // 448 and 240: the best scale for floats may lie anywhere in an octave
 	case fp8Block, fp8BlockInv:
@@ -130,8 +134,18 @@ const floor = 1e-5
 
 // findings compares with the scales.
 func (e *ends) findings(ctx context.Context, s *subject) ([]Finding, error) {
+	input := float32(1)
+	if in := e.m.params["input_scale"]; e.m.form.kind == ascendStatic && in.Elements() == 1 && isFloat(in.DType) {
+		var err error
+		if input, err = s.one(ctx, in); err != nil || !(input > 0) {
+			return nil, err
+		}
+	}
 	var short tally
 	err := s.eachFloat(ctx, e.scale, func(i int64, v float32) {
+		if input != 1 {
+			v = numeric.RoundBF16(v / input)
+		}
 		near := e.near
 		if frac, _ := math.Frexp(float64(v)); math.Abs(frac) == 0.5 { // rounded up to a power of two
 			near = half(e)
