@@ -15,8 +15,8 @@ import (
 )
 
 // hollow writes what quantize would, with holes for data: configuration, index
-// and shards with their final headers and sizes. what is "SCHEME", "SCHEME/FORMAT"
-// "SCHEME/FORMAT/MTP" or "recipe/NAME". Checkpoints of full size cost megabytes that way.
+// and shards with their final headers and sizes. what is "SCHEME", "SCHEME/FORMAT",
+// "SCHEME/FORMAT/MTP", "SCHEME/FORMAT/MTP/static,c8" or "recipe/NAME". Checkpoints of full size cost megabytes that way.
 // Standard output says what plan says of the engines, on the devices named in
 // hardware or on all.
 func hollow(dir, what, out, hardware string) error {
@@ -26,10 +26,17 @@ func hollow(dir, what, out, hardware string) error {
 	}
 	defer c.Close()
 	scheme, rest, _ := strings.Cut(what, "/")
-	format, mtp, _ := strings.Cut(rest, "/")
-	p, err := quant.NewPlan(c, quant.Scheme(scheme), quant.Format(format), quant.Options{MTP: layout.MTPMode(mtp)})
+	format, rest, _ := strings.Cut(rest, "/")
+	mtp, more, _ := strings.Cut(rest, "/")
+	o := quant.Options{MTP: layout.MTPMode(mtp)}
+	if err := addOptions(&o, dir, more); err != nil {
+		return err
+	}
+	var p *quant.Plan
 	if scheme == "recipe" {
-		p, err = recipePlan(c, rest)
+		p, err = recipePlan(c, format)
+	} else {
+		p, err = quant.NewPlan(c, quant.Scheme(scheme), quant.Format(format), o)
 	}
 	if err != nil {
 		return err

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -23,12 +27,44 @@ func recipePlan(c *safetensors.Checkpoint, name string) (*quant.Plan, error) {
 		return nil, err
 	}
 	if r.Static {
-		o.Ranges = map[string]quant.Range{}
-		for _, t := range cfg.Table() {
-			if t.Param == "weight" && t.Role.IsLinear() && !t.Role.IsExpert() {
-				o.Ranges[t.Module] = quant.Range{Lo: -1, Hi: 1}
-			}
-		}
+		o.Ranges = ranges(cfg)
 	}
 	return quant.NewPlan(c, r.Scheme, layout.Ascend, o)
+}
+
+// ranges of inputs are made up.
+func ranges(cfg *glm.Config) map[string]quant.Range {
+	out := map[string]quant.Range{}
+	for _, t := range cfg.Table() {
+		if t.Param == "weight" && t.Role.IsLinear() && !t.Role.IsExpert() {
+			out[t.Module] = quant.Range{Lo: -1, Hi: 1}
+		}
+	}
+	return out
+}
+
+// addOptions sets what names with commas between them ask for: static inputs of
+// attention, caches in int8 ("c8"). Ranges are made up.
+func addOptions(o *quant.Options, dir, names string) error {
+	cfg, err := glm.LoadConfig(dir)
+	if err != nil {
+		return err
+	}
+	for name := range strings.SplitSeq(names, ",") {
+		switch name {
+		case "static":
+			o.Ranges = ranges(cfg)
+		case "c8":
+			o.KV, o.CacheRanges = quant.KVC8, map[string][]quant.Range{}
+			for _, t := range cfg.Table() {
+				if t.Param == "weight" && (t.Role == glm.AttnK || t.Role == glm.AttnV) {
+					o.CacheRanges[t.Module] = slices.Repeat([]quant.Range{{Lo: -1, Hi: 1}}, int(t.Shape[0]))
+				}
+			}
+		case "":
+		default:
+			return fmt.Errorf("unknown option %q", name)
+		}
+	}
+	return nil
 }

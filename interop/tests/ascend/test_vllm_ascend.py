@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 import sys
+import tempfile
 import types
 
 import pytest
@@ -14,14 +15,19 @@ import checkpoints as ck
 PEER = "vllm-ascend"
 VERSION = "0.18.0, 0.26.0rc1"
 RELEASES = VERSION.split(", ")
-FULL = [("glm-5", "recipe/glm-5-w8a8"), ("glm-5", "recipe/glm-5-w4a8"), ("glm-5", "recipe/glm-5.1-w4a8"), ("glm-5.2", "recipe/glm-5.2-w8a8c8"),
-        ("glm-5.3", "recipe/glm-5.3-w8a8c8"), ("glm-4.5", "w8a8/ascend")]  # GLM-5.1 is GLM-5's list, GLM-4.7 is GLM-4.5's
-# what methods/*.py register beside the weight, by scheme (w8a8_static.py, w8a8_dynamic.py, w4a8.py, kv_c8.py)
+SCHEMES = ["w8a8/ascend", "w4a8/ascend", "w8a8/ascend//static", "w4a8/ascend//static", "w8a8/ascend//c8", "w4a8/ascend//c8", "w8a8/ascend/quantize/static,c8", "mxfp8/ascend", "mxfp4/ascend"]
+FULL = [("glm-5", "recipe/glm-5-w8a8"), ("glm-5", "recipe/glm-5-w4a8"), ("glm-5", "recipe/glm-5.1-w4a8"), ("glm-5.2", "recipe/glm-5.2-w8a8c8"), ("glm-5.3", "recipe/glm-5.3-w8a8c8")]
+FULL += [(m, s) for m in ("glm-5", "glm-5.2", "glm-5.3", "glm-4.5") for s in SCHEMES]  # GLM-5.1 is GLM-5's list, GLM-4.7 is GLM-4.5's
+# what methods/*.py register beside the weight, by scheme (w8a8_static.py, w8a8_dynamic.py, w4a8.py, w8a8_mxfp8.py, w4a4_mxfp4.py)
 PARAMETERS = {
     "W8A8": {"weight", "input_scale", "input_offset", "quant_bias", "deq_scale"},
     "W8A8_DYNAMIC": {"weight", "weight_scale", "weight_offset"},
     "W4A8_DYNAMIC": {"weight", "weight_scale", "weight_offset", "scale_bias"},
+    "W8A8_MXFP8": {"weight", "weight_scale"},
+    "W4A4_MXFP4": {"weight", "weight_scale"},
 }
+# and kv_c8.py, for the cache of grouped-query attention
+CACHE = {"kv_cache_scale", "kv_cache_offset"}
 
 
 class Stub(types.ModuleType):
@@ -63,21 +69,28 @@ def release(version):
     finally:
         for n, m in kept.items():
             sys.modules.pop(n) if m is None else sys.modules.__setitem__(n, m)
+    module.known = schemes
     return module
 
 
 def stored(d):
-    """module -> {parameter: entry} of a folder."""
+    """module -> {parameter: entry} of a folder, and {name: dtype}."""
     desc = json.loads((d / "quant_model_description.json").read_text())
     index = json.loads((d / "quant_model_weights.safetensors.index.json").read_text())["weight_map"]
-    out = {}
+    out, dtypes = {}, {}
     for n in index:
         module, _, param = n.rpartition(".")
         out.setdefault(module, {})[param] = desc.get(n)
-    return desc, out
+    for f in set(index.values()):
+        with (d / f).open("rb") as b:
+            header = json.loads(b.read(int.from_bytes(b.read(8), "little")))
+        dtypes.update({n: e["dtype"] for n, e in header.items() if n != "__metadata__"})
+    return desc, out, dtypes
 
 
-def scheme_of(params):
+def scheme_of(params, dtype):
+    if "weight_scale" in params and dtype in ("F8_E4M3", "U8"):
+        return "W8A8_MXFP8" if dtype == "F8_E4M3" else "W4A4_MXFP4"
     for scheme, has in (("W8A8", "deq_scale"), ("W4A8_DYNAMIC", "scale_bias"), ("W8A8_DYNAMIC", "weight_scale")):
         if has in params:
             return scheme
@@ -86,14 +99,18 @@ def scheme_of(params):
 
 def judge(version, d):
     vllm_ascend = release(version)
-    desc, params = stored(d)
+    desc, params, dtypes = stored(d)
     hf = ck.config(d)
     mapping = vllm_ascend.packed_modules_model_mapping[hf["model_type"]]
     shards = {s: fused for fused, list_ in mapping.items() for s in list_}
     q = vllm_ascend.AscendModelSlimConfig(desc)
     asked = {}  # prefix in the engine -> (kind, stored schemes)
+    scaled = {"k_proj": set(), "v_proj": set()}  # layers whose keys, values have scales
     for module, have in params.items():
-        scheme, last = scheme_of(have), module.rpartition(".")[2]
+        scheme, last = scheme_of(have, dtypes.get(module + ".weight")), module.rpartition(".")[2]
+        if CACHE & set(have):
+            assert {have.pop(p, None) for p in CACHE} == {"C8"}, module
+            scaled[last].add(int(re.search(r"layers\.(\d+)\.", module)[1]))
         if module == "rot":
             assert have == {"weight": None} and desc["is_rot_used"] is True
             continue
@@ -118,14 +135,26 @@ def judge(version, d):
         (want,) = schemes
         if q.is_layer_skipped_ascend(prefix, mapping):
             assert want == "FLOAT", prefix
-        else:
+        elif (want, kind) in vllm_ascend.known:
             assert vllm_ascend.create_scheme_for_layer(q.quant_description, prefix, kind, mapping) == (want, kind), prefix
+        else:
+            assert (version, want) == ("0.18.0", "W4A4_MXFP4")  # since 0.20
+            with pytest.raises(NotImplementedError):
+                vllm_ascend.create_scheme_for_layer(q.quant_description, prefix, kind, mapping)
     # caches: layers that it lists are those that have the matrices, and its attention has a class for them
     matrices = {int(re.search(r"layers\.(\d+)\.", m)[1]) for m, p in params.items() if "q_rot" in p}
     assert set(q.indexer_quant_layers) == matrices
     for layer in matrices:
         prefix = f"model.layers.{layer}.self_attn"
         assert vllm_ascend.create_scheme_for_layer(q.quant_description, prefix, "attention", mapping) == ("INT8_DYNAMIC", "attention")
+    assert scaled["k_proj"] == scaled["v_proj"]
+    if hasattr(q, "c8_quant_layers"):
+        assert set(q.c8_quant_layers) == scaled["k_proj"]
+    for layer in scaled["k_proj"]:
+        assert q.quant_description["kv_cache_type"] == "C8"
+        if hasattr(q, "get_cache_scale"):
+            names = {q.get_cache_scale(f"model.layers.{layer}.self_attn.{m}.{p}") for m in scaled for p in CACHE}
+            assert names == {f"model.layers.{layer}.self_attn.attn.{m}_cache_{p}" for m in "kv" for p in ("scale", "offset")}
 
 
 CASES = [(v, m, k) for v in RELEASES for m, k in ck.PUBLISHED_CASES if k != "rotated-bf16"]
@@ -147,23 +176,15 @@ def test_learnt(version, model, scheme):
     judge(version, pathlib.Path(ck.converted(model, scheme, "ascend")))
 
 
-LISTS = [(v, m, k) for v in RELEASES for m, k in FULL]
-
-
 @pytest.mark.full
-@pytest.mark.parametrize("version,model,kind", LISTS, ids=ck.ids([(v, m, k.replace("/", "-")) for v, m, k in LISTS]))
-def test_full_size(version, model, kind):
-    """the recipes at the true module lists of GLM-5 = 5.1, 5.2, 5.3, and w8a8 of GLM-4.7, files without data"""
-    judge(version, recipe(model, kind))
-
-
-@functools.cache
-def recipe(model, what):
-    dst = ck.CACHE / "hollow" / ck.fingerprint() / f"{model}-{what.replace('/', '-')}"
-    if not (dst / "quant_model_description.json").exists():
-        src = ck.CACHE / "hollow" / ck.fingerprint() / model
-        if not (src / "config.json").exists():
-            src.parent.mkdir(parents=True, exist_ok=True)
-            ck.run(ck.SYNTH, "-preset", model, "-sparse", src)
-        ck.run(ck.DUMP, "-hollow", what, "-out", dst, src)
-    return dst
+@pytest.mark.parametrize("model,kind", FULL, ids=ck.ids([(m, k.replace("/", "-")) for m, k in FULL]))
+def test_full_size(model, kind):
+    """the recipes, and every scheme of the layout (dynamic, static, C8, MX), at the true module lists of GLM-5 = 5.1, 5.2, 5.3 and 4.7, files without data, in both releases (0.18 refuses W4A4_MXFP4)"""
+    src = ck.CACHE / "hollow" / ck.fingerprint() / model
+    if not (src / "config.json").exists():
+        src.parent.mkdir(parents=True, exist_ok=True)
+        ck.run(ck.SYNTH, "-preset", model, "-sparse", src)
+    with tempfile.TemporaryDirectory(prefix="glmconv-list-") as dst:
+        ck.run(ck.DUMP, "-hollow", kind, "-out", dst, src)
+        for version in RELEASES:
+            judge(version, pathlib.Path(dst))
