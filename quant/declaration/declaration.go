@@ -49,6 +49,11 @@ type Declaration struct {
 	Ignore List    // modules that are left alone
 	Rules  []Rule  // what is said of single modules: the first that means a module decides, before Groups
 
+	// Classes are Quark's schemes by the class of a module, which are for what
+	// no rule means. Which class a module has is the reading program's affair:
+	// of what is stored they say nothing, and a problem says so.
+	Classes map[string]*Group
+
 	// Entries are those of an Ascend description: a tensor each, in file order.
 	Entries []Entry
 
@@ -268,6 +273,9 @@ func (r *reader) finish() {
 		if g := d.Rules[i].Group; g != nil {
 			g.Judged = d.Why(g) == ""
 		}
+	}
+	for _, g := range d.Classes {
+		g.Judged = d.Why(g) == ""
 	}
 	if r.n > 0 {
 		d.Problems = append(d.Problems, Problem{d.Root, Unknown, fmt.Sprintf("%d problems more", r.n)})

@@ -38,7 +38,7 @@ func (r *reader) quark(o *object) {
 		}
 		r.d.Rules = append(r.d.Rules, rule)
 	}
-	o.empty("layer_type_quant_config", "schemes by the class of a module are not judged")
+	r.quarkClasses(o)
 	r.quarkCache(o)
 	export := o.sub("export")
 	if len(export.keys) == 0 {
@@ -50,6 +50,20 @@ func (r *reader) quark(o *object) {
 	export.noEffect("min_kv_scale", "weight_merge_groups")
 	export.rest(Unknown, "")
 	o.rest(Unknown, ": engines pass over it")
+}
+
+// quarkClasses reads layer_type_quant_config.
+func (r *reader) quarkClasses(o *object) {
+	o.empty("layer_type_quant_config", "schemes by the class of a module are not judged")
+	if raw := o.raw("layer_type_quant_config"); len(raw) == 0 || raw[0] != '{' {
+		return
+	}
+	classes := o.sub("layer_type_quant_config")
+	r.d.Classes = make(map[string]*Group, len(classes.keys))
+	for _, name := range classes.keys {
+		g, _ := r.quarkGroup(classes.sub(name), name)
+		r.d.Classes[name] = &g
+	}
 }
 
 // quarkGroup reads the specifications of a module's tensors; ok is false

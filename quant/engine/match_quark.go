@@ -17,17 +17,17 @@ func (x matcher) quark(m Module) Resolution {
 	if !x.d.States("export") {
 		return refusedWhole("ValueError: The export key should be included in the configurations of Quark quantized model")
 	}
-	if m.Kind == Embedding || m.Kind == Head && !(x.r.Engine == SGLang && onlyFloat4(x.all().Weights) && x.all().Weights.Strategy == format.TensorGroup) {
+	lacks := x.lacksTables()
+	if m.Kind == Embedding || m.Kind == Head && !lacks && !(x.r.Engine == SGLang && onlyFloat4(x.all().Weights) && x.all().Weights.Strategy == format.TensorGroup) {
 		return float()
-	}
-	if x.r.Engine == SGLang && x.d.States("layer_type_quant_config") && x.typed() {
-		return Resolution{Unknown: "schemes by the class of a module are not judged"}
 	}
 	switch skip, err := x.ignoredQuark(m); {
 	case err != "":
 		return refused("%s", err)
 	case skip:
 		return float()
+	case lacks:
+		return refused("TypeError: argument of type 'NoneType' is not iterable (layer_quant_config and layer_type_quant_config must stand there, if only as {})")
 	}
 	var first *declaration.Group
 	for i, name := range x.quarkShards(m) {
@@ -47,9 +47,10 @@ func (x matcher) quark(m Module) Resolution {
 	return x.built(first)
 }
 
-// typed reports whether the declaration has schemes by class.
-func (x matcher) typed() bool {
-	return slices.ContainsFunc(x.d.Problems, func(p declaration.Problem) bool { return strings.HasSuffix(p.Path, "layer_type_quant_config") })
+// lacksTables tells a declaration that SGLang looks nothing up in: without the
+// tables of names and classes, empty ones included.
+func (x matcher) lacksTables() bool {
+	return x.r.Engine == SGLang && !(x.d.States("layer_quant_config") && x.d.States("layer_type_quant_config"))
 }
 
 // quarkShards are the names that a fused module is looked up by. SGLang has
@@ -152,7 +153,38 @@ func (x matcher) quarkGroup(m Module, name string) (g *declaration.Group, err st
 			return g, err
 		}
 	}
+	if g := x.d.Classes[m.classSGLang()]; g != nil && !vllm { // vLLM looks for the class itself among names, and never finds it
+		return g, ""
+	}
 	return x.all(), ""
+}
+
+// classSGLang is the name of the class that SGLang builds a module of, by
+// which layer_type_quant_config is looked up (0.5.23: models/glm4_moe.py,
+// glm4_moe_lite.py, deepseek_v2.py, glm4v.py; layers/attention/vision.py,
+// dsa/dsa_indexer.py; get_moe_impl_class without an all-to-all backend).
+func (m Module) classSGLang() string {
+	switch m.Kind {
+	case Experts:
+		return "FusedMoE"
+	case Head:
+		return "ParallelLMHead"
+	}
+	switch last(m.Name) {
+	case "qkv_proj":
+		return "QKVParallelLinear"
+	case "gate_up_proj":
+		return "MergedColumnParallelLinear"
+	case "q_b_proj", "kv_b_proj", "q_proj":
+		return "ColumnParallelLinear"
+	case "o_proj", "down_proj":
+		return "RowParallelLinear"
+	case "proj":
+		if strings.HasSuffix(m.Name, ".attn.proj") {
+			return "RowParallelLinear"
+		}
+	}
+	return "ReplicatedLinear" // joined latents, the indexer's wq_b, the tower's merger
 }
 
 func ruleGroup(r *declaration.Rule) *declaration.Group {
