@@ -123,6 +123,7 @@ type converter struct {
 	zeros    []quant.Zeros
 	globals  *globals
 	buffers  buffers
+	early    kept
 	recorded bool // the manifest of a finished result has checksums of the source
 
 	mu        sync.Mutex
@@ -180,6 +181,7 @@ func (c *converter) writeShards(ctx context.Context, todo []int) error {
 	pool := newPool(c.o.Workers)
 	defer pool.close()
 	lanes, budget := lanes(c.plan, c.o, len(todo))
+	c.early = kept{buffers: &c.buffers, room: keptMemory(c.plan, c.o, lanes, budget)}
 	next := atomic.Int64{}
 	for range lanes {
 		g.Go(func() error {

@@ -13,8 +13,9 @@ import (
 
 // The scales of NVFP4 weights have a scale of their own, which the weights of a
 // fused set share: engines take one for all (docs/facts/formats.md 3.2). It is
-// known only when all of them have been read, so that they are read twice: once
-// before the first of their tiles is written.
+// known only when all of them have been read, before the first of their tiles is
+// written: what there is room for is kept until then (kept.go), the rest is read
+// twice.
 
 // globals are the global scales of a plan's weights, found when they are asked
 // for.
@@ -148,18 +149,32 @@ func (c *converter) sampleWeights(t *tile, part *numeric.SampleGlobal, k int, s 
 		}
 		return part.Add(w, k)
 	}
-	src := s.bytes(t.bytes)
-	if err := c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*int64(t.bytes/max(t.rows, 1)), src); err != nil {
-		return err
-	}
-	if err := c.scale(t, src); err != nil {
-		return err
-	}
 	decoder, err := layout.DecoderOf(it.Source.DType)
 	if err != nil {
 		return err
 	}
-	return part.AddBytes(src, decoder, k, &s.num)
+	var own []byte
+	if c.plan.Scaling(it.Name()) == nil { // folding happens in place
+		own = c.early.buffer(t.bytes)
+	}
+	src := own
+	if src == nil {
+		src = s.bytes(t.bytes)
+	}
+	if err = c.src.ReadAt(it.Source, it.Offset+int64(t.row0)*int64(t.bytes/max(t.rows, 1)), src); err == nil {
+		err = c.scale(t, src)
+	}
+	if err == nil {
+		err = part.AddBytes(src, decoder, k, &s.num)
+	}
+	switch {
+	case own == nil:
+	case err == nil:
+		c.early.put(t, own)
+	default:
+		c.early.release(own)
+	}
+	return err
 }
 
 // requireInputs refuses to carry out a plan whose scales are not all known.

@@ -117,9 +117,16 @@ func (c *converter) compute(ctx context.Context, t *tile, s *scratch) error {
 		}
 		return err
 	}
-	src := s.bytes(t.bytes)
-	if err := c.readTile(t, it.Offset+int64(t.row0)*unit, src); err != nil {
-		return err
+	own := c.early.take(t)
+	defer c.early.release(own)
+	src, off := own, it.Offset+int64(t.row0)*unit
+	if own != nil {
+		t.note(off, src)
+	} else {
+		src = s.bytes(t.bytes)
+		if err := c.readTile(t, off, src); err != nil {
+			return err
+		}
 	}
 	if err := c.scale(t, src); err != nil {
 		return err
@@ -145,12 +152,16 @@ func (c *converter) compute(ctx context.Context, t *tile, s *scratch) error {
 // readTile fills p with the bytes of a tile's tensor from off and takes their
 // checksum.
 func (c *converter) readTile(t *tile, off int64, p []byte) error {
-	it := t.item
-	if err := c.src.ReadAt(it.Source, off, p); err != nil {
+	if err := c.src.ReadAt(t.item.Source, off, p); err != nil {
 		return err
 	}
-	t.sum, t.zero = bytesum.Rows(it.Source.Name, off, rowSize(it), p), origin.ZeroBytes(p)
+	t.note(off, p)
 	return nil
+}
+
+// note takes the checksum of a tile's bytes and counts those that are zero.
+func (t *tile) note(off int64, p []byte) {
+	t.sum, t.zero = bytesum.Rows(t.item.Source.Name, off, rowSize(t.item), p), origin.ZeroBytes(p)
 }
 
 // rowSize returns the bytes of a row for the checksum of an item's tiles; 0 if

@@ -119,6 +119,6 @@ func PeakMemory(p *quant.Plan, o Options) int64 {
 	}
 	_, scratch, spool := largest(p)
 	lanes, budget := lanes(p, o, len(p.Files))
-	need := fixedMemory(p) + int64(lanes)*(budget+2*spool) + scratch*int64(o.Workers)
+	need := fixedMemory(p) + int64(lanes)*(budget+2*spool) + scratch*int64(o.Workers) + keptMemory(p, o, lanes, budget)
 	return min(need*5/4, o.MaxMemory) // the collector's slack
 }
