@@ -88,8 +88,12 @@ func (s *solver) expert(l, e int, own, some *pairs, prior **learn.Gram) error {
 	if err := g.learn(b); err != nil || g.down == nil || !g.down.learn {
 		return err
 	}
+	down, err := g.settled(some, own)
+	if err != nil {
+		return err
+	}
 	all, sums := learn.NewGram(g.down.cols, true), learn.NewGram(g.down.cols, true)
-	if err := errors.Join(g.sum(all, some), g.sum(sums, own)); err != nil {
+	if err := errors.Join(g.sum(all, down, some), g.sum(sums, down, own)); err != nil {
 		return err
 	}
 	all.Finish(s.workers)

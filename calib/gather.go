@@ -95,17 +95,23 @@ func (c *collector) room() (tokens int, err error) {
 	if total == 0 {
 		return 0, &quant.Error{Kind: quant.ErrSource, Reason: "there are no tokens to calibrate with"}
 	}
-	moments := map[int]int64{}
+	moments, kept := map[int]int64{}, map[int]int64{} // kept: samples of experts, which share the tokens
 	widest := int64(0)
 	for _, t := range c.cfg.Table() {
-		if t.Param == "weight" && shows(t.Role) {
-			rows := int64(0)
-			if sampled(t.Role) {
-				rows = min(samples, int64(total))
-			}
-			moments[t.Layer] += t.Shape[1] * (16 + 3*4 + 4*rows)
-			widest = max(widest, moments[t.Layer])
+		if t.Param != "weight" || !shows(t.Role) {
+			continue
 		}
+		moments[t.Layer] += t.Shape[1] * (16 + 3*4)
+		if sampled(t.Role) {
+			size := t.Shape[1] * 4 * min(samples, int64(total))
+			if t.Role.IsExpert() {
+				most := t.Shape[1] * 4 * int64(total) * int64(c.cfg.ExpertsPerToken)
+				size = min(size, most-kept[t.Layer])
+				kept[t.Layer] += size
+			}
+			moments[t.Layer] += size
+		}
+		widest = max(widest, moments[t.Layer])
 	}
 	limit := c.o.limit()
 	widest += int64(blockRows(c.cfg, limit, longest)) * rowBytes(c.cfg)

@@ -295,35 +295,63 @@ func (g *gated) learn(b *learn.Basis) error {
 	return nil
 }
 
-// inner are the inputs of down [rows, width] in both models, of served inputs as
-// they are quantised and of float ones.
-func (g *gated) inner(served, float []float32) (x, y []float32) {
-	k := g.s.workers
+// The models of a gated MLP's weights.
+const (
+	floatModel = iota
+	servedModel
+)
+
+// inner are the inputs of down [rows, width] in a model, of its inputs as they are
+// quantised there.
+func (g *gated) inner(x []float32, model int) []float32 {
 	cols := g.w[0].cols
-	mul := func(x []float32, w *weights, data []byte) []float32 {
-		rows := len(x) / cols
+	mul := func(w *weights) []float32 {
+		rows, data := len(x)/cols, w.float
+		if model == servedModel {
+			data = w.served
+		}
 		y := make([]float32, rows*w.rows)
 		if rows > 0 {
-			kernel.Float(y, w.rows, x, rows, kernel.F32, data, w.rows, cols, k)
+			kernel.Float(y, w.rows, x, rows, kernel.F32, data, w.rows, cols, g.s.workers)
 		}
 		return y
 	}
-	x, u := mul(served, &g.w[0], g.w[0].served), mul(served, &g.w[1], g.w[1].served)
-	kernel.SwiGLU(x, x, u)
-	y, u = mul(float, &g.w[0], g.w[0].float), mul(float, &g.w[1], g.w[1].float)
-	kernel.SwiGLU(y, y, u)
-	return x, y
+	gate, up := mul(&g.w[0]), mul(&g.w[1])
+	kernel.SwiGLU(gate, gate, up)
+	return gate
 }
 
-// sum adds the inputs of down to moments.
-func (g *gated) sum(to *learn.Gram, in *pairs) error {
+// settled is down with the scale of its inputs, one for all of some sets of tokens.
+func (g *gated) settled(sets ...*pairs) (*layout.Weight, error) {
+	w := &g.down.item.Weight
+	if !unsettled(w) {
+		return w, nil
+	}
+	var s span
+	for _, in := range sets {
+		weight, err := settled(g.weight, in)
+		if err != nil {
+			return nil, err
+		}
+		if err := in.each(func(served, _ []float32) error {
+			s.add(g.inner(rounded(served, g.w[0].cols, weight, g.s.workers), servedModel))
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return s.settle(w), nil
+}
+
+// sum adds the inputs of down, quantised as those of a weight, to moments.
+func (g *gated) sum(to *learn.Gram, down *layout.Weight, in *pairs) error {
 	weight, err := settled(g.weight, in)
 	if err != nil {
 		return err
 	}
 	return in.each(func(served, float []float32) error {
-		x, y := g.inner(rounded(served, g.w[0].cols, weight, g.s.workers), float)
-		to.Add(rounded(x, g.down.cols, &g.down.item.Weight, g.s.workers), y, len(x)/g.down.cols, g.s.workers)
+		x := g.inner(rounded(served, g.w[0].cols, weight, g.s.workers), servedModel)
+		to.Add(rounded(x, g.down.cols, down, g.s.workers), g.inner(float, floatModel), len(x)/g.down.cols, g.s.workers)
 		return nil
 	})
 }
@@ -343,8 +371,12 @@ func (s *solver) mlp(l int, roles [3]glm.Role, in *pairs) error {
 	if err := g.learn(b); err != nil || g.down == nil || !g.down.learn {
 		return err
 	}
+	down, err := g.settled(in)
+	if err != nil {
+		return err
+	}
 	sums := learn.NewGram(g.down.cols, true)
-	if err := g.sum(sums, in); err != nil {
+	if err := g.sum(sums, down, in); err != nil {
 		return err
 	}
 	sums.Finish(s.workers)

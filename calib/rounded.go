@@ -9,24 +9,45 @@ import (
 	"github.com/glmconv/glmconv/runtime/kernel"
 )
 
+// unsettled reports whether the scale of a weight's inputs is one for all of them,
+// and not known to the plan.
+func unsettled(w *layout.Weight) bool {
+	return w.Act == layout.AscendStatic && w.Input.Scale == 0 || w.Act == format.NVFP4Local && !(w.InputMax > 0)
+}
+
+// span is the range of inputs, 0 included.
+type span struct{ lo, hi float32 }
+
+func (s *span) add(x []float32) {
+	if len(x) > 0 {
+		s.lo, s.hi = min(s.lo, slices.Min(x)), max(s.hi, slices.Max(x))
+	}
+}
+
+// settle is a weight with the scale of inputs of the range.
+func (s *span) settle(w *layout.Weight) *layout.Weight {
+	known := *w
+	known.InputMax = max(s.hi, -s.lo)
+	if w.Act == layout.AscendStatic {
+		if in, err := layout.NewStaticInput(s.lo, s.hi); err == nil { // else not finite: shown where it is quantised
+			known.Input = in
+		}
+	}
+	return &known
+}
+
 // settled is a weight with the scale of its inputs: where the plan does not know
 // it, that of these inputs.
 func settled(w *layout.Weight, in *pairs) (*layout.Weight, error) {
-	static, local := w.Act == layout.AscendStatic && w.Input.Scale == 0, w.Act == format.NVFP4Local && !(w.InputMax > 0)
-	if !static && !local {
+	if !unsettled(w) {
 		return w, nil
 	}
-	var lo, hi float32
+	var s span
 	err := in.each(func(served, _ []float32) error {
-		lo, hi = min(lo, slices.Min(served)), max(hi, slices.Max(served))
+		s.add(served)
 		return nil
 	})
-	known := *w
-	known.InputMax = max(hi, -lo)
-	if in, err := layout.NewStaticInput(lo, hi); static && err == nil { // else not finite: shown where it is quantised
-		known.Input = in
-	}
-	return &known, err
+	return s.settle(w), err
 }
 
 // rounded are activations [rows, cols] as an engine quantises them for a weight.

@@ -114,21 +114,32 @@ func (b *Basis) permute(h []float64, mean float64) {
 	}
 }
 
+// factorBlock is how many columns of a factor are eliminated together.
+const factorBlock = 64
+
 // factorise replaces the lower half of a by its Cholesky factor, and reports
-// whether there is one.
+// whether there is one. It goes from left to right: a block of columns takes away
+// what those before it make, then its own rows are solved.
 func factorise(a []float64, n int, w *kernel.Workers) bool {
-	const block = 48
-	for lo := 0; lo < n; lo += block {
-		hi := min(lo+block, n)
+	before := make([]float64, n*factorBlock)
+	for lo := 0; lo < n; lo += factorBlock {
+		hi := min(lo+factorBlock, n)
+		transposed(before, a, n, lo, hi, lo)
+		w.Each(n-lo, 6, lo*factorBlock, func(from, to int) {
+			from, to = lo+from, lo+to
+			kernel.SubF64(a[from*n+lo:], n, a[from*n:], n, before, factorBlock, to-from, hi-lo, lo)
+		})
 		for i := lo; i < hi; i++ {
 			eliminate(a, n, i, lo, i)
-			d := a[i*n+i] - dot(a[i*n:i*n+i], a[i*n:i*n+i])
+			row := a[i*n+lo : i*n+i]
+			d := a[i*n+i] - dot(row, row)
 			if !(d > 0) || math.IsInf(d, 0) {
 				return false
 			}
 			a[i*n+i] = math.Sqrt(d)
+			clear(a[i*n+i+1 : i*n+hi])
 		}
-		w.Each(n-hi, 1, hi*block, func(from, to int) {
+		w.Each(n-hi, 1, factorBlock*factorBlock, func(from, to int) {
 			for i := hi + from; i < hi+to; i++ {
 				eliminate(a, n, i, lo, hi)
 			}
@@ -137,11 +148,22 @@ func factorise(a []float64, n int, w *kernel.Workers) bool {
 	return true
 }
 
-// eliminate computes elements lo..hi of row i of the factor.
+// transposed writes rows lo..hi and columns 0..cols of a [n, n] to dst [cols,
+// factorBlock], transposed.
+func transposed(dst, a []float64, n, lo, hi, cols int) {
+	for i := lo; i < hi; i++ {
+		for c, v := range a[i*n:][:cols] {
+			dst[c*factorBlock+i-lo] = v
+		}
+	}
+}
+
+// eliminate computes elements lo..hi of row i of the factor, whose block begins at
+// lo.
 func eliminate(a []float64, n, i, lo, hi int) {
-	row := a[i*n:][:n]
-	for j := lo; j < hi; j++ {
-		row[j] = (row[j] - dot(row[:j], a[j*n:][:j])) / a[j*n+j]
+	row := a[i*n+lo:][:hi-lo]
+	for j := range row {
+		row[j] = (row[j] - dot(row[:j], a[(lo+j)*n+lo:][:j])) / a[(lo+j)*n+lo+j]
 	}
 }
 
@@ -174,23 +196,27 @@ func axpy(y []float64, p float64, x []float64) {
 func (b *Basis) invert(w *kernel.Workers) {
 	n := b.n
 	b.upper = make([]float32, n*n)
-	const cols = 32
+	const cols = 64
 	w.Each((n+cols-1)/cols, 1, n*n*cols/2, func(from, to int) {
 		inv := make([]float64, n*cols)
 		for lo := from * cols; lo < min(to*cols, n); lo += cols {
 			width := min(cols, n-lo)
-			clear(inv)
-			for i := lo; i < n; i++ {
-				row, l := inv[i*cols:][:width], b.lower[i*n:][:n]
-				if i < lo+width {
-					row[i-lo] = 1
-				}
-				for j := lo; j < i; j++ {
-					axpy(row, -l[j], inv[j*cols:][:width])
-				}
-				for k := range row {
-					row[k] /= l[i]
-					b.upper[(n-1-i)*n+n-1-lo-k] = float32(row[k])
+			clear(inv[lo*cols:])
+			for at := lo; at < n; at += factorBlock {
+				end := min(at+factorBlock, n)
+				kernel.SubF64(inv[at*cols:], cols, b.lower[at*n+lo:], n, inv[lo*cols:], cols, end-at, width, at-lo)
+				for i := at; i < end; i++ {
+					row, l := inv[i*cols:][:width], b.lower[i*n:][:n]
+					if i < lo+width {
+						row[i-lo]++
+					}
+					for j := at; j < i; j++ {
+						axpy(row, -l[j], inv[j*cols:][:width])
+					}
+					for k := range row {
+						row[k] /= l[i]
+						b.upper[(n-1-i)*n+n-1-lo-k] = float32(row[k])
+					}
 				}
 			}
 		}
@@ -204,26 +230,42 @@ func (b *Basis) correct(w []float32, rows int) []float32 {
 	}
 	n := b.n
 	d := make([]float32, rows*n)
-	kernel.PanelF32(d, n, w, n, b.diff, n, rows, n, n, false)
+	multiply(d, n, w, n, b.diff, n, rows, n, n, false)
 	x := make([]float64, rows*n)
 	for r := range rows {
 		for i := range n {
 			x[r*n+i] = float64(d[r*n+b.order[n-1-i]])
 		}
 	}
-	for i := range n { // L y = x
-		l := b.lower[i*n:][:n]
-		for r := range rows {
-			y := x[r*n:][:n]
-			y[i] = (y[i] - dot(l[:i], y[:i])) / l[i]
+	left := make([]float64, n*factorBlock)
+	for lo := 0; lo < n; lo += factorBlock { // L y = x
+		hi := min(lo+factorBlock, n)
+		transposed(left, b.lower, n, lo, hi, lo)
+		kernel.SubF64(x[lo:], n, x, n, left, factorBlock, rows, hi-lo, lo)
+		for i := lo; i < hi; i++ {
+			l := b.lower[i*n+lo:][:i-lo+1]
+			for r := range rows {
+				y := x[r*n+lo:][:i-lo+1]
+				y[i-lo] = (y[i-lo] - dot(l[:i-lo], y[:i-lo])) / l[i-lo]
+			}
 		}
 	}
-	for i := n - 1; i >= 0; i-- { // Lᵀ z = y
-		l := b.lower[i*n:][:n]
-		for r := range rows {
-			y := x[r*n:][:n]
-			y[i] /= l[i]
-			axpy(y[:i], -y[i], l)
+	for lo := (n - 1) / factorBlock * factorBlock; lo >= 0; lo -= factorBlock { // Lᵀ z = y
+		hi := min(lo+factorBlock, n)
+		for i := hi - 1; i >= lo; i-- {
+			l := b.lower[i*n+lo:][:i-lo+1]
+			for r := range rows {
+				y := x[r*n+lo:][:i-lo+1]
+				y[i-lo] /= l[i-lo]
+				axpy(y[:i-lo], -y[i-lo], l[:i-lo])
+			}
+		}
+		const wide = factorBlock
+		for j := 0; j < lo; j += wide { // copied, as in multiply; lo is a multiple
+			for i := lo; i < hi; i++ {
+				copy(left[(i-lo)*wide:][:wide], b.lower[i*n+j:])
+			}
+			kernel.SubF64(x[j:], n, x[lo:], n, left, wide, rows, wide, hi-lo)
 		}
 	}
 	out := make([]float32, rows*n)

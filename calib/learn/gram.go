@@ -19,27 +19,31 @@ type Gram struct {
 
 // tile holds up to tokens rows.
 type tile struct {
-	x    []float32 // [rows, n]
+	x    []float32 // [rows, line(n)]
 	rows int
 }
+
+// line is how far apart rows of n values lie, so that a column of them does not
+// push itself out of caches.
+func line(n int) int { return n + 16 }
 
 // NewGram returns empty sums over inputs of n columns.
 func NewGram(n int, cross bool) *Gram {
 	g := &Gram{N: n, H: make([]float64, n*n)}
-	g.served.x = make([]float32, tokens*n)
+	g.served.x = make([]float32, tokens*line(n))
 	if cross {
-		g.C, g.float.x = make([]float64, n*n), make([]float32, tokens*n)
+		g.C, g.float.x = make([]float64, n*n), make([]float32, tokens*line(n))
 	}
 	return g
 }
 
 // GramBytes is the memory of a Gram and of the Basis made of it.
 func GramBytes(n int, cross bool) int64 {
-	cells := int64(n) * int64(n)
+	cells, blocks := int64(n)*int64(n), 4*8*factorBlock*int64(n)
 	if cross {
-		return cells*(8+8+8+4+4+4) + 4*tokens*int64(n)*2
+		return cells*(8+8+8+4+4+4) + 4*tokens*int64(n)*2 + blocks
 	}
-	return cells*(8+8+4+4) + 4*tokens*int64(n)
+	return cells*(8+8+4+4) + 4*tokens*int64(n) + blocks
 }
 
 // Add adds inputs [rows, N]: as they will be served, and those of the float
@@ -49,11 +53,14 @@ func (g *Gram) Add(served, float []float32, rows int, w *kernel.Workers) {
 	g.Count += float64(rows)
 	for rows > 0 {
 		n := min(rows, tokens-g.served.rows)
-		at := g.served.rows * g.N
-		copy(g.served.x[at:], served[:n*g.N])
-		served = served[n*g.N:]
-		if g.C != nil {
-			copy(g.float.x[at:], float[:n*g.N])
+		for r := range n {
+			at := (g.served.rows + r) * line(g.N)
+			copy(g.served.x[at:][:g.N], served[r*g.N:])
+			if g.C != nil {
+				copy(g.float.x[at:][:g.N], float[r*g.N:])
+			}
+		}
+		if served = served[n*g.N:]; g.C != nil {
 			float = float[n*g.N:]
 		}
 		rows -= n
@@ -70,27 +77,36 @@ func (g *Gram) flush(w *kernel.Workers) {
 		return
 	}
 	g.served.rows = 0
-	product(g.H, g.served.x, g.served.x, t, g.N, w)
+	product(g.H, g.served.x, g.served.x, t, g.N, true, w)
 	if g.C != nil {
-		product(g.C, g.float.x, g.served.x, t, g.N, w)
+		product(g.C, g.float.x, g.served.x, t, g.N, false, w)
 	}
 }
 
-// product adds aᵀ·b to sum [n, n]; a and b are [t, n].
-func product(sum []float64, a, b []float32, t, n int, w *kernel.Workers) {
-	const rows = 32
+// product adds aᵀ·b to sum [n, n]; a and b are [t, line(n)]. half leaves out what lies
+// below the diagonal, but for some next to it.
+func product(sum []float64, a, b []float32, t, n int, half bool, w *kernel.Workers) {
+	const rows = 48
+	ld := line(n)
 	w.Each((n+rows-1)/rows, 1, rows*n*t, func(lo, hi int) {
 		left, out := make([]float32, rows*t), make([]float32, rows*n)
 		for i := lo * rows; i < min(hi*rows, n); i += rows {
 			m := min(rows, n-i)
 			for r := range m {
 				for k := range t {
-					left[r*t+k] = a[k*n+i+r]
+					left[r*t+k] = a[k*ld+i+r]
 				}
 			}
-			kernel.PanelF32(out, n, left, t, b, n, m, n, t, false)
-			for j, v := range out[:m*n] {
-				sum[i*n+j] += float64(v)
+			first := 0
+			if half {
+				first = i
+			}
+			kernel.PanelF32(out, n, left, t, b[first:], ld, m, n-first, t, false)
+			for r := range m {
+				row := sum[(i+r)*n+first:][:n-first]
+				for j, v := range out[r*n:][:n-first] {
+					row[j] += float64(v)
+				}
 			}
 		}
 	})
@@ -99,6 +115,11 @@ func product(sum []float64, a, b []float32, t, n int, w *kernel.Workers) {
 // Finish closes the sums: H and C become means over the tokens.
 func (g *Gram) Finish(w *kernel.Workers) {
 	g.flush(w)
+	for i := range g.N { // H is symmetric, half of it was summed
+		for j := range i {
+			g.H[i*g.N+j] = g.H[j*g.N+i]
+		}
+	}
 	scale(g.H, g.Count)
 	scale(g.C, g.Count)
 	g.Count = 1

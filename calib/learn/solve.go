@@ -7,8 +7,9 @@ import (
 	"github.com/glmconv/glmconv/runtime/kernel"
 )
 
-// Loss is tr((W − Ŵ)H(W − Ŵ)ᵀ) per token: of what was found, of plain rounding
-// and of the weight itself, whose output that is measured against.
+// Loss is tr((W − Ŵ)H(W − Ŵ)ᵀ) per token, over an eighth of the rows: of what was
+// found, of plain rounding and of the weight itself, whose output that is measured
+// against.
 type Loss struct{ Found, Plain, Size float64 }
 
 // Add adds up losses.
@@ -27,7 +28,7 @@ func (b *Basis) Solve(spec numeric.Spec, w []float32, rows int, workers *kernel.
 		m.ScaleCodes = make([]byte, len(plain.ScaleCodes))
 	}
 	var loss Loss
-	step := 32
+	step := 96
 	if m.BlockRows > 1 {
 		step = m.BlockRows
 	}
@@ -57,11 +58,11 @@ type job struct {
 	used   []float32 // as engines use them
 	group  int
 	lo, hi float32
+	moving []bool // rows of which the last sweep changed a code
 }
 
 // rows solves a run of rows of the weight.
 func (b *Basis) rows(spec *numeric.Spec, w []float32, out, plain *numeric.Matrix) (Loss, error) {
-	n := b.n
 	j := &job{b: b, spec: spec, rows: out.Rows, target: b.correct(w, out.Rows), codes: make([]float32, len(w)), group: out.BlockCols}
 	if spec.Code != numeric.E4M3 && spec.Code != numeric.E2M1 {
 		j.lo, j.hi = codeRange(spec.Code)
@@ -71,32 +72,33 @@ func (b *Basis) rows(spec *numeric.Spec, w []float32, out, plain *numeric.Matrix
 	}
 	j.gptq()
 	j.descend()
-	dequantized := make([]float32, n)
-	var l Loss
-	for r := range out.Rows {
-		row := w[r*n:][:n]
-		for i := range n {
-			dequantized[i] = j.value(r, i)
-		}
-		l.Found += b.loss(row, dequantized)
-		plain.Dequant(dequantized, r, r+1)
-		l.Plain += b.loss(row, dequantized)
-		clear(dequantized)
-		l.Size += b.loss(row, dequantized)
-	}
 	j.store(out)
-	return l, nil
+	return j.compare(w, plain), nil
 }
 
-// loss is (w − q)H(w − q)ᵀ of a row.
-func (b *Basis) loss(w, q []float32) (sum float64) {
-	n := b.n
-	d := make([]float32, n)
-	for i := range d {
-		d[i] = w[i] - q[i]
+// judged is of how many rows one is looked at for the loss, which is a report.
+const judged = 8
+
+// compare returns the loss of some rows of the weight.
+func (j *job) compare(w []float32, plain *numeric.Matrix) Loss {
+	n, rows := j.b.n, (j.rows+judged-1)/judged
+	own, found, rounded := make([]float32, rows*n), make([]float32, rows*n), make([]float32, rows*n)
+	for i := range rows {
+		r := i * judged
+		copy(own[i*n:][:n], w[r*n:])
+		plain.Dequant(rounded[i*n:][:n], r, r+1)
+		for c, v := range own[i*n:][:n] {
+			found[i*n+c], rounded[i*n+c] = v-j.value(r, c), v-rounded[i*n+c]
+		}
 	}
-	hd := make([]float32, n)
-	kernel.PanelF32(hd, n, d, n, b.h, n, 1, n, n, false)
+	return Loss{Found: j.b.loss(found, rows), Plain: j.b.loss(rounded, rows), Size: j.b.loss(own, rows)}
+}
+
+// loss is Σ dHdᵀ over rows of d.
+func (b *Basis) loss(d []float32, rows int) (sum float64) {
+	n := b.n
+	hd := make([]float32, rows*n)
+	multiply(hd, n, d, n, b.h, n, rows, n, n, false)
 	for i, v := range hd {
 		sum += float64(v) * float64(d[i])
 	}
@@ -189,23 +191,39 @@ func (j *job) gptq() {
 			}
 		}
 		if hi < n {
-			kernel.PanelF32(w[hi:], n, left, panel, b.upper[lo*n+hi:], n, j.rows, n-hi, hi-lo, true)
+			multiply(w[hi:], n, left, panel, b.upper[lo*n+hi:], n, j.rows, n-hi, hi-lo, true)
 		}
 	}
 }
 
-// descend goes round the columns while a code changes, and fits the scales to
-// the codes in between: the loss never grows.
+const (
+	// renewed is after how many passes the error is computed anew, so that
+	// roundings do not add up.
+	renewed = 16
+	// some is up to how many codes of a row in a panel are taken one by one.
+	some = 8
+)
+
+// descend goes round the columns of every row while a code of it changes, and fits
+// the scales to the codes in between: the loss never grows.
 func (j *job) descend() {
 	b, n := j.b, j.b.n
 	d, r := make([]float32, j.rows*n), make([]float32, j.rows*n)
+	j.moving = make([]bool, j.rows)
+	for i := range j.moving {
+		j.moving[i] = true
+	}
 	for pass := range max(b.passes, 0) {
-		for i := range j.rows { // anew, so that roundings do not add up
-			for c := range n {
-				d[i*n+c] = j.target[i*n+c] - j.value(i, c)
-			}
+		if pass%renewed == 0 {
+			runs(j.moving, func(lo, hi int) {
+				for i := lo; i < hi; i++ {
+					for c := range n {
+						d[i*n+c] = j.target[i*n+c] - j.value(i, c)
+					}
+				}
+				multiply(r[lo*n:], n, d[lo*n:], n, b.h, n, hi-lo, n, n, false)
+			})
 		}
-		kernel.PanelF32(r, n, d, n, b.h, n, j.rows, n, n, false)
 		if !j.sweep(r) || pass+1 == b.passes {
 			return
 		}
@@ -215,53 +233,96 @@ func (j *job) descend() {
 	}
 }
 
-// sweep lets every column take its best code given the others; r is
-// (W* − Ŵ)H and follows. It reports whether a code changed.
+// runs calls fn for each run of true.
+func runs(on []bool, fn func(lo, hi int)) {
+	for lo := 0; lo < len(on); lo++ {
+		hi := lo
+		for hi < len(on) && on[hi] {
+			hi++
+		}
+		if hi > lo {
+			fn(lo, hi)
+			lo = hi
+		}
+	}
+}
+
+// sweep lets every column of the rows that still move take its best code given the
+// others; r is (W* − Ŵ)H and follows. It reports whether a code changed.
 func (j *job) sweep(r []float32) (changed bool) {
 	b, n := j.b, j.b.n
 	moved := make([]float32, j.rows*panel)
+
+	count, many, again := make([]int, j.rows), make([]bool, j.rows), make([]bool, j.rows)
 	for lo := 0; lo < n; lo += panel {
 		hi := min(lo+panel, n)
-		any := false
-		clear(moved)
-		for c := lo; c < hi; c++ {
-			h := b.h[c*n:][:n]
-			for i := range j.rows {
-				s, at := j.scale(i, c), i*n+c
-				q := j.round(float32(j.codes[at]*s)+r[at]/h[c], s)
-				if q == j.codes[at] {
-					continue
+		for i := range j.rows {
+			if count[i] = 0; j.moving[i] {
+				count[i] = j.columns(i, lo, hi, r[i*n:][:n], moved[i*panel:][:panel])
+			}
+			again[i] = again[i] || count[i] > 0
+			changed = changed || again[i]
+			if many[i] = count[i] > some; count[i] == 0 || many[i] {
+				continue
+			}
+			for c, e := range moved[i*panel:][:hi-lo] {
+				if e != 0 {
+					h := b.h[(lo+c)*n:][:n]
+					kernel.Axpy(r[i*n:][:lo], e, h[:lo])
+					kernel.Axpy(r[i*n+hi:][:n-hi], e, h[hi:])
 				}
-				e := -float32((q - j.codes[at]) * s)
-				j.codes[at], any = q, true
-				moved[i*panel+c-lo] = e
-				kernel.Axpy(r[i*n+lo:i*n+hi], e, h[lo:hi])
 			}
 		}
-		if !any {
-			continue
-		}
-		changed = true
-		if lo > 0 {
-			kernel.PanelF32(r, n, moved, panel, b.h[lo*n:], n, j.rows, lo, hi-lo, true)
-		}
-		if hi < n {
-			kernel.PanelF32(r[hi:], n, moved, panel, b.h[lo*n+hi:], n, j.rows, n-hi, hi-lo, true)
-		}
+		runs(many, func(from, to int) {
+			kernel.PanelF32(r[from*n:], n, moved[from*panel:], panel, b.h[lo*n:], n, to-from, lo, hi-lo, true)
+			if hi < n {
+				kernel.PanelF32(r[from*n+hi:], n, moved[from*panel:], panel, b.h[lo*n+hi:], n, to-from, n-hi, hi-lo, true)
+			}
+		})
 	}
+	copy(j.moving, again)
 	return changed
 }
 
-// refit gives every group the scale that fits its codes best, as stored.
+// columns sweeps columns lo..hi of row i: what each moves by, negated, goes to
+// moved, and into r [n] as far as these columns. It counts those that move.
+func (j *job) columns(i, lo, hi int, r, moved []float32) (count int) {
+	b, n := j.b, j.b.n
+	clear(moved)
+	for c := lo; c < hi; c++ {
+		h := b.h[c*n:][:n]
+		s, at := j.scale(i, c), i*n+c
+		q := j.round(float32(j.codes[at]*s)+r[c]/h[c], s)
+		if q == j.codes[at] {
+			continue
+		}
+		e := -float32((q - j.codes[at]) * s)
+		j.codes[at] = q
+		moved[c-lo] = e
+		count++
+		kernel.Axpy(r[lo:hi], e, h[lo:hi])
+	}
+	return count
+}
+
+// refit gives every group of the rows that still move the scale that fits its codes
+// best, as stored.
 func (j *job) refit(r []float32) {
 	b, n := j.b, j.b.n
 	groups := (n + j.group - 1) / j.group
+	refitted := make([]bool, j.rows)
 	for g := range groups {
 		lo, hi := g*j.group, min((g+1)*j.group, n)
 		k := hi - lo
 		ch, d := make([]float32, j.rows*k), make([]float32, j.rows*k)
-		kernel.PanelF32(ch, k, j.codes[lo:], n, b.h[lo*n+lo:], n, j.rows, k, k, false)
+		runs(j.moving, func(from, to int) {
+			kernel.PanelF32(ch[from*k:], k, j.codes[from*n+lo:], n, b.h[lo*n+lo:], n, to-from, k, k, false)
+		})
 		for i := range j.rows {
+			refitted[i] = false
+			if !j.moving[i] {
+				continue
+			}
 			var num, den float64
 			for c, q := range j.codes[i*n+lo : i*n+hi] {
 				num += float64(q) * float64(r[i*n+lo+c])
@@ -275,11 +336,12 @@ func (j *job) refit(r []float32) {
 			if s == old {
 				continue
 			}
+			refitted[i] = true
 			for c, q := range j.codes[i*n+lo : i*n+hi] {
 				d[i*k+c] = -float32(q * (s - old))
 			}
 		}
-		kernel.PanelF32(r, n, d, k, b.h[lo*n:], n, j.rows, n, k, true)
+		multiplySome(refitted, r, d, b.h[lo*n:], n, k)
 	}
 }
 

@@ -34,6 +34,30 @@ func panelF32Go(y []float32, ldy int, x []float32, ldx int, w []float32, ldw, m,
 	}
 }
 
+// SubF64 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] over k > 0 for i < m and
+// j < n, an element one chain over k that begins with y, as PanelF32 does.
+func SubF64(y []float64, ldy int, x []float64, ldx int, w []float64, ldw, m, n, k int) {
+	if m <= 0 || n <= 0 || k <= 0 {
+		return
+	}
+	if (m-1)*ldy+n > len(y) || (m-1)*ldx+k > len(x) || (k-1)*ldw+n > len(w) {
+		panic("kernel: a panel leaves its slices")
+	}
+	if panels != nil {
+		panels.subF64(y, ldy, x, ldx, w, ldw, m, n, k)
+		return
+	}
+	for i := range m {
+		row := y[i*ldy:][:n]
+		for t := range k {
+			p := x[i*ldx+t]
+			for j, v := range w[t*ldw:][:n] {
+				row[j] -= float64(p * v)
+			}
+		}
+	}
+}
+
 // transpose writes dst[c·ldd+r] = src[r·lds+c] for r < rows and c < cols.
 func transpose(dst []float32, ldd int, src []float32, lds, rows, cols int) {
 	lo := 0

@@ -12,6 +12,7 @@ import (
 // internal/asm/panel.
 type (
 	panelF32Block  = func(y *float32, ldy int, x *float32, ldx int, w *float32, ldw, k, add int, next *byte, hop int, scale, token *float32, onto int)
+	panelF64Block  = func(y *float64, ldy int, x *float64, ldx int, w *float64, ldw, k int)
 	fewBF16Block   = func(y *float32, ldy int, x *float32, ldx int, w *byte, ldw, k int)
 	panelInt8Block = func(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc, init *int32, scale, token *float32, add int, next *byte, hop int)
 )
@@ -22,7 +23,8 @@ type panelPath struct {
 	per       int // elements of k in a step of the integer kernels
 	blockF32  []panelF32Block
 	blockInt8 []panelInt8Block
-	fewBF16   []fewBF16Block // few tokens, see few_amd64.go
+	blockF64  []panelF64Block // half as wide
+	fewBF16   []fewBF16Block  // few tokens, see few_amd64.go
 }
 
 // idle is what kernels prefetch that have nothing to prefetch.
@@ -35,10 +37,12 @@ var (
 	panelsAVX2 = &panelPath{width: 16, per: 2,
 		blockF32:  []panelF32Block{panelF32x1AVX2, panelF32x2AVX2, panelF32x3AVX2, panelF32x4AVX2, panelF32x5AVX2, panelF32x6AVX2},
 		blockInt8: []panelInt8Block{panelInt8x1AVX2, panelInt8x2AVX2, panelInt8x3AVX2, panelInt8x4AVX2, panelInt8x5AVX2, panelInt8x6AVX2},
+		blockF64:  []panelF64Block{panelF64x1AVX2, panelF64x2AVX2, panelF64x3AVX2, panelF64x4AVX2, panelF64x5AVX2, panelF64x6AVX2},
 		fewBF16:   []fewBF16Block{fewBF16x1AVX2, fewBF16x2AVX2, fewBF16x3AVX2}}
 	panelsAVX512 = &panelPath{width: 64, per: 4,
 		blockF32:  []panelF32Block{panelF32x1AVX512, panelF32x2AVX512, panelF32x3AVX512, panelF32x4AVX512, panelF32x5AVX512, panelF32x6AVX512},
 		blockInt8: []panelInt8Block{panelInt8x1AVX512, panelInt8x2AVX512, panelInt8x3AVX512, panelInt8x4AVX512, panelInt8x5AVX512, panelInt8x6AVX512},
+		blockF64:  []panelF64Block{panelF64x1AVX512, panelF64x2AVX512, panelF64x3AVX512, panelF64x4AVX512, panelF64x5AVX512, panelF64x6AVX512},
 		fewBF16:   []fewBF16Block{fewBF16x1AVX512, fewBF16x2AVX512, fewBF16x3AVX512}}
 )
 
@@ -82,6 +86,31 @@ func (p *panelPath) f32(y []float32, ldy int, x []float32, ldx int, w []float32,
 		p.blockF32[rows-1](&out[0], p.width, &x[i*ldx], ldx, &last[0], p.width, k, with, &idle, 0, nil, nil, 0)
 		for r := range rows {
 			copy(y[(i+r)*ldy+whole:(i+r)*ldy+n], out[r*p.width:])
+		}
+	})
+}
+
+// subF64 is SubF64; the caller has checked the slices.
+func (p *panelPath) subF64(y []float64, ldy int, x []float64, ldx int, w []float64, ldw, m, n, k int) {
+	width := p.width / 2
+	whole := n / width * width
+	for j := 0; j < whole; j += width {
+		fair(m, len(p.blockF64), func(i, rows int) { p.blockF64[rows-1](&y[i*ldy+j], ldy, &x[i*ldx], ldx, &w[j], ldw, k) })
+	}
+	if whole == n {
+		return
+	}
+	last, out := make([]float64, k*width), make([]float64, len(p.blockF64)*width)
+	for t := range k {
+		copy(last[t*width:], w[t*ldw+whole:t*ldw+n])
+	}
+	fair(m, len(p.blockF64), func(i, rows int) {
+		for r := range rows {
+			copy(out[r*width:], y[(i+r)*ldy+whole:(i+r)*ldy+n])
+		}
+		p.blockF64[rows-1](&out[0], width, &x[i*ldx], ldx, &last[0], width, k)
+		for r := range rows {
+			copy(y[(i+r)*ldy+whole:(i+r)*ldy+n], out[r*width:])
 		}
 	})
 }

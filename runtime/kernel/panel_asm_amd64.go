@@ -14,6 +14,11 @@ func panelF32x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw in
 //go:noescape
 func panelInt8x1AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
+// panelF64x1AVX2 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 1 rows and 8 columns: a chain of fused multiply-adds over k > 0, which begins with y.
+//
+//go:noescape
+func panelF64x1AVX2(y *float64, ldy int, x *float64, ldx int, w *float64, ldw int, k int)
+
 // panelF32x2AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 2 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
@@ -23,6 +28,11 @@ func panelF32x2AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw in
 //
 //go:noescape
 func panelInt8x2AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+
+// panelF64x2AVX2 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 2 rows and 8 columns: a chain of fused multiply-adds over k > 0, which begins with y.
+//
+//go:noescape
+func panelF64x2AVX2(y *float64, ldy int, x *float64, ldx int, w *float64, ldw int, k int)
 
 // panelF32x3AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 3 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
@@ -34,6 +44,11 @@ func panelF32x3AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw in
 //go:noescape
 func panelInt8x3AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
+// panelF64x3AVX2 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 3 rows and 8 columns: a chain of fused multiply-adds over k > 0, which begins with y.
+//
+//go:noescape
+func panelF64x3AVX2(y *float64, ldy int, x *float64, ldx int, w *float64, ldw int, k int)
+
 // panelF32x4AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 4 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
@@ -43,6 +58,11 @@ func panelF32x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw in
 //
 //go:noescape
 func panelInt8x4AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+
+// panelF64x4AVX2 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 4 rows and 8 columns: a chain of fused multiply-adds over k > 0, which begins with y.
+//
+//go:noescape
+func panelF64x4AVX2(y *float64, ldy int, x *float64, ldx int, w *float64, ldw int, k int)
 
 // panelF32x5AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 5 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
@@ -54,6 +74,11 @@ func panelF32x5AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw in
 //go:noescape
 func panelInt8x5AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
+// panelF64x5AVX2 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 5 rows and 8 columns: a chain of fused multiply-adds over k > 0, which begins with y.
+//
+//go:noescape
+func panelF64x5AVX2(y *float64, ldy int, x *float64, ldx int, w *float64, ldw int, k int)
+
 // panelF32x6AVX2 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 6 rows and 16 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
@@ -63,6 +88,11 @@ func panelF32x6AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw in
 //
 //go:noescape
 func panelInt8x6AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+
+// panelF64x6AVX2 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 6 rows and 8 columns: a chain of fused multiply-adds over k > 0, which begins with y.
+//
+//go:noescape
+func panelF64x6AVX2(y *float64, ldy int, x *float64, ldx int, w *float64, ldw int, k int)
 
 // panelF32x1AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 1 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
@@ -74,6 +104,11 @@ func panelF32x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw 
 //go:noescape
 func panelInt8x1AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
+// panelF64x1AVX512 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 1 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y.
+//
+//go:noescape
+func panelF64x1AVX512(y *float64, ldy int, x *float64, ldx int, w *float64, ldw int, k int)
+
 // panelF32x2AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 2 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
@@ -83,6 +118,11 @@ func panelF32x2AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw 
 //
 //go:noescape
 func panelInt8x2AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+
+// panelF64x2AVX512 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 2 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y.
+//
+//go:noescape
+func panelF64x2AVX512(y *float64, ldy int, x *float64, ldx int, w *float64, ldw int, k int)
 
 // panelF32x3AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 3 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
@@ -94,6 +134,11 @@ func panelF32x3AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw 
 //go:noescape
 func panelInt8x3AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
+// panelF64x3AVX512 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 3 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y.
+//
+//go:noescape
+func panelF64x3AVX512(y *float64, ldy int, x *float64, ldx int, w *float64, ldw int, k int)
+
 // panelF32x4AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 4 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
@@ -103,6 +148,11 @@ func panelF32x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw 
 //
 //go:noescape
 func panelInt8x4AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+
+// panelF64x4AVX512 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 4 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y.
+//
+//go:noescape
+func panelF64x4AVX512(y *float64, ldy int, x *float64, ldx int, w *float64, ldw int, k int)
 
 // panelF32x5AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 5 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
@@ -114,6 +164,11 @@ func panelF32x5AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw 
 //go:noescape
 func panelInt8x5AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
 
+// panelF64x5AVX512 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 5 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y.
+//
+//go:noescape
+func panelF64x5AVX512(y *float64, ldy int, x *float64, ldx int, w *float64, ldw int, k int)
+
 // panelF32x6AVX512 computes y[i·ldy+j] = Σ x[i·ldx+·]·w[·ldw+j] for 6 rows and 64 columns: a chain of fused multiply-adds over k > 0, which begins with y if add is set. With scale it is multiplied by scale[j]·token[i] and, if onto is set, added to y. It prefetches from next on, hop bytes further every second step.
 //
 //go:noescape
@@ -123,6 +178,11 @@ func panelF32x6AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw 
 //
 //go:noescape
 func panelInt8x6AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+
+// panelF64x6AVX512 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 6 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y.
+//
+//go:noescape
+func panelF64x6AVX512(y *float64, ldy int, x *float64, ldx int, w *float64, ldw int, k int)
 
 // transposeWordsAVX2 writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are words, each xor flip. It prefetches two lines from next on, hop bytes further every fourth word.
 //

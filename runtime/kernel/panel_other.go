@@ -11,6 +11,8 @@ var panels *panelPath
 
 func (*panelPath) f32([]float32, int, []float32, int, []float32, int, int, int, int, bool) {}
 
+func (*panelPath) subF64([]float64, int, []float64, int, []float64, int, int, int, int) {}
+
 func (*panelPath) transposeF32([]float32, int, []float32, int, int, int) int { return 0 }
 
 func (*panelPath) suits(int, *numeric.Matrix) bool { return false }

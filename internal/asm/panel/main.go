@@ -68,6 +68,7 @@ func main() {
 		for m := 1; m <= p.rows; m++ {
 			float(p, m)
 			integer(p, m)
+			double(p, m)
 		}
 	}
 	transposes()

@@ -10,6 +10,11 @@
 // far the calibrated result lies from the rounded one at the same positions with
 // the standard error of that difference over sequences, the 99th percentile, the
 // share of changed first choices, the size, and the seconds that quantize took.
+//
+//	go run ./internal/bench/accuracy -cost [-cost-only statistics|learning] [-cost-tokens 512] [-pairs 5] [-rows 192] [-widest N] [-cpuprofile FILE]
+//
+// measures what it costs instead, at GLM-4.5-Air's widths with 2 layers and 16
+// experts.
 package main
 
 import (
@@ -30,6 +35,7 @@ import (
 	"time"
 
 	"github.com/glmconv/glmconv/internal/progress"
+	"github.com/glmconv/glmconv/internal/synth"
 	"github.com/glmconv/glmconv/verify"
 )
 
@@ -71,7 +77,22 @@ func main() {
 	flag.StringVar(&o.json, "json", "", "also write JSON to this file")
 	flag.IntVar(&o.tokens, "tokens", 8192, "tokens to judge with, in sequences of 128")
 	flag.IntVar(&o.calibTokens, "calib-tokens", 16384, "tokens to calibrate with, in sequences of 128")
+	c := costs{source: synth.Options{Preset: "glm-4.5-air", Layers: 2, Experts: 16, Vocab: 4096, MTP: synth.MTPNone, Seed: 1}}
+	cost := flag.Bool("cost", false, "measure what statistics and learning cost, at GLM-4.5-Air's widths")
+	flag.StringVar(&c.only, "cost-only", "", "statistics or learning")
+	flag.IntVar(&c.tokens, "cost-tokens", 512, "tokens of -cost")
+	flag.IntVar(&c.pairs, "pairs", 5, "pairs of runs of -cost")
+	flag.IntVar(&c.rows, "rows", 192, "rows of each width that -cost learns")
+	flag.IntVar(&c.widest, "widest", 1<<20, "columns of the widest weights that -cost learns")
+	flag.StringVar(&c.profile, "cpuprofile", "", "write a processor profile of -cost's learning to this file")
 	flag.Parse()
+	if *cost {
+		if err := c.run(ctx, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	err := errors.New("which command, and which models?")
 	if flag.NArg() > 1 {
 		o.command, o.models = flag.Arg(0), flag.Args()[1:]
