@@ -26,12 +26,15 @@ func (s *subject) staticJobs(m *module) []job {
 	}
 	jobs = append(jobs, job{off.Size, func(ctx context.Context) ([]Finding, error) { return s.inputOffset(ctx, off) }})
 	bias, ok := m.params["quant_bias"]
-	if w := m.params["weight"]; ok && hasDeq && bias.DType == safetensors.I32 && bias.Elements() == m.o && deq.Elements() == m.o &&
+	if w := m.params["weight"]; ok && hasDeq && bias.DType == safetensors.I32 && bias.Elements() == m.o && deq.Elements() == m.o && deqType(deq.DType) &&
 		w.DType == safetensors.I8 && w.Size == m.o*m.i {
 		jobs = append(jobs, job{w.Size, func(ctx context.Context) ([]Finding, error) { return s.quantBias(ctx, m) }})
 	}
 	return jobs
 }
+
+// deqType tells whether eachScale reads a deq_scale of this type.
+func deqType(d safetensors.DType) bool { return isFloat(d) || d == safetensors.I64 }
 
 // deqScale: F32 for BF16 models and 64-bit integers, the bits of an F32 value
 // in the low half, for float16 ones; positive and finite.
@@ -62,7 +65,7 @@ const mixSlack = 1.0 / 64
 // · weight_scale; decode and prefill read one each.
 func (s *subject) bothScales(ctx context.Context, m *module) ([]Finding, error) {
 	deq, own, in := m.params["deq_scale"], m.params["weight_scale"], m.params["input_scale"]
-	if deq.Elements() != own.Elements() || in.Elements() != 1 || !isFloat(own.DType) || !isFloat(in.DType) || !isFloat(deq.DType) && deq.DType != safetensors.I64 {
+	if deq.Elements() != own.Elements() || in.Elements() != 1 || !isFloat(own.DType) || !isFloat(in.DType) || !deqType(deq.DType) {
 		return nil, nil
 	}
 	by, err := s.one(ctx, in)

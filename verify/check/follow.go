@@ -51,23 +51,15 @@ var unreadable = []string{"shard-truncated", "shard-missing", "shard-invalid", "
 // that the tensors in it are.
 func (s *subject) dropConsequences() {
 	r := s.report
-	gone := map[string]bool{}
-	for root, codes := range follows {
-		if !r.Has(root) {
-			continue
-		}
-		for _, c := range codes {
-			gone[c] = true
-		}
-	}
+	gone := s.consequences()
 	lost, elsewhere, encoded := s.lostShards(), map[string]bool{}, map[string]bool{}
 	for _, f := range r.Findings {
-		encoded[f.Where] = encoded[f.Where] || f.Code == "weight-encoding"
+		encoded[f.Where] = encoded[f.Where] || f.Code == "weight-encoding" && f.Severity == Error
 		elsewhere[f.Where] = elsewhere[f.Where] || f.Code == "file-elsewhere"
 	}
 	r.Findings = slices.DeleteFunc(r.Findings, func(f Finding) bool {
 		switch {
-		case gone[f.Code], f.Code == "shard-missing" && elsewhere[f.Where]:
+		case gone(f), f.Code == "shard-missing" && elsewhere[f.Where]:
 			return true
 		case f.Code == "tensor-missing" && strings.Contains(f.Where, ".indexer.") && r.Has("config-indexers"):
 			return true
@@ -91,6 +83,52 @@ func (s *subject) dropConsequences() {
 	})
 }
 
+// consequences tells of a finding whether it only follows from an error, of the
+// same tensors where that is about some. A warning explains no fault.
+func (s *subject) consequences() func(f Finding) bool {
+	roots := map[string][]string{} // codes and where they were found
+	for _, f := range s.report.Findings {
+		if _, ok := follows[f.Code]; ok && f.Severity == Error {
+			roots[f.Code] = append(roots[f.Code], f.Where)
+		}
+	}
+	return func(f Finding) bool {
+		for root, places := range roots {
+			if slices.Contains(follows[root], f.Code) && s.concerns(root, places, f.Where) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// concerns tells whether what was found in these places is about a tensor, or a
+// module, as well.
+func (s *subject) concerns(root string, places []string, where string) bool {
+	if strings.HasPrefix(where, "config.json") || s.cfg == nil {
+		return true
+	}
+	switch root {
+	case "mtp-copy-stale":
+		return slices.Contains(places, where)
+	case "vocabulary":
+		embed, head := s.cfg.MTPNames(s.cfg.Layers)
+		return slices.Contains([]string{s.cfg.EmbeddingName(), s.cfg.HeadName(), embed, head}, strings.TrimSuffix(where, ".weight")+".weight")
+	case "mtp-shape", "config-mtp-count":
+		for l := range max(s.cfg.MTPLayers, 1) {
+			if strings.HasPrefix(where, s.cfg.LayerPrefix(s.cfg.Layers+l)) {
+				return true
+			}
+		}
+		return false
+	case "expert-count":
+		return strings.Contains(where, ".mlp.")
+	case "config-indexers":
+		return strings.Contains(where, ".indexer")
+	}
+	return true
+}
+
 // dropEchoes takes out what engines are found to misread only because the
 // declaration that they ask cannot be used.
 func (s *subject) dropEchoes() {
@@ -103,6 +141,9 @@ func (s *subject) dropEchoes() {
 // spoilt: what the MTP layer has is not stale then.
 func (s *subject) trunkFaults() (names []string) {
 	for _, f := range s.report.Findings {
+		if f.Severity != Error {
+			continue
+		}
 		if f.Code == "weight-nonfinite" || f.Code == "weight-zero" || f.Code == "weight-constant" || f.Code == "zero-region" {
 			names = append(names, f.Where)
 		}

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -237,11 +236,14 @@ func (s *subject) loadDescription() error {
 		return err
 	}
 	s.ascend = true
-	s.written, _ = declaration.Description(raw)
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if err := dec.Decode(&s.desc); err != nil {
+	err = json.Unmarshal(raw, &s.desc) // of the whole file: engines refuse what follows an object
+	if err == nil {
+		s.written, err = declaration.Description(raw)
+	}
+	if err != nil {
 		s.add("description-invalid", layout.DescriptionName, "%v", err)
 		s.desc = map[string]json.RawMessage{}
+		s.written = &declaration.Declaration{Method: declaration.Ascend, Root: s.description} // that says nothing
 	}
 	return nil
 }

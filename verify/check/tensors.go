@@ -67,7 +67,7 @@ func (s *subject) checkPlain(t safetensors.Info, row glm.Tensor) {
 		s.add("tensor-shape", t.Name, "it is %v, config.json implies %v", t.Shape, row.Shape)
 	}
 	switch {
-	case row.Role == glm.RouterBias:
+	case row.Role == glm.RouterBias && isFloat(t.DType) && t.DType != safetensors.F64:
 		if t.DType != safetensors.F32 {
 			f := s.add("router-bias-dtype", t.Name, "it is %s; the values differ by less than %s can tell apart", t.DType, t.DType)
 			if s.decl == nil || s.has(quant.ManifestName) {
@@ -171,11 +171,16 @@ func (s *subject) tableNames() map[string]struct{} {
 	return s.names
 }
 
+// sliced tells whether W4A8_DYNAMIC keeps a scale_bias for each of 16 slices of
+// the module's inputs: they are split over devices.
+func sliced(r glm.Role) bool {
+	return r == glm.ExpertDown || r == glm.AttnO || r == glm.DenseDown || r == glm.SharedDown
+}
+
 // checkParts compares the tensors of a module with the parts of its form:
 // each there, with the right type and the exact shape, and nothing else.
 func (s *subject) checkParts(m *module, f form) {
-	down := m.row.Role == glm.ExpertDown || m.row.Role == glm.AttnO || m.row.Role == glm.DenseDown || m.row.Role == glm.SharedDown
-	parts := f.parts(m.o, m.i, down)
+	parts := f.parts(m.o, m.i, sliced(m.row.Role))
 	if f.group > 0 && m.i%int64(f.group) != 0 {
 		s.add("companion-shape", m.row.Module, "%d input columns do not divide into groups of %d", m.i, f.group)
 		return

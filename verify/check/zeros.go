@@ -6,7 +6,6 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/glm/origin"
-	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -24,7 +23,7 @@ type look struct {
 // zeros where weights should be, norms of one value.
 func (s *subject) weights(ctx context.Context, m *module, t safetensors.Info) ([]Finding, error) {
 	l := look{constant: true}
-	float := isFloat(t.DType) && t.DType != safetensors.F64
+	float := isFloat(t.DType)
 	if float {
 		l.vals = make([]float32, min(chunk, t.Size)/int64(t.DType.Bits()/8))
 	}
@@ -39,7 +38,7 @@ func (s *subject) weights(ctx context.Context, m *module, t safetensors.Info) ([
 		case float:
 			width := int64(t.DType.Bits() / 8)
 			v := l.vals[:int64(len(p))/width]
-			if derr = layout.DecodeFloats(v, p, t.DType); derr == nil {
+			if derr = decodeFloats(v, p, t.DType); derr == nil {
 				l.floats(v, off/width)
 			}
 		case t.DType == safetensors.F8E4M3:

@@ -1,0 +1,165 @@
+package check
+
+import (
+	"encoding/binary"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/quant/declaration"
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/safetensors"
+)
+
+func init() { mutations = append(mutations, typeMutations...) }
+
+// doubled widens BF16 and F32 to F64.
+func doubled(x tensor) []tensor {
+	var out []byte
+	width := x.DType.Bits() / 8
+	for i := 0; i < len(x.data); i += width {
+		v := make([]float32, 1)
+		if err := layout.DecodeFloats(v, x.data[i:i+width], x.DType); err != nil {
+			panic(err)
+		}
+		out = binary.LittleEndian.AppendUint64(out, math.Float64bits(float64(v[0])))
+	}
+	x.DType, x.data = safetensors.F64, out
+	return []tensor{x}
+}
+
+// zeros gives a tensor another type, of any width, and zeros.
+func zeros(d safetensors.DType) func(tensor) []tensor {
+	return func(x tensor) []tensor {
+		x.DType, x.data = d, make([]byte, safetensors.DataSize(d, x.Shape))
+		return []tensor{x}
+	}
+}
+
+// after writes something behind the end of the description.
+func after(text string) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		patch(t, filepath.Join(dir, declaration.DescriptionName), func(b []byte) []byte { return append(slices.Clone(b), text...) })
+	}
+}
+
+const (
+	bias1 = "model.layers.1.mlp.gate.e_score_correction_bias"
+	down1 = "model.layers.1.mlp.shared_experts.down_proj"
+)
+
+// Types that no layout stores, and files that engines do not parse: each is a
+// finding about the tensor or the file, and ends no check.
+var typeMutations = []mutation{
+	{"zero bytes behind the description", int8Asc, after("\x00\x00\x00\x00"), "description-invalid", "quant_model_description", true, nil},
+	{"two descriptions in one file", int8Asc, after("\n{}"), "description-invalid", "quant_model_description", true, nil},
+	{"a description that is no object", int8Asc, func(t *testing.T, dir string) { replace(t, dir, declaration.DescriptionName, "null") },
+		"description-invalid", "quant_model_description", true, nil},
+	{"a broken description beside the file of ModelOpt", int8Asc, both(after("{}"), func(t *testing.T, dir string) {
+		replace(t, dir, modelOptFile, `{"producer":{"name":"modelopt"},"quantization":{"quant_algo":"FP8","exclude_modules":["lm_head"]}}`)
+	}), "description-invalid", "quant_model_description", true, nil},
+	{"an F64 scale", fp8CT, tensors(one(named("model.layers.1.mlp.experts.2.up_proj.weight_scale"), doubled)), "companion-dtype", "experts.2.up_proj", true, nil},
+	{"an F64 norm", plain5, tensors(one(named("model.layers.1.input_layernorm.weight"), doubled)), "tensor-dtype", "input_layernorm", true, nil},
+	{"an F64 router bias", plain5, tensors(one(named(bias1), doubled)), "tensor-dtype", bias1, true, nil},
+	{"a router bias of integers", plain5, tensors(one(named(bias1), zeros(safetensors.I32))), "tensor-dtype", bias1, true, nil},
+	{"a router bias of long integers", plain5, tensors(one(named(bias1), zeros(safetensors.I64))), "tensor-dtype", bias1, true, nil},
+	{"a router bias of bytes", plain5, tensors(one(named(bias1), zeros(safetensors.U8))), "tensor-dtype", bias1, true, nil},
+	{"a router bias of FP8", plain5, tensors(one(named(bias1), zeros(safetensors.F8E4M3))), "tensor-dtype", bias1, true, nil},
+	{"a deq_scale of half bytes", int8Asc, staticWith("deq_scale", safetensors.F4), "static-deq-scale", "q_proj.deq_scale", true, nil},
+	{"a deq_scale of six bits", int8Asc, staticWith("deq_scale", safetensors.F6E3M2), "static-deq-scale", "q_proj.deq_scale", true, nil},
+	{"a deq_scale of bytes", int8Asc, staticWith("deq_scale", safetensors.U8), "static-deq-scale", "q_proj.deq_scale", true, nil},
+	{"a deq_scale of F64", int8Asc, staticWith("deq_scale", safetensors.F64), "static-deq-scale", "q_proj.deq_scale", true, nil},
+	{"16 sums of a module that is no expert", int4Asc, slicedInt4, "scale-bias-wrong", down1, true, nil},
+}
+
+// staticWith makes linears static and gives one parameter of all another type.
+func staticWith(param string, d safetensors.DType) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		static(t, dir, "W8A8")
+		retensor(t, dir, one(ending("."+param), zeros(d)))
+	}
+}
+
+// slicedInt4 makes a shared expert's down_proj W4A8_DYNAMIC with sums that are
+// not those of its codes.
+func slicedInt4(t *testing.T, dir string) {
+	entries := map[string]any{}
+	retensor(t, dir, func(x tensor) []tensor {
+		module, param, _ := cut(x.Name)
+		if module != down1 {
+			return []tensor{x}
+		}
+		entries[x.Name] = "W4A8_DYNAMIC"
+		if param != "weight" {
+			return []tensor{x}
+		}
+		bias := tensor{safetensors.Spec{Name: module + ".scale_bias", DType: safetensors.F32, Shape: []int64{x.Shape[0], 16}}, nil}
+		for range x.Shape[0] * 16 {
+			bias.data = append(bias.data, float(safetensors.F32, 3.25)...)
+		}
+		entries[bias.Name] = "W4A8_DYNAMIC"
+		x.Shape = []int64{x.Shape[0] / 2, x.Shape[1]}
+		x.data = x.data[:len(x.data)/2]
+		return []tensor{x, bias}
+	})
+	description(func(m map[string]any) { maps.Copy(m, entries) })(t, dir)
+}
+
+// rounded is the head's copy as FP8 releases store it.
+func rounded(x tensor) []tensor {
+	row, data := make([]float32, x.Shape[1]), slices.Clone(x.data)
+	for lo := 0; lo < len(data); lo += 2 * len(row) {
+		if err := layout.DecodeFloats(row, data[lo:lo+2*len(row)], x.DType); err != nil {
+			panic(err)
+		}
+		s := numeric.AbsMax(row) / numeric.E4M3Max
+		for i := range row {
+			row[i] = numeric.E4M3ToF32(numeric.F32ToE4M3(row[i]/s)) * s
+		}
+		copy(data[lo:], numeric.AppendBF16(nil, row))
+	}
+	x.data = data
+	return []tensor{x}
+}
+
+// TestWarningsExplainNoFault: only an error stands for what follows from it, and
+// only for the same tensors.
+func TestWarningsExplainNoFault(t *testing.T) {
+	const o = "model.layers.1.self_attn.o_proj.weight"
+	cut := tensors(one(named(o), shorter))
+	for name, tc := range map[string]struct {
+		base   string
+		damage func(*testing.T, string)
+		codes  map[string]string // and where
+	}{
+		"a wrong shape beside a rounded copy of the head": {"nano-glm4moe", both(tensors(one(containing("shared_head.head"), rounded)), cut),
+			map[string]string{"tensor-shape": o, "mtp-copy-stale": "shared_head.head"}},
+		"a wrong shape beside a copy of the old vocabulary": {"nano-glm4moe", both(tensors(one(containing("layers.3.embed_tokens"), shorter)), cut),
+			map[string]string{"tensor-shape": o, "mtp-copy-stale": "embed_tokens"}},
+		"a wrong shape beside a head that was resized": {"nano-glm4moe", both(tensors(one(named("lm_head.weight"), shorter)), cut),
+			map[string]string{"tensor-shape": o, "vocabulary": "lm_head"}},
+		"a wrong copy beside norms that were not folded": {int4Asc, both(tensors(one(named("model.layers.3.embed_tokens.weight"), put(3))),
+			description(func(m map[string]any) { m["is_rot_used"] = true })),
+			map[string]string{"rotation-mixed": "", "mtp-copy-stale": "embed_tokens"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := good(t, tc.base)
+			tc.damage(t, dir)
+			_ = os.Remove(filepath.Join(dir, "glmconv-manifest.json"))
+			r := examine(t, dir, Options{Copies: true})
+			assert.False(t, r.OK)
+			for code, where := range tc.codes {
+				require.True(t, slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Code == code && strings.Contains(f.Where, where) }),
+					"no %s about %q:\n%s", code, where, r.Text())
+			}
+		})
+	}
+}
