@@ -61,7 +61,7 @@ func (k *cache) paths(f *file) (whole, part, have string) {
 
 // usable reports whether a file can be told from others of its name.
 func (k *cache) usable(f *file) bool {
-	return k != nil && isShard(f.Name) && (len(f.SHA256) == 2*sha256.Size || f.SHA256 == "" && f.Version != "")
+	return k != nil && isShard(f.Name) && (f.SHA256 != "" || f.Version != "")
 }
 
 // read fills p from off on, within one block; false if the block is not there.

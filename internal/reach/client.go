@@ -45,6 +45,7 @@ type client struct {
 
 	mu    sync.Mutex
 	hosts map[string]time.Time // do not ask before
+	told  time.Duration        // that servers asked to be left alone, all together
 }
 
 func newClient(o Options) (*client, error) {

@@ -2,6 +2,8 @@ package reach
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -24,27 +26,31 @@ func (o *Options) hubBase() string {
 	return hubEndpoint
 }
 
-// hubToken finds the credential, "" if there is none.
-func (o *Options) hubToken() string {
+// hubToken finds the credential, "" if there is none. A file that was named must
+// be there.
+func (o *Options) hubToken() (string, error) {
 	if o.TokenFile != "" {
 		return readToken(o.TokenFile)
 	}
 	switch strings.ToUpper(o.Getenv("HF_HUB_DISABLE_IMPLICIT_TOKEN")) {
 	case "1", "ON", "YES", "TRUE":
-		return ""
+		return "", nil
 	}
 	if t := o.first("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"); t != "" {
-		return t
+		return t, nil
 	}
-	file := o.Getenv("HF_TOKEN_PATH")
-	if file == "" {
-		home := o.hubHome()
-		if home == "" {
-			return ""
-		}
-		file = filepath.Join(home, "token")
+	if file := o.Getenv("HF_TOKEN_PATH"); file != "" {
+		return readToken(file)
 	}
-	return readToken(file)
+	home := o.hubHome()
+	if home == "" {
+		return "", nil
+	}
+	token, err := readToken(filepath.Join(home, "token"))
+	if errors.Is(err, fs.ErrNotExist) { // nobody is logged in
+		return "", nil
+	}
+	return token, err
 }
 
 // hubHome is the folder of the hub's own client.
@@ -61,12 +67,13 @@ func (o *Options) hubHome() string {
 	return ""
 }
 
-func readToken(file string) string {
+// readToken reads a file with a credential and nothing else.
+func readToken(file string) (string, error) {
 	b, err := fsx.ReadRegular(file, 64<<10)
 	if err != nil {
-		return ""
+		return "", &source.Error{Kind: source.ErrAddress, Where: file, Reason: "the file with the token cannot be read", Err: err}
 	}
-	return strings.TrimSpace(string(b))
+	return strings.TrimSpace(string(b)), nil
 }
 
 // hub reads one repository of a hub.
@@ -94,7 +101,10 @@ func openHub(ctx context.Context, c *client, a address) (*Source, error) {
 	if err != nil || endpoint.Host == "" || endpoint.Scheme != "https" && !(endpoint.Scheme == "http" && loopback(endpoint.Hostname())) {
 		return nil, &source.Error{Kind: source.ErrAddress, Where: "HF_ENDPOINT", Reason: "is not an https address"}
 	}
-	token := c.o.hubToken()
+	token, err := c.o.hubToken()
+	if err != nil {
+		return nil, err
+	}
 	h.web = &web{c: c, endpoint: endpoint, header: http.Header{},
 		trusted: func(u *url.URL) bool {
 			return origin(u) == origin(endpoint) || h.base == hubEndpoint && u.Scheme == "https" && (u.Host == "hf.co" || u.Host == "huggingface.co")

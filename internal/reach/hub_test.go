@@ -37,7 +37,7 @@ func quick(env ...string) Options {
 		k, v, _ := strings.Cut(e, "=")
 		vars[k] = v
 	}
-	return Options{Getenv: func(k string) string { return vars[k] }, RetryFor: 3 * time.Second, stall: 300 * time.Millisecond, backoff: 5 * time.Millisecond}
+	return Options{Getenv: func(k string) string { return vars[k] }, RetryFor: 3 * time.Second, stall: 300 * time.Millisecond, backoff: 5 * time.Millisecond, allowed: 50 * time.Millisecond}
 }
 
 // mounted opens and mounts an address for the length of a test.
@@ -179,7 +179,8 @@ func TestHubFaults(t *testing.T) {
 }
 
 func TestHubErrors(t *testing.T) {
-	dir := model(t)
+	dir, wrong := model(t), filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(wrong, []byte("wrong"), 0o600))
 	for _, test := range []struct {
 		name, address string
 		set           func(*fakehub.Hub)
@@ -190,7 +191,8 @@ func TestHubErrors(t *testing.T) {
 		{"no repository", "hf://org/other", nil, nil, source.ErrMissing, "not found, or private"},
 		{"no revision", "hf://org/nano@v2", nil, nil, source.ErrMissing, "no such revision"},
 		{"gated", "hf://org/nano", func(h *fakehub.Hub) { h.Gated = true }, nil, source.ErrDenied, "approval"},
-		{"private", "hf://org/nano", func(h *fakehub.Hub) { h.Token = "right" }, func(o *Options) { o.TokenFile = "absent" }, source.ErrMissing, "private"},
+		{"private", "hf://org/nano", func(h *fakehub.Hub) { h.Token = "right" }, func(o *Options) { o.TokenFile = wrong }, source.ErrMissing, "private"},
+		{"no file with a token", "hf://org/nano", nil, func(o *Options) { o.TokenFile = "absent" }, source.ErrAddress, "absent"},
 		{"offline", "hf://org/nano", nil, func(o *Options) { o.Offline = true }, source.ErrOffline, "switched off"},
 		{"login page", "hf://org/nano", func(h *fakehub.Hub) { h.Fail = func(fakes.Request) fakes.Fault { return fakes.HTML } }, nil, source.ErrRefused, "web page"},
 		{"down for good", "hf://org/nano", func(h *fakehub.Hub) { h.Fail = func(fakes.Request) fakes.Fault { return fakes.Down } },

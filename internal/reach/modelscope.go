@@ -64,7 +64,9 @@ func openScope(ctx context.Context, c *client, a address) (*Source, error) {
 	}
 	token := c.o.first("MODELSCOPE_API_TOKEN")
 	if c.o.TokenFile != "" {
-		token = readToken(c.o.TokenFile)
+		if token, err = readToken(c.o.TokenFile); err != nil {
+			return nil, err
+		}
 	}
 	m.web = &web{c: c, endpoint: endpoint, trusted: func(u *url.URL) bool { return origin(u) == origin(endpoint) },
 		auth: func(r *http.Request) {

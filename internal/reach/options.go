@@ -28,6 +28,7 @@ type Options struct {
 	saved   *Saved        // of a hub: taken in place of its commit and listing
 	stall   time.Duration // without a byte before a new connection (0: 30 s)
 	backoff time.Duration // first wait after a failure (0: 0.5 s)
+	allowed time.Duration // of waiting that servers ask for, before it counts (0: maxAsked)
 }
 
 // MaxConnections bounds Options.Connections.
@@ -54,6 +55,9 @@ func (o *Options) defaults() error {
 	}
 	if o.backoff <= 0 {
 		o.backoff = 500 * time.Millisecond
+	}
+	if o.allowed <= 0 {
+		o.allowed = maxAsked
 	}
 	for _, name := range []string{"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"} {
 		switch strings.ToUpper(o.Getenv(name)) {

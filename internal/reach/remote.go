@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/source"
 )
 
@@ -113,6 +114,8 @@ func newSource(ctx context.Context, c *client, g getter, name string, files []*f
 			return nil, &source.Error{Kind: source.ErrRefused, Where: name, Reason: fmt.Sprintf("lists %q with a size of %d", f.Name, f.Size)}
 		case s.byName[f.Name] != nil:
 			return nil, &source.Error{Kind: source.ErrRefused, Where: name, Reason: fmt.Sprintf("lists %q twice", f.Name)}
+		case f.SHA256 != "" && !isSHA256().MatchString(f.SHA256): // names files of the cache
+			return nil, &source.Error{Kind: source.ErrRefused, Where: name, Reason: fmt.Sprintf("lists %q with the SHA-256 %.80q", f.Name, f.SHA256)}
 		}
 		f.where, f.last = name+"/"+f.Name, -1
 		s.byName[f.Name] = f
@@ -127,6 +130,8 @@ func newSource(ctx context.Context, c *client, g getter, name string, files []*f
 	s.blocks = newBlocks(inner, c.o.Connections+1, s.fetchBlock)
 	return s, nil
 }
+
+var isSHA256 = lazy.Regexp(`^[0-9a-f]{64}$`)
 
 // flat reports whether a name of a listing is that of a file in the folder
 // itself, and one that may be written elsewhere.

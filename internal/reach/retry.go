@@ -54,7 +54,7 @@ func (e *wrongAnswer) Error() string { return shown(e.url) + ": " + e.reason }
 
 const (
 	maxWait  = 30 * time.Second // between two tries
-	maxAsked = 10 * time.Minute // that a server may ask to wait
+	maxAsked = 10 * time.Minute // that a server may ask to wait, and what of it does not count as time without a byte
 	maxWrong = 3                // wrong answers in a row
 )
 
@@ -65,14 +65,19 @@ type trial struct {
 	tries int // since the last byte
 	wrong int // wrong answers in a row
 	since time.Time
+	asked time.Duration // what servers had asked to wait at that time
 }
 
 func (c *client) trial(where string) *trial {
-	return &trial{c: c, where: where, since: time.Now()}
+	t := &trial{c: c, where: where}
+	t.progress()
+	return t
 }
 
 // progress notes that bytes came.
-func (t *trial) progress() { t.tries, t.wrong, t.since = 0, 0, time.Now() }
+func (t *trial) progress() {
+	t.tries, t.wrong, t.since, t.asked = 0, 0, time.Now(), t.c.askedToWait()
+}
 
 // again waits until the next try, or returns why there is none.
 func (t *trial) again(ctx context.Context, err error) error {
@@ -98,13 +103,15 @@ func (t *trial) again(ctx context.Context, err error) error {
 		return &source.Error{Kind: source.ErrBusy, Where: t.where, Reason: fmt.Sprintf("the server asks to wait %s", asked.Round(time.Second)),
 			Advice: "repeat the command after that time"}
 	}
-	if time.Since(t.since)+wait > t.c.o.RetryFor {
+	told := asked > 0 || limited(err)
+	if host := hostOf(err); host != "" && (told || t.tries > 1) {
+		t.c.holdOff(host, wait, told)
+	}
+	free := min(t.c.askedToWait()-t.asked, t.c.o.allowed)
+	if time.Since(t.since)+wait-free > t.c.o.RetryFor {
 		return t.final(err)
 	}
 	t.c.retries.Add(1)
-	if host := hostOf(err); host != "" && (asked > 0 || t.tries > 1) {
-		t.c.holdOff(host, wait)
-	}
 	return t.c.sleep(ctx, wait)
 }
 
@@ -224,13 +231,36 @@ func hostOf(err error) string {
 	return ""
 }
 
-// holdOff keeps all connections away from a host for some time.
-func (c *client) holdOff(host string, d time.Duration) {
+// limited reports whether a server says that it is asked too often.
+func limited(err error) bool {
+	var st *statusError
+	return errors.As(err, &st) && st.code == http.StatusTooManyRequests
+}
+
+// holdOff keeps all connections away from a host for some time; told that the
+// host asked for it, which is no time without an answer.
+func (c *client) holdOff(host string, d time.Duration, told bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if until := time.Now().Add(d); until.After(c.hosts[host]) {
-		c.hosts[host] = until
+	now := time.Now()
+	before, until := c.hosts[host], now.Add(d)
+	if !until.After(before) {
+		return
 	}
+	c.hosts[host] = until
+	if before.Before(now) {
+		before = now
+	}
+	if told {
+		c.told += until.Sub(before)
+	}
+}
+
+// askedToWait is how long servers have kept all connections away so far.
+func (c *client) askedToWait() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.told
 }
 
 // patience waits until a host may be asked.

@@ -1,0 +1,71 @@
+package reach
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/source"
+)
+
+// TestAskedToWait: time that a server asks to wait is no time without an answer,
+// up to a limit; other failures are.
+func TestAskedToWait(t *testing.T) {
+	u := &url.URL{Scheme: "https", Host: "hub"}
+	answer := func(code int, after string) error {
+		return &statusError{url: u, code: code, header: http.Header{"Retry-After": {after}}}
+	}
+	for _, test := range []struct {
+		name    string
+		err     error
+		allowed time.Duration
+		waits   bool
+	}{
+		{"too many requests, longer than the patience for silence", answer(429, "300"), 10 * time.Minute, true},
+		{"too many requests without a time", answer(429, ""), 10 * time.Minute, true},
+		{"unavailable for a time that is named", answer(503, "300"), 10 * time.Minute, true},
+		{"unavailable", answer(503, ""), 10 * time.Minute, false},
+		{"longer than is allowed", answer(429, "300"), time.Minute, false},
+		{"longer than ever", answer(429, "1000"), time.Hour, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o := Options{Getenv: func(string) string { return "" }, RetryFor: 20 * time.Millisecond, allowed: test.allowed}
+			require.NoError(t, o.defaults())
+			c, err := newClient(o)
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+			defer cancel()
+			x := c.trial("hf://org/nano")
+			x.tries = 10 // the longest own wait
+			if test.waits {
+				assert.ErrorIs(t, x.again(ctx, test.err), context.DeadlineExceeded)
+			} else {
+				x.since = time.Now().Add(-time.Second) // whatever its own wait is
+				assert.ErrorIs(t, x.again(ctx, test.err), source.ErrBusy)
+			}
+		})
+	}
+}
+
+// TestListedHashes: hashes of a listing name files of the cache, so that they are
+// taken as hashes or not at all.
+func TestListedHashes(t *testing.T) {
+	o := Options{Getenv: func(string) string { return "" }, Cache: t.TempDir()}
+	require.NoError(t, o.defaults())
+	c, err := newClient(o)
+	require.NoError(t, err)
+	right := strings.Repeat("0123456789abcdef", 4)
+	for name, sum := range map[string]string{"a path": strings.Repeat("./", 22) + "../../home/x/.ssh/id", "upper case": strings.ToUpper(right), "short": "abc"} {
+		_, err := newSource(t.Context(), c, nil, "hf://org/nano", []*file{{Entry: source.Entry{Name: "model.safetensors", Size: 1, SHA256: sum}}})
+		assert.ErrorIs(t, err, source.ErrRefused, name)
+	}
+	s, err := newSource(t.Context(), c, nil, "hf://org/nano", []*file{{Entry: source.Entry{Name: "model.safetensors", Size: 1, SHA256: right}}})
+	require.NoError(t, err)
+	s.stop()
+}
