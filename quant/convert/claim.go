@@ -74,21 +74,32 @@ func (c *converter) prepare(ctx context.Context) (done bool, err error) {
 			return false, err
 		}
 	}
-	if err := c.makeDirs(); err != nil {
+	top := c.lowest()
+	if len(entries) == 0 {
+		if err := c.checkFresh(top); err != nil {
+			return false, err
+		}
+	}
+	if err := c.makeDirs(top); err != nil {
 		return false, err
 	}
 	return false, c.bindState(ctx)
 }
 
-// makeDirs makes dst and its state folder, and their names durable.
-func (c *converter) makeDirs() error {
-	top := c.dst // the lowest folder that exists
+// lowest returns dst, or the lowest folder above it that exists.
+func (c *converter) lowest() string {
+	top := c.dst
 	for {
 		if _, err := c.fs.Stat(top); err == nil || filepath.Dir(top) == top {
-			break
+			return top
 		}
 		top = filepath.Dir(top)
 	}
+}
+
+// makeDirs makes dst and its state folder, and their names durable. top is the
+// lowest folder that exists.
+func (c *converter) makeDirs(top string) error {
 	if err := c.fs.MkdirAll(c.state("")); err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ func Run(ctx context.Context, p *quant.Plan, src *safetensors.Checkpoint, dst st
 	if err != nil {
 		return nil, c.explain(err)
 	}
-	if err := c.checkSpace(todo); err != nil {
+	if err := c.checkSpace(todo, c.dst, true); err != nil {
 		return nil, err
 	}
 	// One more than there are workers: a thread that copies to or from the page
