@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/source"
 )
 
@@ -49,8 +50,8 @@ func noCheckpoint(dir string) error {
 	if err != nil {
 		return nil
 	}
-	if below := checkpointsBelow(dir); len(below) > 0 {
-		return &advised{dir + ": the folder holds no config.json", "a checkpoint is in " + strings.Join(below, ", ")}
+	if below := origin.SayBelow(dir); below != "" {
+		return &advised{dir + ": the folder holds no config.json", below}
 	}
 	if len(entries) == 0 {
 		return &advised{dir + ": the folder is empty", wantFolder}
@@ -70,31 +71,4 @@ func fileHint(file string) string {
 		}
 	}
 	return want
-}
-
-// checkpointsBelow are the first folders with a config.json in dir, or those of
-// a model in the cache of a hub's client.
-func checkpointsBelow(dir string) []string {
-	for _, pattern := range []string{"*/config.json", "snapshots/*/config.json"} {
-		found, err := filepath.Glob(filepath.Join(escapeGlob(dir), pattern))
-		if err != nil || len(found) == 0 {
-			continue
-		}
-		for i := range found {
-			found[i] = filepath.Dir(found[i])
-		}
-		if len(found) > 3 {
-			return append(found[:3:3], "…")
-		}
-		return found
-	}
-	return nil
-}
-
-// escapeGlob keeps filepath.Glob from reading a folder's name as a pattern.
-func escapeGlob(dir string) string {
-	if os.PathSeparator == '\\' {
-		return dir // has no escapes there
-	}
-	return strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `\`, `\\`).Replace(dir)
 }

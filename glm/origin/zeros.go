@@ -3,6 +3,8 @@ package origin
 import (
 	"encoding/binary"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/glmconv/glmconv/glm"
 )
@@ -66,4 +68,17 @@ func SayZeros(zero, total int64) string {
 		return fmt.Sprintf("it holds nothing but zeros (%d bytes)", total)
 	}
 	return fmt.Sprintf("%d of its %d bytes are zero, in whole pages: the look of a hole that an unfinished download leaves", zero, total)
+}
+
+// LayerName is the name of a tensor of a layer without the layer's number: what
+// the tensors of one place in all layers have in common.
+func LayerName(row *glm.Tensor) string {
+	return strings.Replace(row.Name, "."+strconv.Itoa(row.Layer)+".", ".*.", 1)
+}
+
+// Few reports whether so few of all layers are alike in something, and so many
+// are not, that the few are damaged: one, or up to a quarter, beside two sound
+// ones at least.
+func Few(odd, all int) bool {
+	return odd > 0 && all-odd >= 2 && (odd == 1 || 4*odd <= all)
 }

@@ -96,6 +96,7 @@ func (c *converter) manifest(receipts []*receipt) (*quant.Manifest, error) {
 		m.Zeros = append(m.Zeros, r.Zeros...)
 	}
 	m.Errors, m.Tensors = summarize(stats)
+	m.Zeros = c.onlyFew(m.Zeros)
 	c.summary, c.zeros = m.Errors, m.Zeros
 	return m, nil
 }

@@ -200,7 +200,9 @@ var explanations = map[string]struct{ cause, remedy string }{
 	"zero-region":     {"a download that was preallocated and not filled, or a lost page of a network disk", ""},
 	"weight-constant": {"the weight was initialised and never loaded or trained, or its memory was overwritten", ""},
 	"norm-constant":   {"a library that does not know the norm filled it with its initial value", ""},
-	"codes-short":     {"scales of another conversion, or codes that a search or a cast changed", ""},
+	"layer-unlike": {"a hole in a download, or a library that made one layer anew and did not load it",
+		"compare with the base model; no conversion brings it back"},
+	"codes-short": {"scales of another conversion, or codes that a search or a cast changed", ""},
 
 	// Ascend description.
 	"description-invalid": {"the file was edited, or cut off", "take it from the same conversion, or convert again"},

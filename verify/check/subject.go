@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/engine"
@@ -167,7 +168,10 @@ func (s *subject) loadConfig() (err error) {
 		return err
 	}
 	if s.raw == nil {
-		s.add("config-missing", "config.json", "the directory has none")
+		f := s.add("config-missing", "config.json", "the directory has none")
+		if below := origin.SayBelow(s.dir); s.ckpt == nil && below != "" {
+			f.hint(below)
+		}
 		return nil
 	}
 	_ = json.Unmarshal(s.raw, &s.keys)

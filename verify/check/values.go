@@ -64,6 +64,8 @@ func (s *subject) checkValues(ctx context.Context, meter *meter) error {
 	}
 	jobs = append(jobs, s.cacheJobs()...)
 	jobs = append(jobs, s.copyJobs()...)
+	of := &layers{}
+	jobs = append(jobs, s.layerJobs(of)...)
 	for _, j := range jobs {
 		meter.expect(j.bytes)
 	}
@@ -83,6 +85,7 @@ func (s *subject) checkValues(ctx context.Context, meter *meter) error {
 	for _, fs := range results {
 		s.report.Findings = append(s.report.Findings, fs...)
 	}
+	s.tellLayers(of)
 	return nil
 }
 

@@ -106,7 +106,7 @@ func (l *look) findings(m *module, t safetensors.Info, float, folded bool) (out 
 		out = append(out, found("weight-zero", t.Name, origin.SayZeros(l.zero, t.Size)+" in "+t.File))
 	case region:
 		out = append(out, found("zero-region", t.Name, origin.SayZeros(l.zero, t.Size)+" ("+t.File+")"))
-	case l.constant && l.first != 0 && float && m.row.Role.IsLinear() && len(t.Shape) > 1 && t.Elements() >= 64:
+	case l.constant && l.first != 0 && float && len(t.Shape) > 1 && t.Elements() >= 64:
 		out = append(out, found("weight-constant", t.Name, sprintf("all %d values are %g (%s)", t.Elements(), l.first, t.File)))
 	case float && l.constant && isNorm(m.row.Role) && t.Elements() >= 16 && !(folded && l.first == 1):
 		out = append(out, found("norm-constant", t.Name, sprintf("all %d values are %g, as before training", t.Elements(), l.first)))
