@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/safetensors"
@@ -38,7 +40,9 @@ func (d *decider) copies(ctx context.Context) error {
 			}
 			d.extra = append(d.extra, source{info: from, as: name})
 			d.step("tensor", name, "made anew from %s: the index names it in a file that lies beside the folder", own[name])
-		case !stored || !isFloat(have.DType) || len(have.Shape) != 2 || len(from.Shape) != 2 || have.Shape[1] != from.Shape[1]:
+		case !stored:
+			d.absentCopy(name, from, e)
+		case !isFloat(have.DType) || len(have.Shape) != 2 || len(from.Shape) != 2 || have.Shape[1] != from.Shape[1]:
 		case have.Shape[0] != from.Shape[0]:
 			if turned {
 				d.stays("%s: of another vocabulary; %s", name, e.Reason)
@@ -52,6 +56,31 @@ func (d *decider) copies(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// absentCopy puts back a copy that a complete MTP layer lacks where engines cannot
+// do without (Ascend folders of latent attention, docs/facts/engine-vllm-ascend.md
+// 5), and says what does where only one of them wants it. turned says why it
+// cannot be a copy of the model's own; nil: it can.
+func (d *decider) absentCopy(name string, from safetensors.Info, turned *mtp.Error) {
+	if d.options.Copies || !d.cfg.LatentAttention() || !d.wholeMTP() || slices.ContainsFunc(d.extra, func(s source) bool { return s.as == name }) {
+		return
+	}
+	switch {
+	case turned != nil:
+		d.stays("%s: it is not stored, and %s", name, turned.Reason)
+	case d.text != nil:
+		d.extra = append(d.extra, source{info: from, as: name})
+		d.step("tensor", name, "copied from %s: vllm-ascend needs it", from.Name)
+	case d.cfg.QuantizationConfig == nil || d.stale():
+		d.Notes = append(d.Notes, fmt.Sprintf("%s: it is not stored, as in the release; vLLM and SGLang take the model's own, for vllm-ascend glmconv mtp-remap adds it", name))
+	}
+}
+
+// wholeMTP reports whether an MTP layer is stored that lacks nothing but copies.
+func (d *decider) wholeMTP() bool {
+	m := glm.Survey(d.cfg, d.ckpt.Tensors()).MTP
+	return m != nil && m.File != "" && m.MissingCount == 0
 }
 
 func (d *decider) renew(have, from safetensors.Info, why string) {

@@ -202,14 +202,18 @@ func (d *decider) routerBiases() error {
 		if !narrow && (!allBF16(have) || allBF16(want)) {
 			continue
 		}
-		if n := apart(have, want); n > 0 {
+		lost := !slices.ContainsFunc(have, func(x float32) bool { return x != 0 }) // as before training
+		if n := apart(have, want); n > 0 && !lost {
 			if narrow {
 				d.stays("%s: %d of its %d values are not the base model's rounded to %s: it was trained since, and what rounding took cannot come back", e.Name, n, len(have), e.Source.DType)
 			}
 			continue
 		}
 		was := e.Source.DType.String()
-		if !narrow {
+		switch {
+		case lost:
+			was = "0 throughout"
+		case !narrow:
 			was = "rounded to BF16"
 		}
 		d.set(e.Source.File, e.Name, &source{base: true, info: t, as: e.Name})

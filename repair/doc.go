@@ -9,8 +9,9 @@
 // copies and lists what it would do: rebuild the index, keep one of two equal
 // names, take missing tensors (a lost MTP layer, those of a missing shard) and
 // router biases in F32 from the base model, renew copies of embedding and head
-// that differ from the model's own, remove a quantization_config that no tensor
-// bears out, complete an ignore list or an Ascend description, take away
+// that differ from the model's own, put back those that an Ascend folder of
+// latent attention lacks, remove a quantization_config that no tensor bears out,
+// complete an ignore list or an Ascend description, take away
 // adapters and what downloads left. What it cannot do it lists with the reason.
 //
 // A quantized folder takes what is not quantized in it from a base model in full

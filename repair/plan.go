@@ -56,6 +56,7 @@ type Plan struct {
 	Dir    string   `json:"dir"`
 	Steps  []Step   `json:"steps"`
 	Broken []string `json:"broken"` // what stays as it is, and why
+	Notes  []string `json:"notes"`  // what is in order, and what another command may do of it
 
 	options     Options
 	interrupted bool // an earlier repair has to be put back before anything is decided
@@ -79,7 +80,7 @@ type Plan struct {
 // folder or base that cannot be read. Of a folder in which a repair was
 // interrupted the plan is to put it back, and to decide then.
 func NewPlan(ctx context.Context, dir string, o Options) (*Plan, error) {
-	p := &Plan{Dir: dir, Steps: []Step{}, Broken: []string{}, options: o, base: o.Base, fs: fsx.Or(o.FS), shards: map[string][]source{}, unread: map[string]string{}}
+	p := &Plan{Dir: dir, Steps: []Step{}, Broken: []string{}, Notes: []string{}, options: o, base: o.Base, fs: fsx.Or(o.FS), shards: map[string][]source{}, unread: map[string]string{}}
 	var err error
 	if p.interrupted, err = undo.Interrupted(p.fs, dir); err != nil {
 		return nil, err
@@ -274,6 +275,9 @@ func (p *Plan) Text() string {
 	}
 	if n := len(p.Broken); n > 10 {
 		fmt.Fprintf(&b, "  and %d more stay\n", n-10)
+	}
+	for _, x := range p.Notes[:min(len(p.Notes), 10)] {
+		fmt.Fprintf(&b, "  note        %s\n", safetext.Line(x))
 	}
 	return b.String()
 }

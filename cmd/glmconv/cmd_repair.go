@@ -19,10 +19,10 @@ func cmdRepair() *cli.Command {
 		ArgsUsage: "DIR",
 		Description: "Rebuilds the index, keeps one of two equal names, takes a lost MTP layer, missing\n" +
 			"tensors and router biases in F32 from the base model, renews copies of embedding and\n" +
-			"head that differ from the model's own, removes a stale quantization_config, completes\n" +
-			"an ignore list or an Ascend description, drops adapters and what downloads left. The\n" +
-			"former files are kept in DIR/.glmconv-repair until --undo puts them back or you delete\n" +
-			"it. What stays broken is said with the reason.\n\n" +
+			"head that differ from the model's own and puts back those that an Ascend folder needs,\n" +
+			"removes a stale quantization_config, completes an ignore list or an Ascend description,\n" +
+			"drops adapters and what downloads left. The former files are kept in\n" +
+			"DIR/.glmconv-repair until --undo puts them back or you delete it. What stays broken is said with the reason.\n\n" +
 			"Exit codes: 0 done or nothing to do, 1 something stays broken, 2 usage or DIR2 is not\n" +
 			"empty, 65 bad input or a base model of another family, shape or quantisation.",
 		Flags: []cli.Flag{
