@@ -19,12 +19,11 @@ func (r *Result) additions(e *evidence, compared map[string]bool) {
 	var copies []string
 	var caches []string
 	for _, x := range e.Diff.Added {
-		module, param := glm.ModuleOf(x.Name)
+		module, _ := glm.ModuleOf(x.Name)
 		switch {
 		case strings.HasSuffix(module, "rot") && e.Turns && e.Check.Rotated:
 			r.Notes = append(r.Notes, Note{x.Name, "is not in the source; engines turn the draft's input by it"})
-		case param == "k_scale", param == "v_scale", param == layout.CacheScale, param == layout.CacheOffset,
-			strings.HasSuffix(module, ".indexer") && (param == layout.QueryRotation || param == layout.KeyRotation):
+		case ofCache(x.Name):
 			caches = append(caches, x.Name)
 		case compared[module]: // a part of a weight that was compared
 		case isCopy(x.Name):
@@ -34,13 +33,7 @@ func (r *Result) additions(e *evidence, compared map[string]bool) {
 			r.fail("exact", x.Name, fmt.Sprintf("%s %v in %s is not in the source, and no conversion adds it", x.B.DType, x.B.Shape, x.B.File))
 		}
 	}
-	switch len(caches) {
-	case 0:
-	case 1:
-		r.Notes = append(r.Notes, Note{caches[0], "is not in the source; engines use it for their cache"})
-	default:
-		r.Notes = append(r.Notes, Note{caches[0], fmt.Sprintf("and %d more are not in the source; engines use them for their caches", len(caches)-1)})
-	}
+	r.noteCaches(caches, "in the source", "engines use them for their caches")
 	for _, name := range copies {
 		c := e.Copies[name]
 		r.Bytes += c.Bytes
@@ -48,6 +41,32 @@ func (r *Result) additions(e *evidence, compared map[string]bool) {
 			r.Exact.Differing++
 			r.fail("exact", name, c.Fault)
 		}
+	}
+}
+
+// ofCache reports whether a tensor is a scale, an offset or a rotation of a
+// cache, which no weight depends on.
+func ofCache(name string) bool {
+	module, param := glm.ModuleOf(name)
+	switch param {
+	case "k_scale", "v_scale", "q_scale", "kv_scale", "k_zero_point", "v_zero_point", layout.CacheScale, layout.CacheOffset:
+		return true
+	case "output_scale", "output_zero_point": // earlier forms of the same
+		return strings.HasSuffix(module, ".k_proj") || strings.HasSuffix(module, ".v_proj")
+	case layout.QueryRotation, layout.KeyRotation:
+		return strings.HasSuffix(module, ".indexer")
+	}
+	return false
+}
+
+// noteCaches notes tensors of caches that one side lacks.
+func (r *Result) noteCaches(names []string, side, why string) {
+	switch n := len(names); n {
+	case 0:
+	case 1:
+		r.Notes = append(r.Notes, Note{names[0], "is not " + side + "; " + why})
+	default:
+		r.Notes = append(r.Notes, Note{names[0], fmt.Sprintf("and %d more are not %s; %s", n-1, side, why)})
 	}
 }
 

@@ -22,7 +22,7 @@ var checks = []Check{
 	{"exact", "a tensor is lost, added or altered, or a file beside the weights changes answers",
 		"a converter dropped, cast or overwrote what should have been copied, or a config, tokenizer or template is of another model",
 		"the line names tensor or key; glmconv check DST judges the result alone, glmconv repair DST --from SRC takes back what is not quantized"},
-	{"oracle", "weights are further from the source than their rounding can explain",
+	{"oracle", "weights are further from the source than their rounding can explain, or the scale of an input is not one of inputs that occur",
 		"wrong scales, truncation in place of rounding, codes of another weight, noise, or a source that is not the one that was converted",
 		"compare the weight that is named with glmconv diff SRC DST, and convert again from the same source"},
 	{"logits", "the result's logits are not finite, or it cannot be run",

@@ -53,8 +53,8 @@ const (
 	looking        // the vision towers
 )
 
-// forward is what running both models has shown. All but Sequences, Tower and
-// Read are the same in every part.
+// forward is what running both models has shown. All but Inputs, Sequences, Tower
+// and Read are the same in every part.
 type forward struct {
 	Path       runtime.NPUPath // that the result was computed on
 	Stage      stage           // where it broke
@@ -65,12 +65,14 @@ type forward struct {
 	Origin    string   // of the tokens
 	Seen      float64  // share of them that the result was calibrated on, by its manifest
 	Vocab     int      // entries of the logits that are compared
+	Distinct  int      // different tokens among all
 	Lengths   []int    // of all sequences
 	Starts    []int    // sequences that a batch of a whole run begins with
 	Prefixes  []string // fingerprints of the sequences before each of them, and of all
 	Threads   int
 	Drafting  drafting
-	Sequences []sequence // in order
+	Inputs    dict[reach] // stored scales of the result's inputs, by the modules that share one
+	Sequences []sequence  // in order
 	Tower     []Failed
 	Read      int64 // bytes, by the passes
 }
@@ -92,11 +94,11 @@ func (c *comparison) run(ctx context.Context, srcDir, dstDir string) (err error)
 	if c.basis != nil {
 		from = c.basis.states
 	}
-	if c.src, err = openSide(c.folders, from, o, c.reference == ReferenceWeights, runtime.Plain); err != nil {
+	if c.src, err = openSide(c.folders, from, o, c.reference == ReferenceWeights, runtime.Plain, nil); err != nil {
 		return err
 	}
 	defer func() { _ = c.src.close(); f.Read += c.src.read() }()
-	if c.res, err = openSide(c.folders, dstDir, o, false, c.path); err != nil {
+	if c.res, err = openSide(c.folders, dstDir, o, false, c.path, f); err != nil {
 		return f.stopped(ctx, opening, err)
 	}
 	defer func() { _ = c.res.close(); f.Read += c.res.read() }()
@@ -134,14 +136,18 @@ func (c *comparison) tokens(ctx context.Context, srcDir string) ([][]int, error)
 		return nil, err
 	}
 	f.Origin, f.Vocab = origin, vocab
+	kinds := map[int]bool{}
 	for _, s := range seqs {
+		for _, id := range s {
+			kinds[id] = true
+		}
 		f.Vocab = max(f.Vocab, slices.Max(s)+1)
 		f.Lengths = append(f.Lengths, len(s))
 	}
 	for at := 0; at < len(seqs); at += len(o.batch(seqs[at:], cfg)) {
 		f.Starts, f.Prefixes = append(f.Starts, at), append(f.Prefixes, fingerprint(seqs[:at]))
 	}
-	f.Prefixes = append(f.Prefixes, fingerprint(seqs))
+	f.Prefixes, f.Distinct = append(f.Prefixes, fingerprint(seqs)), len(kinds)
 	return seqs, nil
 }
 
@@ -154,9 +160,11 @@ func (c *comparison) passes(ctx context.Context, seqs [][]int, first int) error 
 	if c.from != nil && c.from.First <= len(seqs) {
 		p = c.from.point
 		f.Read += p.Read // by the run that this one goes on with
+		f.addInputs(p.Inputs)
 	} else {
 		c.from = nil
 	}
+	p.Inputs = f.Inputs
 	o.layersToDo(seqs, layers)
 	o.layersDone(seqs[:p.First], layers)
 	if c.from != nil && p.First < len(seqs) {

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +51,9 @@ type recordedOf struct {
 // gather reads what judge judges, or this part's share of it. The error says
 // that a folder could not be read at all.
 func gather(ctx context.Context, src, dst string, o *StaticOptions) (*evidence, error) {
+	if err := cmp.Or(misplaced(src), misplaced(dst)); err != nil {
+		return nil, err
+	}
 	r := empty(src, dst) // takes notes and what is known of the rounding
 	from, f := src, o.folders
 	if f == nil {

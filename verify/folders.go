@@ -1,8 +1,13 @@
 package verify
 
 import (
+	"errors"
+	"io/fs"
+	"path/filepath"
 	"sync"
 
+	"github.com/glmconv/glmconv/glm/origin"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -43,6 +48,17 @@ func (f *folders) whole(dir string) (*safetensors.Checkpoint, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// misplaced is the error of a folder that holds no checkpoint, but one below.
+func misplaced(dir string) error {
+	if _, err := fsx.Stat(filepath.Join(dir, "config.json")); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if below := origin.SayBelow(dir); below != "" {
+		return &Error{dir, "the folder holds no config.json", below}
+	}
+	return nil
 }
 
 // close closes the folders, but for the handles that others still have.

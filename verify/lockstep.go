@@ -25,8 +25,9 @@ type side struct {
 }
 
 // openSide opens a checkpoint whose weights are streamed, to be computed as on an
-// NPU's path; weightsOnly leaves activations unrounded.
-func openSide(f *folders, dir string, o *Options, weightsOnly bool, path runtime.NPUPath) (*side, error) {
+// NPU's path; weightsOnly leaves activations unrounded. What is seen of inputs whose
+// scales are stored goes into seen; nil: nothing.
+func openSide(f *folders, dir string, o *Options, weightsOnly bool, path runtime.NPUPath, seen *forward) (*side, error) {
 	cfg, err := glm.LoadConfig(dir)
 	if err != nil {
 		return nil, err
@@ -47,7 +48,12 @@ func openSide(f *folders, dir string, o *Options, weightsOnly bool, path runtime
 			p.WeightsOnly()
 		}
 		s.close = func() error { p.Stop(); return ckpt.Close() }
-		s.m, err = runtime.New(cfg, p, runtime.Options{Threads: o.Workers, Block: o.block(cfg), Caches: caches, Path: path})
+		run := runtime.Options{Threads: o.Workers, Block: o.block(cfg), Caches: caches, Path: path}
+		if seen != nil {
+			seen.Inputs = storedReach(cfg, ckpt)
+			run.Observe = seen.see()
+		}
+		s.m, err = runtime.New(cfg, p, run)
 	}
 	if err != nil {
 		_ = ckpt.Close()

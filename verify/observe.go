@@ -118,6 +118,7 @@ func (r *Result) judgeForward(f *forward, allTokens bool) error {
 	if f.Stage == passing {
 		return r.broken(f)
 	}
+	r.judgeInputs(f)
 	list := f.Sequences
 	if !allTokens {
 		list = r.stopEarly(f)

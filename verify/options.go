@@ -164,7 +164,7 @@ func (o *Options) sequences(ctx context.Context, dir string, vocab int) (seqs []
 	case missing && len(o.Text) > 0:
 		return nil, "", 0, &Error{dir, "has no tokenizer.json: text cannot be turned into tokens", "copy tokenizer.json from the model's release, or give token ids instead"}
 	case missing:
-		return o.random(real), "pseudo-random ids", real, nil
+		return o.random(real), randomIDs, real, nil
 	}
 	docs, origin := o.Text, "text"
 	if len(docs) == 0 {
@@ -185,6 +185,9 @@ func (o *Options) sequences(ctx context.Context, dir string, vocab int) (seqs []
 	}
 	return share.Pieces(ids, o.Tokens, o.SeqLen), origin, real, nil
 }
+
+// randomIDs is the name of ids that no text is behind.
+const randomIDs = "pseudo-random ids"
 
 // random makes the ids for a checkpoint without a tokenizer.
 func (o *Options) random(vocab int) (seqs [][]int) {

@@ -131,11 +131,14 @@ func Merge(parts []*Partial) (*Result, error) {
 // joinForward puts together the passes of parts in their order.
 func joinForward(list []*forward) *forward {
 	f := *list[0]
-	f.Sequences, f.Tower, f.Read, f.Stage = nil, nil, 0, finished
-	for _, x := range list {
+	f.Sequences, f.Tower, f.Read, f.Stage, f.Inputs = nil, nil, 0, finished, maps.Clone(f.Inputs)
+	for i, x := range list {
 		f.Sequences = append(f.Sequences, x.Sequences...)
 		f.Tower = append(f.Tower, x.Tower...)
 		f.Read += x.Read
+		if i > 0 {
+			f.addInputs(x.Inputs)
+		}
 		f.Threads = max(f.Threads, x.Threads)
 		if x.Stage != finished && (f.Stage == finished || x.Stage < f.Stage) {
 			f.Stage, f.Broken, f.Incomplete, f.err = x.Stage, x.Broken, x.Incomplete, x.err

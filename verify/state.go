@@ -36,7 +36,8 @@ type point struct {
 	// result's.
 	KeysA, KeysB [][][]int32
 	Read         int64 // bytes, by the forward passes
-	X, Y         int   // floats that follow: the source's stream, the result's
+	Inputs       dict[reach]
+	X, Y         int // floats that follow: the source's stream, the result's
 }
 
 // stateFile keeps a point on disk, so that a killed comparison goes on from
@@ -57,7 +58,7 @@ func openState(f *folders, src, dst string, seqs [][]int, o *Options) (*stateFil
 		return nil, nil
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "glmconv verify state 6\n%d %g %q %s %d/%d\n", o.MaxMemory, o.Tol, o.Reference, fingerprint(seqs), o.part.Index, o.part.Count)
+	fmt.Fprintf(h, "glmconv verify state 7\n%d %g %q %s %d/%d\n", o.MaxMemory, o.Tol, o.Reference, fingerprint(seqs), o.part.Index, o.part.Count)
 	for _, dir := range []string{src, dst} {
 		abs, err := filepath.Abs(dir)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/verify/check"
 	"github.com/glmconv/glmconv/verify/diff"
@@ -19,6 +20,8 @@ type tensorJudge struct {
 	dropped   map[string]string  // tensors that were left out on request, and why
 	quantized map[string]bool    // modules of the result
 	compared  map[string]bool    // modules whose weights were compared
+	coded     map[string]bool    // modules that the source has in codes, and whether the result has the same
+	caches    []string           // scales of caches that the result leaves out
 	check     *check.Report
 	kinds     map[string]*pool   // weights whose rounding is not known
 	smooth    map[string]float64 // limits of weights that take part in folds by any factors, by tensor
@@ -29,7 +32,7 @@ type tensorJudge struct {
 func (r *Result) compareTensors(e *evidence) {
 	d := e.Diff
 	j := &tensorJudge{r: r, check: e.Check, recorded: map[string]float64{}, dropped: map[string]string{}, quantized: map[string]bool{}, compared: map[string]bool{},
-		kinds: pools(d.Modules), smooth: e.Smooth}
+		coded: map[string]bool{}, kinds: pools(d.Modules), smooth: e.Smooth}
 	r.Failed = append(r.Failed, e.Faults...)
 	if m := e.Manifest; m != nil {
 		j.recorded, j.dropped = m.Recorded, m.Dropped
@@ -47,8 +50,12 @@ func (r *Result) compareTensors(e *evidence) {
 	for _, x := range d.Removed {
 		j.removed(x)
 	}
+	r.noteCaches(j.caches, "in the result", "the source has them for its caches, and a conversion leaves them out")
 	for _, x := range slices.Concat(d.Changed, d.Retyped) {
 		switch {
+		case !x.Same && j.ofInput(x.Name):
+			r.Exact.Differing++
+			r.fail("exact", x.Name, "is not the source's, though the weight is stored as there: inputs are rounded otherwise")
 		case j.part(x.Name):
 		case x.Same, r.floats > 0 && j.compared[strings.TrimSuffix(x.Name, ".weight")], j.smooth[x.Name] > 0:
 			r.Exact.Copied++
@@ -61,18 +68,30 @@ func (r *Result) compareTensors(e *evidence) {
 }
 
 // part reports whether a tensor belongs to a module that is quantized on
-// either side: codes, scales, or the values that they became.
+// either side: codes, scales, or the values that they became. Beside a weight
+// that the source has in codes that is everything but the module's bias: what
+// tools store there is of their own quantization.
 func (j *tensorJudge) part(name string) bool {
-	i := strings.LastIndexByte(name, '.')
-	if i <= 0 || !j.quantized[name[:i]] {
+	module, param := glm.ModuleOf(name)
+	if !j.quantized[module] {
 		return false
 	}
-	switch param := name[i+1:]; param {
-	case "qweight", "qzeros", "scales", "g_idx", "input_scale", "input_scale_2", "input_global_scale":
-		return true
-	default:
-		return strings.HasPrefix(param, "weight")
-	}
+	_, coded := j.coded[module]
+	return strings.HasPrefix(param, "weight") || layout.BesideCodes(param) || coded && param != "bias"
+}
+
+// idle reports whether a tensor of the source belongs to codes that its module
+// does not have: what a tool left beside a weight in full precision.
+func (j *tensorJudge) idle(name string) bool {
+	module, param := glm.ModuleOf(name)
+	return j.compared[module] && !j.quantized[module] && layout.BesideCodes(param)
+}
+
+// ofInput reports whether a tensor says how the inputs of a weight are rounded
+// that both sides have in the same codes.
+func (j *tensorJudge) ofInput(name string) bool {
+	module, param := glm.ModuleOf(name)
+	return j.coded[module] && (strings.HasPrefix(param, "input_") || param == "quant_bias")
 }
 
 // weight judges a module whose weight is stored otherwise, or has other values.
@@ -82,6 +101,7 @@ func (j *tensorJudge) weight(m diff.Module) {
 	own, limit := j.limit(m)
 	if m.A.Quantized() {
 		j.quantized[m.Name] = true // its codes and scales have become others, or values
+		j.coded[m.Name] = m.Why == "" && m.A == m.B && m.Relative == 0
 	}
 	t := Tensor{Name: m.Name, Encoding: m.B.String(), Stored: m.B, Source: m.A, Relative: float64(m.Relative), Own: own, Max: float64(m.MaxAbs), Elements: m.Elements}
 	r.Tensors = append(r.Tensors, t)
@@ -157,6 +177,12 @@ func (j *tensorJudge) removed(x diff.Tensor) {
 		}
 	case j.dropped[x.Name] != "":
 		r.Exact.Dropped++
+	case ofCache(x.Name):
+		r.Exact.Dropped++
+		j.caches = append(j.caches, x.Name)
+	case j.idle(x.Name):
+		r.Exact.Dropped++
+		r.Notes = append(r.Notes, Note{x.Name, "is not in the result; the source's weight is not in codes, and nothing uses it"})
 	case x.CopyOf != "":
 		r.shared(x, j.check)
 	default:

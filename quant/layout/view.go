@@ -39,7 +39,7 @@ func NewView(r TensorReader, infos []safetensors.Info, h Hints) (*View, error) {
 	}
 	for i := range infos {
 		module, param := glm.ModuleOf(infos[i].Name)
-		if list, ok := modules[module]; ok && param != "bias" {
+		if list, ok := modules[module]; ok && !ownBias(param) {
 			modules[module] = append(list, infos[i])
 		}
 	}
@@ -47,7 +47,7 @@ func NewView(r TensorReader, infos []safetensors.Info, h Hints) (*View, error) {
 	for i := range infos {
 		module, param := glm.ModuleOf(infos[i].Name)
 		parts, ok := modules[module]
-		if !ok || param == "bias" {
+		if !ok || ownBias(param) {
 			v.Tensors = append(v.Tensors, infos[i])
 			continue
 		}
@@ -60,6 +60,11 @@ func NewView(r TensorReader, infos []safetensors.Info, h Hints) (*View, error) {
 		}
 	}
 	return v, nil
+}
+
+// ownBias reports whether a tensor is a bias of the model itself, a router's too.
+func ownBias(param string) bool {
+	return strings.HasSuffix(param, "bias") && !slices.Contains(codeParams, param)
 }
 
 // add looks one module up.
@@ -103,6 +108,13 @@ func partOfCodes(param string, d safetensors.DType) bool {
 		return strings.HasSuffix(param, "_scale") || strings.HasSuffix(param, "_scale_inv") || slices.Contains(codeParams, param)
 	}
 	return param == "weight" || strings.HasPrefix(param, "weight_") || strings.HasSuffix(param, "_scale") || slices.Contains(codeParams, param)
+}
+
+// BesideCodes reports whether a tensor, by the last part of its name, belongs to
+// a quantized weight or its input, whatever its type.
+func BesideCodes(param string) bool {
+	return slices.Contains(codeParams, param) || strings.HasPrefix(param, "weight_") || strings.HasPrefix(param, "input_") ||
+		strings.HasSuffix(param, "_scale") || strings.HasSuffix(param, "_scale_inv")
 }
 
 // codeParams are names of tensors that belong to quantized weights whatever
