@@ -37,10 +37,10 @@ func (s *subject) checkEngines() {
 	s.nobodyReads(sub.Layout)
 }
 
-// nobodyReads: a format of another tool that every engine which reads such
-// formats refuses is served by none.
+// nobodyReads: what every engine that reads such formats refuses is served by
+// none. Of Ascend's layout there is one engine, and its releases differ.
 func (s *subject) nobodyReads(l engine.Layout) {
-	if s.decl == nil || readable(s.decl.method) {
+	if s.decl == nil || s.ascend {
 		return
 	}
 	readers := 0

@@ -115,8 +115,10 @@ func (s *subject) storedForms(m engine.Module) []*module {
 		if x == nil || x.form.kind == absent || s.unread(x) || x.form.kind == naked {
 			continue
 		}
-		// Other tools' classes quantize heads as well, where nothing excludes them.
-		head := (x.row.Role == glm.Head || x.row.Role == glm.MTPHead) && s.decl != nil && !readable(s.decl.method)
+		// Other tools' classes quantize heads as well, where nothing excludes them;
+		// those of compressed-tensors where a target names them.
+		head := (x.row.Role == glm.Head || x.row.Role == glm.MTPHead) && s.decl != nil && !readable(s.decl.method) ||
+			x.row.Role == glm.Head && x.form.quantized() && s.headBuilt(x)
 		if !x.row.Role.IsLinear() && !x.row.Role.IsVision() && !head {
 			continue
 		}

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"bytes"
 	"encoding/binary"
 	"maps"
 	"math"
@@ -159,6 +160,77 @@ func TestWarningsExplainNoFault(t *testing.T) {
 			for code, where := range tc.codes {
 				require.True(t, slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Code == code && strings.Contains(f.Where, where) }),
 					"no %s about %q:\n%s", code, where, r.Text())
+			}
+		})
+	}
+}
+
+// Weights and scales of another type than the declared form has: no engine's
+// parameter takes them, and a module of a form that nothing here knows is not
+// merely not judged.
+var otherTypes = []mutation{
+	{"a weight of E5M2 among E4M3", fp8CT, tensors(one(named(up2+".weight"), retype(safetensors.F8E5M2))), "tensor-dtype", up2, true, nil},
+	{"a weight of AMD's E4M3", fp8CT, tensors(one(named(up2+".weight"), retype(safetensors.F8E4M3FNUZ))), "tensor-dtype", up2, true, nil},
+	{"bytes for E4M3", blockHF, tensors(one(named(up2+".weight"), retype(safetensors.U8))), "tensor-dtype", up2, true, nil},
+	{"bytes without a sign for int8", int8CT, tensors(one(named(up2+".weight"), retype(safetensors.U8))), "tensor-dtype", up2, true, nil},
+	{"words of another type", packedCT, tensors(one(named(up2+".weight_packed"), retype(safetensors.U32))), "tensor-dtype", up2, true, nil},
+	{"scales of bytes", fp8CT, tensors(one(named(up2+".weight_scale"), zeros(safetensors.U8))), "companion-dtype", up2, true, nil},
+	{"names of another tool", fp8CT, tensors(one(containing(up2+"."), func(x tensor) []tensor {
+		x.Name = map[string]string{up2 + ".weight": up2 + ".qweight", up2 + ".weight_scale": up2 + ".scales"}[x.Name]
+		return []tensor{x}
+	})), "weight-encoding", up2, true, nil},
+	{"a preset in place of a group", int8CT, quantConfig(func(q map[string]any) { q["config_groups"] = map[string]any{"W8A8": []string{"Linear"}} }),
+		"engine-refuses", "", true, map[string]string{"vllm": "refuses", "sglang": "refuses"}},
+}
+
+const up2 = "model.layers.1.mlp.experts.2.up_proj"
+
+func init() { mutations = append(mutations, otherTypes...) }
+
+// coded gives the head codes of E4M3 with one scale for it and one for its input.
+func coded(t *testing.T, dir string) {
+	retensor(t, dir, one(named("lm_head.weight"), func(x tensor) []tensor {
+		n := int(x.Shape[0] * x.Shape[1])
+		x.DType, x.data = safetensors.F8E4M3, bytes.Repeat([]byte{0x31, 0x7e, 0xb0}, n/3+1)[:n]
+		one := func(name string) tensor {
+			return tensor{safetensors.Spec{Name: "lm_head." + name, DType: safetensors.F32, Shape: []int64{}}, float(safetensors.F32, 0.01)}
+		}
+		return []tensor{x, one("weight_scale"), one("input_scale")}
+	}))
+}
+
+// TestHeadOfCodes: a quantized head is right where the declaration means it and
+// engines build it so, and wrong elsewhere.
+func TestHeadOfCodes(t *testing.T) {
+	declared := func(m map[string]any) {
+		for _, key := range []string{"ignore", "exclude_modules"} {
+			if list, ok := m[key].([]any); ok {
+				m[key] = dropString(list, "lm_head")
+			}
+		}
+	}
+	for name, tc := range map[string]struct {
+		meant bool
+	}{"meant": {true}, "excluded": {false}} {
+		t.Run(name, func(t *testing.T) {
+			dir := good(t, "foreign/modelopt-fp8")
+			coded(t, dir)
+			edit(t, dir, "config.json", func(m map[string]any) {
+				m["num_nextn_predict_layers"] = 0
+				if tc.meant {
+					declared(m["quantization_config"].(map[string]any))
+				}
+			})
+			edit(t, dir, modelOptFile, func(m map[string]any) {
+				if tc.meant {
+					declared(m["quantization"].(map[string]any))
+				}
+			})
+			r := examine(t, dir, Options{Weights: true})
+			assert.Equal(t, tc.meant, r.OK, r.Text())
+			require.True(t, r.Has("head-quantized"), r.Text())
+			if tc.meant {
+				assert.Equal(t, map[string]string{"vllm": "loads", "sglang": "loads"}, verdicts(r), r.Text())
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package check
 
 import (
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -33,6 +34,8 @@ func (s *subject) checkQuantisedSpecial(m *module) {
 		s.add("eh-proj-quantized", where, "it is %s; %s", f, what)
 	case r == glm.Embedding:
 		s.add("embedding-quantized", where, "it is %s", f)
+	case r == glm.Head && s.headBuilt(m):
+		s.add("head-quantized", where, "it is %s, as the config says; engines without a head of codes are named", f).as(Info).hint("")
 	case r == glm.Head:
 		s.add("head-quantized", where, "it is %s", f)
 	case r == glm.MTPEmbedding, r == glm.MTPHead:
@@ -51,6 +54,29 @@ func (s *subject) checkQuantisedSpecial(m *module) {
 	case !r.IsLinear():
 		s.add("norm-quantized", where, "a %s is %s", r, f)
 	}
+}
+
+// headBuilt tells whether an engine that is asked builds the head for the codes
+// that are stored. Those that do not are engine-misreads.
+func (s *subject) headBuilt(m *module) bool {
+	if s.decl == nil || s.declErr != nil || s.ascend || s.decl.Declaration == nil || !s.decl.Method.Known() {
+		return false
+	}
+	conf, err := s.engineConfig()
+	if err != nil {
+		return false
+	}
+	for _, r := range s.releases {
+		for _, x := range engine.Modules(r, s.tableConfig(), s.decl.method == "compressed-tensors") {
+			if x.Kind != engine.Head || x.Draft {
+				continue
+			}
+			if res := engine.Resolve(r, s.cfg, conf, x); res.Err == "" && res.Unknown == "" && s.readAs(m, res.Weight) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // checkKVB knows what becomes of a quantised kv_b_proj

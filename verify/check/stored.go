@@ -1,7 +1,9 @@
 package check
 
 import (
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/format"
@@ -36,6 +38,31 @@ func (s *subject) compareStored(m *module) {
 	}
 	if want := scaleShape(w, m.o, m.i); bytes && ok && want != nil && !slices.Equal(trimmed(scale.Shape), trimmed(want)) {
 		s.add("weight-encoding", where, "the config (%s) says %s, which has scales %v; they are %v", g.Name, w, want, scale.Shape)
+	}
+}
+
+// compareForeign holds tensors that are of no known form against a declaration
+// that says which form they are of: engines build that form's parameters.
+func (s *subject) compareForeign(m *module) {
+	if !m.known || m.form.kind != foreign || m.want.kind == foreign || !m.want.quantized() || !quantizable(m.row.Role) && !m.row.Role.IsVision() {
+		return
+	}
+	codes := false
+	for _, p := range m.want.parts(m.o, m.i, sliced(m.row.Role)) {
+		isWeight := p.param == "weight" || p.param == "weight_packed"
+		t, ok := m.params[p.param]
+		codes = codes || ok && isWeight
+		if !ok || slices.Contains(p.dtypes, t.DType) {
+			continue
+		}
+		code := "companion-dtype"
+		if isWeight {
+			code = "tensor-dtype"
+		}
+		s.add(code, t.Name, "it is %s, the config (%s) says %s, which needs %v", t.DType, m.group, m.want, p.dtypes)
+	}
+	if !codes {
+		s.add("weight-encoding", m.row.Module, "the config (%s) says %s, its tensors are %s", m.group, m.want, strings.Join(slices.Sorted(maps.Keys(m.params)), ", "))
 	}
 }
 

@@ -102,6 +102,9 @@ func (s *subject) checkModule(m *module) {
 		if len(s.report.Findings) == said {
 			s.compareStored(m)
 		}
+		if len(s.report.Findings) == said {
+			s.compareForeign(m)
+		}
 		return
 	}
 	if f.kind == naked {
