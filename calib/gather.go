@@ -20,6 +20,7 @@ type GatherOptions struct {
 	CollectOptions
 	Dir         string // of the statistics
 	Part, Parts int    // which part of them, counted from 1
+	Text        string // TextID of all sequences, of parts
 	Scratch     string // folder for states and finished layers; what an earlier run left there is gone on with
 	FS          fsx.FS
 }
@@ -41,7 +42,7 @@ func Gather(ctx context.Context, cfg *glm.Config, src *safetensors.Checkpoint, s
 		return nil, err
 	}
 	g := &gatherer{collector: c, o: o, id: hashText(fmt.Sprintf("%s\n%s\n%s\n%d %d of %d", gatherVersion, source, idsHash(seqs), o.First, o.Part, o.Parts))}
-	c.out = &Statistics{Source: source, Sequences: seqs, First: o.First}
+	c.out = &Statistics{Source: source, Sequences: seqs, First: o.First, Text: o.Text}
 	if g.room, err = c.room(); err != nil {
 		return nil, err
 	}
@@ -283,7 +284,7 @@ func (g *gatherer) finished() int {
 
 // assemble writes the part of the layers' files.
 func (g *gatherer) assemble() (*Statistics, error) {
-	out := &Statistics{Source: g.out.Source, Sequences: g.seqs, First: g.o.First, Moments: map[string]*Moments{}, Caches: map[string]*Limits{}}
+	out := &Statistics{Source: g.out.Source, Sequences: g.seqs, First: g.o.First, Text: g.o.Text, Moments: map[string]*Moments{}, Caches: map[string]*Limits{}}
 	list := out.header()
 	for l := range g.cfg.Layers + 1 {
 		f, err := safetensors.OpenFile(filepath.Join(g.o.Scratch, layerFile(l)))

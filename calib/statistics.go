@@ -33,7 +33,8 @@ var ErrStatistics = errors.New("unsuitable statistics")
 type Statistics struct {
 	Source    string // SourceID of the checkpoint
 	Sequences [][]int
-	First     int // number of the first sequence in the whole text
+	First     int    // number of the first sequence in the whole text
+	Text      string // TextID of the whole text, of a part of several
 	Moments   map[string]*Moments
 	Caches    map[string]*Limits // of keys and values as a cache gets them, by k_proj and v_proj; empty for latents
 
@@ -142,8 +143,12 @@ func (s *Statistics) tensors() (out []tensorOut) {
 
 // metadata is that of part i of n.
 func (s *Statistics) metadata(i, n int) map[string]string {
-	return map[string]string{"schema": Schema, "source": s.Source, "tokens": idsHash(s.Sequences),
+	m := map[string]string{"schema": Schema, "source": s.Source, "tokens": idsHash(s.Sequences),
 		"first": strconv.Itoa(s.First), "part": strconv.Itoa(i), "parts": strconv.Itoa(n)}
+	if s.Text != "" && n > 1 {
+		m["text"] = s.Text
+	}
+	return m
 }
 
 // Write writes part i of n into a folder, all or nothing.
@@ -241,6 +246,9 @@ func Read(dir string) (*Statistics, error) {
 		if p.Source != all.Source {
 			return nil, fmt.Errorf("%w: the parts in %s are of different sources", ErrStatistics, dir)
 		}
+		if p.Text != all.Text {
+			return nil, fmt.Errorf("%w: the parts in %s are of different texts", ErrStatistics, dir)
+		}
 		if p.First != all.First+len(all.Sequences) {
 			return nil, fmt.Errorf("%w: the parts in %s overlap or leave a gap: one ends before sequence %d, the next begins with %d", ErrStatistics, dir, all.First+len(all.Sequences), p.First)
 		}
@@ -279,7 +287,7 @@ func readPart(path string) (*Statistics, error) {
 	if meta["schema"] != Schema {
 		return nil, fmt.Errorf("%w: schema %q, this version reads %q", ErrStatistics, meta["schema"], Schema)
 	}
-	s := &Statistics{Source: meta["source"], Moments: map[string]*Moments{}, Caches: map[string]*Limits{}}
+	s := &Statistics{Source: meta["source"], Text: meta["text"], Moments: map[string]*Moments{}, Caches: map[string]*Limits{}}
 	if s.First, err = strconv.Atoi(meta["first"]); err != nil || s.First < 0 {
 		return nil, fmt.Errorf("%w: it does not say which sequences it is of", ErrStatistics)
 	}

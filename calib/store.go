@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -81,6 +82,8 @@ func (s *store) put(layer int, names []string, ms []*numeric.Matrix) error {
 	return err
 }
 
+var errOtherCodes = errors.New("holds codes that were learnt from other text or for another plan")
+
 // has reports whether a layer's codes are there.
 func (s *store) has(layer int) bool {
 	_, err := s.file(layer)
@@ -94,10 +97,14 @@ func (s *store) file(layer int) (*safetensors.File, error) {
 		return f, nil
 	}
 	f, err := safetensors.OpenFile(filepath.Join(s.dir, layerFile(layer)))
-	if err == nil {
-		s.files[layer] = f
+	if err != nil {
+		return nil, err
 	}
-	return f, err
+	if f.Metadata()["id"] != s.id { // learnt from another text, or for another plan
+		return nil, errors.Join(fmt.Errorf("%s: %w", filepath.Join(s.dir, layerFile(layer)), errOtherCodes), f.Close())
+	}
+	s.files[layer] = f
+	return f, nil
 }
 
 // Close closes the files.

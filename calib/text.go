@@ -48,6 +48,9 @@ func checkIDs(cfg *glm.Config, seqs [][]int) error {
 	return nil
 }
 
+// TextID is the SHA-256 of sequences of token ids.
+func TextID(seqs [][]int) string { return idsHash(seqs) }
+
 // Part returns part i of n of sequences, and the number of its first.
 func Part(seqs [][]int, i, n int) (part [][]int, first int) {
 	lo, hi := (i-1)*len(seqs)/n, i*len(seqs)/n

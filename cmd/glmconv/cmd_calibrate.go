@@ -105,6 +105,9 @@ func runCalibrate(c *cli.Context) error {
 		return err
 	}
 	if done {
+		if err := sameCalibration(c, args[0], args[1], part, parts); err != nil {
+			return err
+		}
 		if err := tidy(args[1], scratch, calib.PartName(part, parts)); err != nil {
 			return err
 		}
@@ -115,6 +118,35 @@ func runCalibrate(c *cli.Context) error {
 		return importStatistics(c, args[0], args[1])
 	}
 	return calibratePart(c, args[0], calib.GatherOptions{CollectOptions: o, Dir: args[1], Part: part, Parts: parts, Scratch: scratch, FS: disk})
+}
+
+// sameCalibration refuses a finished part of another source or text.
+func sameCalibration(c *cli.Context, dir, out string, part, parts int) error {
+	cfg, err := glm.LoadConfig(dir)
+	if err != nil {
+		return err
+	}
+	src, err := safetensors.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	source, err := calib.SourceID(src)
+	if err != nil {
+		return err
+	}
+	var seqs [][]int // of an imported matrix none are known
+	if c.String("import") == "" {
+		if seqs, err = calibrationIDs(c, cfg, dir); err != nil {
+			return err
+		}
+		seqs, _ = calib.Part(seqs, part, parts)
+	}
+	err = calib.Holds(out, part, parts, source, seqs)
+	if errors.Is(err, calib.ErrStatistics) {
+		return usagef("%v: choose another folder", err)
+	}
+	return err
 }
 
 // importStatistics writes the statistics of an importance matrix of llama.cpp.
@@ -231,6 +263,7 @@ func calibratePart(c *cli.Context, dir string, o calib.GatherOptions) error {
 		return err
 	}
 	o.Progress = bar.Update
+	o.Text = calib.TextID(seqs)
 	seqs, o.First = calib.Part(seqs, part, parts)
 	var st *calib.Statistics
 	err = file.Replace(func(string) error {
