@@ -10,7 +10,8 @@
 //	dump -chat FILE          reads conversations, one JSON object a line, and writes for each
 //	                         {"text": the prompt that the template FILE makes} or {"error": …};
 //	                         -tokenizer DIR adds "ids"; for FILE "-" lines hold template and variables
-//	dump -recipes ENGINE     argument lists of the recipes for the engine (vllm, sglang@0.5 …), a JSON array a line
+//	dump -recipes ENGINE     argument lists of the recipes for the engine (vllm, sglang@0.5 …), a JSON array a line;
+//	                         -every N: of every N-th question, with one scheme a preset
 package main
 
 import (
@@ -41,6 +42,7 @@ func main() {
 	dst := flag.String("out", "", "directory for -hollow")
 	hardware := flag.String("hardware", "", "devices that -hollow asks the engines' tables about, with commas; all together without")
 	servers := flag.Bool("recipes", false, "write the argument lists of the recipes for an engine")
+	step := flag.Int("every", 1, "answer every n-th question of -recipes")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		flag.Usage()
@@ -57,7 +59,7 @@ func main() {
 		do = func() error { return hollow(flag.Arg(0), *what, *dst, *hardware) }
 	}
 	if *servers {
-		do = func() error { return recipes(flag.Arg(0), os.Stdout) }
+		do = func() error { return recipes(flag.Arg(0), *step, os.Stdout) }
 	}
 	if *tokens {
 		do = func() error { return tokenize(flag.Arg(0), os.Stdin, os.Stdout) }

@@ -13,8 +13,9 @@ import (
 
 // recipes writes the argument lists that recipe prints for an engine, each once,
 // as JSON arrays, one a line: every preset as it is published and in what it
-// is quantized to, every device of the tables, one server and several, every goal.
-func recipes(name string, w io.Writer) error {
+// is quantized to, every device of the tables, one server and several, every goal;
+// of these every step-th, with one scheme a preset.
+func recipes(name string, step int, w io.Writer) error {
 	release, err := engine.Find(name)
 	if err != nil {
 		return err
@@ -22,13 +23,21 @@ func recipes(name string, w io.Writer) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	seen := map[string]bool{}
-	for _, preset := range glm.Presets() {
-		for _, scheme := range []string{"", "w8a8", "fp8", "w4a16"} {
+	asked := 0
+	schemes := []string{"", "w8a8", "fp8", "w4a16"}
+	for i, preset := range glm.Presets() {
+		for j, scheme := range schemes {
+			if step > 1 && j != i%len(schemes) {
+				continue // planning takes longer than the questions
+			}
 			m, err := recipe.Published(preset, scheme, "")
 			if err != nil {
 				continue // the family has no such result
 			}
 			for _, q := range recipeQueries(m, release) {
+				if asked++; asked%max(step, 1) != 0 {
+					continue
+				}
 				r, err := recipe.Decide(q)
 				if err != nil {
 					return err

@@ -1,6 +1,6 @@
-"""Stands in for the machine that SGLang expects, so that its Python runs where there is none.
+"""Stands in for the machine that SGLang and vLLM expect, so that their Python runs where there is none.
 
-What SGLang imports and this environment does not have (kernels, servers, tracing) becomes a module whose names do nothing; `missing` lists
+What they import and this environment does not have (kernels, servers, tracing) becomes a module whose names do nothing; `missing` lists
 them. torch says that there is one H100. No kernel is run and no weight is computed: only names, rules and shapes are.
 """
 import importlib.abc
@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 
 missing = []
 # probed by other packages, which take an empty module for the real one
-GUARDED = {"torchcodec", "flash_attn", "torchvision", "librosa"}
+OWN = {"sglang"}  # packages whose files get stubs for what is missing, and are never stubbed themselves
+GUARDED = {"libtpu", "torchcodec", "flash_attn", "torchvision", "librosa"}
 
 
 class Meta(type):
@@ -76,12 +77,12 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def find_spec(self, name, path=None, target=None):
         top = name.split(".")[0]
-        if top in GUARDED or top == "sglang":
+        if top in GUARDED or top in OWN:
             return None
         f = sys._getframe(1)
         while f and "importlib" in f.f_code.co_filename:
             f = f.f_back
-        if top not in missing and not (f and f"{os.sep}sglang{os.sep}" in f.f_code.co_filename):
+        if top not in missing and not (f and any(f"{os.sep}{own}{os.sep}" in f.f_code.co_filename for own in OWN)):
             return None
         missing.append(name)
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
@@ -112,7 +113,7 @@ class H100:
 
 
 def pretend(device, capability=(9, 0)):
-    """Call before the first import of sglang. device: cuda (one H100, or a GPU of another capability) or npu (one Ascend NPU)."""
+    """Call before the first import of sglang or vllm. device: cuda (one H100, or a GPU of another capability) or npu (one Ascend NPU)."""
     H100.major, H100.minor = capability
     sys.meta_path.append(Finder())
     deep_gemm = sys.modules["deep_gemm"] = Absent("deep_gemm")
