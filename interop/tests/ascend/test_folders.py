@@ -157,7 +157,9 @@ def test_right_folders(top, model, name, how):
         assert (code, found) == (0, [])
         assert engines["vllm-ascend"]["loads"] is True, engines["vllm-ascend"]
         r = verified(top, truth(top, model, how), d)
-        assert r["failed"] == [] and r["verdict"] != "fail", (r["verdict"], r["cause"], r["failed"])
+        left = f"model.layers.{kit.mtp_layer(d)}." if how.get("mtp") == "none" else "-"  # what no manifest says was meant
+        wrong = [f for f in r["failed"] if not (f["where"].startswith(left) and "is in the source and not in the result" in f["detail"])]
+        assert wrong == [] and (r["failed"] or r["verdict"] != "fail"), (r["verdict"], r["cause"], wrong)
     finally:
         shutil.rmtree(d)
 

@@ -103,7 +103,8 @@ def judge(version, d):
     hf = ck.config(d)
     mapping = vllm_ascend.packed_modules_model_mapping[hf["model_type"]]
     shards = {s: fused for fused, list_ in mapping.items() for s in list_}
-    q = vllm_ascend.AscendModelSlimConfig(desc)
+    # It walks through all entries for each module. Experts beyond the second have the first one's, as is asserted below.
+    q = vllm_ascend.AscendModelSlimConfig({k: v for k, v in desc.items() if not re.search(r"\.experts\.(\d\d|[2-9])", k)})
     asked = {}  # prefix in the engine -> (kind, stored schemes)
     scaled = {"k_proj": set(), "v_proj": set()}  # layers whose keys, values have scales
     for module, have in params.items():
@@ -116,7 +117,7 @@ def judge(version, d):
             continue
         assert None not in have.values(), (module, have)  # a tensor without an entry
         if scheme != "FLOAT":
-            assert set(have) - {"bias"} == PARAMETERS[scheme] and set(have.values()) - {"FLOAT"} == {scheme}, (module, have)
+            assert set(have) - {"bias"} == PARAMETERS[scheme] and set(have.values()) - {"FLOAT"} == {scheme} == {have["weight"]}, (module, have)
         expert = re.fullmatch(r"(.*\.mlp\.experts)\.\d+\.\w+", module)
         plain = (last.endswith("norm") or last.startswith("norm") or module.endswith((".mlp.gate", "eh_proj", ".indexer")) or
                  last in ("weights_proj", "wk"))  # built without a configuration, as newer releases do
