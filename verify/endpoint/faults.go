@@ -3,6 +3,7 @@ package endpoint
 import (
 	"cmp"
 	"context"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -129,8 +130,19 @@ func (v *verifying) try(ctx context.Context, server [][]said) (signs []Sign, adv
 		signs = append(signs, Sign{x.name, d})
 		advice[x.name] = x.advice
 	}
-	slices.SortStableFunc(signs, func(a, b Sign) int { return cmp.Compare(a.KL, b.KL) })
+	slices.SortStableFunc(signs, nearer)
 	return signs, advice, f.KL, nil
+}
+
+// nearer orders by distance; one that is no number is the farthest.
+func nearer(a, b Sign) int {
+	far := func(s Sign) float64 {
+		if math.IsNaN(s.KL) {
+			return math.Inf(1)
+		}
+		return s.KL
+	}
+	return cmp.Compare(far(a), far(b))
 }
 
 // distance is the mean KL between the folder with a fault and the server.

@@ -21,7 +21,7 @@ const near = 0.3
 
 // coarse compares p with q on the ids that q names and the rest put together,
 // in both directions; tail is what of p is in the rest
-// (docs/facts/serving.md 2).
+// (docs/facts/serving.md 2). All three are NaN where p has one.
 func coarse(p map[int]float64, q map[int]float64) (kl, reverse, tail float64) {
 	var sumP, sumQ float64
 	for id, lq := range q {
@@ -34,6 +34,9 @@ func coarse(p map[int]float64, q map[int]float64) (kl, reverse, tail float64) {
 		if b > 0 {
 			reverse += b * (lq - lp)
 		}
+	}
+	if math.IsNaN(sumP) { // the runtime has no number here
+		return sumP, sumP, sumP
 	}
 	tail = math.Max(1-sumP, 0)
 	rest := math.Max(1-sumQ, least)

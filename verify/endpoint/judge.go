@@ -72,6 +72,12 @@ func (v *verifying) judge(s *Server) {
 		s.Checks = append(s.Checks, Check{"kl", undecided, "nothing could be compared"})
 		return
 	}
+	if sum := f.KL + f.Tail + f.Abs + tol; math.IsNaN(sum) {
+		line := "the runtime computes no numbers (NaN) from this folder: glmconv check --weights looks for damaged tensors and scales"
+		s.Checks = append(s.Checks, Check{"kl", undecided, line})
+		v.undecided(line)
+		return
+	}
 	put("ids", true, "the server read the ids that were sent; vocabulary of %d, context of %d", v.served.Config().VocabSize, s.Context)
 	klState := passed
 	switch {

@@ -38,14 +38,16 @@ type asker struct {
 	texts map[string]int // ids by text, of texts that only one token has
 }
 
-// sequences asks for all sequences, several at once.
-func (a *asker) sequences(ctx context.Context, seqs [][]int, together int, done func(n int)) ([][]said, error) {
+// sequences asks for every step-th of the sequences, several at once. A sequence is
+// asked of one rank, however often: its number says which.
+func (a *asker) sequences(ctx context.Context, seqs [][]int, step, together int, done func(n int)) ([][]said, error) {
 	out := make([][]said, len(seqs))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(together, 1))
 	var mu sync.Mutex
 	n := 0
-	for i, ids := range seqs {
+	for i := 0; i < len(seqs); i += step {
+		ids := seqs[i]
 		g.Go(func() (err error) {
 			if out[i], err = a.sequence(ctx, i, ids); err == nil {
 				err = a.sane(ids, out[i])

@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"reflect"
 	"strings"
 	"sync"
 
@@ -107,39 +108,48 @@ func (r *Result) headline() string {
 	return "UNDECIDED  " + safetext.Line(r.Reason)
 }
 
-// JSON writes the result; what is no number is null.
+// JSON writes the result; in place of infinities and NaN, which JSON has not,
+// stands the largest number.
 func JSON(w io.Writer, r *Result) error {
-	c := *r
-	c.Servers = append([]Server{}, r.Servers...)
-	for i := range c.Servers {
-		c.Servers[i].Figures.finite()
-		if o := c.Servers[i].Original; o != nil {
-			f := *o
-			f.finite()
-			c.Servers[i].Original = &f
-		}
-	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	return enc.Encode(&c)
+	return enc.Encode(finite(reflect.ValueOf(r)).Interface())
 }
 
-// finite puts the largest number in place of infinities, which JSON has not.
-func (f *Figures) finite() {
-	for _, p := range []*float64{&f.KL, &f.Upper95, &f.Reverse, &f.Bias, &f.Abs, &f.P99, &f.Max, &f.Early, &f.Perplexity[0], &f.Perplexity[1], &f.Halves[0], &f.Halves[1], &f.Step[0], &f.Step[1]} {
-		if math.IsInf(*p, 0) || math.IsNaN(*p) {
-			*p = math.Copysign(math.MaxFloat64, *p)
+// finite is a copy of what JSON writes of a value, in which every float is finite.
+func finite(v reflect.Value) reflect.Value {
+	out := reflect.New(v.Type()).Elem()
+	out.Set(v)
+	switch v.Kind() {
+	case reflect.Float64:
+		if f := v.Float(); math.IsNaN(f) {
+			out.SetFloat(math.MaxFloat64)
+		} else if math.IsInf(f, 0) {
+			out.SetFloat(math.Copysign(math.MaxFloat64, f))
 		}
-	}
-	f.Places = append([]Place{}, f.Places...)
-	for i := range f.Places {
-		p := &f.Places[i]
-		for _, v := range []*float64{&p.KL, &p.Delta, &p.Tail} {
-			if math.IsInf(*v, 0) || math.IsNaN(*v) {
-				*v = math.Copysign(math.MaxFloat64, *v)
+	case reflect.Pointer:
+		if !v.IsNil() {
+			out.Set(reflect.New(v.Type().Elem()))
+			out.Elem().Set(finite(v.Elem()))
+		}
+	case reflect.Slice:
+		if v.IsNil() {
+			break
+		}
+		out.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
+		fallthrough
+	case reflect.Array:
+		for i := range v.Len() {
+			out.Index(i).Set(finite(v.Index(i)))
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if t := v.Type().Field(i); t.IsExported() && t.Tag.Get("json") != "-" {
+				out.Field(i).Set(finite(v.Field(i)))
 			}
 		}
 	}
+	return out
 }
 
 // testcase is a case of JUnit.

@@ -246,7 +246,7 @@ func (v *verifying) server(ctx context.Context, c *client, s *Server) error {
 	if s.Kind == SGLang && v.o.TopK == 0 {
 		a.own = func(i int) []int { return v.favourites(ctx, i) }
 	}
-	server, err := a.sequences(ctx, v.seqs, v.o.Concurrency, func(n int) { v.o.progress(n, len(v.seqs), "server") })
+	server, err := a.sequences(ctx, v.seqs, 1, v.o.Concurrency, func(n int) { v.o.progress(n, len(v.seqs), "server") })
 	if err != nil {
 		return err
 	}
@@ -262,16 +262,12 @@ func (v *verifying) server(ctx context.Context, c *client, s *Server) error {
 		v.undecided("the server says nothing of any place that could be compared")
 	}
 	s.rank(v.seqs)
-	var few [][]int
-	for i := 0; i < len(v.seqs); i += 4 {
-		few = append(few, v.seqs[i])
-	}
-	again, err := a.sequences(ctx, few, v.o.Concurrency, nil)
+	again, err := a.sequences(ctx, v.seqs, 4, v.o.Concurrency, nil)
 	if err != nil {
 		return err
 	}
-	for i := range few {
-		s.Repeat.add(server[4*i], again[i])
+	for i := 0; i < len(v.seqs); i += 4 {
+		s.Repeat.add(server[i], again[i])
 	}
 	if s.Repeat.Tokens > 0 {
 		s.Repeat.Abs /= float64(s.Repeat.Tokens)
