@@ -32,7 +32,7 @@ func CostOf(p *quant.Plan, sequences [][]int) Cost {
 	inputs := map[int]int64{}
 	for i := range p.Items {
 		it := &p.Items[i]
-		t := &it.Weight.Tensor
+		t := it.Weight.Tensor
 		if t.Param != "weight" || !t.Role.IsLinear() || it.Action == quant.Drop {
 			continue
 		}

@@ -8,14 +8,14 @@ import (
 // global returns the global scale of a weight's fused set (NVFP4): the one that
 // the conversion takes, of the same weights in the same order.
 func (s *solver) global(it *quant.Item, spec numeric.Spec) (float32, error) {
-	set := s.plan.GlobalSet(&it.Weight.Tensor)
+	set := s.plan.GlobalSet(it.Weight.Tensor)
 	if g, ok := s.globals[set]; ok {
 		return g, nil
 	}
 	var sample numeric.SampleGlobal
 	for i := range s.plan.Items {
 		other := &s.plan.Items[i]
-		if !other.HasGlobalScale() || s.plan.GlobalSet(&other.Weight.Tensor) != set {
+		if !other.HasGlobalScale() || s.plan.GlobalSet(other.Weight.Tensor) != set {
 			continue
 		}
 		w, err := s.src.weight(other)

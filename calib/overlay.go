@@ -53,7 +53,7 @@ func (o *overlay) put(as *layout.Weight, m *numeric.Matrix) error {
 // bias is that of a weight's module, which its static product holds; nil if it has
 // none.
 func (o *overlay) bias(as *layout.Weight) ([]float32, error) {
-	t := as.Tensor
+	t := *as.Tensor
 	t.Name, t.Param, t.Shape = t.Module+".bias", "bias", t.Shape[:1]
 	if !o.Has(&t) {
 		return nil, nil

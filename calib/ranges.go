@@ -15,7 +15,7 @@ import (
 func Ranges(plan *quant.Plan, st *Statistics) (map[string]quant.Range, error) {
 	out := map[string]quant.Range{}
 	err := eachInput(plan, st, func(it *quant.Item, m *Moments, by func(v float32, c int) float32) error {
-		t := &it.Weight.Tensor
+		t := it.Weight.Tensor
 		if t.Role.IsExpert() {
 			return nil
 		}
@@ -70,7 +70,7 @@ func eachInput(plan *quant.Plan, st *Statistics, fn func(it *quant.Item, m *Mome
 		if it.Action != quant.Quantize {
 			continue
 		}
-		m := st.Shown(plan.Config, &it.Weight.Tensor)
+		m := st.Shown(plan.Config, it.Weight.Tensor)
 		if m == nil || m.Count == 0 {
 			continue
 		}

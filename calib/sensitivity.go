@@ -248,7 +248,7 @@ func (m *meter) quantized(ctx context.Context, l int, t *trialModel) error {
 	for i := range t.plan.Items {
 		it := &t.plan.Items[i]
 		w := &it.Weight
-		if it.Action != quant.Quantize || w.Tensor.Layer != l || w.Tensor.MTP || t.unit != "" && layout.Unit(&w.Tensor, t.plan.Scheme) != t.unit {
+		if it.Action != quant.Quantize || w.Tensor.Layer != l || w.Tensor.MTP || t.unit != "" && layout.Unit(w.Tensor, t.plan.Scheme) != t.unit {
 			continue
 		}
 		codes, err := m.quantize(t, it)

@@ -56,7 +56,7 @@ func NewMix(plan *quant.Plan, src *safetensors.Checkpoint, q engine.Query) (*Mix
 		if it.Action != quant.Quantize || it.Weight.Tensor.MTP {
 			continue
 		}
-		name := layout.Unit(&it.Weight.Tensor, plan.Scheme)
+		name := layout.Unit(it.Weight.Tensor, plan.Scheme)
 		k, ok := at[name]
 		if !ok {
 			k = len(m.Units)
@@ -99,12 +99,7 @@ func kindOf(r glm.Role, name string) string {
 	return name[strings.LastIndexByte(name, '.')+1:]
 }
 
-func outBytes(it *quant.Item) (n int64) {
-	for _, o := range it.Outputs {
-		n += o.Size
-	}
-	return n
-}
+func outBytes(it *quant.Item) (n int64) { return it.Written }
 
 // With returns the plan with some units lifted.
 func (m *Mix) With(lifted map[string]layout.Lift) (*quant.Plan, error) {
@@ -182,7 +177,7 @@ func (m *Mix) addRungs(to layout.Lift, units map[string]layout.Lift) error {
 		if it.Action != quant.Quantize {
 			continue
 		}
-		name := layout.Unit(&it.Weight.Tensor, m.Plan.Scheme)
+		name := layout.Unit(it.Weight.Tensor, m.Plan.Scheme)
 		if to == layout.LiftFloat {
 			size, as := it.Bytes, it.Source.DType
 			if it.Stored != nil { // decoded

@@ -32,7 +32,7 @@ func Weighted(plan *quant.Plan, st *Statistics) (quant.Codes, error) {
 		if !plan.Learnable(it) || it.Weight.Tensor.Role == glm.AttnKVB {
 			continue
 		}
-		m := st.Shown(plan.Config, &it.Weight.Tensor)
+		m := st.Shown(plan.Config, it.Weight.Tensor)
 		_, cols := it.Weight.Dims()
 		if m == nil || m.Count == 0 || len(m.sum2) != cols {
 			continue

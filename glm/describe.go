@@ -241,11 +241,11 @@ func (d *describer) model() *Model {
 	for i := range d.rows {
 		t := &d.rows[i]
 		if p := d.found[i]; p.info != nil {
-			m.Entries = append(m.Entries, Entry{Tensor: *t, Source: *p.info, Offset: p.offset, Size: p.size})
+			m.Entries = append(m.Entries, Entry{Tensor: t, Source: *p.info, Offset: p.offset, Size: p.size})
 			continue
 		}
 		if info := d.misfit[int32(i)]; info != nil {
-			m.Misfits = append(m.Misfits, Entry{Tensor: *t, Source: *info, Size: info.Size})
+			m.Misfits = append(m.Misfits, Entry{Tensor: t, Source: *info, Size: info.Size})
 		}
 		if !t.Optional && !covered[t.Module] {
 			m.Missing = append(m.Missing, *t)

@@ -34,10 +34,10 @@ type Tensor struct {
 // projection: Source then names the stacked tensor and Offset says where in
 // its data this row starts.
 type Entry struct {
-	Tensor
-	Source safetensors.Info // the tensor on disk (Source.Name may differ from Name only for fused experts)
-	Offset int64            // byte offset of this entry inside the source tensor's data
-	Size   int64            // bytes of this entry inside the source tensor
+	*Tensor                  // of the table, shared
+	Source  safetensors.Info // the tensor on disk (Source.Name may differ from Name only for fused experts)
+	Offset  int64            // byte offset of this entry inside the source tensor's data
+	Size    int64            // bytes of this entry inside the source tensor
 }
 
 // MTP says what is known of the multi-token-prediction layer of a checkpoint.

@@ -48,7 +48,7 @@ func (p *Plan) dropItems(dropped []safetensors.Info) {
 		module, param := glm.ModuleOf(t.Name)
 		row := glm.Tensor{Name: t.Name, Module: module, Param: param, DType: t.DType, Shape: t.Shape, Layer: p.Config.Layers, Expert: -1, MTP: true}
 		p.Items = append(p.Items, Item{Source: t, Bytes: t.Size, Action: Drop, Reason: layout.DroppedMTP,
-			Weight: layout.Weight{Tensor: row, Source: t.DType}})
+			Weight: layout.Weight{Tensor: &row, Source: t.DType}})
 	}
 }
 

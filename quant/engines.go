@@ -44,7 +44,7 @@ func (p *Plan) subject(c *engine.Config, err error) engine.Subject {
 		if t.MTP {
 			s.Draft = engine.HasDraft
 		}
-		part := s.Part(t)
+		part := s.Part(*t)
 		if part == nil || it.Action != Quantize || err != nil {
 			continue
 		}
@@ -53,7 +53,7 @@ func (p *Plan) subject(c *engine.Config, err error) engine.Subject {
 			continue
 		}
 		said, _ := engine.Declared(c, t.Module)
-		if layers.Add(t, said); first {
+		if layers.Add(*t, said); first {
 			*part = said
 		}
 	}
@@ -65,7 +65,11 @@ func (p *Plan) subject(c *engine.Config, err error) engine.Subject {
 // names and the engines' runtime names, trunk and draft. It returns the
 // disagreements of engines that can read the layout at all.
 func (p *Plan) VerifyMatching() ([]string, error) {
-	return p.mismatched(p.engineConfig())
+	texts := map[string][]byte{}
+	for name, t := range p.Configs {
+		texts[name] = t.Bytes()
+	}
+	return p.mismatched(p.engineConfig(texts))
 }
 
 // mismatched is VerifyMatching of what c declares.
@@ -89,8 +93,8 @@ func (p *Plan) mismatched(c *engine.Config, err error) ([]string, error) {
 	found := make([][]string, len(releases))
 	var g errgroup.Group
 	for i, r := range releases {
-		if s := engine.Summarize(p.EnginesFor(engine.Query{Releases: []engine.Release{r}})); s.Answer == engine.Loads {
-			g.Go(func() error { found[i] = p.mismatches(r, c, stored, s.NoDraft == ""); return nil })
+		if loads, drafts := engine.LoadsAt(&p.asked, r); loads {
+			g.Go(func() error { found[i] = p.mismatches(r, c, stored, drafts); return nil })
 		}
 	}
 	err = g.Wait()
@@ -122,14 +126,19 @@ func (p *Plan) mismatches(by engine.Release, c *engine.Config, stored map[string
 	return out
 }
 
-// engineConfig is what the result declares of itself, as engines read it.
-func (p *Plan) engineConfig() (*engine.Config, error) {
+// engineConfig is what the result's files declare of it, as engines read them.
+func (p *Plan) engineConfig(texts map[string][]byte) (*engine.Config, error) {
 	name := "config.json"
-	d, err := declaration.File(name, p.Configs[name])
+	d, err := declaration.File(name, texts[name])
 	for _, n := range p.lay.ConfigFiles() {
-		if d == nil && err == nil && slices.Contains(declaration.Files, n) {
+		switch {
+		case d != nil || err != nil:
+		case n == declaration.DescriptionName:
 			name = n
-			d, err = declaration.File(name, p.Configs[name])
+			d, err = declaration.WeightDescription(texts[name])
+		case slices.Contains(declaration.Files, n):
+			name = n
+			d, err = declaration.File(name, texts[name])
 		}
 	}
 	if err != nil {

@@ -52,7 +52,9 @@ func (p *Plan) Expected() (map[string]safetensors.Spec, error) {
 		return nil, err
 	}
 	var inputs []layout.Input
-	for _, t := range p.Model.Rows() {
+	rows := p.Model.Rows()
+	for i := range rows {
+		t := &rows[i]
 		d, ok := present[t.Name]
 		switch {
 		case ok:

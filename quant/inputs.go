@@ -91,11 +91,11 @@ func (p *Plan) takeInputs() {
 	}
 	each(func(w *layout.Weight) {
 		if v, ok := p.Options.Inputs.Of(w.Tensor.Module); ok {
-			set := InputSet(&w.Tensor)
+			set := InputSet(w.Tensor)
 			top[set] = max(top[set], v)
 		}
 	})
-	each(func(w *layout.Weight) { w.InputMax = top[InputSet(&w.Tensor)] })
+	each(func(w *layout.Weight) { w.InputMax = top[InputSet(w.Tensor)] })
 }
 
 // noteGlobals says what compat gives up.

@@ -49,9 +49,9 @@ func (p *Plan) JSON(peakMemory int64) PlanJSON {
 	j.Tensors = make([]TensorJSON, len(p.Items))
 	for i := range p.Items {
 		it := &p.Items[i]
-		t := TensorJSON{Name: it.Name(), Action: it.Action, Scheme: it.Scheme, Reason: it.Reason, Outputs: make([]OutputJSON, len(it.Outputs))}
-		for k, out := range it.Outputs {
-			t.Outputs[k] = OutputJSON{out.Name, out.DType, out.Shape, out.Size, out.File}
+		t := TensorJSON{Name: it.Name(), Action: it.Action, Scheme: it.Scheme, Reason: it.Reason, Outputs: make([]OutputJSON, it.Outputs)}
+		for k, out := range p.Outputs(it) {
+			t.Outputs[k] = OutputJSON{out.Name, out.DType, out.Shape, out.Bytes(), p.Files[it.File].Plan.Name}
 		}
 		j.Tensors[i] = t
 	}

@@ -24,19 +24,14 @@ import (
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// maxSpool bounds what the odd-sized outputs of one file may hold in memory
-// until they are written at its end.
-const maxSpool = 64 << 20
-
 // place gives every output its file and offset. Layouts that keep the source's
 // shards put an item where its source is; others fill shards up to the size
 // asked for. A stacked tensor and its parts stay in one shard either way.
 func (p *Plan) place() error {
-	outs := p.outputs()
 	var groups [][]int
 	var names []string
 	if p.lay.ShardName(1, 1) != "" {
-		groups = p.cut(outs)
+		groups = p.cut()
 		for i := range groups {
 			names = append(names, p.lay.ShardName(i+1, len(groups)))
 		}
@@ -65,111 +60,12 @@ func (p *Plan) place() error {
 	errs := make([]error, len(groups)) // the first in order is the one to report
 	for i, g := range groups {
 		work.Go(func() error {
-			p.Files[i], errs[i] = p.layFile(names[i], g, outs)
+			errs[i] = p.layFile(i, names[i], g)
 			return nil
 		})
 	}
 	_ = work.Wait()
 	return cmp.Or(errs...)
-}
-
-// outputs lists what each item becomes.
-func (p *Plan) outputs() [][]safetensors.Spec {
-	outs := make([][]safetensors.Spec, len(p.Items))
-	for i := range p.Items {
-		if it := &p.Items[i]; it.Action != Drop {
-			outs[i] = p.lay.Outputs(it.Weight)
-		}
-	}
-	return outs
-}
-
-// cut fills shards in table order: a shard is closed before the item that
-// would take it past the size asked for.
-func (p *Plan) cut(outs [][]safetensors.Spec) (groups [][]int) {
-	var pending int64
-	var g []int
-	for i := range p.Items {
-		if p.Items[i].Action == Drop {
-			continue
-		}
-		var size int64
-		for _, o := range outs[i] {
-			size += o.Bytes()
-		}
-		if len(g) > 0 && pending+size >= p.Options.ShardSize {
-			groups, g, pending = append(groups, g), nil, 0
-		}
-		g, pending = append(g, i), pending+size
-	}
-	if len(g) > 0 {
-		groups = append(groups, g)
-	}
-	return groups
-}
-
-// layFile orders the outputs of one file: a weight and its companions side by
-// side, odd-sized ones last, so that everything is aligned and the file can be
-// written front to back (docs/decisions/0002-file-order.md).
-func (p *Plan) layFile(name string, items []int, outs [][]safetensors.Spec) (File, error) {
-	f := File{Items: items}
-	n := 0
-	for _, i := range items {
-		n += len(outs[i])
-	}
-	specs := make([]safetensors.Spec, 0, n)
-	order := make([]OutputRef, 0, n)
-	var spool int64
-	for _, i := range items {
-		for k, o := range outs[i] {
-			size := o.Bytes()
-			if size < 0 {
-				return f, fail(ErrSource, "", "tensor %s would be %v of %s, which overflows", o.Name, o.Shape, o.DType)
-			}
-			if size%8 != 0 {
-				f.Tail = append(f.Tail, OutputRef{i, k})
-				spool += size
-				continue
-			}
-			order, specs = append(order, OutputRef{i, k}), append(specs, o)
-		}
-	}
-	if spool > maxSpool {
-		return f, fail(ErrSource, "", "%s: %d MB of tensors with sizes that are no multiple of 8 bytes cannot be aligned", name, spool>>20)
-	}
-	width := func(o OutputRef) int { return outs[o.Item][o.Output].DType.Bits() }
-	slices.SortStableFunc(f.Tail, func(a, b OutputRef) int { return cmp.Compare(width(b), width(a)) })
-	for _, o := range f.Tail {
-		order, specs = append(order, o), append(specs, outs[o.Item][o.Output])
-	}
-	var err error
-	if f.Plan, err = safetensors.PlanFile(name, specs, nil); err != nil {
-		return f, err
-	}
-	p.hand(order, f.Plan.Tensors, outs)
-	return f, nil
-}
-
-// hand gives the items of a file their outputs: the tensors of its plan, which most
-// items have side by side; one with an output in the tail gets copies.
-func (p *Plan) hand(order []OutputRef, tensors []safetensors.Info, outs [][]safetensors.Spec) {
-	for n := 0; n < len(order); {
-		it, k := &p.Items[order[n].Item], len(outs[order[n].Item])
-		beside := 0
-		for beside < k && n+beside < len(order) && order[n+beside] == (OutputRef{order[n].Item, beside}) {
-			beside++
-		}
-		if beside == k {
-			it.Outputs = tensors[n : n+k : n+k]
-			n += k
-			continue
-		}
-		if it.Outputs == nil {
-			it.Outputs = make([]safetensors.Info, k)
-		}
-		it.Outputs[order[n].Output] = tensors[n]
-		n++
-	}
 }
 
 // maxPointer is more than the bytes of a Git LFS pointer.
@@ -274,7 +170,9 @@ func (p *Plan) fingerprint(files []safetensors.FileInfo) string {
 		putBytes(h, f.Plan.Header())
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Configs)) {
-		putBytes(h, p.Configs[name])
+		t := p.Configs[name]
+		fmt.Fprintf(h, "%d:", t.Size)
+		t.each(func(piece []byte) { h.Write(piece) })
 	}
 	for _, s := range p.Sidecars {
 		put([]any{s.Name, s.Size})

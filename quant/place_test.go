@@ -1,6 +1,7 @@
 package quant
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -21,40 +22,39 @@ func TestOutputsAreTheFiles(t *testing.T) {
 			bytes := int64(0)
 			for _, f := range p.Files {
 				bytes += f.Plan.Size
-				for _, o := range f.Plan.Tensors {
+				for _, o := range f.Plan.Tensors() {
 					want[o.Name] = o
 				}
 				assert.EqualValues(t, f.Plan.HeaderSize(), len(f.Plan.Header()))
 			}
 			for i := range p.Items {
-				for _, o := range p.Items[i].Outputs {
-					assert.Equal(t, want[o.Name], o)
+				it := &p.Items[i]
+				at, written := it.At, int64(0)
+				outputs := p.Outputs(it)
+				for k, o := range outputs {
+					have := want[o.Name]
+					written += have.Size
+					assert.Equal(t, o, safetensors.Spec{Name: have.Name, DType: have.DType, Shape: have.Shape})
+					assert.Equal(t, p.Files[it.File].Plan.Name, have.File)
+					if k == 0 {
+						assert.Equal(t, it.First, have.Size)
+					}
+					if !slices.Contains(p.Files[it.File].Tail, OutputRef{i, k}) {
+						assert.Equal(t, at, have.Offset, o.Name)
+						at += have.Size
+					}
 					delete(want, o.Name)
 				}
+				assert.Equal(t, len(outputs), it.Outputs)
+				assert.Equal(t, written, it.Written)
 			}
 			assert.Empty(t, want)
 			index, err := p.Index()
 			require.NoError(t, err)
 			for _, c := range p.Configs {
-				bytes += int64(len(c))
+				bytes += int64(len(c.Bytes()))
 			}
 			assert.Equal(t, bytes+int64(len(index)), p.ResultBytes)
 		})
 	}
-}
-
-// TestHand gives items outputs that lie apart, in part and side by side.
-func TestHand(t *testing.T) {
-	p := &Plan{Items: make([]Item, 4)}
-	outs := [][]safetensors.Spec{make([]safetensors.Spec, 2), make([]safetensors.Spec, 3), nil, make([]safetensors.Spec, 1)}
-	order := []OutputRef{{0, 0}, {0, 1}, {1, 1}, {3, 0}, {1, 2}, {1, 0}}
-	tensors := make([]safetensors.Info, len(order))
-	for i := range tensors {
-		tensors[i].Offset = int64(i)
-	}
-	p.hand(order, tensors, outs)
-	assert.Equal(t, tensors[:2], p.Items[0].Outputs)
-	assert.Equal(t, []safetensors.Info{tensors[5], tensors[2], tensors[4]}, p.Items[1].Outputs)
-	assert.Empty(t, p.Items[2].Outputs)
-	assert.Equal(t, tensors[3:4], p.Items[3].Outputs)
 }

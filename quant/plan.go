@@ -91,15 +91,21 @@ const (
 // Item is the fate of one source tensor (or of one expert's part of a stacked
 // one), or of a tensor that is made from another.
 type Item struct {
-	Weight  layout.Weight
-	Action  Action
-	Scheme  string // "FP8", "W8A8_DYNAMIC", "BF16" …
-	Reason  string
-	Source  safetensors.Info   // tensor on disk; of a quantized source its codes
-	Stored  *layout.Stored     // how a quantized source has the weight, else nil
-	Offset  int64              // where the item's data starts inside it
-	Bytes   int64              // bytes it takes there
-	Outputs []safetensors.Info // what is written: file and offset decided
+	Weight layout.Weight
+	Action Action
+	Scheme string // "FP8", "W8A8_DYNAMIC", "BF16" …
+	Reason string
+	Source safetensors.Info // tensor on disk; of a quantized source its codes
+	Stored *layout.Stored   // how a quantized source has the weight, else nil
+	Offset int64            // where the item's data starts inside it
+	Bytes  int64            // bytes it takes there
+
+	// What is written of it (Plan.Outputs has names and shapes).
+	Outputs int   // tensors
+	Written int64 // their bytes
+	First   int64 // bytes of the first, and its place in the file
+	At      int64
+	File    int // in Plan.Files
 
 	Data []byte // of a tensor that is made
 }
@@ -114,9 +120,11 @@ type File struct {
 	// Tail lists the outputs that are written last: those whose size is not a
 	// multiple of eight, by falling element size.
 	Tail []OutputRef
+
+	index safetensors.IndexSize
 }
 
-// OutputRef names an output of a plan: Plan.Items[Item].Outputs[Output].
+// OutputRef names an output of a plan: Plan.Outputs(&Plan.Items[Item])[Output].
 type OutputRef struct{ Item, Output int }
 
 // Sidecar is a file of the source that is copied as it is.
@@ -135,7 +143,7 @@ type Plan struct {
 	Model       *glm.Model
 	Items       []Item
 	Files       []File
-	Configs     map[string][]byte // config.json and the layout's own files
+	Configs     map[string]*Text // config.json and the layout's own files
 	IndexName   string
 	Sidecars    []Sidecar
 	Notes       []string

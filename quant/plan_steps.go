@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/rotation"
@@ -15,21 +13,18 @@ import (
 // describeResult writes index and configuration, refuses what engines would
 // misread, and counts the result's bytes.
 func (p *Plan) describeResult() error {
-	var g errgroup.Group // two halves of about the same length
-	g.Go(p.index)
-	g.Go(func() error {
-		if err := p.configure(); err != nil {
-			return err
-		}
-		c, err := p.engineConfig() // read back once for both
-		p.asked = p.subject(c, err)
-		return checkMatching(p.mismatched(c, err))
-	})
-	if err := g.Wait(); err != nil {
+	if err := p.measureIndex(); err != nil {
 		return err
 	}
-	for _, b := range p.Configs {
-		p.ResultBytes += int64(len(b))
+	texts, err := p.configure()
+	if err != nil {
+		return err
+	}
+	c, err := p.engineConfig(texts) // read back once for both
+	clear(texts)
+	p.asked = p.subject(c, err)
+	if err := checkMatching(p.mismatched(c, err)); err != nil {
+		return err
 	}
 	p.ResultBytes += p.indexSize
 	return nil
@@ -61,14 +56,14 @@ func (p *Plan) decide() error {
 	for _, u := range p.Model.Unexpected {
 		module, param := glm.ModuleOf(u.Name)
 		row := glm.Tensor{Name: u.Name, Module: module, Param: param, DType: u.DType, Shape: u.Shape, Layer: -1, Expert: -1}
-		inputs = append(inputs, layout.Input{Source: u.DType, Tensor: row})
+		inputs = append(inputs, layout.Input{Source: u.DType, Tensor: &row})
 		p.Items = append(p.Items, Item{Source: u, Bytes: u.Size})
 		if p.Options.Rotation == nil || u.Name != rotation.WeightName {
 			p.Notes = append(p.Notes, fmt.Sprintf("%s is in no table of %s and is copied as it is", u.Name, p.Config.Family))
 		}
 	}
 	for _, in := range inputs {
-		keep.see(in.Tensor)
+		keep.see(*in.Tensor)
 	}
 	if err := keep.unused(); err != nil {
 		return err
@@ -138,51 +133,8 @@ func (p *Plan) addCopies() error {
 			return fail(ErrSource, "", "the MTP layer needs a copy of a tensor that is not there (%s)", c.of)
 		}
 		it := p.Items[from]
-		it.Weight.Tensor, it.Action, it.Reason = rows[to], Alias, "copy of "+it.Source.Name+" that "+p.lay.MTPCopies()+" loads for the draft"
+		it.Weight.Tensor, it.Action, it.Reason = &rows[to], Alias, "copy of "+it.Source.Name+" that "+p.lay.MTPCopies()+" loads for the draft"
 		p.Items = append(p.Items, it)
 	}
 	return nil
-}
-
-// configure writes the configuration files.
-func (p *Plan) configure() (err error) {
-	weights := make([]layout.Weight, 0, len(p.Items))
-	for i := range p.Items {
-		if p.Items[i].Action != Drop {
-			weights = append(weights, p.Items[i].Weight)
-		}
-	}
-	p.Configs, err = p.lay.Config(layout.Decisions{Config: p.Config, Scheme: p.Scheme, GroupSize: p.Options.GroupSize, Rest: p.Options.Rest,
-		Weights: weights, Rotated: p.Options.Rotation != nil, Caches: p.caches, Lifted: p.Options.Lifted})
-	return err
-}
-
-// index counts the bytes of the shards and of their index.
-func (p *Plan) index() error {
-	for _, f := range p.Files {
-		p.ResultBytes += f.Plan.Size
-	}
-	n, err := safetensors.IndexSize(p.entries())
-	p.indexSize = n
-	return err
-}
-
-// Index writes the index. A plan does not keep the text, which is longer than all
-// else that is in it for the largest models.
-func (p *Plan) Index() ([]byte, error) { return safetensors.EncodeIndex(p.entries()) }
-
-// entries are those of the index, and the bytes of all tensors.
-func (p *Plan) entries() (entries []safetensors.IndexEntry, total int64) {
-	n := 0
-	for _, f := range p.Files {
-		n += len(f.Plan.Tensors)
-	}
-	entries = make([]safetensors.IndexEntry, 0, n)
-	for _, f := range p.Files {
-		for _, t := range f.Plan.Tensors {
-			entries = append(entries, safetensors.IndexEntry{Tensor: t.Name, File: f.Plan.Name})
-			total += t.Size
-		}
-	}
-	return entries, total
 }

@@ -97,7 +97,7 @@ func TestRecipesAsPublished(t *testing.T) {
 		t.Run(tc.recipe, func(t *testing.T) {
 			p, cfg := planRecipe(t, tc.preset, tc.recipe)
 			var desc map[string]any
-			require.NoError(t, json.Unmarshal(p.Configs[layout.DescriptionName], &desc))
+			require.NoError(t, json.Unmarshal(p.Configs[layout.DescriptionName].Bytes(), &desc))
 			for _, row := range cfg.Table() {
 				if row.Param != "weight" {
 					continue

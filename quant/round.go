@@ -44,7 +44,7 @@ func NewRounder(s layout.Stored, source safetensors.DType, a numeric.Arith) (*Ro
 	if err != nil {
 		return nil, err
 	}
-	w := layout.Weight{Tensor: glm.Tensor{Module: s.Module, Shape: []int64{int64(s.Rows), int64(s.Cols)}}, Source: source, Quant: s.Quant}
+	w := layout.Weight{Tensor: &glm.Tensor{Module: s.Module, Shape: []int64{int64(s.Rows), int64(s.Cols)}}, Source: source, Quant: s.Quant}
 	spec := lay.Numeric(w, a)
 	spec.SourceF32 = source == safetensors.F32
 	return &Rounder{spec, lay.RowAlign(w, a), s.Cols}, nil

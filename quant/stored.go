@@ -183,6 +183,6 @@ func (p *Plan) dropUnread(list []safetensors.Info) {
 		module, param := glm.ModuleOf(t.Name)
 		row := glm.Tensor{Name: t.Name, Module: module, Param: param, DType: t.DType, Shape: t.Shape, Layer: -1, Expert: -1}
 		p.Items = append(p.Items, Item{Source: t, Bytes: t.Size, Action: Drop, Reason: "a scale of the source's own quantisation that no weight needs",
-			Weight: layout.Weight{Tensor: row, Source: t.DType}})
+			Weight: layout.Weight{Tensor: &row, Source: t.DType}})
 	}
 }

@@ -68,9 +68,7 @@ func (p *Plan) Rows() []Row {
 			row.Tensors++
 			row.Source += it.Bytes
 		}
-		for _, o := range it.Outputs {
-			row.Result += o.Size
-		}
+		row.Result += it.Written
 		if it.Action == Quantize || row.Scheme == "" && it.Weight.Tensor.Param == "weight" {
 			row.Scheme = mergeSchemes(row, it.Scheme)
 		}

@@ -159,9 +159,7 @@ func Published(name, scheme, form string) (*Model, error) {
 	m.Config, m.Subject = p.Config, p.Subject()
 	for i := range p.Items {
 		t := p.Items[i].Weight.Tensor
-		for _, o := range p.Items[i].Outputs {
-			m.weights(&t).add(t.Role, o.Size)
-		}
+		m.weights(t).add(t.Role, p.Items[i].Written)
 	}
 	m.Quant = quantOf(&m.Subject)
 	return m, nil

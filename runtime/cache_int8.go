@@ -54,9 +54,9 @@ func (l *loader) addCaches() error {
 	return nil
 }
 
-func cacheRow(name string, shape []int64) glm.Tensor {
+func cacheRow(name string, shape []int64) *glm.Tensor {
 	module, param := glm.ModuleOf(name)
-	return glm.Tensor{Name: name, Module: module, Param: param, DType: safetensors.F32, Shape: shape, Layer: -1, Expert: -1}
+	return &glm.Tensor{Name: name, Module: module, Param: param, DType: safetensors.F32, Shape: shape, Layer: -1, Expert: -1}
 }
 
 // newInt8Cache looks for the tensors of a layer's cache beside those of its
@@ -68,11 +68,11 @@ func newInt8Cache(p Provider, l *refs) *int8Cache {
 			return nil
 		}
 		row := cacheRow(t.Module+"."+param, shape)
-		if !p.Has(&row) {
+		if !p.Has(row) {
 			return nil
 		}
 		found = true
-		return &row
+		return row
 	}
 	for i, t := range []*glm.Tensor{l.k, l.v} {
 		if t != nil {

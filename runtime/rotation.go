@@ -29,6 +29,6 @@ func (l *loader) addRotation() error {
 	if !slices.Equal(info.Shape, row.Shape) || !isFloat(info.DType) {
 		return &Error{Where: rotationName, Reason: fmt.Sprintf("is %s %v; the draft's input needs a floating-point %v", info.DType, info.Shape, row.Shape), Kind: ErrIncomplete}
 	}
-	l.entries[row.Name] = &glm.Entry{Tensor: *row, Source: info, Size: info.Size}
+	l.entries[row.Name] = &glm.Entry{Tensor: row, Source: info, Size: info.Size}
 	return nil
 }

@@ -132,6 +132,9 @@ func (c *Checkpoint) Info(name string) (Info, bool) {
 	return c.tensors[i], true
 }
 
+// Len returns how many tensors there are.
+func (c *Checkpoint) Len() int { return len(c.tensors) }
+
 // Tensors returns all tensors ordered by file name, then by offset: the order
 // in which reading them is sequential.
 func (c *Checkpoint) Tensors() []Info { return slices.Clone(c.tensors) }

@@ -44,7 +44,7 @@ func ExamplePlanFile() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	for _, t := range plan.Tensors {
+	for _, t := range plan.Tensors() {
 		fmt.Println(t.Name, t.DType, t.Shape, t.Offset-plan.HeaderSize(), t.Size)
 	}
 	fmt.Println(plan.Size-plan.HeaderSize(), "bytes of data")

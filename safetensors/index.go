@@ -3,6 +3,7 @@ package safetensors
 import (
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"slices"
 	"strconv"
@@ -190,11 +191,62 @@ func EncodeIndex(entries []IndexEntry, totalSize int64) ([]byte, error) {
 	return b, nil
 }
 
-// IndexSize returns how long EncodeIndex's text is, with its errors. It sorts
-// entries.
-func IndexSize(entries []IndexEntry, totalSize int64) (n int64, err error) {
-	err = encodeIndex(entries, totalSize, func(line []byte) { n += int64(len(line)) })
-	return n, err
+// IndexSize adds up how long EncodeIndex's text is for tensors that are not held.
+// The zero value is ready for use.
+type IndexSize struct {
+	lines, total int64
+	hashes       []uint64 // of names
+}
+
+var indexSeed = maphash.MakeSeed()
+
+// Add counts the tensors of a file, with EncodeIndex's errors but ErrDuplicate.
+func (x *IndexSize) Add(file string, specs []Spec) error {
+	if len(specs) == 0 {
+		return nil
+	}
+	if err := checkName(file, IndexName, specs[0].Name); err != nil {
+		return err
+	}
+	var b []byte
+	for i := range specs {
+		s := &specs[i]
+		if !utf8.ValidString(s.Name) {
+			return fault(IndexName).at(ErrInvalidUTF8, s.Name, -1, "has a name that is not valid UTF-8")
+		}
+		b = appendQuoted(append(b[:0], ",\n    "...), s.Name)
+		b = appendQuoted(append(b, ": "...), file)
+		x.lines += int64(len(b))
+		x.total += s.Bytes()
+		x.hashes = append(x.hashes, maphash.String(indexSeed, s.Name))
+	}
+	return nil
+}
+
+// Join adds what another has counted, which is empty after it.
+func (x *IndexSize) Join(other *IndexSize) {
+	x.lines, x.total, x.hashes = x.lines+other.lines, x.total+other.total, append(x.hashes, other.hashes...)
+	*other = IndexSize{}
+}
+
+// Repeats reports whether a name may have been added twice: its hash was.
+func (x *IndexSize) Repeats() bool {
+	slices.Sort(x.hashes)
+	for i := 1; i < len(x.hashes); i++ {
+		if x.hashes[i] == x.hashes[i-1] {
+			return true
+		}
+	}
+	return false
+}
+
+// Bytes returns the length of the text.
+func (x *IndexSize) Bytes() (n int64) {
+	_ = encodeIndex(nil, x.total, func(text []byte) { n += int64(len(text)) })
+	if x.lines == 0 {
+		return n
+	}
+	return n + x.lines - int64(len(",")) + int64(len("\n  "))
 }
 
 // encodeIndex hands out the text line by line.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -15,26 +16,43 @@ import (
 )
 
 // FilePlan is a file that is fully decided before its first byte of data: its
-// header is final and every tensor has its place.
+// header is final and every tensor has its place. Names and shapes are asked for
+// when they are needed: those of the largest models take more memory than all else
+// that is known of them.
 type FilePlan struct {
-	Name    string // base name
-	Tensors []Info // in the order of the specs, with absolute offsets
-	Size    int64  // bytes of the whole file
+	Name string // base name
+	Size int64  // bytes of the whole file
 
+	specs     iter.Seq[Spec]
+	count     int
 	metadata  map[string]string
 	dataStart int64 // bytes of the header
 }
 
 // Header returns the length field and the JSON, padded with spaces to a multiple
-// of 8 bytes. It is made anew by each call: a model has many times the text of its
-// headers in plans.
+// of 8 bytes. It is made anew by each call.
 func (p *FilePlan) Header() []byte {
-	b, _ := p.encodeHeader(make([]byte, 0, p.dataStart), p.dataStart) // what can fail has failed in PlanFile
+	b, _ := p.encodeHeader(make([]byte, 0, p.dataStart)) // what can fail has failed in PlanFile
 	return b
 }
 
 // HeaderSize returns the bytes of the header.
 func (p *FilePlan) HeaderSize() int64 { return p.dataStart }
+
+// Len returns how many tensors the file has.
+func (p *FilePlan) Len() int { return p.count }
+
+// Tensors returns the tensors in the order of the specs, with absolute offsets.
+func (p *FilePlan) Tensors() []Info {
+	out := make([]Info, 0, p.count)
+	at := p.dataStart
+	for s := range p.specs {
+		size := s.Bytes()
+		out = append(out, Info{Name: s.Name, DType: s.DType, Shape: s.Shape, File: p.Name, Offset: at, Size: size})
+		at += size
+	}
+	return out
+}
 
 // PlanFile lays out a file with the given tensors in the given order. Nil
 // metadata means {"format": "pt"}, which older readers insist on; an empty map
@@ -48,24 +66,35 @@ func (p *FilePlan) HeaderSize() int64 { return p.dataStart }
 // falling element size to be safe. Duplicates are ErrDuplicate, a header that
 // no reader would take ErrHeaderTooLarge.
 func PlanFile(name string, specs []Spec, metadata map[string]string) (*FilePlan, error) {
+	if len(specs) > MaxTensors {
+		return nil, fault(name).at(ErrHeaderTooLarge, "", -1, "%s tensors are planned, at most %s fit", commas(len(specs)), commas(MaxTensors))
+	}
+	own := make([]Spec, len(specs))
+	for i, s := range specs {
+		s.Shape = slices.Clone(s.Shape)
+		own[i] = s
+	}
+	return PlanSpecs(name, slices.Values(own), metadata)
+}
+
+// PlanSpecs is PlanFile for tensors that are made when they are asked for: specs
+// is gone through now and each time that names or places of tensors are needed,
+// and must give the same ones each time.
+func PlanSpecs(name string, specs iter.Seq[Spec], metadata map[string]string) (*FilePlan, error) {
 	at := fault(name).at
 	if name == "" || strings.ContainsAny(name, `/\`) || fsx.IsTemp(name) {
 		return nil, at(ErrSpec, "", -1, "%q is not a name for a file", name)
 	}
-	if len(specs) > MaxTensors {
-		return nil, at(ErrHeaderTooLarge, "", -1, "%s tensors are planned, at most %s fit", commas(len(specs)), commas(MaxTensors))
-	}
 	if metadata == nil {
 		metadata = map[string]string{"format": "pt"}
 	}
-	p := &FilePlan{Name: name, Tensors: make([]Info, len(specs)), metadata: maps.Clone(metadata)}
-	seen := make(map[string]struct{}, len(specs))
-	next, rank := int64(0), 0
-	for _, s := range specs {
-		rank += len(s.Shape)
-	}
-	shapes := make([]int64, 0, rank)
-	for i, s := range specs {
+	p := &FilePlan{Name: name, specs: specs, metadata: maps.Clone(metadata)}
+	seen := map[string]struct{}{}
+	next := int64(0)
+	for s := range specs {
+		if p.count++; p.count > MaxTensors {
+			return nil, at(ErrHeaderTooLarge, "", -1, "more than %s tensors are planned, which no reader takes", commas(MaxTensors))
+		}
 		size, err := checkSpec(s, next, name)
 		if err != nil {
 			return nil, err
@@ -74,21 +103,15 @@ func PlanFile(name string, specs []Spec, metadata map[string]string) (*FilePlan,
 			return nil, at(ErrDuplicate, s.Name, -1, "is planned twice")
 		}
 		seen[s.Name] = struct{}{}
-		shapes = append(shapes, s.Shape...)
-		shape := shapes[len(shapes)-len(s.Shape) : len(shapes) : len(shapes)]
-		p.Tensors[i] = Info{Name: s.Name, DType: s.DType, Shape: shape, File: name, Offset: next, Size: size}
 		next += size
 	}
 	scratch := headers.Get().(*[]byte)
 	defer headers.Put(scratch)
-	header, err := p.encodeHeader((*scratch)[:0], 0)
+	header, err := p.encodeHeader((*scratch)[:0])
 	if err != nil {
 		return nil, err
 	}
 	*scratch, p.dataStart = header, int64(len(header))
-	for i := range p.Tensors {
-		p.Tensors[i].Offset += p.dataStart
-	}
 	p.Size = p.dataStart + next
 	return p, nil
 }
@@ -133,12 +156,11 @@ func multiplies(shape []int64) bool {
 // headers are buffers for headers whose length alone is asked for.
 var headers = sync.Pool{New: func() any { return new([]byte) }}
 
-// encodeHeader appends the header to b, which is empty; start is where the data
-// section begins in the offsets of p. The JSON is written by hand: encoding/json
+// encodeHeader appends the header to b, which is empty. The JSON is written by hand: encoding/json
 // orders keys of a map by name, while headers keep the order of the data, with
 // __metadata__ first.
-func (p *FilePlan) encodeHeader(b []byte, start int64) ([]byte, error) {
-	tensors, metadata, file := p.Tensors, p.metadata, p.Name
+func (p *FilePlan) encodeHeader(b []byte) ([]byte, error) {
+	metadata, file := p.metadata, p.Name
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0, '{')
 	if len(metadata) > 0 {
 		b = append(b, `"`+metadataKey+`":{`...)
@@ -154,10 +176,12 @@ func (p *FilePlan) encodeHeader(b []byte, start int64) ([]byte, error) {
 		}
 		b = append(b, '}')
 	}
-	for i, t := range tensors {
-		if i > 0 || len(metadata) > 0 {
+	first, at := len(metadata) == 0, int64(0)
+	for t := range p.specs {
+		if !first {
 			b = append(b, ',')
 		}
+		first = false
 		b = appendQuoted(b, t.Name)
 		b = append(b, `:{"dtype":"`...)
 		b = append(b, t.DType.String()...)
@@ -169,9 +193,10 @@ func (p *FilePlan) encodeHeader(b []byte, start int64) ([]byte, error) {
 			b = strconv.AppendInt(b, d, 10)
 		}
 		b = append(b, `],"data_offsets":[`...)
-		b = strconv.AppendInt(b, t.Offset-start, 10)
+		b = strconv.AppendInt(b, at, 10)
 		b = append(b, ',')
-		b = strconv.AppendInt(b, t.Offset-start+t.Size, 10)
+		at += t.Bytes()
+		b = strconv.AppendInt(b, at, 10)
 		b = append(b, "]}"...)
 	}
 	b = append(b, '}')

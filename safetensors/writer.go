@@ -73,7 +73,7 @@ func (w *Writer) failure(reason string, at int64, err error) error {
 
 // tensorAt names the tensor at a place of the file.
 func (w *Writer) tensorAt(at int64) string {
-	list := w.plan.Tensors
+	list := w.plan.Tensors()
 	i := sort.Search(len(list), func(i int) bool { return list[i].Offset+list[i].Size > at })
 	if i == len(list) || list[i].Offset > at {
 		return ""

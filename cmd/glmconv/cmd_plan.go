@@ -131,7 +131,7 @@ func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
 		return nil, nil, err
 	}
 	// Headers leave little behind: collecting at every doubling of so little would
-	// only cost time. The plan of a large model is another matter.
+	// only cost time. The plan of a large model is another matter: it is to stay small.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	static := c.Bool("static") || recipe != nil && recipe.Static
 	if static && c.String("calib") == "" {
@@ -142,7 +142,17 @@ func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if c.String("save") == "" {
+		for _, s := range remotesOf(c).open {
+			s.Forget()
+		}
+	}
 	debug.SetGCPercent(100)
+	if c.String("calib") == "" { // what is learnt takes what it needs
+		old := debug.SetMemoryLimit(-1)
+		defer debug.SetMemoryLimit(old)
+		debug.SetMemoryLimit(min(old, planMemory(src.Len())))
+	}
 	l := &learner{c: c, src: src, scheme: scheme, format: format, o: o, recipe: recipe, static: static, turn: c.Bool("rotate") || recipe != nil}
 	out, err := l.open(dir)
 	if err != nil {
@@ -151,6 +161,11 @@ func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
 	}
 	return out, l.plan, nil
 }
+
+// planMemory is how many bytes the process may grow to, code aside, while it plans
+// a checkpoint of n tensors before the collector has to look for what is not needed
+// any more: 1.6 KB a tensor are needed at the most, 0.9 when the plan is made.
+func planMemory(n int) int64 { return 24<<20 + int64(n)*1500 }
 
 // recipeOf reads --recipe and refuses flags that it decides.
 func recipeOf(c *cli.Context) (*quant.Recipe, error) {

@@ -60,7 +60,7 @@ func TestGLM5FromItsHeaders(t *testing.T) {
 		assert.LessOrEqual(t, len(hub.Log()), 600)
 		assert.LessOrEqual(t, 5*resolves, 3000, "five plans in the window of an anonymous client")
 		assert.LessOrEqual(t, hub.Sent(), int64(16e6))
-		assert.Less(t, most, int64(420<<20))
+		assert.Less(t, most, int64(150e6))
 	}
 }
 

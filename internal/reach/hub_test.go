@@ -129,6 +129,33 @@ func TestHubHeaders(t *testing.T) {
 	assert.Less(t, s.Traffic().Bytes, int64(2<<20), "of 4 MB of weights")
 }
 
+// TestForgottenHeadersAreFetchedAgain: a source that has forgotten its headers is
+// the same when it is opened again.
+func TestForgottenHeadersAreFetchedAgain(t *testing.T) {
+	hub := fakehub.NewDir(t, "org/nano", model(t), false)
+	s := mounted(t, "hf://org/nano", quick(hub.Env(t.TempDir())...))
+	heads := func() (n int) {
+		saved, err := s.Save(t.Context())
+		require.NoError(t, err)
+		for _, f := range saved.Files {
+			n += len(f.Head)
+		}
+		return n
+	}
+	open := func() []safetensors.Info {
+		c, err := safetensors.OpenDir(s.Name())
+		require.NoError(t, err)
+		defer c.Close()
+		return c.Tensors()
+	}
+	want := open()
+	require.NotZero(t, heads())
+	s.Forget()
+	require.Zero(t, heads())
+	require.Equal(t, want, open())
+	require.NotZero(t, heads())
+}
+
 // TestHubFaults: whichever request fails how, the result has the right bytes or
 // there is none.
 func TestHubFaults(t *testing.T) {

@@ -47,6 +47,22 @@ func (s *Source) Save(ctx context.Context) (*Saved, error) {
 	return out, nil
 }
 
+// Forget lets go of the headers and the index that were read: of the largest models
+// 15 MB, which nobody asks for again once a checkpoint is open. What is asked for
+// all the same is fetched again.
+func (s *Source) Forget() {
+	for _, f := range s.files {
+		f.mu.Lock()
+		if f.head = nil; f.Size > maxRemembered {
+			f.whole = nil
+		}
+		f.mu.Unlock()
+	}
+}
+
+// maxRemembered is the longest small file that Forget leaves.
+const maxRemembered = 1 << 20
+
 // wholeHead cuts the first bytes of a shard to its header, or reads the rest of a
 // longer one.
 func (s *Source) wholeHead(ctx context.Context, f *file, head []byte) ([]byte, error) {

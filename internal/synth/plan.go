@@ -140,7 +140,7 @@ func (p *Plan) addFile(name string, specs []safetensors.Spec) error {
 func (p *Plan) Infos() []safetensors.Info {
 	infos := make([]safetensors.Info, 0, p.Tensors)
 	for _, f := range p.Files {
-		infos = append(infos, f.Tensors...)
+		infos = append(infos, f.Tensors()...)
 	}
 	return infos
 }
@@ -152,7 +152,7 @@ func (p *Plan) weightMap() (weights map[string]string, total int64) {
 		if !slices.Contains(p.Listed, f.Name) {
 			continue
 		}
-		for _, t := range f.Tensors {
+		for _, t := range f.Tensors() {
 			weights[t.Name] = f.Name
 			total += t.Size
 		}

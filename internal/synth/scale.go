@@ -76,7 +76,7 @@ func ScaleTo(o Options, target int64) (Options, error) {
 func vocabularyFor(whole *Plan, target int64) int {
 	copies := int64(0) // bytes of a row in all of them
 	for _, f := range whole.Files {
-		for _, t := range f.Tensors {
+		for _, t := range f.Tensors() {
 			if row := whole.Config.Lookup(t.Name); row != nil &&
 				(row.Role == glm.Embedding || row.Role == glm.Head || row.Role == glm.MTPEmbedding || row.Role == glm.MTPHead) {
 				copies += t.Size / int64(whole.Config.VocabSize)

@@ -93,7 +93,7 @@ func (p *Plan) writeFile(ctx context.Context, dir string, plan *safetensors.File
 	g.Go(func() error {
 		defer close(work)
 		defer close(ordered)
-		for _, t := range plan.Tensors {
+		for _, t := range plan.Tensors() {
 			for _, c := range p.chunks(t) {
 				if err := send(ctx, ordered, c); err != nil {
 					return err

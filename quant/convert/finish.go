@@ -56,7 +56,7 @@ func (c *converter) finish(ctx context.Context) (pending []string, err error) {
 		m.Files = append(m.Files, f)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.plan.Configs)) {
-		if err := c.putFile(m, name, c.plan.Configs[name]); err != nil {
+		if err := c.putFile(m, name, c.plan.Configs[name].Bytes()); err != nil {
 			return nil, err
 		}
 	}

@@ -50,7 +50,7 @@ func newGlobals(p *quant.Plan) *globals {
 	g := &globals{sets: map[string][]int{}, done: map[string]*globalScale{}}
 	for i := range p.Items {
 		if it := &p.Items[i]; it.HasGlobalScale() {
-			set := p.GlobalSet(&it.Weight.Tensor)
+			set := p.GlobalSet(it.Weight.Tensor)
 			g.sets[set] = append(g.sets[set], i)
 		}
 	}
@@ -63,7 +63,7 @@ func newGlobals(p *quant.Plan) *globals {
 // global returns the global scale of an item's set, and helps to read the set
 // while it is not known.
 func (c *converter) global(ctx context.Context, it *quant.Item, s *scratch) (float32, error) {
-	name := c.plan.GlobalSet(&it.Weight.Tensor)
+	name := c.plan.GlobalSet(it.Weight.Tensor)
 	c.globals.mu.Lock()
 	g := c.globals.done[name]
 	if g == nil {

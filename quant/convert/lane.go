@@ -158,8 +158,7 @@ func (l *lane) place(t *tile, total int) int64 {
 	if l.late[quant.OutputRef{Item: t.index}] != nil {
 		return -1
 	}
-	o := &t.item.Outputs[0]
-	return o.Offset + share(o.Size, t.row0, total)
+	return t.item.At + share(t.item.First, t.row0, total)
 }
 
 // share returns part of total of size, part <= total.

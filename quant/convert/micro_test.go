@@ -70,7 +70,7 @@ func TestMicroIsLLMCompressors(t *testing.T) {
 						Format string                    `json:"format"`
 					} `json:"quantization_config"`
 				}
-				require.NoError(t, json.Unmarshal(p.Configs["config.json"], &have))
+				require.NoError(t, json.Unmarshal(p.Configs["config.json"].Bytes(), &have))
 				assert.Equal(t, want.Config.Format, have.Q.Format)
 				assert.Equal(t, want.Config.Groups[name], have.Q.Groups["group_0"])
 			})
@@ -118,7 +118,7 @@ func TestModelOptIsModelOpts(t *testing.T) {
 		require.NoError(t, err)
 		var want, have map[string]map[string]any
 		_ = json.Unmarshal(raw, &want) // values of other types
-		_ = json.Unmarshal(p.Configs[name], &have)
+		_ = json.Unmarshal(p.Configs[name].Bytes(), &have)
 		for _, list := range []string{"ignore", "exclude_modules"} {
 			if want[keys][list] != nil {
 				assert.Subset(t, have[keys][list], []any{"lm_head", "model.embed_tokens", "model.layers.*.mlp.gate", "model.layers.3.*"})
@@ -150,7 +150,7 @@ func TestGlobalsAreShared(t *testing.T) {
 		if !it.HasGlobalScale() {
 			continue
 		}
-		set, sum := p.GlobalSet(&it.Weight.Tensor), tensorSum(t, out, it.Weight.Tensor.Module+".weight_global_scale")
+		set, sum := p.GlobalSet(it.Weight.Tensor), tensorSum(t, out, it.Weight.Tensor.Module+".weight_global_scale")
 		if have, ok := sets[set]; ok {
 			assert.Equal(t, have, sum, it.Name())
 		}

@@ -331,7 +331,7 @@ func (c *converter) round(t *tile, s *scratch, quantize func(numeric.Spec) (*num
 		return fmt.Errorf("%s: %w", it.Name(), err)
 	}
 	t.stats = stats
-	t.out = make([][]byte, len(it.Outputs))
+	t.out = make([][]byte, it.Outputs)
 	t.out[0] = first
 	w := it.Weight
 	if w.Bias, err = c.bias(t); err != nil {

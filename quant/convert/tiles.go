@@ -73,13 +73,7 @@ func largest(p *quant.Plan) (flight, scratch, spool int64) {
 	for i := range p.Items {
 		f, s := tileCost(p, &p.Items[i])
 		flight, scratch = max(flight, f), max(scratch, s)
-		var side int64
-		for k, o := range p.Items[i].Outputs {
-			if k > 0 {
-				side += o.Size
-			}
-		}
-		spool = max(spool, side)
+		spool = max(spool, p.Items[i].Written-p.Items[i].First) // its companions
 	}
 	return flight, scratch, spool
 }

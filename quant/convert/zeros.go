@@ -11,8 +11,8 @@ import (
 // noteZeros notes a weight that has zeros where weights should be, and a bias
 // that is zero: whether rightly, all layers together tell (onlyFew).
 func (r *receipt) noteZeros(it *quant.Item, zero int64) {
-	whole, region := origin.Zeros(&it.Weight.Tensor, zero, it.Bytes, false)
-	if ofLayers(&it.Weight.Tensor) {
+	whole, region := origin.Zeros(it.Weight.Tensor, zero, it.Bytes, false)
+	if ofLayers(it.Weight.Tensor) {
 		whole = zero > 0 && zero == it.Bytes
 	}
 	if (whole || region) && it.Action != quant.Alias && it.Action != quant.Make {
@@ -30,7 +30,7 @@ func (c *converter) onlyFew(zeros []quant.Zeros) []quant.Zeros {
 	at := map[string]string{} // bias → its name without the layer
 	all, zero := map[string]int{}, map[string]int{}
 	for i := range c.plan.Items {
-		if t := &c.plan.Items[i].Weight.Tensor; ofLayers(t) {
+		if t := c.plan.Items[i].Weight.Tensor; ofLayers(t) {
 			at[c.plan.Items[i].Name()] = origin.LayerName(t)
 			all[origin.LayerName(t)]++
 		}

@@ -48,6 +48,15 @@ var (
 	}
 )
 
+// spelled are the scheme strings as they stand in JSON.
+var spelled = func() map[string]string {
+	m := make(map[string]string, len(ascendRange))
+	for s := range ascendRange {
+		m[`"`+s+`"`] = s
+	}
+	return m
+}()
+
 // AscendSchemes are the scheme strings whose meaning is known.
 func AscendSchemes() []string { return slices.Sorted(maps.Keys(ascendRange)) }
 
@@ -69,11 +78,26 @@ const cacheDynamic = "INT8_DYNAMIC"
 
 // Description reads quant_model_description.json. The error says that it is
 // not a JSON object.
-func Description(raw []byte) (*Declaration, error) {
+func Description(raw []byte) (*Declaration, error) { return description(raw, false) }
+
+// WeightDescription reads the entries of weights in quant_model_description.json,
+// by which engines look modules up, and not those of their scales, which are most
+// of it.
+func WeightDescription(raw []byte) (*Declaration, error) { return description(raw, true) }
+
+// IsWeight reports whether engines look a module up under a key.
+func IsWeight(key string) bool {
+	return strings.HasSuffix(key, ".weight") || strings.HasSuffix(key, ".weight_packed")
+}
+
+func description(raw []byte, weights bool) (*Declaration, error) {
 	if !json.Valid(raw) {
 		return nil, fmt.Errorf("declaration: %s: %w", DescriptionName, invalid(raw))
 	}
 	lines := min(bytes.Count(raw, []byte{'\n'}), len(raw)/32) // an entry each, as everybody writes it
+	if weights {
+		lines /= 3 // scales and offsets
+	}
 	d := &Declaration{Method: Ascend, Spelled: "ascend", Root: DescriptionName, schemes: make(map[string]int, lines)}
 	d.Entries = make([]Entry, 0, lines)
 	r := &reader{d: d}
@@ -84,8 +108,14 @@ func Description(raw []byte) (*Declaration, error) {
 	for walk.More() {
 		key, _ := walk.Key()
 		value := walk.Value().Of(raw)
-		if scheme, ok := jsonwalk.Unquote(value); ok && strings.Contains(key, ".") {
-			d.entry(key, scheme)
+		scheme, ok := spelled[string(value)] // no string of its own
+		if !ok {
+			scheme, ok = jsonwalk.Unquote(value)
+		}
+		if ok && strings.Contains(key, ".") {
+			if !weights || IsWeight(key) {
+				d.entry(key, scheme)
+			}
 			continue
 		}
 		r.descriptionKey(key, value)

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/glmconv/glmconv/glm"
@@ -123,7 +122,7 @@ func NewConfig(d *declaration.Declaration) *Config {
 		c.Groups = append(c.Groups, out)
 	}
 	for _, e := range d.Entries {
-		if strings.HasSuffix(e.Key, ".weight") || strings.HasSuffix(e.Key, ".weight_packed") {
+		if declaration.IsWeight(e.Key) {
 			c.Description = append(c.Description, Described(e))
 		}
 	}

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -180,15 +182,36 @@ func Judge(s Subject, q Query) []Row {
 	}
 	var rows []Row
 	for _, r := range q.Releases {
+		for row := range degrees(&s, r, q.Hardware) {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// LoadsAt reports whether a release loads a checkpoint at some degree of
+// parallelism on some device, and whether it then drafts with the MTP layer: the
+// first row of Judge that loads, without the others.
+func LoadsAt(s *Subject, r Release) (loads, drafts bool) {
+	for row := range degrees(s, r, nil) {
+		if row.OK() {
+			return true, row.NoDraft == ""
+		}
+	}
+	return false, false
+}
+
+// degrees judges a release at one degree of parallelism after the other.
+func degrees(s *Subject, r Release, only *Device) iter.Seq[Row] {
+	return func(yield func(Row) bool) {
 		for _, ep := range []bool{false, true} {
 			for _, tp := range Degrees {
-				if !ep || tp > 1 {
-					rows = append(rows, judge(cell{Subject: s, release: r, tp: tp, ep: ep}, q.Hardware))
+				if (!ep || tp > 1) && !yield(judge(cell{Subject: s, release: r, tp: tp, ep: ep}, only)) {
+					return
 				}
 			}
 		}
 	}
-	return rows
 }
 
 // judge gives the best answer of the devices asked about.
@@ -234,7 +257,7 @@ func judge(c cell, only *Device) Row {
 
 // cell is one release on one device at one degree.
 type cell struct {
-	Subject
+	*Subject
 	release Release
 	device  Device
 	tp      int
@@ -260,24 +283,27 @@ func (c cell) answer() (worst Answer, why string, fits bool) {
 	if !slices.Contains(c.release.spec.vendors(c.Layout), c.device.Vendor) {
 		return NotJudged, fmt.Sprintf("no table says what %s makes of this layout on %s", c.release.Title(), c.device.ID), false
 	}
-	rules := everywhere
+	rules := [2][]rule{nil, everywhere}
 	for _, k := range c.quantized() {
-		note(c.form(k))
+		a, rule := c.form(k)
+		if rule == "" && a == NotJudged && a.Worse(worst) { // the one that is told
+			rule = fmt.Sprintf("no table says what %s makes of %s in %s on %s", c.release.Title(), k.part, k.what, c.device.Generation)
+		}
+		note(a, rule)
 	}
 	fits = worst == Loads
 	if worst != NotJudged { // what a format demands is known where the format is
-		rules = slices.Concat(c.release.spec.rules, everywhere)
+		rules[0] = c.release.spec.rules
 	}
-	for _, r := range rules {
-		if !c.release.holds(r.during) || r.applies != nil && !r.applies(c) {
-			continue
-		}
-		if complaint := r.check(c); complaint != "" {
-			answer := r.answer
-			if answer == "" {
-				answer = Refuses
+	for _, list := range rules {
+		for i := range list {
+			r := &list[i]
+			if !c.release.holds(r.during) || r.applies != nil && !r.applies(c) {
+				continue
 			}
-			note(answer, complaint)
+			if complaint := r.check(c); complaint != "" {
+				note(cmp.Or(r.answer, Refuses), complaint)
+			}
 		}
 	}
 	return worst, why, fits
@@ -307,6 +333,8 @@ type form struct {
 	why    string
 }
 
+// form looks a part up in the table of formats. What is in no row is NotJudged
+// without a word: the sentence is made for the part that is told of.
 func (c cell) form(k kept) (Answer, string) {
 	if c.Layout == AscendLayout {
 		return c.scheme(k)
@@ -320,7 +348,7 @@ func (c cell) form(k kept) (Answer, string) {
 		}
 		return f.answer, f.why
 	}
-	return NotJudged, fmt.Sprintf("no table says what %s makes of %s in %s on %s", c.release.Title(), k.part, k.what, c.device.Generation)
+	return NotJudged, ""
 }
 
 // rule is a line of the table of demands: for which releases and cells it

@@ -39,6 +39,12 @@ func ask(t *testing.T, preset string, s engine.Subject, who, device string) engi
 		q.Hardware = &d
 	}
 	rows := engine.Judge(s, q)
+	if device == "" {
+		sum := engine.Summarize(rows)
+		loads, drafts := engine.LoadsAt(&s, r)
+		assert.Equal(t, sum.Answer == engine.Loads, loads)
+		assert.Equal(t, loads && sum.NoDraft == "", drafts)
+	}
 	for _, row := range rows {
 		assert.Equal(t, r.Version, row.Release)
 		assert.NotEmpty(t, row.Hardware)

@@ -62,9 +62,9 @@ func (s *Subject) sameParts(o *Subject) bool {
 // kinds are a cell's kinds of layers, itself first.
 func (c cell) kinds() []cell {
 	out := []cell{c}
-	for _, s := range c.Mixed {
+	for i := range c.Mixed {
 		x := c
-		x.Subject = s
+		x.Subject = &c.Mixed[i]
 		out = append(out, x)
 	}
 	return out
@@ -72,12 +72,15 @@ func (c cell) kinds() []cell {
 
 // worst is the worst answer of a cell's kinds of layers, the first of equal ones.
 func (c cell) worst() (worst Answer, why string, fits bool) {
-	for i, x := range c.kinds() {
+	worst, why, fits = c.answer()
+	for i := range c.Mixed {
+		x := c
+		x.Subject = &c.Mixed[i]
 		answer, rule, ok := x.answer()
-		if i == 0 || answer.Worse(worst) {
+		if answer.Worse(worst) {
 			worst, why = answer, rule
 		}
-		fits = ok && (i == 0 || fits)
+		fits = fits && ok
 	}
 	return worst, why, fits
 }

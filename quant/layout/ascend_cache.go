@@ -46,7 +46,7 @@ func (c *Caches) Tensors(cfg *glm.Config) (out []Weight) {
 	put := func(layer int, module, param string, d safetensors.DType, shape ...int64) {
 		module = cfg.LayerPrefix(layer) + "self_attn." + module
 		t := glm.Tensor{Name: module + "." + param, Module: module, Param: param, DType: d, Shape: shape, Layer: layer, Expert: -1, MTP: layer >= cfg.Layers}
-		out = append(out, Weight{Tensor: t, Source: d, DType: d})
+		out = append(out, Weight{Tensor: &t, Source: d, DType: d})
 	}
 	for _, l := range c.Indexer {
 		n := int64(cfg.IndexHeadDim)

@@ -30,27 +30,34 @@ func (l ascend) Config(d Decisions) (map[string][]byte, error) {
 	if raw, err = adjustMTP(raw, d); err != nil {
 		return nil, err
 	}
-	return map[string][]byte{"config.json": raw, DescriptionName: l.describe(d)}, nil
+	size := 0
+	l.describe(d, func(b []byte) { size += len(b) })
+	text := make([]byte, 0, size)
+	l.describe(d, func(b []byte) { text = append(text, b...) })
+	return map[string][]byte{"config.json": raw, DescriptionName: text}, nil
 }
 
+// Describe hands out the text of the description in pieces, which are not to be
+// kept: 20 MB in all for the largest model.
+func Describe(d Decisions, put func([]byte)) { ascend{}.describe(d, put) }
+
 // describe lists every tensor with its scheme, then the keys that have no
-// tensor behind them. It is written as text at once: there are 240,000 keys
-// for the largest model.
-func (l ascend) describe(d Decisions) []byte {
+// tensor behind them. There are 240,000 keys for the largest model.
+func (l ascend) describe(d Decisions, put func([]byte)) {
 	extra := extraKeys(d)
 	stands := make(map[string]bool, len(extra)) // whether an extra key is there already
 	for _, e := range extra {
 		stands[e.key] = false
 	}
-	size := 2
-	for i := range d.Weights {
-		stem, parts := l.names(&d.Weights[i])
-		size += len(parts) * (len(stem) + len(`  ".weight_offset": "W8A8_DYNAMIC",`) + 1)
+	separator, line := "{\n", []byte(nil)
+	entry := func(key []byte, value string) {
+		line = appendEntry(append(line[:0], separator...), key, value)
+		separator = ",\n"
+		put(line)
 	}
-	out := append(make([]byte, 0, size), "{\n"...)
 	var key []byte
 	for i := range d.Weights {
-		w := &d.Weights[i]
+		w := d.Weights[i]
 		if d.Rotated && w.Tensor.Name == DraftRotation {
 			continue // as in msmodelslim's
 		}
@@ -64,17 +71,16 @@ func (l ascend) describe(d Decisions) []byte {
 			if _, ok := stands[string(key)]; ok {
 				stands[string(key)] = true
 			}
-			out = appendEntry(out, key, value)
+			entry(key, value)
 		}
 	}
 	for _, e := range extra {
 		if !stands[e.key] {
 			stands[e.key] = true
-			out = appendEntry(out, []byte(e.key), e.value)
+			entry([]byte(e.key), e.value)
 		}
 	}
-	out = out[:len(out)-len(",\n")]
-	return append(out, "\n}\n"...)
+	put([]byte("\n}\n"))
 }
 
 // entry is a line of a description; the value is JSON.
@@ -87,7 +93,7 @@ type entry struct{ key, value string }
 func extraKeys(d Decisions) (list []entry) {
 	quantType, group := "FLOAT", 0
 	for i := range d.Weights {
-		w := &d.Weights[i]
+		w := d.Weights[i]
 		scheme := ascendScheme(w.Quant)
 		if scheme == "W8A8" || scheme == "W8A8_DYNAMIC" && quantType != "W8A8" {
 			quantType = scheme // ModelSlim's ranking leaves W4A8_DYNAMIC out
@@ -107,7 +113,7 @@ func extraKeys(d Decisions) (list []entry) {
 	optional := "{}"
 	if d.Rotated {
 		optional = `{"quarot": {"rotation_map": {"global_rotation": "` + RotationFile + `"}}}`
-		if slices.ContainsFunc(d.Weights, func(w Weight) bool { return w.Tensor.Name == DraftRotation }) {
+		if slices.ContainsFunc(d.Weights, func(w *Weight) bool { return w.Tensor.Name == DraftRotation }) {
 			list = append(list, entry{"is_rot_used", "true"})
 		}
 	}
@@ -115,7 +121,7 @@ func extraKeys(d Decisions) (list []entry) {
 		entry{"metadata", "{}"}, entry{"group_size", strconv.Itoa(group)}, entry{"optional", optional})
 }
 
-// appendEntry appends a line and its comma. Keys are escaped as encoding/json does.
+// appendEntry appends a line without its comma. Keys are escaped as encoding/json does.
 func appendEntry(b, key []byte, value string) []byte {
 	b = append(b, "  "...)
 	if plain(key) {
@@ -124,7 +130,7 @@ func appendEntry(b, key []byte, value string) []byte {
 		k, _ := json.Marshal(string(key)) // a string: cannot fail
 		b = append(b, k...)
 	}
-	return append(append(append(b, ": "...), value...), ",\n"...)
+	return append(append(b, ": "...), value...)
 }
 
 // plain reports whether a string needs no escape.
@@ -141,7 +147,7 @@ func plain(s []byte) bool {
 // tower's fused projection qkv_proj and looks for its shards, and SGLang looks
 // 4.5V names up without the leading "model.".
 func aliases(w *Weight, cfg *glm.Config) []string {
-	t := &w.Tensor
+	t := w.Tensor
 	if !cfg.NestedText() || t.Param != "weight" {
 		return nil
 	}

@@ -43,7 +43,7 @@ func adjustMTP(raw []byte, d Decisions) ([]byte, error) {
 func mtpLayers(d Decisions) []int {
 	var list []int
 	for i := range d.Weights {
-		if t := &d.Weights[i].Tensor; t.MTP && !slices.Contains(list, t.Layer) {
+		if t := d.Weights[i].Tensor; t.MTP && !slices.Contains(list, t.Layer) {
 			list = append(list, t.Layer)
 		}
 	}

@@ -55,7 +55,7 @@ type Decision struct {
 
 // Input is a tensor to decide on.
 type Input struct {
-	Tensor glm.Tensor
+	Tensor *glm.Tensor
 	Source safetensors.DType
 }
 
@@ -108,8 +108,8 @@ func Decide(cfg *glm.Config, tensors []Input, o Options) ([]Decision, error) {
 
 // decide decides on one tensor alone.
 func decide(l Layout, cfg *glm.Config, in *Input, o *Options) Decision {
-	t := &in.Tensor
-	d := Decision{Weight: Weight{Tensor: *t, Source: in.Source, DType: in.Source}}
+	t := in.Tensor
+	d := Decision{Weight: Weight{Tensor: t, Source: in.Source, DType: in.Source}}
 	if t.MTP && o.MTP == MTPDrop {
 		d.Drop, d.Reason = true, DroppedMTP
 		return d

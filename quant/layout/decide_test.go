@@ -31,16 +31,16 @@ func small(t testing.TB, name string) *glm.Config {
 func inputs(cfg *glm.Config) []Input {
 	var list []Input
 	for _, t := range cfg.Table() {
-		list = append(list, Input{Tensor: t, Source: t.DType})
+		list = append(list, Input{Tensor: &t, Source: t.DType})
 	}
 	return list
 }
 
-func weightsOf(ds []Decision) []Weight {
-	var list []Weight
+func weightsOf(ds []Decision) []*Weight {
+	var list []*Weight
 	for _, d := range ds {
 		if !d.Drop {
-			list = append(list, d.Weight)
+			list = append(list, &d.Weight)
 		}
 	}
 	return list
@@ -139,7 +139,7 @@ func TestAscendFallsBackToInt8(t *testing.T) {
 	cfg := small(t, "glm-5")
 	in := inputs(cfg)
 	for i := range in {
-		if tt := &in[i].Tensor; tt.Layer == 5 && tt.Expert == 1 && tt.Role == glm.ExpertDown {
+		if tt := in[i].Tensor; tt.Layer == 5 && tt.Expert == 1 && tt.Role == glm.ExpertDown {
 			tt.Shape = []int64{tt.Shape[0] + 4, tt.Shape[1]}
 		}
 	}
@@ -372,7 +372,7 @@ func TestDescriptionIsComplete(t *testing.T) {
 			require.NoError(t, err)
 			desc := description(t, files)
 			for _, w := range d.Weights {
-				for _, o := range (ascend{}).Outputs(w) {
+				for _, o := range (ascend{}).Outputs(*w) {
 					want := "FLOAT"
 					switch {
 					case w.Quant == ascendInt4:
@@ -384,7 +384,7 @@ func TestDescriptionIsComplete(t *testing.T) {
 				}
 				if w.Tensor.Param == "bias" && w.Tensor.Role.IsAttention() && !w.Tensor.MTP {
 					require.True(t, w.Widened(), w.Tensor.Name)
-					require.Equal(t, safetensors.F32, ascend{}.Outputs(w)[0].DType)
+					require.Equal(t, safetensors.F32, ascend{}.Outputs(*w)[0].DType)
 				}
 			}
 			mapped := mapKeys(cfg, desc)

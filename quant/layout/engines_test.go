@@ -39,10 +39,10 @@ var swallowed = map[string]bool{"k_proj": true, "v_proj": true, "up_proj": true,
 
 // runtimeModules lists the modules an engine asks its quantisation about.
 // rename maps checkpoint names; expand tells which fused names are expanded.
-func runtimeModules(weights []Weight, rename func(glm.Tensor) string, qkvA string, expand func(fused string) bool) []runtimeModule {
+func runtimeModules(weights []*Weight, rename func(glm.Tensor) string, qkvA string, expand func(fused string) bool) []runtimeModule {
 	var out []runtimeModule
 	for _, w := range weights {
-		t := w.Tensor
+		t := *w.Tensor
 		if t.Param != "weight" || t.Role == glm.IndexerK || !t.Role.IsLinear() && t.Role != glm.VisionLinear {
 			continue // engines build wk, router, eh_proj and heads without a quantisation
 		}

@@ -118,8 +118,8 @@ func notConverted(d Decisions) []string {
 		}
 	}
 	for i := range d.Weights {
-		w := &d.Weights[i]
-		t := &w.Tensor
+		w := d.Weights[i]
+		t := w.Tensor
 		if t.Param != "weight" || w.Quantized() || len(t.Shape) != 2 || t.Role == glm.Unknown {
 			continue
 		}

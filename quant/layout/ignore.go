@@ -101,7 +101,7 @@ var denseHalves = []kind{
 func denseDiffers(d Decisions) bool {
 	layers := map[int]format.Weight{}
 	for i := range d.Weights {
-		w := &d.Weights[i]
+		w := d.Weights[i]
 		if !w.Tensor.Role.IsDense() || w.Tensor.Param != "weight" {
 			continue
 		}

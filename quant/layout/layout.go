@@ -129,7 +129,7 @@ type Decisions struct {
 	Scheme    Scheme
 	GroupSize int
 	Rest      RestMode
-	Weights   []Weight        // every tensor of the result, those that are not quantized too
+	Weights   []*Weight       // every tensor of the result, those that are not quantized too
 	Rotated   bool            // the source was rotated (package rotation)
 	Lifted    map[string]Lift // units that have something richer than the scheme's
 	Caches    *Caches         // in int8; nil: none

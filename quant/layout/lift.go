@@ -95,8 +95,8 @@ const liftedFloat = "kept: within the budget its precision is worth most here"
 func liftedGroups(d *Decisions) (out []group) {
 	var seen []choice
 	for i := range d.Weights {
-		w := &d.Weights[i]
-		t := &w.Tensor
+		w := d.Weights[i]
+		t := w.Tensor
 		c := choice{w.Quant, w.Act}
 		if len(d.Lifted) == 0 || t.Param != "weight" || !w.Quantized() || d.Lifted[unit(t, d.Scheme)] == "" || slices.Contains(seen, c) {
 			continue
@@ -108,7 +108,7 @@ func liftedGroups(d *Decisions) (out []group) {
 	}
 	for _, c := range seen {
 		has := func(w *Weight) bool {
-			return w.Quant == c.quant && w.Act == c.act && d.Lifted[unit(&w.Tensor, d.Scheme)] != ""
+			return w.Quant == c.quant && w.Act == c.act && d.Lifted[unit(w.Tensor, d.Scheme)] != ""
 		}
 		var targets []string
 		for _, k := range kindsOf(d) {
@@ -124,7 +124,7 @@ func liftedGroups(d *Decisions) (out []group) {
 // layers lists those in which some weight of the kind is so.
 func (k kind) layers(d *Decisions, is func(*Weight) bool) (out []int) {
 	for i := range d.Weights {
-		w := &d.Weights[i]
+		w := d.Weights[i]
 		if w.Tensor.Param == "weight" && k.of(w.Tensor.Role) && is(w) {
 			out = append(out, w.Tensor.Layer)
 		}

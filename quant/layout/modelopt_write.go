@@ -147,8 +147,8 @@ func excluded(d Decisions) []string {
 	var layers []int
 	routers := false
 	for i := range d.Weights {
-		w := &d.Weights[i]
-		t := &w.Tensor
+		w := d.Weights[i]
+		t := w.Tensor
 		switch {
 		case t.Param != "weight" || len(t.Shape) != 2 || t.Role == glm.Unknown || t.Role.IsVision():
 			continue

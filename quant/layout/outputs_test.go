@@ -13,7 +13,7 @@ import (
 )
 
 func weight(role glm.Role, q format.Weight, shape ...int64) Weight {
-	return Weight{Tensor: glm.Tensor{Name: "m.weight", Module: "m", Param: "weight", Role: role, Shape: shape}, Source: safetensors.BF16, Quant: q, DType: safetensors.BF16}
+	return Weight{Tensor: &glm.Tensor{Name: "m.weight", Module: "m", Param: "weight", Role: role, Shape: shape}, Source: safetensors.BF16, Quant: q, DType: safetensors.BF16}
 }
 
 func TestOutputs(t *testing.T) {

@@ -96,7 +96,7 @@ func TestReferenceModelsThroughEveryLayout(t *testing.T) {
 				var in []Input
 				for _, row := range cfg.Table() {
 					if _, ok := src.Info(row.Name); ok {
-						in = append(in, Input{Tensor: row, Source: row.DType})
+						in = append(in, Input{Tensor: &row, Source: row.DType})
 					}
 				}
 				ds, err := Decide(cfg, in, o)

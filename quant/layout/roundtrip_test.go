@@ -84,7 +84,7 @@ func TestRoundTrip(t *testing.T) {
 				if c.q.Group == 32 {
 					k *= 2
 				}
-				w := Weight{Tensor: glm.Tensor{Name: "m.weight", Module: "m", Param: "weight", Role: glm.ExpertDown, Shape: []int64{int64(n), int64(k)}}, Quant: c.q}
+				w := Weight{Tensor: &glm.Tensor{Name: "m.weight", Module: "m", Param: "weight", Role: glm.ExpertDown, Shape: []int64{int64(n), int64(k)}}, Quant: c.q}
 				x := make([]float32, n*k)
 				seed := rapid.Uint32().Draw(t, "seed")
 				for i := range x {

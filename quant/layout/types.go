@@ -49,7 +49,7 @@ const (
 
 // Weight is a decision about one tensor: enough to know what is written.
 type Weight struct {
-	Tensor glm.Tensor
+	Tensor *glm.Tensor       // of the family's table, shared
 	Source safetensors.DType // dtype of the source
 	Quant  format.Weight     // zero: values are stored
 	Act    format.Activation // of the input of a quantized weight

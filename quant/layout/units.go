@@ -37,13 +37,13 @@ func precision(q format.Weight) int {
 func unify(out []Decision, s Scheme) {
 	units := map[string]*Decision{}
 	eachLinear(out, func(d *Decision) {
-		u := unit(&d.Weight.Tensor, s)
+		u := unit(d.Weight.Tensor, s)
 		if w := units[u]; w == nil || precision(d.Weight.Quant) > precision(w.Weight.Quant) {
 			units[u] = d
 		}
 	})
 	eachLinear(out, func(d *Decision) {
-		if w := units[unit(&d.Weight.Tensor, s)]; d.Weight.Quant != w.Weight.Quant {
+		if w := units[unit(d.Weight.Tensor, s)]; d.Weight.Quant != w.Weight.Quant {
 			d.set(choice{w.Weight.Quant, w.Weight.Act}, "one with "+w.Weight.Tensor.Module+": "+w.Reason)
 		}
 	})
@@ -51,7 +51,7 @@ func unify(out []Decision, s Scheme) {
 
 func eachLinear(out []Decision, do func(*Decision)) {
 	for i := range out {
-		if t := &out[i].Weight.Tensor; !out[i].Drop && t.Param == "weight" && t.Role.IsLinear() {
+		if t := out[i].Weight.Tensor; !out[i].Drop && t.Param == "weight" && t.Role.IsLinear() {
 			do(&out[i])
 		}
 	}

@@ -133,7 +133,7 @@ func (v *View) Pinned() (string, bool) { return v.pinned, false }
 func (v *View) readGains(model *glm.Model) error {
 	for i := range model.Entries {
 		e := &model.Entries[i]
-		c := v.rules.of(&e.Tensor)
+		c := v.rules.of(e.Tensor)
 		if !c.ones {
 			continue
 		}
@@ -162,7 +162,7 @@ func (v *View) plan(model *glm.Model) error {
 	}
 	roles := map[glm.Role]glm.Entry{}
 	for _, e := range model.Entries {
-		t := &tensor{entry: e, change: v.rules.of(&e.Tensor), dtype: e.Source.DType}
+		t := &tensor{entry: e, change: v.rules.of(e.Tensor), dtype: e.Source.DType}
 		if !t.change.same() && v.o.Wide != nil && v.o.Wide(e.Name) {
 			t.dtype = safetensors.F32
 		}
@@ -170,7 +170,7 @@ func (v *View) plan(model *glm.Model) error {
 		roles[e.Role] = e
 	}
 	for _, u := range model.Unexpected {
-		put(&tensor{entry: glm.Entry{Tensor: glm.Tensor{Name: u.Name, Shape: u.Shape}, Source: u, Size: u.Size}, dtype: u.DType, raw: true})
+		put(&tensor{entry: glm.Entry{Tensor: &glm.Tensor{Name: u.Name, Shape: u.Shape}, Source: u, Size: u.Size}, dtype: u.DType, raw: true})
 	}
 	if model.MTP != nil && v.o.Copies {
 		v.copies(model, roles, put)
@@ -178,7 +178,7 @@ func (v *View) plan(model *glm.Model) error {
 	if model.MTP != nil && v.o.Matrix && v.cfg.SparseAttention() && v.made[WeightName] == nil {
 		h := int64(v.cfg.HiddenSize)
 		row := glm.Tensor{Name: WeightName, Module: "rot", Param: "weight", DType: safetensors.BF16, Shape: []int64{h, h}, Layer: -1, Expert: -1}
-		put(&tensor{entry: glm.Entry{Tensor: row}, dtype: safetensors.BF16, matrix: true, change: change{left: []block{{0, v.set.Stream}}}})
+		put(&tensor{entry: glm.Entry{Tensor: &row}, dtype: safetensors.BF16, matrix: true, change: change{left: []block{{0, v.set.Stream}}}})
 	}
 	for _, t := range v.made {
 		for _, g := range t.change.gains {
@@ -202,7 +202,7 @@ func (v *View) copies(model *glm.Model, roles map[glm.Role]glm.Entry, put func(*
 		if c.have || !ok || to < 0 {
 			continue
 		}
-		from.Tensor = rows[to]
+		from.Tensor = &rows[to]
 		put(&tensor{entry: from, change: v.rules.of(&rows[to]), dtype: from.Source.DType})
 	}
 }
@@ -231,7 +231,7 @@ func (v *View) cut(order []string) error {
 			return err
 		}
 		v.files = append(v.files, f)
-		for _, t := range f.Tensors {
+		for _, t := range f.Tensors() {
 			entries = append(entries, safetensors.IndexEntry{Tensor: t.Name, File: name})
 			total += t.Size
 		}
@@ -294,7 +294,7 @@ func (v *View) List(context.Context) ([]source.Entry, error) {
 func (v *View) Open(ctx context.Context, name string) (source.File, error) {
 	for _, f := range v.files {
 		if f.Name == name {
-			return &file{v, f, sync.OnceValue(f.Header)}, nil
+			return &file{v, f, sync.OnceValue(f.Header), sync.OnceValue(f.Tensors)}, nil
 		}
 	}
 	b, err := v.ReadSmall(ctx, name, 1<<31)
@@ -331,6 +331,8 @@ type file struct {
 	v      *View
 	f      *safetensors.FilePlan
 	header func() []byte
+
+	tensors func() []safetensors.Info // made once
 }
 
 func (f *file) Entry() source.Entry {
@@ -345,14 +347,15 @@ func (f *file) ReadAt(ctx context.Context, p []byte, off int64) (n int, err erro
 	if off < f.f.HeaderSize() {
 		n = copy(p, f.header()[off:])
 	}
-	at, _ := slices.BinarySearchFunc(f.f.Tensors, off+int64(n)+1, func(t safetensors.Info, off int64) int {
+	tensors := f.tensors()
+	at, _ := slices.BinarySearchFunc(tensors, off+int64(n)+1, func(t safetensors.Info, off int64) int {
 		if t.Offset+t.Size < off {
 			return -1
 		}
 		return 1
 	})
-	for ; n < len(p) && at < len(f.f.Tensors); at++ {
-		t := f.f.Tensors[at]
+	for ; n < len(p) && at < len(tensors); at++ {
+		t := tensors[at]
 		from := off + int64(n) - t.Offset
 		width := min(int64(len(p)-n), t.Size-from)
 		if width <= 0 {

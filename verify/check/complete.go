@@ -264,11 +264,11 @@ func (s *subject) decisions() layout.Decisions {
 		if m.form.kind == absent || m.form.kind == foreign && !m.form.weight.Quantized() || m.form.kind == naked {
 			continue
 		}
-		w := layout.Weight{Tensor: m.row, Quant: m.form.codes()}
+		w := layout.Weight{Tensor: &m.row, Quant: m.form.codes()}
 		if other := codes[group(m)]; group(m) != "" && other != nil {
 			w.Quant = other.form.codes()
 		}
-		d.Weights = append(d.Weights, w)
+		d.Weights = append(d.Weights, &w)
 	}
 	return d
 }

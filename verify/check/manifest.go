@@ -147,7 +147,7 @@ func (s *subject) compareScheme(m *quant.Manifest) {
 	}
 	inputs := make([]layout.Input, 0, len(s.rows))
 	for _, row := range s.rows {
-		inputs = append(inputs, layout.Input{Tensor: row, Source: safetensors.BF16})
+		inputs = append(inputs, layout.Input{Tensor: &row, Source: safetensors.BF16})
 	}
 	list, err := layout.Decide(s.cfg, inputs, layout.Options{Scheme: m.Scheme, Format: m.Format, GroupSize: m.GroupSize, MTP: layout.MTPMode(m.MTP), Rest: m.Rest, Lifted: m.Lifted})
 	if err != nil {

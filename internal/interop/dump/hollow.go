@@ -55,7 +55,7 @@ func hollow(dir, what, out, hardware string) error {
 	}
 	files := map[string][]byte{p.IndexName: index}
 	for name, text := range p.Configs {
-		files[name] = text
+		files[name] = text.Bytes()
 	}
 	for _, s := range p.Sidecars {
 		text, err := os.ReadFile(filepath.Join(dir, s.Name))
