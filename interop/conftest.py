@@ -2,6 +2,7 @@
 
 A test module names the peer's package in PEER; the first line of a test's docstring is what the table says was run.
 """
+import datetime
 import importlib.metadata
 import json
 import os
@@ -43,15 +44,11 @@ def pytest_runtest_makereport(item, call):
     doc = (item.function.__doc__ or item.function.__name__).strip().splitlines()[0].rstrip(".")
     key = f"{item.module.__name__}::{item.function.__name__}"
     row = ROWS.setdefault(key, dict(peers=[[p, getattr(item.module, "VERSION", None) or version(p)] for p in names],
-                                    what=doc, passed=0, failed=0, skipped={}, notes=[]))
-    if r.passed:
-        row["passed"] += 1
-    elif r.skipped:
-        why = r.longrepr[2] if isinstance(r.longrepr, tuple) else str(r.longrepr)
-        why = why.removeprefix("Skipped: ")
-        row["skipped"][why] = row["skipped"].get(why, 0) + 1
-    else:
-        row["failed"] += 1
+                                    what=doc, cases={}, notes=[]))
+    why = ""
+    if r.skipped:
+        why = (r.longrepr[2] if isinstance(r.longrepr, tuple) else str(r.longrepr)).removeprefix("Skipped: ")
+    row["cases"][item.name] = [r.outcome, why, datetime.date.today().isoformat()]
     for k, v in item.user_properties:
         if k == "note" and v not in row["notes"]:
             row["notes"].append(v)
@@ -74,9 +71,28 @@ def whole(config):
     return not (config.option.keyword or config.option.markexpr) and all("::" not in a and not a.endswith(".py") for a in config.args)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--merge", action="store_true", help="of a part of an environment: add what ran to the results of the parts before; table.py replaces these rows and keeps the others")
+
+
+def merge(path):
+    """Puts the cases of this run among those that an earlier one has left."""
+    old = json.loads(path.read_text()) if path.exists() else {}
+    for key, row in ROWS.items():
+        kept = old.setdefault(key, row)
+        kept.update(peers=row["peers"], what=row["what"], cases={**kept["cases"], **row["cases"]}, notes=kept["notes"] + [n for n in row["notes"] if n not in kept["notes"]])
+    path.write_text(json.dumps(old, indent=1))
+
+
 def pytest_sessionfinish(session):
     import limits
+    out = HERE / ".cache" / "results"
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{os.environ.get('INTEROP_ENV', 'core')}.json"
+    part = path.with_suffix(".part.json")
     if not whole(session.config):
+        if session.config.option.merge:
+            merge(part)
         return
     # a limit that nothing meets any more has gone: its test has to run
     modules = {item.path.name for item in session.items}
@@ -85,9 +101,8 @@ def pytest_sessionfinish(session):
         print(f"\nlimits.py: no skip of this run needs the line {x[:2]}; take it away")
     if stale and session.exitstatus == 0:
         session.exitstatus = 1
-    out = HERE / ".cache" / "results"
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{os.environ.get('INTEROP_ENV', 'core')}.json").write_text(json.dumps(ROWS, indent=1))
+    path.write_text(json.dumps(ROWS, indent=1))
+    part.unlink(missing_ok=True)
 
 
 def pytest_collection_modifyitems(items):

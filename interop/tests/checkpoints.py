@@ -164,6 +164,11 @@ PUBLISHED = {
     "glm-5.2-w8a8c8": ("--recipe", "glm-5.2-w8a8c8", "--method", "search"),
     "glm-5.3-w8a8c8": ("--recipe", "glm-5.3-w8a8c8"),
 }
+# The recipes at the module lists that they were published for, GLM-5.1 = 5, 5.3 = 5.2.
+RECIPES = [("glm-5", "glm-5-w8a8"), ("glm-5", "glm-5-w4a8"), ("glm-5", "glm-5.1-w4a8"), ("glm-5.2", "glm-5.2-w8a8c8"), ("glm-5.2", "glm-5.3-w8a8c8")]
+# Layers in formats of their own, as within a budget.
+MIXES = [(m, s, f) for m in ("glm-4.5-air", "glm-4.7-flash", "glm-5") for s, f in (("w4a16", "compressed-tensors"), ("w8a8", "compressed-tensors"), ("fp8", "compressed-tensors"),
+                                                                                 ("fp8-block", "hf-fp8"), ("w4a8", "ascend"))]
 PUBLISHED_CASES = [(m, k) for m in ("nano-glm5", "nano-glm52") for k in PUBLISHED]
 
 
@@ -181,9 +186,12 @@ def published(model, kind):
 
 
 @functools.cache
-def hollow(model, scheme, fmt):
-    """(directory, rows): what quantize would write, with holes for data, for a preset or a reference model; rows are plan's rows on the engines."""
-    dst = CACHE / "hollow" / fingerprint() / f"{model}-{scheme}-{fmt}"
+def hollow(model, scheme, fmt, mix=""):
+    """(directory, rows): what quantize would write, with holes for data, for a preset or a reference model; rows are plan's rows on the engines.
+
+    Scheme "recipe" and a published recipe's name are a plan of that; mix is the engine for which layers have formats of their own, as within a budget.
+    """
+    dst = CACHE / "hollow" / fingerprint() / "-".join(filter(None, [model, scheme, fmt, mix]))
     rows = dst / ".engines"
     if not rows.exists():
         if model in PRESETS:
@@ -193,8 +201,8 @@ def hollow(model, scheme, fmt):
                 run(SYNTH, "-preset", model, "-sparse", src)
         else:
             src = source(model)
-        where = ["-hardware", "h100,b200"] if (scheme, fmt) in MICRO else []
-        rows.write_text(run(DUMP, "-hollow", f"{scheme}/{fmt}", *where, "-out", dst, src).stdout)
+        where = ["-hardware", "h100,b200"] if (scheme, fmt) in MICRO and not mix else []
+        rows.write_text(run(DUMP, "-hollow", f"{scheme}/{fmt}", *where, *(("-mix", mix) if mix else ()), "-out", dst, src).stdout)
     return dst, json.loads(rows.read_text())
 
 

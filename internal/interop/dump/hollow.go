@@ -18,8 +18,9 @@ import (
 // and shards with their final headers and sizes. what is "SCHEME", "SCHEME/FORMAT",
 // "SCHEME/FORMAT/MTP", "SCHEME/FORMAT/MTP/static,c8" or "recipe/NAME". Checkpoints of full size cost megabytes that way.
 // Standard output says what plan says of the engines, on the devices named in
-// hardware or on all.
-func hollow(dir, what, out, hardware string) error {
+// hardware or on all. mix names the engine for which units have formats of
+// their own.
+func hollow(dir, what, out, hardware, mix string) error {
 	c, err := safetensors.OpenDir(dir)
 	if err != nil {
 		return err
@@ -37,6 +38,9 @@ func hollow(dir, what, out, hardware string) error {
 		p, err = recipePlan(c, format)
 	} else {
 		p, err = quant.NewPlan(c, quant.Scheme(scheme), quant.Format(format), o)
+	}
+	if err == nil && mix != "" {
+		p, err = mixed(p, c, mix)
 	}
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@
 //	dump -dequant OUT DIR    writes OUT (safetensors) with F32 <module>.weight [N,K] of every quantised module
 //	dump -logits OUT -ids FILE DIR   writes OUT with F32 logits.<i> [T,V] of every sequence of FILE
 //	dump -hollow SCHEME[/FORMAT[/MTP[/static,c8]]] -out OUT DIR   writes what quantize would, with holes for data; recipe/NAME too
+//	                         -mix ENGINE: units in other formats, as within a budget
 //	dump -tokenize DIR       reads JSON strings, one a line, and writes for each
 //	                         {"ids": Encode, "ordinary": EncodeOrdinary, "text": Decode of ids}
 //	dump -chat FILE          reads conversations, one JSON object a line, and writes for each
@@ -41,6 +42,7 @@ func main() {
 	what := flag.String("hollow", "", "write the result of this scheme/format/mtp to -out, without data")
 	dst := flag.String("out", "", "directory for -hollow")
 	hardware := flag.String("hardware", "", "devices that -hollow asks the engines' tables about, with commas; all together without")
+	mix := flag.String("mix", "", "-hollow gives units other formats, as a budget does, of those that this engine loads")
 	servers := flag.Bool("recipes", false, "write the argument lists of the recipes for an engine")
 	step := flag.Int("every", 1, "answer every n-th question of -recipes")
 	flag.Parse()
@@ -56,7 +58,7 @@ func main() {
 		do = func() error { return render(flag.Arg(0), *tok, os.Stdin, os.Stdout) }
 	}
 	if *what != "" {
-		do = func() error { return hollow(flag.Arg(0), *what, *dst, *hardware) }
+		do = func() error { return hollow(flag.Arg(0), *what, *dst, *hardware, *mix) }
 	}
 	if *servers {
 		do = func() error { return recipes(flag.Arg(0), *step, os.Stdout) }

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import checkpoints as ck
+import foreign
 
 PEER = "sglang"
 VERSION = "0.5.23"
@@ -33,17 +34,26 @@ def server_arguments(rows, degree):
     # One row for each answer, with the hardware that it is about: what loads somewhere first, then what Hopper refuses.
     of = [r for r in rows if r["engine"] == "sglang" and r["parallel"] == degree]
     row = min(of, key=lambda r: ([True, False, None].index(r["loads"]), "h100" not in r["hardware"].split(",")))
+    return row["loads"], row["rule"], arguments(row["flags"])
+
+
+def arguments(flags):
+    """Flags of a serve command as server arguments, but for those of drafts."""
     args = {}
-    for f in row["flags"] or ():
+    for f in flags or ():
         name, _, value = f.removeprefix("--").partition(" ")
         if not name.startswith("speculative"):
             args[name.replace("-", "_")] = value or True
-    return row["loads"], row["rule"], args
+    return args
 
 
 def directory(model, scheme, fmt):
     if fmt == "published":
         return ck.published(model, scheme), ck.hollow(model, "w8a8", "ascend")[1]
+    if scheme == "recipe":
+        return ck.hollow(model, scheme, fmt)
+    if scheme.endswith("+mixed"):
+        return ck.hollow(model, scheme.removesuffix("+mixed"), fmt, "sglang")
     d, rows = ck.hollow(model, scheme.partition("+")[0], fmt)
     return (d if model in ck.PRESETS or (scheme, fmt) in ck.MICRO else ck.converted(model, scheme, fmt)), rows
 
@@ -61,13 +71,18 @@ def run(device, cases):
             flags = {"disable_shared_experts_fusion": True}
         jobs.append(dict(dir=str(d), flags=flags, block_size=OVERRIDES.get(case)))
         names.append(case)
-    path = ck.CACHE / f"sglang-jobs-{device}.json"
+    return dict(zip(names, execute(device, jobs)))
+
+
+def execute(device, jobs, name=""):
+    """What modules.py says of each job."""
+    path = ck.CACHE / f"sglang-jobs-{device}{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(jobs))
     p = subprocess.run([sys.executable, os.path.join(HERE, "modules.py"), device, path], capture_output=True, text=True, timeout=3600)
     lines = p.stdout.splitlines()
     assert len(lines) == len(jobs), p.stderr[-3000:]
-    return dict(zip(names, map(json.loads, lines)))
+    return list(map(json.loads, lines))
 
 
 results = functools.cache(run)
@@ -75,11 +90,15 @@ REFERENCE = [(m, s, f) for m, s, f in ck.matrix()]
 FULL = ck.full("compressed-tensors", "hf-fp8", "ascend", "modelopt")
 
 
+def npu(case):
+    return case[2] == "ascend" or case[1] == "recipe"
+
+
 def answer(case):
-    group = next(g for g in (REFERENCE + LEARNT, LEARNT_FULL, FULL) if case in g)
-    device = "npu" if case[2] == "ascend" else "cuda"
-    same = tuple(c for c in group if (c[2] == "ascend") == (case[2] == "ascend") and (group is not FULL or c[0] == case[0]))
-    return results(device, same)[case], server_arguments(directory(*case)[1], "TP1")
+    group = next(g for g in (REFERENCE + LEARNT, LEARNT_FULL, FULL, MIXES, RECIPES) if case in g)
+    together = group in (REFERENCE + LEARNT, LEARNT_FULL)  # those of full size by their model, the largest alone
+    same = tuple(c for c in group if npu(c) == npu(case) and (together or c[0] == case[0])) if group is not RECIPES else (case,)
+    return results("npu" if npu(case) else "cuda", same)[case], server_arguments(directory(*case)[1], "TP1")
 
 
 def judge(case):
@@ -87,10 +106,10 @@ def judge(case):
     if not loads:
         assert "error" in got, f"plan says that SGLang does not load it ({rule}), but it does"
         pytest.skip(got["error"] + f" (plan: {rule})")
-    check(got, UNREAD if case[1].startswith("nvfp4a16") else ())
+    check(got, UNREAD if case[1].startswith("nvfp4a16") else (), case[1].endswith("+mixed"))
 
 
-def check(got, unread=()):
+def check(got, unread=(), mixed=False):
     assert "error" not in got, got["error"] + "\n" + got.get("trace", "")
     wrong = []
     for name, (dtype, elements, written, sources) in got["params"].items():
@@ -102,9 +121,10 @@ def check(got, unread=()):
                 wrong.append((name, f"{s} read as {dtype}"))
     lost = [n for n in got["unused"] if not n.endswith(SHARED)]
     assert not wrong and not lost, (wrong[:6], lost[:6])
-    # routed experts are quantised in every layout
+    # routed experts are quantised in every layout, within a budget those of some layers
     experts = [v for k, v in got["modules"].items() if k.endswith("mlp.experts") and not k.startswith("draft:")]
-    assert experts and all(not v[1].startswith("Unquantized") for v in experts), experts[:3]
+    quantised = [v for v in experts if not v[1].startswith("Unquantized")]
+    assert quantised and (mixed or len(quantised) == len(experts)), experts[:3]
 
 
 @pytest.mark.parametrize("case", REFERENCE, ids=ck.ids(REFERENCE))
@@ -132,9 +152,15 @@ def test_published(case):
     got = results("npu", tuple(PUBLISHED))[case]
     assert "error" not in got, got["error"]
     got["unused"] = [n for n in got["unused"] if n != "rot.weight"]
+    unread = static_unread(got)
+    assert bool(unread) == (case[1] != "rotated-w4a8")
+    check(got, unread)
+
+
+def static_unread(got):
+    """Scales for dynamic inputs, registered beside static ones in any case."""
     static = [n.removesuffix(".deq_scale") for n in got["params"] if n.endswith(".deq_scale")]
-    assert bool(static) == (case[1] != "rotated-w4a8")
-    check(got, tuple(f"{m}.weight_{p}" for m in static for p in ("scale", "offset")))  # for dynamic inputs, registered in any case
+    return tuple(f"{m}.weight_{p}" for m in static for p in ("scale", "offset"))
 
 
 @pytest.mark.parametrize("model", ck.WIDE["w4a8-fp8"])
@@ -151,6 +177,30 @@ def test_mixed_file(model):
 def test_full_size(case):
     """the same for published models at full size (GLM-4.5 = 4.6 = 4.7, 4.5-Air, 4.5V, 4.6V, 4.7-Flash, 5 = 5.1, 5.2), true module lists and shapes, files without data"""
     judge(case)
+
+
+MIXES = [(m, s + "+mixed", f) for m, s, f in ck.MIXES]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", MIXES, ids=ck.ids(MIXES))
+def test_mixed_full_size(case):
+    """results within a budget, in whose layers other modules have other formats, at the true module lists of GLM-4.5-Air, 4.7-Flash and 5, on GPUs and NPUs"""
+    judge(case)
+
+
+RECIPES = [(m, "recipe", r) for m, r in ck.RECIPES]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", RECIPES, ids=ck.ids(RECIPES))
+def test_recipes_full_size(case):
+    """Ascend recipes at the true module lists of GLM-5 = 5.1, 5.2 = 5.3, NPU: its modelslim schemes for trunk and draft, every parameter filled, every tensor but the caches' taken"""
+    got, (loads, rule, args) = answer(case)
+    if not loads:
+        assert "error" in got, f"plan says that SGLang does not load it ({rule}), but it does"
+        pytest.skip(got["error"] + f" (plan: {rule})")
+    check(got, static_unread(got))
 
 
 MICRO, MICRO_FULL = ck.micro(ck.MODELS), ck.micro(ck.PRESETS)
@@ -187,3 +237,29 @@ def test_micro(case):
 def test_micro_full_size(case):
     """the same for published models at full size (GLM-4.5 = 4.6 = 4.7, 4.5-Air, 4.5V, 4.6V, 4.7-Flash, 5 = 5.1, 5.2, 5.3), true module lists and shapes, files without data"""
     judge_micro(case)
+
+
+@functools.cache
+def judged(name):
+    """What check says of SGLang for the files of another tool."""
+    return json.loads(ck.run(ck.BIN, "check", "--json", "--engine", "sglang@" + VERSION, foreign.directories()[name], check=False).stdout)["engines"]
+
+
+@functools.cache
+def foreign_results():
+    jobs = [dict(dir=str(d), flags=arguments(judged(n)[0]["flags"]), block_size=None) for n, d in foreign.directories().items()]
+    return dict(zip(foreign.directories(), execute("cuda", jobs, "foreign")))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", foreign.NAMES)
+def test_foreign(name):
+    """files of ModelOpt, Quark (MXFP4, FP8, int8), AWQ, GPTQ and auto-round: it loads what check says it loads, and stops at the rest or leaves something unset"""
+    row = judged(name)[0]
+    got = foreign_results()[name]
+    if row["answer"] == "loads":
+        check(got)
+    else:
+        assert row["answer"] != "not-judged", row
+        with pytest.raises(AssertionError):
+            check(got)

