@@ -18,7 +18,7 @@ func (x matcher) quark(m Module) Resolution {
 		return refusedWhole("ValueError: The export key should be included in the configurations of Quark quantized model")
 	}
 	lacks := x.lacksTables()
-	if m.Kind == Embedding || m.Kind == Head && !lacks && !(x.r.Engine == SGLang && onlyFloat4(x.all().Weights) && x.all().Weights.Strategy == format.TensorGroup) {
+	if m.Kind == Embedding || m.Kind == Head && (lacks == "" || x.r.Engine == VLLM) && !(x.r.Engine == SGLang && onlyFloat4(x.all().Weights) && x.all().Weights.Strategy == format.TensorGroup) {
 		return float()
 	}
 	switch skip, err := x.ignoredQuark(m); {
@@ -26,8 +26,8 @@ func (x matcher) quark(m Module) Resolution {
 		return refused("%s", err)
 	case skip:
 		return float()
-	case lacks:
-		return refused("TypeError: argument of type 'NoneType' is not iterable (layer_quant_config and layer_type_quant_config must stand there, if only as {})")
+	case lacks != "":
+		return refused("%s", lacks)
 	}
 	var first *declaration.Group
 	for i, name := range x.quarkShards(m) {
@@ -47,10 +47,17 @@ func (x matcher) quark(m Module) Resolution {
 	return x.built(first)
 }
 
-// lacksTables tells a declaration that SGLang looks nothing up in: without the
-// tables of names and classes, empty ones included.
-func (x matcher) lacksTables() bool {
-	return x.r.Engine == SGLang && !(x.d.States("layer_quant_config") && x.d.States("layer_type_quant_config"))
+// lacksTables is the complaint about a declaration without a table that the
+// engine looks every module up in: of classes, in SGLang of names too. An empty
+// one will do.
+func (x matcher) lacksTables() string {
+	switch classes := x.d.States("layer_type_quant_config"); {
+	case x.r.Engine == VLLM && !classes:
+		return "AttributeError: 'NoneType' object has no attribute 'get' (layer_type_quant_config is missing)"
+	case x.r.Engine == SGLang && !(classes && x.d.States("layer_quant_config")):
+		return "TypeError: argument of type 'NoneType' is not iterable (layer_quant_config or layer_type_quant_config is missing)"
+	}
+	return ""
 }
 
 // quarkShards are the names that a fused module is looked up by. SGLang has
