@@ -164,11 +164,8 @@ PUBLISHED = {
     "glm-5.2-w8a8c8": ("--recipe", "glm-5.2-w8a8c8", "--method", "search"),
     "glm-5.3-w8a8c8": ("--recipe", "glm-5.3-w8a8c8"),
 }
-# The recipes at the module lists that they were published for, GLM-5.1 = 5, 5.3 = 5.2.
-RECIPES = [("glm-5", "glm-5-w8a8"), ("glm-5", "glm-5-w4a8"), ("glm-5", "glm-5.1-w4a8"), ("glm-5.2", "glm-5.2-w8a8c8"), ("glm-5.2", "glm-5.3-w8a8c8")]
 # Layers in formats of their own, as within a budget.
-MIXES = [(m, s, f) for m in ("glm-4.5-air", "glm-4.7-flash", "glm-5") for s, f in (("w4a16", "compressed-tensors"), ("w8a8", "compressed-tensors"), ("fp8", "compressed-tensors"),
-                                                                                 ("fp8-block", "hf-fp8"), ("w4a8", "ascend"))]
+MIXES = [(m, s, "compressed-tensors") for m in ("glm-4.5-air", "glm-4.7-flash", "glm-5") for s in ("w4a16", "w8a8", "fp8")]
 PUBLISHED_CASES = [(m, k) for m in ("nano-glm5", "nano-glm52") for k in PUBLISHED]
 
 

@@ -50,8 +50,6 @@ def arguments(flags):
 def directory(model, scheme, fmt):
     if fmt == "published":
         return ck.published(model, scheme), ck.hollow(model, "w8a8", "ascend")[1]
-    if scheme == "recipe":
-        return ck.hollow(model, scheme, fmt)
     if scheme.endswith("+mixed"):
         return ck.hollow(model, scheme.removesuffix("+mixed"), fmt, "sglang")
     d, rows = ck.hollow(model, scheme.partition("+")[0], fmt)
@@ -91,13 +89,13 @@ FULL = ck.full("compressed-tensors", "hf-fp8", "ascend", "modelopt")
 
 
 def npu(case):
-    return case[2] == "ascend" or case[1] == "recipe"
+    return case[2] == "ascend"
 
 
 def answer(case):
-    group = next(g for g in (REFERENCE + LEARNT, LEARNT_FULL, FULL, MIXES, RECIPES) if case in g)
-    together = group in (REFERENCE + LEARNT, LEARNT_FULL)  # those of full size by their model, the largest alone
-    same = tuple(c for c in group if npu(c) == npu(case) and (together or c[0] == case[0])) if group is not RECIPES else (case,)
+    group = next(g for g in (REFERENCE + LEARNT, LEARNT_FULL, FULL, MIXES) if case in g)
+    together = group in (REFERENCE + LEARNT, LEARNT_FULL)  # those of full size by their model
+    same = tuple(c for c in group if npu(c) == npu(case) and (together or c[0] == case[0]))
     return results("npu" if npu(case) else "cuda", same)[case], server_arguments(directory(*case)[1], "TP1")
 
 
@@ -185,22 +183,8 @@ MIXES = [(m, s + "+mixed", f) for m, s, f in ck.MIXES]
 @pytest.mark.full
 @pytest.mark.parametrize("case", MIXES, ids=ck.ids(MIXES))
 def test_mixed_full_size(case):
-    """results within a budget, in whose layers other modules have other formats, at the true module lists of GLM-4.5-Air, 4.7-Flash and 5, on GPUs and NPUs"""
+    """results within a budget, in whose layers other modules have other formats, at the true module lists of GLM-4.5-Air, 4.7-Flash and 5"""
     judge(case)
-
-
-RECIPES = [(m, "recipe", r) for m, r in ck.RECIPES]
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("case", RECIPES, ids=ck.ids(RECIPES))
-def test_recipes_full_size(case):
-    """Ascend recipes at the true module lists of GLM-5 = 5.1, 5.2 = 5.3, NPU: its modelslim schemes for trunk and draft, every parameter filled, every tensor but the caches' taken"""
-    got, (loads, rule, args) = answer(case)
-    if not loads:
-        assert "error" in got, f"plan says that SGLang does not load it ({rule}), but it does"
-        pytest.skip(got["error"] + f" (plan: {rule})")
-    check(got, static_unread(got))
 
 
 MICRO, MICRO_FULL = ck.micro(ck.MODELS), ck.micro(ck.PRESETS)
