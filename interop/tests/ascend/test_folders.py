@@ -17,7 +17,7 @@ sys.path.insert(0, str(ck.REFERENCE.parent / "cases"))
 import kit  # noqa: E402
 
 PEER = "msmodelslim"
-FACTS = ck.ROOT / "docs" / "facts" / "ascend.md"
+FACTS = ck.ROOT / "docs/facts/ascend.md"
 MODELS = ["nano-glm5", "nano-glm52"]
 # Shapes that no reference model has: widths of 3 and 5 times a power of two, odd numbers of heads, other depths, latent attention without an indexer.
 SHAPES = {
