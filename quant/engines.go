@@ -45,7 +45,13 @@ func (p *Plan) subject(c *engine.Config, err error) engine.Subject {
 			s.Draft = engine.HasDraft
 		}
 		part := s.Part(*t)
-		if part == nil || it.Action != Quantize || err != nil {
+		if part == nil || err != nil {
+			continue
+		}
+		if it.Action != Quantize {
+			if len(p.Options.Lifted) > 0 { // a layer that stays as it is beside others
+				layers.Add(*t, engine.Part{})
+			}
 			continue
 		}
 		first := !part.Weight.Quantized()

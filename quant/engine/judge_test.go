@@ -116,3 +116,21 @@ func TestFourAnswers(t *testing.T) {
 		})
 	}
 }
+
+// TestLayerInFullPrecision: a layer whose experts stay as they are is another kind
+// beside those that are quantized: SGLang would fuse its quantized shared expert
+// with them.
+func TestLayerInFullPrecision(t *testing.T) {
+	s := all(engine.CompressedTensors, blockPart)
+	s.DraftExperts, s.Draft = engine.Part{}, engine.NoDraft
+	assert.NotContains(t, ask(t, "glm-4.7-flash", s, "sglang", "h200").Flags, "--disable-shared-experts-fusion")
+	var err error
+	s.Config, err = glm.Preset("glm-4.7-flash")
+	require.NoError(t, err)
+	layers := engine.Layers{}
+	for layer, experts := range []engine.Part{{}, blockPart} {
+		layers.Add(glm.Tensor{Layer: layer, Role: glm.ExpertGate}, experts)
+		layers.Add(glm.Tensor{Layer: layer, Role: glm.SharedGate}, blockPart)
+	}
+	assert.Contains(t, ask(t, "glm-4.7-flash", layers.Mixed(s), "sglang", "h200").Flags, "--disable-shared-experts-fusion")
+}

@@ -8,17 +8,28 @@ import (
 )
 
 // Layers collects how a model's layers are quantized where they may differ.
-type Layers map[int]*Subject
+type Layers map[int]*layerParts
 
-// Add notes a quantized weight of the family's table; of several of one part of
-// a layer the first counts.
+// layerParts are those of one layer.
+type layerParts struct {
+	Subject
+	there [6]bool // by the order of parts: the layer has such weights
+}
+
+// Add notes a weight of the family's table: of several of one part of a layer the
+// first that is quantized counts.
 func (l Layers) Add(t glm.Tensor, p Part) {
 	s := l[t.Layer]
 	if s == nil {
-		s = &Subject{}
+		s = &layerParts{}
 		l[t.Layer] = s
 	}
-	if part := s.Part(t); part != nil && !part.Weight.Quantized() && part.Scheme == "" {
+	part := s.Part(t)
+	if part == nil {
+		return
+	}
+	s.there[slices.Index(s.parts(), part)] = true
+	if !part.Weight.Quantized() && part.Scheme == "" {
 		*part = p
 	}
 }
@@ -31,7 +42,7 @@ func (l Layers) Mixed(s Subject) Subject {
 		x, layer := s, l[n]
 		x.Mixed = nil
 		for i, p := range layer.parts() {
-			if p.Weight.Quantized() || p.Scheme != "" {
+			if layer.there[i] {
 				*x.parts()[i] = *p
 			}
 		}
