@@ -112,10 +112,21 @@ func (s *scheduler) choose(j *job, z []float32) bool {
 		j.ended = "stop"
 	case j.form != nil && j.form.take(j.next):
 		j.ended = "stop"
+	case j.meets(j.next):
+		j.ended = "stop"
 	case j.made == j.most:
 		j.ended = "length"
 	}
 	return j.ended == ""
+}
+
+// meets reports whether a token completes a stop string.
+func (j *job) meets(token int) bool {
+	if j.watch == nil {
+		return false
+	}
+	j.watch.token(token)
+	return j.watch.hit
 }
 
 // leave ends a job whose session holds n tokens that count, and keeps these for

@@ -85,12 +85,12 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	if q.PromptProbs != nil {
 		return bad("prompt_logprobs", "log-probabilities of prompts are served by /v1/completions")
 	}
-	top := -1
+	var top *int
 	switch {
 	case q.Top < 0 || q.Top > 0 && !q.Logprobs:
 		return bad("top_logprobs", "top_logprobs needs logprobs, and is not negative")
 	case q.Logprobs:
-		top = q.Top
+		top = &q.Top
 	}
 	p, tools, err := s.render(r.Context(), &q)
 	if err != nil {
@@ -118,13 +118,11 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 		j.media = media
 		jobs = append(jobs, j)
 	}
-	for _, j := range jobs {
-		if err := s.sched.add(j); err != nil {
-			return err
-		}
+	if err := s.sched.add(jobs...); err != nil {
+		return err
 	}
 	newAnswer := func(i int) *chatAnswer {
-		return &chatAnswer{s: s, index: i, parser: chat.NewParser(p.Text(), tools), read: s.reader(&q.sampling), field: s.o.ReasoningField}
+		return &chatAnswer{s: s, index: i, parser: chat.NewParser(p.Text(), tools), read: s.reader(&q.sampling), field: s.o.ReasoningField, one: q.Parallel != nil && !*q.Parallel}
 	}
 	return s.converse(ctx, w, &q, jobs, newAnswer)
 }
@@ -153,7 +151,7 @@ func (s *Server) converse(ctx context.Context, w http.ResponseWriter, q *chatReq
 	use, choices := usage{n: len(jobs)}, []any{}
 	for i, j := range jobs {
 		a := newAnswer(i)
-		a.head, a.stream, a.each, a.prompt = head, stream, q.StreamOpts != nil && q.StreamOpts.Each, len(j.prompt)
+		a.head, a.stream, a.each, a.prompt, a.listed = head, stream, q.StreamOpts != nil && q.StreamOpts.Each, j.prompt, q.ReturnIDs
 		if err := s.follow(ctx, j, a, stream); err != nil {
 			if stream != nil && stream.begun {
 				stream.end(err)
@@ -262,8 +260,10 @@ type chatAnswer struct {
 	calls              []map[string]any
 	tokens, thought    int  // thought: of reasoning
 	each               bool // event has usage
-	prompt             int  // tokens of it
-	ids                []int
+	one                bool // calls behind the first are left out, as vLLM does (maybe_filter_parallel_tool_calls)
+	prompt, ids        []int
+	listed             bool // ids are asked for
+	sent               int  // of ids
 	probs, unsent      []*position
 	reason             string
 	why                any // stop_reason
@@ -318,6 +318,9 @@ func (a *chatAnswer) step() {
 	}
 	var pieces []any
 	for _, c := range d.Calls {
+		if a.one && len(a.calls) > 0 {
+			break
+		}
 		call := map[string]any{"id": newID("call_"), "type": "function", "function": map[string]any{"name": c.Name, "arguments": chat.Dumps(c.Arguments)}}
 		piece := maps.Clone(call)
 		piece["index"] = len(a.calls)
@@ -328,8 +331,8 @@ func (a *chatAnswer) step() {
 		delta["tool_calls"] = pieces
 	}
 	if !a.begun {
-		a.begun = true
 		a.send(map[string]any{"role": "assistant", "content": ""}, nil)
+		a.begun = true
 		if len(delta) == 0 {
 			return
 		}
@@ -352,16 +355,23 @@ func (a *chatAnswer) send(delta map[string]any, reason any) {
 		return
 	}
 	m := maps.Clone(a.head)
+	if a.listed && !a.begun {
+		m["prompt_token_ids"] = a.prompt
+	}
 	var probs any
 	if len(a.unsent) > 0 {
 		probs, a.unsent = a.logprobs(a.unsent), nil
 	}
 	if a.each {
-		m["usage"] = map[string]any{"prompt_tokens": a.prompt, "completion_tokens": a.tokens, "total_tokens": a.prompt + a.tokens}
+		m["usage"] = map[string]any{"prompt_tokens": len(a.prompt), "completion_tokens": a.tokens, "total_tokens": len(a.prompt) + a.tokens}
 	}
 	c := map[string]any{"index": a.index, "delta": delta, "logprobs": probs, "finish_reason": reason}
 	if reason != nil {
 		c["stop_reason"] = a.why
+	}
+	if a.listed {
+		c["token_ids"] = append([]int{}, a.ids[a.sent:]...)
+		a.sent = len(a.ids)
 	}
 	m["choices"] = []any{c}
 	a.stream.send(m)

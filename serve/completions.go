@@ -51,7 +51,7 @@ func (s *Server) prompts(ctx context.Context, raw json.RawMessage) ([][]int, err
 // maxPrompts bounds the prompts of one request.
 const maxPrompts = 256
 
-func tooMany() error { return bad("prompt", "at most %d prompts, and one in a stream", maxPrompts) }
+func tooMany() error { return bad("prompt", "at most %d prompts, times n", maxPrompts) }
 
 func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 	q := completionRequest{sampling: sampling{defaultLimit: 16}}
@@ -78,27 +78,21 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	top := -1
-	if q.Logprobs != nil {
-		top = *q.Logprobs
-	}
 	var jobs []*job
 	for _, ids := range list { // all are looked at before one is taken
 		for choice := range q.choices() {
-			j, err := s.job(ctx, &q.sampling, ids, top, choice)
+			j, err := s.job(ctx, &q.sampling, ids, q.Logprobs, choice)
 			if err != nil {
 				return err
 			}
-			if q.Echo && top >= 0 {
-				j.asked = max(j.asked, top)
+			if q.Echo {
+				j.asked = max(j.asked, j.top)
 			}
 			jobs = append(jobs, j)
 		}
 	}
-	for _, j := range jobs {
-		if err := s.sched.add(j); err != nil {
-			return err
-		}
+	if err := s.sched.add(jobs...); err != nil {
+		return err
 	}
 	return s.complete(ctx, w, &q, jobs)
 }
@@ -112,7 +106,7 @@ func (s *Server) complete(ctx context.Context, w http.ResponseWriter, q *complet
 		stream = newSSE(w)
 	}
 	for i, j := range jobs {
-		a := &textAnswer{s: s, head: head, index: i, read: s.reader(&q.sampling), stream: stream, each: q.StreamOpts != nil && q.StreamOpts.Each, asked: len(j.prompt), asIDs: q.AsIDs, top: j.top}
+		a := &textAnswer{s: s, head: head, index: i, read: s.reader(&q.sampling), stream: stream, each: q.StreamOpts != nil && q.StreamOpts.Each, asked: j.prompt, asIDs: q.AsIDs, top: j.top, listed: q.ReturnIDs}
 		if q.Echo {
 			a.hold(s.tok.Decode(j.prompt))
 		}
@@ -178,9 +172,13 @@ type textAnswer struct {
 	reason string
 	why    any // stop_reason
 	asIDs  bool
-	each   bool // event has usage
-	asked  int  // tokens of the prompt
-	top    int  // of the probabilities asked for
+	each   bool  // event has usage
+	asked  []int // the prompt
+	top    int   // of the probabilities asked for; -1: none
+	listed bool  // ids are asked for
+	begun  bool  // a message was sent
+	sent   int   // tokens whose ids and probabilities were sent
+	offset int   // of the next token in the text, in characters
 }
 
 func (a *textAnswer) token(e event) bool {
@@ -232,9 +230,19 @@ func (a *textAnswer) send(text string, reason any) {
 	if reason != nil {
 		c["stop_reason"] = a.why
 	}
+	if a.top >= 0 {
+		c["logprobs"] = a.legacy(nil, false)
+	}
+	if a.listed {
+		c["token_ids"] = append([]int{}, a.ids[a.sent:]...)
+		if !a.begun {
+			c["prompt_token_ids"] = a.asked
+		}
+	}
+	a.begun, a.sent = true, len(a.ids)
 	m := map[string]any{"choices": []any{c}}
 	if a.each {
-		m["usage"] = map[string]any{"prompt_tokens": a.asked, "completion_tokens": a.tokens, "total_tokens": a.asked + a.tokens}
+		m["usage"] = map[string]any{"prompt_tokens": len(a.asked), "completion_tokens": a.tokens, "total_tokens": len(a.asked) + a.tokens}
 	}
 	for k, v := range a.head {
 		m[k] = v
@@ -257,15 +265,14 @@ func (a *textAnswer) choice(j *job, q *completionRequest) map[string]any {
 	return c
 }
 
-// legacy are the arrays of the older protocol; with an echo the prompt's places
-// come first, the first of them without figures.
+// legacy are the arrays of the older protocol, of the tokens that were not sent yet;
+// with an echo the prompt's places come first, the first of them without figures.
 func (a *textAnswer) legacy(prompt []int, echo bool) map[string]any {
 	tokens, values, tops, offsets := []string{}, []any{}, []any{}, []int{}
-	at := 0
 	put := func(token int, p *position) {
 		text := a.name(token)
-		tokens, offsets = append(tokens, text), append(offsets, at)
-		at += len([]rune(a.s.text(token)))
+		tokens, offsets = append(tokens, text), append(offsets, a.offset)
+		a.offset += len([]rune(a.s.text(token)))
 		if p == nil {
 			values, tops = append(values, nil), append(tops, nil)
 			return
@@ -288,7 +295,7 @@ func (a *textAnswer) legacy(prompt []int, echo bool) map[string]any {
 			put(id, p)
 		}
 	}
-	for _, p := range a.probs {
+	for _, p := range a.probs[a.sent:] {
 		put(p.token, p)
 	}
 	return map[string]any{"tokens": tokens, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets}

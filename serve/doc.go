@@ -7,6 +7,8 @@
 //	err = http.Serve(listener, s.Handler())
 //	s.Close()
 //
+// A [Gate] answers in the server's place while New loads.
+//
 // # One answer, alone or in company
 //
 // A step of the scheduler computes one row for every sequence that is being

@@ -32,6 +32,8 @@ func errorBody(err error) (int, []byte) {
 		e = api
 	case errors.Is(err, errBusy):
 		e = &apiError{status: http.StatusTooManyRequests, message: "too many requests wait already"}
+	case errors.Is(err, errLoading):
+		e = &apiError{status: http.StatusServiceUnavailable, message: "the model is being loaded"}
 	case errors.Is(err, errClosed):
 		e = &apiError{status: http.StatusServiceUnavailable, message: "the server is stopping"}
 	}
@@ -49,7 +51,7 @@ func errorBody(err error) (int, []byte) {
 
 func writeError(w http.ResponseWriter, err error) {
 	status, data := errorBody(err)
-	if status == http.StatusTooManyRequests {
+	if status == http.StatusTooManyRequests || errors.Is(err, errLoading) {
 		w.Header().Set("Retry-After", "1")
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -13,6 +13,7 @@ import (
 // job is a request while it is computed.
 type job struct {
 	ctx     context.Context
+	request *job // the first job of the same request
 	prompt  []int
 	most    int // tokens to generate
 	stop    []int
@@ -26,6 +27,7 @@ type job struct {
 
 	adjust  *adjust        // of the logits before a token is chosen; nil: none
 	form    *form          // that the answer must have; nil: any
+	watch   *reader        // looks for stop strings, where there are any: one ends the job, whoever reads its events
 	media   *runtime.Media // of the prompt; nil: text
 	session *runtime.Session
 	drafter *spec.Drafter // nil: no drafts

@@ -60,9 +60,9 @@ func (s *Server) generate(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	top := -1
+	var top *int
 	if q.Probs {
-		top = q.Top
+		top = &q.Top
 	}
 	j, err := s.job(ctx, p, ids, top, 0)
 	if err != nil {

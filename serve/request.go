@@ -121,8 +121,9 @@ func (q *sampling) readStop() error {
 }
 
 // job makes the job of a prompt; choices of one prompt have seeds that follow each
-// other.
-func (s *Server) job(ctx context.Context, q *sampling, ids []int, logprobs, choice int) (*job, error) {
+// other. logprobs is how many alternatives of each token are asked for; nil: none,
+// and not the token's own log-probability.
+func (s *Server) job(ctx context.Context, q *sampling, ids []int, logprobs *int, choice int) (*job, error) {
 	if len(ids) == 0 {
 		return nil, bad("prompt", "the prompt is empty")
 	}
@@ -159,7 +160,7 @@ func (s *Server) job(ctx context.Context, q *sampling, ids []int, logprobs, choi
 	if q.Seed != nil {
 		o.Seed = uint64(*q.Seed) + uint64(choice)
 	}
-	j := &job{ctx: ctx, prompt: ids, most: limit, sampler: spec.NewSampler(o), top: logprobs, asked: -1, stop: slices.Clone(q.StopIDs), extra: s.o.Speculative}
+	j := &job{ctx: ctx, prompt: ids, most: limit, sampler: spec.NewSampler(o), stop: slices.Clone(q.StopIDs), extra: s.o.Speculative}
 	if q.shape != nil {
 		j.form = s.form(q.shape, q.prompt, q.talks)
 	}
@@ -167,13 +168,14 @@ func (s *Server) job(ctx context.Context, q *sampling, ids []int, logprobs, choi
 	if j.adjust, err = s.adjust(q, o.Temperature); err != nil {
 		return nil, err
 	}
-	if q.PromptProbs != nil {
-		j.asked = *q.PromptProbs
+	if j.top, err = s.probabilities("logprobs", logprobs); err != nil {
+		return nil, err
 	}
-	for name, n := range map[string]*int{"logprobs": &j.top, "prompt_logprobs": &j.asked} {
-		if err := s.probabilities(name, n); err != nil {
-			return nil, err
-		}
+	if j.asked, err = s.probabilities("prompt_logprobs", q.PromptProbs); err != nil {
+		return nil, err
+	}
+	if len(q.stopTexts) > 0 {
+		j.watch = s.reader(q)
 	}
 	if !q.IgnoreEOS || j.form != nil { // a form has an end
 		j.stop = append(j.stop, s.model.Config().EOS...)
@@ -181,20 +183,26 @@ func (s *Server) job(ctx context.Context, q *sampling, ids []int, logprobs, choi
 	return j, nil
 }
 
-// probabilities bounds how many are asked for; -1 in the request is all of the
-// vocabulary, where the server allows it, and -1 in a job none.
-func (s *Server) probabilities(name string, n *int) error {
-	most := s.o.MaxLogprobs
+// probabilities bounds how many are asked for: -1 in a request is all of the
+// vocabulary, which the server must allow, as in vLLM. In a job -1 is none: n is nil.
+func (s *Server) probabilities(name string, n *int) (int, error) {
+	if n == nil {
+		return -1, nil
+	}
+	want, most := *n, s.o.MaxLogprobs
 	if most < 0 {
 		most = s.model.Config().VocabSize
 	}
-	if *n > most {
-		return bad(name, "%s is %d, which is greater than max allowed: %d", name, *n, most)
+	switch {
+	case want < -1:
+		return 0, bad(name, "%s must not be negative", name)
+	case want == -1:
+		want = s.model.Config().VocabSize
 	}
-	if *n < -1 {
-		return bad(name, "%s must not be negative", name)
+	if want > most {
+		return 0, bad(name, "%s is %d, which is greater than max allowed: %d", name, want, most)
 	}
-	return nil
+	return want, nil
 }
 
 // reader turns tokens into text: unfinished characters are held back, and
@@ -204,6 +212,8 @@ type reader struct {
 	add   func(int) string
 	flush func() string
 	stops []string
+	wait  int // tokens to come in whose text no stop string is looked for
+	deaf  bool
 	held  string
 	hit   bool
 	met   string // the stop string
@@ -211,11 +221,17 @@ type reader struct {
 
 func (s *Server) reader(q *sampling) *reader {
 	d := s.tok.NewDecoder()
-	return &reader{s: s, add: d.Add, flush: d.Flush, stops: q.stopTexts}
+	return &reader{s: s, add: d.Add, flush: d.Flush, stops: q.stopTexts, wait: q.MinTokens}
 }
 
-// token returns the text that a token completes.
-func (r *reader) token(id int) string { return r.text(r.add(id), false) }
+// token returns the text that a token completes. Within min_tokens a stop string is
+// text like any other; one that ends behind it counts, wherever it begins
+// (vllm/v1/engine/detokenizer.py).
+func (r *reader) token(id int) string {
+	r.deaf = r.wait > 0
+	r.wait--
+	return r.text(r.add(id), false)
+}
 
 // rest returns what was held back.
 func (r *reader) rest() string { return r.text(strings.ToValidUTF8(r.flush(), "\ufffd"), true) }
@@ -227,7 +243,7 @@ func (r *reader) text(piece string, last bool) string {
 	all := r.held + piece
 	cut := -1
 	for _, stop := range r.stops {
-		if i := strings.Index(all, stop); i >= 0 && (cut < 0 || i < cut) {
+		if i := strings.Index(all, stop); !r.deaf && i >= 0 && (cut < 0 || i < cut) {
 			cut, r.met = i, stop
 		}
 	}

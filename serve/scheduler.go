@@ -47,22 +47,38 @@ func newScheduler(model *runtime.Model, places, queue, budget int, m *metrics) *
 	return &scheduler{model: model, places: places, queue: queue, budget: budget, m: m, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
-// add queues a job. Its events end with one that has a reason or an error.
-func (s *scheduler) add(j *job) error {
+// add queues the jobs of a request, all or none. The events of each end with one
+// that has a reason or an error.
+func (s *scheduler) add(jobs ...*job) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed:
 		return errClosed
-	case len(s.waiting) >= s.queue:
+	case s.requests() >= s.queue:
 		return errBusy
 	}
-	j.arrived, j.input = time.Now(), j.prompt
-	j.events.ready = make(chan struct{}, 1)
-	s.waiting = append(s.waiting, j)
+	for _, j := range jobs {
+		j.request = jobs[0]
+		j.arrived, j.input = time.Now(), j.prompt
+		j.events.ready = make(chan struct{}, 1)
+	}
+	s.waiting = append(s.waiting, jobs...)
 	s.m.waiting.Store(int64(len(s.waiting)))
 	s.poke()
 	return nil
+}
+
+// requests is how many wait, whole or in part: the bound of the queue is of
+// requests, or one of many prompts would never be taken.
+func (s *scheduler) requests() (n int) {
+	var last *job
+	for _, j := range s.waiting { // the jobs of one stand together
+		if j.request != last {
+			n, last = n+1, j.request
+		}
+	}
+	return n
 }
 
 func (s *scheduler) poke() {

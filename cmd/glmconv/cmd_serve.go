@@ -99,24 +99,32 @@ func runServe(c *cli.Context) error {
 		return &exitError{code: exitIO, err: err}
 	}
 	defer func() { _ = l.Close() }()
+	h, gate, failed := openGate(l)
 	s, err := serve.New(args[0], o)
 	if err != nil {
+		_ = h.Close()
 		return err
 	}
+	gate.Open(s)
 	if tcp, ok := l.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && o.Key == "" {
 		fmt.Fprintln(c.App.ErrWriter, "note: anyone who reaches this address may use the model; --api-key-env asks for a key")
 	}
 	fmt.Fprintf(c.App.ErrWriter, "%s on http://%s\n", safetext.Line(args[0]), l.Addr())
 	patience.Store(int64(c.Duration("grace")))
 	defer patience.Store(0)
-	return listen(c.Context, l, s, c.Duration("grace"))
+	return listen(c.Context, h, failed, s, c.Duration("grace"))
 }
 
-// listen answers until ctx is done, then lets running requests end.
-func listen(ctx context.Context, l net.Listener, s *serve.Server, wait time.Duration) error {
-	h := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
-	failed := make(chan error, 1)
+// openGate answers at once, with 503 until the gate is opened.
+func openGate(l net.Listener) (h *http.Server, gate *serve.Gate, failed chan error) {
+	gate, failed = new(serve.Gate), make(chan error, 1)
+	h = &http.Server{Handler: gate, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
 	go func() { failed <- h.Serve(l) }()
+	return h, gate, failed
+}
+
+// listen waits until ctx is done, then lets running requests end.
+func listen(ctx context.Context, h *http.Server, failed <-chan error, s *serve.Server, wait time.Duration) error {
 	var err error
 	select {
 	case err = <-failed:
