@@ -28,6 +28,21 @@ func blocksOf(m *module) (b blocks, ok bool) {
 		b.codes, b.bytes, b.exponents = m.params["weight"], 16, true
 	case mxfp8:
 		b.codes, b.bytes, b.exponents, b.mask = m.params["weight"], 32, true, 0x7f
+	case foreign:
+		if m.stored == nil {
+			return b, false
+		}
+		b.scale, b.codes, b.exponents = m.stored.Scale, m.stored.Codes, m.stored.Scale.DType != safetensors.F8E4M3
+		w := m.form.weight
+		switch d := b.scale.DType; {
+		case w.Type != format.Float || d != safetensors.F8E4M3 && d != safetensors.U8 && d != safetensors.F8E8M0:
+			return b, false
+		case w.Bits == 4:
+			b.bytes = int64(w.Group) / 2
+		default:
+			b.bytes, b.mask = int64(w.Group), 0x7f
+		}
+		return b, b.bytes > 0 && b.scale.Size > 0 && b.codes.Size == b.scale.Size*b.bytes
 	default:
 		return b, false
 	}

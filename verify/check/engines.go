@@ -25,6 +25,7 @@ func (s *subject) checkEngines() {
 		}
 		v := EngineVerdict{Engine: string(r.Engine), Release: r.Version, Answer: engine.Loads, Flags: []string{}}
 		s.askTables(r, &v, sub)
+		s.askStacked(r, &v)
 		s.askMatching(r, &v)
 		s.askForeign(&v)
 		s.askFaults(r, &v)

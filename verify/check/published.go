@@ -27,16 +27,7 @@ func (s *subject) published(m *module) bool {
 
 // judgePublished finds out what such a module is, and what it is declared to be.
 func (s *subject) judgePublished(m *module) {
-	said := s.decl.Of(m.row.Module)
-	m.known = m.row.Role.IsLinear() || m.row.Role == glm.VisionLinear
-	switch g := said.Group; {
-	case g == nil:
-		m.want, m.ignore = form{kind: plain}, said.Ignored != nil
-	case !g.Judged:
-		m.want, m.group = form{kind: foreign}, g.Name
-	default:
-		m.want, m.group = form{kind: foreign, weight: comparable(g.Weights, m.i)}, g.Name
-	}
+	said := s.declaredOf(m)
 	if t, ok := m.params["weight"]; ok && isFloat(t.DType) {
 		m.form = form{kind: plain}
 		return
@@ -54,6 +45,21 @@ func (s *subject) judgePublished(m *module) {
 	default:
 		m.form.weight, m.stored = comparable(st.Quant, m.i), &st
 	}
+}
+
+// declaredOf notes what such a module is declared to be.
+func (s *subject) declaredOf(m *module) declaration.Scheme {
+	said := s.decl.Of(m.row.Module)
+	m.known = m.row.Role.IsLinear() || m.row.Role == glm.VisionLinear
+	switch g := said.Group; {
+	case g == nil:
+		m.want, m.ignore = form{kind: plain}, said.Ignored != nil
+	case !g.Judged:
+		m.want, m.group = form{kind: foreign}, g.Name
+	default:
+		m.want, m.group = form{kind: foreign, weight: comparable(g.Weights, m.i)}, g.Name
+	}
+	return said
 }
 
 // reader is the checkpoint, or where there is none the tensors that are known by
@@ -107,7 +113,7 @@ func (s *subject) checkPublished(m *module) {
 	}
 	switch {
 	case !f.quantized() && w.quantized() && s.stale == nil:
-		finding := s.add("weight-not-quantized", where, "the config (%s) says %s, the tensor is %s%s", m.group, w, m.params["weight"].DType, s.consequence(m))
+		finding := s.add("weight-not-quantized", where, "the config (%s) says %s, the tensor is %s%s", m.group, w, m.weightType(), s.consequence(m))
 		finding.hint(s.excludeFrom(m))
 		if s.decl.Method == declaration.GPTQ && !m.row.Role.IsExpert() {
 			finding.as(Warning) // engines go by the tensors for single linears

@@ -56,14 +56,14 @@ type module struct {
 	row    glm.Tensor // the row of its weight
 	o, i   int64      // logical shape, out and in
 	params params
-	stack  *safetensors.Info // the stacked expert tensor it is part of
-	form   form              // what the tensors say
-	want   form              // what the config says
-	ignore bool              // the config names it as left alone
-	group  string            // the config group
-	known  bool              // the config's word is known (a quantisation glmconv can judge)
-	stored *layout.Stored    // of another tool's format, as package layout reads it
-	broken error             // why that could not be
+	stack  *glm.Entry     // where it lies in a stacked expert tensor
+	form   form           // what the tensors say
+	want   form           // what the config says
+	ignore bool           // the config names it as left alone
+	group  string         // the config group
+	known  bool           // the config's word is known (a quantisation glmconv can judge)
+	stored *layout.Stored // of another tool's format, as package layout reads it
+	broken error          // why that could not be
 }
 
 // add notes a finding with its code's severity and hint.
@@ -308,7 +308,7 @@ func (s *subject) surveyOf(infos []safetensors.Info) {
 	for i := range s.model.Entries {
 		if e := &s.model.Entries[i]; e.Source.Name != e.Name {
 			if m := s.byName[e.Module]; m != nil {
-				m.stack = &e.Source
+				m.stack = e
 			}
 		}
 	}
@@ -326,7 +326,7 @@ func (s *subject) judge(m *module) {
 		four = m.want.kind == int4Bytes
 	}
 	if m.stack != nil {
-		m.form = form{kind: plain}
+		s.judgeStacked(m)
 		return
 	}
 	if s.published(m) {

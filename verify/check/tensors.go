@@ -86,7 +86,11 @@ func quantizable(r glm.Role) bool { return r.IsLinear() && r != glm.IndexerK }
 // checkModule compares what a module is with what it should be.
 func (s *subject) checkModule(m *module) {
 	f := m.form
-	if m.stack != nil || f.kind == absent {
+	if m.stack != nil {
+		s.checkStacked(m)
+		return
+	}
+	if f.kind == absent {
 		return // checkMissing
 	}
 	said := len(s.report.Findings)
@@ -136,7 +140,7 @@ func (s *subject) compareWithConfig(m *module) {
 	case w.quantized() && !f.quantized():
 		detail := "the config (%s) says %s, the tensor is %s"
 		code := "weight-not-quantized"
-		finding := s.add(code, where, detail, m.group, w, m.params["weight"].DType)
+		finding := s.add(code, where, detail, m.group, w, m.weightType())
 		if m.row.MTP {
 			finding.hint(s.excludeMTP())
 		}

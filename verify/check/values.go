@@ -95,6 +95,9 @@ func found(code, where, detail string) Finding {
 }
 
 func (s *subject) valueJobs(m *module) []job {
+	if m.stack != nil {
+		return s.stackedJobs(m)
+	}
 	var jobs []job
 	add := func(t safetensors.Info, fn func(ctx context.Context, t safetensors.Info) ([]Finding, error)) {
 		jobs = append(jobs, job{t.Size, func(ctx context.Context) ([]Finding, error) { return fn(ctx, t) }})
@@ -121,16 +124,33 @@ func (s *subject) valueJobs(m *module) []job {
 			jobs = append(jobs, job{b.Size + m.params["weight"].Size, func(ctx context.Context) ([]Finding, error) { return s.scaleBias(ctx, m) }})
 		}
 	}
+	if m.form.kind == foreign {
+		jobs = append(jobs, s.foreignJobs(m)...)
+	}
 	jobs = append(jobs, s.inputJobs(m)...)
 	if m.form.kind == ascendStatic || m.form.kind == ascendMix {
 		jobs = append(jobs, s.staticJobs(m)...)
 	}
-	for _, param := range []string{"weight", "weight_packed"} {
+	for _, param := range []string{"weight", "weight_packed", "qweight"} {
 		w, ok := m.params[param]
 		if !ok || !s.opts.Weights {
 			continue
 		}
 		add(w, func(ctx context.Context, t safetensors.Info) ([]Finding, error) { return s.weights(ctx, m, t) })
+	}
+	return jobs
+}
+
+// foreignJobs read the scales of another tool's weight, under the names that the
+// tools have for them.
+func (s *subject) foreignJobs(m *module) (jobs []job) {
+	for _, name := range []string{"weight_scale", "weight_scale_inv", "scales"} {
+		if t, ok := m.params[name]; ok && isFloat(t.DType) {
+			jobs = append(jobs, job{t.Size, func(ctx context.Context) ([]Finding, error) { return s.scales(ctx, m, t) }})
+		}
+	}
+	if b, ok := blocksOf(m); ok {
+		jobs = append(jobs, job{b.scale.Size, func(ctx context.Context) ([]Finding, error) { return s.blockScales(ctx, b) }})
 	}
 	return jobs
 }
@@ -267,7 +287,7 @@ func (s *subject) scales(ctx context.Context, m *module, t safetensors.Info) ([]
 	if zero.n > 0 {
 		add("scale-zero", zero, "zero")
 	}
-	weightOnly := (m.form.kind == int4Packed || m.form.kind == int8Packed) && s.activations(m.group) == ""
+	weightOnly := (m.form.kind == int4Packed || m.form.kind == int8Packed || m.form.kind == foreign) && s.activations(m.group) == ""
 	if neg.n > 0 && !weightOnly { // weight-only kernels take the sign as it is
 		f := add("scale-negative", neg, "negative")
 		if m.form.kind == int4Packed || m.form.kind == int4Bytes {

@@ -293,3 +293,31 @@ func TestFigureJSON(t *testing.T) {
 		assert.Equal(t, want, string(raw))
 	}
 }
+
+// TestStackedCodes: codes of stacked experts are not compared as numbers, and
+// end no comparison.
+func TestStackedCodes(t *testing.T) {
+	dir := testkit.Shared(t, "reference/nano-glm4moe")
+	const prefix = "model.layers.1.mlp.experts."
+	for _, d := range []safetensors.DType{safetensors.F8E4M3, safetensors.I8, safetensors.U8} {
+		stacked := edit(t, dir, func(s safetensors.Spec, data []byte) (safetensors.Spec, []byte) {
+			rest, ok := strings.CutPrefix(s.Name, prefix)
+			switch {
+			case !ok:
+				return s, data
+			case rest == "0.down_proj.weight":
+				s.Name, s.DType, s.Shape = prefix+"down_proj", d, []int64{8, s.Shape[0], s.Shape[1]}
+			case rest == "0.gate_proj.weight":
+				s.Name, s.DType, s.Shape = prefix+"gate_up_proj", d, []int64{8, 2 * s.Shape[0], s.Shape[1]}
+			default:
+				return s, nil
+			}
+			return s, make([]byte, s.Bytes())
+		})
+		r := run(t, dir, stacked)
+		require.Len(t, r.Modules, 24)
+		for _, m := range r.Modules {
+			assert.Contains(t, m.Why, "stacked experts", m.Name)
+		}
+	}
+}

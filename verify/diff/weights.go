@@ -141,6 +141,11 @@ func (w *weight) read(lo, hi int, dst []float32, p *piece) (err error) {
 // weight finds a module's weight.
 func (c *checkpoint) weight(module string) (*weight, error) {
 	if e, ok := c.stacked[module]; ok {
+		switch d := e.Source.DType; d {
+		case safetensors.BF16, safetensors.F16, safetensors.F32:
+		default:
+			return nil, fmt.Errorf("%s is %s: codes of stacked experts are in no layout that is read here: %w", e.Source.Name, d, layout.ErrForeign)
+		}
 		return c.floats(e.Source, e.Offset, e.Shape, true), nil
 	}
 	s, err := layout.Lookup(c, module, c.hints)
