@@ -171,8 +171,24 @@ func (c *candidate) vllmMemory(l *list) {
 		l.add("--max-num-batched-tokens", tokens, "tokens of one step")
 	}
 	l.add("--gpu-memory-utilization", strconv.FormatFloat(c.fraction(), 'g', 4, 64), "the fraction that the arithmetic used")
-	if c.kv == "fp8" && c.Release.Engine == engine.VLLM {
-		l.add("--kv-cache-dtype", "fp8", "half the cache")
+	if c.Release.Engine == engine.VLLM {
+		tokens, seqs := c.batch()
+		if _, own := c.ownBatch(); seqs > own {
+			l.add("--max-num-seqs", seqs, "the requests asked for, more than the default")
+			l.add("--max-num-batched-tokens", tokens, "tokens of one step")
+		}
+		c.cacheType(l, "fp8")
+	}
+}
+
+// cacheType adds the type of the cache, under the engine's name for FP8. BF16 is
+// said only where it was asked for: the default follows checkpoint and device.
+func (c *candidate) cacheType(l *list, fp8 string) {
+	switch {
+	case c.kv == "fp8":
+		l.add("--kv-cache-dtype", fp8, "half the cache")
+	case c.KV == "bf16":
+		l.add("--kv-cache-dtype", "bfloat16", "as asked")
 	}
 }
 
@@ -193,6 +209,11 @@ func (c *candidate) vllmFlags(l *list) {
 		}
 	}
 	tool, reasoning := c.parserNames()
+	l.parsers(tool, reasoning)
+}
+
+// parsers adds vLLM's parsers of tool calls and reasoning; "none" is none.
+func (l *list) parsers(tool, reasoning string) {
 	if tool != "none" {
 		l.mark("--enable-auto-tool-choice", "without it tool calls stay text")
 		l.add("--tool-call-parser", tool, "")
@@ -247,21 +268,15 @@ func (c *candidate) sglang(i, length int) []Arg {
 	if c.dp > 1 {
 		l.add("--dp-size", c.dp, "copies that take requests in turn")
 	}
-	if c.cell != nil && c.cell.A2A != "" && c.attnDP > 1 {
+	if c.cell != nil && c.cell.A2A != "" && c.attnDP > 1 && c.ep {
 		l.add("--moe-a2a-backend", c.cell.A2A, reason("--moe-a2a-backend "+c.cell.A2A))
 	}
 	if length != c.Model.Config.MaxPositions {
 		l.add("--context-length", length, "what the cache holds, or what was asked for")
 	}
-	if c.kv == "fp8" {
-		l.add("--kv-cache-dtype", "fp8_e4m3", "half the cache")
-	}
-	if c.cell != nil {
-		for _, f := range c.cell.Flags {
-			if !strings.HasPrefix(f, "--context-length") {
-				l.raw(f, reason(f))
-			}
-		}
+	c.cacheType(&l, "fp8_e4m3")
+	for _, f := range c.cellFlags() {
+		l.raw(f, reason(f))
 	}
 	tool, reasoning := c.parserNames()
 	if tool != "none" {
@@ -285,6 +300,33 @@ func (c *candidate) sglang(i, length int) []Arg {
 	l.add("--host", "0.0.0.0", "")
 	l.add("--port", c.port(), "")
 	return l
+}
+
+// cellFlags are the flags of the published set-up, without those that what was
+// asked for contradicts.
+func (c *candidate) cellFlags() []string {
+	if c.cell == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(c.cell.Flags), c.overruled)
+}
+
+// overruled reports whether a flag of the published set-up says other than what
+// was asked for, or belongs to what is off.
+func (c *candidate) overruled(f string) bool {
+	flag, value, _ := strings.Cut(f, " ")
+	switch flag {
+	case "--context-length":
+		return true // the length is decided, not looked up
+	case "--kv-cache-dtype":
+		return c.KV != "auto"
+	case "--max-running-requests":
+		n, err := strconv.ParseInt(value, 10, 64)
+		return err == nil && n < share(int64(c.Concurrency), c.dp)
+	case "--enable-dp-lm-head": // SGLang asserts attention DP
+		return c.attnDP == 1
+	}
+	return strings.HasPrefix(flag, "--speculative-") && c.drafts == 0
 }
 
 // reason is the table's line on a flag.

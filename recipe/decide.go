@@ -213,33 +213,24 @@ func (q *Query) normalize() error {
 	if q.TP > 0 && q.DP > 0 && q.TP*q.DP*max(q.PP, 1) != q.Hardware.Total() {
 		return usage("TP x PP x DP must equal the devices of all nodes", "TP %d x DP %d x PP %d is not %d devices", q.TP, q.DP, max(q.PP, 1), q.Hardware.Total())
 	}
+	if q.Topology != "pd" { // there each group has devices of its own
+		if err := q.checkDegrees(); err != nil {
+			return err
+		}
+	}
 	return q.checkText()
 }
 
 // candidates lists the ways to use the devices exactly.
 func (q *Query) candidates(rows []engine.Row, published *cell) []*candidate {
 	var out []*candidate
-	total := q.Hardware.Total()
-	for tp := 1; tp <= total; tp++ {
-		pp := max(q.PP, 1)
-		if total%(tp*pp) != 0 || q.TP > 0 && tp != q.TP {
-			continue
-		}
-		dp := total / (tp * pp)
-		if q.DP > 0 && dp != q.DP {
-			continue
-		}
-		for _, ep := range []bool{true, false} {
-			if ep && tp*dp == 1 || q.EP == 1 && ep || q.EP > 1 && !ep {
-				continue
-			}
-			c := candidate{Query: q, tp: tp, pp: pp, dp: dp, ep: ep, attnDP: 1, rows: rows, cell: published}
-			out = append(out, c.choose())
-			if q.Release.Engine == engine.SGLang && q.Model.Config.LatentAttention() && tp > 1 && dp == 1 {
-				spread := c
-				spread.attnDP = tp
-				out = append(out, spread.choose())
-			}
+	for _, c := range q.degrees() {
+		c.rows, c.cell = rows, published
+		out = append(out, c.choose())
+		if q.Release.Engine == engine.SGLang && q.Model.Config.LatentAttention() && c.tp > 1 && c.dp == 1 {
+			spread := c
+			spread.attnDP = c.tp
+			out = append(out, spread.choose())
 		}
 	}
 	return out

@@ -154,9 +154,16 @@ func (c *candidate) indexers(layers int, worst bool) int {
 	return n
 }
 
-// batch is --max-num-batched-tokens and --max-num-seqs: a cell's, or vLLM's
-// defaults (0.32, engine/arg_utils.py).
+// batch is --max-num-batched-tokens and --max-num-seqs: ownBatch, or as many as
+// the requests that were asked for at once.
 func (c *candidate) batch() (tokens, seqs int) {
+	tokens, seqs = c.ownBatch()
+	seqs = max(seqs, int(share(int64(c.Concurrency), c.dp)))
+	return max(tokens, seqs), seqs
+}
+
+// ownBatch is a cell's, or vLLM's defaults (0.32, engine/arg_utils.py).
+func (c *candidate) ownBatch() (tokens, seqs int) {
 	if c.cell != nil && c.cell.BT > 0 {
 		return c.cell.BT, c.cell.Seqs
 	}

@@ -38,6 +38,10 @@ func (q *Query) variations(why *Refusal) []variation {
 	switch why.Rule {
 	case 6, 7:
 		add("leave --pp out", func(v *Query) { v.PP, v.TP, v.DP = 0, 0, 0 })
+	case 3:
+		if q.KV != "auto" {
+			add("leave --kv-dtype out", func(v *Query) { v.KV = "auto" })
+		}
 	case 14:
 		add("leave --tools and --reasoning out", func(v *Query) { v.Tools, v.Reasoning = "", "" })
 	case 15:

@@ -41,7 +41,11 @@ func decidePair(q *Query) (*Recipe, error) {
 	p := &side{role: "prefill", group: q.pairGroup(true)}
 	d := &side{role: "decode", group: q.pairGroup(false), first: q.Prefill.Nodes}
 	for _, s := range []*side{p, d} {
-		if refusal := s.decide(q); refusal != nil {
+		refusal, err := s.decide(q)
+		if err != nil {
+			return nil, err
+		}
+		if refusal != nil {
 			refusal.Detail = s.role + ": " + refusal.Detail
 			r.Refused = refusal
 			return r, nil
@@ -101,17 +105,23 @@ func (q *Query) pairGroup(prefill bool) group {
 }
 
 // decide chooses a group's degrees: the published ones, else the largest that
-// pass for prefill and the smallest for decode.
-func (s *side) decide(q *Query) *Refusal {
+// pass for prefill and the smallest for decode. Forced ones hold for both groups;
+// the error is a *UsageError for those that a group cannot have.
+func (s *side) decide(q *Query) (*Refusal, error) {
 	sub := *q
 	want := q.Prefill
 	if s.role == "decode" {
 		want = q.Decode
 	}
 	sub.Hardware.Devices, sub.Hardware.Nodes = want.Devices, want.Nodes
-	sub.TP, sub.DP = s.group.TP, s.group.DP
+	if q.TP == 0 && q.DP == 0 {
+		sub.TP, sub.DP = s.group.TP, s.group.DP
+	}
 	if q.Release.Engine != engine.Ascend { // each node is a server of its own
 		sub.Hardware.Nodes = 1
+	}
+	if err := sub.checkDegrees(); q.forced() && err != nil {
+		return nil, err
 	}
 	if s.group.Len > 0 && sub.MaxModelLen == 0 {
 		sub.MaxModelLen = s.group.Len
@@ -146,9 +156,10 @@ func (s *side) decide(q *Query) *Refusal {
 	}
 	if s.chosen != nil {
 		s.chosen.Hardware.Nodes = want.Nodes
-		return nil
+		s.group.Seqs = max(s.group.Seqs, int(share(int64(q.Concurrency), s.chosen.dp)))
+		return nil, nil
 	}
-	return first
+	return first, nil
 }
 
 // node is the command of node i of a group.
@@ -203,9 +214,7 @@ func (s *side) ascendNode(i, length int, p, d *side) Node {
 	}
 	c.merge(&l, c.additional(s.more(length)))
 	tool, reasoning := c.parserNames()
-	l.mark("--enable-auto-tool-choice", "")
-	l.add("--tool-call-parser", tool, "")
-	l.add("--reasoning-parser", reasoning, "")
+	l.parsers(tool, reasoning)
 	l.add("--kv-transfer-config", s.transfer(i, p, d), "both groups' degrees, the same on every rank")
 	n.Args, n.Argv = l, argv(l)
 	return n

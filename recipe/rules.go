@@ -23,6 +23,7 @@ var rules = []rule{
 	{10, "docs/facts/engine-vllm.md, docs/facts/engine-sglang.md", (*candidate).wrongDevices},
 	{2, "docs/facts/engine-sglang.md 1", (*candidate).noFP8},
 	{3, "docs/facts/engine-vllm-ascend.md", (*candidate).ascendFP8},
+	{3, "docs/facts/ascend.md", (*candidate).ascendCache},
 	{4, "docs/facts/engine-vllm.md 6, docs/facts/formats.md", (*candidate).noFP4},
 	{5, "data/hardware.yaml", (*candidate).noSparse},
 	{8, "docs/facts/engine-vllm.md", (*candidate).doesNotDivide},
@@ -39,7 +40,9 @@ var rules = []rule{
 var order = func() []int {
 	var out []int
 	for _, r := range rules {
-		out = append(out, r.n)
+		if !slices.Contains(out, r.n) {
+			out = append(out, r.n)
+		}
 	}
 	return append(out, 11)
 }()
@@ -89,6 +92,20 @@ func (c *candidate) noFP8() string {
 func (c *candidate) ascendFP8() string {
 	if d := c.Hardware.Device; d.Vendor == "huawei" && d.ID != "ascend-950pr" && c.isFP8() {
 		return c.Hardware.ID + " has no FP8 arithmetic: values would be read as INT8"
+	}
+	return ""
+}
+
+// ascendCache refuses a type of the cache that vllm-ascend has no flag for: the
+// cache is BF16, or int8 where the checkpoint says so.
+func (c *candidate) ascendCache() string {
+	switch {
+	case c.Release.Engine != engine.Ascend:
+		return ""
+	case c.kv == "fp8":
+		return "vllm-ascend keeps no FP8 cache (--kv-dtype auto or bf16)"
+	case c.KV == "bf16" && slices.ContainsFunc(c.rowFlags(), func(f string) bool { return strings.HasPrefix(f, "--kv-cache-dtype") }):
+		return "this checkpoint's cache is int8 (--kv-dtype auto)"
 	}
 	return ""
 }
@@ -171,8 +188,6 @@ func (c *candidate) sglangDegrees() string {
 		return "attention DP and replicas exclude each other"
 	case c.dp > 1 && c.Hardware.Nodes > 1:
 		return "replicas do not reach across nodes: start one server a node behind a router"
-	case c.EP > c.tp:
-		return fmt.Sprintf("EP%d is more than TP%d", c.EP, c.tp)
 	}
 	return ""
 }

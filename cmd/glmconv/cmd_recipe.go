@@ -44,7 +44,7 @@ func recipeFlags() []cli.Flag {
 		&cli.StringFlag{Name: "topology", Usage: "single, multi or pd (default: multi with several nodes, pd with --prefill)"},
 		&cli.StringFlag{Name: "goal", Value: recipe.Throughput, Usage: strings.Join(recipe.Goals, ", ")},
 		&cli.IntFlag{Name: "tp", Usage: "force the tensor-parallel degree"},
-		&cli.IntFlag{Name: "ep", Usage: "1: no expert parallelism, more: with it"},
+		&cli.IntFlag{Name: "ep", Usage: "force the expert-parallel degree: 1 (off), or the ranks of TP x DP (SGLang: of TP)"},
 		&cli.IntFlag{Name: "dp", Usage: "force the number of data-parallel ranks or replicas"},
 		&cli.IntFlag{Name: "pp", Usage: "force pipeline stages"},
 		&cli.IntFlag{Name: "max-model-len", Usage: "tokens of one request that must fit (default: the model's own, or what fits)"},
@@ -184,11 +184,8 @@ func recipeModel(c *cli.Context) (*recipe.Model, error) {
 
 // showRecipe prints a decision and gives it its exit code.
 func showRecipe(c *cli.Context, r *recipe.Recipe) error {
-	forms := c.StringSlice("out")
-	switch {
-	case c.Bool("json"):
-		forms = []string{"json"}
-	case len(forms) == 0:
+	forms := recipeForms(c)
+	if len(forms) == 0 {
 		forms = []string{"command"}
 	}
 	if r.Refused != nil {
@@ -206,7 +203,7 @@ func showRecipe(c *cli.Context, r *recipe.Recipe) error {
 		fmt.Fprint(c.App.Writer, safetext.Text(r.Explain()))
 	} else {
 		for _, f := range forms {
-			if err := emit(c, r, f); err != nil {
+			if err := emit(c, r, f, c.String("out-dir")); err != nil {
 				return usageOf(err)
 			}
 		}
@@ -217,9 +214,16 @@ func showRecipe(c *cli.Context, r *recipe.Recipe) error {
 	return nil
 }
 
-// emit prints a form, or writes its files where --out-dir says.
-func emit(c *cli.Context, r *recipe.Recipe, form string) error {
-	dir := c.String("out-dir")
+// recipeForms are the forms that are asked for.
+func recipeForms(c *cli.Context) []string {
+	if c.Bool("json") {
+		return []string{"json"}
+	}
+	return c.StringSlice("out")
+}
+
+// emit prints a form, or writes its files to a folder.
+func emit(c *cli.Context, r *recipe.Recipe, form, dir string) error {
 	if dir == "" {
 		return printForm(c, r, form)
 	}
@@ -283,25 +287,3 @@ type tightError struct{ r *recipe.Recipe }
 
 func (e *tightError) Error() string { return "tight: inside the error of the memory's figures" }
 func (e *tightError) Hint() string  { return "safe with " + e.r.Safer }
-
-// compareEngines prints a line for each engine.
-func compareEngines(c *cli.Context, q recipe.Query) error {
-	code := exitNegative
-	for _, e := range engine.Engines {
-		q.Release = engine.Newest(e)
-		r, err := recipe.Decide(q)
-		if err != nil {
-			return usageOf(err)
-		}
-		if r.Refused != nil {
-			fmt.Fprintf(c.App.Writer, "%-18s refused: %s\n", q.Release, safetext.Line(r.Refused.Detail))
-			continue
-		}
-		code = exitOK
-		fmt.Fprintf(c.App.Writer, "%-18s %s, %d tokens, %s\n", q.Release, r.Degrees, r.Capacity.Tokens, r.Cell.Status)
-	}
-	if code != exitOK {
-		return &exitError{code: code, silent: true}
-	}
-	return nil
-}
