@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -47,9 +48,6 @@ func (l *Load) send(ctx context.Context, p *Prompt) Request {
 	a := answer{start: start, native: l.Backend == Native}
 	if err := a.read(resp.Body); err != nil {
 		return Request{Err: err.Error(), Lost: true}
-	}
-	if a.q.In == 0 {
-		a.q.In = len(p.IDs)
 	}
 	return a.q
 }
@@ -191,7 +189,10 @@ func (a *answer) take(m *message, now time.Time) {
 		return
 	} else {
 		c := &m.Choices[0]
-		a.q.Text += c.Text + c.Delta.Content
+		thought, text := cmp.Or(c.Delta.Reasoning, c.Delta.Other), c.Text+c.Delta.Content
+		if a.q.Thought, a.q.Text = a.q.Thought+thought, a.q.Text+text; thought+text != "" {
+			a.q.messages++
+		}
 	}
 	if !a.any {
 		a.any, a.q.TTFT = true, now.Sub(a.start)

@@ -12,12 +12,17 @@ type Request struct {
 	TTFT    time.Duration
 	Gaps    []time.Duration // between messages
 	Latency time.Duration
-	In, Out int // tokens by the server's usage
+	In, Out int // tokens by the server's usage; counted here where it sends none
+	Again   int // tokens of the answer's text by the load's own count; 0 where it has none
 	Text    string
+	Thought string // reasoning in front of Text
 	Err     string // "": it succeeded
 
 	Unfinished bool // the run was interrupted before it ended
 	Lost       bool // Err is of the connection, or of what came over it
+
+	messages int       // that had text
+	counted  countedBy // Out
 }
 
 // Spread is the distribution of a latency, in milliseconds.
@@ -41,6 +46,7 @@ type Figures struct {
 	InputTokens int
 	Vision      int // of them, of pictures
 	OutTokens   int
+	Retokenized int     // the same, counted again from the text; -1: it was not
 	Requests    float64 // a second
 	Input       float64 // tokens a second
 	Output      float64
@@ -102,9 +108,12 @@ type Limits struct{ TTFT, TPOT, E2EL time.Duration }
 // Figures sums a run up.
 func (r *Result) Figures() Figures {
 	f := Figures{Source: "glmconv", Backend: string(r.Load.Backend), Model: r.Load.Model, Rate: r.Load.Rate, Concurrency: r.Load.Concurrency,
-		Duration: r.Duration.Seconds(), Goodput: math.NaN()}
+		Duration: r.Duration.Seconds(), Goodput: math.NaN(), Retokenized: -1}
 	if f.Rate == 0 {
 		f.Rate = math.Inf(1)
+	}
+	if r.Load.Count != nil {
+		f.Retokenized = 0
 	}
 	var ttft, tpot, itl, e2el []float64
 	var busy time.Duration
@@ -125,6 +134,9 @@ func (r *Result) Figures() Figures {
 		f.Completed++
 		f.InputTokens += q.In
 		f.OutTokens += q.Out
+		if r.Load.Count != nil {
+			f.Retokenized += q.Again
+		}
 		if i < len(r.Load.Prompts) && r.Load.Prompts[i].TextIn > 0 && len(r.Load.Prompts[i].Images) > 0 {
 			f.Vision += max(q.In-r.Load.Prompts[i].TextIn, 0)
 		}

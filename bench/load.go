@@ -75,6 +75,8 @@ type Load struct {
 	Warmup      int    // requests before the clock starts
 	Shape       Shape  // of the prompts
 	Client      *http.Client
+	// Count is the number of tokens of a text; nil: it is not known.
+	Count func(text string) int
 	// Done is called after each request; it may be nil.
 	Done func(done, total int)
 }
@@ -113,6 +115,7 @@ func Run(ctx context.Context, l Load) (*Result, error) {
 		after := l.counters(ctx)
 		r.hits, r.drafts, r.gauge = after.hits-before.hits, after.since(&before), after.gauge > 0
 	}
+	r.count()
 	return r, ctx.Err()
 }
 

@@ -57,7 +57,7 @@ func empty() Figures {
 	nan := math.NaN()
 	none := Spread{Mean: nan, Median: nan, Std: nan, Max: nan, P: map[int]float64{}}
 	clone := func() Spread { s := none; s.P = map[int]float64{}; return s }
-	return Figures{Source: "vllm", Rate: math.Inf(1), Failed: -1, Duration: nan, Requests: nan, Input: nan, Output: nan, Total: nan, PeakOutput: nan,
+	return Figures{Source: "vllm", Rate: math.Inf(1), Failed: -1, Retokenized: -1, Duration: nan, Requests: nan, Input: nan, Output: nan, Total: nan, PeakOutput: nan,
 		PeakActive: nan, Active: nan, Goodput: nan, TTFT: clone(), TPOT: clone(), ITL: clone(), E2EL: clone()}
 }
 
@@ -110,7 +110,8 @@ func (f *Figures) set(label, value string) {
 		return
 	}
 	count := map[string]*int{"Successful requests": &f.Completed, "Failed requests": &f.Failed, "Maximum request concurrency": &f.Concurrency,
-		"Max request concurrency": &f.Concurrency, "Total input tokens": &f.InputTokens, "Total generated tokens": &f.OutTokens}
+		"Max request concurrency": &f.Concurrency, "Total input tokens": &f.InputTokens, "Total generated tokens": &f.OutTokens,
+		"Total generated tokens (retokenized)": &f.Retokenized}
 	if p := count[label]; p != nil {
 		if v == v && math.Abs(v) < 1<<53 {
 			*p = int(v)
@@ -174,6 +175,7 @@ func fromJSON(m map[string]any) (Figures, error) {
 	count(&f.Concurrency, "max_concurrency")
 	count(&f.InputTokens, "total_input_tokens")
 	count(&f.OutTokens, "total_output_tokens")
+	count(&f.Retokenized, "total_output_tokens_retokenized")
 	number(&f.Rate, "request_rate")
 	number(&f.Duration, "duration")
 	number(&f.Requests, "request_throughput")

@@ -122,7 +122,11 @@ func WriteSGLang(w io.Writer, f Figures, release string) error {
 		p.text("Total input vision tokens:", f.Vision)
 	}
 	p.text("Total generated tokens:", f.OutTokens)
-	p.text("Total generated tokens (retokenized):", f.OutTokens)
+	if f.Retokenized >= 0 {
+		p.text("Total generated tokens (retokenized):", f.Retokenized)
+	} else {
+		p.text("Total generated tokens (retokenized):", "n/a")
+	}
 	p.float("Request throughput (req/s):", f.Requests)
 	p.float("Input token throughput (tok/s):", f.Input)
 	p.float("Output token throughput (tok/s):", f.Output)

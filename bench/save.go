@@ -157,7 +157,11 @@ func (r *Result) SaveSGLang(w io.Writer, f Figures) error {
 	p.add("total_input_text_tokens", f.InputTokens-f.Vision)
 	p.add("total_input_vision_tokens", f.Vision)
 	p.add("total_output_tokens", f.OutTokens)
-	p.add("total_output_tokens_retokenized", f.OutTokens)
+	if f.Retokenized >= 0 {
+		p.add("total_output_tokens_retokenized", f.Retokenized)
+	} else {
+		p.add("total_output_tokens_retokenized", nil)
+	}
 	p.add("request_throughput", f.Requests)
 	p.add("input_throughput", f.Input)
 	p.add("output_throughput", f.Output)

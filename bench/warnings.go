@@ -23,7 +23,7 @@ func (r *Result) warnings(f *Figures) []string {
 	}
 	short, asked := 0, 0
 	for i := range r.Requests {
-		if i < len(r.Load.Prompts) && r.Requests[i].Err == "" {
+		if i < len(r.Load.Prompts) && r.Requests[i].Err == "" && r.Requests[i].counted == byUsage {
 			asked++
 			if r.Requests[i].Out < r.Load.Prompts[i].Out {
 				short++
@@ -33,6 +33,7 @@ func (r *Result) warnings(f *Figures) []string {
 	if short > 0 && !r.Load.IgnoreEOS {
 		out = append(out, "answers are shorter than asked for: --ignore-eos makes them as long")
 	}
+	out = append(out, r.uncounted()...)
 	if r.hits > 0 {
 		out = append(out, fmt.Sprintf("the server read %.0f tokens of prompts from its prefix cache: TTFT is less than that of new prompts", r.hits))
 	}

@@ -74,6 +74,9 @@ func benchRun(c *cli.Context, address string) error {
 	if s.made, err = newPromptMaker(c, s.load.Backend, server.Root); err != nil {
 		return err
 	}
+	if tok := s.made.tok; tok != nil {
+		s.load.Count = func(text string) int { return len(tok.EncodeOrdinary(text)) }
+	}
 	if n := len(s.made.list); n > 0 {
 		for i := range s.cells {
 			s.cells[i].Prompts = n

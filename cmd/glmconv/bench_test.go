@@ -15,6 +15,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/internal/demo"
+	"github.com/glmconv/glmconv/runtime/tokenizer"
 )
 
 // TestBenchSweep: a sweep that broke off keeps its finished runs, and goes on
@@ -187,4 +190,25 @@ func benchOut(t *testing.T, args ...string) (code int, out, errs string) {
 	var o, e bytes.Buffer
 	code = run(t.Context(), append([]string{"glmconv", "bench"}, args...), &o, &e)
 	return code, o.String(), e.String()
+}
+
+// TestBenchCounts: the answers of a server that sends no usage are counted with the
+// tokenizer that is given.
+func TestBenchCounts(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/completions") {
+			fmt.Fprint(w, `{"object":"list","data":[{"id":"m"}]}`)
+			return
+		}
+		fmt.Fprint(w, "data: {\"choices\":[{\"text\":\"one two\"}]}\n\ndata: {\"choices\":[{\"text\":\" three four\"}]}\n\ndata: [DONE]\n\n")
+	}))
+	defer s.Close()
+	dir := t.TempDir()
+	require.NoError(t, demo.Extract(dir))
+	tok, err := tokenizer.Load(dir)
+	require.NoError(t, err)
+	code, out, errs := benchOut(t, s.URL, "--backend", "openai", "--num-prompts", "2", "--warmup", "0", "--input-len", "4", "--tokenizer", dir, "--report", "table")
+	require.Equal(t, exitOK, code, errs)
+	assert.Contains(t, out, fmt.Sprintf("8 tokens in, %d out", 2*len(tok.EncodeOrdinary("one two three four"))))
+	assert.Contains(t, errs, "counted from the text")
 }
