@@ -34,6 +34,9 @@ func cmdCheck() *cli.Command {
 			rep, err := check.Run(c.Context, args[0], check.Options{Engines: c.StringSlice("engine"), Hardware: c.String("hardware"), NoHashes: c.Bool("no-hashes"),
 				Weights: c.Bool("weights"), Workers: c.Int("workers"), Progress: bar.Update})
 			bar.Close()
+			if err == nil {
+				err = settleRemotes(c)
+			}
 			if err != nil {
 				return err
 			}

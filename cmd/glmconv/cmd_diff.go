@@ -32,6 +32,9 @@ func cmdDiff() *cli.Command {
 			rep, err := diff.Run(c.Context, args[0], args[1], diff.Options{Workers: c.Int("workers"), NoValues: c.Bool("no-values"),
 				Progress: bar.Update})
 			bar.Close()
+			if err == nil {
+				err = settleRemotes(c)
+			}
 			if err != nil {
 				return err
 			}

@@ -125,6 +125,9 @@ func runLogits(c *cli.Context) error {
 			list.addInts(fmt.Sprintf("ids.%d", i), int32s(seqs[i]), len(seqs[i]))
 		}
 	}
+	if err := settleRemotes(c); err != nil {
+		return err
+	}
 	if err := file.Replace(list.write); err != nil {
 		return &outputError{flag: "out", path: c.String("out"), err: err, late: true}
 	}

@@ -130,7 +130,10 @@ func runVerify(c *cli.Context) error {
 	o.Progress = verifyProgress(bar)
 	r, err := verify.Compare(c.Context, args[0], args[1], o)
 	bar.Close()
-	if err = stopped(err, &o); err != nil {
+	if err = stopped(err, &o); err == nil {
+		err = settleRemotes(c)
+	}
+	if err != nil {
 		return refused(err, args[0], args[1], files)
 	}
 	return sayVerdict(c, r, files)

@@ -50,7 +50,7 @@ var flagValues = map[string]func() []string{
 	"score":             words("exact", "number", "choice"),
 	"scenario":          words("all", "chat", "reasoning", "summarization", "all@quick", "all@stable"),
 	"scheme":            func() []string { return texts(layout.Schemes) },
-	"source-check":      words("auto", "full"),
+	"source-check":      words("auto", "full", "off"),
 	"topology":          words("single", "multi", "pd"),
 	"quantize/index":    words("auto"),
 	"verify/index":      words("auto"),

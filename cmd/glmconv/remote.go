@@ -29,7 +29,7 @@ func remoteFlags() []cli.Flag {
 		&cli.StringFlag{Name: "cache", Usage: "`DIR` that keeps what is fetched of shards, for --resume and later runs (default: none)"},
 		&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the credential of a hub (default: HF_TOKEN and the hub's own files)"},
 		&cli.StringFlag{Name: "ca-file", Usage: "`FILE` with further root certificates"},
-		&cli.StringFlag{Name: "source-check", Value: "auto", Usage: "auto: hash the shards that are read whole anyway; full: read the rest as well, so that all are hashed"},
+		&cli.StringFlag{Name: "source-check", Value: "auto", Usage: "auto: hash the shards that are read whole anyway; full: read the rest as well, so that all are hashed; off: hash none"},
 		&cli.DurationFlag{Name: "retry-for", Value: 5 * time.Minute, Usage: "give up after so long without a byte"},
 	}
 }
@@ -84,6 +84,9 @@ func readable(c *cli.Context, i int, arg string) (string, error) {
 	}
 	at := sameCommit(c, i, arg, o)
 	if dir, commit, ok, err := reach.Cached(at, o); ok || err != nil {
+		if err == nil && o.Full {
+			return "", usagef("--source-check full hashes what comes over the network, and %s is read from the hub's cache: look at it with hf cache verify, and leave the flag out", arg)
+		}
 		if err == nil {
 			fmt.Fprintf(c.App.ErrWriter, "note: reading %s at commit %s from the hub's cache\n", arg, commit)
 		}
@@ -133,8 +136,10 @@ func remoteOptions(c *cli.Context) (reach.Options, error) {
 	case "auto":
 	case "full":
 		o.Full = true
+	case "off":
+		o.Unchecked = true
 	default:
-		return o, usagef("--source-check must be full or auto, not %q", c.String("source-check"))
+		return o, usagef("--source-check must be full, auto or off, not %q", c.String("source-check"))
 	}
 	if o.RetryFor <= 0 {
 		return o, usagef("--retry-for must be above 0")
@@ -155,6 +160,21 @@ func trimRate(text string) string {
 		return text[:n-2]
 	}
 	return text
+}
+
+// settleRemotes has the last word of the sources whose weights a command has read,
+// before it says what came of them: all of a shard is hashed where that is asked
+// for, a listing that may change is the same.
+func settleRemotes(c *cli.Context) error {
+	for _, s := range remotesOf(c).open {
+		if !s.ReadWeights() {
+			continue
+		}
+		if err := s.Settle(c.Context); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // remoteMemory is what open sources take of --max-memory.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/glmconv/glmconv/internal/fakes/fakeazure"
 	"github.com/glmconv/glmconv/internal/fakes/fakegcs"
 	"github.com/glmconv/glmconv/internal/fakes/fakehub"
+	"github.com/glmconv/glmconv/internal/fakes/fakeweb"
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
 )
@@ -272,4 +274,50 @@ func TestMovedBranch(t *testing.T) {
 	code, _, errs = glmconv(t, "verify", "--skip-forward", "hf://org/nano", dst)
 	assert.Contains(t, []int{0, 3}, code, errs)
 	assert.Contains(t, errs, "at commit "+was)
+}
+
+// TestFullSourceCheck: commands that read weights read what is left of their shards
+// before they say anything, and refuse a source that publishes no hashes.
+func TestFullSourceCheck(t *testing.T) {
+	hub, local := hubOf(t)
+	dir := t.TempDir()
+	ids := filepath.Join(dir, "ids.json")
+	require.NoError(t, os.WriteFile(ids, []byte("[[1,2,3]]"), 0o600))
+	files, err := fakehub.Folder(local)
+	require.NoError(t, err)
+	web := fakeweb.New(t, files)
+	for _, args := range [][]string{
+		{"logits", "--token-ids", ids, "--out", filepath.Join(dir, "l.safetensors"), "SRC"},
+		{"verify", "--skip-forward", "SRC", local}, {"diff", "SRC", local}, {"quantize", "--scheme", "fp8", "SRC", filepath.Join(dir, "dst")},
+	} {
+		t.Run(args[0], func(t *testing.T) {
+			with := func(check, src string) (code int, errs string) {
+				line := slices.Clone(args)
+				line[slices.Index(line, "SRC")] = src
+				code, _, errs = glmconv(t, slices.Insert(line, 1, "--source-check", check)...)
+				return code, errs
+			}
+			code, errs := with("full", web.URL)
+			assert.Equal(t, exitUsage, code)
+			assert.Contains(t, errs, "no published hash")
+			code, errs = with("full", "hf://org/nano")
+			assert.Contains(t, []int{0, exitUndecided}, code, errs)
+			hub.Fail = func(r fakes.Request) fakes.Fault {
+				if r.Host == "data" && !strings.HasSuffix(r.Range, "-32767") { // headers come right
+					return fakes.Flip
+				}
+				return fakes.None
+			}
+			defer func() { hub.Fail = nil }()
+			if args[0] == "quantize" {
+				return
+			}
+			code, errs = with("full", "hf://org/nano")
+			assert.Equal(t, exitBadInput, code)
+			assert.Contains(t, errs, "the listing says")
+		})
+	}
+	code, _, errs := glmconv(t, "inspect", "--source-check", "half", "hf://org/nano")
+	assert.Equal(t, exitUsage, code)
+	assert.Contains(t, errs, "full, auto or off")
 }

@@ -126,6 +126,9 @@ func runEndpoint(c *cli.Context) error {
 	if err != nil {
 		return endpointError(err)
 	}
+	if err := settleRemotes(c); err != nil {
+		return err
+	}
 	return sayEndpoint(c, r, files)
 }
 

@@ -69,6 +69,9 @@ func runPart(c *cli.Context, src, dst string, o verify.Options, index, count int
 	if err != nil {
 		return stopped(err, &o)
 	}
+	if err := settleRemotes(c); err != nil {
+		return err
+	}
 	err = out.put(func(w io.Writer) error {
 		_, err := p.WriteTo(w)
 		return err

@@ -89,6 +89,7 @@ type treeEntry struct {
 	Path string `json:"path"`
 	Size int64  `json:"size"`
 	OID  string `json:"oid"`
+	Xet  string `json:"xetHash"`
 	LFS  *struct {
 		OID  string `json:"oid"`
 		Size int64  `json:"size"`
@@ -196,6 +197,8 @@ func (h *hub) list(ctx context.Context) (files []*file, err error) {
 			f := &file{Entry: source.Entry{Name: name, Size: e.Size, Version: e.OID}, path: e.Path, git: e.OID, located: &located{}}
 			if e.LFS != nil {
 				f.Size, f.SHA256, f.Version, f.git = e.LFS.Size, e.LFS.OID, e.LFS.OID, ""
+			} else if e.Xet != "" || !commitID().MatchString(e.OID) { // not git's hash of the content
+				f.git = ""
 			}
 			files = append(files, f)
 		}

@@ -4,8 +4,21 @@ import (
 	"context"
 )
 
-// Open reads the listing of an address. The source must be closed.
+// Open reads the listing of an address. The source must be closed. With
+// Options.Full a source that publishes no hash of a shard is refused.
 func Open(ctx context.Context, text string, o Options) (*Source, error) {
+	s, err := open(ctx, text, o)
+	if err != nil || !o.Full {
+		return s, err
+	}
+	if err := s.hashable(); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func open(ctx context.Context, text string, o Options) (*Source, error) {
 	if err := o.defaults(); err != nil {
 		return nil, err
 	}

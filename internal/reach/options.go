@@ -18,7 +18,8 @@ type Options struct {
 	TokenFile   string        // credential for a hub or ModelScope
 	CAFile      string        // further root certificates, PEM
 	Cache       string        // folder that keeps blocks of shards; "" for none
-	Full        bool          // Settle reads what was not hashed yet, so that every shard is
+	Full        bool          // Settle reads what was not hashed yet, so that every shard is; a source without hashes is refused
+	Unchecked   bool          // shards are not hashed as they pass; size and entity tag are held
 	Version     string        // of glmconv, for User-Agent
 	Data        bool          // weights are read, not headers only: counted as a download by hubs
 

@@ -199,3 +199,63 @@ func TestSettleReadsTheRest(t *testing.T) {
 	require.NoError(t, s.Settle(t.Context()))
 	assert.Len(t, hub.Log(), before, "what was hashed is not read again")
 }
+
+// TestFullCheck: every shard is held against the hash that is published of it, be
+// it git's; a source that publishes none of a shard is refused before it is read.
+func TestFullCheck(t *testing.T) {
+	files, err := fakehub.Folder(model(t))
+	require.NoError(t, err)
+	t.Run("shards in git", func(t *testing.T) {
+		hub := fakehub.NewFiles(t, "org/nano", files)
+		hub.Plain = true
+		o := quick(hub.Env(t.TempDir())...)
+		o.Full = true
+		s := mounted(t, "hf://org/nano", o)
+		assert.Equal(t, "size+etag", s.Checked("model-00001-of-00002.safetensors"))
+		flip := func(on bool) {
+			hub.Lock()
+			defer hub.Unlock()
+			hub.Fail = func(r fakes.Request) fakes.Fault {
+				if on && strings.Contains(r.Path, "model-00002") {
+					return fakes.Flip
+				}
+				return fakes.None
+			}
+		}
+		flip(true)
+		require.ErrorIs(t, s.Settle(t.Context()), source.ErrRefused)
+		flip(false)
+		require.NoError(t, s.Settle(t.Context()))
+		assert.Equal(t, "git-sha1", s.Checked("model-00001-of-00002.safetensors"))
+		flip(true)
+		o.Full = false
+		p := make([]byte, s.byName["model-00002-of-00002.safetensors"].Size)
+		again, err := Open(t.Context(), "hf://org/nano", o)
+		require.NoError(t, err)
+		defer func() { _ = again.Close() }()
+		f, err := again.Open(t.Context(), "model-00002-of-00002.safetensors")
+		require.NoError(t, err)
+		_, err = f.ReadAt(t.Context(), p, 0)
+		require.ErrorIs(t, err, source.ErrRefused, "as it passes, too")
+	})
+	t.Run("no hash", func(t *testing.T) {
+		web := fakeweb.New(t, files)
+		o := quick()
+		o.Full = true
+		_, err := Open(t.Context(), web.URL, o)
+		require.ErrorIs(t, err, source.ErrAddress)
+		assert.ErrorContains(t, err, "no published hash")
+		o.Full = false
+		_, err = Open(t.Context(), web.URL, o)
+		require.NoError(t, err)
+	})
+	t.Run("off", func(t *testing.T) {
+		hub := fakehub.NewFiles(t, "org/nano", files)
+		o := quick(hub.Env(t.TempDir())...)
+		o.Unchecked = true
+		s := mounted(t, "hf://org/nano", o)
+		require.NoError(t, convertDir(t.Context(), s.Name(), t.TempDir(), layout.W8A8))
+		assert.Equal(t, "size+etag", s.Checked("model-00001-of-00002.safetensors"))
+		assert.Equal(t, "git-sha1", s.Checked("config.json"))
+	})
+}

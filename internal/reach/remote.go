@@ -64,6 +64,7 @@ type Source struct {
 	cache   *cache // nil: none
 	stop    context.CancelFunc
 	early   atomic.Int64                    // blocks that wait to be hashed
+	weights atomic.Bool                     // more than headers was read
 	recheck func(ctx context.Context) error // of a listing that may change, or nil
 }
 
@@ -94,6 +95,9 @@ func (s *Source) Settle(ctx context.Context) error {
 	}
 	return nil
 }
+
+// ReadWeights reports whether more was read of shards than their headers.
+func (s *Source) ReadWeights() bool { return s.weights.Load() }
 
 // Close ends all requests.
 func (s *Source) Close() error {

@@ -37,6 +37,7 @@ func (o opened) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		}
 		return n, err
 	}
+	o.s.weights.Store(true)
 	if o.alone(off, len(p)) {
 		if off/blockSize == (off+int64(len(p))-1)/blockSize && o.s.cache.read(f, p, off) {
 			return len(p), end

@@ -21,15 +21,41 @@ type running struct {
 	damaged error
 }
 
+// published returns the hash that the listing has of a file, and what computes it:
+// its SHA-256, else its name in git; "" and nil where there is neither.
+func (f *file) published() (want string, sum hash.Hash) {
+	switch {
+	case f.SHA256 != "":
+		return f.SHA256, sha256.New()
+	case f.git != "":
+		sum = sha1.New() //nolint:gosec // see the import
+		fmt.Fprintf(sum, "blob %d\x00", f.Size)
+		return f.git, sum
+	}
+	return "", nil
+}
+
+// hashable refuses a source that Options.Full cannot be kept for: a shard of which
+// no hash is published can be read whole, but compared with nothing.
+func (s *Source) hashable() error {
+	for _, f := range s.files {
+		if want, _ := f.published(); want == "" && isShard(f.Name) {
+			return &source.Error{Kind: source.ErrAddress, Where: f.where, Reason: "has no published hash: a full check of the source has nothing to compare it with",
+				Advice: "leave out --source-check full (size and entity tag are held then), or read the model from a hub"}
+		}
+	}
+	return nil
+}
+
 // hashRest reads a shard from its start if it was not hashed as it was read.
 func (s *Source) hashRest(ctx context.Context, f *file) error {
 	f.mu.Lock()
-	known := f.SHA256 == "" || f.hash != nil && f.hash.result != ""
+	known := f.hash != nil && f.hash.result != ""
 	f.mu.Unlock()
 	if known || !isShard(f.Name) {
 		return nil
 	}
-	sum := sha256.New()
+	want, sum := f.published()
 	p := make([]byte, min(blockSize, f.Size))
 	for off := int64(0); off < f.Size; off += int64(len(p)) {
 		p = p[:min(int64(len(p)), f.Size-off)]
@@ -38,11 +64,11 @@ func (s *Source) hashRest(ctx context.Context, f *file) error {
 		}
 		sum.Write(p)
 	}
-	if got := hex.EncodeToString(sum.Sum(nil)); got != f.SHA256 {
-		return f.differs(got, f.SHA256)
+	if got := hex.EncodeToString(sum.Sum(nil)); got != want {
+		return f.differs(got, want)
 	}
 	f.mu.Lock()
-	f.hash = &running{result: f.SHA256}
+	f.hash = &running{result: want}
 	f.mu.Unlock()
 	return nil
 }
@@ -56,10 +82,7 @@ func (s *Source) Checked(name string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case isShard(name):
-		if f.hash != nil && f.hash.result != "" && f.hash.damaged == nil {
-			return "sha256"
-		}
+	case isShard(name) && (f.hash == nil || f.hash.result == "" || f.hash.damaged != nil):
 	case f.SHA256 != "":
 		return "sha256"
 	case f.git != "":
@@ -70,18 +93,12 @@ func (s *Source) Checked(name string) string {
 
 // compare checks a whole file against the hash that its listing has.
 func (f *file) compare(data []byte) error {
-	var got, want string
-	switch {
-	case f.SHA256 != "":
-		sum := sha256.Sum256(data)
-		got, want = hex.EncodeToString(sum[:]), f.SHA256
-	case f.git != "":
-		h := sha1.New() //nolint:gosec // see the import
-		fmt.Fprintf(h, "blob %d\x00", len(data))
-		h.Write(data)
-		got, want = hex.EncodeToString(h.Sum(nil)), f.git
+	want, sum := f.published()
+	if sum == nil {
+		return nil
 	}
-	if got != want {
+	sum.Write(data)
+	if got := hex.EncodeToString(sum.Sum(nil)); got != want {
 		return f.differs(got, want)
 	}
 	return nil
@@ -106,14 +123,15 @@ func (f *file) damaged() error {
 // early wait, as many as there are connections; a file of which more come early
 // is not hashed as it passes.
 func (s *Source) seen(f *file, index int64, p []byte) error {
-	if f.SHA256 == "" {
+	want, sum := f.published()
+	if sum == nil || s.c.o.Unchecked {
 		return nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	h := f.hash
 	if h == nil {
-		h = &running{sum: sha256.New(), early: map[int64][]byte{}}
+		h = &running{sum: sum, early: map[int64][]byte{}}
 		f.hash = h
 	}
 	if h.damaged != nil {
@@ -139,8 +157,8 @@ func (s *Source) seen(f *file, index int64, p []byte) error {
 		return nil
 	}
 	h.result = hex.EncodeToString(h.sum.Sum(nil))
-	if h.result != f.SHA256 {
-		h.damaged = f.differs(h.result, f.SHA256)
+	if h.result != want {
+		h.damaged = f.differs(h.result, want)
 	}
 	return h.damaged
 }

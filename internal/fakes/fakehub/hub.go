@@ -40,6 +40,7 @@ type Hub struct {
 	Gated  bool          // 401 with GatedRepo
 	Token  string        // if set, requests to the hub need it
 	Mirror bool          // Link names the default hub
+	Plain  bool          // shards lie in git itself, not in LFS
 	Moved  string        // what main leads to now, with the same files; "" for Commit
 
 	Part int64 // uploads of more bytes come in parts of so many; 0: whole
@@ -249,7 +250,7 @@ func (h *Hub) tree(w http.ResponseWriter, r *http.Request, rest string) {
 	for _, n := range names[min(from, to):to] {
 		size, _ := h.size(n)
 		e := map[string]any{"type": "file", "path": n, "size": size, "oid": git(h.Files[n])}
-		if lfs(n) {
+		if lfs(n) && !h.Plain {
 			e["lfs"] = map[string]any{"oid": h.SHA256(n), "size": size, "pointerSize": 134}
 		}
 		out = append(out, e)
@@ -275,7 +276,7 @@ func (h *Hub) resolve(w http.ResponseWriter, r *http.Request, rest string, f fak
 		refuse(w, http.StatusNotFound, "EntryNotFound")
 		return
 	}
-	if !lfs(name) {
+	if !lfs(name) || h.Plain {
 		w.Header().Set("ETag", `"`+git(h.Files[name])+`"`)
 		h.Send(w, r, h.Files[name], f)
 		return
