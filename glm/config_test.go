@@ -281,3 +281,11 @@ func FuzzParseConfig(f *testing.F) {
 		}
 	})
 }
+
+// TestByteOrderMark: a mark before the object is named.
+func TestByteOrderMark(t *testing.T) {
+	raw, err := os.ReadFile("presets/glm-5.json")
+	require.NoError(t, err)
+	_, err = ParseConfig(append([]byte("\xef\xbb\xbf"), raw...))
+	require.ErrorContains(t, err, "byte order mark")
+}

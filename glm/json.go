@@ -26,6 +26,9 @@ func checkJSON(data []byte) error {
 	if !utf8.Valid(data) {
 		return fmt.Errorf("not UTF-8")
 	}
+	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
+		return fmt.Errorf("begins with a byte order mark (EF BB BF), which JSON does not have: save it as UTF-8 without one")
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	// One entry for each open object or array; keys is nil for an array.

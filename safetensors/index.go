@@ -1,6 +1,7 @@
 package safetensors
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"hash/maphash"
@@ -36,6 +37,22 @@ type index struct {
 // IndexEntry is a line of an index: which file has a tensor.
 type IndexEntry struct{ Tensor, File string }
 
+// notJSON says why an index is not JSON. Only what ends too early is a download
+// that is incomplete.
+func notJSON(data []byte, path string) *Error {
+	e := fault(path).at(ErrIndex, "", -1, "the index is not JSON")
+	e.Err = json.Unmarshal(data, new(json.RawMessage))
+	e.Advice = "the file was edited or damaged; fetch it again"
+	switch {
+	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
+		e.Reason, e.Err = "the index begins with a byte order mark (EF BB BF), which JSON does not have", nil
+		e.Advice = "save the file as UTF-8 without a byte order mark"
+	case len(bytes.TrimSpace(data)) == 0, e.Err != nil && e.Err.Error() == "unexpected end of JSON input":
+		e.Advice = hintDownload
+	}
+	return e
+}
+
 // parseIndex reads an index and refuses what encoding/json lets pass: keys
 // that occur twice on any of the levels that matter, and invalid UTF-8. Paths
 // are not judged here.
@@ -45,10 +62,7 @@ func parseIndex(data []byte, path string) (*index, error) {
 		return nil, at(ErrInvalidUTF8, "", int64(i), "the index is not valid UTF-8")
 	}
 	if !json.Valid(data) {
-		e := at(ErrIndex, "", -1, "the index is not JSON")
-		e.Err = json.Unmarshal(data, new(json.RawMessage))
-		e.Advice = hintDownload
-		return nil, e
+		return nil, notJSON(data, path)
 	}
 	if i := loneSurrogate(data); i >= 0 {
 		return nil, at(ErrInvalidUTF8, "", int64(i), "the index has half of a surrogate pair")

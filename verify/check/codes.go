@@ -24,6 +24,7 @@ var codes = []Code{
 	{"hash-mismatch", Error, "a file's SHA-256 is not the manifest's: at least one bit changed after it was written", "fetch or convert the file again"},
 	{"file-not-in-manifest", Error, "a weight file that the conversion did not write; loaders that glob read it", "delete it"},
 	{"file-missing", Warning, "a file that engines need beside the weights is not there", "copy it from the source"},
+	{"beside-unreadable", Error, "a file beside the weights that engines read cannot be read", "copy it from the source"},
 	{"file-changed", Info, "a file beside the weights that the conversion did not write", ""},
 	{"shard-invalid", Error, "a weight file breaks a rule of the safetensors format", "fetch or convert the file again"},
 	{"shard-truncated", Error, "a weight file ends before its last tensor", "the download or the write was cut; fetch or convert the file again"},
@@ -60,6 +61,13 @@ var codes = []Code{
 	{"config-size", Error, "config.json is of a model of another size", ""},
 	{"config-indexers", Error, "config.json and the tensors differ in which layers have an indexer of their own", ""},
 	{"config-mtp-count", Error, "config.json declares more MTP layers than are stored", ""},
+
+	// Files beside the weights (package companion).
+	{"token-ids", Error, "an id for the end of answers or for padding is beyond the vocabulary", "take the ids of the tokenizer's markers, as in the source"},
+	{"end-tokens", Error, "what ends an answer is no marker of the tokenizer", "take eos_token_id of the source: the ids of <|endoftext|>, <|user|> and <|observation|>"},
+	{"chat-template", Error, "the chat template prints no prompt", "take the template of the source"},
+	{"media-tokens", Error, "the ids that stand for pictures and clips are other tokens of the tokenizer", "take the ids of the source's config.json, or its tokenizer"},
+	{"preprocessor-patches", Error, "pictures are cut otherwise than the vision tower reads them", "take the preprocessor's file of the source"},
 
 	// Config.
 	{"config-missing", Error, "there is no config.json", "copy it from the source"},

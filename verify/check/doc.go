@@ -36,7 +36,7 @@
 //
 // load reads the directory into a subject; each check is a method of subject
 // that appends findings, one file a theme: files.go, manifest.go, config.go,
-// tensors.go, special.go, values.go, description.go, engines.go; cause.go
+// beside.go, tensors.go, special.go, values.go, description.go, engines.go; cause.go
 // draws the conclusion. form.go holds the layouts' rules, declared.go what a
 // config says of itself. [Inspect] is the quick look that judges nothing.
 package check

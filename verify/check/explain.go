@@ -34,6 +34,7 @@ var explanations = map[string]struct{ cause, remedy string }{
 	"file-size":             {"a download was cut, or the file was written again after the conversion", ""},
 	"hash-mismatch":         {"a faulty disk, copy or download, or a tool that changed the file in place", ""},
 	"file-not-in-manifest":  {"weights of another run or tool were copied into the folder", ""},
+	"beside-unreadable":     {"a download or a copy was cut, or an editor saved the file in another encoding", ""},
 	"file-changed": {"a tokenizer, template or config was edited or added after the conversion",
 		"nothing to do if the change was meant; glmconv verify compares these files with the source's"},
 	"shard-invalid":   {"the file is no safetensors file, or its header was damaged or forged", ""},
@@ -91,6 +92,13 @@ var explanations = map[string]struct{ cause, remedy string }{
 	"config-mtp-count": {"num_nextn_predict_layers was set to the number of drafts", "set it to the number of layers that are stored; the number of drafts is an option of the engine"},
 	"config-dtype": {"the config was edited, or a tool that computes in float16 wrote it and the weights were not cast",
 		"set dtype to what the weights are; converting cannot help"},
+
+	// Files beside the weights.
+	"token-ids":            {"the file is of a model of another vocabulary, or was edited", ""},
+	"end-tokens":           {"generation_config.json, config.json or the tokenizer is of another model", ""},
+	"chat-template":        {"the template was edited, cut off, or is of another model", ""},
+	"media-tokens":         {"config.json and tokenizer are of two models", ""},
+	"preprocessor-patches": {"the preprocessor's file is of another vision model", ""},
 
 	// Config.
 	"config-missing": {"only the weights were copied", ""},

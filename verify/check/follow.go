@@ -17,7 +17,7 @@ var follows = map[string][]string{
 	"foreign-names":      append([]string{"tensor-unexpected", "config-mtp-undeclared", "weight-not-quantized"}, absence...),
 	"layer-count":        append([]string{"tensor-unexpected", "tensor-shape", "config-mtp-undeclared"}, absence...),
 	"expert-count":       {"tensor-shape", "tensor-unexpected", "tensor-missing", "mtp-incomplete"},
-	"config-other-model": append([]string{"tensor-unexpected", "tensor-shape", "config-mtp-undeclared", "weight-not-quantized"}, absence...),
+	"config-other-model": append([]string{"tensor-unexpected", "tensor-shape", "config-mtp-undeclared", "weight-not-quantized", "token-ids", "end-tokens", "media-tokens"}, absence...),
 	"config-size":        append([]string{"tensor-shape", "companion-shape", "weight-encoding"}, absence...),
 	"config-indexers":    {"tensor-unexpected", "config-key-missing"},
 	"config-mtp-count":   {"mtp-incomplete", "router-bias-missing", "mtp-copy-missing"},
@@ -30,7 +30,7 @@ var follows = map[string][]string{
 		"config-not-quantized",
 	},
 	"mtp-shape":          {"tensor-shape", "tensor-unexpected", "mtp-incomplete", "tensor-missing"},
-	"vocabulary":         {"tensor-shape"},
+	"vocabulary":         {"tensor-shape", "token-ids"},
 	"mtp-copy-stale":     {"tensor-shape"},
 	"rotation-mixed":     {"mtp-copy-stale"},
 	"not-safetensors":    {"shard-missing"},
@@ -112,6 +112,9 @@ func (s *subject) concerns(root string, places []string, where string) bool {
 	case "mtp-copy-stale":
 		return slices.Contains(places, where)
 	case "vocabulary":
+		if strings.HasSuffix(where, "_token_id") { // beyond a vocab_size that is wrong
+			return true
+		}
 		embed, head := s.cfg.MTPNames(s.cfg.Layers)
 		return slices.Contains([]string{s.cfg.EmbeddingName(), s.cfg.HeadName(), embed, head}, strings.TrimSuffix(where, ".weight")+".weight")
 	case "mtp-shape", "config-mtp-count":

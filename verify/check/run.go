@@ -59,7 +59,7 @@ func inspectAll(ctx context.Context, dir string, opts Options) (*subject, error)
 	for _, check := range []struct {
 		reads string
 		run   func(context.Context, *meter) error
-	}{{"hashes", s.checkManifest}, {"values", s.checkValues}, {"rotation", s.checkRotation}, {"rotation", s.checkRotationFile}, {"caches", s.checkInt8Caches}} {
+	}{{"files beside the weights", s.checkCompanions}, {"hashes", s.checkManifest}, {"values", s.checkValues}, {"rotation", s.checkRotation}, {"rotation", s.checkRotationFile}, {"caches", s.checkInt8Caches}} {
 		bytes.detail = check.reads
 		if err := check.run(ctx, bytes); err != nil {
 			return s, err

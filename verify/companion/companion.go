@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"unicode/utf8"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/lazy"
 )
 
 // Difference is one thing that two checkpoints say otherwise.
@@ -110,14 +113,54 @@ func (p pair) objects(name, why string) (a, b object, list []Difference, ok bool
 type object map[string]any
 
 func parseObject(raw []byte) (object, error) {
+	if err := readable(raw); err != nil {
+		return nil, err
+	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	var o object
 	if err := dec.Decode(&o); err != nil {
+		if plain := withoutConstants(raw); plain != nil {
+			return parseObject(plain)
+		}
 		return nil, err
 	}
 	if o == nil {
 		return nil, errors.New("is not a JSON object")
 	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("there are bytes behind its object")
+	}
 	return o, nil
+}
+
+// readable reports what keeps Python and Rust from reading a file as text.
+func readable(raw []byte) error {
+	switch {
+	case bytes.HasPrefix(raw, []byte("\xef\xbb\xbf")):
+		return errors.New("it begins with a byte order mark (EF BB BF), which readers of JSON refuse")
+	case len(bytes.TrimSpace(raw)) == 0:
+		return errors.New("it is empty")
+	case !utf8.Valid(raw):
+		return errors.New("it is not UTF-8")
+	}
+	return nil
+}
+
+// constants are numbers that Python writes and reads, and JSON does not have.
+var constants = lazy.Regexp(`"(?:[^"\\]|\\.)*"|-?Infinity|NaN`)
+
+// withoutConstants puts null in the place of NaN and infinities outside of
+// strings; nil: there are none.
+func withoutConstants(raw []byte) []byte {
+	out := constants().ReplaceAllFunc(raw, func(x []byte) []byte {
+		if x[0] == '"' {
+			return x
+		}
+		return []byte("null")
+	})
+	if bytes.Equal(out, raw) {
+		return nil
+	}
+	return out
 }

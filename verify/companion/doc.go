@@ -7,6 +7,9 @@
 //		if d.Matters { … d.File, d.Path, d.Source, d.Result, d.Why }
 //	}
 //
+// [Examine] looks at those of one checkpoint: whether engines can read them, and
+// whether ids, template and patches fit the model.
+//
 // These files decide answers as much as weights do: one merge rule in another
 // place gives other ids, one line of a template another prompt, one eos id an
 // answer that does not end. What changes ids, prompts, pictures, the model that
