@@ -141,7 +141,7 @@ var codes = []Code{
 	{"scale-bias-wrong", Error, "scale_bias is not what the packed codes and scales give: every output is shifted, silently", ""},
 	{"offset-nonzero", Error, "weight_offset is not zero in a symmetric layout", ""},
 	{"weight-shape-wrong", Error, "weight_shape does not hold the weight's sizes", ""},
-	{"code-range", Error, "an int4 code in a byte is outside -8..7", ""},
+	{"code-range", Error, "an int4 code in a byte is outside -8..7, or the group of a column is none of the weight's", ""},
 	{"weight-nonfinite", Error, "a weight is NaN or infinite", ""},
 
 	{"weight-zero", Error, "a weight holds nothing but zeros", "the download left a hole, or the weight was never written: fetch the file again and compare its SHA-256"},

@@ -22,7 +22,7 @@ import (
 
 func init() { mutations = append(mutations, typeMutations...) }
 
-// doubled widens BF16 and F32 to F64.
+// doubled widens BF16, F16 and F32 to F64.
 func doubled(x tensor) []tensor {
 	var out []byte
 	width := x.DType.Bits() / 8

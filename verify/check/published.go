@@ -3,6 +3,8 @@ package check
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/declaration"
@@ -98,6 +100,9 @@ func comparable(w format.Weight, cols int64) format.Weight {
 // with the table.
 func (s *subject) checkPublished(m *module) {
 	where := m.row.Module
+	if m.form.kind == foreign && !errors.Is(m.broken, layout.ErrMalformed) {
+		s.checkTypes(m)
+	}
 	switch {
 	case m.broken != nil && errors.Is(m.broken, layout.ErrMalformed):
 		s.add("companion-shape", where, "%v", m.broken)
@@ -124,6 +129,34 @@ func (s *subject) checkPublished(m *module) {
 		s.add("ignored-but-quantized", where, "no target of the config matches it, the tensor is %s", f)
 	case f.weight.Quantized() && f.weight != w.weight:
 		s.add("weight-encoding", where, "the config (%s) says %s, the tensor is %s", m.group, w, f)
+	}
+}
+
+// paramTypes are the types of tensors that other tools store integers and scales in.
+var paramTypes = map[string][]safetensors.DType{
+	"qweight": {safetensors.I32}, "qzeros": {safetensors.I32}, "g_idx": {safetensors.I32, safetensors.I64}, "weight_g_idx": {safetensors.I32, safetensors.I64},
+	"scales": anyScale, "weight_scale": append([]safetensors.DType{safetensors.F8E4M3, safetensors.F8E8M0, safetensors.U8}, anyScale...), "weight_scale_2": anyScale,
+}
+
+// checkTypes names tensors of a type that is none of the declared form, for which
+// the weight cannot be read or is read wrong.
+func (s *subject) checkTypes(m *module) {
+	if !m.want.weight.Quantized() {
+		return
+	}
+	for _, param := range slices.Sorted(maps.Keys(m.params)) {
+		t, want := m.params[param], paramTypes[param]
+		code := "companion-dtype"
+		switch w := m.want.weight; {
+		case param == "weight" && m.stored == nil && w.Type == format.Float && w.Bits == 8:
+			want = only(safetensors.F8E4M3)
+			fallthrough
+		case param == "weight", param == "qweight":
+			code = "tensor-dtype"
+		}
+		if want != nil && !slices.Contains(want, t.DType) {
+			s.add(code, t.Name, "it is %s, the config (%s) says %s, which needs %v", t.DType, m.group, m.want, want)
+		}
 	}
 }
 

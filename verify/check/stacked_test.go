@@ -158,6 +158,19 @@ var foreignValues = []mutation{
 		x.data[5] = 0xff
 		return []tensor{x}
 	})), "scale-nonfinite", "up_proj.weight_scale", true, nil},
+	{"a group of GPTQ that there is not", "foreign/gptq-int4-int8", tensors(one(ending("layers.1.self_attn.o_proj.g_idx"), func(x tensor) []tensor {
+		x.data[9] = 7
+		return []tensor{x}
+	})), "code-range", "o_proj.g_idx", true, nil},
+	{"E5M2 for ModelOpt's FP8", "foreign/modelopt-fp8", tensors(one(ending("layers.1.self_attn.o_proj.weight"), retype(safetensors.F8E5M2))), "tensor-dtype", "o_proj.weight", true, nil},
+	{"bytes for ModelOpt's FP8", "foreign/modelopt-fp8", tensors(one(ending("layers.1.self_attn.o_proj.weight"), retype(safetensors.U8))), "tensor-dtype", "o_proj.weight", true, nil},
+	{"words of GPTQ of another type", "foreign/gptq-int4-int8", tensors(one(ending("layers.1.self_attn.o_proj.qweight"), retype(safetensors.F32))), "tensor-dtype", "o_proj.qweight", true, nil},
+	{"scales of GPTQ that are integers", "foreign/gptq-int4-int8", tensors(one(ending("layers.1.self_attn.o_proj.scales"), retype(safetensors.I16))), "companion-dtype", "o_proj.scales", true, nil},
+	{"groups of GPTQ that are no integers", "foreign/gptq-int4-int8", tensors(one(ending("layers.1.self_attn.o_proj.g_idx"), retype(safetensors.F32))), "companion-dtype", "o_proj.g_idx", true, nil},
+	{"words of GPTQ that are lost", "foreign/gptq-int4-int8", tensors(one(ending("layers.1.self_attn.o_proj.qweight"), drop)), "tensor-missing", "layers.1.self_attn.o_proj", true, nil},
+	{"a weight lost, its scale left", fp8CT, tensors(one(named(up2+".weight"), drop)), "tensor-missing", up2, true, nil},
+	{"packed codes lost, their scale left", packedCT, tensors(one(named(up2+".weight_packed"), drop)), "tensor-missing", up2, true, nil},
+	{"F64 scales of AWQ", "foreign/awq", tensors(one(ending("layers.0.mlp.up_proj.scales"), doubled)), "companion-dtype", "up_proj.scales", true, nil},
 }
 
 // half16 writes the bits of an F16 value over the third element.

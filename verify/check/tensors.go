@@ -1,7 +1,9 @@
 package check
 
 import (
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant"
@@ -90,10 +92,13 @@ func (s *subject) checkModule(m *module) {
 		s.checkStacked(m)
 		return
 	}
+	said := len(s.report.Findings)
 	if f.kind == absent {
+		if s.checkTypes(m); len(s.report.Findings) == said {
+			s.checkLeft(m)
+		}
 		return // checkMissing
 	}
-	said := len(s.report.Findings)
 	defer func() {
 		if len(s.report.Findings) == said { // else what is missing may follow from it
 			s.checkInput(m)
@@ -126,6 +131,18 @@ func (s *subject) checkModule(m *module) {
 		f = m.want // the declared group decides the shapes
 	}
 	s.checkParts(m, f)
+}
+
+// checkLeft names codes of which nothing can be read: glm.Survey does not miss
+// their weight.
+func (s *subject) checkLeft(m *module) {
+	for _, param := range []string{"qweight", "weight_packed"} {
+		if t, ok := m.params[param]; ok {
+			s.add("weight-encoding", m.row.Module, "%s is %s %v, and with %s it is no weight of any form that is known", param, t.DType, t.Shape,
+				strings.Join(slices.Sorted(maps.Keys(m.params)), ", "))
+			return
+		}
+	}
 }
 
 // compareWithConfig finds disagreement between config and tensors, which no

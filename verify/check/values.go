@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -152,7 +153,24 @@ func (s *subject) foreignJobs(m *module) (jobs []job) {
 	if b, ok := blocksOf(m); ok {
 		jobs = append(jobs, job{b.scale.Size, func(ctx context.Context) ([]Finding, error) { return s.blockScales(ctx, b) }})
 	}
+	if st := m.stored; st != nil && s.opts.Weights && st.Order.Name != "" {
+		jobs = append(jobs, job{st.Order.Size, func(context.Context) ([]Finding, error) { return s.order(st) }})
+	}
 	return jobs
+}
+
+// order reads the first rows of a weight whose columns have groups of their own
+// order, which has to name groups that there are.
+func (s *subject) order(st *layout.Stored) ([]Finding, error) {
+	var buf layout.Buffer
+	_, err := buf.ReadRows(s.ckpt, *st, 0, min(max(st.RowAlign(), 1), st.Rows))
+	switch {
+	case errors.Is(err, layout.ErrMalformed):
+		return []Finding{found("code-range", st.Order.Name, err.Error())}, nil
+	case errors.Is(err, layout.ErrForeign):
+		return []Finding{found("companion-dtype", st.Order.Name, err.Error())}, nil
+	}
+	return nil, err
 }
 
 // inputJobs read the scales of a module's input and the scales of scales, in
