@@ -151,7 +151,8 @@ func (s *solver) open(src *safetensors.Checkpoint) (err error) {
 	}
 	id := fmt.Sprintf("%s\n%s\n%s\n%+v %g", solveVersion, s.plan.Fingerprint, idsHash(s.o.Sequences), s.o.Learn, s.o.Prior)
 	s.store = newStore(s.o.FS, s.o.Scratch, "gptq", hashText(id))
-	s.layers = make([]map[glm.Role][]*module, cfg.Layers+cfg.MTPLayers)
+	// Of several MTP layers engines run the first; codes of the others are rounded.
+	s.layers = make([]map[glm.Role][]*module, cfg.Layers+min(cfg.MTPLayers, 1))
 	for i := range s.layers {
 		s.layers[i] = map[glm.Role][]*module{}
 	}

@@ -118,22 +118,24 @@ func (p *Plan) addCopies() error {
 	if !p.CopiesForMTP() {
 		return nil
 	}
-	for _, c := range []struct {
-		have bool
-		of   glm.Role
-		as   glm.Role
-	}{{p.Model.MTP.EmbedTokens, glm.Embedding, glm.MTPEmbedding}, {p.Model.MTP.SharedHead, glm.Head, glm.MTPHead}} {
-		if c.have {
+	present := map[string]bool{} // of the copies
+	for i := range p.Items {
+		if t := p.Items[i].Weight.Tensor; copyOf(t.Role) != glm.Unknown {
+			present[t.Name] = true
+		}
+	}
+	rows := p.Model.Rows()
+	for i := range rows { // of every MTP layer
+		of := copyOf(rows[i].Role)
+		if of == glm.Unknown || present[rows[i].Name] {
 			continue
 		}
-		from := slices.IndexFunc(p.Items, func(it Item) bool { return it.Weight.Tensor.Role == c.of })
-		rows := p.Model.Rows()
-		to := slices.IndexFunc(rows, func(t glm.Tensor) bool { return t.Role == c.as && t.Layer == p.Model.MTP.Layer })
-		if from < 0 || to < 0 {
-			return fail(ErrSource, "", "the MTP layer needs a copy of a tensor that is not there (%s)", c.of)
+		from := slices.IndexFunc(p.Items, func(it Item) bool { return it.Weight.Tensor.Role == of })
+		if from < 0 {
+			return fail(ErrSource, "", "the MTP layer needs a copy of a tensor that is not there (%s)", of)
 		}
 		it := p.Items[from]
-		it.Weight.Tensor, it.Action, it.Reason = &rows[to], Alias, "copy of "+it.Source.Name+" that "+p.lay.MTPCopies()+" loads for the draft"
+		it.Weight.Tensor, it.Action, it.Reason = &rows[i], Alias, "copy of "+it.Source.Name+" that "+p.lay.MTPCopies()+" loads for the draft"
 		p.Items = append(p.Items, it)
 	}
 	return nil

@@ -118,6 +118,11 @@ func (l *learner) open(dir string) (out *opened, err error) {
 	if l.plan, err = quant.NewPlan(l.src, l.scheme, l.format, l.o); err != nil {
 		return nil, err
 	}
+	if l.c.IsSet("group-size") {
+		if err := layout.CheckGroups(l.scheme, l.plan.Format, l.o.GroupSize); err != nil {
+			return nil, err
+		}
+	}
 	if l.st != nil {
 		err = l.folds()
 	}

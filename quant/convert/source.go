@@ -35,6 +35,19 @@ type sourceFile struct {
 
 // sourceFiles describes the files that a shard is made from, by name.
 func (c *converter) sourceFiles(f *quant.File, stat func(name string) (fs.FileInfo, error)) ([]sourceFile, error) {
+	var out []sourceFile
+	for _, name := range c.sourceNames(f) {
+		st, err := stat(name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, sourceFile{name, fsx.IdentityOf(st)})
+	}
+	return out, nil
+}
+
+// sourceNames are the files of the source that a shard is made from, sorted.
+func (c *converter) sourceNames(f *quant.File) []string {
 	var names []string
 	for _, i := range f.Items {
 		it := &c.plan.Items[i]
@@ -52,15 +65,7 @@ func (c *converter) sourceFiles(f *quant.File, stat func(name string) (fs.FileIn
 		}
 	}
 	slices.Sort(names)
-	var out []sourceFile
-	for _, name := range slices.Compact(names) {
-		st, err := stat(name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, sourceFile{name, fsx.IdentityOf(st)})
-	}
-	return out, nil
+	return slices.Compact(names)
 }
 
 // opened describes a file as it was when the plan was made.
@@ -278,10 +283,9 @@ func (c *converter) discard(err error) {
 	if !errors.As(err, &lie) || lie.Kind != source.ErrRefused {
 		return
 	}
-	bad := path.Base(lie.Where)
 	for i := range c.plan.Files {
 		f := &c.plan.Files[i]
-		if slices.ContainsFunc(f.Items, func(k int) bool { return c.plan.Items[k].Source.File == bad }) {
+		if slices.ContainsFunc(c.sourceNames(f), func(name string) bool { return path.Base(name) == path.Base(lie.Where) }) {
 			_ = c.fs.Remove(c.state(f.Plan.Name + ".json"))
 			_ = c.fs.Remove(filepath.Join(c.dst, f.Plan.Name))
 		}

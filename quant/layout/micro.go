@@ -78,6 +78,38 @@ func (o *Options) checkMicro() error {
 	return nil
 }
 
+// CheckGroups refuses a group size for a scheme that has no use for it in a
+// format. Options.GroupSize itself is not read by such schemes.
+func CheckGroups(s Scheme, f Format, size int) error {
+	fixed, rule := 0, ""
+	switch {
+	case s.Micro():
+		fixed = micro[s].quant.Group
+		rule = fmt.Sprintf("the format has groups of %d built in", fixed)
+	case s == FP8Block:
+		fixed, rule = 128, "its blocks are 128 x 128"
+	case f == Ascend && s == W4A8:
+		rule = "vllm-ascend's int4 has a scale for each output channel, and no groups"
+	case s == W4A8, s == W4A16, s == W4A8FP8, s == Int4Int8:
+		return nil // Decide knows their sizes
+	case s == BF16:
+		rule = "nothing is quantized"
+	default:
+		rule = "it has a scale for each output channel, and no groups"
+	}
+	if size == fixed && fixed > 0 {
+		return nil
+	}
+	e := &ImpossibleError{What: fmt.Sprintf("groups of %d in %s as %s", size, s, f), Rule: rule, Nearest: "no group size; w4a16 has groups"}
+	switch {
+	case fixed > 0:
+		e.Nearest = fmt.Sprintf("groups of %d, the default", fixed)
+	case s == W4A8:
+		e.Nearest = "no group size, or w4a8 as " + string(CompressedTensors)
+	}
+	return e
+}
+
 // microMisfit is the rule of small groups that a weight breaks, or "".
 func microMisfit(w *Weight) string {
 	_, k := w.Dims()

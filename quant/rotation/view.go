@@ -190,20 +190,25 @@ func (v *View) plan(model *glm.Model) error {
 	return v.cut(order)
 }
 
-// copies adds the MTP layer's own embedding and head.
+// copies adds the own embedding and head of every MTP layer.
 func (v *View) copies(model *glm.Model, roles map[glm.Role]glm.Entry, put func(*tensor)) {
 	rows := model.Rows()
-	for _, c := range []struct {
-		have   bool
-		of, as glm.Role
-	}{{model.MTP.EmbedTokens, glm.Embedding, glm.MTPEmbedding}, {model.MTP.SharedHead, glm.Head, glm.MTPHead}} {
-		from, ok := roles[c.of]
-		to := slices.IndexFunc(rows, func(t glm.Tensor) bool { return t.Role == c.as && t.Layer == model.MTP.Layer })
-		if c.have || !ok || to < 0 {
+	for i := range rows {
+		var of glm.Role
+		switch rows[i].Role {
+		case glm.MTPEmbedding:
+			of = glm.Embedding
+		case glm.MTPHead:
+			of = glm.Head
+		default:
 			continue
 		}
-		from.Tensor = &rows[to]
-		put(&tensor{entry: from, change: v.rules.of(&rows[to]), dtype: from.Source.DType})
+		from, ok := roles[of]
+		if !ok || v.made[rows[i].Name] != nil {
+			continue
+		}
+		from.Tensor = &rows[i]
+		put(&tensor{entry: from, change: v.rules.of(&rows[i]), dtype: from.Source.DType})
 	}
 }
 
