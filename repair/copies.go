@@ -43,6 +43,7 @@ func (d *decider) copies(ctx context.Context) error {
 		case !stored:
 			d.absentCopy(name, from, e)
 		case !isFloat(have.DType) || len(have.Shape) != 2 || len(from.Shape) != 2 || have.Shape[1] != from.Shape[1]:
+		case from.Shape[1] != int64(d.cfg.HiddenSize): // another model's: no copy is judged
 		case have.Shape[0] != from.Shape[0]:
 			if turned {
 				d.stays("%s: of another vocabulary; %s", name, e.Reason)

@@ -135,7 +135,7 @@ func (d *decider) holes(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	var out []string
-	for _, f := range r.Findings {
+	for _, f := range r.Found { // Findings are summed up
 		if t, ok := d.ckpt.Info(f.Where); ok && (f.Code == "weight-zero" || f.Code == "zero-region") {
 			out = append(out, t.File)
 		}

@@ -38,7 +38,7 @@ func (r *reader) modelOpt(o *object) {
 	q.noEffect("quant_method", "producer", "kv_cache_quant_method", "has_zero_point", "pre_quant_scale", "awq_block_size")
 	for _, key := range []string{"exclude_modules", "ignore"} {
 		for i, text := range q.list(key) {
-			p, err := New(text, Glob)
+			p, err := New(text, globOrName(text))
 			if err != nil {
 				r.badPattern(fmt.Sprintf("%s.%d", q.at(key), i), err)
 				continue
@@ -131,6 +131,15 @@ func (r *reader) repeated(a *object) {
 	a.empty("actorder", "codes in an order of activations are no format of ModelOpt's")
 }
 
+// globOrName is how an entry is compared: one without wildcards means a name
+// alone, and is looked up.
+func globOrName(text string) Match {
+	if strings.ContainsAny(text, "*?[") {
+		return Glob
+	}
+	return Exact
+}
+
 // modelOptLayers reads quantized_layers: an algorithm for each module.
 func (r *reader) modelOptLayers(o *object) {
 	layers := o.sub("quantized_layers")
@@ -141,11 +150,7 @@ func (r *reader) modelOptLayers(o *object) {
 		g.Name, g.Path = name, l.path
 		l.noEffect("awq_block_size", "has_zero_point", "pre_quant_scale")
 		l.rest(Unknown, ": engines pass over it")
-		how := Exact
-		if strings.ContainsAny(name, "*?[") {
-			how = Glob
-		}
-		p, err := New(name, how)
+		p, err := New(name, globOrName(name))
 		if err != nil {
 			r.badPattern(l.path, err)
 			continue

@@ -124,7 +124,11 @@ func (s *subject) keyRotations(ctx context.Context, module string) error {
 			return err
 		}
 	}
-	if at, off := farFromUnit(m[0], m[1], int(d)); !(off <= unitSlack) {
+	at, off, err := farFromUnit(ctx, m[0], m[1], int(d))
+	if err != nil {
+		return err
+	}
+	if !(off <= unitSlack) {
 		s.add("cache-rotation", module+".q_rot", "q_rot times k_rot, transposed, is %.3g away from the unit matrix in row %d: scores are not those of queries and keys", off, at)
 	}
 	return nil
@@ -134,12 +138,16 @@ func (s *subject) keyRotations(ctx context.Context, module string) error {
 const unitSlack = 0.05
 
 // farFromUnit returns how far a·bᵀ is from the unit matrix, and in which row.
-func farFromUnit(a, b []float32, n int) (row int, far float64) {
+func farFromUnit(ctx context.Context, a, b []float32, n int) (row int, far float64, err error) {
 	for i := range n {
+		if err := ctx.Err(); err != nil {
+			return 0, 0, err
+		}
 		for j := range n {
 			dot := 0.0
-			for k := range n {
-				dot += float64(a[i*n+k]) * float64(b[j*n+k])
+			y := b[j*n:][:n]
+			for k, x := range a[i*n:][:n] {
+				dot += float64(x) * float64(y[k])
 			}
 			if i == j {
 				dot--
@@ -148,11 +156,11 @@ func farFromUnit(a, b []float32, n int) (row int, far float64) {
 				row, far = i, off
 			}
 			if far != far {
-				return row, far
+				return row, far, nil
 			}
 		}
 	}
-	return row, far
+	return row, far, nil
 }
 
 // cacheOffsets: zero points are integers of 8 bits.

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 
@@ -10,7 +11,7 @@ import (
 
 // checkConfig compares config.json with what engines read of it and with
 // what is stored.
-func (s *subject) checkConfig() {
+func (s *subject) checkConfig(ctx context.Context) {
 	if s.cfg == nil {
 		return
 	}
@@ -35,11 +36,11 @@ func (s *subject) checkConfig() {
 		s.add("quant-config-stale", "config.json: quantization_config", "%s", s.stale.Reason)
 	case !readable(s.decl.method) && s.decl.Method.Known():
 		s.add("quant-method-published", "config.json", "quant_method %q", s.decl.method)
-		s.checkPatterns()
+		s.checkPatterns(ctx)
 	case !readable(s.decl.method):
 		s.add("quant-method-unknown", "config.json", "quant_method %q", s.decl.method)
 	case !s.ascend && !s.has(quant.ManifestName): // glmconv tries its patterns before it writes
-		s.checkPatterns()
+		s.checkPatterns(ctx)
 	}
 }
 

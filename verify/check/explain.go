@@ -41,7 +41,7 @@ var explanations = map[string]struct{ cause, remedy string }{
 	"shard-truncated": {"the download or the copy ended early", ""},
 	"shard-missing":   {"the folder was downloaded in part, or shards were renamed", ""},
 	"shard-unlisted": {"a tool wrote the file and left the index as it was",
-		"glmconv repair DIR lists it; delete it if it belongs to another state"},
+		"list it in the index if its tensors belong to this model, else delete it; glmconv repair DIR deletes it where all of them are in other files"},
 	"mtp-file-unlisted": {"the adjust_weight step of a guide wrote the file without the index", ""},
 	"index-missing":     {"the index was not copied with the shards", "glmconv repair DIR writes one from the shards' headers"},
 	"index-invalid":     {"the file was edited by hand, or cut off", "glmconv repair DIR writes it anew from the shards' headers"},

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -100,22 +101,70 @@ var usual = lazy.Regexp(`lm_head|embed_tokens|mlp\\?\.gate\$|eh_proj|shared_head
 // checkPatterns looks for ignore and target entries that match no module,
 // neither under the checkpoint's names nor under an engine's: a misspelt
 // pattern is accepted by every tool and engine without a word.
-func (s *subject) checkPatterns() {
+//
+// Names are looked up in one pass over the model's. An expression is tried on
+// each, and no more than patternTries times in all: what is left is not judged.
+func (s *subject) checkPatterns(ctx context.Context) {
 	names, cores := s.allNames()
 	list := slices.Clone(s.decl.Ignore.Entries)
 	for i := range s.decl.Groups {
 		list = append(list, s.decl.Groups[i].Targets.Entries...)
 	}
+	list = slices.DeleteFunc(list, func(p *declaration.Pattern) bool {
+		return p.Text == "Linear" || usual().MatchString(p.Text) || !p.IsRegexp() && cores[core(p.Text)]
+	})
+	within := findWithin(list, names)
+	tries := patternTries
 	for _, p := range list {
-		if p.Text == "Linear" || usual().MatchString(p.Text) || !p.IsRegexp() && cores[core(p.Text)] {
+		if ctx.Err() != nil {
+			return // Run says so
+		}
+		if within[p.Text] && !p.IsRegexp() {
 			continue
 		}
-		if !slices.ContainsFunc(names, func(n string) bool {
-			return p.Match(n) || !p.IsRegexp() && strings.Contains("."+n+".", "."+p.Text+".")
-		}) {
-			s.add("pattern-unused", "config.json: "+p.Text, "it matches no module of %s", s.cfg.Family)
+		switch p.How {
+		case declaration.Exact, declaration.Path, declaration.Suffix: // whole parts of a name, which within has
+		default:
+			if tries -= len(names); tries < 0 {
+				continue
+			}
+			if slices.ContainsFunc(names, p.Match) {
+				continue
+			}
+		}
+		s.add("pattern-unused", "config.json: "+p.Text, "it matches no module of %s", s.cfg.Family)
+	}
+}
+
+// patternTries is how often expressions are tried on names: seconds.
+const patternTries = 20_000_000
+
+// findWithin returns which of the patterns' texts are names, or parts of names
+// between dots.
+func findWithin(list []*declaration.Pattern, names []string) map[string]bool {
+	found := map[string]bool{}
+	for _, p := range list {
+		found[p.Text] = false
+	}
+	if len(found) == 0 {
+		return found
+	}
+	for _, n := range names {
+		for lo := 0; lo <= len(n); {
+			next := len(n)
+			for hi := lo; hi <= len(n); hi++ {
+				if hi < len(n) && n[hi] != '.' {
+					continue
+				}
+				next = min(next, hi)
+				if _, ok := found[n[lo:hi]]; ok {
+					found[n[lo:hi]] = true
+				}
+			}
+			lo = next + 1
 		}
 	}
+	return found
 }
 
 // allNames returns every name that a module has in the checkpoint or in an

@@ -63,7 +63,8 @@ func (s *subject) copyJobs() (jobs []job) {
 	for _, c := range pairs {
 		a, aok := s.tensors[c[0]]
 		b, bok := s.tensors[c[1]]
-		if !aok || !bok || a.DType != b.DType || !slices.Equal(a.Shape, b.Shape) || len(a.Shape) != 2 || a.Size == 0 {
+		if !aok || !bok || a.DType != b.DType || !slices.Equal(a.Shape, b.Shape) || len(a.Shape) != 2 || a.Size == 0 ||
+			a.Shape[1] != int64(s.cfg.HiddenSize) {
 			continue // checkTensors and checkOrigin speak of those
 		}
 		row := a.Size / a.Shape[0]

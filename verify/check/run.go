@@ -51,7 +51,7 @@ func inspectAll(ctx context.Context, dir string, opts Options) (*subject, error)
 		return s, err
 	}
 	for _, check := range []func(){
-		s.checkOrigin, s.checkFiles, s.checkConfig, s.checkTensors, s.checkSpecial, s.checkDescription,
+		s.checkOrigin, s.checkFiles, func() { s.checkConfig(ctx) }, s.checkTensors, s.checkSpecial, s.checkDescription,
 	} {
 		check()
 	}

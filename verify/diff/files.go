@@ -5,6 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -13,11 +17,11 @@ import (
 
 // files compares what lies beside the weights.
 func (d *differ) files(ctx context.Context) error {
-	a, err := sideFiles(d.a.Dir())
+	a, err := sideFiles(d.a)
 	if err != nil {
 		return err
 	}
-	b, err := sideFiles(d.b.Dir())
+	b, err := sideFiles(d.b)
 	if err != nil {
 		return err
 	}
@@ -42,37 +46,81 @@ func (d *differ) files(ctx context.Context) error {
 	return nil
 }
 
-func sideFiles(dir string) ([]string, error) {
-	from, err := fsx.OpenDir(dir)
+// deepest is how many folders below a checkpoint's are looked into.
+const deepest = 8
+
+// sideFiles lists what lies beside the weights, in folders too (optional/), with
+// the weight files that were not read as part of the checkpoint.
+func sideFiles(c *checkpoint) ([]string, error) {
+	read := map[string]bool{}
+	for _, f := range c.Files() {
+		read[f.Name] = true
+	}
+	from, err := fsx.OpenDir(c.Dir())
 	if err != nil {
 		return nil, err
 	}
 	defer from.Close()
-	entries, err := from.ReadDir()
+	top, err := from.ReadDir()
 	if err != nil {
 		return nil, err
 	}
 	var out []string
-	for _, e := range entries {
-		n := e.Name()
-		st, err := from.Stat(n)
-		if err != nil {
-			return nil, err
+	var walk func(sub string, entries []fs.DirEntry, depth int) error
+	walk = func(sub string, entries []fs.DirEntry, depth int) error {
+		for _, e := range entries {
+			n := e.Name()
+			name := path.Join(sub, n)
+			if e.IsDir() { // not through symlinks
+				if depth == deepest || strings.HasPrefix(n, ".") {
+					continue
+				}
+				inner, err := os.ReadDir(filepath.Join(c.Dir(), name))
+				if err != nil {
+					return err
+				}
+				if err := walk(name, inner, depth+1); err != nil {
+					return err
+				}
+				continue
+			}
+			if sub == "" && (read[n] || strings.HasSuffix(n, ".safetensors.index.json") || n == "glmconv-manifest.json") || fsx.IsTemp(n) {
+				continue
+			}
+			st, err := from.Stat(name)
+			switch {
+			case errors.Is(err, fs.ErrNotExist): // a link that leads nowhere is one on both sides, or a difference
+			case err != nil:
+				return err
+			case st.IsDir():
+				continue
+			case !st.Mode().IsRegular():
+				_, err := from.Open(name)
+				return err
+			}
+			out = append(out, name)
 		}
-		if !st.IsDir() && !st.Mode().IsRegular() {
-			_, err := from.Open(n)
-			return nil, err
-		}
-		if !st.Mode().IsRegular() || fsx.IsTemp(n) || strings.HasSuffix(n, ".safetensors") || strings.HasSuffix(n, ".safetensors.index.json") || n == "glmconv-manifest.json" {
-			continue
-		}
-		out = append(out, n)
+		return nil
 	}
-	return out, nil
+	err = walk("", top, 0)
+	return out, err
 }
 
-// sameFile compares two files byte for byte.
+// nowhere returns where a link leads that leads to nothing.
+func nowhere(dir, name string) (target string, ok bool) {
+	if _, err := fsx.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+		return "", false
+	}
+	target, err := os.Readlink(filepath.Join(dir, name))
+	return target, err == nil
+}
+
+// sameFile compares two files byte for byte, links that lead nowhere by where.
 func (d *differ) sameFile(ctx context.Context, a, b, name string) (bool, error) {
+	to, lost := nowhere(a, name)
+	if other, too := nowhere(b, name); lost || too {
+		return lost && too && to == other, nil
+	}
 	x, err := fsx.OpenIn(a, name)
 	if err != nil {
 		return false, err
