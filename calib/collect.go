@@ -26,7 +26,7 @@ type CollectOptions struct {
 // first of them: see Shown. Weights are streamed; states of all tokens are held,
 // and quant.ErrMemory says what they take where that is too much.
 func Collect(ctx context.Context, cfg *glm.Config, src *safetensors.Checkpoint, seqs [][]int, o CollectOptions) (*Statistics, error) {
-	c := &collector{cfg: cfg, o: o, seqs: seqs, out: &Statistics{Sequences: seqs, First: o.First, Moments: map[string]*Moments{}, Caches: map[string]*Limits{}}}
+	c := &collector{cfg: cfg, o: o, seqs: seqs, out: &Statistics{Sequences: seqs, First: o.First, held: map[string]*Moments{}, Caches: map[string]*Limits{}}}
 	if err := c.checkMemory(); err != nil {
 		return nil, err
 	}
@@ -187,10 +187,10 @@ func (c *collector) see(w *glm.Tensor, rows int, x func() []float32) error {
 		return nil
 	}
 	n := int(w.Shape[1])
-	m := c.out.Moments[w.Name]
+	m := c.out.held[w.Name]
 	if m == nil {
 		m = newMoments(n)
-		c.out.Moments[w.Name] = m
+		c.out.held[w.Name] = m
 	}
 	first := c.at[w.Name]
 	c.at[w.Name] = first + rows
@@ -250,20 +250,6 @@ func sampled(r glm.Role) bool {
 var shownBy = map[glm.Role][]glm.Role{
 	glm.AttnK: {glm.AttnQ}, glm.AttnV: {glm.AttnQ}, glm.AttnKVA: {glm.AttnQA}, glm.IndexerK: {glm.AttnQA}, glm.IndexerProj: {glm.AttnQA},
 	glm.IndexerQB: {glm.AttnQB}, glm.DenseUp: {glm.DenseGate}, glm.ExpertUp: {glm.ExpertGate}, glm.SharedGate: {glm.Router}, glm.SharedUp: {glm.Router},
-}
-
-// Shown returns the moments of the inputs of a tensor's projection, under
-// whatever name they were gathered; nil if there are none.
-func (s *Statistics) Shown(cfg *glm.Config, t *glm.Tensor) *Moments {
-	if m := s.Moments[t.Name]; m != nil {
-		return m
-	}
-	for _, r := range shownBy[t.Role] {
-		if other := s.find(cfg, t.Layer, r, t.Expert); other != nil {
-			return s.Moments[other.Name]
-		}
-	}
-	return nil
 }
 
 // place is a tensor's in a model.

@@ -39,8 +39,14 @@ func SearchFolds(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpo
 			continue
 		}
 		it := items[site.Consumers[0].Tensor.Name]
-		m := st.Shown(plan.Config, site.Consumers[0].Tensor)
-		if it == nil || it.Action != quant.Quantize || m == nil || len(m.keys) == 0 || !plan.Learnable(it) {
+		if it == nil || it.Action != quant.Quantize || !plan.Learnable(it) {
+			continue
+		}
+		m, err := st.Shown(plan.Config, site.Consumers[0].Tensor)
+		if err != nil {
+			return nil, err
+		}
+		if m == nil || len(m.keys) == 0 {
 			continue
 		}
 		weight, err := readWeight(src, it)

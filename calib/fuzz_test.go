@@ -18,7 +18,7 @@ func someStatistics(t testing.TB) []byte {
 	t.Helper()
 	m := newMoments(2)
 	m.Count = 3
-	s := &Statistics{Source: "a", Sequences: [][]int{{1, 2}, {3}}, Moments: map[string]*Moments{"model.layers.0.mlp.up_proj.weight": m}}
+	s := &Statistics{Source: "a", Sequences: [][]int{{1, 2}, {3}}, held: map[string]*Moments{"model.layers.0.mlp.up_proj.weight": m}}
 	dir := t.TempDir()
 	require.NoError(t, s.Write(nil, dir, 1, 1))
 	raw, err := os.ReadFile(filepath.Join(dir, PartName(1, 1)))
@@ -45,7 +45,10 @@ func FuzzStatistics(f *testing.F) {
 				require.GreaterOrEqual(t, id, 0)
 			}
 		}
-		for name, m := range s.Moments {
+		defer s.Close()
+		for _, name := range s.Names() {
+			m, err := s.Moments(name)
+			require.NoError(t, err)
 			require.GreaterOrEqual(t, m.Count, int64(0), name)
 			require.Len(t, m.AbsMax, len(m.sum2), name)
 			require.Len(t, m.Sample, len(m.keys)*len(m.sum2), name)

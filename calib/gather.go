@@ -216,7 +216,7 @@ func (g *gatherer) embed() error {
 // pass reads the states in front of a layer and hands out as many sequences at a
 // time as there is room for.
 func (g *gatherer) pass(l int, do func(x []float32, spans []runtime.Span) error) error {
-	g.out.Moments, g.out.Caches = map[string]*Moments{}, map[string]*Limits{}
+	g.out.held, g.out.Caches = map[string]*Moments{}, map[string]*Limits{}
 	from, err := openStates(g.o.Scratch, l, g.id)
 	if err != nil {
 		return err
@@ -253,7 +253,11 @@ func (g *gatherer) pass(l int, do func(x []float32, spans []runtime.Span) error)
 
 // keep writes the statistics of a layer.
 func (g *gatherer) keep(l int) error {
-	return writeTensors(g.o.FS, g.o.Scratch, layerFile(l), g.out.tensors(), map[string]string{"id": g.id})
+	list, err := g.out.tensors()
+	if err != nil {
+		return err
+	}
+	return writeTensors(g.o.FS, g.o.Scratch, layerFile(l), list, map[string]string{"id": g.id})
 }
 
 // has reports whether the statistics of a layer are there.
@@ -284,7 +288,7 @@ func (g *gatherer) finished() int {
 
 // assemble writes the part of the layers' files.
 func (g *gatherer) assemble() (*Statistics, error) {
-	out := &Statistics{Source: g.out.Source, Sequences: g.seqs, First: g.o.First, Text: g.o.Text, Moments: map[string]*Moments{}, Caches: map[string]*Limits{}}
+	out := &Statistics{Source: g.out.Source, Sequences: g.seqs, First: g.o.First, Text: g.o.Text, held: map[string]*Moments{}, Caches: map[string]*Limits{}}
 	list := out.header()
 	for l := range g.cfg.Layers + 1 {
 		f, err := safetensors.OpenFile(filepath.Join(g.o.Scratch, layerFile(l)))
@@ -300,7 +304,7 @@ func (g *gatherer) assemble() (*Statistics, error) {
 			list = append(list, tensorOut{spec: safetensors.Spec{Name: t.Name, DType: t.DType, Shape: t.Shape}, from: f})
 			if base, ok := strings.CutSuffix(t.Name, ".count"); ok {
 				if n := r.ints(t.Name, 8); len(n) == 1 {
-					out.Moments[base+".weight"] = &Moments{Count: n[0]}
+					out.held[base+".weight"] = &Moments{Count: n[0]}
 				}
 			}
 		}

@@ -14,8 +14,11 @@ import (
 // another text are learnt again, and written over them.
 func TestStoredCodesOfAnotherText(t *testing.T) {
 	dir, names := t.TempDir(), []string{"w"}
-	codes := func(b byte) []*numeric.Matrix {
-		return []*numeric.Matrix{{Code: numeric.Int8, Rows: 1, Cols: 4, Codes: []byte{b, b, b, b}, Scales: []float32{1}, BlockRows: 1, BlockCols: 4}}
+	shelf := shelf{s: &solver{room: 1 << 20}}
+	codes := func(b byte) []*kept {
+		k, err := shelf.put(&numeric.Matrix{Code: numeric.Int8, Rows: 1, Cols: 4, Codes: []byte{b, b, b, b}, Scales: []float32{1}, BlockRows: 1, BlockCols: 4})
+		require.NoError(t, err)
+		return []*kept{k}
 	}
 	require.NoError(t, newStore(fsx.OS, dir, "gptq", "one").put(3, names, codes(1)))
 	again := newStore(fsx.OS, dir, "gptq", "one")

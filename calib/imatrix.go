@@ -35,7 +35,7 @@ func Import(cfg *glm.Config, raw []byte) (s *Statistics, unknown []string, err e
 	if r.err != nil {
 		return nil, nil, fmt.Errorf("%w: no importance matrix of llama.cpp: %w at byte %d", ErrStatistics, r.err, r.at)
 	}
-	s = &Statistics{Moments: map[string]*Moments{}, Caches: map[string]*Limits{}}
+	s = &Statistics{held: map[string]*Moments{}, Caches: map[string]*Limits{}}
 	for name, e := range entries {
 		ok, err := s.take(cfg, name, e)
 		if err != nil {
@@ -46,7 +46,7 @@ func Import(cfg *glm.Config, raw []byte) (s *Statistics, unknown []string, err e
 		}
 	}
 	slices.Sort(unknown)
-	if len(s.Moments) == 0 {
+	if len(s.held) == 0 {
 		return nil, nil, fmt.Errorf("%w: an importance matrix of another model: no name in it is one of %s", ErrStatistics, cfg.Family)
 	}
 	return s, unknown, nil
@@ -92,7 +92,7 @@ func (s *Statistics) take(cfg *glm.Config, name string, e imatrixEntry) (ok bool
 		for c, v := range e.means[p*cols:][:cols] {
 			x.sum2[c] = fixedOf(min(v*float64(n), 1<<62))
 		}
-		s.Moments[s.find(cfg, layer, role, p).Name] = x
+		s.held[s.find(cfg, layer, role, p).Name] = x
 	}
 	return true, nil
 }

@@ -92,22 +92,27 @@ func TestImport(t *testing.T) {
 	s, unknown, err := Import(cfg, someGGUF())
 	require.NoError(t, err)
 	assert.Equal(t, []string{"output.weight"}, unknown)
-	q := s.Moments["model.layers.0.self_attn.q_proj.weight"]
+	q := s.held["model.layers.0.self_attn.q_proj.weight"]
 	require.NotNil(t, q)
 	assert.Equal(t, []float64{1, 2, 0, 0.5}, q.MeanSquare())
-	assert.Equal(t, q, s.Shown(cfg, s.find(cfg, 0, glm.AttnQ, -1)))
-	assert.Equal(t, []float64{0.5, 1, 1.5}, s.Moments["model.layers.1.mlp.experts.0.down_proj.weight"].MeanSquare())
-	assert.Nil(t, s.Moments["model.layers.1.mlp.experts.1.down_proj.weight"], "it saw no token")
+	shown, err := s.Shown(cfg, s.find(cfg, 0, glm.AttnQ, -1))
+	require.NoError(t, err)
+	assert.Equal(t, q, shown)
+	assert.Equal(t, []float64{0.5, 1, 1.5}, s.held["model.layers.1.mlp.experts.0.down_proj.weight"].MeanSquare())
+	assert.Nil(t, s.held["model.layers.1.mlp.experts.1.down_proj.weight"], "it saw no token")
 
 	dir := t.TempDir()
 	require.NoError(t, s.Write(nil, dir, 1, 1))
 	again, err := Read(dir)
 	require.NoError(t, err)
-	assert.Equal(t, q.MeanSquare(), again.Moments["model.layers.0.self_attn.q_proj.weight"].MeanSquare())
+	defer again.Close()
+	back, err := again.Moments("model.layers.0.self_attn.q_proj.weight")
+	require.NoError(t, err)
+	assert.Equal(t, q.MeanSquare(), back.MeanSquare())
 
 	s, _, err = Import(cfg, datOf(4, imatrixTensor{"blk.0.attn_q.weight", nil, []float32{4, 8, 0, 2}}))
 	require.NoError(t, err)
-	assert.Equal(t, []float64{1, 2, 0, 0.5}, s.Moments["model.layers.0.self_attn.q_proj.weight"].MeanSquare())
+	assert.Equal(t, []float64{1, 2, 0, 0.5}, s.held["model.layers.0.self_attn.q_proj.weight"].MeanSquare())
 }
 
 func TestImportRefuses(t *testing.T) {
@@ -146,7 +151,7 @@ func FuzzImport(f *testing.F) {
 			require.ErrorIs(t, err, ErrStatistics)
 			return
 		}
-		for name, m := range s.Moments {
+		for name, m := range s.held {
 			require.Positive(t, m.Count, name)
 			for _, v := range m.MeanSquare() {
 				require.False(t, math.IsNaN(v) || v < 0, name)

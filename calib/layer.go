@@ -131,6 +131,9 @@ func (s *solver) finishLayer(l int) (*LayerReport, error) {
 	s.put, s.codes = nil, nil
 	clear(s.globals)
 	s.over.drop()
+	if err := s.shelf.close(); err != nil {
+		return nil, err
+	}
 	s.progress(l+1, "done")
 	return s.report, nil
 }
@@ -287,7 +290,11 @@ func (g *gated) learn(b *learn.Basis) error {
 				return err
 			}
 		}
-		q := g.s.over.weights[m.item.Name()].Quant
+		served, err := g.s.over.weight(m.item.Name())
+		if err != nil {
+			return err
+		}
+		q := served.Quant
 		w := make([]float32, q.Rows*q.Cols)
 		q.Dequant(w, 0, q.Rows)
 		g.w[i].served = numeric.AppendF32(nil, w)

@@ -58,10 +58,14 @@ func limitHeap(limit int64) func() {
 	return func() { debug.SetMemoryLimit(old) }
 }
 
+// itemBytes is what a tensor takes in a plan, in headers and in what is known of
+// its codes.
+const itemBytes = 2 << 10
+
 // Need is the least memory in bytes that learning codes takes, whatever the
-// number of tokens: of a layer for the longest sequence, and of the widest
-// moments. With more, more tokens go through a layer at a time and inputs stay out
-// of files.
+// number of tokens and experts: of the plan, of a layer for the longest sequence,
+// and of the widest moments. With more, more tokens go through a layer at a time,
+// and inputs and a layer's codes stay out of files.
 func Need(p *quant.Plan, longest int) int64 {
 	c := p.Config
 	var gram, weight, wide int64
@@ -69,13 +73,16 @@ func Need(p *quant.Plan, longest int) int64 {
 		if it := &p.Items[i]; it.Action == quant.Quantize {
 			r, k := it.Weight.Dims()
 			size := learn.GramBytes(k, true)
-			if it.Weight.Tensor.Role.IsExpert() { // beside those of all tokens
+			if role := it.Weight.Tensor.Role; role.IsExpert() { // beside those of all tokens
 				size += 16 * int64(k) * int64(k)
+				if role == glm.ExpertDown { // and of those of gate and up
+					size += 16 * int64(c.HiddenSize) * int64(c.HiddenSize)
+				}
 			}
 			gram, weight, wide = max(gram, size), max(weight, int64(r)*int64(k)*24), max(wide, int64(r+k))
 		}
 	}
-	return collectNeed(c, longest) + int64(longest)*rowBytes(c) + gram + weight + 6*4*spillRows*wide
+	return collectNeed(c, longest) + int64(len(p.Items))*itemBytes + int64(longest)*rowBytes(c) + gram + weight + 6*4*spillRows*wide
 }
 
 // memory shares the memory that is allowed among the tokens of a pass and inputs

@@ -70,7 +70,10 @@ func eachInput(plan *quant.Plan, st *Statistics, fn func(it *quant.Item, m *Mome
 		if it.Action != quant.Quantize {
 			continue
 		}
-		m := st.Shown(plan.Config, it.Weight.Tensor)
+		m, err := st.shown(plan.Config, it.Weight.Tensor, false)
+		if err != nil {
+			return err
+		}
 		if m == nil || m.Count == 0 {
 			continue
 		}

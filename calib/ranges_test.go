@@ -64,7 +64,7 @@ func TestStatisticsWithoutRanges(t *testing.T) {
 	cfg, src, seqs := opened(t, "nano-glm5", 2)
 	st, err := Collect(t.Context(), cfg, src, seqs, CollectOptions{})
 	require.NoError(t, err)
-	for _, m := range st.Moments {
+	for _, m := range st.held {
 		m.Lo, m.Hi = nil, nil
 	}
 	dir := t.TempDir()
@@ -88,7 +88,7 @@ func TestAgainInPieces(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, st.Sequences, again.Sequences)
 	assert.Equal(t, st.First, again.First)
-	assert.Equal(t, st.Moments, again.Moments)
+	assert.Equal(t, st.held, again.held)
 }
 
 // TestCacheRangesAreThoseOfTheFoldedModel: of keys after rope and values.

@@ -87,7 +87,8 @@ type solver struct {
 
 	report *LayerReport
 	put    []string // of the present layer
-	codes  []*numeric.Matrix
+	codes  []*kept
+	shelf  shelf
 }
 
 // Solve learns codes for all weights of a plan that can be learnt, from a
@@ -110,6 +111,8 @@ func Solve(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpoint, o
 		}
 	}
 	s.sweep()
+	s.shelf.s = s
+	defer func() { _ = s.shelf.close() }()
 	reports, err := s.run(ctx)
 	if err != nil {
 		_ = s.store.Close()
@@ -358,8 +361,12 @@ func (s *solver) solve(m *module, b *learn.Basis) error {
 			s.report.Failed = append(s.report.Failed, strings.TrimSuffix(m.item.Name(), ".weight"))
 		}
 	}
-	if m.learn {
-		s.put, s.codes = append(s.put, m.item.Name()), append(s.codes, codes)
+	k, err := s.shelf.put(codes)
+	if err != nil {
+		return err
 	}
-	return s.over.put(&m.item.Weight, codes)
+	if m.learn {
+		s.put, s.codes = append(s.put, m.item.Name()), append(s.codes, k)
+	}
+	return s.over.putKept(&m.item.Weight, k)
 }

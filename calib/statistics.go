@@ -29,14 +29,16 @@ const Schema = "glmconv.calib/1"
 var ErrStatistics = errors.New("unsuitable statistics")
 
 // Statistics are moments of the inputs of a model's projections on a text, and
-// the text's tokens.
+// the text's tokens. Moments of Read stay in the files until they are asked for.
 type Statistics struct {
 	Source    string // SourceID of the checkpoint
 	Sequences [][]int
-	First     int    // number of the first sequence in the whole text
-	Text      string // TextID of the whole text, of a part of several
-	Moments   map[string]*Moments
+	First     int                // number of the first sequence in the whole text
+	Text      string             // TextID of the whole text, of a part of several
 	Caches    map[string]*Limits // of keys and values as a cache gets them, by k_proj and v_proj; empty for latents
+
+	held  map[string]*Moments // by tensor; nil if files hold them
+	files []*safetensors.File // of the parts, in order
 
 	once   sync.Once
 	places map[place]*glm.Tensor
@@ -117,8 +119,12 @@ func (s *Statistics) header() []tensorOut {
 }
 
 // tensors are those of the moments and limits.
-func (s *Statistics) tensors() (out []tensorOut) {
-	for name, m := range s.Moments {
+func (s *Statistics) tensors() (out []tensorOut, err error) {
+	for _, name := range s.Names() {
+		m, err := s.Moments(name)
+		if err != nil {
+			return nil, err
+		}
 		base := strings.TrimSuffix(name, ".weight")
 		values, rests, keys := make([]float64, len(m.sum2)), make([]float64, len(m.sum2)), make([]int64, len(m.keys))
 		for k, f := range m.sum2 {
@@ -138,7 +144,7 @@ func (s *Statistics) tensors() (out []tensorOut) {
 				tensorOut{spec: safetensors.Spec{Name: base + ".in_max", DType: safetensors.F32, Shape: []int64{cols}}, data: numeric.AppendF32(nil, m.Hi)})
 		}
 	}
-	return append(out, limitsOut(s.Caches)...)
+	return append(out, limitsOut(s.Caches)...), nil
 }
 
 // metadata is that of part i of n.
@@ -153,7 +159,11 @@ func (s *Statistics) metadata(i, n int) map[string]string {
 
 // Write writes part i of n into a folder, all or nothing.
 func (s *Statistics) Write(fsys fsx.FS, dir string, i, n int) error {
-	return writeTensors(fsys, dir, PartName(i, n), append(s.header(), s.tensors()...), s.metadata(i, n))
+	list, err := s.tensors()
+	if err != nil {
+		return err
+	}
+	return writeTensors(fsys, dir, PartName(i, n), append(s.header(), list...), s.metadata(i, n))
 }
 
 // writeTensors writes a file of tensors, wide elements first, so that all are
@@ -207,9 +217,9 @@ func (t *tensorOut) write(w io.Writer) error {
 	return nil
 }
 
-// Read reads the statistics in a folder, all parts together. Errors match
-// ErrStatistics where the files are not those of one whole text.
-func Read(dir string) (*Statistics, error) {
+// Read opens the statistics in a folder, all parts together; Close closes their
+// files. Errors match ErrStatistics where the files are not those of one whole text.
+func Read(dir string) (_ *Statistics, err error) {
 	if st, err := os.Stat(dir); err == nil && !st.IsDir() {
 		return nil, fmt.Errorf("%w: %s is no folder", ErrStatistics, dir)
 	}
@@ -218,6 +228,13 @@ func Read(dir string) (*Statistics, error) {
 		return nil, err
 	}
 	var parts []*Statistics
+	defer func() {
+		if err != nil {
+			for _, p := range parts {
+				_ = p.Close()
+			}
+		}
+	}()
 	total := 0
 	for _, e := range entries {
 		m := partName().FindStringSubmatch(e.Name())
@@ -260,12 +277,9 @@ func Read(dir string) (*Statistics, error) {
 // join adds the statistics of the sequences that follow.
 func (s *Statistics) join(next *Statistics) {
 	s.Sequences = append(s.Sequences, next.Sequences...)
-	for name, m := range next.Moments {
-		if have := s.Moments[name]; have != nil && len(have.sum2) == len(m.sum2) {
-			have.merge(m)
-		} else {
-			s.Moments[name] = m
-		}
+	s.files = append(s.files, next.files...)
+	for name, m := range next.held {
+		s.held[name] = joined(s.held[name], m)
 	}
 	for name, l := range next.Caches {
 		if have := s.Caches[name]; have != nil && len(have.Lo) == len(l.Lo) {
@@ -276,18 +290,22 @@ func (s *Statistics) join(next *Statistics) {
 	}
 }
 
-// readPart reads one file.
-func readPart(path string) (*Statistics, error) {
+// readPart opens one file and looks at all that is in it but values of samples.
+func readPart(path string) (_ *Statistics, err error) {
 	f, err := safetensors.OpenFile(path)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+		}
+	}()
 	meta := f.Metadata()
 	if meta["schema"] != Schema {
 		return nil, fmt.Errorf("%w: schema %q, this version reads %q", ErrStatistics, meta["schema"], Schema)
 	}
-	s := &Statistics{Source: meta["source"], Text: meta["text"], Moments: map[string]*Moments{}, Caches: map[string]*Limits{}}
+	s := &Statistics{Source: meta["source"], Text: meta["text"], Caches: map[string]*Limits{}, files: []*safetensors.File{f}}
 	if s.First, err = strconv.Atoi(meta["first"]); err != nil || s.First < 0 {
 		return nil, fmt.Errorf("%w: it does not say which sequences it is of", ErrStatistics)
 	}
@@ -309,102 +327,12 @@ func readPart(path string) (*Statistics, error) {
 		if module, ok := strings.CutSuffix(t.Name, ".cache_min"); ok {
 			s.Caches[module] = r.limits(module)
 		}
-		base, ok := strings.CutSuffix(t.Name, ".in_sum2")
-		if !ok {
-			continue
+		if base, ok := strings.CutSuffix(t.Name, momentsSuffix); ok {
+			r.moments(base, false)
 		}
-		s.Moments[base+".weight"] = r.moments(base)
 	}
 	if r.err == nil && idsHash(s.Sequences) != meta["tokens"] {
 		r.err = fmt.Errorf("%w: its tokens are not those that it was made with", ErrStatistics)
 	}
 	return s, r.err
-}
-
-// reader reads tensors of a file; the first error stays.
-type reader struct {
-	f   *safetensors.File
-	err error
-}
-
-func (r *reader) raw(name string, d safetensors.DType, n int) []byte {
-	if r.err != nil {
-		return nil
-	}
-	t, ok := r.f.Tensor(name)
-	if !ok || t.DType != d || n >= 0 && t.Elements() != int64(n) {
-		r.err = fmt.Errorf("%w: %s is missing or has another form", ErrStatistics, name)
-		return nil
-	}
-	b := make([]byte, t.Size)
-	r.err = r.f.ReadTensor(t, 0, b)
-	return b
-}
-
-func (r *reader) ints(name string, size int) []int64 {
-	d := safetensors.I32
-	if size == 8 {
-		d = safetensors.I64
-	}
-	b := r.raw(name, d, -1)
-	out := make([]int64, len(b)/size)
-	for i := range out {
-		if size == 8 {
-			out[i] = int64(binary.LittleEndian.Uint64(b[8*i:]))
-		} else {
-			out[i] = int64(int32(binary.LittleEndian.Uint32(b[4*i:])))
-		}
-	}
-	return out
-}
-
-func (r *reader) floats64(name string, n int) []float64 {
-	b := r.raw(name, safetensors.F64, n)
-	out := make([]float64, len(b)/8)
-	for i := range out {
-		if out[i] = math.Float64frombits(binary.LittleEndian.Uint64(b[8*i:])); math.IsNaN(out[i]) || math.IsInf(out[i], 0) {
-			r.err = fmt.Errorf("%w: %s has values that are not finite", ErrStatistics, name)
-		}
-	}
-	return out
-}
-
-// moments reads those of one projection.
-func (r *reader) moments(base string) *Moments {
-	values := r.floats64(base+".in_sum2", -1)
-	n := len(values)
-	rests := r.floats64(base+".in_sum2_rest", n)
-	top := r.raw(base+".in_absmax", safetensors.F32, n)
-	count := r.ints(base+".count", 8)
-	keys := r.ints(base+".sample_key", 8)
-	sample := r.raw(base+".sample", safetensors.BF16, len(keys)*n)
-	if r.err == nil && (len(count) != 1 || count[0] < 0 || len(rests) != n) {
-		r.err = fmt.Errorf("%w: %s has another form", ErrStatistics, base)
-	}
-	if r.err != nil {
-		return nil
-	}
-	m := newMoments(n)
-	m.Count = count[0]
-	for i, v := range values {
-		if v < 0 {
-			r.err = fmt.Errorf("%w: a sum of squares of %s is negative", ErrStatistics, base)
-			return nil
-		}
-		m.sum2[i] = sumOf(v, rests[i])
-	}
-	numeric.DecodeF32(m.AbsMax, top)
-	for _, v := range m.AbsMax {
-		if !(v >= 0 && v <= math.MaxFloat32) {
-			r.err = fmt.Errorf("%w: a largest value of %s is none: %g", ErrStatistics, base, v)
-			return nil
-		}
-	}
-	r.ranges(m, base)
-	m.Sample = make([]float32, len(keys)*n)
-	numeric.DecodeBF16(m.Sample, sample)
-	for _, k := range keys {
-		m.keys = append(m.keys, uint64(k))
-	}
-	return m
 }

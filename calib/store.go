@@ -44,15 +44,15 @@ func newStore(fsys fsx.FS, dir, method, id string) *store {
 func layerFile(l int) string { return fmt.Sprintf("layer-%05d.safetensors", l) }
 
 // put writes the codes of a layer, all or nothing.
-func (s *store) put(layer int, names []string, ms []*numeric.Matrix) error {
+func (s *store) put(layer int, names []string, list []*kept) error {
 	var specs []safetensors.Spec
-	for i, m := range ms {
-		specs = append(specs, safetensors.Spec{Name: names[i] + ".codes", DType: safetensors.U8, Shape: []int64{int64(len(m.Codes))}})
-		if m.ScaleCodes == nil {
-			specs = append(specs, safetensors.Spec{Name: names[i] + ".scales", DType: safetensors.F32, Shape: []int64{int64(len(m.Scales))}})
+	for i, k := range list {
+		specs = append(specs, safetensors.Spec{Name: names[i] + ".codes", DType: safetensors.U8, Shape: []int64{int64(k.codes)}})
+		if k.local == 0 {
+			specs = append(specs, safetensors.Spec{Name: names[i] + ".scales", DType: safetensors.F32, Shape: []int64{int64(k.scales)}})
 			continue
 		}
-		specs = append(specs, safetensors.Spec{Name: names[i] + ".scales", DType: safetensors.U8, Shape: []int64{int64(len(m.ScaleCodes))}},
+		specs = append(specs, safetensors.Spec{Name: names[i] + ".scales", DType: safetensors.U8, Shape: []int64{int64(k.local)}},
 			safetensors.Spec{Name: names[i] + ".global", DType: safetensors.F32, Shape: []int64{1}})
 	}
 	plan, err := safetensors.PlanFile(layerFile(layer), specs, map[string]string{"id": s.id})
@@ -64,7 +64,11 @@ func (s *store) put(layer int, names []string, ms []*numeric.Matrix) error {
 		return err
 	}
 	defer func() { _ = w.Abort() }()
-	for _, m := range ms {
+	for _, k := range list {
+		m, err := k.matrix()
+		if err != nil {
+			return err
+		}
 		scales := m.ScaleCodes
 		if scales == nil {
 			scales = numeric.AppendF32(nil, m.Scales)

@@ -67,17 +67,20 @@ type Coverage struct {
 }
 
 // Coverage returns that of every layer with experts.
-func (s *Statistics) Coverage(cfg *glm.Config) []Coverage {
+func (s *Statistics) Coverage(cfg *glm.Config) ([]Coverage, error) {
 	var out []Coverage
 	for l := range cfg.Layers + cfg.MTPLayers {
 		var counts []int64
 		for e := range cfg.Experts {
 			if t := s.find(cfg, l, glm.ExpertGate, e); t != nil {
-				n := int64(0)
-				if m := s.Moments[t.Name]; m != nil {
-					n = m.Count
+				m, err := s.moments(t.Name, false)
+				if err != nil {
+					return nil, err
 				}
-				counts = append(counts, n)
+				if m == nil {
+					m = &Moments{}
+				}
+				counts = append(counts, m.Count)
 			}
 		}
 		if len(counts) == 0 {
@@ -85,7 +88,7 @@ func (s *Statistics) Coverage(cfg *glm.Config) []Coverage {
 		}
 		out = append(out, coverageOf(l, counts))
 	}
-	return out
+	return out, nil
 }
 
 func coverageOf(layer int, counts []int64) Coverage {

@@ -179,9 +179,13 @@ func importStatistics(c *cli.Context, dir, out string) error {
 		return err
 	}
 	if c.Bool("json") {
-		return writeJSON(c, calibrateResult{"glmconv.calibrate/1", 0, 0, 1, 1, append([]calib.Coverage{}, st.Coverage(cfg)...), rss.Self()})
+		coverage, err := st.Coverage(cfg)
+		if err != nil {
+			return err
+		}
+		return writeJSON(c, calibrateResult{"glmconv.calibrate/1", 0, 0, 1, 1, append([]calib.Coverage{}, coverage...), rss.Self()})
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "mean squares of the inputs of %d weights, %d names without one\n", len(st.Moments), len(unknown))
+	_, err = fmt.Fprintf(c.App.Writer, "mean squares of the inputs of %d weights, %d names without one\n", len(st.Names()), len(unknown))
 	return err
 }
 
@@ -274,7 +278,10 @@ func calibratePart(c *cli.Context, dir string, o calib.GatherOptions) error {
 	if err != nil {
 		return err
 	}
-	coverage := st.Coverage(cfg)
+	coverage, err := st.Coverage(cfg)
+	if err != nil {
+		return err
+	}
 	if c.Bool("json") {
 		return writeJSON(c, calibrateResult{"glmconv.calibrate/1", st.Tokens(), len(seqs), part, parts, append([]calib.Coverage{}, coverage...), rss.Self()})
 	}

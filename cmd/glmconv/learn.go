@@ -47,12 +47,13 @@ func statistics(c *cli.Context, src *safetensors.Checkpoint) (*calib.Statistics,
 	if c.String("arith") == "compat" {
 		return nil, usagef("--calib learns codes, --arith compat writes those of another tool")
 	}
-	st, err := calib.Read(dir)
+	id, err := calib.SourceID(src)
 	if err != nil {
 		return nil, err
 	}
-	id, err := calib.SourceID(src)
+	st, err := calib.Read(dir)
 	if err == nil && id != st.Source {
+		_ = st.Close()
 		err = fmt.Errorf("%w: %s was gathered from another checkpoint or tokenizer than %s", calib.ErrStatistics, dir, src.Dir())
 	}
 	return st, err
@@ -86,9 +87,10 @@ type learner struct {
 
 // open plans and returns the checkpoint that the plan is of.
 func (l *learner) open(dir string) (out *opened, err error) {
-	l.done, l.release = func() {}, func() {}
+	l.done, l.release = l.closeStatistics, func() {}
 	defer func() {
 		if err != nil {
+			l.closeStatistics()
 			l.release()
 		}
 	}()
@@ -152,6 +154,13 @@ func (l *learner) open(dir string) (out *opened, err error) {
 		return &opened{l.rotated.Checkpoint, l.rotated, l.done, l.release}, nil
 	}
 	return &opened{l.src, nil, l.done, l.release}, nil
+}
+
+// closeStatistics closes the files of moments, which nothing asks for any more.
+func (l *learner) closeStatistics() {
+	if l.st != nil {
+		_ = l.st.Close()
+	}
 }
 
 // dry reports whether nothing is to be converted.
@@ -225,6 +234,7 @@ func (l *learner) rotate(dir string) error {
 	if err != nil {
 		return err
 	}
+	l.closeStatistics()
 	l.st, err = l.st.Again(l.c.Context, l.plan.Config, l.rotated.Checkpoint, calib.CollectOptions{Workers: l.c.Int("workers"), MaxMemory: memory, Progress: bar.Update})
 	bar.Close()
 	if err != nil {
@@ -320,6 +330,7 @@ func (l *learner) solve() error {
 	if err != nil {
 		return err
 	}
+	l.closeStatistics()
 	src := l.src
 	if l.rotated != nil {
 		src = l.rotated.Checkpoint
