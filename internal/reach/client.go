@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -36,6 +35,7 @@ type Traffic struct {
 type client struct {
 	o       Options
 	http    *http.Client
+	dialer  *dialer
 	limiter *rate.Limiter // nil: no limit
 	small   chan struct{} // tokens for listings, headers and small files
 	data    chan struct{} // tokens for blocks
@@ -49,15 +49,15 @@ type client struct {
 }
 
 func newClient(o Options) (*client, error) {
-	c := &client{o: o, small: make(chan struct{}, 2*o.Connections), data: make(chan struct{}, o.Connections), hosts: map[string]time.Time{}}
+	c := &client{o: o, small: make(chan struct{}, 2*o.Connections), data: make(chan struct{}, o.Connections), hosts: map[string]time.Time{}, dialer: newDialer(&o)}
 	roots, err := rootCertificates(o.CAFile)
 	if err != nil {
 		return nil, err
 	}
 	c.http = &http.Client{
 		Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+			Proxy:                 c.dialer.proxyOf,
+			DialContext:           c.dialer.dial,
 			TLSHandshakeTimeout:   10 * time.Second,
 			ResponseHeaderTimeout: o.stall,
 			IdleConnTimeout:       90 * time.Second,
@@ -135,6 +135,10 @@ func (c *client) send(ctx context.Context, method string, u *url.URL, header htt
 	res, err := c.http.Do(r)
 	if err != nil {
 		cancel(nil)
+		var own *source.Error
+		if errors.As(err, &own) {
+			return nil, own
+		}
 		return nil, &netError{host: u.Host, err: plain(err)}
 	}
 	res.Body = c.metered(ctx, cancel, res.Body)
@@ -150,8 +154,8 @@ func plain(err error) error {
 	return err
 }
 
-// next returns where a redirect leads, "" for answers that are none.
-func next(res *http.Response, from, endpoint *url.URL) (*url.URL, error) {
+// next returns where a redirect leads, nil for answers that are none.
+func (c *client) next(res *http.Response, from, endpoint *url.URL) (*url.URL, error) {
 	switch res.StatusCode {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 	default:
@@ -167,6 +171,7 @@ func next(res *http.Response, from, endpoint *url.URL) (*url.URL, error) {
 	if private(u.Hostname()) && !private(endpoint.Hostname()) {
 		return nil, refused(from, "redirects from a public host into a private network")
 	}
+	c.dialer.lead(u, endpoint)
 	return u, nil
 }
 

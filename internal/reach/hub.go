@@ -236,6 +236,7 @@ func (h *hub) nextPage(link, page string) (string, error) {
 	if u.Scheme == "http" && !loopback(u.Hostname()) || private(u.Hostname()) && !private(h.endpoint.Hostname()) {
 		return "", refused(from, "has its next page at an address that is not followed")
 	}
+	h.c.dialer.lead(u, h.endpoint)
 	return u.String(), nil
 }
 

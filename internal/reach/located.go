@@ -64,7 +64,7 @@ func (w *web) get(ctx context.Context, f *file, off, n int64) (io.ReadCloser, er
 		if res, err = w.c.send(ctx, http.MethodGet, u, w.ranged(f, off, n), w.authFor(u)); err != nil {
 			return nil, err
 		}
-		if hop, err = next(res, u, w.endpoint); err != nil {
+		if hop, err = w.c.next(res, u, w.endpoint); err != nil {
 			drain(res)
 			return nil, err
 		}
@@ -166,7 +166,7 @@ func (w *web) locate(ctx context.Context, f *file, off, n int64) (*url.URL, io.R
 		if err != nil {
 			return nil, nil, err
 		}
-		to, err := next(res, u, w.endpoint)
+		to, err := w.c.next(res, u, w.endpoint)
 		if err != nil || to != nil {
 			drain(res)
 			if err != nil {
@@ -298,7 +298,7 @@ func (w *web) document(ctx context.Context, u *url.URL, decode func([]byte) erro
 		if err != nil {
 			return nil, err
 		}
-		to, err := next(res, u, w.endpoint)
+		to, err := w.c.next(res, u, w.endpoint)
 		if err != nil || to != nil {
 			drain(res)
 			if err != nil {

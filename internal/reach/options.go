@@ -26,10 +26,11 @@ type Options struct {
 	Getenv func(string) string // nil: os.Getenv
 	Warn   func(string)        // hears what deserves a word; nil: nobody
 
-	saved   *Saved        // of a hub: taken in place of its commit and listing
-	stall   time.Duration // without a byte before a new connection (0: 30 s)
-	backoff time.Duration // first wait after a failure (0: 0.5 s)
-	allowed time.Duration // of waiting that servers ask for, before it counts (0: maxAsked)
+	saved   *Saved            // of a hub: taken in place of its commit and listing
+	names   map[string]string // of tests: dialled in place of HOST:PORT
+	stall   time.Duration     // without a byte before a new connection (0: 30 s)
+	backoff time.Duration     // first wait after a failure (0: 0.5 s)
+	allowed time.Duration     // of waiting that servers ask for, before it counts (0: maxAsked)
 }
 
 // MaxConnections bounds Options.Connections.

@@ -143,7 +143,7 @@ func (w *web) ask(ctx context.Context, u *url.URL, f *file) error {
 		if err != nil {
 			return err
 		}
-		to, err := next(res, u, w.endpoint)
+		to, err := w.c.next(res, u, w.endpoint)
 		drain(res)
 		if err != nil {
 			return err
