@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -22,12 +25,15 @@ func cmdSubmit() *cli.Command {
 		ArgsUsage: "slurm|k8s --parts N [flags] -- quantize --scheme S SRC DST",
 		Description: "slurm prints a script for sbatch, k8s an indexed Job for kubectl apply -f -. Each\n" +
 			"part is quantize --resume --index auto; the part that finds all others done completes\n" +
-			"DST. The plan is made first, so that an impossible one fails here. Nothing is sent.",
+			"DST. The plan is made first, so that an impossible one fails here. Nothing is sent unless\n" +
+			"--apply is given, which hands the job to sbatch or kubectl and prints what they answer.",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "parts", Usage: "number of parts (required)"},
 			&cli.StringFlag{Name: "plan", Usage: "`FILE` of plan --save, where all parts see it: they ask a remote source for no listing and no header"},
-			&cli.IntFlag{Name: "cpus", Value: 8, Usage: "cores of a part"},
-			&cli.StringFlag{Name: "mem", Usage: "memory of a part (default: 2G, 2Gi)"},
+			&cli.BoolFlag{Name: "print", Usage: "print the job (default)"},
+			&cli.BoolFlag{Name: "apply", Usage: "run sbatch --parsable or kubectl apply -f - with it, and print the job's id"},
+			&cli.IntFlag{Name: "cpus", Aliases: []string{"cpu"}, Value: 8, Usage: "cores of a part"},
+			&cli.StringFlag{Name: "mem", Aliases: []string{"memory"}, Usage: "memory of a part (default: 2G, 2Gi)"},
 			&cli.StringFlag{Name: "time", Value: "04:00:00", Usage: "slurm: limit of a part"},
 			&cli.StringFlag{Name: "partition", Usage: "slurm: partition"},
 			&cli.StringFlag{Name: "account", Usage: "slurm: account"},
@@ -35,6 +41,7 @@ func cmdSubmit() *cli.Command {
 			&cli.StringFlag{Name: "image", Usage: "k8s: image with glmconv, by digest (required)"},
 			&cli.StringFlag{Name: "namespace", Usage: "k8s: namespace"},
 			&cli.StringSliceFlag{Name: "pvc", Usage: "k8s: `CLAIM:/MOUNT`, a claim that all parts can mount (repeatable)"},
+			&cli.StringFlag{Name: "scratch", Usage: "k8s: what a part may take of its machine's disk for --cache and --scratch, as 20Gi, beside 1 GiB for temporary files"},
 			&cli.StringFlag{Name: "secret", Usage: "k8s: secret whose keys become the environment (HF_TOKEN, AWS_…)"},
 			&cli.StringFlag{Name: "service-account", Usage: "k8s: service account"},
 			&cli.StringFlag{Name: "queue", Usage: "k8s: queue of Kueue"},
@@ -52,6 +59,8 @@ type batch struct {
 	Limit                                    int
 	Image, Namespace, Secret, Service, Queue string
 	Volumes                                  []volume
+	Dirs                                     []string // on the machine's disk
+	Scratch, Ephemeral                       int64    // bytes of it: for Dirs each, in all
 }
 
 type volume struct{ Name, Claim, Mount string }
@@ -64,7 +73,13 @@ func submit(c *cli.Context) error {
 	if c.Int("parts") < 1 || c.Int("cpus") < 1 {
 		return usagef("--parts and --cpus must be at least 1")
 	}
+	if c.Bool("print") && c.Bool("apply") {
+		return usagef("give --print or --apply, not both")
+	}
 	rest := args[2:]
+	if len(rest) == 0 {
+		return usagef("quantize needs its arguments: quantize --scheme w4a8 SRC DST")
+	}
 	for _, a := range rest {
 		if name, _, isFlag := splitFlag(a); isFlag && slices.Contains([]string{"index", "count", "resume", "dry-run", "plan"}, name) {
 			return usagef("leave --%s out of the command: submit sets it", name)
@@ -85,13 +100,45 @@ func submit(c *cli.Context) error {
 	j := batch{Name: fmt.Sprintf("glmconv-%08x", h.Sum32()), Args: append([]string{"quantize", "--resume", "--index", "auto", "--count", fmt.Sprint(c.Int("parts")), "--progress", "json"}, rest...),
 		Parts: c.Int("parts"), CPUs: c.Int("cpus"), Mem: c.String("mem"), Time: c.String("time"), Partition: c.String("partition"), Account: c.String("account"),
 		Limit: c.Int("array-limit"), Image: c.String("image"), Namespace: c.String("namespace"), Secret: c.String("secret"), Service: c.String("service-account"), Queue: c.String("queue")}
+	var job bytes.Buffer
+	words, fill := []string{"kubectl", "apply", "-f", "-"}, submitK8s
 	if args[0] == "slurm" {
-		return submitSlurm(c, j, rest)
+		words, fill = []string{"sbatch", "--parsable"}, submitSlurm
 	}
-	return submitK8s(c, j)
+	if err := fill(c, &job, j, rest); err != nil {
+		return err
+	}
+	if c.Bool("apply") {
+		return apply(c, words, &job)
+	}
+	_, err := job.WriteTo(c.App.Writer)
+	return err
 }
 
-func submitSlurm(c *cli.Context, j batch, rest []string) error {
+// apply hands a job to the program that takes it, which prints the job's id.
+func apply(c *cli.Context, words []string, job io.Reader) error {
+	program, err := exec.LookPath(words[0])
+	if err != nil {
+		return usagef("%s is not on PATH: without --apply the job is printed", words[0])
+	}
+	cmd := exec.CommandContext(c.Context, program, words[1:]...) //nolint:gosec // the words are ours
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = job, c.App.Writer, c.App.ErrWriter
+	if err := cmd.Run(); err != nil {
+		if c.Context.Err() != nil {
+			return c.Context.Err()
+		}
+		return &exitError{code: exitIO, err: fmt.Errorf("%s did not take the job: %w", words[0], err)}
+	}
+	return nil
+}
+
+func submitSlurm(c *cli.Context, w io.Writer, j batch, rest []string) error {
+	for _, name := range []string{"scratch", "pvc", "image"} {
+		if c.IsSet(name) {
+			return usagef("--%s is for k8s", name)
+		}
+	}
 	for _, v := range []string{j.Mem, j.Time, j.Partition, j.Account} {
 		if strings.ContainsAny(v, " \t\n\"'$`;#") {
 			return usagef("%q has characters that a flag of Slurm cannot have", v)
@@ -108,7 +155,7 @@ func submitSlurm(c *cli.Context, j batch, rest []string) error {
 	if dst := rest[len(rest)-1]; source.Scheme(dst) == "" && !strings.HasPrefix(dst, "/") {
 		fmt.Fprintf(c.App.ErrWriter, "warning: %s is a relative path: it is relative to where sbatch is called\n", dst)
 	}
-	return slurmScript().Execute(c.App.Writer, j)
+	return slurmScript().Execute(w, j)
 }
 
 // shellQuote quotes an argument for a POSIX shell where it must be.
@@ -132,7 +179,7 @@ case $rc in 74|75|130|143) [ "${SLURM_RESTART_COUNT:-0}" -lt 3 ] && exec scontro
 exit $rc
 `)
 
-func submitK8s(c *cli.Context, j batch) error {
+func submitK8s(c *cli.Context, w io.Writer, j batch, rest []string) error {
 	if j.Image == "" {
 		return usagef("--image is required: the image that has glmconv, as registry/name@sha256:…")
 	}
@@ -142,14 +189,10 @@ func submitK8s(c *cli.Context, j batch) error {
 	if j.Mem == "" {
 		j.Mem = "2Gi"
 	}
-	for i, text := range c.StringSlice("pvc") {
-		claim, mount, ok := strings.Cut(text, ":")
-		if !ok || claim == "" || !strings.HasPrefix(mount, "/") {
-			return usagef("--pvc must be CLAIM:/MOUNT, not %q", text)
-		}
-		j.Volumes = append(j.Volumes, volume{fmt.Sprintf("data-%d", i), claim, mount})
+	if err := podStorage(c, &j, rest); err != nil {
+		return err
 	}
-	return k8sJob().Execute(c.App.Writer, j)
+	return k8sJob().Execute(w, j)
 }
 
 // Strings are quoted as Go does, which YAML reads as its double-quoted form.
@@ -203,18 +246,24 @@ spec:
         - secretRef: {name: {{printf "%q" .Secret}}}
 {{- end}}
         resources:
-          requests: {cpu: {{.CPUs}}, memory: {{printf "%q" .Mem}}, ephemeral-storage: 1Gi}
-          limits: {memory: {{printf "%q" .Mem}}, ephemeral-storage: 1Gi}
+          requests: {cpu: {{.CPUs}}, memory: {{printf "%q" .Mem}}, ephemeral-storage: {{.Ephemeral}}}
+          limits: {memory: {{printf "%q" .Mem}}, ephemeral-storage: {{.Ephemeral}}}
         securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
         volumeMounts:
         - {name: tmp, mountPath: /tmp}
 {{- range .Volumes}}
         - {name: {{.Name}}, mountPath: {{printf "%q" .Mount}}}
 {{- end}}
+{{- range $i, $dir := .Dirs}}
+        - {name: scratch-{{$i}}, mountPath: {{printf "%q" $dir}}}
+{{- end}}
       volumes:
-      - {name: tmp, emptyDir: {sizeLimit: 1Gi}}
+      - {name: tmp, emptyDir: {sizeLimit: {{.Ephemeral}}}}
 {{- range .Volumes}}
       - {name: {{.Name}}, persistentVolumeClaim: {claimName: {{printf "%q" .Claim}}}}
+{{- end}}
+{{- range $i, $dir := .Dirs}}
+      - {name: scratch-{{$i}}, emptyDir: {sizeLimit: {{$.Scratch}}}}
 {{- end}}
 `)
 

@@ -108,3 +108,57 @@ func TestSubmitKubernetes(t *testing.T) {
 		assert.Empty(t, out, args)
 	}
 }
+
+// TestSubmitStorage: what a pod may write is mounted and requested.
+func TestSubmitStorage(t *testing.T) {
+	src := filepath.Join(t.TempDir(), "src")
+	require.NoError(t, demo.Extract(src))
+	const job = "submit k8s --parts 2 --image registry.example/glmconv@sha256:0123 --pvc models:/models --cpu 4 --memory 3Gi"
+	for _, test := range []struct {
+		name, flags, quantize, dst string
+		code                       int
+		says                       []string // of the job, or of the error
+		warned                     bool
+	}{
+		{"nothing more", "", "", "/models/dst", 0, []string{"cpu: 4", `memory: "3Gi"`, "ephemeral-storage: 1073741824}", "sizeLimit: 1073741824"}, false},
+		{"a cache", "--scratch 20Gi", "--cache /cache", "/models/dst", 0,
+			[]string{"ephemeral-storage: 22548578304}", `{name: scratch-0, mountPath: "/cache"}`, "{name: scratch-0, emptyDir: {sizeLimit: 21474836480}}"}, false},
+		{"a cache among temporary files", "--scratch 20G", "--cache=/tmp/cache", "/models/dst", 0, []string{"{name: tmp, emptyDir: {sizeLimit: 21073741824}}"}, false},
+		{"a cache on a claim", "", "--cache /models/cache", "/models/dst", 0, []string{"ephemeral-storage: 1073741824}"}, false},
+		{"a cache of no size", "", "--cache /cache", "/models/dst", exitUsage, []string{"--scratch 200Gi"}, false},
+		{"a relative cache", "--scratch 20Gi", "--cache cache", "/models/dst", exitUsage, []string{"read-only"}, false},
+		{"no size", "--scratch much", "", "/models/dst", exitUsage, []string{"20Gi"}, false},
+		{"a result on no claim", "", "", "/modelsx/dst", 0, nil, true},
+		{"two wishes", "--print --apply", "", "/models/dst", exitUsage, []string{"not both"}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			args := append(strings.Fields(job+" "+test.flags), append([]string{"--", "quantize", "--scheme", "w8a8"}, append(strings.Fields(test.quantize), src, test.dst)...)...)
+			code, out, errs := glmconv(t, args...)
+			require.Equal(t, test.code, code, errs)
+			for _, want := range test.says {
+				assert.Contains(t, out+errs, want)
+			}
+			assert.Equal(t, test.warned, strings.Contains(errs, "lies in no claim (--pvc"), errs)
+		})
+	}
+}
+
+// TestSubmitApplies runs stand-ins of the programs that take jobs.
+func TestSubmitApplies(t *testing.T) {
+	dir := t.TempDir()
+	src := filepath.Join(dir, "src")
+	require.NoError(t, demo.Extract(src))
+	line := []string{"submit", "slurm", "--apply", "--parts", "2", "--", "quantize", "--scheme", "w8a8", src, "/dst"}
+	t.Setenv("PATH", dir)
+	code, _, errs := glmconv(t, line...)
+	assert.Equal(t, exitUsage, code)
+	assert.Contains(t, errs, "not on PATH")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "sbatch"), []byte("#!/bin/sh\nread first\necho \"$1 $first\"\nexit 0\n"), 0o755))
+	code, out, errs := glmconv(t, line...)
+	require.Zero(t, code, errs)
+	assert.Equal(t, "--parsable #!/bin/bash\n", out)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "sbatch"), []byte("#!/bin/sh\nexit 1\n"), 0o755))
+	code, _, errs = glmconv(t, line...)
+	assert.Equal(t, exitIO, code)
+	assert.Contains(t, errs, "sbatch did not take the job")
+}
