@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/glmconv/glmconv/quant/numeric"
+	"github.com/glmconv/glmconv/runtime/kernel"
 )
 
 // free reports whether scales may be chosen: those of integers that engines use
@@ -47,18 +48,22 @@ func grid(c numeric.Code) (first, step float64, n int) {
 	return 1.08, 0.02, 29
 }
 
-// sums are Σhwq and Σhq² of the codes that a scale gives.
-func sums(w, h []float32, lo, hi, inv float32) (wq, qq float64) {
-	var a, b float32
-	h = h[:len(w)]
-	for i, v := range w {
-		q := min(max(float32(v*inv), lo), hi)
-		q = float32(q+magic) - magic
-		p := float32(h[i] * q)
-		a += float32(p * v)
-		b += float32(p * q)
+// tried are the scales of the grid that can be used.
+func tried(s *numeric.Spec, base float64) []float32 {
+	signs := []float64{1}
+	if s.Signed {
+		signs = []float64{1, -1}
 	}
-	return float64(a), float64(b)
+	first, step, n := grid(s.Code)
+	out := make([]float32, 0, 2*n)
+	for _, sign := range signs {
+		for i := range n {
+			if scale := storedScale(s, sign*(first-float64(i)*step)*base); usable(scale) {
+				out = append(out, scale)
+			}
+		}
+	}
+	return out
 }
 
 // searchScale returns the stored scale of one run of weights with the smallest
@@ -80,44 +85,40 @@ func searchScale(s *numeric.Spec, w, h []float32) float32 {
 		ww += float32(float32(h[i]*v) * v)
 	}
 	best, found := math.Inf(1), plain
-	try := func(scale float32) (next float64) {
-		if !usable(scale) {
-			return 0
-		}
-		wq, qq := sums(w, h, lo, hi, 1/scale)
+	look := func(scale, wq, qq float32) { // at the error of the codes that a scale gives
 		v := float64(scale)
-		if e := float64(ww) - 2*v*wq + v*v*qq; e < best {
+		if e := float64(ww) - 2*v*float64(wq) + v*v*float64(qq); e < best {
 			best, found = e, scale
 		}
-		if qq == 0 {
-			return 0
-		}
-		return wq / qq
 	}
-	signs := []float64{1}
-	if s.Signed {
-		signs = []float64{1, -1}
-	}
-	first, step, n := grid(s.Code)
 	gain, optimal := math.Inf(-1), 0.0
-	for _, sign := range signs {
-		for i := range n {
-			scale := storedScale(s, sign*(first-float64(i)*step)*base)
-			if !usable(scale) {
-				continue
-			}
-			wq, qq := sums(w, h, lo, hi, 1/scale)
-			v := float64(scale)
-			if e := float64(ww) - 2*v*wq + v*v*qq; e < best {
-				best, found = e, scale
-			}
-			if g := wq * wq / qq; qq > 0 && wq/qq*sign > 0 && g > gain {
+	list := tried(s, base)
+	for len(list) > 0 {
+		some := list[:min(8, len(list))]
+		list = list[len(some):]
+		var inv [8]float32
+		for k, scale := range some {
+			inv[k] = 1 / scale
+		}
+		wqs, qqs := kernel.CodeSums(w, h, &inv, lo, hi)
+		for k, scale := range some {
+			look(scale, wqs[k], qqs[k])
+			wq, qq := float64(wqs[k]), float64(qqs[k])
+			if g := wq * wq / qq; qq > 0 && (wq > 0) == (scale > 0) && wq != 0 && g > gain {
 				gain, optimal = g, wq/qq
 			}
 		}
 	}
-	for next, i := optimal, 0; i < 3 && next != 0; i++ {
-		next = try(storedScale(s, next))
+	for i := 0; i < 3 && optimal != 0; i++ {
+		scale := storedScale(s, optimal)
+		if !usable(scale) {
+			break
+		}
+		wqs, qqs := kernel.CodeSums(w, h, &[8]float32{1 / scale}, lo, hi)
+		look(scale, wqs[0], qqs[0])
+		if optimal = 0; qqs[0] != 0 {
+			optimal = float64(wqs[0]) / float64(qqs[0])
+		}
 	}
 	if !s.Signed && found < 0 {
 		return plain

@@ -113,3 +113,11 @@ func sumInt8Vector(x []int8) (int32, int) {
 	}
 	return sumInt8AVX2(&x[0], n), n
 }
+
+func codeSumsVector(wq, qq, inv *[8]float32, w, h []float32, lo, hi float32) bool {
+	if !vectors || len(w) == 0 {
+		return false
+	}
+	codeSumsAVX2(wq, qq, inv, &w[0], &h[0], len(w), lo, hi)
+	return true
+}

@@ -553,3 +553,51 @@ loop:
 	VZEROUPPER
 	MOVL         AX, ret+16(FP)
 	RET
+
+// func codeSumsAVX2(wq *[8]float32, qq *[8]float32, inv *[8]float32, w *float32, h *float32, n int, lo float32, hi float32)
+// Requires: AVX, AVX2
+TEXT ·codeSumsAVX2(SB), NOSPLIT, $0-56
+	MOVQ         wq+0(FP), AX
+	MOVQ         qq+8(FP), CX
+	MOVQ         inv+16(FP), DX
+	MOVQ         w+24(FP), BX
+	MOVQ         h+32(FP), SI
+	MOVQ         n+40(FP), DI
+	VBROADCASTSS lo+48(FP), Y0
+	VBROADCASTSS hi+52(FP), Y1
+	VMOVUPS      (DX), Y2
+	VMOVUPS      lanes8x4b400000<>+0(SB), Y3
+	VPXOR        Y4, Y4, Y4
+	VPXOR        Y5, Y5, Y5
+
+loop:
+	VBROADCASTSS (BX), Y6
+	VBROADCASTSS (SI), Y8
+	VMULPS       Y2, Y6, Y7
+	VMAXPS       Y0, Y7, Y7
+	VMINPS       Y1, Y7, Y7
+	VADDPS       Y3, Y7, Y7
+	VSUBPS       Y3, Y7, Y7
+	VMULPS       Y7, Y8, Y8
+	VMULPS       Y6, Y8, Y6
+	VADDPS       Y6, Y4, Y4
+	VMULPS       Y7, Y8, Y8
+	VADDPS       Y8, Y5, Y5
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	SUBQ         $0x01, DI
+	JNZ          loop
+	VMOVUPS      Y4, (AX)
+	VMOVUPS      Y5, (CX)
+	VZEROUPPER
+	RET
+
+DATA lanes8x4b400000<>+0(SB)/4, $0x4b400000
+DATA lanes8x4b400000<>+4(SB)/4, $0x4b400000
+DATA lanes8x4b400000<>+8(SB)/4, $0x4b400000
+DATA lanes8x4b400000<>+12(SB)/4, $0x4b400000
+DATA lanes8x4b400000<>+16(SB)/4, $0x4b400000
+DATA lanes8x4b400000<>+20(SB)/4, $0x4b400000
+DATA lanes8x4b400000<>+24(SB)/4, $0x4b400000
+DATA lanes8x4b400000<>+28(SB)/4, $0x4b400000
+GLOBL lanes8x4b400000<>(SB), RODATA|NOPTR, $32

@@ -68,3 +68,8 @@ func widenInt8AVX2(dst *int16, src *int8, n int)
 //
 //go:noescape
 func sumInt8AVX2(x *int8, n int) int32
+
+// codeSumsAVX2 writes Σhwq and Σhq² of the codes q under eight reciprocals of scales; n is not 0.
+//
+//go:noescape
+func codeSumsAVX2(wq *[8]float32, qq *[8]float32, inv *[8]float32, w *float32, h *float32, n int, lo float32, hi float32)

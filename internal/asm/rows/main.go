@@ -40,6 +40,7 @@ func main() {
 	quantize()
 	widen()
 	sumInt8()
+	codeSums()
 	Generate()
 }
 
