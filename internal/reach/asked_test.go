@@ -69,3 +69,19 @@ func TestListedHashes(t *testing.T) {
 	require.NoError(t, err)
 	s.stop()
 }
+
+// TestRefusedForAnHour: a host that asks for an hour is not asked again meanwhile, by
+// no other read: one of a block that was fetched ahead hears it first.
+func TestRefusedForAnHour(t *testing.T) {
+	o := quick()
+	require.NoError(t, o.defaults())
+	c, err := newClient(o)
+	require.NoError(t, err)
+	require.NoError(t, c.patience(t.Context(), "hub"))
+	refusal := &statusError{url: &url.URL{Scheme: "https", Host: "hub"}, code: 429, header: http.Header{"Retry-After": {"3600"}}}
+	require.ErrorIs(t, c.trial("ahead").again(t.Context(), refusal), source.ErrBusy)
+	start := time.Now()
+	require.ErrorIs(t, c.patience(t.Context(), "hub"), source.ErrBusy)
+	assert.Less(t, time.Since(start), time.Second, "nor waited for")
+	assert.NoError(t, c.patience(t.Context(), "data"))
+}

@@ -100,8 +100,8 @@ func (t *trial) again(ctx context.Context, err error) error {
 	}
 	t.tries++
 	if asked > maxAsked {
-		return &source.Error{Kind: source.ErrBusy, Where: t.where, Reason: fmt.Sprintf("the server asks to wait %s", asked.Round(time.Second)),
-			Advice: "repeat the command after that time"}
+		t.c.holdOff(hostOf(err), asked, false)
+		return busyFor(t.where, asked)
 	}
 	told := asked > 0 || limited(err)
 	if host := hostOf(err); host != "" && (told || t.tries > 1) {
@@ -263,12 +263,22 @@ func (c *client) askedToWait() time.Duration {
 	return c.told
 }
 
-// patience waits until a host may be asked.
+// patience waits until a host may be asked; a host that has asked for longer than is
+// waited is not asked again.
 func (c *client) patience(ctx context.Context, host string) error {
 	c.mu.Lock()
 	until := c.hosts[host]
 	c.mu.Unlock()
-	return c.sleep(ctx, time.Until(until))
+	wait := time.Until(until)
+	if wait > maxAsked { // as another read was told
+		return busyFor(host, wait)
+	}
+	return c.sleep(ctx, wait)
+}
+
+// busyFor says that a server asks to wait for longer than is waited.
+func busyFor(where string, d time.Duration) error {
+	return &source.Error{Kind: source.ErrBusy, Where: where, Reason: fmt.Sprintf("the server asks to wait %s", d.Round(time.Second)), Advice: "repeat the command after that time"}
 }
 
 func (c *client) sleep(ctx context.Context, d time.Duration) error {
