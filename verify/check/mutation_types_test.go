@@ -235,3 +235,15 @@ func TestHeadOfCodes(t *testing.T) {
 		})
 	}
 }
+
+// Scales that are powers of two are numbers too: whether engines read them is not
+// known, and they are no fault.
+func TestPowersForScales(t *testing.T) {
+	dir := good(t, fp8CT)
+	retensor(t, dir, one(named(up2+".weight_scale"), func(x tensor) []tensor {
+		x.DType, x.data = safetensors.F8E8M0, bytes.Repeat([]byte{120}, int(x.Shape[0]))
+		return []tensor{x}
+	}))
+	r := examine(t, dir, Options{})
+	assert.Nil(t, r.Verdict, r.Text())
+}
