@@ -60,7 +60,17 @@ func (f *finder) sizes() bool {
 			size{"num_key_value_heads × head_dim", c.KVHeads * c.HeadDim, []string{".self_attn.k_proj.bias", ".self_attn.v_proj.bias"}, 0, false})
 	} else {
 		list = append(list, size{"q_lora_rank", c.QLoraRank, []string{".self_attn.q_a_layernorm.weight"}, 0, false},
-			size{"kv_lora_rank", c.KVLoraRank, []string{".self_attn.kv_a_layernorm.weight"}, 0, false})
+			size{"kv_lora_rank", c.KVLoraRank, []string{".self_attn.kv_a_layernorm.weight"}, 0, false},
+			size{"num_attention_heads × v_head_dim", c.Heads * c.VHeadDim, []string{".self_attn.o_proj.weight"}, 1, false},
+			size{"index_head_dim", c.IndexHeadDim, []string{".self_attn.indexer.k_norm.weight"}, 0, false},
+			size{"index_n_heads", c.IndexHeads, []string{".self_attn.indexer.weights_proj.weight"}, 0, false})
+	}
+	list = append(list, size{"intermediate_size", c.IntermediateSize, []string{".mlp.gate_proj.weight", ".mlp.up_proj.weight"}, 0, false})
+	if v := c.Vision; v != nil {
+		list = append(list, size{"vision_config.hidden_size", v.HiddenSize, []string{"visual.post_conv_layernorm.weight"}, 0, false},
+			size{"vision_config.patch_size", v.PatchSize, []string{"visual.patch_embed.proj.weight"}, 4, false},
+			size{"vision_config.temporal_patch_size", v.TemporalPatch, []string{"visual.patch_embed.proj.weight"}, 2, false},
+			size{"vision_config.intermediate_size", v.IntermediateSize, []string{"visual.merger.gate_proj.weight", "visual.merger.up_proj.weight"}, 0, false})
 	}
 	list = append(list, size{"moe_intermediate_size", c.MoEIntermediateSize, []string{".mlp.experts.0.gate_proj.weight", ".mlp.experts.0.up_proj.weight"}, 0, true})
 	said := false
@@ -82,7 +92,7 @@ func (f *finder) sizes() bool {
 // ends show, 0 if they do not agree or there are none.
 func (f *finder) shown(s size) (n int64, where string) {
 	for _, t := range f.Tensors {
-		if !isFloat(t.DType) || len(t.Shape) <= s.dim || strings.Contains(t.Name, "visual.") ||
+		if !isFloat(t.DType) || len(t.Shape) <= s.dim || strings.Contains(t.Name, "visual.") != strings.HasPrefix(s.key, "vision_config.") ||
 			!slices.ContainsFunc(s.ends, func(end string) bool { return strings.HasSuffix(t.Name, end) }) {
 			continue
 		}

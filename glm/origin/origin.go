@@ -34,6 +34,7 @@ const (
 	TwoRopeBases Kind = "two-rope-bases"     // rope_theta twice, with two values
 	OtherModel   Kind = "other-model"        // config.json is of another family than the tensors
 	ConfigSize   Kind = "config-size"        // config.json is of a model of another size
+	ConfigKey    Kind = "config-key"         // a switch or count in config.json that all tensors belie
 	Indexers     Kind = "indexers"           // config.json and tensors differ in which layers have an indexer
 	MTPCount     Kind = "mtp-count"          // more MTP layers declared than stored
 )
@@ -113,6 +114,9 @@ func (f *finder) shapes() {
 		f.vocabulary()
 		if !f.damaged() {
 			f.indexers()
+			if !slices.ContainsFunc(f.out, func(x Finding) bool { return x.Kind == LayerCount || x.Kind == ForeignNames }) {
+				f.keys()
+			}
 		}
 	}
 	f.config()

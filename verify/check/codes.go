@@ -59,6 +59,7 @@ var codes = []Code{
 	{"rope-two-bases", Error, "a number of the rotary embedding stands twice with two values: engines run two different models", ""},
 	{"config-other-model", Error, "config.json is of another family than the tensors", ""},
 	{"config-size", Error, "config.json is of a model of another size", ""},
+	{"config-key-wrong", Error, "a switch or a count in config.json that all tensors belie", ""},
 	{"config-indexers", Error, "config.json and the tensors differ in which layers have an indexer of their own", ""},
 	{"config-mtp-count", Error, "config.json declares more MTP layers than are stored", ""},
 

@@ -87,6 +87,7 @@ var explanations = map[string]struct{ cause, remedy string }{
 		"keep the value that the model was trained with in both places"},
 	"config-other-model": {"config.json was copied from another release", "take the config.json that belongs to the weights"},
 	"config-size":        {"config.json was copied from a larger or smaller release", "take the config.json that belongs to the weights"},
+	"config-key-wrong":   {"config.json was edited, or a library wrote its own default", "set the key to what the tensors say"},
 	"config-indexers": {"config.json is of GLM-5 and the weights of GLM-5.2, or the reverse, or a library dropped the keys",
 		"take indexer_types, index_topk_freq and index_skip_topk_offset of the right config.json"},
 	"config-mtp-count": {"num_nextn_predict_layers was set to the number of drafts", "set it to the number of layers that are stored; the number of drafts is an option of the engine"},

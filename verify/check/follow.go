@@ -19,6 +19,7 @@ var follows = map[string][]string{
 	"expert-count":       {"tensor-shape", "tensor-unexpected", "tensor-missing", "mtp-incomplete"},
 	"config-other-model": append([]string{"tensor-unexpected", "tensor-shape", "config-mtp-undeclared", "weight-not-quantized", "token-ids", "end-tokens", "media-tokens"}, absence...),
 	"config-size":        append([]string{"tensor-shape", "companion-shape", "weight-encoding"}, absence...),
+	"config-key-wrong":   {"tensor-missing", "tensor-unexpected", "companion-unexpected", "router-bias-missing", "weight-not-quantized", "mtp-incomplete"},
 	"config-indexers":    {"tensor-unexpected", "config-key-missing"},
 	"config-mtp-count":   {"mtp-incomplete", "router-bias-missing", "mtp-copy-missing"},
 	"adapter-alone":      append([]string{"tensor-unexpected", "foreign-names", "config-mtp-undeclared"}, absence...),
@@ -126,6 +127,18 @@ func (s *subject) concerns(root string, places []string, where string) bool {
 		return false
 	case "expert-count":
 		return strings.Contains(where, ".mlp.")
+	case "config-key-wrong":
+		return slices.ContainsFunc(places, func(key string) bool {
+			switch strings.TrimPrefix(key, "config.json: ") {
+			case "first_k_dense_replace":
+				return strings.Contains(where, ".mlp.")
+			case "use_qk_norm":
+				return strings.HasSuffix(where, ".q_norm.weight") || strings.HasSuffix(where, ".k_norm.weight")
+			case "attention_bias":
+				return strings.HasSuffix(where, "_proj.bias")
+			}
+			return strings.Contains(where, "visual.blocks.")
+		})
 	case "config-indexers":
 		return strings.Contains(where, ".indexer")
 	}

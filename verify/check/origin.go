@@ -27,6 +27,7 @@ var originCodes = map[origin.Kind]string{
 	origin.TwoRopeBases: "rope-two-bases",
 	origin.OtherModel:   "config-other-model",
 	origin.ConfigSize:   "config-size",
+	origin.ConfigKey:    "config-key-wrong",
 	origin.Indexers:     "config-indexers",
 	origin.MTPCount:     "config-mtp-count",
 }
