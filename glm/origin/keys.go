@@ -79,8 +79,10 @@ func (f *finder) attentionParts() {
 		says              bool
 		have              int
 	}{
-		{"use_qk_norm", "norms of q and k", "engines build no such parameters: SGLang warns and computes without the norms, which is another model, vLLM finds no parameter of the name", c.UseQKNorm, len(norms)},
-		{"attention_bias", "biases of q, k and v", "engines build no such parameters: SGLang leaves the biases out without a word and computes another model", c.AttentionBias, len(biases)},
+		{"use_qk_norm", "norms of q and k",
+			"engines build no such parameters: SGLang warns and computes without the norms, which is another model, vLLM finds no parameter of the name", c.UseQKNorm, len(norms)},
+		{"attention_bias", "biases of q, k and v",
+			"engines build no such parameters: SGLang leaves the biases out without a word and computes another model", c.AttentionBias, len(biases)},
 	} {
 		where := "config.json: " + p.key
 		switch {
