@@ -263,7 +263,7 @@ func Read(dir string) (_ *Statistics, err error) {
 		if p.Source != all.Source {
 			return nil, fmt.Errorf("%w: the parts in %s are of different sources", ErrStatistics, dir)
 		}
-		if p.Text != all.Text {
+		if p.Text != all.Text && p.Text != "" && all.Text != "" {
 			return nil, fmt.Errorf("%w: the parts in %s are of different texts", ErrStatistics, dir)
 		}
 		if p.First != all.First+len(all.Sequences) {

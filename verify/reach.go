@@ -35,6 +35,7 @@ const (
 	bandNormed  = 2.5
 	bandClipped = 4
 	bandProduct = 32
+	reachesFar  = 3 // how much further a scale may reach beyond the inputs than stay behind them
 )
 
 // bandOf returns the band of a projection's input.
@@ -150,8 +151,10 @@ func (r *Result) judgeInputs(f *forward) {
 	}
 }
 
-// off is the factor between the two, 1 and more.
+// off is the factor between the two that counts: a scale that reaches further than
+// the inputs of this text costs little, and the text of the calibration may have
+// held what this one does not (the opening of a conversation, another language).
 func (x *reach) off() float64 {
 	q := float64(x.Covers) / float64(x.Top)
-	return max(q, 1/q)
+	return max(q/reachesFar, 1/q)
 }

@@ -57,6 +57,7 @@ type slopes struct {
 	name     string
 	log, err []float64
 	spread   float64 // median distance from 0
+	clipped  bool    // values of 4 bits, whose largest may have been cut off
 }
 
 // newSlopes joins the regressions of rows or columns of one channel; least is the
@@ -68,7 +69,7 @@ func newSlopes(name string, list []regression, least float64, channel func(int) 
 			all[c].join(list[i])
 		}
 	}
-	x := &slopes{name: name, log: make([]float64, channels), err: make([]float64, channels)}
+	x := &slopes{name: name, log: make([]float64, channels), err: make([]float64, channels), clipped: least >= coarse}
 	for c := range all {
 		x.log[c], x.err[c] = all[c].slope()
 		x.err[c] = max(x.err[c], least)
@@ -104,9 +105,17 @@ func (x *slopes) spreadOf() {
 	x.spread = median(far)
 }
 
+// shortest is the logarithm of what remains of a column whose values lead their
+// groups where a tool cuts the largest values off (AWQ: down to a half), since
+// those that lead are cut and the others are not.
+const shortest = -0.35
+
 // off reports whether a channel is farther from what is expected than errors and
 // the other channels explain.
 func (x *slopes) off(c int) bool {
+	if x.clipped && x.log[c] < 0 && x.log[c] > shortest {
+		return false
+	}
 	return !math.IsInf(x.err[c], 1) && math.Abs(x.log[c]) > max(offBy, 6*x.err[c], 8*x.spread)
 }
 

@@ -34,7 +34,7 @@ func cmdCheck() *cli.Command {
 			rep, err := check.Run(c.Context, args[0], check.Options{Engines: c.StringSlice("engine"), Hardware: c.String("hardware"), NoHashes: c.Bool("no-hashes"),
 				Weights: c.Bool("weights"), Workers: c.Int("workers"), Progress: bar.Update})
 			bar.Close()
-			if err == nil {
+			if err == nil && c.Bool("weights") {
 				err = settleRemotes(c)
 			}
 			if err != nil {

@@ -72,7 +72,7 @@ var pathFlags = map[string]bool{
 var freeFlags = []string{
 	"account", "allow-media-domain", "api-key-env", "array-limit", "bandwidth", "base", "budget", "burstiness", "concurrency", "connections", "cors-origin", "count", "cpus", "decode", "dp", "endpoint", "ep",
 	"extra-body", "fail-under", "goodput", "gpus", "grace", "host", "ignore", "image-count", "image-size", "index", "input-len", "interface", "layer", "max-body", "max-logprobs", "max-memory", "max-model-len",
-	"max-num-seqs", "max-queue", "max-tokens", "mem", "model", "mtp", "namespace", "node-ip", "num-prompts", "output-len", "partition", "parts", "percentiles",
+	"max-num-seqs", "max-queue", "max-tokens", "mem", "metric", "model", "mtp", "namespace", "node-ip", "num-prompts", "output-len", "partition", "parts", "percentiles",
 	"port", "pp", "prefill", "prefix-len", "prompt", "prompt-ids", "pvc", "queue", "range-ratio", "ready-timeout", "reasoning", "repeat", "request-rate", "retry-for", "secret", "seed",
 	"seq-len", "served-model-name", "service-account", "shard-size", "speculative", "sse-ping", "submit/image", "submit/scratch", "recipe/image", "system", "target", "target-kl", "temperature",
 	"time", "timeout", "tokens", "tol", "recipe/tools", "top-k", "top-logprobs", "top-p", "tp", "video-fps", "warmup", "workers",

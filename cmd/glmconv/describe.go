@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/glmconv/glmconv/bench"
 	"github.com/glmconv/glmconv/mtp"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/recipe"
@@ -62,6 +63,7 @@ var results = []struct {
 	{"glmconv.run/1", runJSON{}},
 	{recipe.Schema, recipe.Recipe{}},
 	{"glmconv.bench/1", nil},
+	{bench.CompareSchema, nil},
 	{"glmconv.demo/1", demoResult{}},
 	{explainSchema, explainResult{}},
 	{"glmconv.version/1", buildInfo{}},

@@ -171,6 +171,9 @@ func (c *client) next(res *http.Response, from, endpoint *url.URL) (*url.URL, er
 	if private(u.Hostname()) && !private(endpoint.Hostname()) {
 		return nil, refused(from, "redirects from a public host into a private network")
 	}
+	if !ascii(u.Hostname()) { // net/http dials another spelling than is noted
+		return nil, refused(from, "redirects to a host whose name is not ASCII")
+	}
 	c.dialer.lead(u, endpoint)
 	return u, nil
 }

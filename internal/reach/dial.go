@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -29,6 +30,11 @@ type dialer struct {
 
 func newDialer(o *Options) *dialer {
 	return &dialer{names: o.names, led: map[string]string{}, inside: map[string]bool{}, proxy: map[string]bool{}}
+}
+
+// ascii reports whether a name is dialled as it is written.
+func ascii(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool { return r >= 0x80 })
 }
 
 // hostPort is what is dialled for an address.

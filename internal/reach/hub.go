@@ -233,7 +233,7 @@ func (h *hub) nextPage(link, page string) (string, error) {
 	if err != nil || u.String() == page {
 		return "", refused(from, "has a next page that is none")
 	}
-	if u.Scheme == "http" && !loopback(u.Hostname()) || private(u.Hostname()) && !private(h.endpoint.Hostname()) {
+	if u.Scheme == "http" && !loopback(u.Hostname()) || private(u.Hostname()) && !private(h.endpoint.Hostname()) || !ascii(u.Hostname()) {
 		return "", refused(from, "has its next page at an address that is not followed")
 	}
 	h.c.dialer.lead(u, h.endpoint)

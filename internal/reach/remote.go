@@ -79,10 +79,16 @@ func (s *Source) Pinned() (string, bool) { return s.commit, s.commit != "" }
 // Traffic returns what went over the network so far.
 func (s *Source) Traffic() Traffic { return s.c.traffic() }
 
-// Settle is called when everything was read and before a result is finished: with
+// Settle is called when everything was read and before a result is finished: no
+// shard may be known to be damaged, with
 // Options.Full it reads what was not hashed yet, and a listing that could change
 // must be the same.
 func (s *Source) Settle(ctx context.Context) error {
+	for _, f := range s.files { // of a block that was fetched ahead nobody has heard
+		if err := f.damaged(); err != nil {
+			return err
+		}
+	}
 	if s.c.o.Full {
 		for _, f := range s.files {
 			if err := s.hashRest(ctx, f); err != nil {

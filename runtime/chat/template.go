@@ -17,8 +17,9 @@ const maxTemplate = 1 << 20
 // Template is a chat template. It is safe for concurrent use.
 type Template struct {
 	parsed *jinja.Template
-	name   string
-	source string
+	name    string
+	source  string
+	special map[string]string // special tokens by their names (eos_token), as the tokenizer's settings have them
 }
 
 // Thinking says whether the model should reason before it answers.
@@ -42,8 +43,44 @@ type Request struct {
 }
 
 // Load reads the template of a checkpoint: chat_template.jinja, or chat_template
-// in tokenizer_config.json (a text, or a list with one named "default").
+// in tokenizer_config.json (a text, or a list with one named "default"). Templates
+// see the special tokens of the tokenizer's settings (bos_token, eos_token, …), as
+// transformers passes them.
 func Load(dir string) (*Template, error) {
+	t, err := load(dir)
+	if err == nil {
+		t.special = specialTokens(dir)
+	}
+	return t, err
+}
+
+// specialTokens reads those of special_tokens_map.json and tokenizer_config.json,
+// which holds over it. A file that cannot be read has none.
+func specialTokens(dir string) map[string]string {
+	out := map[string]string{}
+	for _, name := range []string{"special_tokens_map.json", "tokenizer_config.json"} {
+		data, err := readBounded(dir, name, maxInput)
+		if err != nil {
+			continue
+		}
+		v, err := ParseJSON(data)
+		o, _ := v.(*Object)
+		if err != nil || o == nil {
+			continue
+		}
+		for _, key := range []string{"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"} {
+			switch token := o.Get(key).(type) {
+			case string:
+				out[key] = token
+			case *Object:
+				out[key] = token.Text("content")
+			}
+		}
+	}
+	return out
+}
+
+func load(dir string) (*Template, error) {
 	path := filepath.Join(dir, "chat_template.jinja")
 	data, err := readBounded(dir, "chat_template.jinja", maxTemplate)
 	if err == nil {
@@ -116,6 +153,9 @@ func templateError(name string, err error) error {
 func (t *Template) Render(ctx context.Context, req Request) (Prompt, error) {
 	// transformers passes tools and documents even where there are none.
 	vars := map[string]any{"tools": nil, "documents": nil, "add_generation_prompt": !req.NoGeneration}
+	for k, v := range t.special {
+		vars[k] = Native(v)
+	}
 	for k, v := range req.Extra {
 		vars[k] = Native(v)
 	}

@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"math"
+	"slices"
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/glm/origin"
@@ -91,8 +92,9 @@ func (l *layers) findings(ascend bool) (out []Finding) {
 		groups[key] = append(groups[key], x)
 	}
 	for _, name := range names {
-		list := groups[name]
 		odd := func(x *small) bool { return x.emptied() || x.constant && !(ascend && x.first == 1) }
+		// A draft may be trained apart from the trunk, or not yet: it tells of the others, and not they of it.
+		list := slices.DeleteFunc(groups[name], func(x *small) bool { return x.row.MTP && odd(x) })
 		var lone []*small
 		for _, x := range list {
 			if odd(x) {

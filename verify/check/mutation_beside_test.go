@@ -124,6 +124,8 @@ func TestCompanionsThatAreRight(t *testing.T) {
 		}},
 		{"padding -1", "nano-glm4moe", settings("generation_config.json", "pad_token_id", -1)},
 		{"template", "nano-glm4moe", template(plainTemplate)},
+		{"template with a token of the settings", "nano-glm4moe", template("{% for m in messages %}{{ m.content + eos_token }}{% endfor %}")},
+		{"template that asks for a system message", "nano-glm4moe", template("{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[1].content }}")},
 		{"template of parts", "nano-glm45v", template("{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}")},
 		{"named templates", "nano-glm4moe", settings("tokenizer_config.json", "chat_template", []any{map[string]any{"name": "default", "template": plainTemplate}})},
 		{"broken preprocessor of a text model", "nano-glm4moe", func(t *testing.T, dir string) { replace(t, dir, "preprocessor_config.json", "{") }},

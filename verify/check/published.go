@@ -132,6 +132,9 @@ func (s *subject) checkPublished(m *module) {
 	}
 }
 
+// typed are the methods whose tensors have paramTypes.
+var typed = []declaration.Method{declaration.CompressedTensors, declaration.FP8, declaration.MXFP8, declaration.ModelOpt, declaration.Quark, declaration.GPTQ, declaration.AWQ, declaration.AutoRound}
+
 // paramTypes are the types of tensors that other tools store integers and scales in.
 var paramTypes = map[string][]safetensors.DType{
 	"qweight": {safetensors.I32}, "qzeros": {safetensors.I32}, "g_idx": {safetensors.I32, safetensors.I64}, "weight_g_idx": {safetensors.I32, safetensors.I64},
@@ -141,7 +144,7 @@ var paramTypes = map[string][]safetensors.DType{
 // checkTypes names tensors of a type that is none of the declared form, for which
 // the weight cannot be read or is read wrong.
 func (s *subject) checkTypes(m *module) {
-	if !m.want.weight.Quantized() {
+	if !m.want.weight.Quantized() || !slices.Contains(typed, s.decl.Method) {
 		return
 	}
 	for _, param := range slices.Sorted(maps.Keys(m.params)) {

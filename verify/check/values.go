@@ -302,7 +302,8 @@ func (s *subject) scales(ctx context.Context, m *module, t safetensors.Info) ([]
 	if unset.n > 0 {
 		add("scale-unset", unset, "never set")
 	}
-	if zero.n > 0 {
+	rare := m.form.kind == foreign && s.activations(m.group) == "" && int64(zero.n)*1000 <= t.Elements() // groups of next to nothing, which F16 has no scale for
+	if zero.n > 0 && !rare {
 		add("scale-zero", zero, "zero")
 	}
 	weightOnly := (m.form.kind == int4Packed || m.form.kind == int8Packed || m.form.kind == foreign) && s.activations(m.group) == ""

@@ -212,7 +212,8 @@ func (e *alone) template() error {
 		return err
 	}
 	var said error // of the usual form
-	for i, messages := range [][]*chat.Object{{chat.Message("user", question)}, parts} {
+	user := chat.Message("user", question)
+	for i, messages := range [][]*chat.Object{{user}, parts, {chat.Message("system", "Be short."), user}} {
 		p, err := t.Render(e.ctx, chat.Request{Messages: messages})
 		if ctx := e.ctx.Err(); ctx != nil {
 			return ctx

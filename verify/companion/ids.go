@@ -89,13 +89,14 @@ func (e *alone) ends() {
 	for token, id := range e.tok.Model.Vocab {
 		names[id] = token
 	}
+	ending := tokenText(e.files["tokenizer_config.json"]["eos_token"]) // a token of the vocabulary without an entry of its own
 	for _, l := range e.lists(true) {
 		var odd []int64
 		in := 0
 		for _, id := range l.ids {
 			switch _, marker := e.added[id]; {
 			case id < 0 || id >= int64(e.cfg.VocabSize): // ranges
-			case marker:
+			case marker, names[id] != "" && names[id] == ending:
 				in++
 			default:
 				odd = append(odd, id)
