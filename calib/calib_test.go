@@ -93,7 +93,7 @@ func TestPartsAreOneRun(t *testing.T) {
 			assert.True(t, string(a) == string(b), "bytes differ")
 			assert.Equal(t, want.ID(), got.ID())
 			require.NoError(t, want.Close())
-			defer got.Close()
+			defer func() { _ = got.Close() }()
 			coverage, err := got.Coverage(cfg)
 			require.NoError(t, err)
 			for _, c := range coverage {

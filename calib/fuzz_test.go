@@ -45,7 +45,7 @@ func FuzzStatistics(f *testing.F) {
 				require.GreaterOrEqual(t, id, 0)
 			}
 		}
-		defer s.Close()
+		defer func() { _ = s.Close() }()
 		for _, name := range s.Names() {
 			m, err := s.Moments(name)
 			require.NoError(t, err)

@@ -105,7 +105,7 @@ func TestImport(t *testing.T) {
 	require.NoError(t, s.Write(nil, dir, 1, 1))
 	again, err := Read(dir)
 	require.NoError(t, err)
-	defer again.Close()
+	defer func() { _ = again.Close() }()
 	back, err := again.Moments("model.layers.0.self_attn.q_proj.weight")
 	require.NoError(t, err)
 	assert.Equal(t, q.MeanSquare(), back.MeanSquare())

@@ -73,4 +73,7 @@ func TestRedirectByName(t *testing.T) {
 		}
 	}
 	assert.False(t, asked)
+	hub := &url.URL{Scheme: "https", Host: "hub.example"} // such a name is dialled in another spelling
+	_, err = c.next(&http.Response{StatusCode: http.StatusFound, Header: http.Header{"Location": {"https://bücher.example/x"}}}, hub, hub)
+	require.ErrorIs(t, err, source.ErrRefused)
 }

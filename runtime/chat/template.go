@@ -16,7 +16,7 @@ const maxTemplate = 1 << 20
 
 // Template is a chat template. It is safe for concurrent use.
 type Template struct {
-	parsed *jinja.Template
+	parsed  *jinja.Template
 	name    string
 	source  string
 	special map[string]string // special tokens by their names (eos_token), as the tokenizer's settings have them
