@@ -71,14 +71,12 @@ func (s *scheduler) add(jobs ...*job) error {
 
 // requests is how many wait, whole or in part: the bound of the queue is of
 // requests, or one of many prompts would never be taken.
-func (s *scheduler) requests() (n int) {
-	var last *job
-	for _, j := range s.waiting { // the jobs of one stand together
-		if j.request != last {
-			n, last = n+1, j.request
-		}
+func (s *scheduler) requests() int {
+	seen := map[*job]bool{} // one that made room stands apart from the others of its request
+	for _, j := range s.waiting {
+		seen[j.request] = true
 	}
-	return n
+	return len(seen)
 }
 
 func (s *scheduler) poke() {

@@ -193,38 +193,45 @@ func (p *pair) lengths(s *fold.Site, before *fold.Scaling) (fold.Exponents, erro
 			by[c] = math.Ldexp(1, int(before.Cols[c]))
 		}
 	}
-	step := 64
+	out := make(fold.Exponents, s.Channels)
+	return out, p.eachRow(it, &st, func(r int, x, y []float32) {
+		c := part.Channel(r)
+		if c < 0 {
+			return
+		}
+		var own, result float64
+		for i, v := range x {
+			w, z := float64(v)*by[i], float64(y[i])
+			own, result = own+w*w, result+z*z
+		}
+		if own > 0 && result > 0 {
+			out[c] = fold.Nearest(math.Sqrt(own / result))
+		}
+	})
+}
+
+// eachRow calls fn with every row of a weight of the source, stored as floats, and
+// of the result.
+func (p *pair) eachRow(it glm.Entry, st *layout.Stored, fn func(r int, x, y []float32)) error {
+	step, cols, size := 64, st.Cols, int64(it.Source.DType.Bits()/8)
 	if st.Quantized() {
 		step = max(1, (step+st.RowAlign()-1)/st.RowAlign()) * st.RowAlign()
 	}
-	out := make(fold.Exponents, s.Channels)
-	size := int64(it.Source.DType.Bits() / 8)
-	for lo := 0; lo < rows; lo += step {
-		n := min(step, rows-lo)
+	for lo := 0; lo < st.Rows; lo += step {
+		n := min(step, st.Rows-lo)
 		x, err := floatsOf(p.a, it.Source, it.Offset+int64(lo)*int64(cols)*size, n*cols)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		y, err := p.rowsOf(&st, lo, n)
+		y, err := p.rowsOf(st, lo, n)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for r := range n {
-			c := part.Channel(lo + r)
-			if c < 0 {
-				continue
-			}
-			var own, result float64
-			for i, v := range x[r*cols:][:cols] {
-				w, z := float64(v)*by[i], float64(y[r*cols+i])
-				own, result = own+w*w, result+z*z
-			}
-			if own > 0 && result > 0 {
-				out[c] = fold.Nearest(math.Sqrt(own / result))
-			}
+			fn(lo+r, x[r*cols:][:cols], y[r*cols:][:cols])
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // rowsOf reads rows of a weight of the result.

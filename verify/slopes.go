@@ -216,38 +216,22 @@ func (p *pair) sums(t *glm.Tensor, byRow, byCol []float64) (*tally, error) {
 	if st.Quantized() && st.Quant.Bits <= 4 {
 		out.least = coarse
 	}
-	size, step := int64(it.Source.DType.Bits()/8), 64
-	if st.Quantized() {
-		step = max(1, (step+st.RowAlign()-1)/st.RowAlign()) * st.RowAlign()
-	}
 	expected := make([]float64, cols)
-	for lo := 0; lo < rows; lo += step {
-		n := min(step, rows-lo)
-		x, err := floatsOf(p.a, it.Source, it.Offset+int64(lo)*int64(cols)*size, n*cols)
-		if err != nil {
-			return nil, err
+	return out, p.eachRow(it, &st, func(r int, x, y []float32) {
+		by := 1.0
+		if byRow != nil {
+			by = byRow[r]
 		}
-		y, err := p.rowsOf(&st, lo, n)
-		if err != nil {
-			return nil, err
-		}
-		for r := range n {
-			by := 1.0
-			if byRow != nil {
-				by = byRow[lo+r]
-			}
-			for c := range expected {
-				expected[c] = by
-				if byCol != nil {
-					expected[c] *= byCol[c]
-				}
-			}
-			for c, v := range x[r*cols:][:cols] {
-				a, b := float64(v)*expected[c], float64(y[r*cols+c])
-				out.rows[lo+r].add(a, b)
-				out.cols[c].add(a, b)
+		for c := range expected {
+			expected[c] = by
+			if byCol != nil {
+				expected[c] *= byCol[c]
 			}
 		}
-	}
-	return out, nil
+		for c, v := range x {
+			a, b := float64(v)*expected[c], float64(y[c])
+			out.rows[r].add(a, b)
+			out.cols[c].add(a, b)
+		}
+	})
 }

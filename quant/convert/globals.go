@@ -155,7 +155,7 @@ func (c *converter) sampleWeights(t *tile, part *numeric.SampleGlobal, k int, s 
 	}
 	var own []byte
 	if c.plan.Scaling(it.Name()) == nil { // folding happens in place
-		own = c.early.buffer(t.bytes)
+		own = c.early.buffer(t)
 	}
 	src := own
 	if src == nil {

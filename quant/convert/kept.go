@@ -15,6 +15,7 @@ const mostKept = 128 << 20
 // tile is rounded, as far as there is room: the others are read again.
 type kept struct {
 	buffers *buffers
+	files   map[int]bool // that are written, by their numbers: tiles of others never come
 	mu      sync.Mutex
 	room    int64 // bytes
 	tiles   map[tilePlace][]byte
@@ -28,11 +29,13 @@ type tilePlace struct {
 
 func (t *tile) place() tilePlace { return tilePlace{t.item, t.row0} }
 
-// buffer returns n bytes to read a tile into, nil if there is no room for them.
-func (k *kept) buffer(n int) []byte {
+// buffer returns the bytes to read a tile into, nil if there is no room for them
+// or the tile is not rounded in this run.
+func (k *kept) buffer(t *tile) []byte {
+	n := t.bytes
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.room < int64(n) {
+	if k.room < int64(n) || !k.files[t.item.File] {
 		return nil
 	}
 	k.room -= int64(n)

@@ -10,21 +10,22 @@ import (
 
 // TestKept: bytes are kept while there is room, for their own tile and once.
 func TestKept(t *testing.T) {
-	k := kept{buffers: &buffers{}, room: 100}
-	items := []quant.Item{{}, {}}
-	first, second := &tile{item: &items[0]}, &tile{item: &items[0], row0: 4}
-	b := k.buffer(60)
+	k := kept{buffers: &buffers{}, files: map[int]bool{0: true}, room: 100}
+	items := []quant.Item{{}, {}, {File: 1}}
+	first, second := &tile{item: &items[0], bytes: 60}, &tile{item: &items[0], row0: 4, bytes: 60}
+	assert.Nil(t, k.buffer(&tile{item: &items[2], bytes: 60}), "of a file that is not written")
+	b := k.buffer(first)
 	copy(b, "bytes")
 	k.put(first, b)
-	assert.Nil(t, k.buffer(60), "no room")
+	assert.Nil(t, k.buffer(second), "no room")
 	assert.Nil(t, k.take(second))
 	assert.Nil(t, k.take(&tile{item: &items[1]}))
 	got := k.take(first)
 	assert.Equal(t, "bytes", string(got[:5]))
 	assert.Nil(t, k.take(first), "taken")
-	assert.Nil(t, k.buffer(60), "still in use")
+	assert.Nil(t, k.buffer(second), "still in use")
 	k.release(got)
-	assert.Len(t, k.buffer(60), 60)
+	assert.Len(t, k.buffer(second), 60)
 	k.release(nil)
 	assert.EqualValues(t, 40, k.room)
 }

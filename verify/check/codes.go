@@ -91,6 +91,7 @@ var codes = []Code{
 	{"kv-scale-missing", Warning, "a quantized key-value cache is declared and its scales are not stored; engines take 1.0", "calibrate them, or remove kv_cache_scheme"},
 	{"kv-scale-undeclared", Info, "scales of the key-value cache that no kv_cache_scheme declares", ""},
 	{"pattern-unused", Warning, "an ignore or target pattern that matches no module of the checkpoint", ""},
+	{"pattern-unjudged", Info, "there are more patterns than are tried on every name: whether the last of them match anything is not known", ""},
 
 	// Tensors.
 	{"tensor-missing", Error, "a tensor that the family needs is not there; vLLM and SGLang do not notice in a quantised checkpoint", ""},

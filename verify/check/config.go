@@ -36,11 +36,11 @@ func (s *subject) checkConfig(ctx context.Context) {
 		s.add("quant-config-stale", "config.json: quantization_config", "%s", s.stale.Reason)
 	case !readable(s.decl.method) && s.decl.Method.Known():
 		s.add("quant-method-published", "config.json", "quant_method %q", s.decl.method)
-		s.checkPatterns(ctx)
+		s.checkPatterns(ctx, patternTries)
 	case !readable(s.decl.method):
 		s.add("quant-method-unknown", "config.json", "quant_method %q", s.decl.method)
 	case !s.ascend && !s.has(quant.ManifestName): // glmconv tries its patterns before it writes
-		s.checkPatterns(ctx)
+		s.checkPatterns(ctx, patternTries)
 	}
 }
 

@@ -129,6 +129,8 @@ var explanations = map[string]struct{ cause, remedy string }{
 	"pattern-unused": {"a spelling mistake, another family's names, or a module that this checkpoint does not have",
 		"check the names with glmconv inspect --tensors DIR; what the pattern was to exclude may be quantised"},
 
+	"pattern-unjudged": {"a declaration with thousands of expressions, where names or a few expressions would do", "name the modules, or use fewer expressions"},
+
 	// Tensors.
 	"tensor-missing": {"a shard was lost, or a converter dropped what it did not know",
 		"fetch the shard again; glmconv repair DIR --from BASE takes unquantised tensors from the base model"},

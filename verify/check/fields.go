@@ -103,8 +103,8 @@ var usual = lazy.Regexp(`lm_head|embed_tokens|mlp\\?\.gate\$|eh_proj|shared_head
 // pattern is accepted by every tool and engine without a word.
 //
 // Names are looked up in one pass over the model's. An expression is tried on
-// each, and no more than patternTries times in all: what is left is not judged.
-func (s *subject) checkPatterns(ctx context.Context) {
+// each, and no more than tries times in all: what is left is not judged.
+func (s *subject) checkPatterns(ctx context.Context, tries int) {
 	names, cores := s.allNames()
 	list := slices.Clone(s.decl.Ignore.Entries)
 	for i := range s.decl.Groups {
@@ -114,7 +114,7 @@ func (s *subject) checkPatterns(ctx context.Context) {
 		return p.Text == "Linear" || usual().MatchString(p.Text) || !p.IsRegexp() && cores[core(p.Text)]
 	})
 	within := findWithin(list, names)
-	tries := patternTries
+	untried := 0
 	for _, p := range list {
 		if ctx.Err() != nil {
 			return // Run says so
@@ -126,6 +126,7 @@ func (s *subject) checkPatterns(ctx context.Context) {
 		case declaration.Exact, declaration.Path, declaration.Suffix: // whole parts of a name, which within has
 		default:
 			if tries -= len(names); tries < 0 {
+				untried++
 				continue
 			}
 			if slices.ContainsFunc(names, p.Match) {
@@ -134,9 +135,12 @@ func (s *subject) checkPatterns(ctx context.Context) {
 		}
 		s.add("pattern-unused", "config.json: "+p.Text, "it matches no module of %s", s.cfg.Family)
 	}
+	if untried > 0 {
+		s.add("pattern-unjudged", "config.json", "%d expressions were not tried: whether they match anything is not judged", untried)
+	}
 }
 
-// patternTries is how often expressions are tried on names: seconds.
+// patternTries is how often expressions are tried on names: half a minute at most.
 const patternTries = 20_000_000
 
 // findWithin returns which of the patterns' texts are names, or parts of names

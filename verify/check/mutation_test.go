@@ -365,7 +365,7 @@ func TestMutations(t *testing.T) {
 		"static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset", "rot-file", // TestAscendFolders
 		"cache-missing", "cache-undeclared", "cache-half-declared", "cache-kind", "cache-rotation", "cache-offset", // TestInt8Caches
 		"quant-method-published", "global-scale-unshared", "bias-cast", // TestPublished
-		"manifest-scheme", "input-scale-changed"} // TestManifestScheme, TestInputScales
+		"manifest-scheme", "input-scale-changed", "pattern-unjudged"} // TestManifestScheme, TestInputScales, TestPatternsUntried
 	for _, c := range Codes() {
 		if !covered[c.Name] {
 			assert.Contains(t, elsewhere, c.Name, "no mutation provokes %s", c.Name)

@@ -59,3 +59,25 @@ func TestCopiesOfAnotherWidth(t *testing.T) {
 		assert.Len(t, s.copyJobs(), map[bool]int{true: 1}[width == int64(cfg.HiddenSize)], width)
 	}
 }
+
+// TestPatternsUntried: expressions beyond what is tried are said not to be judged.
+func TestPatternsUntried(t *testing.T) {
+	cfg, err := glm.LoadConfig(testkit.Shared(t, "reference/nano-glm4moe"))
+	require.NoError(t, err)
+	var list []*declaration.Pattern
+	for _, text := range []string{`.*none1\..*`, `.*none2\..*`, `.*none3\..*`} {
+		p, err := declaration.New(text, declaration.Glob)
+		require.NoError(t, err)
+		list = append(list, p)
+	}
+	rows := cfg.Table()
+	for tries, want := range map[int]map[string]int{20_000_000: {"pattern-unused": 3}, 0: {"pattern-unjudged": 1}} {
+		s := &subject{cfg: cfg, rows: rows, report: &Report{}, decl: &declared{Declaration: &declaration.Declaration{Ignore: declaration.List{Entries: list}}}}
+		s.checkPatterns(t.Context(), tries)
+		got := map[string]int{}
+		for _, f := range s.report.Findings {
+			got[f.Code]++
+		}
+		assert.Equal(t, want, got, tries)
+	}
+}

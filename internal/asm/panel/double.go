@@ -27,16 +27,7 @@ func double(p path, m int) {
 	p.each(acc, old, ldy, func(v reg.VecVirtual, mem Mem) { VMOVUPD(mem, v) })
 	unrolled(k, 2, func(steps int) {
 		for u := range steps {
-			ws := p.block(1)
-			p.each(ws, w, nil, func(v reg.VecVirtual, mem Mem) { VMOVUPD(mem, v) })
-			ADDQ(ldw, w)
-			for i := range acc {
-				b := p.vec()
-				VBROADCASTSD(x.At(i).Offset(8*u), b)
-				for j, v := range acc[i] {
-					VFNMADD231PD(ws[0][j], b, v)
-				}
-			}
+			p.chain(float64s, acc, w, ldw, x, u)
 		}
 		x.Advance(8 * steps)
 	})

@@ -111,16 +111,7 @@ func float(p path, m int) {
 			ADDQ(hop, next)
 		}
 		for u := range steps {
-			ws := p.block(1)
-			p.each(ws, w, nil, func(v reg.VecVirtual, mem Mem) { VMOVUPS(mem, v) })
-			ADDQ(ldw, w)
-			for i := range acc {
-				b := p.vec()
-				VBROADCASTSS(x.At(i).Offset(4*u), b)
-				for j, v := range acc[i] {
-					VFMADD231PS(ws[0][j], b, v)
-				}
-			}
+			p.chain(float32s, acc, w, ldw, x, u)
 		}
 		x.Advance(4 * steps)
 	})
@@ -132,6 +123,32 @@ func float(p path, m int) {
 	Label("finish")
 	p.scaleRows(acc, scale, y, ldy)
 	emit.End()
+}
+
+// element is a type of numbers: its bytes, and what is done with vectors of them.
+type element struct {
+	bytes                int
+	load, broadcast, fma func(...Op)
+}
+
+var (
+	float32s = element{4, VMOVUPS, VBROADCASTSS, VFMADD231PS}
+	float64s = element{8, VMOVUPD, VBROADCASTSD, VFNMADD231PD} // taken away
+)
+
+// chain adds the products of step u, a row of the panel by a column of x, to the
+// sums of a block.
+func (p path) chain(e element, acc [][]reg.VecVirtual, w, ldw reg.Register, x emit.Rows, u int) {
+	ws := p.block(1)
+	p.each(ws, w, nil, func(v reg.VecVirtual, mem Mem) { e.load(mem, v) })
+	ADDQ(ldw, w)
+	for i := range acc {
+		b := p.vec()
+		e.broadcast(x.At(i).Offset(e.bytes*u), b)
+		for j, v := range acc[i] {
+			e.fma(ws[0][j], b, v)
+		}
+	}
 }
 
 // scaleRows writes the sums of a block to y: times the scales of the columns

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 missing = []
 # probed by other packages, which take an empty module for the real one
-OWN = {"sglang"}  # packages whose files get stubs for what is missing, and are never stubbed themselves
+OWN = {"sglang"}  # packages under test: their own files are used as they are; what they import and is not installed is replaced by empty modules
 GUARDED = {"libtpu", "torchcodec", "flash_attn", "torchvision", "librosa"}
 
 
