@@ -154,8 +154,12 @@ func jobs(src, trained, server string) []job {
 		{name: "calibrate", args: []string{"calibrate", "--progress", "none", "--token-ids", trained + "-ids.json", "--tokens", "3", trained, "{}/stats"},
 			again: []string{"calibrate", "--resume", "--progress", "none", "--token-ids", trained + "-ids.json", "--tokens", "3", trained, "{}/stats"},
 			whole: func(t *testing.T, dir string) bool {
-				_, err := calib.Read(filepath.Join(dir, "stats"))
-				return err == nil
+				st, err := calib.Read(filepath.Join(dir, "stats"))
+				if err != nil {
+					return false
+				}
+				require.NoError(t, st.Close())
+				return true
 			}},
 		{name: "quantize --calib", heavy: true, args: learnt(), again: learnt("--resume"), whole: finished, start: func(t *testing.T, dir string) {
 			require.NoError(t, os.CopyFS(filepath.Join(dir, "stats"), os.DirFS(trained+"-stats")))
