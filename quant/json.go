@@ -42,10 +42,10 @@ type BytesJSON struct {
 }
 
 // JSON returns the plan in the form that scripts rely on. peakMemory is that of
-// its conversion (convert.PeakMemory).
+// its conversion (convert.PeakMemory). [Plan.WriteJSON] writes it without holding it.
 func (p *Plan) JSON(peakMemory int64) PlanJSON {
-	j := PlanJSON{Schema: "glmconv.plan/1", Scheme: p.Scheme, Format: p.Format, Family: string(p.Config.Family), Notes: p.Notes, Rows: p.Rows(), Mixed: p.Mixed,
-		Bytes: BytesJSON{p.SourceBytes, p.ResultBytes}, PeakMemory: peakMemory, Engines: p.Engines()}
+	j := p.head(peakMemory)
+	j.Engines = p.Engines()
 	j.Tensors = make([]TensorJSON, len(p.Items))
 	for i := range p.Items {
 		it := &p.Items[i]
@@ -56,4 +56,10 @@ func (p *Plan) JSON(peakMemory int64) PlanJSON {
 		j.Tensors[i] = t
 	}
 	return j
+}
+
+// head is the plan without its tensors and engines.
+func (p *Plan) head(peakMemory int64) PlanJSON {
+	return PlanJSON{Schema: "glmconv.plan/1", Scheme: p.Scheme, Format: p.Format, Family: string(p.Config.Family), Notes: p.Notes, Rows: p.Rows(), Mixed: p.Mixed,
+		Bytes: BytesJSON{p.SourceBytes, p.ResultBytes}, PeakMemory: peakMemory}
 }

@@ -152,7 +152,7 @@ func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
 	if c.String("calib") == "" && !turn { // what is learnt, or turned, takes what it needs
 		old := debug.SetMemoryLimit(-1)
 		defer debug.SetMemoryLimit(old)
-		debug.SetMemoryLimit(min(old, planMemory(src.Len())+remoteMemory(c)))
+		debug.SetMemoryLimit(min(old, planMemory(src.Len()))) // headers are all that is read meanwhile: blocks of a remote source come later
 	}
 	l := &learner{c: c, src: src, scheme: scheme, format: format, o: o, recipe: recipe, static: static, turn: turn}
 	out, err := l.open(dir)
@@ -260,9 +260,7 @@ func showPlan(c *cli.Context, p *quant.Plan) error {
 		return err
 	}
 	if c.Bool("json") {
-		j := p.JSON(convert.PeakMemory(p, o))
-		j.Engines = p.EnginesFor(q)
-		return writeJSON(c, j)
+		return p.WriteJSON(c.App.Writer, convert.PeakMemory(p, o), p.EnginesFor(q))
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "%s  memory        %s peak\n\n%s", p.Summary(), progress.Bytes(convert.PeakMemory(p, o)), engineTable(p.EnginesFor(q)))
 	return err
