@@ -92,7 +92,9 @@ func newCluster(t *testing.T, env []string) *cluster {
 		}
 		return os.Lchown(p, uid, -1)
 	}))
-	c := &cluster{t: t, dir: dir, node: map[string]*exec.Cmd{}, env: append([]string{"SLURM_CONF=" + conf, "HOME=" + filepath.Join(dir, "home"), "PATH=" + dir + ":" + os.Getenv("PATH") + ":/usr/sbin"}, env...)}
+	home := filepath.Join(dir, "home")
+	env = append([]string{"SLURM_CONF=" + conf, "HOME=" + home, "PATH=" + dir + ":" + os.Getenv("PATH") + ":/usr/sbin"}, env...)
+	c := &cluster{t: t, dir: dir, node: map[string]*exec.Cmd{}, env: append(env, "HF_HOME="+filepath.Join(home, "hub"))} // of the jobs' user: the test's folders are closed to it
 	t.Cleanup(func() { c.kill(func(string) bool { return true }) })
 	m := filepath.Join(dir, "munge")
 	c.daemon("munged", "--foreground", "--force", "--key-file="+m+"/key", "--socket="+m+"/socket", "--pid-file="+m+"/pid", "--log-file="+m+"/log", "--seed-file="+m+"/seed")
