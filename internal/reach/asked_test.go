@@ -85,3 +85,27 @@ func TestRefusedForAnHour(t *testing.T) {
 	assert.Less(t, time.Since(start), time.Second, "nor waited for")
 	assert.NoError(t, c.patience(t.Context(), "data"))
 }
+
+// TestAskedToWaitByAnother: what one host asks to wait is no time that another may
+// be silent for; a read that waits for both has it counted.
+func TestAskedToWaitByAnother(t *testing.T) {
+	o := Options{Getenv: func(string) string { return "" }, RetryFor: time.Second, allowed: time.Hour}
+	require.NoError(t, o.defaults())
+	c, err := newClient(o)
+	require.NoError(t, err)
+	silent := &netError{host: "data", err: errStalled}
+	x, y := c.trial("hf://org/nano"), c.trial("hf://org/nano")
+	x.since, y.since = time.Now().Add(-2*time.Second), time.Now().Add(-2*time.Second)
+	c.holdOff("hub", 5*time.Minute, true)
+	assert.ErrorIs(t, x.again(t.Context(), silent), source.ErrNetwork, "the hub's wait is not that of the host of the data")
+
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, c.patience(y.in(ctx), "hub"), context.DeadlineExceeded)
+	assert.ErrorIs(t, y.again(ctx, silent), context.DeadlineExceeded, "goes on: it has waited for the hub")
+	own := c.trial("hf://org/nano")
+	own.since = time.Now().Add(-2 * time.Second)
+	c.holdOff("other", 5*time.Minute, false)
+	require.ErrorIs(t, c.patience(own.in(ctx), "other"), context.DeadlineExceeded)
+	assert.ErrorIs(t, own.again(t.Context(), silent), source.ErrNetwork, "nobody has asked for that wait")
+}

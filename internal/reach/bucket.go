@@ -169,6 +169,7 @@ func (b *Bucket) where(key string) string { return "s3://" + b.s.bucket + "/" + 
 // store's own (codeOf) or one for a person.
 func (b *Bucket) call(ctx context.Context, key string, do func(ctx context.Context) error) error {
 	t := b.s.c.trial(b.where(key))
+	ctx = t.in(ctx)
 	for {
 		if err := b.s.c.patience(ctx, b.s.endpoint.Host); err != nil {
 			return err

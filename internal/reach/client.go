@@ -44,12 +44,11 @@ type client struct {
 	clock                                     atomic.Int64 // a server's time less ours, nanoseconds
 
 	mu    sync.Mutex
-	hosts map[string]time.Time // do not ask before
-	told  time.Duration        // that servers asked to be left alone, all together
+	hosts map[string]hold
 }
 
 func newClient(o Options) (*client, error) {
-	c := &client{o: o, small: make(chan struct{}, 2*o.Connections), data: make(chan struct{}, o.Connections), hosts: map[string]time.Time{}, dialer: newDialer(&o)}
+	c := &client{o: o, small: make(chan struct{}, 2*o.Connections), data: make(chan struct{}, o.Connections), hosts: map[string]hold{}, dialer: newDialer(&o)}
 	roots, err := rootCertificates(o.CAFile)
 	if err != nil {
 		return nil, err

@@ -281,6 +281,7 @@ func (w *web) decoded(ctx context.Context, address string, decode func([]byte) e
 		return nil, &source.Error{Kind: source.ErrRefused, Where: shown(w.endpoint), Reason: "names a page that is no address"}
 	}
 	t := w.c.trial(shown(u))
+	ctx = t.in(ctx)
 	for {
 		header, err := w.document(ctx, u, decode)
 		if err == nil {

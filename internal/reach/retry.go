@@ -65,7 +65,7 @@ type trial struct {
 	tries int // since the last byte
 	wrong int // wrong answers in a row
 	since time.Time
-	asked time.Duration // what servers had asked to wait at that time
+	asked time.Duration // waited since then because a server asked for it, by this read alone
 }
 
 func (c *client) trial(where string) *trial {
@@ -76,8 +76,13 @@ func (c *client) trial(where string) *trial {
 
 // progress notes that bytes came.
 func (t *trial) progress() {
-	t.tries, t.wrong, t.since, t.asked = 0, 0, time.Now(), t.c.askedToWait()
+	t.tries, t.wrong, t.since, t.asked = 0, 0, time.Now(), 0
 }
+
+type trialKey struct{}
+
+// in returns a context in which what is waited for hosts counts for the trial.
+func (t *trial) in(ctx context.Context) context.Context { return context.WithValue(ctx, trialKey{}, t) }
 
 // again waits until the next try, or returns why there is none.
 func (t *trial) again(ctx context.Context, err error) error {
@@ -107,8 +112,10 @@ func (t *trial) again(ctx context.Context, err error) error {
 	if host := hostOf(err); host != "" && (told || t.tries > 1) {
 		t.c.holdOff(host, wait, told)
 	}
-	free := min(t.c.askedToWait()-t.asked, t.c.o.allowed)
-	if time.Since(t.since)+wait-free > t.c.o.RetryFor {
+	if told {
+		t.asked += wait
+	}
+	if time.Since(t.since)+wait-min(t.asked, t.c.o.allowed) > t.c.o.RetryFor {
 		return t.final(err)
 	}
 	t.c.retries.Add(1)
@@ -237,41 +244,39 @@ func limited(err error) bool {
 	return errors.As(err, &st) && st.code == http.StatusTooManyRequests
 }
 
+// hold is how long a host is left alone.
+type hold struct {
+	until time.Time
+	told  time.Time // as far as the host asked for it, which is no time without an answer
+}
+
 // holdOff keeps all connections away from a host for some time; told that the
-// host asked for it, which is no time without an answer.
+// host asked for it.
 func (c *client) holdOff(host string, d time.Duration, told bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
-	before, until := c.hosts[host], now.Add(d)
-	if !until.After(before) {
-		return
+	h, until := c.hosts[host], time.Now().Add(d)
+	if until.After(h.until) {
+		h.until = until
 	}
-	c.hosts[host] = until
-	if before.Before(now) {
-		before = now
+	if told && until.After(h.told) {
+		h.told = until
 	}
-	if told {
-		c.told += until.Sub(before)
-	}
-}
-
-// askedToWait is how long servers have kept all connections away so far.
-func (c *client) askedToWait() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.told
+	c.hosts[host] = h
 }
 
 // patience waits until a host may be asked; a host that has asked for longer than is
 // waited is not asked again.
 func (c *client) patience(ctx context.Context, host string) error {
 	c.mu.Lock()
-	until := c.hosts[host]
+	h := c.hosts[host]
 	c.mu.Unlock()
-	wait := time.Until(until)
+	wait := time.Until(h.until)
 	if wait > maxAsked { // as another read was told
 		return busyFor(host, wait)
+	}
+	if t, ok := ctx.Value(trialKey{}).(*trial); ok {
+		t.asked += max(0, time.Until(h.told))
 	}
 	return c.sleep(ctx, wait)
 }
@@ -306,6 +311,7 @@ type getter interface {
 // fill reads len(p) bytes of a file at off, through as many answers as it takes.
 func (c *client) fill(ctx context.Context, g getter, f *file, p []byte, off int64) error {
 	t := c.trial(f.where)
+	ctx = t.in(ctx)
 	for got := 0; got < len(p); {
 		n, err := c.attempt(ctx, g, f, p[got:], off+int64(got))
 		if got += n; n > 0 {

@@ -41,7 +41,7 @@ func openPrefix(ctx context.Context, s *store, name, prefix string) (*Source, er
 	c := s.c
 	t := c.trial(name)
 	for {
-		files, err := s.list(ctx, prefix)
+		files, err := s.list(t.in(ctx), prefix)
 		if err == nil {
 			if len(files) == 0 {
 				return nil, &source.Error{Kind: source.ErrMissing, Where: name, Reason: "holds no file"}

@@ -41,7 +41,7 @@ func (t *tokens) ready(ctx context.Context) (string, error) {
 	}
 	try := t.c.trial("the token")
 	for {
-		token, life, err := t.ask(ctx)
+		token, life, err := t.ask(try.in(ctx))
 		if err == nil {
 			t.token, t.until = token, time.Now().Add(life-min(5*time.Minute, life/2))
 			return token, nil

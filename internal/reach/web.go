@@ -118,7 +118,7 @@ func (w *web) probe(ctx context.Context, name string) (*file, error) {
 	}
 	t := w.c.trial(shown(u))
 	for {
-		err := w.ask(ctx, u, f)
+		err := w.ask(t.in(ctx), u, f)
 		if err == nil {
 			return f, nil
 		}
