@@ -70,7 +70,7 @@ var pathFlags = map[string]bool{
 
 // freeFlags take what no list can hold: numbers, sizes, texts, names of others.
 var freeFlags = []string{
-	"account", "allow-media-domain", "api-key-env", "array-limit", "bandwidth", "base", "budget", "burstiness", "concurrency", "connections", "cors-origin", "count", "cpus", "decode", "dp", "endpoint", "ep",
+	"account", "allow-media-domain", "api-key-env", "array-limit", "bandwidth", "base", "budget", "burstiness", "cache-size", "concurrency", "connections", "cors-origin", "count", "cpus", "decode", "dp", "endpoint", "ep",
 	"extra-body", "fail-under", "goodput", "gpus", "grace", "host", "ignore", "image-count", "image-size", "index", "input-len", "interface", "layer", "max-body", "max-logprobs", "max-memory", "max-model-len",
 	"max-num-seqs", "max-queue", "max-tokens", "mem", "metric", "model", "mtp", "namespace", "node-ip", "num-prompts", "output-len", "partition", "parts", "percentiles",
 	"port", "pp", "prefill", "prefix-len", "prompt", "prompt-ids", "pvc", "queue", "range-ratio", "ready-timeout", "reasoning", "repeat", "request-rate", "retry-for", "secret", "seed",

@@ -27,6 +27,7 @@ func remoteFlags() []cli.Flag {
 		&cli.StringFlag{Name: "bandwidth", Usage: "read at most so much per second from a remote source: 200MB/s (default: no limit)"},
 		&cli.BoolFlag{Name: "offline", Usage: "no network: hf:// reads what the hub's own client has downloaded (also HF_HUB_OFFLINE=1)"},
 		&cli.StringFlag{Name: "cache", Usage: "`DIR` that keeps what is fetched of shards, for --resume and later runs (default: none)"},
+		&cli.StringFlag{Name: "cache-size", Usage: "what the folder of --cache may have, as 200GB: shards that were used longest ago go (default: no limit)"},
 		&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the credential of a hub (default: HF_TOKEN and the hub's own files)"},
 		&cli.StringFlag{Name: "ca-file", Usage: "`FILE` with further root certificates"},
 		&cli.StringFlag{Name: "source-check", Value: "auto", Usage: "auto: hash the shards that are read whole anyway; full: read the rest as well, so that all are hashed; off: hash none"},
@@ -143,6 +144,16 @@ func remoteOptions(c *cli.Context) (reach.Options, error) {
 	}
 	if o.RetryFor <= 0 {
 		return o, usagef("--retry-for must be above 0")
+	}
+	if text := c.String("cache-size"); text != "" {
+		n, err := progress.ParseBytes(text)
+		switch {
+		case err != nil || n <= 0:
+			return o, usagef("--cache-size must be a size such as 200GB, not %q", text)
+		case o.Cache == "":
+			return o, usagef("--cache-size bounds the folder of --cache, which is not given")
+		}
+		o.CacheSize = n
 	}
 	if text := c.String("bandwidth"); text != "" {
 		n, err := progress.ParseBytes(trimRate(text))

@@ -148,6 +148,8 @@ func TestAddressesThatAreRefused(t *testing.T) {
 		{"inspect hf-cache://org/nano@../x", 2, "no name"},
 		{"inspect --connections 65 hf://org/nano", 2, "1 to 64"},
 		{"inspect --bandwidth fast hf://org/nano", 2, "bytes a second"},
+		{"quantize --scheme w8a8 --cache-size 5GB hf://org/nano x", 2, "bounds the folder of --cache"},
+		{"quantize --scheme w8a8 --cache x --cache-size much hf://org/nano x", 2, "such as 200GB"},
 		{"run --prompt x hf://org/nano", 2, "for every token"},
 		{"mtp-remap hf://org/nano", 2, "local disk"},
 		{"quantize --scheme w8a8 " + local + " hf://org/nano", 2, "local disk"},

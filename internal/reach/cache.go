@@ -25,11 +25,13 @@ import (
 type cache struct {
 	dir  string
 	warn func(string)
+	size ceiling
 
 	mu    sync.Mutex
 	off   bool                   // the disk is full, or fails
 	files map[string]*sync.Mutex // by name: one write of a file at a time, while others go on
 	once  sync.Once
+	full  sync.Once // says so
 }
 
 // turn returns the lock of a file, nil once the cache is not filled any further.
@@ -71,6 +73,7 @@ func (k *cache) read(f *file, p []byte, off int64) bool {
 	}
 	whole, part, have := k.paths(f)
 	if st, err := os.Stat(whole); err == nil && st.Size() == f.Size {
+		k.touch(whole)
 		return readFrom(whole, p, off)
 	}
 	var bit [1]byte
@@ -111,6 +114,12 @@ func (k *cache) write(f *file, index int64, p []byte) {
 func (k *cache) put(f *file, index int64, p []byte) (err error) {
 	whole, part, have := k.paths(f)
 	if _, err := os.Stat(whole); err == nil {
+		return nil
+	}
+	if !k.room(int64(len(p))) {
+		k.full.Do(func() {
+			k.warn(fmt.Sprintf("the cache %s has no room within --cache-size beside what is being filled: some of what is fetched is not kept", k.dir))
+		})
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(whole), 0o755); err != nil { //nolint:gosec // published weights

@@ -18,6 +18,7 @@ type Options struct {
 	TokenFile   string        // credential for a hub or ModelScope
 	CAFile      string        // further root certificates, PEM
 	Cache       string        // folder that keeps blocks of shards; "" for none
+	CacheSize   int64         // bytes that it may have (0: no limit)
 	Full        bool          // Settle reads what was not hashed yet, so that every shard is; a source without hashes is refused
 	Unchecked   bool          // shards are not hashed as they pass; size and entity tag are held
 	Version     string        // of glmconv, for User-Agent

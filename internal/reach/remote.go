@@ -133,7 +133,10 @@ func newSource(ctx context.Context, c *client, g getter, name string, files []*f
 	}
 	slices.SortFunc(s.files, func(a, b *file) int { return strings.Compare(a.Name, b.Name) })
 	if c.o.Cache != "" {
-		s.cache = &cache{dir: c.o.Cache, warn: c.o.Warn}
+		s.cache = &cache{dir: c.o.Cache, warn: c.o.Warn, size: ceiling{most: c.o.CacheSize}}
+	}
+	if err := s.cache.fits(s.files); err != nil {
+		return nil, err
 	}
 	inner, stop := context.WithCancel(ctx)
 	s.stop = stop
