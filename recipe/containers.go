@@ -21,10 +21,14 @@ func (r *Recipe) mounted(n *Node) (host string, args []Arg) {
 		host = abs
 	}
 	args = append(args, n.Args...)
+	at := -1 // the last: a folder may be called serve, too
 	for i := range args {
 		if args[i].Value == r.Query.Model.Path && (args[i].Flag == "" || args[i].Flag == "--model-path") {
-			args[i].Value = host
+			at = i
 		}
+	}
+	if at >= 0 {
+		args[at].Value = host
 	}
 	return host, args
 }
@@ -149,7 +153,7 @@ func (r *Recipe) compose() ([]File, error) {
 		words[i] = dollars(words[i])
 	}
 	s := m{
-		"image": r.Images[0], "entrypoint": words[:1], "command": words[1:], "environment": env, "restart": "unless-stopped",
+		"image": dollars(r.Images[0]), "entrypoint": words[:1], "command": words[1:], "environment": env, "restart": "unless-stopped",
 		"volumes": []any{m{"type": "bind", "source": dollars(host), "target": dollars(host), "read_only": true}},
 		"healthcheck": m{"test": []string{"CMD", "curl", "-f", fmt.Sprintf("http://localhost:%d/health", r.Port)},
 			"interval": "15s", "timeout": "5s", "retries": 5, "start_period": fmt.Sprintf("%ds", r.startSeconds())},

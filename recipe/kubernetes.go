@@ -163,26 +163,3 @@ func (r *Recipe) set(name string, leader, worker m) ([]File, error) {
 		}}}
 	return marshal("leaderworkerset.yaml", set, r.service(labels))
 }
-
-// units are one systemd unit a node with its environment file.
-func (r *Recipe) units() []File {
-	var out []File
-	for i, f := range r.envFiles() {
-		n := &r.Nodes[i]
-		name := "glm-" + n.file()
-		words := argv(n.Args)
-		if n.ranks != nil {
-			words = []string{"/usr/bin/env", "bash", "/etc/glm/" + n.file() + ".sh"}
-		} else {
-			words = append([]string{"/usr/bin/env"}, words...)
-		}
-		for k := range words {
-			words[k] = systemd(words[k])
-		}
-		text := fmt.Sprintf("# %s\n[Unit]\nDescription=%s\nAfter=network-online.target\nWants=network-online.target\n\n[Service]\nType=exec\n"+
-			"DynamicUser=yes\nStateDirectory=%s\nEnvironment=HOME=/var/lib/%s HF_HUB_OFFLINE=1\nEnvironmentFile=/etc/glm/%s\nExecStart=%s\nRestart=on-failure\nTimeoutStartSec=%d\nLimitMEMLOCK=infinity\n\n"+
-			"[Install]\nWantedBy=multi-user.target\n", r.title(), "GLM "+n.name(), name, name, f.Name, strings.Join(words, " \\\n  "), r.startSeconds())
-		out = append(out, File{Name: name + ".service", Data: []byte(text)}, f)
-	}
-	return out
-}

@@ -301,14 +301,17 @@ func fillIn(text string, open []string) string {
 func (r *Recipe) envFiles() []File {
 	var out []File
 	for i := range r.Nodes {
-		n := &r.Nodes[i]
-		var b strings.Builder
-		for _, e := range n.Env {
-			if e.Value != rankDevices {
-				fmt.Fprintf(&b, "# %s\n%s=%s\n", e.Why, e.Name, e.Value)
-			}
-		}
-		out = append(out, File{Name: n.file() + ".env", Data: []byte(b.String())})
+		out = append(out, r.Nodes[i].envFile())
 	}
 	return out
+}
+
+func (n *Node) envFile() File {
+	var b strings.Builder
+	for _, e := range n.Env {
+		if e.Value != rankDevices {
+			fmt.Fprintf(&b, "# %s\n%s=%s\n", e.Why, e.Name, e.Value)
+		}
+	}
+	return File{Name: n.file() + ".env", Data: []byte(b.String())}
 }
