@@ -3,7 +3,7 @@ GO ?= go
 LINT := .cache/golangci-lint
 VULN := .cache/govulncheck
 
-.PHONY: vuln deps build demo stories interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers bench-accuracy generate generated clean ci torture manifests release release-check notice site
+.PHONY: vuln deps build demo stories interop test race purego lint fmt vet fuzz-short cross arm64 bench bench-kernels bench-quantize bench-verify bench-peers bench-accuracy generate generated clean ci torture manifests arguments release release-check notice site
 # As it is released: without cgo, and without the library for manual pages, which compiles its patterns at each start.
 build: ; CGO_ENABLED=0 $(GO) build -tags urfave_cli_no_docs -o bin/glmconv ./cmd/glmconv
 demo: build ; mkdir -p out && ./bin/glmconv demo --report out/demo.html
@@ -49,11 +49,14 @@ generate:
 	cd internal/asm && $(GO) run ./limits -out ../bench/limits/limits_amd64.s -stubs ../bench/limits/limits_asm_amd64.go -pkg limits
 generated: generate ; git diff --exit-code -- '*_amd64.s' '*_asm_amd64.go' '*_arm64.s' '*_asm_arm64.go' && cd internal/asm && $(GO) test ./...
 ci: ; ./.ci/run
-# Sweeps of faults, for long; writes the counts into docs/reliability.md. Then manifests under Kubernetes' own validation, and a release, built twice.
+# Sweeps of faults, for long; writes the counts into docs/reliability.md. Then manifests under Kubernetes' own validation and compose's own loader, the commands of
+# recipe through the engines' own parsers, and a release, built twice.
 FOR ?= 15m
-torture: ; $(GO) run ./internal/torture -for $(FOR) && $(MAKE) stories manifests release-check
-# What submit and recipe print, under the validation code of Kubernetes (fetches and builds its modules).
-manifests: ; cd internal/kube && $(GO) vet ./... && $(GO) test ./...
+torture: ; $(GO) run ./internal/torture -for $(FOR) && $(MAKE) stories manifests arguments release-check
+# What submit and recipe print, under the validation code of Kubernetes and the loader of docker compose (fetches and builds their modules).
+manifests: ; set -e; for m in kube compose; do (cd internal/$$m && $(GO) vet ./... && $(GO) test ./...); done
+# Every command that recipe prints, for each preset, scheme, device, topology and goal, through the parsers of vLLM and SGLang themselves (interop/run sets their environment up).
+arguments: ; ./interop/run sglang -k test_arguments
 # Everything of a release, with Go alone; release-check builds it twice, compares, installs and runs it, and builds the site.
 release: ; cd internal/release && $(GO) run . -out ../../out/release
 release-check: site ; cd internal/release && $(GO) vet ./... && $(GO) test ./... && $(GO) run . -check ../../out/release-check $(RELEASE)

@@ -53,8 +53,9 @@ def test_some_arguments():
 
 
 @pytest.mark.full
-def test_arguments():
+def test_arguments(note):
     """the commands of recipe for every preset in BF16 and three schemes, every device, one server, several, prefill and decode, every goal: the same"""
     lists = printed()
     assert len(lists) > 1000
     judge(lists)
+    note(f"{len(lists)} commands")

@@ -66,8 +66,9 @@ def test_some_arguments():
 
 @pytest.mark.full
 @pytest.mark.parametrize("engine", ["vllm", "vllm-ascend"])
-def test_arguments(engine):
+def test_arguments(engine, note):
     """the commands of recipe for every preset in BF16 and three schemes, every device, one server, several, prefill and decode, every goal: the same"""
     lists = printed(engine)
     assert len(lists) > 1000
     judge(lists)
+    note(f"{engine}: {len(lists)} commands")
