@@ -30,7 +30,9 @@ func OpenPage(tb testing.TB, path string) *Page {
 	browser := Tool(tb, "chromium", "the page is not walked")
 	hears, to := pipe(tb)
 	from, says := pipe(tb)
-	cmd := exec.Command(browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe", "--user-data-dir="+tb.TempDir())
+	cmd := exec.Command(browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+		"--disable-features=IsolateSandboxedIframes", // a frame in a process of its own gets the focus some time after the key
+		"--remote-debugging-pipe", "--user-data-dir="+tb.TempDir())
 	cmd.ExtraFiles = []*os.File{hears, says} // 3 and 4, as the flag has it
 	if err := cmd.Start(); err != nil {
 		tb.Fatalf("%s: %v", browser, err)
@@ -201,7 +203,7 @@ func (s Stop) String() string { return fmt.Sprintf("%s %q", s.Tag, s.Name) }
 const helpers = `
 window.walk = {
   all: () => [...document.querySelectorAll("*")],
-  stops: () => walk.all().filter(e => e.matches("a[href],button,input,select,textarea,summary,[tabindex]") && e.tabIndex >= 0 && !e.disabled && e.checkVisibility())
+  stops: () => walk.all().filter(e => e.matches("a[href],button,input,select,textarea,summary,iframe,[tabindex]") && e.tabIndex >= 0 && !e.disabled && e.checkVisibility())
     .filter(e => e.type !== "radio" || e.checked || !document.querySelector('input[name="' + e.name + '"]:checked')).map(e => walk.all().indexOf(e)),
   top: () => { const b = document.body; getSelection().removeAllRanges(); b.tabIndex = -1; b.focus(); b.removeAttribute("tabindex"); scrollTo(0, 0); return true; },
   rgb: s => s.match(/[\d.]+/g).map(Number),
@@ -227,7 +229,8 @@ true`
 // Walk goes through a page with Tab, from its beginning to where it leaves, and
 // presses Enter and Space on what takes them. Every stop is shown with a ring of
 // 3:1 against its ground and lies under nothing, the order is that of the page,
-// nothing is wider than the window, and a key does what a click would.
+// nothing is wider than the window, and a key does what a click would. A frame is one
+// stop, which Tab enters and leaves.
 func (p *Page) Walk() []Stop {
 	tb := p.tb
 	tb.Helper()
@@ -240,14 +243,9 @@ func (p *Page) Walk() []Stop {
 	var want []int
 	p.Eval("walk.stops()", &want)
 	var out []Stop
-	for len(out) <= len(want) {
-		p.Press("Tab")
-		var s *Stop
-		if p.Eval("walk.here()", &s); s == nil {
-			break
-		}
+	for s := p.next(nil); s != nil && len(out) <= len(want); s = p.next(s) {
 		out = append(out, *s)
-		if s.Ring == "" || s.Against < 3 {
+		if s.Tag != frame && (s.Ring == "" || s.Against < 3) {
 			tb.Errorf("%v: focus is not seen (ring %q, contrast %.1f)", s, s.Ring, s.Against)
 		}
 		if !s.Seen {
@@ -262,16 +260,37 @@ func (p *Page) Walk() []Stop {
 		tb.Errorf("Tab stops at %v\nand not at the places %v of the page", out, want)
 	}
 	p.Eval("walk.top()", nil)
+	var s *Stop
 	for range out {
-		p.Press("Tab")
-		var s *Stop
-		if p.Eval("walk.here()", &s); s == nil {
+		if s = p.next(s); s == nil {
 			tb.Errorf("keys that were pressed take stops away: they were %v", out)
 			break
 		}
 		p.works(s)
 	}
 	return out
+}
+
+// frame is a page within the page: it shows itself where the focus is, and is walked
+// by a test of its own.
+const frame = "iframe"
+
+// maxFrame is how many stops a frame may have.
+const maxFrame = 200
+
+// next presses Tab and is where it stops then; the stops within a frame are one. nil:
+// it has left the page.
+func (p *Page) next(last *Stop) (s *Stop) {
+	p.tb.Helper()
+	for range maxFrame {
+		p.Press("Tab")
+		s = nil
+		if p.Eval("walk.here()", &s); s == nil || s.Tag != frame || last == nil || s.At != last.At {
+			return s
+		}
+	}
+	p.tb.Fatalf("%v: Tab never leaves the frame", s)
+	return nil
 }
 
 // works presses keys on the stop that has the focus: each must do what a click

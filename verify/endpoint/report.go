@@ -100,10 +100,14 @@ func (r *Result) headline() string {
 	case verify.Pass:
 		return fmt.Sprintf("PASS  the server computes what the file says, on %d tokens", tokens)
 	case verify.Fail:
-		if r.Fault == NoFault {
-			return fmt.Sprintf("FAIL  %d checks failed", len(r.Failed))
+		what := fmt.Sprintf("%d checks failed", len(r.Failed))
+		if len(r.Failed) == 1 {
+			what = "1 check failed"
 		}
-		return fmt.Sprintf("FAIL  %s: %d checks failed", r.Fault, len(r.Failed))
+		if r.Fault == NoFault {
+			return "FAIL  " + what
+		}
+		return fmt.Sprintf("FAIL  %s: %s", r.Fault, what)
 	}
 	return "UNDECIDED  " + safetext.Line(r.Reason)
 }
