@@ -18,7 +18,7 @@ func cmdCheck() *cli.Command {
 			"loaded, refused, or swallowed in silence.\n\nExit codes: 0 good, 1 not good, 3 not judged, 65 not a checkpoint.",
 		Flags: append(engineFlags(),
 			&cli.BoolFlag{Name: "no-hashes", Usage: "do not compare SHA-256 sums with the manifest"},
-			&cli.BoolFlag{Name: "weights", Usage: "read every weight as well: NaN, infinities, codes out of range"},
+			&cli.BoolFlag{Name: "weights", Usage: "read every weight as well: NaN, infinities, codes out of range, holes, sizes that no weight has"},
 			workersFlag("reading"),
 			jsonFlag(),
 		),

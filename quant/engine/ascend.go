@@ -92,7 +92,7 @@ var ascend = spec{
 		{codes: []string{"tensor-dtype", "companion-missing", "companion-dtype", "weight-not-quantized", "experts-mixed", "router-bias-dtype",
 			"eh-proj-quantized"}, does: Differs},
 		{codes: []string{"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-bias-wrong", "offset-nonzero", "code-range",
-			"weight-nonfinite", "weight-zero", "zero-region", "weight-constant"}, does: Differs},
+			"weight-nonfinite", "weight-zero", "zero-region", "weight-constant", "weight-size", "rows-equal"}, does: Differs},
 		{codes: []string{"description-name", "description-invalid", "description-entry-missing", "description-scheme", "rot-unflagged", "rot-family"},
 			does: Refuses},
 		{codes: []string{"description-version"}, does: Refuses, during: keysRead},

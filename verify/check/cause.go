@@ -103,6 +103,8 @@ func (s *subject) diagnose() {
 		say("bytes changed after the conversion: bad memory, a bad disk, or a copy that was cut")
 	case count("weight-zero")+count("zero-region") > 0 && !has("hash-mismatch"):
 		say("%d weights are zero or have a hole of zeros: a file that was downloaded or copied in part, with its full size", count("weight-zero")+count("zero-region"))
+	case s.reciprocals() > 1:
+		say("the scales of %d weights are stored as 1/scale: another tool divides by them, engines multiply", s.reciprocals())
 	case has("weight-not-quantized") && s.onlyMTP("weight-not-quantized") && s.codesOnly():
 		say("the MTP layer is full precision and the config does not say so: engines build it for codes and stop with a KeyError or a size mismatch as soon as they draft; leave the layer out in the config")
 	case has("weight-not-quantized") && s.onlyMTP("weight-not-quantized"):

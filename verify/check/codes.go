@@ -150,6 +150,8 @@ var codes = []Code{
 	{"zero-region", Error, "a part of a weight is zero in whole pages", "the download left a hole: fetch the file again and compare its SHA-256"},
 	{"weight-constant", Error, "a matrix of one value throughout", "fetch the file again, or convert again from the source"},
 	{"layer-unlike", Error, "a bias or a gain is zero, or of one value, in one layer, and in the others of the model it is not: it was lost on the way", "fetch the file again, or take it from the base model"},
+	{"weight-size", Error, "the values of a matrix are of a size that no trained one has, or far from those of the same weight elsewhere in the model", "compare with the source: glmconv verify"},
+	{"rows-equal", Error, "the rows of a matrix are equal", "fetch the file again, or convert again from the source"},
 	{"norm-constant", Warning, "a norm has one value throughout: it was perhaps never trained, or never loaded when the model was saved", "compare with the base model"},
 
 	{"codes-short", Warning, "the codes of some scales stay far from the end of their range: scales that come from a maximum bring one code there, so codes and scales are not of one conversion",

@@ -213,6 +213,9 @@ var explanations = map[string]struct{ cause, remedy string }{
 	"norm-constant":   {"a library that does not know the norm filled it with its initial value", ""},
 	"layer-unlike": {"a hole in a download, or a library that made one layer anew and did not load it",
 		"compare with the base model; no conversion brings it back"},
+	"weight-size": {"a tool that stores 1/scale, scales of another conversion, or a weight that was scaled without what reads it",
+		"invert the scales, or convert again from the source"},
+	"rows-equal":  {"one row was written, or broadcast, in place of all", "compare with the base model"},
 	"codes-short": {"scales of another conversion, or codes that a search or a cast changed", ""},
 
 	// Ascend description.

@@ -7,7 +7,7 @@ import (
 
 // valueCodes are the codes of what only a look at the values finds.
 var valueCodes = []string{
-	"weight-nonfinite", "weight-zero", "weight-constant", "zero-region", "norm-constant", "layer-unlike", "code-range", "mtp-copy-stale", "codes-short",
+	"weight-nonfinite", "weight-zero", "weight-constant", "zero-region", "norm-constant", "layer-unlike", "weight-size", "rows-equal", "code-range", "mtp-copy-stale", "codes-short",
 	"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-absurd", "scale-bias-wrong", "offset-nonzero", "weight-shape-wrong", "router-bias-rounded", "router-bias-zero",
 }
 

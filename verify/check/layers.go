@@ -120,6 +120,14 @@ func (x *small) finding(others int) *Finding {
 	return &f
 }
 
+// fused tells whether norms were put into what reads them: one that is 1
+// throughout is in no trained model.
+func (l *layers) fused() bool {
+	return slices.ContainsFunc(l.seen, func(x *small) bool {
+		return isNorm(x.row.Role) && x.row.Param == "weight" && x.constant && x.first == 1
+	})
+}
+
 // tellLayers adds what the layers show, in place of what one by itself does.
 func (s *subject) tellLayers(l *layers) {
 	said := map[string]string{}

@@ -67,6 +67,8 @@ func (s *subject) checkValues(ctx context.Context, meter *meter) error {
 	jobs = append(jobs, s.copyJobs()...)
 	of := &layers{}
 	jobs = append(jobs, s.layerJobs(of)...)
+	matrices := &sizes{}
+	jobs = append(jobs, s.sizeJobs(matrices)...)
 	for _, j := range jobs {
 		meter.expect(j.bytes)
 	}
@@ -87,6 +89,7 @@ func (s *subject) checkValues(ctx context.Context, meter *meter) error {
 		s.report.Findings = append(s.report.Findings, fs...)
 	}
 	s.tellLayers(of)
+	s.tellSizes(matrices, of.fused())
 	return nil
 }
 
