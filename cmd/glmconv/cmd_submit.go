@@ -33,14 +33,14 @@ func cmdSubmit() *cli.Command {
 			&cli.BoolFlag{Name: "print", Usage: "print the job (default)"},
 			&cli.BoolFlag{Name: "apply", Usage: "run sbatch --parsable or kubectl apply -f - with it, and print the job's id"},
 			&cli.IntFlag{Name: "cpus", Aliases: []string{"cpu"}, Value: 8, Usage: "cores of a part"},
-			&cli.StringFlag{Name: "mem", Aliases: []string{"memory"}, Usage: "memory of a part (default: 2G, 2Gi)"},
+			&cli.StringFlag{Name: "mem", Aliases: []string{"memory"}, Usage: "memory of a part (default: --max-memory of the conversion and 512 MiB)"},
 			&cli.StringFlag{Name: "time", Value: "04:00:00", Usage: "slurm: limit of a part"},
 			&cli.StringFlag{Name: "partition", Usage: "slurm: partition"},
 			&cli.StringFlag{Name: "account", Usage: "slurm: account"},
 			&cli.IntFlag{Name: "array-limit", Usage: "slurm: parts at a time (default: all)"},
 			&cli.StringFlag{Name: "image", Usage: "k8s: image with glmconv, by digest (required)"},
 			&cli.StringFlag{Name: "namespace", Usage: "k8s: namespace"},
-			&cli.StringSliceFlag{Name: "pvc", Usage: "k8s: `CLAIM:/MOUNT`, a claim that all parts can mount (repeatable)"},
+			&cli.StringSliceFlag{Name: "pvc", Usage: "k8s: `CLAIM:/MOUNT`, a claim that all parts can mount (repeatable); CLAIM:/MOUNT:rwo one that pods of a single node can, for --parts 1"},
 			&cli.StringFlag{Name: "scratch", Usage: "k8s: what a part may take of its machine's disk for --cache and --scratch, as 20Gi, beside 1 GiB for temporary files"},
 			&cli.StringFlag{Name: "secret", Usage: "k8s: secret whose keys become the environment (HF_TOKEN, AWS_…)"},
 			&cli.StringFlag{Name: "service-account", Usage: "k8s: service account"},
@@ -144,8 +144,8 @@ func submitSlurm(c *cli.Context, w io.Writer, j batch, rest []string) error {
 			return usagef("%q has characters that a flag of Slurm cannot have", v)
 		}
 	}
-	if j.Mem == "" {
-		j.Mem = "2G"
+	if err := j.memory(c, rest, "M"); err != nil {
+		return err
 	}
 	words := []string{"glmconv"}
 	for _, a := range j.Args {
@@ -186,8 +186,8 @@ func submitK8s(c *cli.Context, w io.Writer, j batch, rest []string) error {
 	if !strings.Contains(j.Image, "@sha256:") {
 		fmt.Fprintf(c.App.ErrWriter, "warning: %s is not a digest: parts may run different versions\n", j.Image)
 	}
-	if j.Mem == "" {
-		j.Mem = "2Gi"
+	if err := j.memory(c, rest, "Mi"); err != nil {
+		return err
 	}
 	if err := podStorage(c, &j, rest); err != nil {
 		return err

@@ -13,8 +13,11 @@ func workersFlag(doing string) cli.Flag {
 	return &cli.IntFlag{Name: "workers", Usage: doing + " threads (default: one per core)"}
 }
 
+// defaultMemory is the value of --max-memory where it is not given.
+const defaultMemory = "1GiB"
+
 func memoryFlag() cli.Flag {
-	return &cli.StringFlag{Name: "max-memory", Value: "1GiB", Usage: "ceiling for the process's memory"}
+	return &cli.StringFlag{Name: "max-memory", Value: defaultMemory, Usage: "ceiling for the process's memory"}
 }
 
 func idsFlag() cli.Flag {

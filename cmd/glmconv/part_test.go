@@ -127,6 +127,12 @@ func TestSubmitStorage(t *testing.T) {
 		{"a cache on a claim", "", "--cache /models/cache", "/models/dst", 0, []string{"ephemeral-storage: 1073741824}"}, false},
 		{"a cache of no size", "", "--cache /cache", "/models/dst", exitUsage, []string{"--scratch 200Gi"}, false},
 		{"a relative cache", "--scratch 20Gi", "--cache cache", "/models/dst", exitUsage, []string{"read-only"}, false},
+		{"memory of the conversion", "", "--max-memory 3GiB", "/models/dst", 0, []string{`memory: "3Gi"`}, false},
+		{"less memory than the conversion's", "", "--max-memory=4GiB", "/models/dst", 0, []string{"warning: --mem 3Gi is less", "--max-memory 4GiB"}, false},
+		{"a claim of one node", "--pvc one:/one:rwo", "", "/one/dst", exitUsage, []string{"pods of one node", "--parts 1"}, false},
+		{"a claim of one node for one part", "--parts 1 --pvc one:/one:rwo", "", "/one/dst", 0, []string{`mountPath: "/one"}`}, false},
+		{"a claim of many nodes", "--pvc many:/many:rwx", "", "/many/dst", 0, []string{`mountPath: "/many"}`}, false},
+		{"a claim of no mode", "--pvc one:/one:ro", "", "/one/dst", exitUsage, []string{"CLAIM:/MOUNT"}, false},
 		{"no size", "--scratch much", "", "/models/dst", exitUsage, []string{"20Gi"}, false},
 		{"a result on no claim", "", "", "/modelsx/dst", 0, nil, true},
 		{"two wishes", "--print --apply", "", "/models/dst", exitUsage, []string{"not both"}, false},
@@ -140,6 +146,33 @@ func TestSubmitStorage(t *testing.T) {
 			}
 			assert.Equal(t, test.warned, strings.Contains(errs, "lies in no claim (--pvc"), errs)
 		})
+	}
+}
+
+// TestSubmitMemory: a part is given what its conversion may take.
+func TestSubmitMemory(t *testing.T) {
+	src := filepath.Join(t.TempDir(), "src")
+	require.NoError(t, demo.Extract(src))
+	for _, test := range []struct {
+		args, quantize, want string
+		warned               bool
+	}{
+		{"slurm --parts 2", "", "--mem=1536M ", false},
+		{"slurm --parts 2", "--max-memory 4GiB", "--mem=4608M ", false},
+		{"slurm --parts 2", "--max-memory 2GB", "--mem=2420M ", false},
+		{"slurm --parts 2 --mem 1G", "", "--mem=1G ", false},
+		{"slurm --parts 2 --mem 1000", "", "--mem=1000 ", true},
+		{"slurm --parts 2 --mem 1024", "", "--mem=1024 ", false},
+		{"slurm --parts 2 --mem 900M", "--max-memory 900MB", "--mem=900M ", false},
+		{"k8s --image r/x@sha256:0123 --parts 2", "", `limits: {memory: "1536Mi"`, false},
+		{"k8s --image r/x@sha256:0123 --parts 2", "--max-memory 4GiB", `limits: {memory: "4608Mi"`, false},
+		{"k8s --image r/x@sha256:0123 --parts 2 --mem 1G", "", `limits: {memory: "1G"`, true},
+	} {
+		args := append(append([]string{"submit"}, strings.Fields(test.args)...), append([]string{"--", "quantize", "--scheme", "w8a8"}, append(strings.Fields(test.quantize), src, "/dst")...)...)
+		code, out, errs := glmconv(t, args...)
+		require.Zero(t, code, errs)
+		assert.Contains(t, out, test.want, args)
+		assert.Equal(t, test.warned, strings.Contains(errs, "less than the conversion may take"), "%v: %s", args, errs)
 	}
 }
 

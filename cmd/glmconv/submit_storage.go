@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -27,8 +28,12 @@ var folderFlags = []string{"cache", "scratch"}
 func podStorage(c *cli.Context, j *batch, rest []string) error {
 	for i, text := range c.StringSlice("pvc") {
 		claim, mount, ok := strings.Cut(text, ":")
-		if !ok || claim == "" || !strings.HasPrefix(mount, "/") {
-			return usagef("--pvc must be CLAIM:/MOUNT, not %q", text)
+		mount, mode, _ := strings.Cut(mount, ":")
+		if !ok || claim == "" || !strings.HasPrefix(mount, "/") || mode != "" && mode != "rwx" && mode != "rwo" {
+			return usagef("--pvc must be CLAIM:/MOUNT, with :rwo or :rwx behind it where that is known, not %q", text)
+		}
+		if mode == "rwo" && j.Parts > 1 {
+			return usagef("--pvc %s is a claim that pods of one node alone can mount (ReadWriteOnce), and %d parts run on several: use a claim of ReadWriteMany, a bucket (s3://) for DST, or --parts 1", text, j.Parts)
 		}
 		j.Volumes = append(j.Volumes, volume{fmt.Sprintf("data-%d", i), claim, mount})
 	}
@@ -57,6 +62,37 @@ func podStorage(c *cli.Context, j *batch, rest []string) error {
 	}
 	if dst := rest[len(rest)-1]; source.Scheme(dst) == "" && !j.claimed(dst) {
 		fmt.Fprintf(c.App.ErrWriter, "warning: %s lies in no claim (--pvc CLAIM:/MOUNT): parts cannot write it, the root of a pod is read-only, and do not share it\n", dst)
+	}
+	return nil
+}
+
+// beside is what a part takes beside --max-memory: the program, and what the kernel
+// keeps for its files and connections.
+const beside = 512 << 20
+
+// memory sets what a part is given where --mem does not, in MiB with a unit, and warns
+// of less than its conversion may take.
+func (j *batch) memory(c *cli.Context, rest []string, unit string) error {
+	text := valueIn(rest, "max-memory")
+	if text == "" {
+		text = defaultMemory
+	}
+	takes, err := progress.ParseBytes(text)
+	if err != nil {
+		return usagef("--max-memory: %w", err)
+	}
+	takes += beside
+	if j.Mem == "" {
+		j.Mem = fmt.Sprintf("%d%s", (takes+(1<<20)-1)>>20, unit)
+		return nil
+	}
+	size := j.Mem
+	if unit == "M" { // Slurm's units are powers of 1024, MiB where there is none
+		size = strings.TrimRight(size, "KMGTkmgt")
+		size += strings.ToUpper(cmp.Or(j.Mem[len(size):], unit)) + "i"
+	}
+	if given, err := quantity(size); err == nil && given < takes-beside {
+		fmt.Fprintf(c.App.ErrWriter, "warning: --mem %s is less than the conversion may take (--max-memory %s, and %s beside it): parts that take it are killed\n", j.Mem, text, progress.Bytes(beside))
 	}
 	return nil
 }
