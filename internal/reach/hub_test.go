@@ -182,7 +182,7 @@ func TestHubFaults(t *testing.T) {
 	for _, kind := range []fakes.Fault{fakes.Reset, fakes.Cut, fakes.TooMany, fakes.Down, fakes.Expired, fakes.Whole, fakes.WrongRange, fakes.Stall} {
 		t.Run(string(kind), func(t *testing.T) {
 			step := 1
-			if testing.Short() || kind == fakes.TooMany || kind == fakes.Stall {
+			if os.Getenv("GLMCONV_TORTURE") == "" && (testing.Short() || kind == fakes.TooMany || kind == fakes.Stall) {
 				step = 4 // which wait
 			}
 			for n := 1; n <= all; n += step {
@@ -264,20 +264,6 @@ func TestHubFlippedBit(t *testing.T) {
 	for _, e := range entries {
 		assert.False(t, strings.HasSuffix(e.Name(), ".safetensors"), "%s was kept", e.Name())
 	}
-}
-
-// TestHubExpiry: addresses that live for a second are renewed, not more often
-// than they end.
-func TestHubExpiry(t *testing.T) {
-	dir := model(t)
-	hub := fakehub.New(t, "org/nano", dir)
-	hub.Life = 300 * time.Millisecond
-	hub.Rate = 2 << 20
-	s := mounted(t, "hf://org/nano", quick(hub.Env(t.TempDir())...))
-	start := time.Now()
-	require.NoError(t, convertDir(t.Context(), s.Name(), filepath.Join(t.TempDir(), "dst"), layout.W8A8))
-	resolves := hub.Count(func(r fakes.Request) bool { return strings.Contains(r.Path, "/resolve/") })
-	assert.LessOrEqual(t, resolves, 8+int(12*time.Since(start).Seconds())*len(s.files))
 }
 
 func TestCancelEndsAHangingRead(t *testing.T) {

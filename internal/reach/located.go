@@ -37,7 +37,48 @@ type located struct {
 	mu      sync.Mutex
 	url     *url.URL // nil: not known
 	expires time.Time
-	denied  int // times in a row that a signed address was refused
+	denied  int           // times in a row that a signed address was refused
+	direct  bool          // the file's own address has answered without a redirect
+	asking  chan struct{} // of who asks for the address; closed when there is an answer
+}
+
+// minLife is how long a signed address is kept at least, whatever it says: what ends
+// sooner is refused, and asked for again then.
+const minLife = time.Second
+
+// known returns the address of a file's bytes, or nil for the one read that has to
+// ask for it, which calls done after that; others wait for it. Where bytes come from
+// the file's own address everybody asks.
+func (l *located) known(ctx context.Context) (u *url.URL, done func(), err error) {
+	for {
+		l.mu.Lock()
+		wait := l.asking
+		switch {
+		case l.url != nil && (l.expires.IsZero() || time.Now().Before(l.expires)):
+			u = l.url
+			l.mu.Unlock()
+			return u, func() {}, nil
+		case l.direct:
+			l.mu.Unlock()
+			return nil, func() {}, nil
+		case wait == nil:
+			answered := make(chan struct{})
+			l.asking = answered
+			l.mu.Unlock()
+			return nil, func() {
+				l.mu.Lock()
+				l.asking = nil
+				l.mu.Unlock()
+				close(answered)
+			}, nil
+		}
+		l.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
+	}
 }
 
 func (l *located) forget() {
@@ -51,11 +92,11 @@ func (l *located) forget() {
 
 // get implements getter.
 func (w *web) get(ctx context.Context, f *file, off, n int64) (io.ReadCloser, error) {
-	u, first, err := w.locate(ctx, f, off, n)
+	at, first, err := w.locate(ctx, f, off, n)
 	if err != nil || first != nil {
 		return first, err
 	}
-	hops := 0
+	u, hops := at, 0
 	var res *http.Response
 	for hop := u; hop != nil; { // data hosts may pass on to others
 		if u = hop; res != nil {
@@ -80,12 +121,13 @@ func (w *web) get(ctx context.Context, f *file, off, n int64) (io.ReadCloser, er
 		f.located.mu.Unlock()
 		return body, nil
 	}
-	return nil, w.refusal(f, u, err)
+	return nil, w.refusal(f, at, u, err)
 }
 
 // refusal forgets a signed address that is no longer taken, so that the next try
-// asks for another.
-func (w *web) refusal(f *file, u *url.URL, err error) error {
+// asks for another. Reads that were at it together are refused together: that is
+// one refusal, and what the first of them has asked for meanwhile is kept.
+func (w *web) refusal(f *file, at, u *url.URL, err error) error {
 	st, ok := err.(*statusError) //nolint:errorlint // made by accept
 	if !ok || w.trusted(u) {
 		return err
@@ -97,6 +139,9 @@ func (w *web) refusal(f *file, u *url.URL, err error) error {
 	}
 	f.located.mu.Lock()
 	defer f.located.mu.Unlock()
+	if f.located.url != at {
+		return &netError{host: u.Host, err: st}
+	}
 	f.located.url = nil
 	if f.located.denied++; f.located.denied > 3 {
 		return &source.Error{Kind: source.ErrNetwork, Where: shown(u), Reason: fmt.Sprintf("the host of the data answers %d, with a new address as well", st.code)}
@@ -145,13 +190,15 @@ func (w *web) authFor(u *url.URL) func(*http.Request) {
 // address answers without a redirect, that answer.
 func (w *web) locate(ctx context.Context, f *file, off, n int64) (*url.URL, io.ReadCloser, error) {
 	l := f.located
-	l.mu.Lock()
-	u, expires := l.url, l.expires
-	l.mu.Unlock()
-	if u != nil && (expires.IsZero() || time.Now().Before(expires)) {
+	u, done, err := l.known(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	if u != nil {
 		return u, nil, nil
 	}
-	u, err := url.Parse(w.address(f))
+	u, err = url.Parse(w.address(f))
 	if err != nil {
 		return nil, nil, &source.Error{Kind: source.ErrRefused, Where: f.where, Reason: "has no address"}
 	}
@@ -159,6 +206,9 @@ func (w *web) locate(ctx context.Context, f *file, off, n int64) (*url.URL, io.R
 		if !w.trusted(u) { // signed: what comes next needs no credentials and is asked for by range
 			l.mu.Lock()
 			l.url, l.expires = u, expiry(u)
+			if soon := time.Now().Add(minLife); !l.expires.IsZero() && l.expires.Before(soon) {
+				l.expires = soon
+			}
 			l.mu.Unlock()
 			return u, nil, nil
 		}
@@ -176,6 +226,11 @@ func (w *web) locate(ctx context.Context, f *file, off, n int64) (*url.URL, io.R
 			continue
 		}
 		body, err := w.accept(res, u, f, off, n)
+		if err == nil {
+			l.mu.Lock()
+			l.direct = true
+			l.mu.Unlock()
+		}
 		return nil, body, err
 	}
 	return nil, nil, refused(u, "redirects without end")
