@@ -34,8 +34,13 @@ func glm45(hidden, dense, expert, experts, head int) []byte {
 // its hidden size.
 func bigSource(t *testing.T) string {
 	t.Helper()
-	config := glm45(1024, 10944, 1408, 6, 128)
-	plan, err := synth.NewPlan(synth.Options{Config: config, Seed: 11, ShardBytes: 24 << 20})
+	return sourceOf(t, glm45(1024, 10944, 1408, 6, 128), 24<<20)
+}
+
+// sourceOf writes a checkpoint of random weights.
+func sourceOf(t *testing.T, config []byte, shard int64) string {
+	t.Helper()
+	plan, err := synth.NewPlan(synth.Options{Config: config, Seed: 11, ShardBytes: shard})
 	require.NoError(t, err)
 	dir := filepath.Join(t.TempDir(), "source")
 	require.NoError(t, plan.Write(t.Context(), dir))
