@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/fakes/fakehub"
+	"github.com/glmconv/glmconv/internal/testkit"
 )
 
 // cacheOf lays a folder out as the hub's own client keeps it, and returns the
@@ -85,4 +86,50 @@ func TestHubCache(t *testing.T) {
 		assert.Contains(t, errs, says)
 	}
 	assert.Empty(t, hub.Log(), "no network")
+}
+
+// TestOfflineFromACache: what --cache has kept is read without a network: headers
+// after headers were read, everything after a conversion.
+func TestOfflineFromACache(t *testing.T) {
+	hub, _ := hubOf(t)
+	t.Setenv("HF_HUB_CACHE", filepath.Join(t.TempDir(), "hub"))
+	dir := t.TempDir()
+	cache := filepath.Join(dir, "cache")
+	offline := func(args ...string) (code int, out, errs string) {
+		hub.Reset()
+		code, out, errs = glmconv(t, append(args, "--offline", "--cache", cache)...)
+		assert.Empty(t, hub.Log(), "no network")
+		assert.NotContains(t, errs, canary)
+		return code, out, errs
+	}
+	code, _, errs := offline("plan", "--scheme", "w8a8", "hf://org/nano")
+	assert.Equal(t, exitIO, code, errs)
+	assert.Contains(t, errs, "hf download org/nano")
+	code, want, errs := glmconv(t, "plan", "--scheme", "w8a8", "--cache", cache, "hf://org/nano")
+	require.Zero(t, code, errs)
+	code, out, errs := offline("plan", "--scheme", "w8a8", "hf://org/nano")
+	require.Zero(t, code, errs)
+	assert.Equal(t, want, out)
+	assert.Contains(t, errs, "at commit "+hub.Commit)
+	code, out, errs = offline("plan", "--scheme", "w8a8", "hf://org/nano@"+hub.Commit)
+	require.Zero(t, code, errs)
+	assert.Equal(t, want, out)
+	code, _, errs = offline("quantize", "--scheme", "w8a8", "hf://org/nano", filepath.Join(dir, "early"))
+	assert.Equal(t, exitIO, code, errs)
+	assert.Contains(t, errs, ".safetensors")
+
+	first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
+	code, _, errs = glmconv(t, "quantize", "--scheme", "w8a8", "--cache", cache, "hf://org/nano", first)
+	require.Zero(t, code, errs)
+	code, _, errs = offline("quantize", "--scheme", "w8a8", "--source-check", "full", "hf://org/nano", second)
+	require.Zero(t, code, errs)
+	x, y := testkit.Files(t, first), testkit.Files(t, second)
+	require.Equal(t, len(x), len(y))
+	for n := range x {
+		assert.True(t, x[n] == y[n], "%s differs", n)
+	}
+	code, _, errs = offline("verify", "--skip-forward", "hf://org/nano", second)
+	assert.Zero(t, code, errs)
+	code, _, errs = offline("check", "hf://org/nano")
+	assert.Zero(t, code, errs)
 }

@@ -25,7 +25,7 @@ func remoteFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "connections", Value: 8, Usage: "parallel requests to a remote source, 1 to 64"},
 		&cli.StringFlag{Name: "bandwidth", Usage: "read at most so much per second from a remote source: 200MB/s (default: no limit)"},
-		&cli.BoolFlag{Name: "offline", Usage: "no network: hf:// reads what the hub's own client has downloaded (also HF_HUB_OFFLINE=1)"},
+		&cli.BoolFlag{Name: "offline", Usage: "no network: hf:// reads what the hub's own client has downloaded, all addresses what --cache has kept (also HF_HUB_OFFLINE=1)"},
 		&cli.StringFlag{Name: "cache", Usage: "`DIR` that keeps what is fetched of shards, for --resume and later runs (default: none)"},
 		&cli.StringFlag{Name: "cache-size", Usage: "what the folder of --cache may have, as 200GB: shards that were used longest ago go (default: no limit)"},
 		&cli.StringFlag{Name: "token-file", Usage: "`FILE` with the credential of a hub (default: HF_TOKEN and the hub's own files)"},

@@ -17,13 +17,24 @@ import (
 
 // Cached returns the folder of the hub's own client that holds what an address
 // names, its commit, and whether the address is to be read from there: hf-cache://
-// always, hf:// without a network. Nothing is written there and no network is
-// asked. What is not there, or not all of it, is an error that matches
-// source.ErrOffline.
+// always, hf:// without a network, unless Options.Cache alone has read it before.
+// Nothing is written there and no network is asked. What is not there, or not all of
+// it, is an error that matches source.ErrOffline.
 func Cached(text string, o Options) (dir, commit string, ok bool, err error) {
 	if err := o.defaults(); err != nil {
 		return "", "", false, err
 	}
+	dir, commit, ok, err = o.ofHub(text)
+	if errors.Is(err, source.ErrOffline) {
+		if a, bad := parse(text, o.hubBase()); bad == nil && a.scheme == "hf" && o.keptListing(a) != nil {
+			return "", "", false, nil
+		}
+	}
+	return dir, commit, ok, err
+}
+
+// ofHub is Cached but for Options.Cache.
+func (o *Options) ofHub(text string) (dir, commit string, ok bool, err error) {
 	a, err := parse(text, o.hubBase())
 	if err != nil || a.scheme != "hf-cache" && !(a.scheme == "hf" && o.Offline) {
 		return "", "", false, err

@@ -30,6 +30,17 @@ func open(ctx context.Context, text string, o Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Offline && o.Cache != "" && o.saved == nil {
+		return openKept(ctx, c, a)
+	}
+	s, err := openAt(ctx, c, a)
+	if err == nil {
+		s.keepListing(a)
+	}
+	return s, err
+}
+
+func openAt(ctx context.Context, c *client, a address) (*Source, error) {
 	switch a.scheme {
 	case "hf":
 		return openHub(ctx, c, a)

@@ -197,19 +197,13 @@ func (s *Source) ReadSmall(ctx context.Context, name string, limit int64) ([]byt
 	if kept != nil {
 		return slices.Clone(kept), nil
 	}
-	data := make([]byte, f.Size)
-	for try := range 2 {
-		if err := s.small(ctx, f, data, 0); err != nil {
+	data := s.cache.keptSmall(f, "file", f.Size)
+	if data == nil || f.compare(data) != nil {
+		var err error
+		if data, err = s.fetchSmall(ctx, f); err != nil {
 			return nil, err
 		}
-		err := f.compare(data)
-		if err == nil {
-			break
-		}
-		if try == 1 {
-			return nil, err
-		}
-		f.located.forget()
+		s.cache.keepSmall(f, "file", data)
 	}
 	if f.Size <= maxKept {
 		f.mu.Lock()
@@ -217,6 +211,24 @@ func (s *Source) ReadSmall(ctx context.Context, name string, limit int64) ([]byt
 		f.mu.Unlock()
 	}
 	return data, nil
+}
+
+// fetchSmall reads a whole file, once more if it is not what was listed.
+func (s *Source) fetchSmall(ctx context.Context, f *file) ([]byte, error) {
+	data := make([]byte, f.Size)
+	for try := 0; ; try++ {
+		if err := s.small(ctx, f, data, 0); err != nil {
+			return nil, err
+		}
+		err := f.compare(data)
+		if err == nil {
+			return data, nil
+		}
+		if try == 1 {
+			return nil, err
+		}
+		f.located.forget()
+	}
 }
 
 // small reads a range with a token for small requests.

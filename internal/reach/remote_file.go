@@ -2,6 +2,7 @@ package reach
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 
@@ -60,13 +61,14 @@ const maxAlone = 64 << 10
 
 // alone reports whether a read is a small one of a place that nothing else is read
 // around: a norm, a bias, one scale. A block for each would be most of the model.
+// Without a network all is read by blocks, which is what a cache has.
 func (o opened) alone(off int64, n int) bool {
 	f := o.f
 	f.mu.Lock()
 	follows := off == f.end
 	f.end = off + int64(n)
 	f.mu.Unlock()
-	return n <= maxAlone && !follows && !o.s.blocks.has(blockKey{f, off / blockSize})
+	return n <= maxAlone && !follows && !o.s.c.o.Offline && !o.s.blocks.has(blockKey{f, off / blockSize})
 }
 
 // readHead serves the beginning of a file from its first bytes, which are kept,
@@ -76,9 +78,13 @@ func (s *Source) readHead(ctx context.Context, f *file, p []byte, off int64) (in
 	head := f.head
 	f.mu.Unlock()
 	if head == nil {
-		head = make([]byte, min(headSize, f.Size))
-		if err := s.small(ctx, f, head, 0); err != nil {
-			return 0, err
+		n := min(headSize, f.Size)
+		if head = s.cache.keptSmall(f, "head", n); head == nil {
+			head = make([]byte, n)
+			if err := s.small(ctx, f, head, 0); err != nil {
+				return 0, err
+			}
+			s.cache.keepSmall(f, "head", head)
 		}
 		if text := pointer(head); text != "" {
 			return 0, &source.Error{Kind: source.ErrRefused, Where: f.where, Reason: text, Advice: "the repository was uploaded without Git LFS; ask its owner"}
@@ -94,9 +100,15 @@ func (s *Source) readHead(ctx context.Context, f *file, p []byte, off int64) (in
 	if n == len(p) {
 		return n, nil
 	}
-	if err := s.small(ctx, f, p[n:], off+int64(n)); err != nil {
+	rest := p[n:]
+	if kept := s.cache.keptSmall(f, fmt.Sprint("head from ", off+int64(n)), int64(len(rest))); kept != nil {
+		copy(rest, kept)
+		return len(p), nil
+	}
+	if err := s.small(ctx, f, rest, off+int64(n)); err != nil {
 		return n, err
 	}
+	s.cache.keepSmall(f, fmt.Sprint("head from ", off+int64(n)), rest)
 	return len(p), nil
 }
 

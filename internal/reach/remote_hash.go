@@ -59,12 +59,15 @@ func (s *Source) hashRest(ctx context.Context, f *file) error {
 	p := make([]byte, min(blockSize, f.Size))
 	for off := int64(0); off < f.Size; off += int64(len(p)) {
 		p = p[:min(int64(len(p)), f.Size-off)]
-		if err := s.c.fill(ctx, s.g, f, p, off); err != nil {
-			return err
+		if !s.cache.read(f, p, off) {
+			if err := s.c.fill(ctx, s.g, f, p, off); err != nil {
+				return err
+			}
 		}
 		sum.Write(p)
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != want {
+		s.cache.drop(f)
 		return f.differs(got, want)
 	}
 	f.mu.Lock()
