@@ -153,3 +153,28 @@ func TestQuantizeBytesOfF32(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkQuantizeMatrix: a tile of block FP8 to what it is converted to.
+func BenchmarkQuantizeMatrix(b *testing.B) {
+	const rows, cols = 128, 4096
+	w := random(1, rows*cols, gaussian)
+	for i, v := range w {
+		w[i] = RoundBF16(v)
+	}
+	m, _, err := Quantize(Spec{Code: E4M3, Rule: DeepSeekBlock, BlockRows: 128, BlockCols: 128}, w, rows, cols, nil)
+	require.NoError(b, err)
+	for name, spec := range map[string]Spec{
+		"fp8":  {Code: E4M3, Rule: CompressedTensors},
+		"int8": {Code: Int8, Rule: CompressedTensors},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(rows * cols)
+			var scratch Scratch
+			for b.Loop() {
+				if _, _, err := QuantizeMatrix(spec, m, &scratch); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

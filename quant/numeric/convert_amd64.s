@@ -2305,6 +2305,514 @@ DATA lanes8x43800000<>+24(SB)/4, $0x43800000
 DATA lanes8x43800000<>+28(SB)/4, $0x43800000
 GLOBL lanes8x43800000<>(SB), RODATA|NOPTR, $32
 
+// func recodeTablesAVX2(tables *byte, scales *float32, n int, factor float32, s float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·recodeTablesAVX2(SB), NOSPLIT, $0-32
+	MOVQ         tables+0(FP), AX
+	MOVQ         scales+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS factor+24(FP), Y0
+	VBROADCASTSS s+28(FP), Y1
+	VMOVUPS      lanes8x49800000<>+0(SB), Y2
+	VMOVUPS      lanes8x7f800000<>+0(SB), Y3
+	VMOVUPS      onesE4M3<>+0(SB), Y4
+	VMOVUPS      lanes8x78000000<>+0(SB), Y5
+	VMOVDQU      lanes8x00000080<>+0(SB), X6
+
+table:
+	VBROADCASTSS (CX), Y7
+	VMULPS       Y7, Y4, Y8
+	VMULPS       Y0, Y8, Y9
+	VPSRLD       $0x17, X9, X10
+	VPSUBD       X10, X6, X10
+	VPSLLD       $0x03, X10, X10
+	VPMAXSD      lanes8x00000008<>+0(SB), X10, X10
+	VPMINSD      lanes8x0000007f<>+0(SB), X10, X10
+	VPBROADCASTB X10, Y10
+	VMOVDQU      Y10, 128(AX)
+	VPAND        Y3, Y9, Y10
+	VFMADD231PS  Y2, Y10, Y9
+	VFNMADD132PS Y2, Y9, Y10
+	VPSRLD       $0x14, Y10, Y9
+	VPSUBD       codesE4M3<>+0(SB), Y9, Y9
+	VEXTRACTI128 $0x01, Y9, X11
+	VPACKSSDW    X11, X9, X11
+	VPACKSSWB    X11, X11, X11
+	VPBROADCASTQ X11, Y9
+	VMOVDQU      Y9, 96(AX)
+	VMULPS       Y1, Y10, Y10
+	VSUBPS       Y8, Y10, Y10
+	VMULPS       Y10, Y10, Y10
+	VMULPS       Y5, Y10, Y10
+	VMOVUPS      Y10, 32(AX)
+	VMULPS       Y8, Y8, Y8
+	VMULPS       Y5, Y8, Y8
+	VMOVUPS      Y8, (AX)
+	VMULPS       lanes8x43800000<>+0(SB), Y7, Y7
+	VMOVUPS      Y7, 64(AX)
+	ADDQ         $0x04, CX
+	ADDQ         $0x000000a0, AX
+	DECQ         DX
+	JNZ          table
+	VZEROUPPER
+	RET
+
+DATA onesE4M3<>+0(SB)/4, $0x3f800000
+DATA onesE4M3<>+4(SB)/4, $0x3f900000
+DATA onesE4M3<>+8(SB)/4, $0x3fa00000
+DATA onesE4M3<>+12(SB)/4, $0x3fb00000
+DATA onesE4M3<>+16(SB)/4, $0x3fc00000
+DATA onesE4M3<>+20(SB)/4, $0x3fd00000
+DATA onesE4M3<>+24(SB)/4, $0x3fe00000
+DATA onesE4M3<>+28(SB)/4, $0x3ff00000
+GLOBL onesE4M3<>(SB), RODATA|NOPTR, $32
+
+DATA codesE4M3<>+0(SB)/4, $0x000003f8
+DATA codesE4M3<>+4(SB)/4, $0x000003f9
+DATA codesE4M3<>+8(SB)/4, $0x000003fa
+DATA codesE4M3<>+12(SB)/4, $0x000003fb
+DATA codesE4M3<>+16(SB)/4, $0x000003fc
+DATA codesE4M3<>+20(SB)/4, $0x000003fd
+DATA codesE4M3<>+24(SB)/4, $0x000003fe
+DATA codesE4M3<>+28(SB)/4, $0x000003ff
+GLOBL codesE4M3<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x78000000<>+0(SB)/4, $0x78000000
+DATA lanes8x78000000<>+4(SB)/4, $0x78000000
+DATA lanes8x78000000<>+8(SB)/4, $0x78000000
+DATA lanes8x78000000<>+12(SB)/4, $0x78000000
+DATA lanes8x78000000<>+16(SB)/4, $0x78000000
+DATA lanes8x78000000<>+20(SB)/4, $0x78000000
+DATA lanes8x78000000<>+24(SB)/4, $0x78000000
+DATA lanes8x78000000<>+28(SB)/4, $0x78000000
+GLOBL lanes8x78000000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x00000080<>+0(SB)/4, $0x00000080
+DATA lanes8x00000080<>+4(SB)/4, $0x00000080
+DATA lanes8x00000080<>+8(SB)/4, $0x00000080
+DATA lanes8x00000080<>+12(SB)/4, $0x00000080
+DATA lanes8x00000080<>+16(SB)/4, $0x00000080
+DATA lanes8x00000080<>+20(SB)/4, $0x00000080
+DATA lanes8x00000080<>+24(SB)/4, $0x00000080
+DATA lanes8x00000080<>+28(SB)/4, $0x00000080
+GLOBL lanes8x00000080<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x00000008<>+0(SB)/4, $0x00000008
+DATA lanes8x00000008<>+4(SB)/4, $0x00000008
+DATA lanes8x00000008<>+8(SB)/4, $0x00000008
+DATA lanes8x00000008<>+12(SB)/4, $0x00000008
+DATA lanes8x00000008<>+16(SB)/4, $0x00000008
+DATA lanes8x00000008<>+20(SB)/4, $0x00000008
+DATA lanes8x00000008<>+24(SB)/4, $0x00000008
+DATA lanes8x00000008<>+28(SB)/4, $0x00000008
+GLOBL lanes8x00000008<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x0000007f<>+0(SB)/4, $0x0000007f
+DATA lanes8x0000007f<>+4(SB)/4, $0x0000007f
+DATA lanes8x0000007f<>+8(SB)/4, $0x0000007f
+DATA lanes8x0000007f<>+12(SB)/4, $0x0000007f
+DATA lanes8x0000007f<>+16(SB)/4, $0x0000007f
+DATA lanes8x0000007f<>+20(SB)/4, $0x0000007f
+DATA lanes8x0000007f<>+24(SB)/4, $0x0000007f
+DATA lanes8x0000007f<>+28(SB)/4, $0x0000007f
+GLOBL lanes8x0000007f<>(SB), RODATA|NOPTR, $32
+
+// func recodeE4M3AVX2(dst *byte, codes *byte, n int, tables *byte, step int, factor float32, s float32, out *float64)
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
+TEXT ·recodeE4M3AVX2(SB), NOSPLIT, $0-56
+	MOVQ    dst+0(FP), AX
+	MOVQ    codes+8(FP), CX
+	MOVQ    n+16(FP), DX
+	MOVQ    step+32(FP), BX
+	MOVQ    out+48(FP), SI
+	MOVQ    tables+24(FP), DI
+	VPXOR   Y4, Y4, Y4
+	VMOVDQU lanes8x0f000000<>+0(SB), Y5
+
+chunk:
+	MOVQ    $0x00000100, R8
+	CMPQ    DX, R8
+	CMOVQLT DX, R8
+	SUBQ    R8, DX
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+
+block:
+	VMOVUPS 32(DI), Y7
+	VMOVUPS (DI), Y6
+
+loop:
+	VMOVDQU   (CX), Y8
+	VPAND     lanes8x7f7f7f7f<>+0(SB), Y8, Y9
+	VPMAXUB   128(DI), Y9, Y10
+	VPCMPEQB  Y9, Y10, Y10
+	VPMOVMSKB Y10, R9
+	CMPL      R9, $-1
+	JNE       small
+	VPAND     lanes8x07070707<>+0(SB), Y8, Y9
+	VMOVDQU   96(DI), Y10
+	VPSHUFB   Y9, Y10, Y10
+	VPADDB    Y10, Y8, Y8
+	VMOVDQU   Y8, (AX)
+	VPMOVZXBD (CX), Y8
+	VPSLLD    $0x15, Y8, Y9
+	VPAND     Y5, Y9, Y9
+	VPMOVZXBD 8(CX), Y10
+	VPSLLD    $0x15, Y10, Y11
+	VPAND     Y5, Y11, Y11
+	VPERMPS   Y6, Y8, Y12
+	VMULPS    Y9, Y12, Y12
+	VADDPS    Y12, Y0, Y0
+	VPERMPS   Y7, Y8, Y8
+	VMULPS    Y9, Y8, Y8
+	VPMAXUD   Y8, Y4, Y4
+	VADDPS    Y8, Y2, Y2
+	VPERMPS   Y6, Y10, Y8
+	VMULPS    Y11, Y8, Y8
+	VADDPS    Y8, Y1, Y1
+	VPERMPS   Y7, Y10, Y8
+	VMULPS    Y11, Y8, Y8
+	VPMAXUD   Y8, Y4, Y4
+	VADDPS    Y8, Y3, Y3
+	VPMOVZXBD 16(CX), Y8
+	VPSLLD    $0x15, Y8, Y9
+	VPAND     Y5, Y9, Y9
+	VPMOVZXBD 24(CX), Y10
+	VPSLLD    $0x15, Y10, Y11
+	VPAND     Y5, Y11, Y11
+	VPERMPS   Y6, Y8, Y12
+	VMULPS    Y9, Y12, Y12
+	VADDPS    Y12, Y0, Y0
+	VPERMPS   Y7, Y8, Y8
+	VMULPS    Y9, Y8, Y8
+	VPMAXUD   Y8, Y4, Y4
+	VADDPS    Y8, Y2, Y2
+	VPERMPS   Y6, Y10, Y8
+	VMULPS    Y11, Y8, Y8
+	VADDPS    Y8, Y1, Y1
+	VPERMPS   Y7, Y10, Y8
+	VMULPS    Y11, Y8, Y8
+	VPMAXUD   Y8, Y4, Y4
+	VADDPS    Y8, Y3, Y3
+
+next:
+	ADDQ         $0x20, CX
+	ADDQ         $0x20, AX
+	SUBQ         $0x20, R8
+	TESTQ        $0x0000007f, R8
+	JNZ          loop
+	ADDQ         BX, DI
+	TESTQ        R8, R8
+	JNZ          block
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPSHUFD      $0x4e, X0, X1
+	VADDPS       X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VADDPS       X1, X0, X0
+	VCVTSS2SD    X0, X0, X0
+	VADDSD       (SI), X0, X0
+	VMOVSD       X0, (SI)
+	VADDPS       Y3, Y2, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPSHUFD      $0x4e, X0, X1
+	VADDPS       X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VADDPS       X1, X0, X0
+	VCVTSS2SD    X0, X0, X0
+	VADDSD       8(SI), X0, X0
+	VMOVSD       X0, 8(SI)
+	TESTQ        DX, DX
+	JNZ          chunk
+	VSQRTPS      Y4, Y4
+	VEXTRACTI128 $0x01, Y4, X0
+	VPMAXUD      X4, X0, X0
+	VPSHUFD      $0x4e, X0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0xb1, X0, X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        16(SI), X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        X0, 16(SI)
+	VZEROUPPER
+	RET
+
+small:
+	VBROADCASTSS factor+40(FP), Y6
+	VBROADCASTSS s+44(FP), Y7
+	VPMOVSXBW    (CX), Y8
+	VPSLLW       $0x07, Y8, Y8
+	VPAND        lanes8x3fff3fff<>+0(SB), Y8, Y8
+	VCVTPH2PS    X8, Y9
+	VEXTRACTI128 $0x01, Y8, X8
+	VCVTPH2PS    X8, Y8
+	VMULPS       64(DI), Y9, Y9
+	VMULPS       64(DI), Y8, Y8
+	VMULPS       Y6, Y9, Y10
+	VMULPS       Y6, Y8, Y11
+	VPMINUD      lanes8x43e00000<>+0(SB), Y10, Y10
+	VPMINUD      lanes8x43e00000<>+0(SB), Y11, Y11
+	VPAND        lanes8x7f800000<>+0(SB), Y10, Y12
+	VPAND        lanes8x7f800000<>+0(SB), Y11, Y13
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y12, Y12
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y13, Y13
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y12, Y10
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y13, Y11
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y10, Y12
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y11, Y13
+	VPMADDWD     lanes8x00010010<>+0(SB), Y10, Y10
+	VPMADDWD     lanes8x00010010<>+0(SB), Y11, Y11
+	VMULPS       Y7, Y12, Y12
+	VMULPS       Y7, Y13, Y13
+	VSUBPS       Y9, Y12, Y12
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y0, Y0
+	VSUBPS       Y8, Y13, Y13
+	VMULPS       Y8, Y8, Y8
+	VADDPS       Y8, Y1, Y1
+	VMULPS       Y12, Y12, Y9
+	VADDPS       Y9, Y2, Y2
+	VPMAXUD      Y9, Y4, Y4
+	VMULPS       Y13, Y13, Y8
+	VADDPS       Y8, Y3, Y3
+	VPMAXUD      Y8, Y4, Y4
+	VPACKSSDW    Y11, Y10, Y10
+	VPSRLW       $0x04, Y10, Y10
+	VPSUBW       lanes8x04680468<>+0(SB), Y10, Y10
+	VPERMQ       $0xd8, Y10, Y10
+	VEXTRACTI128 $0x01, Y10, X8
+	VPACKUSWB    X8, X10, X8
+	VMOVDQU      (CX), X9
+	VPAND        lanes8x80808080<>+0(SB), X9, X9
+	VPOR         X9, X8, X8
+	VMOVDQU      X8, (AX)
+	VPMOVSXBW    16(CX), Y8
+	VPSLLW       $0x07, Y8, Y8
+	VPAND        lanes8x3fff3fff<>+0(SB), Y8, Y8
+	VCVTPH2PS    X8, Y9
+	VEXTRACTI128 $0x01, Y8, X8
+	VCVTPH2PS    X8, Y8
+	VMULPS       64(DI), Y9, Y9
+	VMULPS       64(DI), Y8, Y8
+	VMULPS       Y6, Y9, Y10
+	VMULPS       Y6, Y8, Y6
+	VPMINUD      lanes8x43e00000<>+0(SB), Y10, Y10
+	VPMINUD      lanes8x43e00000<>+0(SB), Y6, Y6
+	VPAND        lanes8x7f800000<>+0(SB), Y10, Y11
+	VPAND        lanes8x7f800000<>+0(SB), Y6, Y12
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y11, Y11
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y12, Y12
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y11, Y10
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y12, Y6
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y10, Y11
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y6, Y12
+	VPMADDWD     lanes8x00010010<>+0(SB), Y10, Y10
+	VPMADDWD     lanes8x00010010<>+0(SB), Y6, Y6
+	VMULPS       Y7, Y11, Y11
+	VMULPS       Y7, Y12, Y12
+	VSUBPS       Y9, Y11, Y11
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y0, Y0
+	VSUBPS       Y8, Y12, Y12
+	VMULPS       Y8, Y8, Y8
+	VADDPS       Y8, Y1, Y1
+	VMULPS       Y11, Y11, Y9
+	VADDPS       Y9, Y2, Y2
+	VPMAXUD      Y9, Y4, Y4
+	VMULPS       Y12, Y12, Y8
+	VADDPS       Y8, Y3, Y3
+	VPMAXUD      Y8, Y4, Y4
+	VPACKSSDW    Y6, Y10, Y10
+	VPSRLW       $0x04, Y10, Y10
+	VPSUBW       lanes8x04680468<>+0(SB), Y10, Y10
+	VPERMQ       $0xd8, Y10, Y10
+	VEXTRACTI128 $0x01, Y10, X6
+	VPACKUSWB    X6, X10, X6
+	VMOVDQU      16(CX), X7
+	VPAND        lanes8x80808080<>+0(SB), X7, X7
+	VPOR         X7, X6, X6
+	VMOVDQU      X6, 16(AX)
+	VMOVUPS      32(DI), Y7
+	VMOVUPS      (DI), Y6
+	JMP          next
+
+DATA lanes8x0f000000<>+0(SB)/4, $0x0f000000
+DATA lanes8x0f000000<>+4(SB)/4, $0x0f000000
+DATA lanes8x0f000000<>+8(SB)/4, $0x0f000000
+DATA lanes8x0f000000<>+12(SB)/4, $0x0f000000
+DATA lanes8x0f000000<>+16(SB)/4, $0x0f000000
+DATA lanes8x0f000000<>+20(SB)/4, $0x0f000000
+DATA lanes8x0f000000<>+24(SB)/4, $0x0f000000
+DATA lanes8x0f000000<>+28(SB)/4, $0x0f000000
+GLOBL lanes8x0f000000<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x07070707<>+0(SB)/4, $0x07070707
+DATA lanes8x07070707<>+4(SB)/4, $0x07070707
+DATA lanes8x07070707<>+8(SB)/4, $0x07070707
+DATA lanes8x07070707<>+12(SB)/4, $0x07070707
+DATA lanes8x07070707<>+16(SB)/4, $0x07070707
+DATA lanes8x07070707<>+20(SB)/4, $0x07070707
+DATA lanes8x07070707<>+24(SB)/4, $0x07070707
+DATA lanes8x07070707<>+28(SB)/4, $0x07070707
+GLOBL lanes8x07070707<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x3fff3fff<>+0(SB)/4, $0x3fff3fff
+DATA lanes8x3fff3fff<>+4(SB)/4, $0x3fff3fff
+DATA lanes8x3fff3fff<>+8(SB)/4, $0x3fff3fff
+DATA lanes8x3fff3fff<>+12(SB)/4, $0x3fff3fff
+DATA lanes8x3fff3fff<>+16(SB)/4, $0x3fff3fff
+DATA lanes8x3fff3fff<>+20(SB)/4, $0x3fff3fff
+DATA lanes8x3fff3fff<>+24(SB)/4, $0x3fff3fff
+DATA lanes8x3fff3fff<>+28(SB)/4, $0x3fff3fff
+GLOBL lanes8x3fff3fff<>(SB), RODATA|NOPTR, $32
+
+// func recodeErrorAVX2(codes *byte, n int, tables *byte, step int, factor float32, s float32, limit float64) float64
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, SSE2
+TEXT ·recodeErrorAVX2(SB), NOSPLIT, $0-56
+	MOVQ    codes+0(FP), AX
+	MOVQ    n+8(FP), CX
+	MOVQ    step+24(FP), DX
+	MOVQ    tables+16(FP), BX
+	VPXOR   X0, X0, X0
+	VMOVDQU lanes8x0f000000<>+0(SB), Y3
+
+chunk:
+	MOVQ    $0x00000100, SI
+	CMPQ    CX, SI
+	CMOVQLT CX, SI
+	SUBQ    SI, CX
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+
+block:
+	VMOVUPS 32(BX), Y4
+
+loop:
+	VMOVDQU   (AX), Y5
+	VPAND     lanes8x7f7f7f7f<>+0(SB), Y5, Y5
+	VPMAXUB   128(BX), Y5, Y6
+	VPCMPEQB  Y5, Y6, Y6
+	VPMOVMSKB Y6, DI
+	CMPL      DI, $-1
+	JNE       small
+	VPMOVZXBD (AX), Y5
+	VPSLLD    $0x15, Y5, Y6
+	VPAND     Y3, Y6, Y6
+	VPMOVZXBD 8(AX), Y7
+	VPSLLD    $0x15, Y7, Y8
+	VPAND     Y3, Y8, Y8
+	VPERMPS   Y4, Y5, Y5
+	VMULPS    Y6, Y5, Y5
+	VADDPS    Y5, Y1, Y1
+	VPERMPS   Y4, Y7, Y5
+	VMULPS    Y8, Y5, Y5
+	VADDPS    Y5, Y2, Y2
+	VPMOVZXBD 16(AX), Y5
+	VPSLLD    $0x15, Y5, Y6
+	VPAND     Y3, Y6, Y6
+	VPMOVZXBD 24(AX), Y7
+	VPSLLD    $0x15, Y7, Y8
+	VPAND     Y3, Y8, Y8
+	VPERMPS   Y4, Y5, Y5
+	VMULPS    Y6, Y5, Y5
+	VADDPS    Y5, Y1, Y1
+	VPERMPS   Y4, Y7, Y5
+	VMULPS    Y8, Y5, Y5
+	VADDPS    Y5, Y2, Y2
+
+next:
+	ADDQ         $0x20, AX
+	SUBQ         $0x20, SI
+	TESTQ        $0x0000007f, SI
+	JNZ          loop
+	ADDQ         DX, BX
+	TESTQ        SI, SI
+	JNZ          block
+	VADDPS       Y2, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPS       X2, X1, X1
+	VPSHUFD      $0x4e, X1, X2
+	VADDPS       X2, X1, X1
+	VPSHUFD      $0xb1, X1, X2
+	VADDPS       X2, X1, X1
+	VCVTSS2SD    X1, X1, X1
+	VADDSD       X1, X0, X0
+	VUCOMISD     limit+40(FP), X0
+	JAE          done
+	TESTQ        CX, CX
+	JNZ          chunk
+
+done:
+	VZEROUPPER
+	MOVSD X0, ret+48(FP)
+	RET
+
+small:
+	VBROADCASTSS factor+32(FP), Y4
+	VBROADCASTSS s+36(FP), Y5
+	VPMOVSXBW    (AX), Y6
+	VPSLLW       $0x07, Y6, Y6
+	VPAND        lanes8x3fff3fff<>+0(SB), Y6, Y6
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VMULPS       64(BX), Y7, Y7
+	VMULPS       64(BX), Y6, Y6
+	VMULPS       Y4, Y7, Y8
+	VMULPS       Y4, Y6, Y9
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y9, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y10
+	VPAND        lanes8x7f800000<>+0(SB), Y9, Y11
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y11, Y11
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y8
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y11, Y9
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y10
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y9, Y11
+	VMULPS       Y5, Y10, Y10
+	VSUBPS       Y7, Y10, Y10
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y1, Y1
+	VMULPS       Y5, Y11, Y11
+	VSUBPS       Y6, Y11, Y11
+	VMULPS       Y11, Y11, Y11
+	VADDPS       Y11, Y2, Y2
+	VPMOVSXBW    16(AX), Y6
+	VPSLLW       $0x07, Y6, Y6
+	VPAND        lanes8x3fff3fff<>+0(SB), Y6, Y6
+	VCVTPH2PS    X6, Y7
+	VEXTRACTI128 $0x01, Y6, X6
+	VCVTPH2PS    X6, Y6
+	VMULPS       64(BX), Y7, Y7
+	VMULPS       64(BX), Y6, Y6
+	VMULPS       Y4, Y7, Y8
+	VMULPS       Y4, Y6, Y4
+	VPMINUD      lanes8x43e00000<>+0(SB), Y8, Y8
+	VPMINUD      lanes8x43e00000<>+0(SB), Y4, Y4
+	VPAND        lanes8x7f800000<>+0(SB), Y8, Y9
+	VPAND        lanes8x7f800000<>+0(SB), Y4, Y10
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y9, Y9
+	VPMAXUD      lanes8x3c800000<>+0(SB), Y10, Y10
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y9, Y8
+	VFMADD231PS  lanes8x49800000<>+0(SB), Y10, Y4
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y8, Y9
+	VFNMADD132PS lanes8x49800000<>+0(SB), Y4, Y10
+	VMULPS       Y5, Y9, Y9
+	VSUBPS       Y7, Y9, Y9
+	VMULPS       Y9, Y9, Y9
+	VADDPS       Y9, Y1, Y1
+	VMULPS       Y5, Y10, Y10
+	VSUBPS       Y6, Y10, Y10
+	VMULPS       Y10, Y10, Y10
+	VADDPS       Y10, Y2, Y2
+	VMOVUPS      32(BX), Y4
+	JMP          next
+
 // func errorE4M3F32AVX2(w *float32, n int, factor float32, s float32, limit float64) float64
 // Requires: AVX, AVX2, CMOV, FMA3, SSE2
 TEXT ·errorE4M3F32AVX2(SB), NOSPLIT, $0-40

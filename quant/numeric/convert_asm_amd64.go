@@ -134,6 +134,21 @@ func topCodesAVX2(top *byte, codes *byte, n int)
 //go:noescape
 func widenCodesAVX2(dst *float32, codes *byte, n int, scales *float32, step int)
 
+// recodeTablesAVX2 writes what becomes of codes under each of n scales that are rounded anew by the reciprocal factor of the scale s.
+//
+//go:noescape
+func recodeTablesAVX2(tables *byte, scales *float32, n int, factor float32, s float32)
+
+// recodeE4M3AVX2 writes the codes that n others become, a multiple of 128, each 128 by a table, step bytes after the one before, and adds what that costs to the runError at out.
+//
+//go:noescape
+func recodeE4M3AVX2(dst *byte, codes *byte, n int, tables *byte, step int, factor float32, s float32, out *float64)
+
+// recodeErrorAVX2 returns the squared error of recodeE4M3AVX2, or what it has come to after the chunk that brings it to the limit.
+//
+//go:noescape
+func recodeErrorAVX2(codes *byte, n int, tables *byte, step int, factor float32, s float32, limit float64) float64
+
 // errorE4M3F32AVX2 returns the squared error of n weights, a multiple of sixteen, as E4M3 codes, or what it has come to after the chunk that brings it to the limit.
 //
 //go:noescape

@@ -19,6 +19,7 @@ type Scratch struct {
 	spare  []byte    // codes of one searched group
 	group  []groupFit
 	micro  []byte // scales of a byte
+	tables []recoding
 	groups groups
 	global float32
 }
@@ -252,7 +253,8 @@ func (x *Scratch) plainSpan(out []byte, w span) (scale float32, e runError, fini
 	if top >= infBits {
 		return 0, runError{}, false
 	}
-	k, w := x.settle(x.spec.plainScale(math.Float32frombits(top)), w)
+	w.most = math.Float32frombits(top)
+	k, w := x.settle(x.spec.plainScale(w.most), w)
 	e = w.encode(x, out, x.spec.Code, k)
 	return k.stored, e, true
 }

@@ -16,11 +16,20 @@ func (x *Scratch) settle(k blockScale, w span) (blockScale, span) {
 	if !x.harmless(w.head(x, min(w.len(), 2*chunkLen)), k) {
 		return k, w
 	}
-	all := w.head(x, w.len())
-	if w.codes != nil { // they are widened now
-		w = span{floats: all}
+	var all []float32
+	below := func(k blockScale, limit float64) float64 {
+		if r, ok := x.recode(w, s.Code, k); ok {
+			return r.errorBelow(limit)
+		}
+		if all == nil {
+			all = w.head(x, w.len())
+		}
+		if w.codes != nil { // they are widened now
+			w = span{floats: all}
+		}
+		return x.errorBelow(all, k, limit)
 	}
-	plain := x.errorBelow(all, k, math.Inf(1))
+	plain := below(k, math.Inf(1))
 	steps := [...]int{1, -1, 2, -2, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120}
 	tries := steps[:4]
 	if s.Code == E4M3 {
@@ -31,7 +40,7 @@ func (x *Scratch) settle(k blockScale, w span) (blockScale, span) {
 		if !(t >= minNormal && t <= 0x1p126) {
 			continue
 		}
-		if c := s.against(t); x.errorBelow(all, c, plain) < plain {
+		if c := s.against(t); below(c, plain) < plain {
 			return c, w
 		}
 	}

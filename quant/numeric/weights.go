@@ -65,6 +65,7 @@ type span struct {
 	rows, cols int
 	codes      []byte // or E4M3 codes with scales
 	scaling
+	most float32 // the largest magnitude of what codes stand for, once it is known
 }
 
 // span returns n weights from element at on.
@@ -152,6 +153,9 @@ func (w span) encode(x *Scratch, dst []byte, c Code, k blockScale) runError {
 	case w.raw != nil:
 		return encodeBF16(dst, w.raw, c, k.factor, k.stored)
 	case w.codes != nil:
+		if r, ok := x.recode(w, c, k); ok {
+			return r.encode(dst)
+		}
 		return x.encodeCodes(dst, w.codes, w.scaling, c, k.factor, k.stored)
 	}
 	return encode(dst, w.floats, c, k.by, k.factor, k.stored)

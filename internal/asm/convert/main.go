@@ -46,6 +46,7 @@ func main() {
 	}
 	topCodes()
 	widenCodes()
+	recodes()
 	errorE4M3()
 	absMaxNarrow()
 	absMaxWide()

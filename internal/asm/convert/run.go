@@ -23,6 +23,7 @@ type loop struct {
 	factor, s     reg.VecVirtual
 	sq, er        []reg.VecVirtual
 	worst         reg.VecVirtual
+	squares       bool // the worst is the square of the largest error
 	wide          bool
 	width, weight int // weights of a step; bytes of one
 	limits        limits
@@ -167,7 +168,11 @@ func (l *loop) account(first int, x, value []reg.VecVirtual) {
 	for j, v := range value {
 		VMULPS(v, v, x[j])
 		VADDPS(x[j], l.er[first+j], l.er[first+j])
-		VPAND(all(absMask), v, v)
+		if l.squares {
+			v = x[j]
+		} else {
+			VPAND(all(absMask), v, v)
+		}
 		VPMAXUD(v, l.worst, l.worst)
 	}
 }
