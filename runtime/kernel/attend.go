@@ -40,7 +40,7 @@ func (a *Attention) Attend(o []float32, ldo int, q []float32, ldq int) {
 		for c := t; c < end; {
 			s, lds, n := a.Keys(c)
 			n = min(n, end-c)
-			transpose(panel[c-t:], width, s, lds, n, a.KeyDim)
+			Transpose(panel[c-t:], width, s, lds, n, a.KeyDim)
 			c += n
 		}
 		PanelF32(scores[t:], ld, in, a.KeyDim, panel, width, rows, width, a.KeyDim, false)

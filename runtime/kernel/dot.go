@@ -84,3 +84,23 @@ func Add(dst, v []float32) {
 		dst[i] += v[i]
 	}
 }
+
+// AddWide adds v, as float64, to dst.
+func AddWide(dst []float64, v []float32) {
+	v = v[:len(dst)]
+	for i := addWideVector(dst, v); i < len(dst); i++ {
+		dst[i] += float64(v[i])
+	}
+}
+
+// Beyond returns the number of the first x whose magnitude is not below p·limit,
+// len(x) if there is none.
+func Beyond(x, limit []float32, p float32) int {
+	limit = limit[:len(x)]
+	for i := beyondVector(x, limit, p); i < len(x); i++ {
+		if !(max(x[i], -x[i]) < p*limit[i]) {
+			return i
+		}
+	}
+	return len(x)
+}

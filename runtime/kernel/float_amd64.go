@@ -116,7 +116,7 @@ func (p *panelPath) float(y []float32, ldy int, x []float32, m int, t FloatType,
 			for i := range r {
 				t.Decode(buf.s[i*(hi-lo):][:hi-lo], rows[i*ld:])
 			}
-			transpose(panel, width, buf.s, hi-lo, r, hi-lo)
+			Transpose(panel, width, buf.s, hi-lo, r, hi-lo)
 		}
 	}
 	p.product(y, ldy, x, m, src, workers)
@@ -215,7 +215,7 @@ func fillScaled(w *numeric.Matrix) func(panel []float32, width, j, r, lo, hi int
 			for i := range r {
 				w.DequantColumns(buf.s[i*n:], j+i, at, at+n)
 			}
-			transpose(panel[(at-lo)*width:], width, buf.s, n, r, n)
+			Transpose(panel[(at-lo)*width:], width, buf.s, n, r, n)
 		}
 	}
 }

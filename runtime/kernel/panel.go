@@ -58,8 +58,8 @@ func SubF64(y []float64, ldy int, x []float64, ldx int, w []float64, ldw, m, n, 
 	}
 }
 
-// transpose writes dst[c·ldd+r] = src[r·lds+c] for r < rows and c < cols.
-func transpose(dst []float32, ldd int, src []float32, lds, rows, cols int) {
+// Transpose writes dst[c·ldd+r] = src[r·lds+c] for r < rows and c < cols.
+func Transpose(dst []float32, ldd int, src []float32, lds, rows, cols int) {
 	lo := 0
 	if panels != nil {
 		lo = panels.transposeF32(dst, ldd, src, lds, rows, cols)

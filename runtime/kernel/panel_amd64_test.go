@@ -159,7 +159,7 @@ func TestTranspose(t *testing.T) {
 			rows, cols := 1+r.IntN(40), 1+r.IntN(70)
 			lds, ldd := cols+r.IntN(3), rows+r.IntN(3)
 			src, dst := normals(r, rows*lds), filled(cols*ldd, 77)
-			transpose(dst, ldd, src, lds, rows, cols)
+			Transpose(dst, ldd, src, lds, rows, cols)
 			for i, v := range dst {
 				if c, j := i/ldd, i%ldd; j < rows {
 					require.Equal(t, src[j*lds+c], v, "%d × %d", rows, cols)

@@ -42,6 +42,22 @@ func addVector(dst, v []float32) int {
 	return n
 }
 
+func addWideVector(dst []float64, v []float32) int {
+	n := turns(len(dst), 8)
+	if n > 0 {
+		addWideAVX2(&dst[0], &v[0], n)
+	}
+	return n
+}
+
+func beyondVector(x, limit []float32, p float32) int {
+	n := turns(len(x), 8)
+	if n > 0 {
+		n = beyondAVX2(&x[0], &limit[0], n, p)
+	}
+	return n
+}
+
 func axpyVector(dst []float32, p float32, v []float32) int {
 	n := turns(len(dst), 8)
 	if n > 0 {

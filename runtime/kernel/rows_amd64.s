@@ -265,6 +265,59 @@ loop:
 	VZEROUPPER
 	RET
 
+// func addWideAVX2(dst *float64, v *float32, n int)
+// Requires: AVX
+TEXT ·addWideAVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ v+8(FP), CX
+	MOVQ n+16(FP), DX
+
+loop:
+	VCVTPS2PD (CX), Y0
+	VADDPD    (AX), Y0, Y0
+	VMOVUPD   Y0, (AX)
+	VCVTPS2PD 16(CX), Y0
+	VADDPD    32(AX), Y0, Y0
+	VMOVUPD   Y0, 32(AX)
+	ADDQ      $0x20, CX
+	ADDQ      $0x40, AX
+	SUBQ      $0x08, DX
+	JNZ       loop
+	VZEROUPPER
+	RET
+
+// func beyondAVX2(x *float32, limit *float32, n int, p float32) int
+// Requires: AVX, AVX2
+TEXT ·beyondAVX2(SB), NOSPLIT, $0-40
+	MOVQ         x+0(FP), AX
+	MOVQ         limit+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS p+24(FP), Y0
+	VPCMPEQD     Y1, Y1, Y1
+	VPSRLD       $0x01, Y1, Y1
+	XORQ         BX, BX
+
+loop:
+	VANDPS    (AX)(BX*4), Y1, Y2
+	VMULPS    (CX)(BX*4), Y0, Y3
+	VCMPPS    $0x05, Y3, Y2, Y2
+	VMOVMSKPS Y2, SI
+	TESTL     SI, SI
+	JNZ       found
+	ADDQ      $0x08, BX
+	CMPQ      BX, DX
+	JL        loop
+	JMP       end
+
+found:
+	BSFL SI, SI
+	ADDQ SI, BX
+
+end:
+	VZEROUPPER
+	MOVQ BX, ret+32(FP)
+	RET
+
 // func normAVX2(dst *float32, x *float32, w *float32, n int, inv float32)
 // Requires: AVX
 TEXT ·normAVX2(SB), NOSPLIT, $0-36

@@ -34,6 +34,16 @@ func axpyAVX2(dst *float32, v *float32, n int, p float32)
 //go:noescape
 func scaleAVX2(dst *float32, n int, p float32)
 
+// addWideAVX2 adds v to dst; n is a multiple of 8, not 0.
+//
+//go:noescape
+func addWideAVX2(dst *float64, v *float32, n int)
+
+// beyondAVX2 returns the number of the first x whose magnitude is not below p·limit, n if there is none; n is a multiple of 8, not 0.
+//
+//go:noescape
+func beyondAVX2(x *float32, limit *float32, n int, p float32) int
+
 // normAVX2 writes (x·inv)·w; n is a multiple of 8, not 0.
 //
 //go:noescape

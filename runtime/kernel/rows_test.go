@@ -48,9 +48,31 @@ func sameBits(t testing.TB, want, got []float32, what string) {
 // rowLoops are the loops over rows, each from copies of the same inputs to
 // whatever it computes.
 var rowLoops = map[string]func(a, b, c []float32) []float32{
-	"dot":     func(a, b, _ []float32) []float32 { return []float32{Dot(a, b)} },
-	"sum":     func(a, _, _ []float32) []float32 { return []float32{Sum(a)} },
-	"add":     func(a, b, _ []float32) []float32 { Add(a, b); return a },
+	"dot": func(a, b, _ []float32) []float32 { return []float32{Dot(a, b)} },
+	"sum": func(a, _, _ []float32) []float32 { return []float32{Sum(a)} },
+	"add": func(a, b, _ []float32) []float32 { Add(a, b); return a },
+	"addwide": func(a, b, c []float32) []float32 {
+		sum := make([]float64, len(a))
+		for i, v := range a {
+			sum[i] = float64(v) * 1.1
+		}
+		AddWide(sum, b)
+		for i, v := range sum {
+			c[i] = float32(v)
+		}
+		return c
+	},
+	"beyond": func(a, b, _ []float32) []float32 {
+		for i := range b {
+			b[i] = max(b[i], -b[i])
+		}
+		out := []float32{float32(Beyond(a, b, 1.5))}
+		for at := 0; at < len(a); at++ {
+			at += Beyond(a[at:], b[at:], 2)
+			out = append(out, float32(at))
+		}
+		return out
+	},
 	"axpy":    func(a, b, _ []float32) []float32 { Axpy(a, 0.37, b); return a },
 	"norm":    func(a, b, c []float32) []float32 { RMSNorm(c, a, b, 1e-5); return c },
 	"swiglu":  func(a, b, c []float32) []float32 { SwiGLU(c, a, b); return c },

@@ -33,6 +33,8 @@ func main() {
 		VMULPS(p, x, x)
 		return x
 	})
+	addWide()
+	beyond()
 	norm()
 	scaled()
 	swiglu()
@@ -91,6 +93,55 @@ func each(name, params, doc string, op func(p reg.VecVirtual, v Mem, x reg.VecVi
 		advance(32, ptrs...)
 	})
 	emit.End()
+}
+
+// addWide adds eights of float32 to float64.
+func addWide() {
+	load := text("addWideAVX2", "dst *float64, v *float32, n int", "", "adds v to dst; n is a multiple of 8, not 0")
+	dst, v, n := load("dst"), load("v"), load("n")
+	loop(n, 8, func() {
+		for half := range 2 {
+			x := YMM()
+			VCVTPS2PD(Mem{Base: v, Disp: 16 * half}, x)
+			VADDPD(Mem{Base: dst, Disp: 32 * half}, x, x)
+			VMOVUPD(x, Mem{Base: dst, Disp: 32 * half})
+		}
+		advance(32, v)
+		advance(64, dst)
+	})
+	emit.End()
+}
+
+// beyond finds what is not within limits.
+func beyond() {
+	load := text("beyondAVX2", "x, limit *float32, n int, p float32", " int",
+		"returns the number of the first x whose magnitude is not below p·limit, n if there is none; n is a multiple of 8, not 0")
+	x, limit, n := load("x"), load("limit"), load("n")
+	p := emit.Broadcast("p", YMM())
+	magnitude, at := YMM(), GP64()
+	VPCMPEQD(magnitude, magnitude, magnitude)
+	VPSRLD(Imm(1), magnitude, magnitude)
+	XORQ(at, at)
+	mask := GP32()
+	Label("loop")
+	v, l := YMM(), YMM()
+	VANDPS(Mem{Base: x, Index: at, Scale: 4}, magnitude, v)
+	VMULPS(Mem{Base: limit, Index: at, Scale: 4}, p, l)
+	VCMPPS(Imm(5), l, v, v) // not less: also of what is no number
+	VMOVMSKPS(v, mask)
+	TESTL(mask, mask)
+	JNZ(LabelRef("found"))
+	ADDQ(Imm(8), at)
+	CMPQ(at, n)
+	JL(LabelRef("loop"))
+	JMP(LabelRef("end"))
+	Label("found")
+	BSFL(mask, mask)
+	ADDQ(mask.As64(), at)
+	Label("end")
+	VZEROUPPER()
+	Store(at, ReturnIndex(0))
+	RET()
 }
 
 func dot() {
