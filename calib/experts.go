@@ -71,7 +71,8 @@ func (s *solver) expert(l, e int, own, some *pairs, prior **learn.Gram) error {
 		return err
 	}
 	var b *learn.Basis
-	if m := firstLearnt(g.gate, g.up); m != nil {
+	if list := learnt(g.gate, g.up); len(list) > 0 {
+		m := list[0]
 		if *prior == nil {
 			if *prior, err = s.moments(m, some); err != nil {
 				return err
@@ -81,7 +82,7 @@ func (s *solver) expert(l, e int, own, some *pairs, prior **learn.Gram) error {
 		if err := s.sum(sums, m, own); err != nil {
 			return err
 		}
-		if b, err = s.mixed(sums, *prior); err != nil {
+		if b, err = s.mixed(sums, *prior, list...); err != nil {
 			return err
 		}
 	}
@@ -97,19 +98,20 @@ func (s *solver) expert(l, e int, own, some *pairs, prior **learn.Gram) error {
 		return err
 	}
 	all.Finish(s.workers)
-	if b, err = s.mixed(sums, all); err != nil {
+	if b, err = s.mixed(sums, all, g.down); err != nil {
 		return err
 	}
 	return s.solve(g.down, b)
 }
 
-func firstLearnt(list ...*module) *module {
+// learnt are those of some modules whose codes are to be learnt.
+func learnt(list ...*module) (out []*module) {
 	for _, m := range list {
 		if m != nil && m.learn {
-			return m
+			out = append(out, m)
 		}
 	}
-	return nil
+	return out
 }
 
 // moments are finished sums over inputs of a module.
@@ -120,12 +122,12 @@ func (s *solver) moments(m *module, in *pairs) (*learn.Gram, error) {
 	return g, err
 }
 
-// mixed is the basis of sums over an expert's own inputs and means over those of
-// all tokens.
-func (s *solver) mixed(own, prior *learn.Gram) (*learn.Basis, error) {
+// mixed is the basis for modules of sums over an expert's own inputs and means over
+// those of all tokens.
+func (s *solver) mixed(own, prior *learn.Gram, list ...*module) (*learn.Basis, error) {
 	own.Shrink(prior, s.o.Prior, s.workers)
 	own.Finish(s.workers)
-	return s.basisOf(own)
+	return s.basisOf(own, list...)
 }
 
 // coverage notes how many tokens the experts of a layer had.

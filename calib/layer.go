@@ -194,7 +194,7 @@ func (s *solver) stage(role glm.Role, list []*module, run pass, float inputs) er
 	if err != nil {
 		return err
 	}
-	b, err := s.basis(list[0], &pairs{served[role], float[role], nil})
+	b, err := s.basis(list, &pairs{served[role], float[role], nil})
 	if err != nil {
 		return err
 	}
@@ -206,17 +206,22 @@ func (s *solver) stage(role glm.Role, list []*module, run pass, float inputs) er
 	return nil
 }
 
-// basis is that of inputs of a module; nil where their moments are not definite.
-func (s *solver) basis(m *module, in *pairs) (*learn.Basis, error) {
-	g, err := s.moments(m, in)
+// basis is that of inputs of some modules; nil where their moments are not definite.
+func (s *solver) basis(list []*module, in *pairs) (*learn.Basis, error) {
+	g, err := s.moments(list[0], in)
 	if err != nil {
 		return nil, err
 	}
-	return s.basisOf(g)
+	return s.basisOf(g, list...)
 }
 
-func (s *solver) basisOf(g *learn.Gram) (*learn.Basis, error) {
-	b, err := learn.NewBasis(g, s.o.Learn, s.workers)
+// basisOf is the basis that the codes of some modules are learnt with.
+func (s *solver) basisOf(g *learn.Gram, list ...*module) (*learn.Basis, error) {
+	rows := 0
+	for _, m := range list {
+		rows += m.rows
+	}
+	b, err := learn.NewBasis(g, s.o.Learn, rows, s.workers)
 	if errors.Is(err, learn.ErrSingular) {
 		return nil, nil
 	}
@@ -370,8 +375,8 @@ func (s *solver) mlp(l int, roles [3]glm.Role, in *pairs) error {
 		return err
 	}
 	var b *learn.Basis
-	if first := firstLearnt(g.gate, g.up); first != nil {
-		if b, err = s.basis(first, in); err != nil {
+	if list := learnt(g.gate, g.up); len(list) > 0 {
+		if b, err = s.basis(list, in); err != nil {
 			return err
 		}
 	}
@@ -387,7 +392,7 @@ func (s *solver) mlp(l int, roles [3]glm.Role, in *pairs) error {
 		return err
 	}
 	sums.Finish(s.workers)
-	if b, err = s.basisOf(sums); err != nil {
+	if b, err = s.basisOf(sums, g.down); err != nil {
 		return err
 	}
 	return s.solve(g.down, b)

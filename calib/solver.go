@@ -134,7 +134,7 @@ func (s *solver) sweep() {
 }
 
 // solveVersion changes when codes do.
-const solveVersion = "glmconv gptq 2"
+const solveVersion = "glmconv gptq 3"
 
 // open makes both models and sorts the plan's weights.
 func (s *solver) open(src *safetensors.Checkpoint) (err error) {

@@ -23,9 +23,9 @@ const (
 	defaultPasses = 8
 	// tries is how often damping grows by ten before ErrSingular.
 	tries = 4
-	// panel is how many columns are rounded before what they leave is added to
-	// the rest in one product.
-	panel = 128
+	// panel is how many columns are rounded before what they leave is taken from
+	// the next in one product; copyCols is a multiple of it.
+	panel = 64
 )
 
 // Basis is what all weights with the same inputs share.
@@ -34,17 +34,31 @@ type Basis struct {
 
 	n      int
 	passes int
-	h      []float32 // [n, n] with damping, in the order of the columns
-	diff   []float32 // [n, n] C − H, nil without
+	h      []float32 // [n, n] with damping
+	diff   []float32 // [n, n] C − H, its columns in the order; nil without
+	solved bool      // diff is (C − H)H⁻¹, its columns not in the order
 	order  []int     // columns by falling diagonal
-	lower  []float64 // [n, n] Cholesky factor of H in the reverse order
-	upper  []float32 // [n, n] U with UᵀU = H⁻¹, in the order
+	// root is U, with UᵀU = H⁻¹, on and above the diagonal and its transposed
+	// inverse below [n, n], both in the order.
+	root []float32
 }
 
-// NewBasis makes the basis of finished moments.
-func NewBasis(g *Gram, o Options, w *kernel.Workers) (*Basis, error) {
+// GramBytes is the memory of a Gram and of the Basis made of it: H and C in float64;
+// then H, a float64 factor and two float32 matrices, or that factor and three.
+func GramBytes(n int, cross bool) int64 {
+	cells, tiles := int64(n)*int64(n), 4*tokens*int64(n+copyCols)*copyLine/copyCols
+	blocks := 4 * 8 * factorLine * int64(n)
+	if cross {
+		return cells*(8+8+4+4) + max(2*tiles, blocks)
+	}
+	return cells*(8+8+4) + max(tiles, blocks)
+}
+
+// NewBasis makes the basis of finished moments, which it takes for itself: they are
+// empty afterwards. rows are those of all weights that will be solved with it.
+func NewBasis(g *Gram, o Options, rows int, w *kernel.Workers) (*Basis, error) {
 	n := g.N
-	b := &Basis{n: n, Damp: o.Damp, passes: o.Passes, h: make([]float32, n*n), order: make([]int, n)}
+	b := &Basis{n: n, Damp: o.Damp, passes: o.Passes, order: make([]int, n)}
 	if b.Damp == 0 {
 		b.Damp = defaultDamp
 	}
@@ -63,10 +77,12 @@ func NewBasis(g *Gram, o Options, w *kernel.Workers) (*Basis, error) {
 		return nil, ErrSingular
 	}
 	slices.SortStableFunc(b.order, func(i, j int) int { return cmp.Compare(g.H[j*n+j], g.H[i*n+i]) })
-	b.lower = make([]float64, n*n)
+	b.differ(g, w)
+	g.C = nil
+	l := newCholesky(n)
 	for try := 0; ; try++ {
-		b.permute(g.H, mean)
-		if factorise(b.lower, n, w) {
+		b.permute(l, g.H, mean, w)
+		if l.factorise(w) {
 			break
 		}
 		if try == tries {
@@ -74,20 +90,45 @@ func NewBasis(g *Gram, o Options, w *kernel.Workers) (*Basis, error) {
 		}
 		b.Damp *= 10
 	}
-	for i, v := range g.H {
-		b.h[i] = float32(v)
+	b.moments(g.H, mean, w)
+	g.H = nil
+	b.roots(l, w)
+	if b.diff != nil && rows > n {
+		b.solve(w)
 	}
-	for i := range n {
-		b.h[i*n+i] = float32(damped(g.H[i*n+i], b.Damp, mean))
-	}
-	if g.C != nil {
-		b.diff = make([]float32, n*n)
-		for i, v := range g.C {
-			b.diff[i] = float32(v - g.H[i])
-		}
-	}
-	b.invert(w)
 	return b, nil
+}
+
+// differ sets C − H.
+func (b *Basis) differ(g *Gram, w *kernel.Workers) {
+	if g.C == nil {
+		return
+	}
+	n := b.n
+	b.diff = make([]float32, n*n)
+	w.Each(n, 8, 4*n, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			c, h, row := g.C[i*n:][:n], g.H[i*n:][:n], b.diff[i*n:][:n]
+			for j, p := range b.order {
+				row[j] = float32(c[p] - h[p])
+			}
+		}
+	})
+}
+
+// moments sets H with damping.
+func (b *Basis) moments(h []float64, mean float64, w *kernel.Workers) {
+	n := b.n
+	b.h = make([]float32, n*n)
+	w.Each(n, 8, n, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			row := b.h[i*n:][:n]
+			for j, v := range h[i*n:][:n] {
+				row[j] = float32(v)
+			}
+			row[i] = float32(damped(h[i*n+i], b.Damp, mean))
+		}
+	})
 }
 
 // damped is a diagonal element with damping; a column that never had an input
@@ -101,121 +142,42 @@ func damped(d, damp, mean float64) float64 {
 
 // permute copies the lower half of H into the factor's place, columns in
 // reverse order, with damping.
-func (b *Basis) permute(h []float64, mean float64) {
+func (b *Basis) permute(l *cholesky, h []float64, mean float64, w *kernel.Workers) {
 	n := b.n
-	for i := range n {
-		p := b.order[n-1-i]
-		row := b.lower[i*n:][:n]
-		for j := range i {
-			row[j] = h[p*n+b.order[n-1-j]]
-		}
-		row[i] = damped(h[p*n+p], b.Damp, mean)
-		clear(row[i+1:])
-	}
-}
-
-// factorBlock is how many columns of a factor are eliminated together.
-const factorBlock = 64
-
-// factorise replaces the lower half of a by its Cholesky factor, and reports
-// whether there is one. It goes from left to right: a block of columns takes away
-// what those before it make, then its own rows are solved.
-func factorise(a []float64, n int, w *kernel.Workers) bool {
-	before := make([]float64, n*factorBlock)
-	for lo := 0; lo < n; lo += factorBlock {
-		hi := min(lo+factorBlock, n)
-		transposed(before, a, n, lo, hi, lo)
-		w.Each(n-lo, 6, lo*factorBlock, func(from, to int) {
-			from, to = lo+from, lo+to
-			kernel.SubF64(a[from*n+lo:], n, a[from*n:], n, before, factorBlock, to-from, hi-lo, lo)
-		})
+	reverse := slices.Clone(b.order)
+	slices.Reverse(reverse)
+	w.Each(n, 8, 2*n, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
-			eliminate(a, n, i, lo, i)
-			row := a[i*n+lo : i*n+i]
-			d := a[i*n+i] - dot(row, row)
-			if !(d > 0) || math.IsInf(d, 0) {
-				return false
+			p, row := reverse[i], l.a[i*l.ld:][:n]
+			from := h[p*n:][:n]
+			for j, q := range reverse[:i] {
+				row[j] = from[q]
 			}
-			a[i*n+i] = math.Sqrt(d)
-			clear(a[i*n+i+1 : i*n+hi])
+			row[i] = damped(from[p], b.Damp, mean)
+			clear(row[i+1:])
 		}
-		w.Each(n-hi, 1, factorBlock*factorBlock, func(from, to int) {
-			for i := hi + from; i < hi+to; i++ {
-				eliminate(a, n, i, lo, hi)
-			}
-		})
-	}
-	return true
+	})
 }
 
-// transposed writes rows lo..hi and columns 0..cols of a [n, n] to dst [cols,
-// factorBlock], transposed.
-func transposed(dst, a []float64, n, lo, hi, cols int) {
-	for i := lo; i < hi; i++ {
-		for c, v := range a[i*n:][:cols] {
-			dst[c*factorBlock+i-lo] = v
-		}
-	}
-}
-
-// eliminate computes elements lo..hi of row i of the factor, whose block begins at
-// lo.
-func eliminate(a []float64, n, i, lo, hi int) {
-	row := a[i*n+lo:][:hi-lo]
-	for j := range row {
-		row[j] = (row[j] - dot(row[:j], a[(lo+j)*n+lo:][:j])) / a[(lo+j)*n+lo+j]
-	}
-}
-
-func dot(a, b []float64) float64 {
-	var s0, s1, s2, s3 float64
-	b = b[:len(a)]
-	i := 0
-	for ; i+4 <= len(a); i += 4 {
-		x, y := a[i:i+4:i+4], b[i:i+4:i+4]
-		s0 += float64(x[0] * y[0])
-		s1 += float64(x[1] * y[1])
-		s2 += float64(x[2] * y[2])
-		s3 += float64(x[3] * y[3])
-	}
-	for ; i < len(a); i++ {
-		s0 += float64(a[i] * b[i])
-	}
-	return (s0 + s1) + (s2 + s3)
-}
-
-func axpy(y []float64, p float64, x []float64) {
-	x = x[:len(y)]
-	for i, v := range x {
-		y[i] += float64(p * v)
-	}
-}
-
-// invert fills upper: the inverse of the factor of the reversed matrix, read
-// backwards, is U with UᵀU = H⁻¹. Columns are independent.
-func (b *Basis) invert(w *kernel.Workers) {
+// roots sets U and its inverse: that of the factor of the reversed matrix, read
+// backwards, is U; the factor itself, read backwards, is its inverse.
+func (b *Basis) roots(l *cholesky, w *kernel.Workers) {
 	n := b.n
-	b.upper = make([]float32, n*n)
-	const cols = 64
-	w.Each((n+cols-1)/cols, 1, n*n*cols/2, func(from, to int) {
-		inv := make([]float64, n*cols)
-		for lo := from * cols; lo < min(to*cols, n); lo += cols {
-			width := min(cols, n-lo)
-			clear(inv[lo*cols:])
-			for at := lo; at < n; at += factorBlock {
-				end := min(at+factorBlock, n)
-				kernel.SubF64(inv[at*cols:], cols, b.lower[at*n+lo:], n, inv[lo*cols:], cols, end-at, width, at-lo)
-				for i := at; i < end; i++ {
-					row, l := inv[i*cols:][:width], b.lower[i*n:][:n]
-					if i < lo+width {
-						row[i-lo]++
-					}
-					for j := at; j < i; j++ {
-						axpy(row, -l[j], inv[j*cols:][:width])
-					}
-					for k := range row {
-						row[k] /= l[i]
-						b.upper[(n-1-i)*n+n-1-lo-k] = float32(row[k])
+	b.root = make([]float32, n*n)
+	l.invert(w, func(i, column int, x []float64) {
+		row := b.root[(n-1-i)*n:][:n-column]
+		for k, v := range x {
+			row[n-1-column-k] = float32(v)
+		}
+	})
+	const square = 64 // columns of root are far apart
+	w.Each((n+square-1)/square, 1, square*n, func(from, to int) {
+		for lo := from * square; lo < min(to*square, n); lo += square {
+			for at := lo; at < n; at += square {
+				for j := lo; j < min(lo+square, n); j++ {
+					row := b.root[(n-1-j)*n:][:n]
+					for i := max(at, j+1); i < min(at+square, n); i++ {
+						row[n-1-i] = float32(l.a[i*l.ld+j])
 					}
 				}
 			}
@@ -223,57 +185,118 @@ func (b *Basis) invert(w *kernel.Workers) {
 	})
 }
 
+// u is U, transposedU its transpose and inverseU its transposed inverse.
+func (b *Basis) u() factor {
+	f := plainly(b.root, b.n)
+	return factor{load: func(dst []float32, t, deep, j, wide int) {
+		f.load(dst, t, deep, j, wide)
+		if t == j {
+			for r := 1; r < deep; r++ {
+				clear(dst[r*copyLine:][:min(r, wide)])
+			}
+		}
+	}, side: upper}
+}
+
+func (b *Basis) transposedU() factor {
+	return factor{load: func(dst []float32, t, deep, j, wide int) {
+		kernel.Transpose(dst, copyLine, b.root[j*b.n+t:], b.n, wide, deep)
+		clearAbove(dst, t, deep, j, wide)
+	}, side: lower}
+}
+
+func (b *Basis) inverseU() factor {
+	f := plainly(b.root, b.n)
+	return factor{load: func(dst []float32, t, deep, j, wide int) {
+		f.load(dst, t, deep, j, wide)
+		if t == j {
+			for r := range min(deep, wide) {
+				dst[r*copyLine+r] = 1 / dst[r*copyLine+r]
+			}
+		}
+		clearAbove(dst, t, deep, j, wide)
+	}, side: lower}
+}
+
+// clearAbove clears what lies above the diagonal of a block on it.
+func clearAbove(dst []float32, t, deep, j, wide int) {
+	for r := 0; t == j && r < deep; r++ {
+		clear(dst[r*copyLine+min(r+1, wide):][:max(0, wide-r-1)])
+	}
+}
+
+// half is what H adds up to with its transpose: H above the diagonal, half of what
+// is on it.
+func (b *Basis) half() factor {
+	f := plainly(b.h, b.n)
+	return factor{load: func(dst []float32, t, deep, j, wide int) {
+		f.load(dst, t, deep, j, wide)
+		for r := 0; t == j && r < deep; r++ {
+			clear(dst[r*copyLine:][:min(r, wide)])
+			if r < wide {
+				dst[r*copyLine+r] /= 2
+			}
+		}
+	}, side: upper}
+}
+
+// solve multiplies diff by H⁻¹ once, where that is less than to do so with every row
+// of the weights.
+func (b *Basis) solve(w *kernel.Workers) {
+	n := b.n
+	b.solved = true
+	w.Each(n, together, 2*n*n, func(from, to int) {
+		for lo := from; lo < to; lo += 2 * together {
+			m := min(2*together, to-lo)
+			x := newBlocks(m, n)
+			for r := range m {
+				x.set(r, b.diff[(lo+r)*n:][:n])
+			}
+			y := b.divided(x, newBlocks(m, n))
+			for r := range m {
+				y.get(r, b.diff[(lo+r)*n:][:n])
+			}
+		}
+	})
+}
+
+// divided is x·H⁻¹ with columns in the order, on the way to those of the weight. y
+// is zero; both are overwritten.
+func (b *Basis) divided(x, y *blocks) *blocks {
+	multiply(y, x, b.transposedU())
+	clear(x.x)
+	multiply(x, y, b.u())
+	from, to := make([]float32, b.n), make([]float32, b.n)
+	for r := range x.rows {
+		x.get(r, from)
+		for i, p := range b.order {
+			to[p] = from[i]
+		}
+		x.set(r, to)
+	}
+	return x
+}
+
 // correct returns W* = W + W(C − H)(H + λI)⁻¹ for rows of w; w itself without C.
 func (b *Basis) correct(w []float32, rows int) []float32 {
+	out := slices.Clone(w)
 	if b.diff == nil {
-		return slices.Clone(w)
+		return out
 	}
 	n := b.n
-	d := make([]float32, rows*n)
-	multiply(d, n, w, n, b.diff, n, rows, n, n, false)
-	x := make([]float64, rows*n)
+	x, d := newBlocks(rows, n), newBlocks(rows, n)
 	for r := range rows {
-		for i := range n {
-			x[r*n+i] = float64(d[r*n+b.order[n-1-i]])
-		}
+		x.set(r, w[r*n:][:n])
 	}
-	left := make([]float64, n*factorBlock)
-	for lo := 0; lo < n; lo += factorBlock { // L y = x
-		hi := min(lo+factorBlock, n)
-		transposed(left, b.lower, n, lo, hi, lo)
-		kernel.SubF64(x[lo:], n, x, n, left, factorBlock, rows, hi-lo, lo)
-		for i := lo; i < hi; i++ {
-			l := b.lower[i*n+lo:][:i-lo+1]
-			for r := range rows {
-				y := x[r*n+lo:][:i-lo+1]
-				y[i-lo] = (y[i-lo] - dot(l[:i-lo], y[:i-lo])) / l[i-lo]
-			}
-		}
+	multiply(d, x, plainly(b.diff, n))
+	if !b.solved {
+		clear(x.x)
+		d = b.divided(d, x)
 	}
-	for lo := (n - 1) / factorBlock * factorBlock; lo >= 0; lo -= factorBlock { // Lᵀ z = y
-		hi := min(lo+factorBlock, n)
-		for i := hi - 1; i >= lo; i-- {
-			l := b.lower[i*n+lo:][:i-lo+1]
-			for r := range rows {
-				y := x[r*n+lo:][:i-lo+1]
-				y[i-lo] /= l[i-lo]
-				axpy(y[:i-lo], -y[i-lo], l[:i-lo])
-			}
-		}
-		const wide = factorBlock
-		for j := 0; j < lo; j += wide { // copied, as in multiply; lo is a multiple
-			for i := lo; i < hi; i++ {
-				copy(left[(i-lo)*wide:][:wide], b.lower[i*n+j:])
-			}
-			kernel.SubF64(x[j:], n, x[lo:], n, left, wide, rows, wide, hi-lo)
-		}
-	}
-	out := make([]float32, rows*n)
+	row := make([]float32, n)
 	for r := range rows {
-		for i := range n {
-			p := b.order[n-1-i]
-			out[r*n+p] = float32(float64(w[r*n+p]) + x[r*n+i])
-		}
+		d.get(r, row)
+		kernel.Add(out[r*n:][:n], row)
 	}
 	return out
 }

@@ -14,36 +14,17 @@ type Gram struct {
 	H     []float64 // [N, N]
 	C     []float64 // [N, N], nil without
 
-	served, float tile // inputs that wait for a full tile
+	served, float *blocks // inputs that wait until there are enough
+	waiting       int     // of them
 }
-
-// tile holds up to tokens rows.
-type tile struct {
-	x    []float32 // [rows, line(n)]
-	rows int
-}
-
-// line is how far apart rows of n values lie, so that a column of them does not
-// push itself out of caches.
-func line(n int) int { return n + 16 }
 
 // NewGram returns empty sums over inputs of n columns.
 func NewGram(n int, cross bool) *Gram {
-	g := &Gram{N: n, H: make([]float64, n*n)}
-	g.served.x = make([]float32, tokens*line(n))
+	g := &Gram{N: n, H: make([]float64, n*n), served: newBlocks(tokens, n)}
 	if cross {
-		g.C, g.float.x = make([]float64, n*n), make([]float32, tokens*line(n))
+		g.C, g.float = make([]float64, n*n), newBlocks(tokens, n)
 	}
 	return g
-}
-
-// GramBytes is the memory of a Gram and of the Basis made of it.
-func GramBytes(n int, cross bool) int64 {
-	cells, blocks := int64(n)*int64(n), 4*8*factorBlock*int64(n)
-	if cross {
-		return cells*(8+8+8+4+4+4) + 4*tokens*int64(n)*2 + blocks
-	}
-	return cells*(8+8+4+4) + 4*tokens*int64(n) + blocks
 }
 
 // Add adds inputs [rows, N]: as they will be served, and those of the float
@@ -51,85 +32,108 @@ func GramBytes(n int, cross bool) int64 {
 // changes no bit.
 func (g *Gram) Add(served, float []float32, rows int, w *kernel.Workers) {
 	g.Count += float64(rows)
-	for rows > 0 {
-		n := min(rows, tokens-g.served.rows)
-		for r := range n {
-			at := (g.served.rows + r) * line(g.N)
-			copy(g.served.x[at:][:g.N], served[r*g.N:])
-			if g.C != nil {
-				copy(g.float.x[at:][:g.N], float[r*g.N:])
-			}
+	for r := range rows {
+		g.served.set(g.waiting, served[r*g.N:][:g.N])
+		if g.C != nil {
+			g.float.set(g.waiting, float[r*g.N:][:g.N])
 		}
-		if served = served[n*g.N:]; g.C != nil {
-			float = float[n*g.N:]
-		}
-		rows -= n
-		if g.served.rows += n; g.served.rows == tokens {
+		if g.waiting++; g.waiting == tokens {
 			g.flush(w)
 		}
 	}
 }
 
-// flush adds the products of the tile.
+// flush adds the products of those that wait.
 func (g *Gram) flush(w *kernel.Workers) {
-	t := g.served.rows
+	t := g.waiting
 	if t == 0 {
 		return
 	}
-	g.served.rows = 0
-	product(g.H, g.served.x, g.served.x, t, g.N, true, w)
+	g.waiting = 0
+	product(g.H, g.served, g.served, t, g.N, true, w)
 	if g.C != nil {
-		product(g.C, g.float.x, g.served.x, t, g.N, false, w)
+		product(g.C, g.float, g.served, t, g.N, false, w)
 	}
 }
 
-// product adds aᵀ·b to sum [n, n]; a and b are [t, line(n)]. half leaves out what lies
+// strip is how many rows of a product are computed together.
+const strip = 48
+
+// product adds aᵀ·b to sum [n, n]; a and b hold t rows. half leaves out what lies
 // below the diagonal, but for some next to it.
-func product(sum []float64, a, b []float32, t, n int, half bool, w *kernel.Workers) {
-	const rows = 48
-	ld := line(n)
-	w.Each((n+rows-1)/rows, 1, rows*n*t, func(lo, hi int) {
-		left, out := make([]float32, rows*t), make([]float32, rows*n)
-		for i := lo * rows; i < min(hi*rows, n); i += rows {
-			m := min(rows, n-i)
-			for r := range m {
-				for k := range t {
-					left[r*t+k] = a[k*ld+i+r]
+func product(sum []float64, a, b *blocks, t, n int, half bool, w *kernel.Workers) {
+	strips := (n + strip - 1) / strip
+	w.Each(strips, 1, strip*n*t, func(from, to int) {
+		left := make([]float32, (to-from)*strip*t)
+		out := make([]float32, strip*copyCols)
+		for s := from; s < to; s++ {
+			columns(left[(s-from)*strip*t:], a, s*strip, min(strip, n-s*strip), t)
+		}
+		for j := 0; j < n; j += copyCols {
+			wide := min(copyCols, n-j)
+			for s := from; s < to; s++ {
+				i := s * strip
+				if half && j+wide <= i {
+					continue
 				}
-			}
-			first := 0
-			if half {
-				first = i
-			}
-			kernel.PanelF32(out, n, left, t, b[first:], ld, m, n-first, t, false)
-			for r := range m {
-				row := sum[(i+r)*n+first:][:n-first]
-				for j, v := range out[r*n:][:n-first] {
-					row[j] += float64(v)
+				m := min(strip, n-i)
+				kernel.PanelF32(out, copyCols, left[(s-from)*strip*t:], t, b.block(j), copyLine, m, wide, t, false)
+				for r := range m {
+					kernel.AddWide(sum[(i+r)*n+j:][:wide], out[r*copyCols:])
 				}
 			}
 		}
 	})
 }
 
+// columns writes m columns from i on as rows of t elements.
+func columns(dst []float32, a *blocks, i, m, t int) {
+	for m > 0 {
+		block, at := a.block(i), i%copyCols
+		wide := min(m, copyCols-at)
+		kernel.Transpose(dst, t, block[at:], copyLine, t, wide)
+		if i, m = i+wide, m-wide; m > 0 {
+			dst = dst[wide*t:]
+		}
+	}
+}
+
 // Finish closes the sums: H and C become means over the tokens.
 func (g *Gram) Finish(w *kernel.Workers) {
 	g.flush(w)
-	for i := range g.N { // H is symmetric, half of it was summed
-		for j := range i {
-			g.H[i*g.N+j] = g.H[j*g.N+i]
-		}
+	g.served, g.float = nil, nil
+	if n := g.N; g.Count > 0 {
+		w.Each(n, 8, 2*n, func(lo, hi int) {
+			divide(g.H[lo*n:hi*n], g.Count)
+			if g.C != nil {
+				divide(g.C[lo*n:hi*n], g.Count)
+			}
+		})
 	}
-	scale(g.H, g.Count)
-	scale(g.C, g.Count)
+	mirror(g.H, g.N, w)
 	g.Count = 1
 }
 
-func scale(x []float64, by float64) {
-	if by > 0 {
-		for i := range x {
-			x[i] /= by
+// mirror copies what lies above the diagonal below it, for half of H was summed:
+// square by square, since a column of H lies in as many pages of memory.
+func mirror(h []float64, n int, w *kernel.Workers) {
+	const square = 64
+	w.Each((n+square-1)/square, 1, square*n, func(from, to int) {
+		for lo := from * square; lo < min(to*square, n); lo += square {
+			for at := 0; at <= lo; at += square {
+				for i := lo; i < min(lo+square, n); i++ {
+					for j := at; j < min(at+square, i); j++ {
+						h[i*n+j] = h[j*n+i]
+					}
+				}
+			}
 		}
+	})
+}
+
+func divide(x []float64, by float64) {
+	for i := range x {
+		x[i] /= by
 	}
 }
 
@@ -138,11 +142,18 @@ func scale(x []float64, by float64) {
 // finished, g is not.
 func (g *Gram) Shrink(prior *Gram, weight float64, w *kernel.Workers) {
 	g.flush(w)
-	for i, v := range prior.H {
-		g.H[i] += float64(weight * v)
-	}
-	for i := range g.C {
-		g.C[i] += float64(weight * prior.C[i])
-	}
+	n := g.N
+	w.Each(n, 8, 2*n, func(lo, hi int) {
+		mix(g.H[lo*n:hi*n], prior.H[lo*n:hi*n], weight)
+		if g.C != nil {
+			mix(g.C[lo*n:hi*n], prior.C[lo*n:hi*n], weight)
+		}
+	})
 	g.Count += weight
+}
+
+func mix(x, y []float64, weight float64) {
+	for i, v := range y {
+		x[i] += float64(weight * v)
+	}
 }

@@ -45,7 +45,7 @@ func basis(t *testing.T, x []float32, n int, o Options, w *kernel.Workers) *Basi
 	g := NewGram(n, false)
 	g.Add(x, nil, len(x)/n, w)
 	g.Finish(w)
-	b, err := NewBasis(g, o, w)
+	b, err := NewBasis(g, o, 0, w)
 	require.NoError(t, err)
 	return b
 }
@@ -95,7 +95,7 @@ func dequantEngine(m *numeric.Matrix, r int) []float32 {
 
 // TestSolveIsDeterministic: neither workers nor the cut of the inputs change a bit.
 func TestSolveIsDeterministic(t *testing.T) {
-	const n, rows = 192, 96
+	const n, rows = 320, 500 // more than a block of columns and than rows that are solved together
 	x, w := data(700, n, rows, 3)
 	one := &kernel.Workers{N: 1}
 	four := &kernel.Workers{N: 4}
@@ -107,7 +107,7 @@ func TestSolveIsDeterministic(t *testing.T) {
 		g.Add(x[lo*n:hi*n], nil, hi-lo, four)
 	}
 	g.Finish(four)
-	b, err := NewBasis(g, Options{}, four)
+	b, err := NewBasis(g, Options{}, 0, four)
 	require.NoError(t, err)
 	got, _, err := b.Solve(specs["int4 group"], w, rows, four)
 	require.NoError(t, err)
@@ -118,20 +118,47 @@ func TestSolveIsDeterministic(t *testing.T) {
 // TestTargetUndoesAScale: where the served inputs are the float ones times a
 // factor, the target is the weight divided by it.
 func TestTargetUndoesAScale(t *testing.T) {
-	const n, rows = 48, 8
+	const n, rows = 300, 8
 	x, w := data(4000, n, rows, 5)
 	served := make([]float32, len(x))
 	for i, v := range x {
 		served[i] = v * 1.25
 	}
-	g := NewGram(n, true)
-	g.Add(served, x, len(x)/n, nil)
-	g.Finish(nil)
-	b, err := NewBasis(g, Options{Damp: 1e-9}, nil)
-	require.NoError(t, err)
-	for i, v := range b.correct(w, rows) {
-		assert.InDelta(t, w[i]/1.25, v, 1e-4)
+	for _, weights := range []int{rows, 2 * n} { // few rows and many go different ways
+		g := NewGram(n, true)
+		g.Add(served, x, len(x)/n, nil)
+		g.Finish(nil)
+		b, err := NewBasis(g, Options{Damp: 1e-9}, weights, nil)
+		require.NoError(t, err)
+		require.Equal(t, weights > n, b.solved)
+		for i, v := range b.correct(w, rows) {
+			assert.InDelta(t, w[i]/1.25, v, 1e-4)
+		}
 	}
+}
+
+// TestRestIsTheErrorsProduct: what coordinate descent begins with, which comes from
+// the errors that rounding spread, is (W* − Ŵ)H.
+func TestRestIsTheErrorsProduct(t *testing.T) {
+	const n, rows = 300, 16
+	x, w := data(2000, n, rows, 13)
+	b := basis(t, x, n, Options{}, nil)
+	spec := numeric.Spec{Code: numeric.Int4, Rule: numeric.CompressedTensors, BlockRows: 1, BlockCols: 20, Signed: true}
+	j := &job{b: b, spec: &spec, rows: rows, target: b.correct(w, rows), codes: make([]float32, len(w)), group: 20, lo: -8, hi: 7}
+	require.NoError(t, j.chooseScales())
+	got := j.rounded()
+	var far, size float64
+	for r := range rows {
+		for k := range n {
+			var want float64
+			for c := range n {
+				want += float64(j.target[r*n+c]-j.value(r, c)) * float64(b.h[c*n+k])
+			}
+			far += (want - float64(got[r*n+k])) * (want - float64(got[r*n+k]))
+			size += want * want
+		}
+	}
+	assert.Less(t, far, 1e-6*size)
 }
 
 func TestBasisOfLittle(t *testing.T) {
@@ -151,7 +178,7 @@ func TestBasisOfLittle(t *testing.T) {
 
 	g := NewGram(n, false)
 	g.H[0] = -1
-	_, err = NewBasis(g, Options{}, nil)
+	_, err = NewBasis(g, Options{}, 0, nil)
 	assert.ErrorIs(t, err, ErrSingular)
 }
 

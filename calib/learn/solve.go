@@ -27,23 +27,35 @@ func (b *Basis) Solve(spec numeric.Spec, w []float32, rows int, workers *kernel.
 	if micro(&spec) {
 		m.ScaleCodes = make([]byte, len(plain.ScaleCodes))
 	}
-	var loss Loss
-	step := 96
-	if m.BlockRows > 1 {
-		step = m.BlockRows
-	}
+	step := chunk(rows, m.BlockRows, workers)
 	chunks := (rows + step - 1) / step
-	losses, fail := make([]Loss, chunks), make([]error, chunks)
+	losses, fail := make([]Loss, (rows+judged-1)/judged), make([]error, chunks)
 	workers.Each(chunks, 1, step*b.n*b.n*4, func(lo, hi int) {
 		for c := lo; c < hi; c++ {
 			from, to := c*step, min((c+1)*step, rows)
-			losses[c], fail[c] = b.rows(&spec, w[from*b.n:to*b.n], m.Slice(from, to), plain.Slice(from, to))
+			first := (from + judged - 1) / judged // of the rows that are judged
+			fail[c] = b.rows(&spec, w[from*b.n:to*b.n], m.Slice(from, to), plain.Slice(from, to), first*judged-from, losses[first:])
 		}
 	})
+	var loss Loss
 	for _, l := range losses {
 		loss.Add(l)
 	}
 	return &m, loss, errors.Join(fail...)
+}
+
+// chunk is how many rows are solved together: blocks of moments are copied once for
+// all of them, so the more the better, as long as all workers have as many. No bit
+// depends on it.
+func chunk(rows, blockRows int, w *kernel.Workers) int {
+	const most, least = 384, 48
+	workers := 1
+	if w != nil {
+		workers = max(w.N, 1)
+	}
+	turns := (rows + workers*most - 1) / (workers * most)
+	n := max((rows+workers*turns-1)/(workers*turns), least)
+	return (n + blockRows - 1) / blockRows * blockRows
 }
 
 // job is a run of rows in the making, in the order of the columns.
@@ -58,51 +70,66 @@ type job struct {
 	used   []float32 // as engines use them
 	group  int
 	lo, hi float32
-	moving []bool // rows of which the last sweep changed a code
+	moving []bool    // rows of which the last sweep changed a code
+	limits []float32 // what columns times a scale can be off by before a code changes [n]
+	bent   []float32 // cHcᵀ of the codes c of a group [rows, groups]
+	stale  []bool    // groups of which it is not known [rows, groups]
 }
 
-// rows solves a run of rows of the weight.
-func (b *Basis) rows(spec *numeric.Spec, w []float32, out, plain *numeric.Matrix) (Loss, error) {
+// rows solves a run of rows of the weight. Of every judged-th row from first on the
+// loss goes to losses.
+func (b *Basis) rows(spec *numeric.Spec, w []float32, out, plain *numeric.Matrix, first int, losses []Loss) error {
 	j := &job{b: b, spec: spec, rows: out.Rows, target: b.correct(w, out.Rows), codes: make([]float32, len(w)), group: out.BlockCols}
 	if spec.Code != numeric.E4M3 && spec.Code != numeric.E2M1 {
 		j.lo, j.hi = codeRange(spec.Code)
 	}
 	if err := j.chooseScales(); err != nil {
-		return Loss{}, err
+		return err
 	}
-	j.gptq()
-	j.descend()
+	if rest := j.rounded(); b.passes > 0 {
+		j.descend(rest)
+	}
 	j.store(out)
-	return j.compare(w, plain), nil
+	j.compare(w, plain, first, losses)
+	return nil
 }
 
 // judged is of how many rows one is looked at for the loss, which is a report.
 const judged = 8
 
-// compare returns the loss of some rows of the weight.
-func (j *job) compare(w []float32, plain *numeric.Matrix) Loss {
-	n, rows := j.b.n, (j.rows+judged-1)/judged
-	own, found, rounded := make([]float32, rows*n), make([]float32, rows*n), make([]float32, rows*n)
+// compare writes the losses of some rows of the weight.
+func (j *job) compare(w []float32, plain *numeric.Matrix, first int, losses []Loss) {
+	n := j.b.n
+	rows := (j.rows - first + judged - 1) / judged
+	d, e := newBlocks(3*rows, n), make([]float32, 2*n)
+	found, rounded := e[:n], e[n:]
 	for i := range rows {
-		r := i * judged
-		copy(own[i*n:][:n], w[r*n:])
-		plain.Dequant(rounded[i*n:][:n], r, r+1)
-		for c, v := range own[i*n:][:n] {
-			found[i*n+c], rounded[i*n+c] = v-j.value(r, c), v-rounded[i*n+c]
+		r := first + i*judged
+		own := w[r*n:][:n]
+		plain.Dequant(rounded, r, r+1)
+		for c, v := range own {
+			found[c], rounded[c] = v-j.value(r, c), v-rounded[c]
 		}
+		d.set(i, own)
+		d.set(rows+i, found)
+		d.set(2*rows+i, rounded)
 	}
-	return Loss{Found: j.b.loss(found, rows), Plain: j.b.loss(rounded, rows), Size: j.b.loss(own, rows)}
+	sums := j.b.losses(d)
+	for i := range rows {
+		losses[i] = Loss{Found: sums[rows+i], Plain: sums[2*rows+i], Size: sums[i]}
+	}
 }
 
-// loss is Σ dHdᵀ over rows of d.
-func (b *Basis) loss(d []float32, rows int) (sum float64) {
-	n := b.n
-	hd := make([]float32, rows*n)
-	multiply(hd, n, d, n, b.h, n, rows, n, n, false)
-	for i, v := range hd {
-		sum += float64(v) * float64(d[i])
+// losses are dHdᵀ of rows of d.
+func (b *Basis) losses(d *blocks) []float64 {
+	hd, sums := newBlocks(d.rows, d.cols), make([]float64, d.rows)
+	multiply(hd, d, b.half())
+	for at := 0; at < len(d.x); at += copyLine { // what is between rows is 0
+		for i, v := range hd.x[at:][:copyCols] {
+			sums[at/copyLine%d.rows] += 2 * float64(v) * float64(d.x[at+i])
+		}
 	}
-	return sum
+	return sums
 }
 
 // chooseScales fixes the scales on the target.
@@ -167,195 +194,65 @@ func (j *job) round(w, s float32) float32 {
 }
 
 // gptq rounds column by column in the order of the basis, each error spread over
-// the columns to come.
-func (j *job) gptq() {
+// the columns to come. The errors as they are spread go to left, E with W* − Ŵ =
+// −E·U; w is overwritten.
+func (j *job) gptq(w, left *blocks) {
 	b, n := j.b, j.b.n
-	w := make([]float32, j.rows*n) // in the order
+	row := make([]float32, n)
 	for r := range j.rows {
 		for i, c := range b.order {
-			w[r*n+i] = j.target[r*n+c]
+			row[i] = j.target[r*n+c]
 		}
+		w.set(r, row)
 	}
-	left := make([]float32, j.rows*panel)
-	for lo := 0; lo < n; lo += panel {
-		hi := min(lo+panel, n)
-		for i := lo; i < hi; i++ {
-			u, c := b.upper[i*n:][:n], b.order[i]
+	square := make([]float32, copyCols*copyLine)
+	for at := 0; at < n; at += copyCols {
+		wide := min(copyCols, n-at)
+		multiplyBlock(w, left, plainly(b.root, n), at, at)
+		plainly(b.root, n).load(square, at, wide, at, wide)
+		for lo := 0; lo < wide; lo += panel {
+			hi := min(lo+panel, wide)
+			x, e := w.block(at), left.block(at)
+			kernel.PanelF32(x[lo:], copyLine, e, copyLine, square[lo:], copyLine, j.rows, hi-lo, lo, true)
 			for r := range j.rows {
-				s := j.scale(r, c)
-				q := j.round(w[r*n+i], s)
-				j.codes[r*n+c] = q
-				e := -(w[r*n+i] - float32(q*s)) / u[i]
-				left[r*panel+i-lo] = e
-				kernel.Axpy(w[r*n+i+1:r*n+hi], e, u[i+1:hi])
+				j.panel(r, at+lo, x[r*copyLine+lo:][:hi-lo], e[r*copyLine+lo:], square[lo*copyLine+lo:])
 			}
-		}
-		if hi < n {
-			multiply(w[hi:], n, left, panel, b.upper[lo*n+hi:], n, j.rows, n-hi, hi-lo, true)
 		}
 	}
 }
 
-const (
-	// renewed is after how many passes the error is computed anew, so that
-	// roundings do not add up.
-	renewed = 16
-	// some is up to how many codes of a row in a panel are taken one by one.
-	some = 8
-)
-
-// descend goes round the columns of every row while a code of it changes, and fits
-// the scales to the codes in between: the loss never grows.
-func (j *job) descend() {
-	b, n := j.b, j.b.n
-	d, r := make([]float32, j.rows*n), make([]float32, j.rows*n)
-	j.moving = make([]bool, j.rows)
-	for i := range j.moving {
-		j.moving[i] = true
-	}
-	for pass := range max(b.passes, 0) {
-		if pass%renewed == 0 {
-			runs(j.moving, func(lo, hi int) {
-				for i := lo; i < hi; i++ {
-					for c := range n {
-						d[i*n+c] = j.target[i*n+c] - j.value(i, c)
-					}
-				}
-				multiply(r[lo*n:], n, d[lo*n:], n, b.h, n, hi-lo, n, n, false)
-			})
-		}
-		if !j.sweep(r) || pass+1 == b.passes {
-			return
-		}
-		if free(j.spec) || j.local != nil {
-			j.refit(r)
-		}
+// panel rounds the columns of row r from the one with number lo on, whose values are
+// w; u is the square of U that belongs to them.
+func (j *job) panel(r, lo int, w, left, u []float32) {
+	b := j.b
+	for i := range w {
+		c := b.order[lo+i]
+		v, s := w[i], j.scale(r, c)
+		q := j.round(v, s)
+		e := -(v - float32(q*s)) / u[i*copyLine+i]
+		j.codes[r*b.n+c], left[i] = q, e
+		kernel.Axpy(w[i+1:], e, u[i*copyLine+i+1:])
 	}
 }
 
-// runs calls fn for each run of true.
-func runs(on []bool, fn func(lo, hi int)) {
-	for lo := 0; lo < len(on); lo++ {
-		hi := lo
-		for hi < len(on) && on[hi] {
-			hi++
-		}
-		if hi > lo {
-			fn(lo, hi)
-			lo = hi
+// rounded rounds with gptq and returns (W* − Ŵ)H, from the errors that were spread:
+// −E·U·H with H = U⁻¹U⁻ᵀ. It is nil where nothing descends from there.
+func (j *job) rounded() []float32 {
+	n := j.b.n
+	x, left := newBlocks(j.rows, n), newBlocks(j.rows, n)
+	if j.gptq(x, left); j.b.passes <= 0 {
+		return nil
+	}
+	clear(x.x)
+	multiply(x, left, j.b.inverseU())
+	out, row := make([]float32, j.rows*n), make([]float32, n)
+	for r := range j.rows {
+		x.get(r, row)
+		for i, c := range j.b.order {
+			out[r*n+c] = -row[i]
 		}
 	}
-}
-
-// sweep lets every column of the rows that still move take its best code given the
-// others; r is (W* − Ŵ)H and follows. It reports whether a code changed.
-func (j *job) sweep(r []float32) (changed bool) {
-	b, n := j.b, j.b.n
-	moved := make([]float32, j.rows*panel)
-
-	count, many, again := make([]int, j.rows), make([]bool, j.rows), make([]bool, j.rows)
-	for lo := 0; lo < n; lo += panel {
-		hi := min(lo+panel, n)
-		for i := range j.rows {
-			if count[i] = 0; j.moving[i] {
-				count[i] = j.columns(i, lo, hi, r[i*n:][:n], moved[i*panel:][:panel])
-			}
-			again[i] = again[i] || count[i] > 0
-			changed = changed || again[i]
-			if many[i] = count[i] > some; count[i] == 0 || many[i] {
-				continue
-			}
-			for c, e := range moved[i*panel:][:hi-lo] {
-				if e != 0 {
-					h := b.h[(lo+c)*n:][:n]
-					kernel.Axpy(r[i*n:][:lo], e, h[:lo])
-					kernel.Axpy(r[i*n+hi:][:n-hi], e, h[hi:])
-				}
-			}
-		}
-		runs(many, func(from, to int) {
-			kernel.PanelF32(r[from*n:], n, moved[from*panel:], panel, b.h[lo*n:], n, to-from, lo, hi-lo, true)
-			if hi < n {
-				kernel.PanelF32(r[from*n+hi:], n, moved[from*panel:], panel, b.h[lo*n+hi:], n, to-from, n-hi, hi-lo, true)
-			}
-		})
-	}
-	copy(j.moving, again)
-	return changed
-}
-
-// columns sweeps columns lo..hi of row i: what each moves by, negated, goes to
-// moved, and into r [n] as far as these columns. It counts those that move.
-func (j *job) columns(i, lo, hi int, r, moved []float32) (count int) {
-	b, n := j.b, j.b.n
-	clear(moved)
-	for c := lo; c < hi; c++ {
-		h := b.h[c*n:][:n]
-		s, at := j.scale(i, c), i*n+c
-		q := j.round(float32(j.codes[at]*s)+r[c]/h[c], s)
-		if q == j.codes[at] {
-			continue
-		}
-		e := -float32((q - j.codes[at]) * s)
-		j.codes[at] = q
-		moved[c-lo] = e
-		count++
-		kernel.Axpy(r[lo:hi], e, h[lo:hi])
-	}
-	return count
-}
-
-// refit gives every group of the rows that still move the scale that fits its codes
-// best, as stored.
-func (j *job) refit(r []float32) {
-	b, n := j.b, j.b.n
-	groups := (n + j.group - 1) / j.group
-	refitted := make([]bool, j.rows)
-	for g := range groups {
-		lo, hi := g*j.group, min((g+1)*j.group, n)
-		k := hi - lo
-		ch, d := make([]float32, j.rows*k), make([]float32, j.rows*k)
-		runs(j.moving, func(from, to int) {
-			kernel.PanelF32(ch[from*k:], k, j.codes[from*n+lo:], n, b.h[lo*n+lo:], n, to-from, k, k, false)
-		})
-		for i := range j.rows {
-			refitted[i] = false
-			if !j.moving[i] {
-				continue
-			}
-			var num, den float64
-			for c, q := range j.codes[i*n+lo : i*n+hi] {
-				num += float64(q) * float64(r[i*n+lo+c])
-				den += float64(q) * float64(ch[i*k+c])
-			}
-			old := j.scales[i*groups+g]
-			if !(den > 0) {
-				continue
-			}
-			s := j.moveScale(i*groups+g, float64(old)+num/den)
-			if s == old {
-				continue
-			}
-			refitted[i] = true
-			for c, q := range j.codes[i*n+lo : i*n+hi] {
-				d[i*k+c] = -float32(q * (s - old))
-			}
-		}
-		multiplySome(refitted, r, d, b.h[lo*n:], n, k)
-	}
-}
-
-// moveScale gives a group the scale that is stored for v, unless it has another
-// sign or none is, and returns what it has.
-func (j *job) moveScale(at int, v float64) float32 {
-	old := j.scales[at]
-	if j.local != nil {
-		j.local[at] = nearestLocal(j.spec, v, j.local[at])
-		j.scales[at] = j.spec.LocalScale(j.local[at])
-	} else if s := storedScale(j.spec, v); usable(s) && (s > 0) == (old > 0) {
-		j.scales[at] = s
-	}
-	return j.scales[at]
+	return out
 }
 
 // store writes codes and scales.
