@@ -64,7 +64,8 @@ func torture(long time.Duration, doc, counts string) error {
 
 // sweep runs the sweeps and suites, which add their counts to a file.
 func sweep(long time.Duration, counts string) error {
-	for _, run := range []struct{ tests, pkg, race string }{{"^(TestSweep|TestClusterOfTwoNodes$|TestKilledIntoAStore$|TestGLM5FromItsHeaders$)", "./cmd/glmconv", "-race=false"}, {"^TestSuite", "./internal/mutate", "-race=false"},
+	for _, run := range []struct{ tests, pkg, race string }{{"^(TestSweep|TestClusterOfTwoNodes$|TestKilledIntoAStore$|TestKilledWithACache$|TestGLM5FromItsHeaders$)", "./cmd/glmconv", "-race=false"},
+		{"^(TestHubFaults|TestHubExpiry|TestEveryFlippedBit)$", "./internal/reach", "-race=false"}, {"^TestSuite", "./internal/mutate", "-race=false"},
 		{"^TestDamagedCopies$", "./verify/endpoint", "-race=false"}, {"^TestSoak$", "./serve", "-race"}} {
 		cmd := exec.Command("go", "test", "-count=1", run.race, "-timeout", (4*long + 30*time.Minute).String(), "-run", run.tests, "-v", run.pkg) //nolint:gosec // constants and a duration
 		cmd.Env = append(os.Environ(), "GLMCONV_TORTURE="+(long/shares).String(), "GLMCONV_TORTURE_COUNTS="+counts)
