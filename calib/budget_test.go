@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/engine"
@@ -62,6 +63,43 @@ func mixOf(t *testing.T, model string, scheme quant.Scheme, form layout.Format, 
 	require.NoError(t, m.Measure(context.Background(), st, o))
 	return m, st, o
 }
+
+// TestMeasureKeepsCodesInFiles: where memory has no room for the codes of a layer
+// they are in a file, which is gone afterwards, and no figure changes.
+func TestMeasureKeepsCodesInFiles(t *testing.T) {
+	cfg, src, seqs := opened(t, "nano-glm4moe", 12)
+	st, err := Collect(context.Background(), cfg, src, seqs[:8], CollectOptions{})
+	require.NoError(t, err)
+	plan, err := quant.NewPlan(src, quant.W4A16, layout.CompressedTensors, quant.Options{})
+	require.NoError(t, err)
+	m, err := NewMix(plan, src, engine.Query{})
+	require.NoError(t, err)
+	var want, got float64
+	tokens := 0
+	for _, s := range seqs[8:] {
+		tokens += len(s)
+	}
+	exact := collectNeed(cfg, 0) + 2*(collectNeed(cfg, tokens)-collectNeed(cfg, 0)) // states of two models, nothing for codes
+	want, err = m.Whole(context.Background(), plan, st, MeasureOptions{Sequences: seqs[8:]})
+	require.NoError(t, err)
+	files := &creations{FS: fsx.OS}
+	o := MeasureOptions{Sequences: seqs[8:], MaxMemory: exact, Scratch: filepath.Join(t.TempDir(), "scratch"), FS: files}
+	got, err = m.Whole(context.Background(), plan, st, o)
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+	assert.GreaterOrEqual(t, files.n, cfg.Layers, "a file for each layer")
+	left, err := os.ReadDir(o.Scratch)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}
+
+// creations counts the files that are created.
+type creations struct {
+	fsx.FS
+	n int
+}
+
+func (c *creations) Create(name string) (fsx.File, error) { c.n++; return c.FS.Create(name) }
 
 // TestMeasureIsRepeatable: neither memory nor workers change a figure.
 func TestMeasureIsRepeatable(t *testing.T) {

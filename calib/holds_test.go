@@ -14,7 +14,8 @@ import (
 // another text are learnt again, and written over them.
 func TestStoredCodesOfAnotherText(t *testing.T) {
 	dir, names := t.TempDir(), []string{"w"}
-	shelf := shelf{s: &solver{room: 1 << 20}}
+	room := int64(1 << 20)
+	shelf := shelf{room: &room}
 	codes := func(b byte) []*kept {
 		k, err := shelf.put(&numeric.Matrix{Code: numeric.Int8, Rows: 1, Cols: 4, Codes: []byte{b, b, b, b}, Scales: []float32{1}, BlockRows: 1, BlockCols: 4})
 		require.NoError(t, err)

@@ -2,9 +2,14 @@ package calib
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
 	"slices"
 
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -18,7 +23,11 @@ type MeasureOptions struct {
 	Sequences [][]int // token ids, other ones than codes are learnt from
 	Workers   int
 	MaxMemory int64 // bytes (0: 1 GiB)
-	Progress  func(done, total int64, detail string)
+	// Scratch is a folder for codes of a layer where MaxMemory has no room for them;
+	// "": they stay in memory.
+	Scratch  string
+	FS       fsx.FS
+	Progress func(done, total int64, detail string)
 	// Known and Keep read and store a measurement under an identity of all that it
 	// depends on; nil: nothing is kept.
 	Known func(id string) (kl float64, ok bool)
@@ -37,6 +46,8 @@ type meter struct {
 	over    *overlay
 	workers *kernel.Workers
 	codes   map[*quant.Plan]quant.Codes
+	room    int64 // bytes of memory for codes of a layer
+	shelf   shelf
 }
 
 // trialModel is the model with the weights of some units, or of all, quantized.
@@ -52,6 +63,8 @@ type trialModel struct {
 
 func newMeter(plan *quant.Plan, src *safetensors.Checkpoint, st *Statistics, o MeasureOptions) (m *meter, err error) {
 	m = &meter{o: o, st: st, plan: plan, workers: &kernel.Workers{N: o.Workers}, codes: map[*quant.Plan]quant.Codes{}}
+	// Parts of a conversion may measure at the same time, in the same folder.
+	m.shelf = shelf{fs: fsx.Or(o.FS), file: filepath.Join(o.Scratch, fmt.Sprintf("measured-%016x.bin", rand.Uint64())), room: &m.room}
 	if m.files, err = newFloats(plan.Config, src, plan.Folds); err != nil {
 		return nil, err
 	}
@@ -156,6 +169,9 @@ func (m *meter) measure(ctx context.Context, list []*trialModel, into []*float64
 		for _, i := range todo[:n] {
 			batch = append(batch, list[i])
 		}
+		if m.room = math.MaxInt64 / 2; m.o.Scratch != "" {
+			m.room = limit - collectNeed(m.plan.Config, 0) - int64(n+1)*each
+		}
 		kl, err := m.run(ctx, batch, int64(total-len(todo)), int64(total))
 		if err != nil {
 			return err
@@ -243,8 +259,11 @@ func (m *meter) plain(ctx context.Context, l int, x []float32, spans []runtime.S
 }
 
 // quantized takes a model through a layer in which it is quantized.
-func (m *meter) quantized(ctx context.Context, l int, t *trialModel) error {
-	defer m.over.drop()
+func (m *meter) quantized(ctx context.Context, l int, t *trialModel) (err error) {
+	defer func() {
+		m.over.drop()
+		err = errors.Join(err, m.shelf.close())
+	}()
 	for i := range t.plan.Items {
 		it := &t.plan.Items[i]
 		w := &it.Weight
@@ -255,7 +274,11 @@ func (m *meter) quantized(ctx context.Context, l int, t *trialModel) error {
 		if err != nil {
 			return err
 		}
-		if err := m.over.put(w, codes); err != nil {
+		k, err := m.shelf.put(codes)
+		if err != nil {
+			return err
+		}
+		if err := m.over.putKept(w, k); err != nil {
 			return err
 		}
 	}

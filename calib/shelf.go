@@ -10,11 +10,13 @@ import (
 	"github.com/glmconv/glmconv/quant/numeric"
 )
 
-// shelf keeps the codes of a layer while it is learnt: in memory where there is
-// room, else in a file. Codes of all experts may take more than MaxMemory.
+// shelf keeps the codes of a layer while it is learnt or measured: in memory where
+// there is room, else in a file. Codes of all experts may take more than MaxMemory.
 type shelf struct {
-	s     *solver
-	taken int64 // of the solver's room
+	fs    fsx.FS
+	file  string // its path
+	room  *int64 // bytes of memory
+	taken int64  // of them
 
 	f    fsx.File
 	from *os.File
@@ -37,13 +39,16 @@ func (x *shelf) put(m *numeric.Matrix) (*kept, error) {
 		return nil, errors.New("codes with zero points or an order of columns are not learnt")
 	}
 	k := &kept{m: *m, codes: len(m.Codes), scales: len(m.Scales), local: len(m.ScaleCodes)}
-	if size := int64(k.codes) + 8*int64(k.scales) + int64(k.local); size <= x.s.room { // with the scales as engines use them
-		x.s.room, x.taken = x.s.room-size, x.taken+size
+	if size := int64(k.codes) + 8*int64(k.scales) + int64(k.local); size <= *x.room { // with the scales as engines use them
+		*x.room, x.taken = *x.room-size, x.taken+size
 		return k, nil
 	}
 	if x.f == nil {
 		var err error
-		if x.f, err = fsx.CreateTemp(x.s.o.FS, filepath.Join(x.s.o.Scratch, "codes.bin")); err != nil {
+		if err = x.fs.MkdirAll(filepath.Dir(x.file)); err != nil {
+			return nil, err
+		}
+		if x.f, err = fsx.CreateTemp(x.fs, x.file); err != nil {
 			return nil, err
 		}
 		if x.from, err = os.Open(x.f.Name()); err != nil {
@@ -63,7 +68,7 @@ func (x *shelf) put(m *numeric.Matrix) (*kept, error) {
 
 // close empties the shelf.
 func (x *shelf) close() error {
-	x.s.room, x.taken, x.size = x.s.room+x.taken, 0, 0
+	*x.room, x.taken, x.size = *x.room+x.taken, 0, 0
 	if x.f == nil {
 		return nil
 	}
@@ -72,7 +77,7 @@ func (x *shelf) close() error {
 		_ = x.from.Close()
 	}
 	x.f, x.from = nil, nil
-	return fsx.Discard(x.s.o.FS, f)
+	return fsx.Discard(x.fs, f)
 }
 
 // matrix returns the codes.

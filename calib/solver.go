@@ -111,7 +111,7 @@ func Solve(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpoint, o
 		}
 	}
 	s.sweep()
-	s.shelf.s = s
+	s.shelf = shelf{fs: s.o.FS, file: filepath.Join(s.o.Scratch, "codes.bin"), room: &s.room}
 	defer func() { _ = s.shelf.close() }()
 	reports, err := s.run(ctx)
 	if err != nil {

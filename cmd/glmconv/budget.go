@@ -169,11 +169,12 @@ func (l *learner) measureOptions() (calib.MeasureOptions, string, error) {
 		return calib.MeasureOptions{}, "", err
 	}
 	known := map[string]float64{}
-	name := filepath.Join(scratchDir(l.c, l.c.String("calib")), "sensitivity.json")
+	scratch := scratchDir(l.c, l.c.String("calib"))
+	name := filepath.Join(scratch, "sensitivity.json")
 	if raw, err := fsx.ReadRegular(name, fsx.MaxText); err == nil {
 		_ = json.Unmarshal(raw, &known) // what is damaged is measured again
 	}
-	return calib.MeasureOptions{Sequences: seqs, Workers: l.c.Int("workers"), MaxMemory: mem,
+	return calib.MeasureOptions{Sequences: seqs, Workers: l.c.Int("workers"), MaxMemory: mem, Scratch: scratch, FS: disk,
 		Known: func(id string) (float64, bool) { kl, ok := known[id]; return kl, ok && kl >= 0 },
 		Keep: func(found map[string]float64) error {
 			maps.Copy(known, found)
