@@ -64,7 +64,7 @@ func (d *decider) copies(ctx context.Context) error {
 // 5), and says what does where only one of them wants it. turned says why it
 // cannot be a copy of the model's own; nil: it can.
 func (d *decider) absentCopy(name string, from safetensors.Info, turned *mtp.Error) {
-	if d.options.Copies || !d.cfg.LatentAttention() || !d.wholeMTP() || slices.ContainsFunc(d.extra, func(s source) bool { return s.as == name }) {
+	if _, ok := d.adopted[name]; ok || d.options.Copies || !d.cfg.LatentAttention() || !d.wholeMTP() || slices.ContainsFunc(d.extra, func(s source) bool { return s.as == name }) {
 		return
 	}
 	switch {

@@ -87,7 +87,7 @@ func (d *decider) missing() {
 	}
 	for i := range m.Missing {
 		row := &m.Missing[i]
-		if misfit(row.Name) || taken[row.Name] || d.partsTaken(row, taken) {
+		if misfit(row.Name) || taken[row.Name] || d.partsTaken(row, taken) || d.hasAdopted(row) {
 			continue
 		}
 		if d.from == nil {
@@ -129,7 +129,7 @@ func (d *decider) parts(m *glm.Model, take func(safetensors.Info)) {
 	}
 	for _, t := range d.from.ckpt.Tensors() {
 		module, _ := glm.ModuleOf(t.Name)
-		if _, ok := d.ckpt.Info(t.Name); !ok && modules[module] {
+		if _, ok := d.ckpt.Info(t.Name); !ok && modules[module] && d.adopted[t.Name].Name == "" {
 			take(t)
 		}
 	}

@@ -50,7 +50,7 @@ func (d *decider) names() (out []string) {
 // stored elsewhere, and lists those that have what is missing.
 func (d *decider) unlisted() {
 	for _, pr := range d.ckpt.Problems() {
-		if pr.Kind != safetensors.ProblemUnlisted || origin.IsAdapter(pr.File) {
+		if pr.Kind != safetensors.ProblemUnlisted || origin.IsAdapter(pr.File) || slices.Contains(d.listed, pr.File) {
 			continue
 		}
 		if slices.ContainsFunc(d.ckpt.Tensors(), func(t safetensors.Info) bool { return t.File == pr.File }) {
@@ -159,7 +159,7 @@ func (d *decider) needIndex() {
 			d.index = d.index || strings.HasSuffix(pr.File, ".safetensors") || strings.HasSuffix(pr.File, ".json")
 		}
 	}
-	if d.index {
+	if d.index && len(d.listed) == 0 {
 		d.step("index", d.indexAs, "written anew from what the files hold")
 	}
 }

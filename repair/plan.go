@@ -102,7 +102,7 @@ func NewPlan(ctx context.Context, dir string, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &decider{Plan: p, cfg: cfg, ckpt: ckpt, change: map[string]map[string]*source{}, lost: map[string]int{}}
+	d := &decider{Plan: p, cfg: cfg, ckpt: ckpt, change: map[string]map[string]*source{}, lost: map[string]int{}, adopted: map[string]safetensors.Info{}}
 	if d.text, err = fsx.ReadIn(dir, declaration.DescriptionName, fsx.MaxText); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -133,12 +133,16 @@ type decider struct {
 	extra  []source
 	still  int            // tensors that stay missing
 	lost   map[string]int // files that stay unreadable → tensors of the table in them
+
+	listed  []string                    // files that no index names and that hold what the model lacks
+	adopted map[string]safetensors.Info // their tensors
 }
 
 func (d *decider) decide(ctx context.Context, copies bool) error {
 	if !copies {
 		d.staleConfig()
 		d.duplicates()
+		d.adopt()
 		d.missing()
 		if err := d.routerBiases(); err != nil {
 			return err
@@ -202,6 +206,9 @@ func (d *decider) arrange() {
 		case s != nil:
 			d.shards[t.File] = append(d.shards[t.File], *s)
 		}
+	}
+	for _, t := range d.adopted {
+		d.kept = append(d.kept, t)
 	}
 	for file := range d.change { // a file of duplicates alone
 		if _, ok := d.shards[file]; !ok && !slices.Contains(d.remove, file) {
