@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"github.com/glmconv/glmconv/internal/jsonobj"
 )
 
 // Entry is one tensor's entry in an Ascend description.
@@ -15,9 +17,9 @@ type Entry struct{ Tensor, Scheme string }
 // file's keys is kept: new entries go to the front of it. An entry that says
 // something else is an error that matches ErrConflict.
 func AddEntries(text []byte, entries []Entry) ([]byte, error) {
-	var have map[string]json.RawMessage
-	if err := json.Unmarshal(text, &have); err != nil {
-		return nil, fmt.Errorf("%s: %w", descriptionName, err)
+	have, err := jsonobj.Parse(text)
+	if err != nil {
+		return nil, unreadable(err)
 	}
 	var missing []Entry
 	for _, e := range entries {
@@ -62,4 +64,9 @@ func AddEntries(text []byte, entries []Entry) ([]byte, error) {
 	}
 	b.Write(rest)
 	return []byte(b.String()), nil
+}
+
+// unreadable is the error about a description that is no JSON object.
+func unreadable(err error) error {
+	return fmt.Errorf("%s cannot be read: %w (take it from the same conversion)", descriptionName, err)
 }

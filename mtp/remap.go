@@ -12,6 +12,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/jsonobj"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -165,8 +166,11 @@ func Rotated(cfg *glm.Config, ckpt *safetensors.Checkpoint, description []byte) 
 				QuaRot json.RawMessage `json:"quarot"`
 			} `json:"optional"`
 		}
+		if _, err := jsonobj.Parse(description); err != nil {
+			return unreadable(err)
+		}
 		if err := json.Unmarshal(description, &d); err != nil {
-			return fmt.Errorf("%s: %w", descriptionName, err)
+			return unreadable(err)
 		}
 		switch {
 		case d.Rot:

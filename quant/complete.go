@@ -67,11 +67,11 @@ func (p *Plan) checkComplete(dropped int) error {
 	switch {
 	case len(missing) > 0 && missing[0].MTP:
 		return fail(ErrIncompleteMTP, "convert the model without the layer, or take the tensors from the release that was tuned",
-			"%d tensors of the MTP layer are missing, the first is %s", len(missing), missing[0].Name)
+			"%s (of the MTP layer)", lacking(missing))
 	case len(missing) > 0:
 		return fail(ErrIncomplete, "the files that are there are whole and do not hold them: lost when the model was saved or repacked, "+
 			"or config.json is another model's; take them from the base model",
-			"%d tensors are missing, the first is %s", len(missing), missing[0].Name)
+			"%s", lacking(missing))
 	case !stored && p.Config.MTPLayers > 0 && !drop:
 		return fail(ErrIncompleteMTP, "three ways out: convert the model without the layer, take it from the release that was tuned, "+
 			"or say with num_nextn_predict_layers 0 in config.json that there is none",
@@ -84,6 +84,14 @@ func (p *Plan) checkComplete(dropped int) error {
 		p.Notes = append(p.Notes, "the source has no MTP layer, though config.json declares one: the result cannot draft, and its num_nextn_predict_layers is 0")
 	}
 	return nil
+}
+
+// lacking says how many tensors are missing.
+func lacking(missing []glm.Tensor) string {
+	if len(missing) == 1 {
+		return missing[0].Name + " is missing"
+	}
+	return fmt.Sprintf("%d tensors are missing, the first is %s", len(missing), missing[0].Name)
 }
 
 // storesMTP tells whether a tensor of an MTP layer is stored.

@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
 )
@@ -40,6 +41,10 @@ func (f *finder) denseLayers() {
 		}
 		differ = differ || dense[n] != c.Dense[n]
 	}
+	if says, stated := f.statedDense(); !differ && stated && says != k {
+		f.add(ConfigKey, true, "config.json: first_k_dense_replace", takeKey,
+			"it says %d; mlp_layer_types and the tensors say that the first %d layers are dense: libraries read one of the two keys, and engines this one", says, k)
+	}
 	if !differ {
 		return
 	}
@@ -49,6 +54,15 @@ func (f *finder) denseLayers() {
 	}
 	f.add(ConfigKey, true, "config.json: first_k_dense_replace", takeKey+"; mlp_layer_types, if it is there, says the same",
 		"config.json makes the first %d layers dense, and the tensors say %d: from layer %d on they are experts with a router", says, k, k)
+}
+
+// statedDense is what first_k_dense_replace says, if it is there.
+func (f *finder) statedDense() (k int, stated bool) {
+	var v *int
+	if json.Unmarshal(f.text()["first_k_dense_replace"], &v) != nil || v == nil {
+		return 0, false
+	}
+	return *v, true
 }
 
 // attentionParts compares use_qk_norm and attention_bias with what all layers of

@@ -226,16 +226,21 @@ func (f *finder) allFloat() bool {
 // rope notices two values of one number of the rotary embedding. Engines differ
 // in which they read.
 func (f *finder) rope() {
-	keys := f.Keys
-	if raw, ok := keys["text_config"]; ok {
-		var text map[string]json.RawMessage
-		if json.Unmarshal(raw, &text) == nil {
-			keys = text
-		}
-	}
+	keys := f.text()
 	for _, key := range []string{"rope_theta", "partial_rotary_factor"} {
 		f.twice(keys, key)
 	}
+}
+
+// text is the object of config.json in which the text model's keys stand.
+func (f *finder) text() map[string]json.RawMessage {
+	if raw, ok := f.Keys["text_config"]; ok {
+		var text map[string]json.RawMessage
+		if json.Unmarshal(raw, &text) == nil {
+			return text
+		}
+	}
+	return f.Keys
 }
 
 // twice notices a number that stands at top level and among the parameters of

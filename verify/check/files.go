@@ -2,10 +2,13 @@ package check
 
 import (
 	"errors"
+	"fmt"
+	"path/filepath"
 	"slices"
 	"sort"
 	"strings"
 
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/safetensors"
@@ -67,6 +70,8 @@ func (s *subject) fileProblem(p safetensors.Problem) {
 			f := s.add("shard-unlisted", p.File, "%s", p.Detail)
 			if p.Repeats {
 				f.hint("delete it: every tensor in it is in a listed file too")
+			} else if n := s.lackedOf(p.File); n > 0 {
+				f.hint(fmt.Sprintf("it holds %d tensors that the model lacks: glmconv repair lists it if all of it fits", n))
 			}
 		}
 	case safetensors.ProblemUnindexed:
@@ -82,6 +87,26 @@ func (s *subject) fileProblem(p safetensors.Problem) {
 			s.add("stale-index", p.File, "%s", p.Detail)
 		}
 	}
+}
+
+// lackedOf counts the tensors of an unlisted file that the family's table needs
+// and no listed file has.
+func (s *subject) lackedOf(file string) (n int) {
+	if s.model == nil {
+		return 0
+	}
+	f, err := safetensors.OpenFile(filepath.Join(s.dir, file))
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	for _, t := range f.Tensors() {
+		module, _ := glm.ModuleOf(t.Name)
+		if _, have := s.tensors[t.Name]; !have && s.byName[module] != nil {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *subject) headerProblem(p safetensors.Problem) {

@@ -122,6 +122,11 @@ func (in *Inspection) fill(s *subject) {
 		}
 		in.Problems = append(in.Problems, where+p.Detail)
 	}
+	for _, f := range s.report.Findings {
+		if f.Code == "description-invalid" {
+			in.Problems = append(in.Problems, f.Where+": "+f.Detail)
+		}
+	}
 	in.Problems = append(in.Problems, s.cfg.Notes...)
 	in.fillTensors(s, explained)
 	if m := s.model.MTP; m != nil {

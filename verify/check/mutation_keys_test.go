@@ -15,6 +15,7 @@ func inVision(key string, v any) func(*testing.T, string) {
 var keyMutations = []mutation{
 	{"more dense layers", "nano-glm4moe", settings("config.json", "first_k_dense_replace", 2), "config-key-wrong", "first_k_dense_replace", true, nil},
 	{"no dense layers", "nano-glm4moe", settings("config.json", "first_k_dense_replace", 0), "config-key-wrong", "first_k_dense_replace", true, nil},
+	{"dense layers said twice", "nano-glm5", settings("config.json", "first_k_dense_replace", 0), "config-key-wrong", "first_k_dense_replace", true, nil},
 	{"biases denied", "nano-glm4moe", settings("config.json", "attention_bias", false), "config-key-wrong", "attention_bias", true, nil},
 	{"norms claimed", "nano-glm4moe", settings("config.json", "use_qk_norm", true), "config-key-wrong", "use_qk_norm", true, nil},
 	{"norms denied", "tiny-glm4moe", settings("config.json", "use_qk_norm", false), "config-key-wrong", "use_qk_norm", true, nil},

@@ -61,6 +61,49 @@ func (s *subject) checkStack(m *module, t safetensors.Info) {
 	}
 }
 
+// stackOf is the name of the stacked tensor that an expert's weight would be in.
+func (s *subject) stackOf(row *glm.Tensor) string {
+	gateUp, down := s.cfg.StackedExperts(row.Layer)
+	if row.Role == glm.ExpertDown {
+		return down
+	}
+	return gateUp
+}
+
+// misfitStacks names the stacked tensors that are there in another shape, or
+// with a name that ends in .weight: their experts are not lost.
+func (s *subject) misfitStacks() map[string]bool {
+	out := map[string]bool{}
+	for _, row := range s.model.Missing {
+		if !row.Role.IsExpert() {
+			continue
+		}
+		name := s.stackOf(&row)
+		if out[name] {
+			continue
+		}
+		t, ok := s.tensors[name]
+		want := []int64{int64(s.cfg.Experts), row.Shape[0], row.Shape[1]}
+		if row.Role != glm.ExpertDown {
+			want[1] *= 2
+		}
+		switch named, other := s.tensors[name+".weight"]; {
+		case ok && !slices.Equal(t.Shape, want):
+			f := s.add("tensor-shape", t.Name, "it is %v, config.json implies %v", t.Shape, want)
+			if slices.Equal(t.Shape, []int64{want[0], want[2], want[1]}) {
+				f.Detail += ": its matrices are transposed"
+				f.hint("transpose the last two dimensions: transformers 5 stores them [out, in], as every linear")
+			}
+			out[name] = true
+		case other:
+			s.add("tensor-unexpected", named.Name, "stacked experts are called %s: the experts of its layer are not found under this name", name).as(Error).
+				hint("take .weight from the end of the name")
+			out[name] = true
+		}
+	}
+	return out
+}
+
 // weightType is the type of a module's weight as it is stored.
 func (m *module) weightType() safetensors.DType {
 	if m.stack != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/jsonobj"
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -240,7 +241,7 @@ func (s *subject) loadDescription() error {
 		return err
 	}
 	s.ascend = true
-	err = json.Unmarshal(raw, &s.desc) // of the whole file: engines refuse what follows an object
+	s.desc, err = jsonobj.Parse(raw)
 	if err == nil {
 		s.written, err = declaration.Description(raw)
 	}

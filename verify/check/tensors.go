@@ -44,13 +44,15 @@ func (s *subject) checkTensors() {
 
 // checkMissing names the rows that nothing stands for.
 func (s *subject) checkMissing() {
-	mtpThere := slices.ContainsFunc(s.modules, func(m *module) bool { return m.row.MTP && (len(m.params) > 0 || m.stack != nil) })
+	misfits := s.misfitStacks()
+	mtpThere := len(misfits) > 0 || slices.ContainsFunc(s.modules, func(m *module) bool { return m.row.MTP && (len(m.params) > 0 || m.stack != nil) })
 	for _, row := range s.model.Missing {
 		if m := s.byName[row.Module]; m != nil && row.Param == "weight" && m.form.kind != absent {
 			continue
 		}
 		_, stored := s.tensors[row.Name]
 		switch {
+		case row.Role.IsExpert() && misfits[s.stackOf(&row)]:
 		case stored: // in another shape or type, which checkPlain says
 		case row.MTP && !mtpThere: // config-mtp-absent says it once
 		case row.Role == glm.RouterBias:

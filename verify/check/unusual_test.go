@@ -1,0 +1,65 @@
+package check
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestMisfitStacks: stacked experts of another shape or name are not lost.
+func TestMisfitStacks(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(x tensor) tensor
+		says   string
+	}{
+		"transposed": {inStack("gate_up_proj", func(x *tensor) { x.Shape = []int64{x.Shape[0], x.Shape[2], x.Shape[1]} }), "its matrices are transposed"},
+		"an expert less": {inStack("down_proj", func(x *tensor) {
+			x.data = x.data[:len(x.data)/8*7]
+			x.Shape = []int64{7, x.Shape[1], x.Shape[2]}
+		}), "it is [7 "},
+		"named as a module's weight": {inStack("gate_up_proj", func(x *tensor) { x.Name += ".weight" }), "take .weight from the end of the name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := good(t, "nano-glm4moe")
+			stacked(c.change)(t, dir)
+			r := examine(t, dir, Options{})
+			assert.False(t, r.OK)
+			assert.Contains(t, r.Text(), c.says)
+			assert.False(t, r.Has("tensor-missing"), r.Text())
+		})
+	}
+}
+
+// TestDescriptionThatIsNoObject is named as what it is, by check and inspect.
+func TestDescriptionThatIsNoObject(t *testing.T) {
+	for prefix, says := range map[string]string{"\xef\xbb\xbf": "byte order mark", "\xff\xfe": "not UTF-8", "[": "not a JSON object"} {
+		dir := good(t, int4Asc)
+		path := filepath.Join(dir, "quant_model_description.json")
+		raw, err := os.ReadFile(path)
+		require.NoError(t, err)
+		write(t, path, append([]byte(prefix), raw...))
+		assert.Contains(t, examine(t, dir, Options{NoHashes: true}).Text(), says)
+		in, err := Inspect(dir)
+		require.NoError(t, err)
+		assert.Contains(t, in.Text(), says)
+	}
+}
+
+// TestUnlistedShardWithWhatIsMissing is not to be deleted.
+func TestUnlistedShardWithWhatIsMissing(t *testing.T) {
+	dir := good(t, "nano-glm5")
+	edit(t, dir, "model.safetensors.index.json", func(m map[string]any) {
+		w := m["weight_map"].(map[string]any)
+		for k, v := range w {
+			if v == "model-00002-of-00002.safetensors" {
+				delete(w, k)
+			}
+		}
+	})
+	text := examine(t, dir, Options{}).Text()
+	assert.Contains(t, text, "glmconv repair lists it")
+	assert.NotContains(t, text, "delete it")
+}
