@@ -256,6 +256,10 @@ var tools = []struct {
 		"save from the training code or take the release's own files, not an engine's state",
 	},
 	{
+		lazy.Regexp(`\.mlp\.experts\.\d+\.w[123]\.`),
+		"experts under Mixtral's names: w1, w3 and w2 are gate_proj, up_proj and down_proj", "rename them, or save with a present transformers",
+	},
+	{
 		lazy.Regexp(`^(blk\.\d+\.|token_embd\.|output_norm\.)`),
 		"named as llama.cpp names the tensors of a GGUF file", "convert the safetensors release that the GGUF file was made of",
 	},

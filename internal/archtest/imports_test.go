@@ -25,7 +25,7 @@ func layer(pkg string) int {
 		{"internal/lazy"},
 		{"source"},
 		{"internal/cpu", "internal/bytesum", "internal/fsx", "internal/share"},
-		{"internal/undo", "internal/jsonwalk", "internal/rss", "internal/demo", "internal/safetext", "internal/progress", "quant/numeric", "runtime/tokenizer"},
+		{"internal/undo", "internal/jsonobj", "internal/jsonwalk", "internal/rss", "internal/demo", "internal/safetext", "internal/progress", "quant/numeric", "runtime/tokenizer"},
 		{"safetensors"},
 		{"glm"},
 		{"internal/synth"},

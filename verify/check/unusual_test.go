@@ -3,10 +3,13 @@ package check
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 // TestMisfitStacks: stacked experts of another shape or name are not lost.
@@ -62,4 +65,35 @@ func TestUnlistedShardWithWhatIsMissing(t *testing.T) {
 	text := examine(t, dir, Options{}).Text()
 	assert.Contains(t, text, "glmconv repair lists it")
 	assert.NotContains(t, text, "delete it")
+}
+
+// TestExpertsOfMixtral: experts under another library's names are not lost.
+func TestExpertsOfMixtral(t *testing.T) {
+	names := map[string]string{"gate": "w1", "down": "w2", "up": "w3"}
+	of := regexp.MustCompile(`(\.mlp\.experts\.\d+\.)(gate|down|up)_proj\.weight$`)
+	dir := good(t, "nano-glm4moe")
+	retensor(t, dir, func(x tensor) []tensor {
+		if f := of.FindStringSubmatch(x.Name); f != nil {
+			x.Name = of.ReplaceAllString(x.Name, f[1]+names[f[2]]+".weight")
+		}
+		return []tensor{x}
+	})
+	r := examine(t, dir, Options{})
+	assert.Contains(t, r.Cause, "Mixtral")
+	assert.False(t, r.Has("tensor-missing"), r.Text())
+}
+
+// TestBiasesOfATool: where all linears have biases, those of a tool that writes
+// them beside all codes, attention_bias is not belied.
+func TestBiasesOfATool(t *testing.T) {
+	dir := good(t, "nano-glm4moe")
+	retensor(t, dir, func(x tensor) []tensor {
+		m := regexp.MustCompile(`^(.*self_attn\.o_proj)\.weight$`).FindStringSubmatch(x.Name)
+		if m == nil {
+			return []tensor{x}
+		}
+		return []tensor{x, {safetensors.Spec{Name: m[1] + ".bias", DType: x.DType, Shape: x.Shape[:1]}, make([]byte, 2*x.Shape[0])}}
+	})
+	config(func(m map[string]any) { m["attention_bias"] = false })(t, dir)
+	assert.False(t, examine(t, dir, Options{}).Has("config-key-wrong"))
 }
