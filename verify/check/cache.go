@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/quant/declaration"
@@ -52,15 +53,38 @@ func (s *subject) checkCache() {
 		s.add("kv-scale-missing", cache.Path, "%s promises static scales (%s) for the key-value cache and the files hold no k_scale or v_scale: engines take 1.0", cache.Named, cache.Form)
 		return
 	}
-	layers := map[string]bool{}
+	layers, halves := map[string]bool{}, map[string]bool{}
 	for _, t := range scales {
-		layers[cacheScale().FindStringSubmatch(t.Name)[1]] = true
-	}
-	for l := range s.cfg.Layers {
-		if !layers[fmt.Sprint(l)] {
-			s.add("kv-scale-missing", fmt.Sprintf("layer %d", l), "the other layers have scales of the key-value cache; engines take 1.0 here")
+		n := cacheScale().FindStringSubmatch(t.Name)[1]
+		layers[n] = true
+		if half := halfOf(t.Name); half != "" {
+			halves[n+half] = true
 		}
 	}
+	for l := range s.cfg.Layers {
+		n := fmt.Sprint(l)
+		k, v := halves[n+"k"], halves[n+"v"]
+		switch {
+		case !layers[n]:
+			s.add("kv-scale-missing", fmt.Sprintf("layer %d", l), "the other layers have scales of the key-value cache; engines take 1.0 here")
+		case k && !v:
+			s.add("kv-scale-missing", fmt.Sprintf("layer %d", l), "it has a k_scale and no v_scale: engines take the one for both, or 1.0 for values")
+		case v && !k:
+			s.add("kv-scale-missing", fmt.Sprintf("layer %d", l), "it has a v_scale and no k_scale: engines take the one for both, or 1.0 for keys")
+		}
+	}
+}
+
+// halfOf tells whether a scale is of keys ("k") or of values ("v") only.
+func halfOf(name string) string {
+	for _, half := range []string{"k", "v"} {
+		for _, end := range []string{half + "_scale", half + "_proj_output_scale", half + "_proj.output_scale"} {
+			if strings.HasSuffix(name, "."+end) {
+				return half
+			}
+		}
+	}
+	return ""
 }
 
 func (s *subject) declaredCache() *declaration.Cache {

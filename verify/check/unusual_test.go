@@ -97,3 +97,24 @@ func TestBiasesOfATool(t *testing.T) {
 	config(func(m map[string]any) { m["attention_bias"] = false })(t, dir)
 	assert.False(t, examine(t, dir, Options{}).Has("config-key-wrong"))
 }
+
+// TestHalfOfTheCacheScales: scales of keys without those of values.
+func TestHalfOfTheCacheScales(t *testing.T) {
+	for _, names := range [][]string{{"k_scale"}, {"k_scale", "v_scale"}} {
+		dir := good(t, fp8CT)
+		retensor(t, dir, func(x tensor) []tensor {
+			m := regexp.MustCompile(`^(.*self_attn\.)o_proj\.weight$`).FindStringSubmatch(x.Name)
+			out := []tensor{x}
+			for _, n := range names {
+				if m != nil {
+					out = append(out, tensor{safetensors.Spec{Name: m[1] + n, DType: safetensors.F32, Shape: []int64{1}}, []byte{0, 0, 0, 0x3d}})
+				}
+			}
+			return out
+		})
+		quantConfig(func(q map[string]any) {
+			q["kv_cache_scheme"] = map[string]any{"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": false, "symmetric": true}
+		})(t, dir)
+		assert.Equal(t, len(names) == 1, examine(t, dir, Options{}).Has("kv-scale-missing"))
+	}
+}
