@@ -209,6 +209,21 @@ func TestBadServers(t *testing.T) {
 	}
 }
 
+// TestNativeGaps: a gap of SGLang's native form belongs to each of its new tokens; a
+// message without one has none.
+func TestNativeGaps(t *testing.T) {
+	a := answer{native: true, start: time.Unix(0, 0)}
+	for _, m := range []struct{ at, tokens int }{{100, 2}, {160, 4}, {170, 4}, {220, 5}} {
+		var got message
+		require.NoError(t, json.Unmarshal(fmt.Appendf(nil, `{"text":"x","meta_info":{"prompt_tokens":7,"completion_tokens":%d}}`, m.tokens), &got))
+		a.take(&got, time.UnixMilli(int64(m.at)))
+	}
+	ms := time.Millisecond
+	assert.Equal(t, []time.Duration{30 * ms, 30 * ms, 60 * ms}, a.q.Gaps)
+	assert.Equal(t, [2]time.Duration{100 * ms, 220 * ms}, [2]time.Duration{a.q.TTFT, a.q.Latency})
+	assert.Equal(t, 5, a.q.Out)
+}
+
 func TestRandomLengths(t *testing.T) {
 	for _, p := range Random(RandomOptions{Prompts: 50, In: 100, Out: 10, Seed: 1, Vocab: 1000}, nil) {
 		assert.Len(t, p.IDs, 100)

@@ -182,6 +182,9 @@ func (a *answer) take(m *message, now time.Time) {
 		if m.Meta == nil || m.Text == "" {
 			return
 		}
+		if a.any && m.Meta.Completion == a.tokens && a.tokens > 0 {
+			return // no new token: SGLang's client passes over it, too
+		}
 		steps = max(m.Meta.Completion-a.tokens, 1)
 		a.tokens = m.Meta.Completion
 		a.q.In, a.q.Out, a.q.Text = m.Meta.Prompt, m.Meta.Completion, m.Text

@@ -140,6 +140,8 @@ func (o *CommandOptions) sglang() (w words, missing []string, err error) {
 		w.add("--dataset-name", "random-ids")
 		if o.Load.Backend == Native {
 			w.add("--tokenize-prompt")
+		} else {
+			missing = append(missing, "SGLang's client sends random ids as text and counts the ids: the server counts other tokens")
 		}
 	}
 	if o.lengths(&w, ratio) && o.Prefix > 0 {
