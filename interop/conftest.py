@@ -23,7 +23,11 @@ def peers(module):
     return [names] if isinstance(names, str) else list(names)
 
 
-def version(peer):
+def version(module, peer):
+    """Of a peer that is not installed the module names it in VERSION, by peer where there are several."""
+    named = getattr(module, "VERSION", None)
+    if named:
+        return named[peer] if isinstance(named, dict) else named
     try:
         return importlib.metadata.version(peer)
     except importlib.metadata.PackageNotFoundError:
@@ -43,7 +47,7 @@ def pytest_runtest_makereport(item, call):
         return
     doc = (item.function.__doc__ or item.function.__name__).strip().splitlines()[0].rstrip(".")
     key = f"{item.module.__name__}::{item.function.__name__}"
-    row = ROWS.setdefault(key, dict(peers=[[p, getattr(item.module, "VERSION", None) or version(p)] for p in names],
+    row = ROWS.setdefault(key, dict(peers=[[p, version(item.module, p)] for p in names],
                                     what=doc, cases={}, notes=[]))
     why = ""
     if r.skipped:
