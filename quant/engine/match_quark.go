@@ -254,3 +254,17 @@ func (x matcher) quarkScheme(g *declaration.Group, kind Kind) string {
 	}
 	return fmt.Sprintf("NotImplementedError: No quark compatible scheme was found for %s with %s activations", w, in)
 }
+
+// Scales says why a release has no place for the scales of a module's weight
+// that have this many dimensions, "" where it has or that is not known. Quark
+// stores one scale a channel as [N]. Both engines' classes for its FP8, of
+// linears and of experts, register them so and take no [N, 1]; of its int8
+// vLLM's linears take both and its experts [N] alone (vllm 0.32
+// quark/schemes/quark_w8a8_fp8.py, quark_w8a8_int8.py and quark_moe.py, sglang
+// 0.5.23 quark/schemes).
+func (r Release) Scales(l Layout, k Kind, w format.Weight, dims int) string {
+	if l != Quark || w.Strategy != format.Channel || dims != 2 || r.Engine == Ascend || w.Type == format.Int && k != Experts {
+		return ""
+	}
+	return "the scales of its channels are registered as [N], the file has [N, 1]"
+}

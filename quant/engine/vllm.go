@@ -81,6 +81,7 @@ var vllm = spec{
 		{layout: Quark, match: float8(format.Tensor, format.Channel, format.Block), on: withFP8(native)},
 		{layout: Quark, match: float8(format.Tensor, format.Channel, format.Block), on: below(89),
 			answer: Refuses, why: "FP8 of Quark is for compute capability 8.9 and newer"},
+		{layout: Quark, match: with(format.Int8, format.Int8Token), on: withInt8},
 
 		// auto_gptq.py and auto_awq.py: Marlin, else moe_wna16 for experts.
 		{layout: GPTQ, match: codes(true, anyWidth, format.GPTQWords, format.GPTQv2Words),

@@ -282,7 +282,7 @@ func (s *subject) askFaults(r engine.Release, v *EngineVerdict) {
 				continue // it does not read the format, or whether it does is not known
 			}
 			answer := r.Reacts(f.Code, s.decl != nil)
-			if answer == engine.Differs && s.codesOnly() && stops[f.Code] {
+			if answer == engine.Differs && s.codesOnly() && stops[f.Code] && !s.halved(r, f) {
 				answer = engine.Refuses
 			}
 			s.verdict(v, answer, f.Where+": "+f.Detail)

@@ -61,13 +61,29 @@ func (s *subject) askMatching(r engine.Release, v *EngineVerdict) {
 			if s.readAs(x, res.Weight) || s.toldAlready(x) {
 				continue
 			}
-			how, answer := s.misread(e, x, res.Weight)
+			how, answer := s.misread(r, x, res.Weight)
 			s.verdict(v, answer, fmt.Sprintf("%s is built as %s and stored as %s", m.Name, res.Weight, x.form))
 			f := s.add("engine-misreads", m.Name, "it is built as %s, %s is %s: %s", res.Weight, x.row.Module, x.form, how).on(string(e))
 			if engine.Guest(e, s.layout()) {
 				f.as(Warning)
 			}
 			break
+		}
+		s.askScales(r, v, m, res.Weight)
+	}
+}
+
+// askScales: scales need a parameter of their shape, too.
+func (s *subject) askScales(r engine.Release, v *EngineVerdict, m engine.Module, built format.Weight) {
+	for _, name := range m.Stored {
+		x := s.byName[name]
+		if x == nil || !s.readAs(x, built) {
+			continue
+		}
+		if why := r.Scales(s.layout(), m.Kind, built, len(x.params["weight_scale"].Shape)); why != "" {
+			s.verdict(v, engine.Refuses, m.Name+": "+why)
+			s.add("engine-misreads", m.Name, "%s.weight_scale: %s", name, why).on(string(r.Engine))
+			return
 		}
 	}
 }
@@ -83,8 +99,11 @@ func (s *subject) readAs(m *module, built format.Weight) bool {
 }
 
 // misread says what becomes of a weight that is built otherwise than stored.
-func (s *subject) misread(e engine.Engine, m *module, built format.Weight) (how string, answer engine.Answer) {
+func (s *subject) misread(r engine.Release, m *module, built format.Weight) (how string, answer engine.Answer) {
+	e := r.Engine
 	switch f := m.form; {
+	case f.kind == plain && r.Halves(s.layout(), m.row.Module, built):
+		return "the first half of its columns is cast to packed codes, no scale is set, no error", engine.Differs
 	case f.kind == plain && built.Bits == 4 && !s.ascend:
 		return "its packed tensors are missing", engine.Refuses
 	case f.kind == plain:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/declaration"
+	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
@@ -169,7 +170,16 @@ func (s *subject) consequence(m *module) string {
 	if w := m.want.weight; w.Bits == 8 && w.Type == format.Float {
 		return ": its values are cast to codes without a word"
 	}
+	if slices.ContainsFunc(engine.Engines, func(e engine.Engine) bool { return engine.Newest(e).Halves(s.layout(), m.row.Module, m.want.weight) }) {
+		return ": vLLM takes the first half of its columns for codes without a word, other engines stop at its shape"
+	}
 	return ": engines look for codes and stop with a KeyError or a size mismatch"
+}
+
+// halved tells that a release takes half of a weight for its codes.
+func (s *subject) halved(r engine.Release, f Finding) bool {
+	m := s.byName[f.Where]
+	return f.Code == "weight-not-quantized" && m != nil && r.Halves(s.layout(), f.Where, m.want.weight)
 }
 
 // excludeFrom says how a module is left alone in the words of its declaration.
