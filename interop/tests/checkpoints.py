@@ -43,6 +43,10 @@ def distinct(folder):
     return list(seen.values())
 
 
+def preset(model):
+    return ROOT / "glm" / "presets" / f"{model}.json"
+
+
 # Published models at full size: their true module lists, without data.
 PRESETS = distinct(ROOT / "glm" / "presets")
 
@@ -55,7 +59,7 @@ ONE = [("fp8-block", "hf-fp8"), ("w4a16", "compressed-tensors"), ("w4a8", "ascen
 def full(*formats):
     """(model, scheme, format) at full size; w4a8-fp8 only where both widths are multiples of 256, which its kernel demands."""
     def fits(m, s):
-        cfg = json.loads((ROOT / "glm" / "presets" / f"{m}.json").read_text())
+        cfg = json.loads(preset(m).read_text())
         cfg = cfg.get("text_config", cfg)
         return s != "w4a8-fp8" or not (cfg["hidden_size"] % 256 or cfg["moe_intermediate_size"] % 256)
     return [(m, s, f) for m in PRESETS for s, f in (ONE if m in TWINS else LAYOUTS) if f in formats and fits(m, s)]
@@ -164,6 +168,10 @@ PUBLISHED = {
     "glm-5.2-w8a8c8": ("--recipe", "glm-5.2-w8a8c8", "--method", "search"),
     "glm-5.3-w8a8c8": ("--recipe", "glm-5.3-w8a8c8"),
 }
+# The same at the true lists of published models: recipes, and every scheme of the layout (dynamic, static, C8, MX). GLM-5.1 is GLM-5's list, GLM-4.7 is GLM-4.5's.
+ASCEND_SCHEMES = ["w8a8/ascend", "w4a8/ascend", "w8a8/ascend//static", "w4a8/ascend//static", "w8a8/ascend//c8", "w4a8/ascend//c8", "w8a8/ascend/quantize/static,c8", "mxfp8/ascend", "mxfp4/ascend"]
+ASCEND_FULL = [("glm-5", "recipe/glm-5-w8a8"), ("glm-5", "recipe/glm-5-w4a8"), ("glm-5", "recipe/glm-5.1-w4a8"), ("glm-5.2", "recipe/glm-5.2-w8a8c8"), ("glm-5.3", "recipe/glm-5.3-w8a8c8")]
+ASCEND_FULL += [(m, s) for m in ("glm-5", "glm-5.2", "glm-5.3", "glm-4.5") for s in ASCEND_SCHEMES]
 # Layers in formats of their own, as within a budget.
 MIXES = [(m, s, "compressed-tensors") for m in ("glm-4.5-air", "glm-4.7-flash", "glm-5") for s in ("w4a16", "w8a8", "fp8")]
 PUBLISHED_CASES = [(m, k) for m in ("nano-glm5", "nano-glm52") for k in PUBLISHED]
@@ -188,10 +196,10 @@ def hollow(model, scheme, fmt, mix=""):
 
     Scheme "recipe" and a published recipe's name are a plan of that; mix is the engine for which layers have formats of their own, as within a budget.
     """
-    dst = CACHE / "hollow" / fingerprint() / "-".join(filter(None, [model, scheme, fmt, mix]))
+    dst = CACHE / "hollow" / fingerprint() / "-".join(filter(None, [model, scheme, fmt.replace("/", "+"), mix]))
     rows = dst / ".engines"
     if not rows.exists():
-        if model in PRESETS:
+        if preset(model).exists():
             src = CACHE / "hollow" / fingerprint() / model
             if not (src / "config.json").exists():
                 src.parent.mkdir(parents=True, exist_ok=True)

@@ -3,13 +3,15 @@ import functools
 import json
 import shutil
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import checkpoints as ck
 
 FOREIGN = ["modelopt-nvfp4", "modelopt-fp8", "quark-mxfp4", "autoround-mxfp4", "autoround-gptq", "awq", "gptq-asym", "gptq-int4-int8"]
-NAMES = FOREIGN + ["quark-mxfp4, one exclusion less", "gptq-int4-int8 without its draft", "quark-fp8", "quark-int8"]
+NAMES = FOREIGN + ["quark-mxfp4, one exclusion less", "gptq-int4-int8 without its draft", "quark-fp8", "quark-int8", "quark-fp8 with scales [N, 1]", "quark-int8 with scales [N, 1]",
+                   "modelopt-nvfp4, o_proj in BF16"]
 
 
 def altered(name, change):
@@ -31,14 +33,27 @@ def one_exclusion_less(cfg):
     cfg["quantization_config"]["exclude"].remove("model.layers.3.self_attn.o_proj")
 
 
-def quark(name, scheme, dtype):
+def plain_output(name, module):
+    """The tensors of a module are a weight in BF16, the declaration says nothing of it."""
+    d = altered(name, without_draft)
+    for f in ck.shards(d):
+        t = load_file(f)
+        if module + ".weight" in t:
+            rows, half = t[module + ".weight"].shape
+            t = {k: v for k, v in t.items() if not k.startswith(module + ".")}
+            t[module + ".weight"] = torch.ones(rows, 2 * half, dtype=torch.bfloat16)
+            save_file(t, f, metadata={"format": "pt"})
+    return d
+
+
+def quark(name, scheme, dtype, shape=(-1,)):
     """Codes and scales of ours, declared as Quark does it: channels of the weight, tokens of the input, scales [N]."""
     d = ck.CACHE / "foreign" / name
     shutil.rmtree(d, ignore_errors=True)
     shutil.copytree(ck.converted("nano-glm4moe", scheme, "compressed-tensors"), d)
     (d / "glmconv-manifest.json").unlink()
     for f in ck.shards(d):
-        save_file({k: t.flatten() if k.endswith(".weight_scale") else t for k, t in load_file(f).items()}, f, metadata={"format": "pt"})
+        save_file({k: t.reshape(shape) if k.endswith(".weight_scale") else t for k, t in load_file(f).items()}, f, metadata={"format": "pt"})
     names = {k for f in ck.shards(d) for k in safe_open(f, framework="pt").keys()}
     spec = dict(dtype=dtype, is_dynamic=False, qscheme="per_channel", ch_axis=0, group_size=None, symmetric=True, round_method="half_even", scale_type="float",
                 observer_cls="PerChannelMinMaxObserver")
@@ -60,4 +75,7 @@ def directories():
     dirs["gptq-int4-int8 without its draft"] = altered("gptq-int4-int8+no-draft", without_draft)
     dirs["quark-fp8"] = quark("quark-fp8", "fp8", "fp8_e4m3")
     dirs["quark-int8"] = quark("quark-int8", "w8a8", "int8")
+    dirs["modelopt-nvfp4, o_proj in BF16"] = plain_output("modelopt-nvfp4+plain", "model.layers.1.self_attn.o_proj")
+    dirs["quark-fp8 with scales [N, 1]"] = quark("quark-fp8-columns", "fp8", "fp8_e4m3", (-1, 1))
+    dirs["quark-int8 with scales [N, 1]"] = quark("quark-int8-columns", "w8a8", "int8", (-1, 1))
     return dirs

@@ -102,6 +102,45 @@ func TestFind(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnknown)
 }
 
+// TestFourBitExpertsOnNPUs: SGLang has classes for MX experts of the ascend layout
+// on Atlas 950 alone (0.5.23 modelslim.py, get_moe_scheme).
+func TestFourBitExpertsOnNPUs(t *testing.T) {
+	cfg, err := glm.Preset("glm-5")
+	require.NoError(t, err)
+	r, err := Find("sglang@0.5.23")
+	require.NoError(t, err)
+	for device, want := range map[string]Answer{"atlas-950": Loads, "ascend-a3": Refuses} {
+		d, err := FindDevice(device)
+		require.NoError(t, err)
+		mx := Part{Weight: format.MXFP4, Acts: format.MXFP4Group, Scheme: "W4A4_MXFP4"}
+		s := Subject{Config: cfg, Layout: AscendLayout, Experts: mx, Shared: mx, Dense: mx, Attention: mx, Output: mx, Draft: HasDraft}
+		rows := Judge(s, Query{Releases: []Release{r}, Hardware: &d})
+		assert.Equal(t, want, rows[0].Answer, "%s: %s", device, rows[0].Rule)
+	}
+}
+
+// TestInt4ExpertsWithInt8Inputs: vLLM's experts have a kernel for CPUs, linears
+// of GPUs keep their inputs in BF16 (its own classes, interop/tests/vllm).
+func TestInt4ExpertsWithInt8Inputs(t *testing.T) {
+	cfg, err := glm.Preset("glm-4.5")
+	require.NoError(t, err)
+	r, err := Find("vllm@0.32")
+	require.NoError(t, err)
+	int4 := Part{Weight: format.Int4(128), Acts: format.Int8Token}
+	int4.Weight.Packing = format.Bytes
+	for _, tc := range []struct {
+		device  string
+		experts Part
+		want    Answer
+	}{{"h100", int4, Refuses}, {"b200", int4, Refuses}, {"xeon", int4, Loads}, {"h100", Part{}, Loads}} {
+		d, err := FindDevice(tc.device)
+		require.NoError(t, err)
+		s := Subject{Config: cfg, Layout: CompressedTensors, Experts: tc.experts, DraftExperts: tc.experts, Shared: int4, Dense: int4, Attention: int4, Output: int4, Draft: HasDraft}
+		rows := Judge(s, Query{Releases: []Release{r}, Hardware: &d})
+		assert.Equal(t, tc.want, rows[0].Answer, "%s: %s", tc.device, rows[0].Rule)
+	}
+}
+
 // TestDraftsByRelease: what each release makes of an MTP layer.
 func TestDraftsByRelease(t *testing.T) {
 	int8 := Part{Weight: format.Int8, Acts: format.Int8Token}

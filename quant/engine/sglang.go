@@ -126,8 +126,8 @@ var sglang = spec{
 		"W4A8_DYNAMIC": {experts: always},
 		"W4A4_DYNAMIC": {linear: always, experts: always},
 		"W8A8_MXFP8":   {linear: always, experts: always, on: atlas950},
-		"W4A8_MXFP":    {linear: always, on: atlas950},
-		"W4A4_MXFP4":   {linear: always, on: atlas950},
+		"W4A8_MXFP":    {linear: always, experts: always, on: atlas950},
+		"W4A4_MXFP4":   {linear: always, experts: always, on: atlas950},
 	},
 
 	rules: []rule{

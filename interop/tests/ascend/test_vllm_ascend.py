@@ -15,9 +15,7 @@ import checkpoints as ck
 PEER = "vllm-ascend"
 VERSION = "0.18.0, 0.26.0rc1"
 RELEASES = VERSION.split(", ")
-SCHEMES = ["w8a8/ascend", "w4a8/ascend", "w8a8/ascend//static", "w4a8/ascend//static", "w8a8/ascend//c8", "w4a8/ascend//c8", "w8a8/ascend/quantize/static,c8", "mxfp8/ascend", "mxfp4/ascend"]
-FULL = [("glm-5", "recipe/glm-5-w8a8"), ("glm-5", "recipe/glm-5-w4a8"), ("glm-5", "recipe/glm-5.1-w4a8"), ("glm-5.2", "recipe/glm-5.2-w8a8c8"), ("glm-5.3", "recipe/glm-5.3-w8a8c8")]
-FULL += [(m, s) for m in ("glm-5", "glm-5.2", "glm-5.3", "glm-4.5") for s in SCHEMES]  # GLM-5.1 is GLM-5's list, GLM-4.7 is GLM-4.5's
+FULL = ck.ASCEND_FULL
 # what methods/*.py register beside the weight, by scheme (w8a8_static.py, w8a8_dynamic.py, w4a8.py, w8a8_mxfp8.py, w4a4_mxfp4.py)
 PARAMETERS = {
     "W8A8": {"weight", "input_scale", "input_offset", "quant_bias", "deq_scale"},

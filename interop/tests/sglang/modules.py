@@ -1,9 +1,9 @@
 """Runs in a process of its own: builds SGLang's model classes, trunk and draft, on the meta device from our directories and runs its loader over our tensors.
 
-  modules.py DEVICE JOBS.json      DEVICE: cuda or npu; JOBS: [{"dir", "flags": {server argument: value}, "block_size": null or what
-  its compressed-tensors config shall say of the block size}]
+  modules.py DEVICE      DEVICE: cuda or npu. Reads a job a line: {"dir", "flags": {server argument: value}, "block_size": null or what its
+  compressed-tensors config shall say of the block size, "few": show three experts of each layer for all (experts.py)}
 
-Prints one JSON object a job: {"modules": {name: [layer class, method, scheme]}, "params": {name: [dtype, elements, elements written, [source dtypes]]},
+Prints one JSON object a job as it is done: {"modules": {name: [layer class, method, scheme]}, "params": {name: [dtype, elements that are stored, elements written, [source dtypes]]},
 "unused": [stored tensors that nothing took], "error": the engine's own message}. Everything is SGLang's own: ModelConfig, choice of the quantisation
 config, model classes, load_weights. Tensors have shapes and dtypes but no data.
 """
@@ -27,8 +27,10 @@ import sglang.srt.layers.quantization  # noqa: E402, F401 first: sglang's own or
 from sglang.srt import runtime_context  # noqa: E402
 from sglang.srt.configs.load_config import LoadConfig  # noqa: E402
 from sglang.srt.configs.model_config import ModelConfig  # noqa: E402
+from sglang.srt.layers.layernorm import RMSNorm  # noqa: E402
 from sglang.srt.layers.quantization.compressed_tensors.compressed_tensors import CompressedTensorsConfig  # noqa: E402
 from sglang.srt.model_loader import loader  # noqa: E402
+import experts  # noqa: E402
 from follow import Trace, tensors  # noqa: E402
 import process  # noqa: E402
 
@@ -71,12 +73,15 @@ def look(model):
 def job(j):
     d = j["dir"]
     hf = json.load(open(os.path.join(d, "config.json")))
+    few = experts.count(hf) if j.get("few") else 0
     flags = dict(j["flags"])
     quantization = flags.pop("quantization", None)
-    override = runtime_context.get_context().override_server_args(model_path=d, quantization=quantization, **flags)
+    # a server that drafts with the checkpoint's own MTP layer is its own draft model (speculative_hook.py)
+    override = runtime_context.get_context().override_server_args(model_path=d, speculative_draft_model_path=d, quantization=quantization, **flags)
     override.install()
     result = dict(modules={}, params={}, unused=None)
     own = CompressedTensorsConfig.weight_block_size
+    norm = {n: vars(RMSNorm).get(n) for n in ("__init__", "forward_npu")}  # modelslim.py wraps them once for every norm.bias of a description
     try:
         if j["block_size"]:
             CompressedTensorsConfig.weight_block_size = j["block_size"]
@@ -89,9 +94,10 @@ def job(j):
             params = dict(model.named_parameters())
             trace, seen = Trace(params), []
             with trace:
-                model.load_weights(tensors(d, trace, seen))
+                model.load_weights(tensors(d, trace, seen, lambda n: few and experts.left_out(n, few)))
             for n, p in params.items():
-                result["params"][where + n] = [str(p.dtype), p.numel(), trace.written[n], sorted(trace.dtypes[n])]
+                size = experts.elements(n, tuple(p.shape), few) if few else p.numel()
+                result["params"][where + n] = [str(p.dtype), size, trace.written[n], sorted(trace.dtypes[n])]
             unused = set(seen) - trace.used
             left = unused if left is None else left & unused
         result["unused"] = sorted(left or ())
@@ -100,14 +106,16 @@ def job(j):
         result["trace"] = traceback.format_exc()[-3000:]
     finally:
         CompressedTensorsConfig.weight_block_size = own
+        for n, f in norm.items():
+            setattr(RMSNorm, n, f)
         override.restore()
     return result
 
 
 def main():
     process.start()
-    for j in json.load(open(sys.argv[2])):
-        os.write(real, json.dumps(job(j)).encode() + b"\n")
+    for line in sys.stdin:
+        os.write(real, json.dumps(job(json.loads(line))).encode() + b"\n")
     os._exit(0)
 
 

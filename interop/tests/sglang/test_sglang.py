@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import checkpoints as ck
+import experts
 import foreign
 
 PEER = "sglang"
@@ -17,6 +18,8 @@ HERE = os.path.dirname(__file__)
 CODES = ("torch.int8", "torch.int32", "torch.float8_e4m3fn", "torch.uint8")
 # unused by SGLang: the draft is bound to the target's embedding and head
 SHARED = (".embed_tokens.weight", ".shared_head.head.weight")
+# of int8 caches, in whose place it has one of BF16: scales of keys and values; an indexer's orthogonal matrices, which cancel out where both are left out
+CACHE = (".kv_cache_scale", ".kv_cache_offset", ".indexer.q_rot", ".indexer.k_rot")
 # parameters that no file fills: scales of a quantised KV cache, activation order, zero points of symmetric weights, the draft's shared embedding and head
 UNFILLED = (".k_scale", ".v_scale", "_g_idx", "g_idx_sort_indices", "draft:model.embed_tokens.weight", "draft:lm_head.weight",
             "_blockscale_swizzled")  # made of the block scales once they are loaded
@@ -56,55 +59,57 @@ def directory(model, scheme, fmt):
     return (d if model in ck.PRESETS or (scheme, fmt) in ck.MICRO else ck.converted(model, scheme, fmt)), rows
 
 
-OVERRIDES = {}
+@functools.cache
+def process(device):
+    """One process a device, to which every job is a line."""
+    log = open(ck.CACHE / f"sglang-{device}.log", "w+")
+    return subprocess.Popen([sys.executable, os.path.join(HERE, "modules.py"), device], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True), log
 
 
-def run(device, cases):
-    """case -> SGLang's answer; one process for all cases."""
-    jobs, names = [], []
-    for case in cases:
-        d, rows = directory(*case)
-        flags = server_arguments(rows, "TP1")[2]
-        if case in OVERRIDES:
-            flags = {"disable_shared_experts_fusion": True}
-        jobs.append(dict(dir=str(d), flags=flags, block_size=OVERRIDES.get(case)))
-        names.append(case)
-    return dict(zip(names, execute(device, jobs)))
+def ask(device, d, flags, **more):
+    """What modules.py says of a directory."""
+    p, log = process(device)
+    p.stdin.write(json.dumps(dict(dir=str(d), flags=flags, block_size=None) | more) + "\n")
+    p.stdin.flush()
+    line = p.stdout.readline()
+    if not line:
+        log.seek(0)
+        process.cache_clear()
+        pytest.fail(f"SGLang's process ended: {log.read()[-3000:]}")
+    return json.loads(line)
 
 
-def execute(device, jobs, name=""):
-    """What modules.py says of each job."""
-    path = ck.CACHE / f"sglang-jobs-{device}{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(jobs))
-    p = subprocess.run([sys.executable, os.path.join(HERE, "modules.py"), device, path], capture_output=True, text=True, timeout=3600)
-    lines = p.stdout.splitlines()
-    assert len(lines) == len(jobs), p.stderr[-3000:]
-    return list(map(json.loads, lines))
-
-
-results = functools.cache(run)
 REFERENCE = [(m, s, f) for m, s, f in ck.matrix()]
 FULL = ck.full("compressed-tensors", "hf-fp8", "ascend", "modelopt")
 
 
+def few(case, d):
+    """Whether three experts of a layer stand for all (experts.py): at full size, where that is shown to be so."""
+    if not ck.preset(case[0]).exists():
+        return False
+    experts.assert_alike(d)
+    return True
+
+
 def npu(case):
-    return case[2] == "ascend"
+    return case[2] == "ascend" or case[1] == "recipe" or case[2].startswith("ascend/")
 
 
+@functools.cache
 def answer(case):
-    group = next(g for g in (REFERENCE + LEARNT, LEARNT_FULL, FULL, MIXES) if case in g)
-    together = group in (REFERENCE + LEARNT, LEARNT_FULL)  # those of full size by their model
-    same = tuple(c for c in group if npu(c) == npu(case) and (together or c[0] == case[0]))
-    return results("npu" if npu(case) else "cuda", same)[case], server_arguments(directory(*case)[1], "TP1")
+    d, rows = directory(*case)
+    verdict = server_arguments(rows, "TP1")
+    return ask("npu" if npu(case) else "cuda", d, verdict[2], few=few(case, d)), verdict
 
 
 def judge(case):
     got, (loads, rule, args) = answer(case)
+    assert loads is not None, f"plan does not judge it ({rule}); SGLang: {got.get('error', 'loads')}"
     if not loads:
         assert "error" in got, f"plan says that SGLang does not load it ({rule}), but it does"
         pytest.skip(got["error"] + f" (plan: {rule})")
-    check(got, UNREAD if case[1].startswith("nvfp4a16") else (), case[1].endswith("+mixed"))
+    unread = UNREAD if case[1].startswith("nvfp4a16") else static_unread(got) if npu(case) else ()
+    check(got, unread, case[1].endswith("+mixed"))
 
 
 def check(got, unread=(), mixed=False):
@@ -117,7 +122,7 @@ def check(got, unread=(), mixed=False):
         for s in sources if not name.endswith("weight_shape") else ():
             if "codes" in s or (s != dtype and (codes or s in CODES)):
                 wrong.append((name, f"{s} read as {dtype}"))
-    lost = [n for n in got["unused"] if not n.endswith(SHARED)]
+    lost = [n for n in got["unused"] if not n.endswith(SHARED + CACHE)]
     assert not wrong and not lost, (wrong[:6], lost[:6])
     # routed experts are quantised in every layout, within a budget those of some layers
     experts = [v for k, v in got["modules"].items() if k.endswith("mlp.experts") and not k.startswith("draft:")]
@@ -147,7 +152,7 @@ PUBLISHED = [(m, k, "published") for m, k in ck.PUBLISHED_CASES if k in ("static
 @pytest.mark.parametrize("case", PUBLISHED, ids=ck.ids(PUBLISHED))
 def test_published(case):
     """Ascend folders as they are published, rotated and with static inputs: every parameter of trunk and draft is filled, every tensor but rot.weight is taken, for which SGLang has no place"""
-    got = results("npu", tuple(PUBLISHED))[case]
+    got = answer(case)[0]
     assert "error" not in got, got["error"]
     got["unused"] = [n for n in got["unused"] if n != "rot.weight"]
     unread = static_unread(got)
@@ -157,23 +162,31 @@ def test_published(case):
 
 def static_unread(got):
     """Scales for dynamic inputs, registered beside static ones in any case."""
-    static = [n.removesuffix(".deq_scale") for n in got["params"] if n.endswith(".deq_scale")]
+    static = [n.removesuffix(".deq_scale") for n in got.get("params", ()) if n.endswith(".deq_scale")]
     return tuple(f"{m}.weight_{p}" for m in static for p in ("scale", "offset"))
 
 
 @pytest.mark.parametrize("model", ck.WIDE["w4a8-fp8"])
 def test_mixed_file(model):
     """peer's limit, minimal case: w4a8-fp8 loads in full once the block size of merged linears is that of their own group ([128, 128]) instead of the target Linear's (none: int4)"""
-    case = (model, "w4a8-fp8", "compressed-tensors")
-    with pytest.MonkeyPatch.context() as m:
-        m.setitem(OVERRIDES, case, [128, 128])
-        check(run("cuda", (case,))[case])
+    d = ck.converted(model, "w4a8-fp8", "compressed-tensors")
+    check(ask("cuda", d, {"disable_shared_experts_fusion": True}, block_size=[128, 128]))
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("case", FULL, ids=ck.ids(FULL))
 def test_full_size(case):
-    """the same for published models at full size (GLM-4.5 = 4.6 = 4.7, 4.5-Air, 4.5V, 4.6V, 4.7-Flash, 5 = 5.1, 5.2), true module lists and shapes, files without data"""
+    """the same for published models at full size (GLM-4.5 = 4.6 = 4.7, 4.5-Air, 4.5V, 4.6V, 4.7-Flash, 5 = 5.1, 5.2 = 5.3), true module lists and shapes, files without data, three experts of each layer, which the headers show to be like the rest"""
+    judge(case)
+
+
+ASCEND_FULL = [(m, *s.split("/", 1)) for m, s in ck.ASCEND_FULL if (m, *s.split("/", 1)) not in FULL and m != "glm-5.3" or s.startswith("recipe")]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", ASCEND_FULL, ids=ck.ids([tuple(x.replace("/", "+") for x in c) for c in ASCEND_FULL]))
+def test_ascend_full_size(case):
+    """Ascend's recipes and every scheme of the layout (static, C8, MX) at the true module lists of GLM-5 = 5.1, 5.2, 5.3 and 4.7, files without data: what the plan says"""
     judge(case)
 
 
@@ -183,21 +196,27 @@ MIXES = [(m, s + "+mixed", f) for m, s, f in ck.MIXES]
 @pytest.mark.full
 @pytest.mark.parametrize("case", MIXES, ids=ck.ids(MIXES))
 def test_mixed_full_size(case):
-    """results within a budget, in whose layers other modules have other formats, at the true module lists of GLM-4.5-Air, 4.7-Flash and 5"""
+    """results within a budget, in whose layers other modules have other formats, at the true module lists of GLM-4.5-Air, 4.7-Flash and 5, three experts of each layer"""
     judge(case)
 
 
 MICRO, MICRO_FULL = ck.micro(ck.MODELS), ck.micro(ck.PRESETS)
 
 
+@functools.cache
 def micro(case):
     """Hollow results: what the plan says of SGLang, and what its classes and loader do."""
-    same = tuple(c for c in (MICRO if case in MICRO else MICRO_FULL) if case in MICRO or c[0] == case[0])
-    return results("cuda", same)[case], server_arguments(ck.hollow(*case)[1], "TP1")
+    d, rows = ck.hollow(*case)
+    verdict = server_arguments(rows, "TP1")
+    return ask("cuda", d, verdict[2], few=few(case, d)), verdict
 
 
 def judge_micro(case):
-    got, (loads, rule, args) = micro(case)
+    judge_answer(case, *micro(case))
+
+
+def judge_answer(case, got, verdict):
+    loads, rule, args = verdict
     if any(r["engine"] == "sglang" and r["answer"] == "differs" for r in ck.hollow(*case)[1]):
         with pytest.raises(AssertionError):  # it loads and something is left unset, or it stops at the draft
             check(got)
@@ -219,8 +238,18 @@ def test_micro(case):
 @pytest.mark.full
 @pytest.mark.parametrize("case", MICRO_FULL, ids=ck.ids(MICRO_FULL))
 def test_micro_full_size(case):
-    """the same for published models at full size (GLM-4.5 = 4.6 = 4.7, 4.5-Air, 4.5V, 4.6V, 4.7-Flash, 5 = 5.1, 5.2, 5.3), true module lists and shapes, files without data"""
+    """the same for published models at full size (GLM-4.5 = 4.6 = 4.7, 4.5-Air, 4.5V, 4.6V, 4.7-Flash, 5 = 5.1, 5.2 = 5.3), true module lists and shapes, files without data, three experts of each layer, which the headers show to be like the rest"""
     judge_micro(case)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("model", ck.PRESETS)
+def test_whole(model):
+    """NVFP4 with all experts of all layers, one run for each family"""
+    case = (model, "nvfp4", "compressed-tensors")
+    d, rows = ck.hollow(*case)
+    verdict = server_arguments(rows, "TP1")
+    judge_answer(case, ask("cuda", d, verdict[2]), verdict)
 
 
 @functools.cache
@@ -229,21 +258,17 @@ def judged(name):
     return json.loads(ck.run(ck.BIN, "check", "--json", "--engine", "sglang@" + VERSION, foreign.directories()[name], check=False).stdout)["engines"]
 
 
-@functools.cache
-def foreign_results():
-    jobs = [dict(dir=str(d), flags=arguments(judged(n)[0]["flags"]), block_size=None) for n, d in foreign.directories().items()]
-    return dict(zip(foreign.directories(), execute("cuda", jobs, "foreign")))
-
-
 @pytest.mark.full
 @pytest.mark.parametrize("name", foreign.NAMES)
 def test_foreign(name):
-    """files of ModelOpt, Quark (MXFP4, FP8, int8), AWQ, GPTQ and auto-round: it loads what check says it loads, and stops at the rest or leaves something unset"""
+    """files of ModelOpt, Quark (MXFP4, FP8, int8), AWQ, GPTQ and auto-round: it loads what check says it loads, stops where check says that it refuses, and leaves something unset where check says that it differs"""
     row = judged(name)[0]
-    got = foreign_results()[name]
+    got = ask("cuda", foreign.directories()[name], arguments(row["flags"]))
     if row["answer"] == "loads":
         check(got)
-    else:
-        assert row["answer"] != "not-judged", row
+    elif row["answer"] == "differs":
         with pytest.raises(AssertionError):
             check(got)
+        assert "error" not in got, (row, got["error"])
+    else:
+        assert row["answer"] == "refuses" and "error" in got, row
