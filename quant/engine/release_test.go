@@ -119,28 +119,6 @@ func TestFourBitExpertsOnNPUs(t *testing.T) {
 	}
 }
 
-// TestInt4ExpertsWithInt8Inputs: vLLM's experts have a kernel for CPUs, linears
-// of GPUs keep their inputs in BF16 (its own classes, interop/tests/vllm).
-func TestInt4ExpertsWithInt8Inputs(t *testing.T) {
-	cfg, err := glm.Preset("glm-4.5")
-	require.NoError(t, err)
-	r, err := Find("vllm@0.32")
-	require.NoError(t, err)
-	int4 := Part{Weight: format.Int4(128), Acts: format.Int8Token}
-	int4.Weight.Packing = format.Bytes
-	for _, tc := range []struct {
-		device  string
-		experts Part
-		want    Answer
-	}{{"h100", int4, Refuses}, {"b200", int4, Refuses}, {"xeon", int4, Loads}, {"h100", Part{}, Loads}} {
-		d, err := FindDevice(tc.device)
-		require.NoError(t, err)
-		s := Subject{Config: cfg, Layout: CompressedTensors, Experts: tc.experts, DraftExperts: tc.experts, Shared: int4, Dense: int4, Attention: int4, Output: int4, Draft: HasDraft}
-		rows := Judge(s, Query{Releases: []Release{r}, Hardware: &d})
-		assert.Equal(t, tc.want, rows[0].Answer, "%s: %s", tc.device, rows[0].Rule)
-	}
-}
-
 // TestDraftsByRelease: what each release makes of an MTP layer.
 func TestDraftsByRelease(t *testing.T) {
 	int8 := Part{Weight: format.Int8, Acts: format.Int8Token}

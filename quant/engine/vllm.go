@@ -48,8 +48,6 @@ var vllm = spec{
 		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Bytes),
 			answer: Refuses, why: "int4 without activations must be pack-quantized: an assertion fails while the config is read"},
 		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), on: cpu},
-		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), kind: Experts, on: gpu,
-			answer: Refuses, why: "int4 experts with int8 activations have a kernel for CPUs alone (W4A8 Int8 MoE is only supported on CPU platforms)"},
 		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), on: nvidia,
 			why: "CPU and Arm kernels only; on GPUs activations stay in BF16"},
 		{layout: CompressedTensors, match: integers(4, format.Float8Token, format.Words), on: func(d Device) bool { return d.Capability == 90 }},

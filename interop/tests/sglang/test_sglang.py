@@ -56,7 +56,7 @@ def directory(model, scheme, fmt):
     if scheme.endswith("+mixed"):
         return ck.hollow(model, scheme.removesuffix("+mixed"), fmt, "sglang")
     d, rows = ck.hollow(model, scheme.partition("+")[0], fmt)
-    return (d if model in ck.PRESETS or (scheme, fmt) in ck.MICRO else ck.converted(model, scheme, fmt)), rows
+    return (d if ck.preset(model).exists() or (scheme, fmt) in ck.MICRO else ck.converted(model, scheme, fmt)), rows
 
 
 @functools.cache
