@@ -77,7 +77,7 @@ func TestScalesOfQuark(t *testing.T) {
 // TestHalvesOfRowParallel: where packed FP4 codes have the name of the weight,
 // vLLM's layers that are split by their inputs take the first half of a weight
 // in full precision for them; of Quark's nothing notices, ModelOpt's class misses
-// the scales. Other layers compare shapes, as SGLang's do.
+// the scales. Other layers compare shapes.
 func TestHalvesOfRowParallel(t *testing.T) {
 	for _, tc := range []struct{ dir, module, vllm string }{
 		{"foreign/quark-mxfp4", "model.layers.1.self_attn.o_proj", "differs"},
@@ -105,7 +105,6 @@ func TestHalvesOfRowParallel(t *testing.T) {
 			})
 			r := examine(t, dir, Options{})
 			assert.Equal(t, tc.vllm, verdicts(r)["vllm"], r.Text())
-			assert.Equal(t, "refuses", verdicts(r)["sglang"], r.Text())
 			assert.Equal(t, tc.vllm == "differs", strings.Contains(r.Text(), "the first half of its columns"), r.Text())
 			assert.False(t, r.OK)
 		})

