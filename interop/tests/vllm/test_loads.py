@@ -88,7 +88,7 @@ def test_micro(case):
 @pytest.mark.full
 @pytest.mark.parametrize("case", FULL, ids=ck.ids(FULL))
 def test_micro_full_size(case):
-    """the same for published models at full size (GLM-4.5 = 4.6 = 4.7, 4.5-Air, 4.5V, 4.6V, 4.7-Flash, 5 = 5.1, 5.2 = 5.3), true module lists and shapes, files without data, three experts of each layer, which the headers show to be like the rest"""
+    """FP4, MX and mixed integers for published models at full size (GLM-4.5 = 4.6 = 4.7, 4.5-Air, 4.5V, 4.6V, 4.7-Flash, 5 = 5.1, 5.2 = 5.3), true module lists and shapes, files without data, three experts of each layer, which the headers show to be like the rest"""
     judge(case)
 
 
