@@ -47,6 +47,8 @@ var vllm = spec{
 		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Words), on: nvidia},
 		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Bytes),
 			answer: Refuses, why: "int4 without activations must be pack-quantized: an assertion fails while the config is read"},
+		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), kind: Experts, on: either(cpu, nvidia),
+			why: "0.32's class for int4 experts with int8 activations refuses GPUs, and on CPUs has no sigmoid routing, which GLM needs: try it before you count on it, or take w4a16, or w4a8 for Ascend"},
 		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), on: cpu},
 		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), on: nvidia,
 			why: "CPU and Arm kernels only; on GPUs activations stay in BF16"},
