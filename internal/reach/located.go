@@ -286,19 +286,24 @@ var word = lazy.Regexp(`^[A-Za-z]{1,64}$`)
 // byteOrderMark begins the answers of Azure.
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// contentRange reads "bytes 0-99/1000"; total is -1 for "*".
+// contentRange reads a header of that name: where the range begins, and how long
+// the whole is, -1 if that is not known.
 func contentRange(h string) (start, total int64, ok bool) {
 	rest, ok := strings.CutPrefix(h, "bytes ")
 	span, all, ok2 := strings.Cut(rest, "/")
 	from, _, ok3 := strings.Cut(span, "-")
-	start, err := strconv.ParseInt(from, 10, 64)
+	begin, err := strconv.ParseUint(from, 10, 63)
 	if !ok || !ok2 || !ok3 || err != nil {
-		return 0, 0, false
+		return 0, -1, false
 	}
-	if total, err = strconv.ParseInt(all, 10, 64); err != nil {
-		total = -1
+	if all == "*" {
+		return int64(begin), -1, true
 	}
-	return start, total, true
+	length, err := strconv.ParseUint(all, 10, 63)
+	if err != nil || length <= begin {
+		return 0, -1, false
+	}
+	return int64(begin), int64(length), true
 }
 
 // expiry returns when a signed address should be renewed: a minute before its
