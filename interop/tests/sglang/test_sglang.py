@@ -92,7 +92,7 @@ def few(case, d):
 
 
 def npu(case):
-    return case[2] == "ascend" or case[1] == "recipe" or case[2].startswith("ascend/")
+    return case[2] in ("ascend", "published") or case[1] == "recipe" or case[2].startswith("ascend/")
 
 
 @functools.cache
