@@ -122,10 +122,16 @@ func errorE4M3() {
 	ADDQ(Imm(64), at)
 	SUBQ(Imm(16), left)
 	JNZ(LabelRef("loop"))
+	returnError(er, sum, limit.Addr, n)
+}
+
+// returnError adds the sums of a chunk, and goes on with the next of n or returns
+// what all have come to: at the end, or where it is at the limit.
+func returnError(er []reg.VecVirtual, sum reg.VecVirtual, limit Op, n reg.Register) {
 	total := fold(er)
 	VCVTSS2SD(total, total, total)
 	VADDSD(total, sum, sum)
-	VUCOMISD(limit.Addr, sum)
+	VUCOMISD(limit, sum)
 	JAE(LabelRef("done"))
 	TESTQ(n, n)
 	JNZ(LabelRef("chunk"))

@@ -148,17 +148,7 @@ func recodeError() {
 	r.er = []reg.VecVirtual{YMM(), YMM()}
 	left := GP64()
 	r.chunk(n, left, step)
-	total := fold(r.er)
-	VCVTSS2SD(total, total, total)
-	VADDSD(total, sum, sum)
-	VUCOMISD(limit.Addr, sum)
-	JAE(LabelRef("done"))
-	TESTQ(n, n)
-	JNZ(LabelRef("chunk"))
-	Label("done")
-	VZEROUPPER()
-	Store(sum, ReturnIndex(0))
-	RET()
+	returnError(r.er, sum, limit.Addr, n)
 	r.small()
 }
 

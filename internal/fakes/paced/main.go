@@ -123,10 +123,10 @@ func (s *server) answer(of form) http.HandlerFunc {
 		first, gap := s.pace(s.asked.Add(1) - 1)
 		w.Header().Set("Content-Type", "text/event-stream")
 		at := start.Add(first)
-		for now := 0; now < all; at = at.Add(gap) {
+		for sent := 0; sent < all; at = at.Add(gap) {
 			time.Sleep(time.Until(at))
-			now = min(now+s.tokens, all)
-			for _, m := range of(now, now == all, told) {
+			sent = min(sent+s.tokens, all)
+			for _, m := range of(sent, sent == all, told) {
 				data, err := json.Marshal(m)
 				if err != nil {
 					panic(err)
@@ -135,7 +135,7 @@ func (s *server) answer(of form) http.HandlerFunc {
 					return
 				}
 			}
-			if now < all {
+			if sent < all {
 				w.(http.Flusher).Flush()
 			}
 		}
