@@ -61,10 +61,18 @@ type trialModel struct {
 	spans  []runtime.Span
 }
 
+// measuredPrefix is that of the files of codes that are measured.
+const measuredPrefix = "measured-"
+
 func newMeter(plan *quant.Plan, src *safetensors.Checkpoint, st *Statistics, o MeasureOptions) (m *meter, err error) {
 	m = &meter{o: o, st: st, plan: plan, workers: &kernel.Workers{N: o.Workers}, codes: map[*quant.Plan]quant.Codes{}}
 	// Parts of a conversion may measure at the same time, in the same folder.
-	m.shelf = shelf{fs: fsx.Or(o.FS), file: filepath.Join(o.Scratch, fmt.Sprintf("measured-%016x.bin", rand.Uint64())), room: &m.room}
+	m.shelf = shelf{fs: fsx.Or(o.FS), file: filepath.Join(o.Scratch, fmt.Sprintf("%s%016x.bin", measuredPrefix, rand.Uint64())), room: &m.room, shared: true}
+	if o.Scratch != "" {
+		if err := sweepShelves(m.shelf.fs, o.Scratch, measuredPrefix); err != nil {
+			return nil, err
+		}
+	}
 	if m.files, err = newFloats(plan.Config, src, plan.Folds); err != nil {
 		return nil, err
 	}

@@ -3,8 +3,12 @@ package calib
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -17,6 +21,10 @@ type shelf struct {
 	file  string // its path
 	room  *int64 // bytes of memory
 	taken int64  // of them
+	// shared says that other processes have shelves in the same folder: a lock
+	// tells a file that is used from one that a killed run has left.
+	shared bool
+	unlock func() error
 
 	f    fsx.File
 	from *os.File
@@ -44,14 +52,7 @@ func (x *shelf) put(m *numeric.Matrix) (*kept, error) {
 		return k, nil
 	}
 	if x.f == nil {
-		var err error
-		if err = x.fs.MkdirAll(filepath.Dir(x.file)); err != nil {
-			return nil, err
-		}
-		if x.f, err = fsx.CreateTemp(x.fs, x.file); err != nil {
-			return nil, err
-		}
-		if x.from, err = os.Open(x.f.Name()); err != nil {
+		if err := x.open(); err != nil {
 			return nil, err
 		}
 	}
@@ -66,18 +67,80 @@ func (x *shelf) put(m *numeric.Matrix) (*kept, error) {
 	return k, nil
 }
 
+// open makes the file.
+func (x *shelf) open() (err error) {
+	if err := x.fs.MkdirAll(filepath.Dir(x.file)); err != nil {
+		return err
+	}
+	if x.shared {
+		if x.unlock, err = fsx.LockOn(x.fs, x.file+lockSuffix); err != nil {
+			return err
+		}
+	}
+	if x.f, err = fsx.CreateTemp(x.fs, x.file); err != nil {
+		return err
+	}
+	x.from, err = os.Open(x.f.Name())
+	return err
+}
+
 // close empties the shelf.
-func (x *shelf) close() error {
+func (x *shelf) close() (err error) {
 	*x.room, x.taken, x.size = *x.room+x.taken, 0, 0
-	if x.f == nil {
-		return nil
+	if x.f != nil {
+		f := x.f
+		if x.from != nil {
+			_ = x.from.Close()
+		}
+		x.f, x.from = nil, nil
+		err = fsx.Discard(x.fs, f)
 	}
-	f := x.f
-	if x.from != nil {
-		_ = x.from.Close()
+	if x.unlock != nil {
+		err = errors.Join(err, x.unlock())
+		x.unlock = nil
 	}
-	x.f, x.from = nil, nil
-	return fsx.Discard(x.fs, f)
+	return err
+}
+
+// lockSuffix is that of the lock of a shelf's file.
+const lockSuffix = ".lock"
+
+// sweepShelves removes files of shared shelves whose names have a prefix, which runs
+// that were killed have left in a folder; those that are used stay.
+func sweepShelves(fsys fsx.FS, dir, prefix string) error {
+	entries, err := fsys.ReadDir(dir)
+	if err != nil {
+		return nil //nolint:nilerr // there is nothing
+	}
+	names := map[string]bool{}
+	for _, e := range entries {
+		name := strings.TrimSuffix(e.Name(), lockSuffix)
+		if fsx.IsTemp(name) {
+			name = fsx.FinalName(name)
+		} else if name == e.Name() {
+			continue
+		}
+		if !e.IsDir() && strings.HasPrefix(name, prefix) {
+			names[name] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		path := filepath.Join(dir, name)
+		unlock, err := fsx.LockOn(fsys, path+lockSuffix)
+		if errors.Is(err, fsx.ErrLocked) {
+			continue
+		}
+		if err == nil {
+			if err = fsys.Remove(fsx.TempName(path)); errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
+			err = errors.Join(err, unlock())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // matrix returns the codes.

@@ -68,8 +68,7 @@ type osFS struct{}
 func (osFS) Create(path string) (File, error) {
 	mode, replaces := fs.FileMode(0o644), false
 	if IsTemp(path) { // what is written anew keeps who may read it
-		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), "."), tempSuffix)
-		if st, err := os.Lstat(filepath.Join(filepath.Dir(path), name)); err == nil && st.Mode().IsRegular() {
+		if st, err := os.Lstat(FinalName(path)); err == nil && st.Mode().IsRegular() {
 			mode, replaces = st.Mode().Perm(), true
 		}
 	}
@@ -153,6 +152,12 @@ const StateDir = ".glmconv"
 func TempName(path string) string {
 	dir, name := filepath.Split(path)
 	return dir + "." + name + tempSuffix
+}
+
+// FinalName is the path that TempName made path of.
+func FinalName(path string) string {
+	dir, name := filepath.Split(path)
+	return dir + strings.TrimSuffix(strings.TrimPrefix(name, "."), tempSuffix)
 }
 
 // IsTemp reports whether the last part of path is a name that TempName makes.
