@@ -3,9 +3,10 @@ package calib
 import (
 	"context"
 	"fmt"
-	"slices"
+	"path/filepath"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/safetensors"
@@ -86,28 +87,22 @@ func (c *collector) checkMemory() error {
 	return nil
 }
 
-// Again gathers statistics of the same text on another checkpoint of the model,
-// as one that is rotated: as many sequences at a time as memory allows.
-func (s *Statistics) Again(ctx context.Context, cfg *glm.Config, src *safetensors.Checkpoint, o CollectOptions) (all *Statistics, err error) {
-	for at := 0; at < len(s.Sequences); {
-		n, tokens := 0, 0
-		for at+n < len(s.Sequences) && (n == 0 || collectNeed(cfg, tokens+len(s.Sequences[at+n])) <= o.limit()) {
-			tokens += len(s.Sequences[at+n])
-			n++
-		}
-		o.First = s.First + at
-		part, err := Collect(ctx, cfg, src, s.Sequences[at:at+n], o)
-		if err != nil {
+// Again gathers statistics of the same text on another checkpoint of the model, as
+// one that is rotated, in a folder, and opens them: states and moments stay in files
+// there, whatever the text, as those of Gather do, and what an earlier run left is
+// gone on with. o.Source tells the checkpoint from others of the model; o.Dir is the
+// folder.
+func (s *Statistics) Again(ctx context.Context, cfg *glm.Config, src *safetensors.Checkpoint, o GatherOptions) (*Statistics, error) {
+	o.First, o.Part, o.Parts, o.Scratch = s.First, 1, 1, filepath.Join(o.Dir, "states")
+	if Holds(o.Dir, 1, 1, o.Source, s.Sequences) != nil {
+		if err := fsx.Or(o.FS).MkdirAll(o.Dir); err != nil {
 			return nil, err
 		}
-		if at += n; all == nil {
-			all = part
-			all.Sequences = slices.Clip(all.Sequences)
-		} else {
-			all.join(part)
+		if _, err := Gather(ctx, cfg, src, s.Sequences, o); err != nil {
+			return nil, err
 		}
 	}
-	return all, nil
+	return Read(o.Dir)
 }
 
 // run goes through the layers.

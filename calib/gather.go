@@ -21,6 +21,7 @@ type GatherOptions struct {
 	Dir         string // of the statistics
 	Part, Parts int    // which part of them, counted from 1
 	Text        string // TextID of all sequences, of parts
+	Source      string // what the checkpoint is, where its headers do not tell (""; SourceID)
 	Scratch     string // folder for states and finished layers; what an earlier run left there is gone on with
 	FS          fsx.FS
 }
@@ -37,9 +38,11 @@ const gatherVersion = "glmconv collect 1"
 func Gather(ctx context.Context, cfg *glm.Config, src *safetensors.Checkpoint, seqs [][]int, o GatherOptions) (*Statistics, error) {
 	o.FS = fsx.Or(o.FS)
 	c := &collector{cfg: cfg, o: o.CollectOptions, seqs: seqs}
-	source, err := SourceID(src)
-	if err != nil {
-		return nil, err
+	source, err := o.Source, error(nil)
+	if source == "" {
+		if source, err = SourceID(src); err != nil {
+			return nil, err
+		}
 	}
 	g := &gatherer{collector: c, o: o, id: hashText(fmt.Sprintf("%s\n%s\n%s\n%d %d of %d", gatherVersion, source, idsHash(seqs), o.First, o.Part, o.Parts))}
 	c.out = &Statistics{Source: source, Sequences: seqs, First: o.First, Text: o.Text}

@@ -1,6 +1,8 @@
 package calib
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -78,17 +80,53 @@ func TestStatisticsWithoutRanges(t *testing.T) {
 	assert.ErrorContains(t, err, "calibrate again")
 }
 
-// TestAgainInPieces: statistics gathered anew are the same, however many
-// sequences fit into memory at a time.
-func TestAgainInPieces(t *testing.T) {
+// TestAgain: statistics of another checkpoint are gathered with states in files, a
+// sequence at a time, are the same as with all in memory, and are gathered once.
+func TestAgain(t *testing.T) {
 	cfg, src, seqs := opened(t, "nano-glm5", 9)
 	st, err := Collect(t.Context(), cfg, src, seqs, CollectOptions{First: 3})
 	require.NoError(t, err)
-	again, err := st.Again(t.Context(), cfg, src, CollectOptions{MaxMemory: collectNeed(cfg, 50)})
+	c := &collector{cfg: cfg, seqs: seqs, o: CollectOptions{MaxMemory: 1 << 30}}
+	room, err := c.room()
+	require.NoError(t, err)
+	tokens := st.Tokens()
+	require.Equal(t, tokens, room)
+	o := GatherOptions{Dir: filepath.Join(t.TempDir(), "rotated"), Source: "another basis"}
+	for o.MaxMemory = 96 << 20; o.MaxMemory < 1<<30; o.MaxMemory += 64 << 10 { // the least that will do
+		c.o.MaxMemory = o.MaxMemory
+		if room, err = c.room(); err == nil {
+			break
+		}
+	}
+	require.Less(t, room, tokens, "in pieces")
+	again, err := st.Again(t.Context(), cfg, src, o)
 	require.NoError(t, err)
 	assert.Equal(t, st.Sequences, again.Sequences)
 	assert.Equal(t, st.First, again.First)
-	assert.Equal(t, st.held, again.held)
+	assert.Equal(t, o.Source, again.Source)
+	require.Len(t, again.Names(), len(st.held))
+	for name, m := range st.held {
+		got, err := again.Moments(name)
+		require.NoError(t, err)
+		if m.Sample == nil {
+			got.Sample = nil
+		}
+		require.True(t, assert.ObjectsAreEqual(m, got), name)
+	}
+	require.NoError(t, again.Close())
+
+	entries, err := os.ReadDir(o.Dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "no states are left")
+	o.Progress = func(int64, int64, string) { t.Error("gathered twice") }
+	again, err = st.Again(t.Context(), cfg, src, o)
+	require.NoError(t, err)
+	require.NoError(t, again.Close())
+	o.Source, o.Progress = "a third one", nil
+	again, err = st.Again(t.Context(), cfg, src, o)
+	require.NoError(t, err)
+	assert.Equal(t, o.Source, again.Source)
+	require.NoError(t, again.Close())
 }
 
 // TestCacheRangesAreThoseOfTheFoldedModel: of keys after rope and values.

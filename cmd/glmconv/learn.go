@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -214,13 +215,16 @@ func (l *learner) ranges() (err error) {
 	return err
 }
 
+// rotationShare is the part of --max-memory that weights take while they are rotated.
+const rotationShare = 4
+
 // rotate rotates the source. What its inputs are then the text shows once more.
 func (l *learner) rotate(dir string) error {
 	memory, err := size(l.c, "max-memory")
 	if err != nil {
 		return err
 	}
-	if l.rotated, err = quant.OpenRotated(l.c.Context, dir, l.scheme, l.format, l.o, memory/4); err != nil {
+	if l.rotated, err = quant.OpenRotated(l.c.Context, dir, l.scheme, l.format, l.o, memory/rotationShare); err != nil {
 		return err
 	}
 	l.plan = l.rotated.Plan
@@ -230,17 +234,42 @@ func (l *learner) rotate(dir string) error {
 	if l.c.Bool("no-forward") {
 		return usagef("--calib with --rotate runs the rotated model over the text once: leave --no-forward out")
 	}
+	if err := l.again(memory); err != nil {
+		return err
+	}
+	return l.ranges()
+}
+
+// again gathers statistics of the rotated model, in a folder of --scratch.
+func (l *learner) again(memory int64) error {
+	base := filepath.Join(scratchDir(l.c, l.c.String("calib")), "rotated-"+l.plan.Fingerprint[:12])
+	if err := fsx.Or(disk).MkdirAll(filepath.Dir(base)); err != nil {
+		return err
+	}
+	dir, unlock, err := "", func() error { return nil }, fsx.ErrLocked
+	for i := 1; errors.Is(err, fsx.ErrLocked); i++ { // parts of a conversion that run at the same time have one each
+		if dir = base; i > 1 {
+			dir = fmt.Sprintf("%s-%d", base, i)
+		}
+		unlock, err = fsx.Lock(dir + ".lock")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	l.release = func() { _ = unlock() }
 	bar, err := newProgress(l.c, "calibrate")
 	if err != nil {
 		return err
 	}
+	defer bar.Close()
 	l.closeStatistics()
-	l.st, err = l.st.Again(l.c.Context, l.plan.Config, l.rotated.Checkpoint, calib.CollectOptions{Workers: l.c.Int("workers"), MaxMemory: memory, Progress: bar.Update})
-	bar.Close()
-	if err != nil {
+	o := calib.GatherOptions{CollectOptions: calib.CollectOptions{Workers: l.c.Int("workers"), MaxMemory: memory - memory/rotationShare, Progress: bar.Update},
+		Dir: dir, Source: "rotated " + l.plan.Fingerprint, FS: disk}
+	if l.st, err = l.st.Again(l.c.Context, l.plan.Config, l.rotated.Checkpoint, o); err != nil {
 		return err
 	}
-	return l.ranges()
+	l.done = func() { l.closeStatistics(); _ = os.RemoveAll(dir) }
+	return nil
 }
 
 // codes learns codes.
@@ -333,7 +362,7 @@ func (l *learner) solve() error {
 	l.closeStatistics()
 	src := l.src
 	if l.rotated != nil {
-		src = l.rotated.Checkpoint
+		src, mem = l.rotated.Checkpoint, mem-mem/rotationShare
 	}
 	scratch := filepath.Join(scratchDir(c, c.String("calib")), "gptq-"+p.Fingerprint[:12])
 	if err := fsx.Or(disk).MkdirAll(filepath.Dir(scratch)); err != nil {
@@ -343,7 +372,8 @@ func (l *learner) solve() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", scratch, err)
 	}
-	l.release = func() { _ = unlock() }
+	done, release := l.done, l.release
+	l.release = func() { _ = unlock(); release() }
 	sol, err := calib.Solve(c.Context, p, src, calib.SolveOptions{Sequences: l.st.Sequences, Scratch: scratch, Workers: c.Int("workers"),
 		MaxMemory: mem, FS: disk, Progress: bar.Update})
 	bar.Close()
@@ -351,7 +381,7 @@ func (l *learner) solve() error {
 		return err
 	}
 	p.Notes = append(p.Notes, learntNotes(sol.Layers)...)
-	l.done = func() { _ = sol.Close(); _ = os.RemoveAll(scratch) }
+	l.done = func() { _ = sol.Close(); _ = os.RemoveAll(scratch); done() }
 	return p.Learn(sol.Codes())
 }
 
