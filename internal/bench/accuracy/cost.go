@@ -30,7 +30,7 @@ import (
 type costs struct {
 	source              synth.Options
 	tokens, pairs, rows int
-	widest              int    // columns; wider weights are left out
+	narrowest, widest   int    // columns; other weights are left out
 	profile             string // of learning
 	only                string // "statistics" or "learning"; "": both
 }
@@ -197,7 +197,7 @@ func (c *costs) learning(ctx context.Context, cfg *glm.Config, w io.Writer) erro
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if x.cols > c.widest {
+		if x.cols < c.narrowest || x.cols > c.widest {
 			continue
 		}
 		rate := rate()

@@ -11,7 +11,7 @@
 // the standard error of that difference over sequences, the 99th percentile, the
 // share of changed first choices, the size, and the seconds that quantize took.
 //
-//	go run ./internal/bench/accuracy -cost [-cost-only statistics|learning] [-cost-tokens 512] [-pairs 5] [-rows 768] [-widest N] [-cpuprofile FILE]
+//	go run ./internal/bench/accuracy -cost [-cost-only statistics|learning] [-cost-tokens 512] [-pairs 5] [-rows 768] [-narrowest N] [-widest N] [-cpuprofile FILE]
 //
 // measures what it costs instead, at GLM-4.5-Air's widths with 2 layers and 16
 // experts.
@@ -83,6 +83,7 @@ func main() {
 	flag.IntVar(&c.tokens, "cost-tokens", 512, "tokens of -cost")
 	flag.IntVar(&c.pairs, "pairs", 5, "pairs of runs of -cost")
 	flag.IntVar(&c.rows, "rows", 768, "rows of each width that -cost learns")
+	flag.IntVar(&c.narrowest, "narrowest", 0, "columns of the narrowest weights that -cost learns")
 	flag.IntVar(&c.widest, "widest", 1<<20, "columns of the widest weights that -cost learns")
 	flag.StringVar(&c.profile, "cpuprofile", "", "write a processor profile of -cost's learning to this file")
 	flag.Parse()
