@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/glmconv/glmconv/internal/demo"
 	"github.com/glmconv/glmconv/internal/fakes/fakehub"
 	"github.com/glmconv/glmconv/internal/testkit"
 )
@@ -132,4 +133,34 @@ func TestOfflineFromACache(t *testing.T) {
 	assert.Zero(t, code, errs)
 	code, _, errs = offline("check", "hf://org/nano")
 	assert.Zero(t, code, errs)
+}
+
+// TestDamagedHeaderInACache: a header that came damaged, and can be no header, ends
+// the run and stays in no cache: the same command works once the server is mended.
+func TestDamagedHeaderInACache(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "served")
+	require.NoError(t, demo.Extract(dir))
+	hub := fakehub.NewDir(t, "org/nano", dir, true)
+	for _, e := range hub.Env(t.TempDir()) {
+		k, v, _ := strings.Cut(e, "=")
+		t.Setenv(k, v)
+	}
+	shards, err := filepath.Glob(filepath.Join(dir, "*.safetensors"))
+	require.NoError(t, err)
+	raw, err := os.ReadFile(shards[0])
+	require.NoError(t, err)
+	for name, at := range map[string]int{"its length": 5, "its text": 9} {
+		t.Run(name, func(t *testing.T) {
+			cache, damaged := t.TempDir(), bytes.Clone(raw)
+			damaged[at] ^= 0x80
+			require.NoError(t, os.WriteFile(shards[0], damaged, 0o600))
+			plan := []string{"plan", "--scheme", "w8a8", "--cache", cache, "hf://org/nano"}
+			code, _, errs := glmconv(t, plan...)
+			assert.Equal(t, exitBadInput, code, errs)
+			assert.Contains(t, errs, filepath.Base(shards[0]))
+			require.NoError(t, os.WriteFile(shards[0], raw, 0o600))
+			code, _, errs = glmconv(t, plan...)
+			assert.Zero(t, code, errs)
+		})
+	}
 }

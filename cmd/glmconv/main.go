@@ -47,6 +47,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if flushed := out.Flush(); err == nil {
 		err = flushed
 	}
+	distrustRemotes(app, err)
 	code := report(errs, err)
 	_ = errs.Flush()
 	return code

@@ -10,6 +10,7 @@ import (
 
 	"github.com/glmconv/glmconv/internal/progress"
 	"github.com/glmconv/glmconv/internal/reach"
+	"github.com/glmconv/glmconv/safetensors"
 	"github.com/glmconv/glmconv/source"
 )
 
@@ -59,6 +60,17 @@ func closeRemotes(app *cli.App) {
 	if r, ok := app.Metadata[remotesKey].(*remotes); ok {
 		for _, f := range r.close {
 			f()
+		}
+	}
+}
+
+// distrustRemotes has caches forget the headers of open sources where a run has ended
+// because one could not be read: the next one asks for them anew.
+func distrustRemotes(app *cli.App, err error) {
+	var bad *safetensors.Error
+	if r, ok := app.Metadata[remotesKey].(*remotes); ok && errors.As(err, &bad) {
+		for _, s := range r.open {
+			s.Distrust()
 		}
 	}
 }

@@ -197,6 +197,7 @@ func (k *cache) drop(f *file) {
 	if !k.usable(f) {
 		return
 	}
+	k.dropHeader(f)
 	whole, part, have := k.paths(f)
 	for _, path := range []string{have, part, whole} {
 		_ = os.Remove(path)

@@ -101,6 +101,28 @@ func (k *cache) keptSmall(f *file, kind string, n int64) []byte {
 	return nil
 }
 
+// dropHeader forgets the header of a shard.
+func (k *cache) dropHeader(f *file) {
+	for _, kind := range []string{headKind, restKind} {
+		if name := f.smallName(kind); name != "" {
+			_ = os.Remove(filepath.Join(k.dir, "sources", name))
+		}
+	}
+}
+
+// Distrust has a cache forget the headers of a source: one of them could not be
+// read, and what has come may be damaged. Without a network nothing else is there.
+func (s *Source) Distrust() {
+	if s.cache == nil || s.c.o.Offline {
+		return
+	}
+	for _, f := range s.files {
+		if isShard(f.Name) {
+			s.cache.dropHeader(f)
+		}
+	}
+}
+
 // listed is what the listing of an address is kept under.
 func (o *Options) listed(a address) string {
 	at, rev := o.first(endpointsOf[a.scheme]...), a.rev

@@ -30,13 +30,14 @@ type file struct {
 	etag    string // for If-Match
 	located *located
 
-	mu    sync.Mutex
-	head  []byte // the first headSize bytes
-	whole []byte // of a small file
-	hash  *running
-	last  int64 // block read last
-	end   int64 // where the last read ended
-	reach int   // blocks to read ahead
+	mu     sync.Mutex
+	head   []byte // the first headSize bytes
+	header header
+	whole  []byte // of a small file
+	hash   *running
+	last   int64 // block read last
+	end    int64 // where the last read ended
+	reach  int   // blocks to read ahead
 }
 
 // host is where the file's bytes come from, "" before that is known.

@@ -56,6 +56,12 @@ func (o opened) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return n, err
 }
 
+// headKind and restKind are what a cache keeps a header under: its first bytes, and
+// what they do not hold of it.
+const headKind = "head"
+
+var restKind = fmt.Sprint("head from ", headSize)
+
 // maxAlone is the longest read that is asked for by itself.
 const maxAlone = 64 << 10
 
@@ -79,12 +85,12 @@ func (s *Source) readHead(ctx context.Context, f *file, p []byte, off int64) (in
 	f.mu.Unlock()
 	if head == nil {
 		n := min(headSize, f.Size)
-		if head = s.cache.keptSmall(f, "head", n); head == nil {
+		if head = s.cache.keptSmall(f, headKind, n); head == nil {
 			head = make([]byte, n)
 			if err := s.small(ctx, f, head, 0); err != nil {
 				return 0, err
 			}
-			s.cache.keepSmall(f, "head", head)
+			s.cache.keepSmall(f, headKind, head)
 		}
 		if text := pointer(head); text != "" {
 			return 0, &source.Error{Kind: source.ErrRefused, Where: f.where, Reason: text, Advice: "the repository was uploaded without Git LFS; ask its owner"}
@@ -93,6 +99,9 @@ func (s *Source) readHead(ctx context.Context, f *file, p []byte, off int64) (in
 		f.head = head
 		f.mu.Unlock()
 	}
+	f.mu.Lock()
+	f.headed(head)
+	f.mu.Unlock()
 	n := 0
 	if off < int64(len(head)) {
 		n = copy(p, head[off:])
@@ -101,14 +110,19 @@ func (s *Source) readHead(ctx context.Context, f *file, p []byte, off int64) (in
 		return n, nil
 	}
 	rest := p[n:]
-	if kept := s.cache.keptSmall(f, fmt.Sprint("head from ", off+int64(n)), int64(len(rest))); kept != nil {
+	if kept := s.cache.keptSmall(f, restKind, int64(len(rest))); kept != nil {
 		copy(rest, kept)
-		return len(p), nil
+	} else {
+		if err := s.small(ctx, f, rest, off+int64(n)); err != nil {
+			return n, err
+		}
+		s.cache.keepSmall(f, restKind, rest)
 	}
-	if err := s.small(ctx, f, rest, off+int64(n)); err != nil {
-		return n, err
+	if off+int64(n) == int64(len(head)) {
+		f.mu.Lock()
+		f.headed(head, rest)
+		f.mu.Unlock()
 	}
-	s.cache.keepSmall(f, fmt.Sprint("head from ", off+int64(n)), rest)
 	return len(p), nil
 }
 

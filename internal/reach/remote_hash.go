@@ -1,6 +1,7 @@
 package reach
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha1" //nolint:gosec // git's own name of a file
 	"crypto/sha256"
@@ -19,6 +20,33 @@ type running struct {
 	early   map[int64][]byte
 	result  string // "" until all blocks were seen
 	damaged error
+
+	header header
+	top    hash.Hash // of as much of the blocks
+	belied bool      // by the blocks
+}
+
+// header is what was read of the beginning of a shard by itself, before its blocks,
+// which have the published hash.
+type header struct {
+	bytes int64
+	sum   [sha256.Size]byte
+}
+
+func newRunning(sum hash.Hash, h header) *running {
+	return &running{sum: sum, early: map[int64][]byte{}, header: h, top: sha256.New()}
+}
+
+// headed notes what was read of the beginning of a file; the caller holds its lock.
+func (f *file) headed(parts ...[]byte) {
+	sum, n := sha256.New(), int64(0)
+	for _, p := range parts {
+		sum.Write(p)
+		n += int64(len(p))
+	}
+	if n >= f.header.bytes {
+		f.header = header{n, [sha256.Size]byte(sum.Sum(nil))}
+	}
 }
 
 // published returns the hash that the listing has of a file, and what computes it:
@@ -56,6 +84,9 @@ func (s *Source) hashRest(ctx context.Context, f *file) error {
 		return nil
 	}
 	want, sum := f.published()
+	f.mu.Lock()
+	h := newRunning(sum, f.header)
+	f.mu.Unlock()
 	p := make([]byte, min(blockSize, f.Size))
 	for off := int64(0); off < f.Size; off += int64(len(p)) {
 		p = p[:min(int64(len(p)), f.Size-off)]
@@ -64,11 +95,12 @@ func (s *Source) hashRest(ctx context.Context, f *file) error {
 				return err
 			}
 		}
-		sum.Write(p)
+		h.add(p)
 	}
-	if got := hex.EncodeToString(sum.Sum(nil)); got != want {
+	err := f.compared(h, want)
+	if err != nil {
 		s.cache.drop(f)
-		return f.differs(got, want)
+		return err
 	}
 	f.mu.Lock()
 	f.hash = &running{result: want}
@@ -107,8 +139,27 @@ func (f *file) compare(data []byte) error {
 	return nil
 }
 
+// compared compares what was read of a file with its header and, once all blocks
+// were seen, with the published hash.
+func (f *file) compared(h *running, want string) error {
+	if h.belied {
+		return f.unlike("came with two beginnings: the header that was read by itself is not that of its blocks")
+	}
+	if h.next*blockSize < f.Size {
+		return nil
+	}
+	if h.result = hex.EncodeToString(h.sum.Sum(nil)); h.result != want {
+		return f.differs(h.result, want)
+	}
+	return nil
+}
+
 func (f *file) differs(got, want string) error {
-	return &source.Error{Kind: source.ErrRefused, Where: f.where, Reason: fmt.Sprintf("has the hash %s, the listing says %s", got, want),
+	return f.unlike(fmt.Sprintf("has the hash %s, the listing says %s", got, want))
+}
+
+func (f *file) unlike(reason string) error {
+	return &source.Error{Kind: source.ErrRefused, Where: f.where, Reason: reason,
 		Advice: "what arrived is not what was published: repeat the command; if it stays so, tell the owner of the server"}
 }
 
@@ -134,7 +185,7 @@ func (s *Source) seen(f *file, index int64, p []byte) error {
 	defer f.mu.Unlock()
 	h := f.hash
 	if h == nil {
-		h = &running{sum: sum, early: map[int64][]byte{}}
+		h = newRunning(sum, f.header)
 		f.hash = h
 	}
 	if h.damaged != nil {
@@ -156,14 +207,17 @@ func (s *Source) seen(f *file, index int64, p []byte) error {
 		s.early.Add(-1)
 		h.add(early)
 	}
-	if h.next*blockSize < f.Size {
-		return nil
-	}
-	h.result = hex.EncodeToString(h.sum.Sum(nil))
-	if h.result != want {
-		h.damaged = f.differs(h.result, want)
-	}
+	h.damaged = f.compared(h, want)
 	return h.damaged
 }
 
-func (h *running) add(p []byte) { h.sum.Write(p); h.next++ }
+// add adds the next block.
+func (h *running) add(p []byte) {
+	if left := h.header.bytes - h.next*blockSize; left > 0 {
+		n := min(left, int64(len(p)))
+		h.top.Write(p[:n])
+		h.belied = n == left && !bytes.Equal(h.top.Sum(nil), h.header.sum[:])
+	}
+	h.sum.Write(p)
+	h.next++
+}
