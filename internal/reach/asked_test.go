@@ -109,3 +109,37 @@ func TestAskedToWaitByAnother(t *testing.T) {
 	require.ErrorIs(t, c.patience(own.in(ctx), "other"), context.DeadlineExceeded)
 	assert.ErrorIs(t, own.again(t.Context(), silent), source.ErrNetwork, "nobody has asked for that wait")
 }
+
+// TestAskedWhileAnotherAsks: a read that waits for the address which another asks for
+// waits for the host, too; where the host has asked for no wait, it does not.
+func TestAskedWhileAnotherAsks(t *testing.T) {
+	for name, told := range map[string]bool{"asked for": true, "of our own": false} {
+		t.Run(name, func(t *testing.T) {
+			o := Options{Getenv: func(string) string { return "" }, RetryFor: 200 * time.Millisecond, allowed: time.Hour, backoff: time.Millisecond}
+			require.NoError(t, o.defaults())
+			c, err := newClient(o)
+			require.NoError(t, err)
+			hub := &url.URL{Scheme: "https", Host: "hub"}
+			w := &web{c: c, endpoint: hub, address: func(*file) string { return "https://hub/x" }}
+			answered := make(chan struct{})
+			f := &file{located: &located{asking: answered}}
+			c.holdOff("hub", 300*time.Millisecond, told)
+			time.AfterFunc(300*time.Millisecond, func() {
+				f.located.mu.Lock()
+				f.located.url, f.located.asking = &url.URL{Scheme: "https", Host: "data"}, nil
+				f.located.mu.Unlock()
+				close(answered)
+			})
+			x := c.trial("hf://org/nano")
+			u, _, err := w.locate(x.in(t.Context()), f, 0, 1)
+			require.NoError(t, err)
+			require.Equal(t, "data", u.Host)
+			err = x.again(t.Context(), &netError{host: "data", err: errStalled})
+			if told {
+				require.NoError(t, err, "goes on")
+			} else {
+				require.ErrorIs(t, err, source.ErrNetwork, "it was silent for too long")
+			}
+		})
+	}
+}

@@ -189,12 +189,13 @@ func (w *web) authFor(u *url.URL) func(*http.Request) {
 // locate returns the address that a file's bytes come from; where the file's own
 // address answers without a redirect, that answer.
 func (w *web) locate(ctx context.Context, f *file, off, n int64) (*url.URL, io.ReadCloser, error) {
-	l := f.located
+	l, start := f.located, time.Now()
 	u, done, err := l.known(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer done()
+	w.c.waitedWith(ctx, w.endpoint.Host, start)
 	if u != nil {
 		return u, nil, nil
 	}

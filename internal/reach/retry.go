@@ -281,6 +281,20 @@ func (c *client) patience(ctx context.Context, host string) error {
 	return c.sleep(ctx, wait)
 }
 
+// waitedWith counts what has passed since start, while another read asked a host, as
+// far as the host asked for it.
+func (c *client) waitedWith(ctx context.Context, host string, start time.Time) {
+	c.mu.Lock()
+	told := c.hosts[host].told
+	c.mu.Unlock()
+	if now := time.Now(); told.After(now) {
+		told = now
+	}
+	if t, ok := ctx.Value(trialKey{}).(*trial); ok {
+		t.asked += max(0, told.Sub(start))
+	}
+}
+
 // busyFor says that a server asks to wait for longer than is waited.
 func busyFor(where string, d time.Duration) error {
 	return &source.Error{Kind: source.ErrBusy, Where: where, Reason: fmt.Sprintf("the server asks to wait %s", d.Round(time.Second)), Advice: "repeat the command after that time"}
