@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -223,19 +224,22 @@ func median(v []float64) float64 {
 // findings names the matrices whose values are of a size that no trained one has,
 // or far from the others of their place in the model.
 func (l *sizes) findings(folded bool) (out []Finding) {
-	places := map[string][]*extent{}
+	places := map[string][]float64{}
 	var linears, vision []float64
 	for _, x := range l.seen {
 		if x.rms == 0 {
 			continue
 		}
-		places[placeOf(&x.m.row)] = append(places[placeOf(&x.m.row)], x)
+		places[placeOf(&x.m.row)] = append(places[placeOf(&x.m.row)], x.rms)
 		switch {
 		case x.m.row.Role.IsLinear():
 			linears = append(linears, x.rms)
 		case x.m.row.Role == glm.VisionLinear:
 			vision = append(vision, x.rms)
 		}
+	}
+	for _, list := range places {
+		slices.Sort(list)
 	}
 	whole, tower := median(linears), median(vision)
 	for _, x := range l.seen {
@@ -287,9 +291,9 @@ func placeOf(row *glm.Tensor) string {
 	return strings.Join(parts, ".")
 }
 
-// judge compares a matrix with those of its place, or where it is alone there
-// with its kin.
-func (x *extent) judge(place []*extent, kin float64, folded bool) *Finding {
+// judge compares a matrix with the sizes at its place, sorted, or where it is alone
+// there with its kin.
+func (x *extent) judge(place []float64, kin float64, folded bool) *Finding {
 	usual, tight := x.usual(place)
 	limit, sure, of := float64(otherSize), true, "those of the same weight elsewhere in the model"
 	switch {
@@ -318,32 +322,31 @@ func (x *extent) judge(place []*extent, kin float64, folded bool) *Finding {
 	return &f
 }
 
-// usual is the size of the other matrices of a place, and whether they agree. It
-// is 0 where there are not two of them, or no majority has it.
-func (x *extent) usual(place []*extent) (usual float64, tight bool) {
-	var others []float64
-	for _, y := range place {
-		if y != x {
-			others = append(others, y.rms)
-		}
-	}
-	if len(others) < 2 {
+// usual is the size of the other matrices of a place, whose sizes are sorted, and
+// whether they agree. It is 0 where there are not two of them, or no majority has it.
+func (x *extent) usual(place []float64) (usual float64, tight bool) {
+	others := len(place) - 1
+	if others < 2 {
 		return 0, false
 	}
-	usual = median(others)
-	near, close := 0, 0
-	for _, v := range others {
-		if v > usual/4 && v < usual*4 {
-			near++
-		}
-		if v > usual/2 && v < usual*2 {
-			close++
-		}
+	own, _ := slices.BinarySearch(place, x.rms)
+	mid := others / 2
+	if mid >= own {
+		mid++
 	}
-	if 2*near <= len(others) {
+	usual = place[mid]
+	within := func(factor float64) int {
+		lo := sort.Search(len(place), func(i int) bool { return place[i] > usual/factor })
+		hi := sort.Search(len(place), func(i int) bool { return place[i] >= usual*factor })
+		if lo <= own && own < hi {
+			return hi - lo - 1
+		}
+		return hi - lo
+	}
+	if 2*within(4) <= others {
 		return 0, false
 	}
-	return usual, close >= len(others)-len(others)/8 // one of eight may be as odd
+	return usual, within(2) >= others-others/8 // one of eight may be as odd
 }
 
 // storedInverse ends the detail of a weight whose scales are reciprocals.
