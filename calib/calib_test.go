@@ -255,10 +255,20 @@ func TestSolveIsRepeatable(t *testing.T) {
 			}})
 			assert.True(t, filed)
 			assert.Empty(t, append(files("*inputs*"), files("*codes.bin*")...))
-			require.Len(t, got, len(want))
-			for name := range want {
-				require.True(t, string(want[name]) == string(got[name]), name)
+			same := func(got map[string][]byte) {
+				require.Len(t, got, len(want))
+				for name := range want {
+					require.True(t, string(want[name]) == string(got[name]), name)
+				}
 			}
+			same(got)
+			// With moments in files, a few rows of them in memory.
+			scratch, filed = t.TempDir(), false
+			same(codesOf(t, plan, src, SolveOptions{Sequences: seqs, Scratch: scratch, Workers: 2, filed: 64 << 10, Progress: func(int64, int64, string) {
+				filed = filed || len(files(".moments-*")) > 0
+			}}))
+			assert.True(t, filed)
+			assert.Empty(t, append(files("*inputs*"), files("*moments*")...))
 		})
 	}
 }

@@ -3,6 +3,7 @@ package calib
 import (
 	"time"
 
+	"github.com/glmconv/glmconv/calib/learn"
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/numeric"
@@ -13,7 +14,8 @@ import (
 type Cost struct {
 	Work    float64 // floating-point operations
 	Memory  int64   // bytes, at least
-	Scratch int64   // bytes on disk: codes, scales, states of both models and their inputs in a layer
+	Whole   int64   // bytes with which no moments are in files
+	Scratch int64   // bytes on disk, at most: codes, scales, states of both models and their inputs in a layer, moments
 }
 
 // passes is how often a layer's tokens go through a projection while it is
@@ -28,8 +30,9 @@ func CostOf(p *quant.Plan, sequences [][]int) Cost {
 	for _, q := range sequences {
 		tokens += len(q)
 	}
-	c := Cost{Memory: Need(p, longestOf(sequences)), Scratch: 4 * 4 * int64(tokens) * int64(p.Config.HiddenSize)}
-	inputs := map[int]int64{}
+	least, moments := needs(p, longestOf(sequences))
+	c := Cost{Memory: least, Whole: least, Scratch: 4 * 4 * int64(tokens) * int64(p.Config.HiddenSize)}
+	inputs, files := map[int]int64{}, int64(0)
 	for i := range p.Items {
 		it := &p.Items[i]
 		t := it.Weight.Tensor
@@ -46,6 +49,9 @@ func CostOf(p *quant.Plan, sequences [][]int) Cost {
 			continue
 		}
 		c.Work += 9 * rows * cols * cols
+		if whole := least - moments + wholeBytes(p.Config, it); whole > least {
+			c.Whole, files = max(c.Whole, whole), max(files, learn.FileBytes(k))
+		}
 		if shows(t.Role) && !t.Role.IsExpert() { // all of the float model's, one role at a time of the served one's (counted in full)
 			inputs[t.Layer] += int64(k)
 		}
@@ -63,7 +69,7 @@ func CostOf(p *quant.Plan, sequences [][]int) Cost {
 	for _, n := range inputs {
 		widest = max(widest, n)
 	}
-	c.Scratch += 2 * 4 * int64(tokens) * widest
+	c.Scratch += 2*4*int64(tokens)*widest + files
 	return c
 }
 

@@ -58,23 +58,49 @@ func (f *floats) provider(cfg *glm.Config) (*runtime.Streaming, error) {
 
 // weight reads a weight [rows, cols].
 func (f *floats) weight(it *quant.Item) (w []float32, err error) {
+	rows, _ := it.Weight.Dims()
+	return f.rows(it, 0, rows)
+}
+
+// rows reads rows lo … hi of a weight.
+func (f *floats) rows(it *quant.Item, lo, hi int) (w []float32, err error) {
 	rows, cols := it.Weight.Dims()
-	if it.Stored != nil {
-		if w, err = readWeight(f.src, it); err == nil {
-			err = f.FoldFloats(it.Name(), 0, w)
-		}
-	} else {
-		raw := make([]byte, it.Bytes)
-		if err = f.ReadAt(it.Source, it.Offset, raw); err == nil {
-			w = make([]float32, rows*cols)
+	switch {
+	case it.Stored != nil && hi-lo == rows:
+		w, err = readWeight(f.src, it)
+	case it.Stored != nil:
+		w, err = f.decoded(it, lo, hi)
+	default:
+		line := it.Bytes / int64(rows)
+		raw := make([]byte, line*int64(hi-lo))
+		if err = f.ReadAt(it.Source, it.Offset+line*int64(lo), raw); err == nil {
+			w = make([]float32, (hi-lo)*cols)
 			err = layout.DecodeFloats(w, raw, it.Source.DType)
 		}
+	}
+	if err == nil && it.Stored != nil {
+		err = f.FoldFloats(it.Name(), int64(lo)*int64(cols), w)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if i := numeric.FirstNonFinite(w); i >= 0 {
-		return nil, &quant.NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: int64(i / cols), Col: int64(i % cols), Value: w[i]}
+		return nil, &quant.NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: int64(lo + i/cols), Col: int64(i % cols), Value: w[i]}
 	}
+	return w, nil
+}
+
+// decoded reads rows lo … hi of a weight that the checkpoint has quantized; it may
+// only be read from some rows on.
+func (f *floats) decoded(it *quant.Item, lo, hi int) ([]float32, error) {
+	var buf layout.Buffer
+	align := it.Stored.RowAlign()
+	from := lo / align * align
+	m, err := buf.ReadRows(f.src, *it.Stored, from, min((hi+align-1)/align*align, it.Stored.Rows))
+	if err != nil {
+		return nil, err
+	}
+	w := make([]float32, (hi-lo)*m.Cols)
+	m.Dequant(w, lo-from, hi-from)
 	return w, nil
 }

@@ -49,6 +49,7 @@ func (s *solver) experts(ctx context.Context, l int, float *spill, run pass) err
 	s.coverage(tokens)
 	some := &pairs{served, float, strided(served.rows)}
 	var prior *learn.Gram // of gate and up, the same for all experts
+	defer func() { _ = prior.Close() }()
 	for e := range tokens {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -72,36 +73,31 @@ func (s *solver) expert(l, e int, own, some *pairs, prior **learn.Gram) error {
 	}
 	var b *learn.Basis
 	if list := learnt(g.gate, g.up); len(list) > 0 {
-		m := list[0]
 		if *prior == nil {
-			if *prior, err = s.moments(m, some); err != nil {
+			if *prior, err = s.moments(list, some); err != nil {
 				return err
 			}
 		}
-		sums := learn.NewGram(m.cols, true)
-		if err := s.sum(sums, m, own); err != nil {
-			return err
-		}
-		if b, err = s.mixed(sums, *prior, list...); err != nil {
+		if b, err = s.mixed(*prior, func(sums *learn.Gram) error { return s.sum(sums, list[0], own) }, list...); err != nil {
 			return err
 		}
 	}
-	if err := g.learn(b); err != nil || g.down == nil || !g.down.learn {
+	if err := errors.Join(g.learn(b), b.Close()); err != nil || g.down == nil || !g.down.learn {
 		return err
 	}
 	down, err := g.settled(some, own)
 	if err != nil {
 		return err
 	}
-	all, sums := learn.NewGram(g.down.cols, true), learn.NewGram(g.down.cols, true)
-	if err := errors.Join(g.sum(all, down, some), g.sum(sums, down, own)); err != nil {
+	all := s.gram(g.down)
+	if err = g.sum(all, down, some); err == nil {
+		all.Finish(s.workers)
+		b, err = s.mixed(all, func(sums *learn.Gram) error { return g.sum(sums, down, own) }, g.down)
+	}
+	if err = errors.Join(err, all.Close()); err != nil {
 		return err
 	}
-	all.Finish(s.workers)
-	if b, err = s.mixed(sums, all, g.down); err != nil {
-		return err
-	}
-	return s.solve(g.down, b)
+	return errors.Join(s.solve(g.down, b), b.Close())
 }
 
 // learnt are those of some modules whose codes are to be learnt.
@@ -114,17 +110,23 @@ func learnt(list ...*module) (out []*module) {
 	return out
 }
 
-// moments are finished sums over inputs of a module.
-func (s *solver) moments(m *module, in *pairs) (*learn.Gram, error) {
-	g := learn.NewGram(m.cols, true)
-	err := s.sum(g, m, in)
+// moments are finished sums over inputs that some modules share.
+func (s *solver) moments(list []*module, in *pairs) (*learn.Gram, error) {
+	g := s.gram(list...)
+	if err := s.sum(g, list[0], in); err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
 	g.Finish(s.workers)
-	return g, err
+	return g, nil
 }
 
 // mixed is the basis for modules of sums over an expert's own inputs and means over
 // those of all tokens.
-func (s *solver) mixed(own, prior *learn.Gram, list ...*module) (*learn.Basis, error) {
+func (s *solver) mixed(prior *learn.Gram, sum func(*learn.Gram) error, list ...*module) (*learn.Basis, error) {
+	own := s.gram(list...)
+	if err := sum(own); err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
 	own.Shrink(prior, s.o.Prior, s.workers)
 	own.Finish(s.workers)
 	return s.basisOf(own, list...)

@@ -10,10 +10,7 @@ import (
 
 	"github.com/glmconv/glmconv/calib/learn"
 	"github.com/glmconv/glmconv/glm"
-	"github.com/glmconv/glmconv/quant/layout"
-	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/runtime"
-	"github.com/glmconv/glmconv/runtime/kernel"
 )
 
 func hashText(t string) string {
@@ -199,16 +196,16 @@ func (s *solver) stage(role glm.Role, list []*module, run pass, float inputs) er
 		return err
 	}
 	for _, m := range list {
-		if err := s.solve(m, b); err != nil {
-			return err
+		if err == nil {
+			err = s.solve(m, b)
 		}
 	}
-	return nil
+	return errors.Join(err, b.Close())
 }
 
 // basis is that of inputs of some modules; nil where their moments are not definite.
 func (s *solver) basis(list []*module, in *pairs) (*learn.Basis, error) {
-	g, err := s.moments(list[0], in)
+	g, err := s.moments(list, in)
 	if err != nil {
 		return nil, err
 	}
@@ -234,10 +231,13 @@ func (s *solver) sum(g *learn.Gram, m *module, in *pairs) error {
 	if err != nil {
 		return err
 	}
-	return in.each(func(served, float []float32) error {
-		g.Add(rounded(served, m.cols, weight, s.workers), float, len(served)/m.cols, s.workers)
-		return nil
-	})
+	for err == nil && g.Next(s.workers) {
+		err = in.each(func(served, float []float32) error {
+			g.Add(rounded(served, m.cols, weight, s.workers), float, len(served)/m.cols, s.workers)
+			return nil
+		})
+	}
+	return err
 }
 
 // one returns the module of a role of a layer, expert e of several; nil if it is
@@ -249,151 +249,4 @@ func (s *solver) one(l int, r glm.Role, e int) *module {
 		}
 	}
 	return nil
-}
-
-// gated is a gated MLP of a layer: dense, shared or one expert.
-type gated struct {
-	s              *solver
-	gate, up, down *module        // nil where not quantised
-	w              [2]weights     // of gate and up: float, served
-	weight         *layout.Weight // how the input is quantised; its Act may be none
-}
-
-// weights are a projection's in both models.
-type weights struct {
-	rows, cols    int
-	float, served []byte // float32, little-endian
-}
-
-// gated reads gate and up of an MLP.
-func (s *solver) gated(l int, roles [3]glm.Role, e int) (*gated, error) {
-	g := &gated{s: s, weight: new(layout.Weight), gate: s.one(l, roles[0], e), up: s.one(l, roles[1], e), down: s.one(l, roles[2], e)}
-	for i, r := range roles[:2] {
-		it := s.tensor(l, r, e)
-		w, err := s.src.weight(it)
-		if err != nil {
-			return nil, err
-		}
-		g.w[i].rows, g.w[i].cols = it.Weight.Dims()
-		g.w[i].float = numeric.AppendF32(nil, w)
-		g.w[i].served = g.w[i].float
-	}
-	if g.up != nil {
-		g.weight = &g.up.item.Weight
-	}
-	return g, nil
-}
-
-// learn learns gate and up with a basis.
-func (g *gated) learn(b *learn.Basis) error {
-	for i, m := range []*module{g.gate, g.up} {
-		if m == nil {
-			continue
-		}
-		if m.learn {
-			if err := g.s.solve(m, b); err != nil {
-				return err
-			}
-		}
-		served, err := g.s.over.weight(m.item.Name())
-		if err != nil {
-			return err
-		}
-		q := served.Quant
-		w := make([]float32, q.Rows*q.Cols)
-		q.Dequant(w, 0, q.Rows)
-		g.w[i].served = numeric.AppendF32(nil, w)
-	}
-	return nil
-}
-
-// The models of a gated MLP's weights.
-const (
-	floatModel = iota
-	servedModel
-)
-
-// inner are the inputs of down [rows, width] in a model, of its inputs as they are
-// quantised there.
-func (g *gated) inner(x []float32, model int) []float32 {
-	cols := g.w[0].cols
-	mul := func(w *weights) []float32 {
-		rows, data := len(x)/cols, w.float
-		if model == servedModel {
-			data = w.served
-		}
-		y := make([]float32, rows*w.rows)
-		if rows > 0 {
-			kernel.Float(y, w.rows, x, rows, kernel.F32, data, w.rows, cols, g.s.workers)
-		}
-		return y
-	}
-	gate, up := mul(&g.w[0]), mul(&g.w[1])
-	kernel.SwiGLU(gate, gate, up)
-	return gate
-}
-
-// settled is down with the scale of its inputs, one for all of some sets of tokens.
-func (g *gated) settled(sets ...*pairs) (*layout.Weight, error) {
-	w := &g.down.item.Weight
-	if !unsettled(w) {
-		return w, nil
-	}
-	var s span
-	for _, in := range sets {
-		weight, err := settled(g.weight, in)
-		if err != nil {
-			return nil, err
-		}
-		if err := in.each(func(served, _ []float32) error {
-			s.add(g.inner(rounded(served, g.w[0].cols, weight, g.s.workers), servedModel))
-			return nil
-		}); err != nil {
-			return nil, err
-		}
-	}
-	return s.settle(w), nil
-}
-
-// sum adds the inputs of down, quantised as those of a weight, to moments.
-func (g *gated) sum(to *learn.Gram, down *layout.Weight, in *pairs) error {
-	weight, err := settled(g.weight, in)
-	if err != nil {
-		return err
-	}
-	return in.each(func(served, float []float32) error {
-		x := g.inner(rounded(served, g.w[0].cols, weight, g.s.workers), servedModel)
-		to.Add(rounded(x, g.down.cols, down, g.s.workers), g.inner(float, floatModel), len(x)/g.down.cols, g.s.workers)
-		return nil
-	})
-}
-
-// mlp learns a dense or shared MLP.
-func (s *solver) mlp(l int, roles [3]glm.Role, in *pairs) error {
-	g, err := s.gated(l, roles, -1)
-	if err != nil {
-		return err
-	}
-	var b *learn.Basis
-	if list := learnt(g.gate, g.up); len(list) > 0 {
-		if b, err = s.basis(list, in); err != nil {
-			return err
-		}
-	}
-	if err := g.learn(b); err != nil || g.down == nil || !g.down.learn {
-		return err
-	}
-	down, err := g.settled(in)
-	if err != nil {
-		return err
-	}
-	sums := learn.NewGram(g.down.cols, true)
-	if err := g.sum(sums, down, in); err != nil {
-		return err
-	}
-	sums.Finish(s.workers)
-	if b, err = s.basisOf(sums, g.down); err != nil {
-		return err
-	}
-	return s.solve(g.down, b)
 }

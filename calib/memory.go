@@ -1,11 +1,15 @@
 package calib
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime/debug"
 
 	"github.com/glmconv/glmconv/calib/learn"
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
 )
 
@@ -64,38 +68,148 @@ const itemBytes = 2 << 10
 
 // Need is the least memory in bytes that learning codes takes, whatever the
 // number of tokens and experts: of the plan, of a layer for the longest sequence,
-// and of the widest moments. With more, more tokens go through a layer at a time,
-// and inputs and a layer's codes stay out of files.
-func Need(p *quant.Plan, longest int) int64 {
-	c := p.Config
-	var gram, weight, wide int64
+// and of the widest moments in files. With more, more tokens go through a layer at a
+// time, and inputs, a layer's codes and moments stay out of files.
+func Need(p *quant.Plan, longest int) int64 { n, _ := needs(p, longest); return n }
+
+// needs are the least memory, and how much of that moments and a weight take.
+func needs(p *quant.Plan, longest int) (all, moments int64) {
+	wide := 0
 	for i := range p.Items {
 		if it := &p.Items[i]; it.Action == quant.Quantize {
 			r, k := it.Weight.Dims()
-			size := learn.GramBytes(k, true)
-			if role := it.Weight.Tensor.Role; role.IsExpert() { // beside those of all tokens
-				size += 16 * int64(k) * int64(k)
-				if role == glm.ExpertDown { // and of those of gate and up
-					size += 16 * int64(c.HiddenSize) * int64(c.HiddenSize)
-				}
-			}
-			gram, weight, wide = max(gram, size), max(weight, int64(r)*int64(k)*24), max(wide, int64(r+k))
+			moments, wide = max(moments, min(wholeBytes(p.Config, it), filedBytes(it)+learn.LeastBytes(k))), max(wide, r+k)
 		}
 	}
-	return collectNeed(c, longest) + int64(len(p.Items))*itemBytes + int64(longest)*rowBytes(c) + gram + weight + 6*4*spillRows*wide
+	c := p.Config
+	return collectNeed(c, longest) + int64(len(p.Items))*itemBytes + int64(longest)*rowBytes(c) + moments + 6*4*spillRows*int64(wide), moments
 }
 
-// memory shares the memory that is allowed among the tokens of a pass and inputs
-// that are kept.
+// wholeBytes is what learning a weight takes with moments in memory.
+func wholeBytes(c *glm.Config, it *quant.Item) int64 {
+	r, k := it.Weight.Dims()
+	return momentsBytes(c, it.Weight.Tensor.Role, k) + 24*int64(r)*int64(k)
+}
+
+// momentsBytes is what moments and their basis take in memory.
+func momentsBytes(c *glm.Config, role glm.Role, cols int) int64 {
+	size, k, h := learn.GramBytes(cols, true), int64(cols), int64(c.HiddenSize)
+	if role.IsExpert() { // beside those of all tokens
+		size += 16 * k * k
+	}
+	if role == glm.ExpertDown { // and of those of gate and up
+		size += 16 * h * h
+	}
+	return size
+}
+
+// filedBytes is what a weight takes beside moments in files: its codes while they are
+// made; of a gated MLP gate and up in both models.
+func filedBytes(it *quant.Item) int64 {
+	r, k := it.Weight.Dims()
+	each := int64(2)
+	switch role := it.Weight.Tensor.Role; {
+	case role.IsExpert(), role.IsShared(), role.IsDense():
+		each = 20
+	case role == glm.AttnKVB: // rounded in one piece
+		each = 8
+	}
+	return each * int64(r) * int64(k)
+}
+
+// gram are empty sums for the inputs that some modules share: in memory, or in files
+// where there is no room for them.
+func (s *solver) gram(list ...*module) *learn.Gram {
+	m := list[0]
+	rest := int64(0)
+	whole := true
+	for _, x := range list {
+		whole = whole && s.holds(x)
+		rest = max(rest, filedBytes(x.item))
+	}
+	if whole {
+		return learn.NewGram(m.cols, true)
+	}
+	room := max(s.learnRoom-rest, learn.LeastBytes(m.cols))
+	if s.o.filed > 0 {
+		room = s.o.filed
+	}
+	return learn.NewGramIn(m.cols, true, learn.Room{Files: s, Bytes: room, Interrupted: s.interrupted})
+}
+
+// holds reports whether memory has room for the moments of a module. Those of gate and
+// up of all tokens are there while down is learnt.
+func (s *solver) holds(m *module) bool {
+	c, weight := s.plan.Config, 24*int64(m.rows)*int64(m.cols)
+	role := m.item.Weight.Tensor.Role
+	need := momentsBytes(c, role, m.cols) + weight
+	if s.o.filed > 0 {
+		return false
+	}
+	if !role.IsExpert() {
+		return need <= s.learnRoom
+	}
+	inner := c.MoEIntermediateSize
+	both := momentsBytes(c, glm.ExpertDown, inner) + weight
+	gate := momentsBytes(c, glm.ExpertGate, c.HiddenSize)+weight <= s.learnRoom && both <= s.learnRoom
+	if role == glm.ExpertDown && !gate { // those of gate and up are in files
+		return need-16*int64(c.HiddenSize)*int64(c.HiddenSize) <= s.learnRoom
+	}
+	return gate
+}
+
+// momentsFile is a file of moments, or of what is made of them.
+type momentsFile struct {
+	fsx.File
+	fs   fsx.FS
+	from *os.File
+}
+
+// Create implements learn.Files.
+func (s *solver) Create(bytes int64) (learn.File, error) {
+	s.spills++
+	f, err := fsx.CreateTemp(s.o.FS, filepath.Join(s.o.Scratch, fmt.Sprintf("moments-%d.bin", s.spills)))
+	if err != nil {
+		return nil, err
+	}
+	m := &momentsFile{File: f, fs: s.o.FS}
+	if err = f.Preallocate(bytes); err == nil {
+		m.from, err = os.Open(f.Name())
+	}
+	if err != nil {
+		return nil, errors.Join(err, fsx.Discard(s.o.FS, f))
+	}
+	return m, nil
+}
+
+// ReadAt implements learn.File.
+func (m *momentsFile) ReadAt(p []byte, off int64) (int, error) { return m.from.ReadAt(p, off) }
+
+// Close removes the file.
+func (m *momentsFile) Close() error {
+	return errors.Join(m.from.Close(), fsx.Discard(m.fs, m.File))
+}
+
+// memory shares the memory that is allowed among moments, the tokens of a pass and
+// inputs that are kept.
 func (s *solver) memory() error {
 	limit := (&CollectOptions{MaxMemory: s.o.MaxMemory}).limit()
 	cfg, longest := s.plan.Config, longestOf(s.o.Sequences)
-	need := Need(s.plan, longest)
+	need, moments := needs(s.plan, longest)
 	if need > limit {
 		return &quant.Error{Kind: quant.ErrMemory, Reason: fmt.Sprintf("learning codes takes %d MiB of memory, %d are allowed", need>>20, limit>>20),
 			Advice: "allow it more, or calibrate with shorter sequences"}
 	}
-	spare := limit - need
+	spare, more := limit-need, int64(0)
+	for i := range s.plan.Items {
+		if it := &s.plan.Items[i]; it.Action == quant.Quantize {
+			more = max(more, wholeBytes(cfg, it)-moments)
+		}
+	}
+	if more > spare { // the more, the fewer times inputs are read
+		more = spare / 4 * 3
+	}
+	s.learnRoom, spare = moments+more, spare-more
 	s.block = max(longest, min(blockRows(cfg, limit, longest), int(spare/4/rowBytes(cfg))))
 	spare -= int64(s.block-longest) * rowBytes(cfg)
 	s.chunk = max(longest, min(s.rows, longest+int(spare/2/tokenBytes(cfg))))

@@ -30,6 +30,8 @@ type SolveOptions struct {
 	// (0: 512).
 	Prior    float64
 	Progress func(done, total int64, detail string)
+
+	filed int64 // of tests: memory for moments, which are in files whatever MaxMemory is
 }
 
 // LayerReport is what became of a layer.
@@ -83,7 +85,8 @@ type solver struct {
 	chunk       int                // of them in a pass
 	block       int                // of them in attention
 	room        int64              // bytes of memory for inputs
-	spills      int                // files of inputs so far
+	learnRoom   int64              // and for moments and the weight that is learnt
+	spills      int                // files of inputs and moments so far
 
 	report *LayerReport
 	put    []string // of the present layer
@@ -333,11 +336,7 @@ func (s *solver) inputs(m *model, run pass, to *stateWriter, tr *runtime.Trace, 
 }
 
 // solve finds the codes of a module and puts them in the served model.
-func (s *solver) solve(m *module, b *learn.Basis) error {
-	w, err := s.src.weight(m.item)
-	if err != nil {
-		return err
-	}
+func (s *solver) solve(m *module, b *learn.Basis) (err error) {
 	spec := m.spec
 	if m.item.HasGlobalScale() {
 		if spec.Global, err = s.global(m.item, spec); err != nil {
@@ -347,16 +346,19 @@ func (s *solver) solve(m *module, b *learn.Basis) error {
 	var codes *numeric.Matrix
 	if b != nil && m.learn {
 		var loss learn.Loss
-		if codes, loss, err = b.Solve(spec, w, m.rows, s.workers); err != nil {
+		read := func(lo, hi int) ([]float32, error) { return s.src.rows(m.item, lo, hi) }
+		if codes, loss, err = b.SolveRows(spec, m.rows, read, s.workers); err != nil {
 			return fmt.Errorf("%s: %w", m.item.Name(), err)
 		}
 		s.report.Loss.Add(loss)
 	} else {
-		q, _, err := numeric.Quantize(spec, w, m.rows, m.cols, nil)
+		w, err := s.src.weight(m.item)
 		if err != nil {
+			return err
+		}
+		if codes, _, err = numeric.Quantize(spec, w, m.rows, m.cols, nil); err != nil {
 			return fmt.Errorf("%s: %w", m.item.Name(), err)
 		}
-		codes = q
 		if m.learn {
 			s.report.Failed = append(s.report.Failed, strings.TrimSuffix(m.item.Name(), ".weight"))
 		}

@@ -19,7 +19,9 @@ const (
 // cholesky is the factor L of a definite matrix [n, n], LLᵀ, in float64.
 type cholesky struct {
 	n, ld int
-	a     []float64 // [n, ld] the matrix, then L below and on the diagonal
+	// a is the matrix [n, ld], then L below and on the diagonal; what is above it is 0,
+	// or anything.
+	a []float64
 	// inverse are the inverses of the blocks on the diagonal, negated, below each
 	// other [n, factorLine].
 	inverse []float64
@@ -33,11 +35,14 @@ func newCholesky(n int) *cholesky {
 // factorise replaces the lower half by its Cholesky factor, and reports whether
 // there is one. It goes from left to right: a block of columns takes away what
 // those before it make, then its own rows are solved.
-func (c *cholesky) factorise(w *kernel.Workers) bool {
+func (c *cholesky) factorise(w *kernel.Workers) bool { return c.eliminate(c.n, w) }
+
+// eliminate does that with the first columns of a, which need not have more.
+func (c *cholesky) eliminate(wide int, w *kernel.Workers) bool {
 	n, ld, a := c.n, c.ld, c.a
-	before, turned := make([]float64, n*factorLine), make([]float64, factorBlock*factorLine)
-	for lo := 0; lo < n; lo += factorBlock {
-		hi := min(lo+factorBlock, n)
+	before, turned := make([]float64, wide*factorLine), make([]float64, factorBlock*factorLine)
+	for lo := 0; lo < wide; lo += factorBlock {
+		hi := min(lo+factorBlock, wide)
 		transposed(before, a[lo*ld:], ld, hi-lo, lo)
 		w.Each(n-lo, 6, lo*factorBlock, func(from, to int) {
 			minus(a[(lo+from)*ld+lo:], ld, a[(lo+from)*ld:], ld, before, to-from, hi-lo, lo)

@@ -1,6 +1,10 @@
 package learn
 
-import "github.com/glmconv/glmconv/runtime/kernel"
+import (
+	"slices"
+
+	"github.com/glmconv/glmconv/runtime/kernel"
+)
 
 const (
 	// renewed is after how many passes the error is computed anew, so that
@@ -19,6 +23,7 @@ const (
 // the scales to the codes in between: the loss never grows. r is (W* − Ŵ)H.
 func (j *job) descend(r []float32) {
 	b, n := j.b, j.b.n
+	j.slab = b.buffer(swept)
 	j.moving = make([]bool, j.rows)
 	for i := range j.moving {
 		j.moving[i] = true
@@ -30,7 +35,7 @@ func (j *job) descend(r []float32) {
 	j.limits = make([]float32, n)
 	for c := range n {
 		if j.hi > 0 { // integers: codes of other kinds are not as far from each other everywhere
-			j.limits[c] = near * b.h[c*n+c]
+			j.limits[c] = near * b.diag[c]
 		}
 	}
 	for pass := range b.passes {
@@ -48,7 +53,7 @@ func (j *job) descend(r []float32) {
 
 // renew computes r anew of the rows that still move.
 func (j *job) renew(r []float32) {
-	b, n := j.b, j.b.n
+	n := j.b.n
 	runs(j.moving, func(lo, hi int) {
 		d := make([]float32, (hi-lo)*n)
 		for i := lo; i < hi; i++ {
@@ -57,8 +62,25 @@ func (j *job) renew(r []float32) {
 			}
 		}
 		clear(r[lo*n : hi*n])
-		multiplyRows(r[lo*n:], n, d, n, b.h, n, hi-lo, n, n)
+		j.moments(0, n, 0, n, func(at, k int, h []float32, ld int) {
+			multiplyRows(r[lo*n:], n, d[at:], n, h, ld, hi-lo, n, k)
+		})
 	})
+}
+
+// moments calls fn for rows lo … hi and some columns of H, with how many rows come
+// before: once where H is in memory, else for a few rows at a time.
+func (j *job) moments(lo, hi, col, cols int, fn func(at, k int, h []float32, ld int)) {
+	b := j.b
+	if b.disk == nil {
+		fn(0, hi-lo, b.h.mem[lo*b.n+col:], b.n)
+		return
+	}
+	for at := lo; at < hi; at += swept {
+		k := min(swept, hi-at)
+		b.h.load(j.slab, cols, at, k, col, cols)
+		fn(at-lo, k, j.slab[:k*cols], cols)
+	}
 }
 
 // runs calls fn for each run of true.
@@ -81,12 +103,13 @@ func (j *job) sweep(r []float32) (changed bool) {
 	b, n := j.b, j.b.n
 	moved := make([]float32, j.rows*swept)
 	many, again := make([]bool, j.rows), make([]bool, j.rows)
-	for lo := 0; lo < n; lo += swept {
+	for lo := 0; lo < n && slices.Contains(j.moving, true); lo += swept {
 		hi := min(lo+swept, n)
+		h := b.h.view(lo, hi-lo, j.slab)
 		for i := range j.rows {
 			count := 0
 			if j.moving[i] {
-				count = j.columns(i, lo, hi, r[i*n:][:n], moved[i*swept:][:swept])
+				count = j.columns(i, lo, hi, h, r[i*n:][:n], moved[i*swept:][:swept])
 			}
 			again[i] = again[i] || count > 0
 			changed = changed || again[i]
@@ -95,16 +118,16 @@ func (j *job) sweep(r []float32) (changed bool) {
 			}
 			for c, e := range moved[i*swept:][:hi-lo] {
 				if e != 0 {
-					h := b.h[(lo+c)*n:][:n]
+					h := h[c*n:][:n]
 					kernel.Axpy(r[i*n:][:lo], e, h[:lo])
 					kernel.Axpy(r[i*n+hi:][:n-hi], e, h[hi:])
 				}
 			}
 		}
 		runs(many, func(from, to int) {
-			kernel.PanelF32(r[from*n:], n, moved[from*swept:], swept, b.h[lo*n:], n, to-from, lo, hi-lo, true)
+			kernel.PanelF32(r[from*n:], n, moved[from*swept:], swept, h, n, to-from, lo, hi-lo, true)
 			if hi < n {
-				kernel.PanelF32(r[from*n+hi:], n, moved[from*swept:], swept, b.h[lo*n+hi:], n, to-from, n-hi, hi-lo, true)
+				kernel.PanelF32(r[from*n+hi:], n, moved[from*swept:], swept, h[hi:], n, to-from, n-hi, hi-lo, true)
 			}
 		})
 	}
@@ -112,10 +135,11 @@ func (j *job) sweep(r []float32) (changed bool) {
 	return changed
 }
 
-// columns sweeps columns lo..hi of row i: what each moves by, negated, goes to
-// moved, and into r [n] as far as these columns. It counts those that move.
-func (j *job) columns(i, lo, hi int, r, moved []float32) (count int) {
-	b, n := j.b, j.b.n
+// columns sweeps columns lo..hi of row i with those rows of H: what each moves by,
+// negated, goes to moved, and into r [n] as far as these columns. It counts those that
+// move.
+func (j *job) columns(i, lo, hi int, rows, r, moved []float32) (count int) {
+	n := j.b.n
 	groups := (n + j.group - 1) / j.group
 	clear(moved)
 	for c := lo; c < hi; c++ {
@@ -127,7 +151,7 @@ func (j *job) columns(i, lo, hi int, r, moved []float32) (count int) {
 				continue
 			}
 		}
-		h, at := b.h[c*n:][:n], i*n+c
+		h, at := rows[(c-lo)*n:][:n], i*n+c
 		q := j.round(float32(j.codes[at]*s)+r[c]/h[c], s)
 		if q == j.codes[at] {
 			continue
@@ -170,7 +194,7 @@ func (j *job) refit(r []float32) {
 			}
 		}
 		if any {
-			multiplySome(refitted, r, d, j.b.h[lo*n:], n, k)
+			multiplySome(refitted, r, d, n, k, func(fn func(at, k int, w []float32, ld int)) { j.moments(lo, hi, 0, n, fn) })
 		}
 	}
 }
@@ -187,7 +211,9 @@ func (j *job) bend(g, lo, hi int) {
 	}
 	ch := make([]float32, len(codes))
 	if len(rows) > 0 {
-		multiplyRows(ch, k, codes, k, j.b.h[lo*n+lo:], n, len(rows), k, k)
+		j.moments(lo, hi, lo, k, func(at, some int, h []float32, ld int) {
+			multiplyRows(ch, k, codes[at:], k, h, ld, len(rows), k, some)
+		})
 	}
 	for x, i := range rows {
 		j.bent[i*groups+g], j.stale[i*groups+g] = kernel.Dot(codes[x*k:][:k], ch[x*k:]), false

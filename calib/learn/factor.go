@@ -34,13 +34,27 @@ type Basis struct {
 
 	n      int
 	passes int
-	h      []float32 // [n, n] with damping
-	diff   []float32 // [n, n] C − H, its columns in the order; nil without
-	solved bool      // diff is (C − H)H⁻¹, its columns not in the order
-	order  []int     // columns by falling diagonal
+	h      *table[float32] // with damping
+	diag   []float32       // of h
+	diff   *table[float32] // C − H, its columns in the order; nil without
+	solved bool            // diff is (C − H)H⁻¹, its columns not in the order
+	order  []int           // columns by falling diagonal
 	// root is U, with UᵀU = H⁻¹, on and above the diagonal and its transposed
-	// inverse below [n, n], both in the order.
-	root []float32
+	// inverse below, both in the order.
+	root *table[float32]
+	disk *disk // of these matrices; nil: in memory
+}
+
+// Close removes the files of a basis.
+func (b *Basis) Close() error {
+	if b == nil || b.disk == nil {
+		return nil
+	}
+	for _, t := range []*table[float32]{b.h, b.diff, b.root} {
+		t.close()
+	}
+	b.disk.Interrupted = nil // what matters is whether they are gone
+	return b.disk.failed()
 }
 
 // GramBytes is the memory of a Gram and of the Basis made of it: H and C in float64;
@@ -55,20 +69,37 @@ func GramBytes(n int, cross bool) int64 {
 }
 
 // NewBasis makes the basis of finished moments, which it takes for itself: they are
-// empty afterwards. rows are those of all weights that will be solved with it.
-func NewBasis(g *Gram, o Options, rows int, w *kernel.Workers) (*Basis, error) {
+// empty afterwards. rows are those of all weights that will be solved with it. Of
+// moments in files the basis is in files too; errors are then also those of the files.
+func NewBasis(g *Gram, o Options, rows int, w *kernel.Workers) (_ *Basis, err error) {
 	n := g.N
-	b := &Basis{n: n, Damp: o.Damp, passes: o.Passes, order: make([]int, n)}
+	b := &Basis{n: n, Damp: o.Damp, passes: o.Passes, order: make([]int, n), disk: g.disk}
+	h := g.h
+	if h == nil {
+		h = &table[float64]{n: n, mem: g.H}
+	}
+	defer func() {
+		if err != nil {
+			h.close()
+			_, _ = g.Close(), b.Close()
+			if first := b.disk.failed(); !errors.Is(err, first) {
+				err = errors.Join(err, first)
+			}
+		}
+	}()
 	if b.Damp == 0 {
 		b.Damp = defaultDamp
 	}
 	if b.passes == 0 {
 		b.passes = defaultPasses
 	}
-	mean := 0.0
-	for i := range n {
-		mean += g.H[i*n+i]
+	diag, mean := g.diagonal(), 0.0
+	for i, d := range diag {
+		mean += d
 		b.order[i] = i
+	}
+	if err := b.disk.failed(); err != nil {
+		return nil, err
 	}
 	if mean /= float64(n); mean == 0 {
 		mean = 1 // no input at all: columns are rounded to nearest
@@ -76,59 +107,122 @@ func NewBasis(g *Gram, o Options, rows int, w *kernel.Workers) (*Basis, error) {
 	if !(mean > 0) || math.IsInf(mean, 0) {
 		return nil, ErrSingular
 	}
-	slices.SortStableFunc(b.order, func(i, j int) int { return cmp.Compare(g.H[j*n+j], g.H[i*n+i]) })
-	b.differ(g, w)
-	g.C = nil
-	l := newCholesky(n)
+	slices.SortStableFunc(b.order, func(i, j int) int { return cmp.Compare(diag[j], diag[i]) })
+	b.differ(g, h, w)
+	g.H, g.h = nil, nil
+	if b.disk != nil {
+		err = b.factorFiles(h, mean, w)
+	} else {
+		err = b.factor(h, mean, w)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if b.diff != nil && rows > n {
+		b.solve(w)
+	}
+	return b, b.disk.failed()
+}
+
+// factor sets root and h of moments in memory, which are empty afterwards.
+func (b *Basis) factor(h *table[float64], mean float64, w *kernel.Workers) error {
+	l := newCholesky(b.n)
 	for try := 0; ; try++ {
-		b.permute(l, g.H, mean, w)
+		b.permute(l.a, l.ld, 0, b.n, h, mean, w)
 		if l.factorise(w) {
 			break
 		}
 		if try == tries {
-			return nil, ErrSingular
+			return ErrSingular
 		}
 		b.Damp *= 10
 	}
-	b.moments(g.H, mean, w)
-	g.H = nil
+	b.moments(h, mean, w)
 	b.roots(l, w)
-	if b.diff != nil && rows > n {
-		b.solve(w)
-	}
-	return b, nil
+	return nil
 }
 
-// differ sets C − H.
-func (b *Basis) differ(g *Gram, w *kernel.Workers) {
-	if g.C == nil {
+// bandOf is how many rows of a matrix whose rows take some bytes are held at a time:
+// all of one in memory.
+func (b *Basis) bandOf(each int) int {
+	if b.disk == nil {
+		return b.n
+	}
+	return min(b.disk.rows(int64(each), copyCols/4, b.n+copyCols), b.n)
+}
+
+// differ sets C − H and drops C.
+func (b *Basis) differ(g *Gram, h *table[float64], w *kernel.Workers) {
+	c := g.c
+	if g.disk == nil && g.C != nil {
+		c = &table[float64]{n: b.n, mem: g.C}
+	}
+	if c == nil {
 		return
 	}
-	n := b.n
-	b.diff = make([]float32, n*n)
-	w.Each(n, 8, 4*n, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			c, h, row := g.C[i*n:][:n], g.H[i*n:][:n], b.diff[i*n:][:n]
-			for j, p := range b.order {
-				row[j] = float32(c[p] - h[p])
-			}
+	n, rows := b.n, b.bandOf(20*b.n)
+	b.diff = newTable[float32](n, b.disk)
+	x, y, z := b.buffer64(rows), b.buffer64(rows), b.buffer(rows)
+	for at := 0; at < n; at += rows {
+		k := min(rows, n-at)
+		cs, hs := c.view(at, k, x), h.view(at, k, y)
+		out := z
+		if b.disk == nil {
+			out = b.diff.mem
 		}
-	})
+		w.Each(k, 8, 4*n, func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				c, h, row := cs[i*n:][:n], hs[i*n:][:n], out[i*n:][:n]
+				for j, p := range b.order {
+					row[j] = float32(c[p] - h[p])
+				}
+			}
+		})
+		b.diff.keep(at, k, out)
+	}
+	c.close()
+	g.C, g.c = nil, nil
 }
 
-// moments sets H with damping.
-func (b *Basis) moments(h []float64, mean float64, w *kernel.Workers) {
-	n := b.n
-	b.h = make([]float32, n*n)
-	w.Each(n, 8, n, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			row := b.h[i*n:][:n]
-			for j, v := range h[i*n:][:n] {
-				row[j] = float32(v)
-			}
-			row[i] = float32(damped(h[i*n+i], b.Damp, mean))
+// buffer is one for rows of a matrix in files; nil where it is in memory.
+func (b *Basis) buffer(rows int) []float32 {
+	if b.disk == nil {
+		return nil
+	}
+	return make([]float32, rows*b.n)
+}
+
+func (b *Basis) buffer64(rows int) []float64 {
+	if b.disk == nil {
+		return nil
+	}
+	return make([]float64, rows*b.n)
+}
+
+// moments sets H with damping, and drops it as it was.
+func (b *Basis) moments(h *table[float64], mean float64, w *kernel.Workers) {
+	n, rows := b.n, b.bandOf(12*b.n)
+	b.h, b.diag = newTable[float32](n, b.disk), make([]float32, n)
+	x, z := b.buffer64(rows), b.buffer(rows)
+	for at := 0; at < n; at += rows {
+		k := min(rows, n-at)
+		hs, out := h.view(at, k, x), z
+		if b.disk == nil {
+			out = b.h.mem
 		}
-	})
+		w.Each(k, 8, n, func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				row, from := out[i*n:][:n], hs[i*n:][:n]
+				for j, v := range from {
+					row[j] = float32(v)
+				}
+				row[at+i] = float32(damped(from[at+i], b.Damp, mean))
+				b.diag[at+i] = row[at+i]
+			}
+		})
+		b.h.keep(at, k, out)
+	}
+	h.close()
 }
 
 // damped is a diagonal element with damping; a column that never had an input
@@ -140,20 +234,20 @@ func damped(d, damp, mean float64) float64 {
 	return d + damp*mean
 }
 
-// permute copies the lower half of H into the factor's place, columns in
-// reverse order, with damping.
-func (b *Basis) permute(l *cholesky, h []float64, mean float64, w *kernel.Workers) {
-	n := b.n
+// permute copies rows from … to of the lower half of H, columns in reverse order, with
+// damping, into rows that lie ld apart.
+func (b *Basis) permute(dst []float64, ld, from, to int, h *table[float64], mean float64, w *kernel.Workers) {
 	reverse := slices.Clone(b.order)
 	slices.Reverse(reverse)
-	w.Each(n, 8, 2*n, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			p, row := reverse[i], l.a[i*l.ld:][:n]
-			from := h[p*n:][:n]
+	w.Each(to-from, 8, 2*b.n, func(lo, hi int) {
+		buf := b.buffer64(1)
+		for i := from + lo; i < from+hi; i++ {
+			p, row := reverse[i], dst[(i-from)*ld:][:b.n]
+			h := h.view(p, 1, buf)
 			for j, q := range reverse[:i] {
-				row[j] = from[q]
+				row[j] = h[q]
 			}
-			row[i] = damped(from[p], b.Damp, mean)
+			row[i] = damped(h[p], b.Damp, mean)
 			clear(row[i+1:])
 		}
 	})
@@ -163,9 +257,10 @@ func (b *Basis) permute(l *cholesky, h []float64, mean float64, w *kernel.Worker
 // backwards, is U; the factor itself, read backwards, is its inverse.
 func (b *Basis) roots(l *cholesky, w *kernel.Workers) {
 	n := b.n
-	b.root = make([]float32, n*n)
+	b.root = newTable[float32](n, nil)
+	root := b.root.mem
 	l.invert(w, func(i, column int, x []float64) {
-		row := b.root[(n-1-i)*n:][:n-column]
+		row := root[(n-1-i)*n:][:n-column]
 		for k, v := range x {
 			row[n-1-column-k] = float32(v)
 		}
@@ -175,7 +270,7 @@ func (b *Basis) roots(l *cholesky, w *kernel.Workers) {
 		for lo := from * square; lo < min(to*square, n); lo += square {
 			for at := lo; at < n; at += square {
 				for j := lo; j < min(lo+square, n); j++ {
-					row := b.root[(n-1-j)*n:][:n]
+					row := root[(n-1-j)*n:][:n]
 					for i := max(at, j+1); i < min(at+square, n); i++ {
 						row[n-1-i] = float32(l.a[i*l.ld+j])
 					}
@@ -185,76 +280,34 @@ func (b *Basis) roots(l *cholesky, w *kernel.Workers) {
 	})
 }
 
-// u is U, transposedU its transpose and inverseU its transposed inverse.
-func (b *Basis) u() factor {
-	f := plainly(b.root, b.n)
-	return factor{load: func(dst []float32, t, deep, j, wide int) {
-		f.load(dst, t, deep, j, wide)
-		if t == j {
-			for r := 1; r < deep; r++ {
-				clear(dst[r*copyLine:][:min(r, wide)])
-			}
-		}
-	}, side: upper}
-}
-
-func (b *Basis) transposedU() factor {
-	return factor{load: func(dst []float32, t, deep, j, wide int) {
-		kernel.Transpose(dst, copyLine, b.root[j*b.n+t:], b.n, wide, deep)
-		clearAbove(dst, t, deep, j, wide)
-	}, side: lower}
-}
-
-func (b *Basis) inverseU() factor {
-	f := plainly(b.root, b.n)
-	return factor{load: func(dst []float32, t, deep, j, wide int) {
-		f.load(dst, t, deep, j, wide)
-		if t == j {
-			for r := range min(deep, wide) {
-				dst[r*copyLine+r] = 1 / dst[r*copyLine+r]
-			}
-		}
-		clearAbove(dst, t, deep, j, wide)
-	}, side: lower}
-}
-
-// clearAbove clears what lies above the diagonal of a block on it.
-func clearAbove(dst []float32, t, deep, j, wide int) {
-	for r := 0; t == j && r < deep; r++ {
-		clear(dst[r*copyLine+min(r+1, wide):][:max(0, wide-r-1)])
-	}
-}
-
-// half is what H adds up to with its transpose: H above the diagonal, half of what
-// is on it.
-func (b *Basis) half() factor {
-	f := plainly(b.h, b.n)
-	return factor{load: func(dst []float32, t, deep, j, wide int) {
-		f.load(dst, t, deep, j, wide)
-		for r := 0; t == j && r < deep; r++ {
-			clear(dst[r*copyLine:][:min(r, wide)])
-			if r < wide {
-				dst[r*copyLine+r] /= 2
-			}
-		}
-	}, side: upper}
-}
-
 // solve multiplies diff by H⁻¹ once, where that is less than to do so with every row
 // of the weights.
 func (b *Basis) solve(w *kernel.Workers) {
 	n := b.n
 	b.solved = true
+	step := 2 * together
+	if b.disk != nil { // a matrix is read for each of them
+		w = b.disk.workers(w, 12*together*int64(n))
+		step = b.disk.rows(10*int64(n)*int64(max(w.N, 1)), together, 4*together)
+	}
 	w.Each(n, together, 2*n*n, func(from, to int) {
-		for lo := from; lo < to; lo += 2 * together {
-			m := min(2*together, to-lo)
+		buf := b.buffer(1)
+		for lo := from; lo < to && b.disk.failed() == nil; lo += step {
+			m := min(step, to-lo)
 			x := newBlocks(m, n)
 			for r := range m {
-				x.set(r, b.diff[(lo+r)*n:][:n])
+				x.set(r, b.diff.view(lo+r, 1, buf))
 			}
 			y := b.divided(x, newBlocks(m, n))
 			for r := range m {
-				y.get(r, b.diff[(lo+r)*n:][:n])
+				row := b.diff.mem
+				if b.disk != nil {
+					row = buf
+				} else {
+					row = row[(lo+r)*n:][:n]
+				}
+				y.get(r, row)
+				b.diff.keep(lo+r, 1, row)
 			}
 		}
 	})
@@ -288,7 +341,7 @@ func (b *Basis) correct(w []float32, rows int) []float32 {
 	for r := range rows {
 		x.set(r, w[r*n:][:n])
 	}
-	multiply(d, x, plainly(b.diff, n))
+	multiply(d, x, whollyOf(b.diff))
 	if !b.solved {
 		clear(x.x)
 		d = b.divided(d, x)

@@ -16,22 +16,43 @@ type Gram struct {
 
 	served, float *blocks // inputs that wait until there are enough
 	waiting       int     // of them
+
+	from, to int  // rows that H and C hold: all, or a band of those in files
+	begun    bool // a pass over the inputs
+	// disk has the files of H and C; H and C are then bands of them. nil: in memory.
+	disk *disk
+	h, c *table[float64]
+	diag []float64 // of finished moments in files
 }
 
 // NewGram returns empty sums over inputs of n columns.
 func NewGram(n int, cross bool) *Gram {
-	g := &Gram{N: n, H: make([]float64, n*n), served: newBlocks(tokens, n)}
+	g := &Gram{N: n, to: n, H: make([]float64, n*n), served: newBlocks(tokens, n)}
 	if cross {
 		g.C, g.float = make([]float64, n*n), newBlocks(tokens, n)
 	}
 	return g
 }
 
+// Next begins a pass over the inputs, all of which are to be added in each: one where
+// sums are in memory, one for each band of rows that memory has room for where they
+// are in files. It reports whether there is one.
+func (g *Gram) Next(w *kernel.Workers) bool {
+	if g.disk != nil {
+		return g.band(w)
+	}
+	first := !g.begun
+	g.begun = true
+	return first
+}
+
 // Add adds inputs [rows, N]: as they will be served, and those of the float
 // model at the same tokens, which are nil without C. How rows are cut into calls
 // changes no bit.
 func (g *Gram) Add(served, float []float32, rows int, w *kernel.Workers) {
-	g.Count += float64(rows)
+	if g.from == 0 { // they are the same in each pass
+		g.Count += float64(rows)
+	}
 	for r := range rows {
 		g.served.set(g.waiting, served[r*g.N:][:g.N])
 		if g.C != nil {
@@ -50,36 +71,37 @@ func (g *Gram) flush(w *kernel.Workers) {
 		return
 	}
 	g.waiting = 0
-	product(g.H, g.served, g.served, t, g.N, true, w)
+	g.product(g.H, g.served, t, true, w)
 	if g.C != nil {
-		product(g.C, g.float, g.served, t, g.N, false, w)
+		g.product(g.C, g.float, t, false, w)
 	}
 }
 
 // strip is how many rows of a product are computed together.
 const strip = 48
 
-// product adds aᵀ·b to sum [n, n]; a and b hold t rows. half leaves out what lies
-// below the diagonal, but for some next to it.
-func product(sum []float64, a, b *blocks, t, n int, half bool, w *kernel.Workers) {
-	strips := (n + strip - 1) / strip
-	w.Each(strips, 1, strip*n*t, func(from, to int) {
+// product adds aᵀ·x̂ of t rows to the rows of sum that are held. half leaves out what
+// lies below the diagonal, but for some next to it.
+func (g *Gram) product(sum []float64, a *blocks, t int, half bool, w *kernel.Workers) {
+	n := g.N
+	w.Each((g.to-g.from+strip-1)/strip, 1, strip*n*t, func(from, to int) {
 		left := make([]float32, (to-from)*strip*t)
 		out := make([]float32, strip*copyCols)
 		for s := from; s < to; s++ {
-			columns(left[(s-from)*strip*t:], a, s*strip, min(strip, n-s*strip), t)
+			i := g.from + s*strip
+			columns(left[(s-from)*strip*t:], a, i, min(strip, g.to-i), t)
 		}
 		for j := 0; j < n; j += copyCols {
 			wide := min(copyCols, n-j)
 			for s := from; s < to; s++ {
-				i := s * strip
+				i := g.from + s*strip
 				if half && j+wide <= i {
 					continue
 				}
-				m := min(strip, n-i)
-				kernel.PanelF32(out, copyCols, left[(s-from)*strip*t:], t, b.block(j), copyLine, m, wide, t, false)
+				m := min(strip, g.to-i)
+				kernel.PanelF32(out, copyCols, left[(s-from)*strip*t:], t, g.served.block(j), copyLine, m, wide, t, false)
 				for r := range m {
-					kernel.AddWide(sum[(i+r)*n+j:][:wide], out[r*copyCols:])
+					kernel.AddWide(sum[(s*strip+r)*n+j:][:wide], out[r*copyCols:])
 				}
 			}
 		}
@@ -100,6 +122,10 @@ func columns(dst []float32, a *blocks, i, m, t int) {
 
 // Finish closes the sums: H and C become means over the tokens.
 func (g *Gram) Finish(w *kernel.Workers) {
+	if g.disk != nil {
+		g.finishFiles(w)
+		return
+	}
 	g.flush(w)
 	g.served, g.float = nil, nil
 	if n := g.N; g.Count > 0 {
@@ -141,6 +167,10 @@ func divide(x []float64, by float64) {
 // seen tokens of the mixture besides (docs/facts/accuracy.md 3.3). prior is
 // finished, g is not.
 func (g *Gram) Shrink(prior *Gram, weight float64, w *kernel.Workers) {
+	if g.disk != nil {
+		g.shrinkFiles(prior, weight)
+		return
+	}
 	g.flush(w)
 	n := g.N
 	w.Each(n, 8, 2*n, func(lo, hi int) {

@@ -152,7 +152,7 @@ func TestRestIsTheErrorsProduct(t *testing.T) {
 		for k := range n {
 			var want float64
 			for c := range n {
-				want += float64(j.target[r*n+c]-j.value(r, c)) * float64(b.h[c*n+k])
+				want += float64(j.target[r*n+c]-j.value(r, c)) * float64(b.h.mem[c*n+k])
 			}
 			far += (want - float64(got[r*n+k])) * (want - float64(got[r*n+k]))
 			size += want * want

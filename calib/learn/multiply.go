@@ -141,8 +141,9 @@ func (s side) diagonal(y []float32, ldy int, x []float32, ldx int, block []float
 }
 
 // some rows of a product that others do without are gathered, so that they are
-// computed together: y += x·w for rows of y [rows, n] and x [rows, k].
-func multiplySome(on []bool, y []float32, x []float32, w []float32, n, k int) {
+// computed together: y += x·w for rows of y [rows, n] and x [rows, k]. w comes as
+// runs of its rows, with how many come before.
+func multiplySome(on []bool, y []float32, x []float32, n, k int, w func(func(at, k int, w []float32, ld int))) {
 	var rows []int
 	for i, v := range on {
 		if v {
@@ -157,7 +158,7 @@ func multiplySome(on []bool, y []float32, x []float32, w []float32, n, k int) {
 		copy(a[i*n:][:n], y[r*n:])
 		copy(b[i*k:][:k], x[r*k:])
 	}
-	multiplyRows(a, n, b, k, w, n, len(rows), n, k)
+	w(func(at, some int, w []float32, ld int) { multiplyRows(a, n, b[at:], k, w, ld, len(rows), n, some) })
 	for i, r := range rows {
 		copy(y[r*n:][:n], a[i*n:])
 	}

@@ -16,39 +16,94 @@ type Loss struct{ Found, Plain, Size float64 }
 func (l *Loss) Add(o Loss) { l.Found += o.Found; l.Plain += o.Plain; l.Size += o.Size }
 
 // Solve finds codes and scales of w [rows, n], which is not changed. rows that
-// share scales come together. Errors are those of numeric.Quantize.
+// share scales come together. Errors are those of numeric.Quantize, and of the files
+// of the basis.
 func (b *Basis) Solve(spec numeric.Spec, w []float32, rows int, workers *kernel.Workers) (*numeric.Matrix, Loss, error) {
-	plain, _, err := numeric.Quantize(spec, w, rows, b.n, nil)
-	if err != nil {
-		return nil, Loss{}, err
+	return b.SolveRows(spec, rows, func(lo, hi int) ([]float32, error) { return w[lo*b.n : hi*b.n], nil }, workers)
+}
+
+// SolveRows is Solve of a weight that is read some rows at a time: all of them unless
+// the basis is in files.
+func (b *Basis) SolveRows(spec numeric.Spec, rows int, read func(lo, hi int) ([]float32, error), workers *kernel.Workers) (*numeric.Matrix, Loss, error) {
+	var m *numeric.Matrix
+	losses := make([]Loss, (rows+judged-1)/judged)
+	band := rows
+	if b.disk != nil {
+		workers = b.disk.workers(workers, (solveRow*least+4*swept)*int64(b.n))
+		band = b.disk.rows(solveRow*int64(b.n), least, rows+least)
 	}
-	m := *plain
-	m.Codes, m.Scales = make([]byte, len(plain.Codes)), make([]float32, len(plain.Scales))
-	if micro(&spec) {
-		m.ScaleCodes = make([]byte, len(plain.ScaleCodes))
-	}
-	step := chunk(rows, m.BlockRows, workers)
-	chunks := (rows + step - 1) / step
-	losses, fail := make([]Loss, (rows+judged-1)/judged), make([]error, chunks)
-	workers.Each(chunks, 1, step*b.n*b.n*4, func(lo, hi int) {
-		for c := lo; c < hi; c++ {
-			from, to := c*step, min((c+1)*step, rows)
-			first := (from + judged - 1) / judged // of the rows that are judged
-			fail[c] = b.rows(&spec, w[from*b.n:to*b.n], m.Slice(from, to), plain.Slice(from, to), first*judged-from, losses[first:])
+	for lo, hi := 0, 0; lo < rows; lo = hi {
+		hi = min(lo+band, rows)
+		w, err := read(lo, hi)
+		if err != nil {
+			return nil, Loss{}, err
 		}
-	})
+		plain, _, err := numeric.Quantize(spec, w, hi-lo, b.n, nil)
+		if err != nil {
+			return nil, Loss{}, err
+		}
+		if m == nil {
+			m = empty(plain, rows, micro(&spec))
+			if b.disk != nil && band < rows { // rows that share scales, and are judged, as in one run
+				align := max(m.BlockRows, 1)
+				for align%judged != 0 {
+					align += max(m.BlockRows, 1)
+				}
+				if band = max(band/align, 1) * align; hi != min(band, rows) {
+					hi = 0
+					continue
+				}
+			}
+		}
+		if err := b.run(&spec, w, lo, m.Slice(lo, hi), plain, losses, workers); err != nil {
+			return nil, Loss{}, err
+		}
+	}
 	var loss Loss
 	for _, l := range losses {
 		loss.Add(l)
 	}
-	return &m, loss, errors.Join(fail...)
+	return m, loss, nil
 }
+
+// solveRow is what a row takes while it is solved, in bytes for each column: itself,
+// its target, codes and errors, and blocks of two products.
+const solveRow = 32
+
+// empty is a matrix of some rows like one of fewer, without codes.
+func empty(like *numeric.Matrix, rows int, micro bool) *numeric.Matrix {
+	m := *like
+	m.Rows = rows
+	m.Codes, m.Scales = make([]byte, rows*m.RowBytes()), make([]float32, m.ScaleRows()*m.ScaleCols())
+	if micro {
+		m.ScaleCodes = make([]byte, len(m.Scales))
+	}
+	return &m
+}
+
+// run solves rows from first on.
+func (b *Basis) run(spec *numeric.Spec, w []float32, first int, out, plain *numeric.Matrix, losses []Loss, workers *kernel.Workers) error {
+	rows := plain.Rows
+	step := chunk(rows, plain.BlockRows, workers)
+	fail := make([]error, (rows+step-1)/step)
+	workers.Each(len(fail), 1, step*b.n*b.n*4, func(lo, hi int) {
+		for c := lo; c < hi; c++ {
+			from, to := c*step, min((c+1)*step, rows)
+			next := (first + from + judged - 1) / judged // of the rows that are judged
+			fail[c] = b.rows(spec, w[from*b.n:to*b.n], out.Slice(from, to), plain.Slice(from, to), next*judged-first-from, losses[next:])
+		}
+	})
+	return errors.Join(append(fail, b.disk.failed())...)
+}
+
+// least is how few rows are solved together.
+const least = 48
 
 // chunk is how many rows are solved together: blocks of moments are copied once for
 // all of them, so the more the better, as long as all workers have as many. No bit
 // depends on it.
 func chunk(rows, blockRows int, w *kernel.Workers) int {
-	const most, least = 384, 48
+	const most = 384
 	workers := 1
 	if w != nil {
 		workers = max(w.N, 1)
@@ -74,6 +129,7 @@ type job struct {
 	limits []float32 // what columns times a scale can be off by before a code changes [n]
 	bent   []float32 // cHcᵀ of the codes c of a group [rows, groups]
 	stale  []bool    // groups of which it is not known [rows, groups]
+	slab   []float32 // for some rows of H [swept, n], if that is in files
 }
 
 // rows solves a run of rows of the weight. Of every judged-th row from first on the
@@ -153,10 +209,7 @@ func (j *job) chooseScales() error {
 		}
 		return nil
 	}
-	h := make([]float32, n)
-	for i := range h {
-		h[i] = j.b.h[i*n+i]
-	}
+	h := j.b.diag
 	j.used = j.scales
 	if micro(j.spec) {
 		j.local = make([]byte, len(j.scales))
@@ -205,11 +258,11 @@ func (j *job) gptq(w, left *blocks) {
 		}
 		w.set(r, row)
 	}
-	square := make([]float32, copyCols*copyLine)
+	square, root := make([]float32, copyCols*copyLine), whollyOf(b.root)
 	for at := 0; at < n; at += copyCols {
 		wide := min(copyCols, n-at)
-		multiplyBlock(w, left, plainly(b.root, n), at, at)
-		plainly(b.root, n).load(square, at, wide, at, wide)
+		multiplyBlock(w, left, root, at, at)
+		root.load(square, at, wide, at, wide)
 		for lo := 0; lo < wide; lo += panel {
 			hi := min(lo+panel, wide)
 			x, e := w.block(at), left.block(at)

@@ -336,8 +336,12 @@ func autoNote(p *quant.Plan, method string) string {
 // costNote says what learning takes at a rate of floating-point operations a
 // second.
 func costNote(x calib.Cost, rate float64) string {
-	return fmt.Sprintf("learning takes about %.2g Tflop, %s at the %.0f Gflop/s of this machine, %d MiB of memory and %s of scratch",
-		x.Work/1e12, duration(x.Work/rate), rate/1e9, x.Memory>>20, progress.Bytes(x.Scratch))
+	whole := ""
+	if x.Whole > x.Memory {
+		whole = fmt.Sprintf(" (%d MiB keep moments out of files)", x.Whole>>20)
+	}
+	return fmt.Sprintf("learning takes about %.2g Tflop, %s at the %.0f Gflop/s of this machine, %d MiB of memory%s and %s of scratch",
+		x.Work/1e12, duration(x.Work/rate), rate/1e9, x.Memory>>20, whole, progress.Bytes(x.Scratch))
 }
 
 // threads is --workers, or a thread for each CPU.
