@@ -243,7 +243,11 @@ func (x *class) times(tokens, rows int, workers *kernel.Workers) (t [3]float64, 
 		return t, err
 	}
 	t[2], err = processor(func() error {
-		_, _, err := b.Solve(numeric.Spec{Code: numeric.Int4, Rule: numeric.CompressedTensors, BlockRows: 1, BlockCols: 128, Signed: true}, w, rows, workers)
+		group := 128
+		for x.cols%group != 0 { // of a dense layer of GLM-4.5-Air
+			group /= 2
+		}
+		_, _, err := b.Solve(numeric.Spec{Code: numeric.Int4, Rule: numeric.CompressedTensors, BlockRows: 1, BlockCols: group, Signed: true}, w, rows, workers)
 		return err
 	})
 	return t, err

@@ -31,4 +31,6 @@ func TestClasses(t *testing.T) {
 	times, err := (&class{cols: 128, bases: 1}).times(40, 8, &kernel.Workers{N: 1})
 	require.NoError(t, err)
 	assert.GreaterOrEqual(t, times[2], 0.0)
+	_, err = (&class{cols: 192, bases: 1}).times(40, 8, &kernel.Workers{N: 1})
+	require.NoError(t, err, "a width that is no multiple of 128, as 10944")
 }
