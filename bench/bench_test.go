@@ -213,15 +213,19 @@ func TestBadServers(t *testing.T) {
 // message without one has none.
 func TestNativeGaps(t *testing.T) {
 	a := answer{native: true, start: time.Unix(0, 0)}
-	for _, m := range []struct{ at, tokens int }{{100, 2}, {160, 4}, {170, 4}, {220, 5}} {
+	for _, m := range []struct {
+		at, tokens int
+		text       string
+	}{{100, 2, "a"}, {160, 4, "ab"}, {170, 4, "abc"}, {220, 5, "abcd"}, {230, 5, "abcde"}} {
 		var got message
-		require.NoError(t, json.Unmarshal(fmt.Appendf(nil, `{"text":"x","meta_info":{"prompt_tokens":7,"completion_tokens":%d}}`, m.tokens), &got))
+		require.NoError(t, json.Unmarshal(fmt.Appendf(nil, `{"text":%q,"meta_info":{"prompt_tokens":7,"completion_tokens":%d}}`, m.text, m.tokens), &got))
 		a.take(&got, time.UnixMilli(int64(m.at)))
 	}
 	ms := time.Millisecond
 	assert.Equal(t, []time.Duration{30 * ms, 30 * ms, 60 * ms}, a.q.Gaps)
-	assert.Equal(t, [2]time.Duration{100 * ms, 220 * ms}, [2]time.Duration{a.q.TTFT, a.q.Latency})
+	assert.Equal(t, [2]time.Duration{100 * ms, 230 * ms}, [2]time.Duration{a.q.TTFT, a.q.Latency}, "which ends with the last message")
 	assert.Equal(t, 5, a.q.Out)
+	assert.Equal(t, "abcde", a.q.Text)
 }
 
 func TestRandomLengths(t *testing.T) {

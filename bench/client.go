@@ -182,12 +182,13 @@ func (a *answer) take(m *message, now time.Time) {
 		if m.Meta == nil || m.Text == "" {
 			return
 		}
-		if a.any && m.Meta.Completion == a.tokens && a.tokens > 0 {
-			return // no new token: SGLang's client passes over it, too
+		a.q.In, a.q.Out, a.q.Text = m.Meta.Prompt, m.Meta.Completion, m.Text
+		if a.any && m.Meta.Completion == a.tokens && a.tokens > 0 { // no new token: as in SGLang's client no gap ends here, the answer goes on
+			a.q.Latency = now.Sub(a.start)
+			return
 		}
 		steps = max(m.Meta.Completion-a.tokens, 1)
 		a.tokens = m.Meta.Completion
-		a.q.In, a.q.Out, a.q.Text = m.Meta.Prompt, m.Meta.Completion, m.Text
 	} else if len(m.Choices) == 0 {
 		return
 	} else {
