@@ -2,6 +2,7 @@ package recipe
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -11,14 +12,16 @@ const etc = "/etc/glm/"
 // units are one systemd unit a node with its environment file, the script of a node
 // that starts several servers, and the router.
 func (r *Recipe) units() []File {
-	nodes := append([]Node{}, r.Nodes...)
+	nodes := slices.Clone(r.Nodes)
 	if r.Router != nil {
 		nodes = append(nodes, *r.Router)
 	}
 	var out []File
 	for i := range nodes {
-		n := nodes[i]
-		_, n.Args = r.mounted(&n) // a unit has no folder that others are relative to
+		n, router := nodes[i], i >= len(r.Nodes)
+		if !router {
+			_, n.Args = r.mounted(&n) // a unit has no folder that others are relative to
+		}
 		name, env := "glm-"+n.file(), n.envFile()
 		words := argv(n.Args)
 		var script []File
@@ -30,7 +33,7 @@ func (r *Recipe) units() []File {
 			}
 		}
 		words = append([]string{"/usr/bin/env"}, words...)
-		if r.Router != nil && i == len(nodes)-1 {
+		if router {
 			words = append([]string{words[0], "-u", "http_proxy", "-u", "https_proxy"}, words[1:]...)
 		}
 		for k := range words {

@@ -101,6 +101,17 @@ func TestUnitsOfPairs(t *testing.T) {
 	}
 }
 
+// TestRouterBesideAFolderOfItsName: the router reads no folder: none is put in place of
+// its own words.
+func TestRouterBesideAFolderOfItsName(t *testing.T) {
+	r := pairOf(t, "vllm-ascend", "ascend-a3:16", Group{2, 16}, Group{4, 16})
+	r.Query.Model.Path = "python3"
+	files := r.units()
+	at := slices.IndexFunc(files, func(f File) bool { return strings.Contains(f.Name, "router") && strings.HasSuffix(f.Name, ".service") })
+	require.GreaterOrEqual(t, at, 0)
+	assert.Contains(t, string(files[at].Data), "https_proxy \\\n  python3 \\\n")
+}
+
 // TestDamagedUnits: what is wrong is told from what is right.
 func TestDamagedUnits(t *testing.T) {
 	analyze := testkit.Tool(t, "systemd-analyze", "units are not verified")
