@@ -97,16 +97,8 @@ func (o *opened) Close() {
 	o.Checkpoint.Close()
 }
 
-// makePlan opens a checkpoint and plans what the flags ask for.
-func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
-	recipe, err := recipeOf(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	scheme, format, err := schemeOf(c, recipe)
-	if err != nil {
-		return nil, nil, err
-	}
+// planOptions are those of a plan that flags name.
+func planOptions(c *cli.Context) (quant.Options, error) {
 	o := quant.Options{KV: quant.KVMode(c.String("kv")), MTP: layout.MTPMode(c.String("mtp")), Ignore: c.StringSlice("ignore"), Target: c.StringSlice("target"),
 		Requantize: c.Bool("requantize"), AllowLossy: c.Bool("allow-lossy-source"), Rest: layout.RestMode(c.String("rest")), ZeroPoints: c.Bool("zero-points")}
 	if c.IsSet("group-size") {
@@ -117,17 +109,33 @@ func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
 	case "compat":
 		o.Arith = numeric.Compat
 	default:
-		return nil, nil, usagef("--arith must be best or compat, not %q", c.String("arith"))
+		return o, usagef("--arith must be best or compat, not %q", c.String("arith"))
 	}
 	switch o.MTP {
 	case layout.MTPAuto, layout.MTPQuantize, layout.MTPFloat, layout.MTPDrop:
 	default:
-		return nil, nil, usagef("--mtp must be auto, quantize, float or drop, not %q", o.MTP)
+		return o, usagef("--mtp must be auto, quantize, float or drop, not %q", o.MTP)
 	}
+	var err error
 	if o.Fold, err = foldMode(c); err != nil {
+		return o, err
+	}
+	o.ShardSize, err = size(c, "shard-size")
+	return o, err
+}
+
+// makePlan opens a checkpoint and plans what the flags ask for.
+func makePlan(c *cli.Context, dir string) (*opened, *quant.Plan, error) {
+	recipe, err := recipeOf(c)
+	if err != nil {
 		return nil, nil, err
 	}
-	if o.ShardSize, err = size(c, "shard-size"); err != nil {
+	scheme, format, err := schemeOf(c, recipe)
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := planOptions(c)
+	if err != nil {
 		return nil, nil, err
 	}
 	// Headers leave little behind: collecting at every doubling of so little would
