@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/source"
@@ -46,12 +48,28 @@ func (k *cache) keep(name string, data []byte) {
 	}
 }
 
-// newIn makes a file of a name of its own in a folder, which is made as well.
+// newIn makes a file of a name of its own in a folder, which is made as well. Others
+// may read it, as they may read blocks.
 func newIn(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // what is published
 		return nil, err
 	}
-	return os.CreateTemp(dir, ".new-*")
+	return os.OpenFile(filepath.Join(dir, fmt.Sprintf("%s%016x", newPrefix, rand.Uint64())), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // the same
+}
+
+// newPrefix begins the name of a file that is being written.
+const newPrefix = ".new-"
+
+// sweep removes files that were begun by processes that ended before they had them.
+func (k *cache) sweep() {
+	dir := filepath.Join(k.dir, "sources")
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		st, err := e.Info()
+		if err == nil && strings.HasPrefix(e.Name(), newPrefix) && time.Since(st.ModTime()) > abandoned {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
 }
 
 // kept reads a file that keep has written, nil if there is none.
@@ -160,6 +178,7 @@ func (s *Source) keepListing(a address) {
 	if err != nil {
 		return
 	}
+	s.cache.sweep()
 	s.cache.keep(s.c.o.listed(a), data)
 	if s.commit != "" && a.rev != s.commit {
 		a.rev = s.commit

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -95,4 +96,34 @@ func TestCacheOffline(t *testing.T) {
 			assert.NoError(t, headers(offline))
 		})
 	}
+}
+
+// TestCacheLeftovers: what a killed process has begun goes, what another writes stays;
+// who may read blocks may read what says what they are.
+func TestCacheLeftovers(t *testing.T) {
+	hub := fakehub.New(t, "org/nano", model(t))
+	o := quick(hub.Env(t.TempDir())...)
+	o.Cache = t.TempDir()
+	dir := filepath.Join(o.Cache, "sources")
+	require.NoError(t, os.MkdirAll(dir, 0o755))
+	old, young := filepath.Join(dir, newPrefix+"old"), filepath.Join(dir, newPrefix+"young")
+	for _, path := range []string{old, young} {
+		require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
+	}
+	long := time.Now().Add(-2 * abandoned)
+	require.NoError(t, os.Chtimes(old, long, long))
+	s, err := Open(t.Context(), "hf://org/nano", o)
+	require.NoError(t, err)
+	defer func() { _ = s.Close() }()
+	assert.NoFileExists(t, old)
+	assert.FileExists(t, young)
+	st, err := os.Stat(filepath.Join(dir, o.listed(address{scheme: "hf", id: "org/nano"})))
+	require.NoError(t, err)
+	plain := filepath.Join(t.TempDir(), "plain")
+	f, err := os.OpenFile(plain, os.O_CREATE|os.O_WRONLY, 0o644)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	want, err := os.Stat(plain)
+	require.NoError(t, err)
+	assert.Equal(t, want.Mode(), st.Mode())
 }
