@@ -1,15 +1,16 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/jsonwalk"
 	"github.com/glmconv/glmconv/internal/lazy"
 	"github.com/glmconv/glmconv/quant/declaration"
@@ -184,8 +185,8 @@ var latentName = lazy.Regexp(`(?:^|\.)layers\.(\d+)\.self_attn\.quant_type$`)
 // ReadCaches reads what the description of an Ascend checkpoint says of the
 // caches of its layers; nil without one.
 func ReadCaches(dir string) (Caches, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, declaration.DescriptionName))
-	if os.IsNotExist(err) {
+	raw, err := fsx.ReadIn(dir, declaration.DescriptionName, fsx.MaxText)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {

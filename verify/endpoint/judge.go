@@ -3,11 +3,14 @@ package endpoint
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"math"
-	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/internal/safetext"
 	"github.com/glmconv/glmconv/verify"
 )
@@ -26,16 +29,19 @@ func abs(x float64) float64 { return math.Abs(x) }
 
 // describes reports whether a folder has a description of quantized weights.
 func describes(dir string) bool {
-	list, err := filepath.Glob(filepath.Join(dir, "quant_model_description*.json"))
+	d, err := fsx.OpenDir(dir)
 	if err != nil {
 		return false
 	}
-	for _, name := range list {
-		if s, err := os.Stat(name); err == nil && s.Mode().IsRegular() {
-			return true
+	defer d.Close()
+	list, err := d.ReadDir()
+	return err == nil && slices.ContainsFunc(list, func(e fs.DirEntry) bool {
+		if ok, _ := path.Match("quant_model_description*.json", e.Name()); !ok {
+			return false
 		}
-	}
-	return false
+		st, err := d.Stat(e.Name())
+		return err == nil && st.Mode().IsRegular()
+	})
 }
 
 // floors are what rounding and the server's own unrest make of the figures.
