@@ -12,7 +12,8 @@ type Int8Rows struct {
 	Q     []int8    // [M, K]
 	Scale []float32 // [M]
 
-	turned turned // of Q
+	turned once[tokenTiles] // of Q
+	split  once[splitRows]
 }
 
 // E4M3Rows are activations rounded to FP8: x[i,k] ≈ V[i·K+k] times the scale of
@@ -23,7 +24,7 @@ type E4M3Rows struct {
 	V           []float32 // [M, K]
 	Scale       []float32 // [M, ceil(K/Group)]
 
-	turned turned // of V
+	turned once[tokenTiles] // of V
 }
 
 // Divisors of absmax for int8 activations.

@@ -47,7 +47,7 @@ type FloatRows struct {
 	M, K int
 	X    []float32 // [M, K]
 
-	turned turned // of X
+	turned once[tokenTiles] // of X
 }
 
 // Float computes y[M,N] = x[M,K]·w[N,K]ᵀ for an unquantised weight, in float32.

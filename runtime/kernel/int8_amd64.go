@@ -15,99 +15,121 @@ const panelRows = 4
 // suits reports whether the integer panels can compute the product: enough
 // tokens, and scale groups of whole steps.
 func (p *panelPath) suits(m int, w *numeric.Matrix) bool {
-	return p != nil && m >= panelRows && w.Cols%p.per == 0 && (w.ScaleCols() == 1 || w.BlockCols%p.per == 0)
+	return p != nil && m >= panelRows && w.Cols%4 == 0 && (w.ScaleCols() == 1 || w.BlockCols%4 == 0)
 }
-
-// panelCols is how many columns of weights make a panel: 16 or 32 KiB, so that it
-// stays in the first-level cache with the activations that pass by.
-const panelCols = 512
 
 // part is a run of columns of one scale group.
 type part struct {
 	lo, n, group int
 	first, last  bool // of the group
+	number       int  // of the part
 }
 
-// parts cuts the columns of a weight into batches that make a panel each.
-func parts(w *numeric.Matrix) (batches [][]part) {
+// parts cuts the columns of a weight into batches that make a panel each, and
+// returns where the parts end too.
+func (p *panelPath) parts(w *numeric.Matrix) (batches [][]part, ends []int) {
 	room := 0
 	for g := range w.ScaleCols() {
 		end := min((g+1)*w.BlockCols, w.Cols)
 		for c := g * w.BlockCols; c < end; {
-			p := part{lo: c, n: min(panelCols, end-c), group: g, first: c == g*w.BlockCols}
-			p.last = c+p.n == end
-			if p.n > room {
-				batches, room = append(batches, nil), panelCols
+			x := part{lo: c, n: min(p.columns, end-c), group: g, first: c == g*w.BlockCols, number: len(ends)}
+			x.last = c+x.n == end
+			if x.n > room {
+				batches, room = append(batches, nil), p.columns
 			}
 			b := &batches[len(batches)-1]
-			*b, room, c = append(*b, p), room-p.n, c+p.n
+			*b, room, c = append(*b, x), room-x.n, c+x.n
+			ends = append(ends, c)
 		}
 	}
-	return batches
+	return batches, ends
+}
+
+// int8Panels is a product on integer panels.
+type int8Panels struct {
+	*panelPath
+	a     *Int8Rows
+	w     *numeric.Matrix
+	x     *splitRows
+	begin []int32 // where the sums of each group and token begin, [groups, M]
+
+	batches [][]part
+	runs    [][2]int32 // of the pieces of x, [parts, M]
 }
 
 // int8 is Int8. A few columns of a few weight rows are turned into a panel;
-// then all tokens pass by it. With AVX-512 the panel holds code+128, unsigned,
-// and sums begin with −128·Σa, which makes them exact; with AVX2 codes and
-// activations are widened to 16 bits.
+// then all tokens pass by it. The panel holds code+128, unsigned, and sums begin
+// with −128·Σa, which makes them exact.
 func (p *panelPath) int8(y []float32, ldy int, a *Int8Rows, w *numeric.Matrix, workers *Workers) {
-	k, groups := w.Cols, w.ScaleCols()
-	x, ldx, done := p.activations(a)
-	defer done()
-	begin := p.begins(a, w.BlockCols, groups)
+	begin := begins(a, w.BlockCols, w.ScaleCols())
 	defer begin.free()
-	batches, most := parts(w), len(p.blockInt8)
-	workers.Each(w.Rows, p.width, a.M*k+k, func(lo, hi int) {
-		panel, rows := codes(p.width*panelCols*4/p.per), codes(p.width*panelCols*2)
-		defer panel.free()
-		defer rows.free()
-		scale, out := floats(groups*p.width), floats(a.M*p.width)
-		defer scale.free()
-		defer out.free()
-		sums := ints(a.M * p.width)
-		defer sums.free()
-		rb := w.RowBytes()
-		for j := lo; j < hi; j += p.width {
-			r := min(p.width, hi-j)
-			p.scales(scale.s, w, j, r)
-			dst, ld := y[j:], ldy
-			if r < p.width { // the last columns do not fill a panel
-				dst, ld = out.s, p.width
-			}
-			// The weights that come next are fetched meanwhile.
-			next := w.Codes[min((j+r)*rb, len(w.Codes)-1):min((j+r+p.width)*rb, len(w.Codes))]
-			turns := (a.M + most - 1) / most * (k / p.per / 4)
-			hop := min(128, len(next)/max(turns, 1)+1)
-			for _, batch := range batches {
-				from := batch[0].lo
-				p.pack(panel.s, rows.s, w, j, r, from, batch[len(batch)-1].lo+batch[len(batch)-1].n)
-				fair(a.M, most, func(i, m int) {
-					for _, b := range batch {
-						var init *int32
-						var factor, token *float32
-						if b.first {
-							init = &begin.s[b.group*a.M+i]
-						}
-						if b.last {
-							factor = &scale.s[b.group*p.width]
-							if b.group == groups-1 {
-								token = &a.Scale[i]
-							}
-						}
-						steps := b.n / p.per
-						p.blockInt8[m-1](&dst[i*ld], ld, &x[i*ldx+b.lo*ldx/k], ldx, &panel.s[(b.lo-from)/p.per*p.width*4], steps,
-							&sums.s[i*p.width], init, factor, token, min(b.group, 1), &next[0], hop)
-						next = skip(next, steps/4*hop)
-					}
-				})
-			}
-			if r < p.width {
-				for i := range a.M {
-					copy(y[i*ldy+j:][:r], out.s[i*p.width:])
+	q := int8Panels{panelPath: p, a: a, w: w, x: p.whole(a), begin: begin.s}
+	var ends []int
+	q.batches, ends = p.parts(w)
+	q.runs = q.x.cut(ends, 4*p.width)
+	workers.Each(w.Rows, p.width, a.M*w.Cols+w.Cols, func(lo, hi int) { q.rows(y, ldy, lo, hi) })
+}
+
+// rows computes the outputs of rows lo … hi−1 of the weight.
+func (q *int8Panels) rows(y []float32, ldy, lo, hi int) {
+	p, w, m := q.panelPath, q.w, q.a.M
+	panel, rows := codes(p.width*p.columns), codes(p.width*p.columns)
+	defer panel.free()
+	defer rows.free()
+	scale, out, sums := floats(w.ScaleCols()*p.width), floats(m*p.width), ints(m*p.width)
+	defer scale.free()
+	defer out.free()
+	defer sums.free()
+	rb, most := w.RowBytes(), len(p.blockInt8)
+	for j := lo; j < hi; j += p.width {
+		r := min(p.width, hi-j)
+		p.scales(scale.s, w, j, r)
+		dst, ld := y[j:], ldy
+		if r < p.width { // the last columns do not fill a panel
+			dst, ld = out.s, p.width
+		}
+		// The weights that come next are fetched meanwhile.
+		next := w.Codes[min((j+r)*rb, len(w.Codes)-1):min((j+r+p.width)*rb, len(w.Codes))]
+		turns := (m + most - 1) / most * (w.Cols / 16)
+		hop := min(128, len(next)/max(turns, 1)+1)
+		for _, batch := range q.batches {
+			from := batch[0].lo
+			p.pack(panel.s, rows.s, w, j, r, from, batch[len(batch)-1].lo+batch[len(batch)-1].n)
+			fair(m, most, func(i, rows int) {
+				for _, b := range batch {
+					q.block(&dst[i*ld], ld, i, rows, b, &panel.s[(b.lo-from)*p.width], &sums.s[i*p.width], scale.s, next, hop)
+					next = skip(next, b.n/16*hop)
 				}
+			})
+		}
+		if r < p.width {
+			for i := range m {
+				copy(y[i*ldy+j:][:r], out.s[i*p.width:])
 			}
 		}
-	})
+	}
+}
+
+// block computes a part of the sums of m tokens from token i on.
+func (q *int8Panels) block(y *float32, ldy, i, m int, b part, panel *byte, sums *int32, scale []float32, next []byte, hop int) {
+	var init *int32
+	var factor, token *float32
+	if b.first {
+		init = &q.begin[b.group*q.a.M+i]
+	}
+	if b.last {
+		factor = &scale[b.group*q.width]
+		if b.group == q.w.ScaleCols()-1 {
+			token = &q.a.Scale[i]
+		}
+	}
+	var rest *byte
+	var runs *int32
+	if len(q.x.pieces) > 0 {
+		rest, runs = (*byte)(unsafe.Pointer(&q.x.pieces[0])), &q.runs[b.number*q.a.M+i][0]
+	}
+	q.blockInt8[m-1](y, ldy, &q.x.codes[i*q.a.K+b.lo], q.a.K, panel, b.n/4, sums, init, factor, token, min(b.group, 1), &next[0], hop,
+		rest, runs, b.lo*q.width)
 }
 
 // scales writes the scales of r rows from row j on as [groups, width].
@@ -121,27 +143,13 @@ func (p *panelPath) scales(dst []float32, w *numeric.Matrix, j, r int) {
 	}
 }
 
-// activations returns the codes as the kernels read them and the bytes of a
-// row.
-func (p *panelPath) activations(a *Int8Rows) (x []byte, ldx int, done func()) {
-	if p.per == 4 {
-		return unsafe.Slice((*byte)(unsafe.Pointer(&a.Q[0])), len(a.Q)), a.K, func() {}
-	}
-	buf := take[int16](&wordPool, len(a.Q))
-	widen(buf.s, a.Q)
-	return unsafe.Slice((*byte)(unsafe.Pointer(&buf.s[0])), 2*len(buf.s)), 2 * a.K, buf.free
-}
-
 // begins returns where the sums of each group and token begin, [groups, M].
-func (p *panelPath) begins(a *Int8Rows, block, groups int) *scratch[int32] {
+func begins(a *Int8Rows, block, groups int) *scratch[int32] {
 	b := ints(groups * a.M)
-	clear(b.s)
-	if p.per == 4 {
-		for i := range a.M {
-			row := a.Q[i*a.K:][:a.K]
-			for g := range groups {
-				b.s[g*a.M+i] = -128 * sumInt8(row[g*block:min((g+1)*block, a.K)])
-			}
+	for i := range a.M {
+		row := a.Q[i*a.K:][:a.K]
+		for g := range groups {
+			b.s[g*a.M+i] = -128 * sumInt8(row[g*block:min((g+1)*block, a.K)])
 		}
 	}
 	return b
@@ -160,42 +168,22 @@ func (p *panelPath) pack(panel, rows []byte, w *numeric.Matrix, j, r, lo, hi int
 	} else {
 		src = src[lo:]
 	}
-	if p.per == 4 {
-		packWords(panel, p.width, src, ld, n/4, r, 0x80808080)
-		return
-	}
-	packPairs(panel, p.width, src, ld, n, r)
+	p.packWords(panel, src, ld, n/4, r)
 }
 
-// packPairs transposes r rows, ld bytes apart, of n codes, an even number, as
-// pairs of int16 to panel[n/2][width].
-func packPairs(panel []byte, width int, src []byte, ld, n, r int) {
-	_, _ = panel[2*n*width-1], src[(r-1)*ld+n-1]
-	dst := unsafe.Slice((*uint32)(unsafe.Pointer(&panel[0])), n/2*width)
-	whole, lo := r/8*8, n/16*16
-	for i := 0; i < whole && lo > 0; i += 8 {
-		transposePairsAVX2(&dst[i], width, &src[i*ld], ld, lo/4, &idle, 0)
-	}
-	for i := range r {
-		c := lo
-		if i >= whole {
-			c = 0
+// packWords transposes r rows, ld bytes apart, of n words, four codes each, to
+// panel[n][width], unsigned.
+func (p *panelPath) packWords(panel, src []byte, ld, n, r int) {
+	const flip = 0x80808080
+	_, _ = panel[4*n*p.width-1], src[(r-1)*ld+4*n-1]
+	dst := unsafe.Slice((*uint32)(unsafe.Pointer(&panel[0])), n*p.width)
+	whole, lo := r/p.turn*p.turn, n/16*16
+	for i := 0; i < whole && lo > 0; i += p.turn {
+		if p.turn == 16 {
+			transposeWordsAVX512(&dst[i], p.width, &src[i*ld], ld, lo, flip)
+		} else {
+			transposeWordsAVX2(&dst[i], p.width, &src[i*ld], ld, lo, &idle, 0, flip)
 		}
-		for ; c < n; c += 2 {
-			first, second := int16(int8(src[i*ld+c])), int16(int8(src[i*ld+c+1]))
-			dst[c/2*width+i] = uint32(uint16(first)) | uint32(uint16(second))<<16
-		}
-	}
-}
-
-// packWords transposes r rows, ld bytes apart, of n 4-byte words to
-// panel[n][width], xor flip.
-func packWords(panel []byte, width int, src []byte, ld, n, r int, flip uint32) {
-	_, _ = panel[4*n*width-1], src[(r-1)*ld+4*n-1]
-	dst := unsafe.Slice((*uint32)(unsafe.Pointer(&panel[0])), n*width)
-	whole, lo := r/16*16, n/16*16
-	for i := 0; i < whole && lo > 0; i += 16 {
-		transposeWordsAVX512(&dst[i], width, &src[i*ld], ld, lo, flip)
 	}
 	for i := range r {
 		c := lo
@@ -203,7 +191,7 @@ func packWords(panel []byte, width int, src []byte, ld, n, r int, flip uint32) {
 			c = 0
 		}
 		for ; c < n; c++ {
-			dst[c*width+i] = binary.LittleEndian.Uint32(src[i*ld+4*c:]) ^ flip
+			dst[c*p.width+i] = binary.LittleEndian.Uint32(src[i*ld+4*c:]) ^ flip
 		}
 	}
 }

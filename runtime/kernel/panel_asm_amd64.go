@@ -9,10 +9,10 @@ package kernel
 //go:noescape
 func panelF32x1AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
-// panelInt8x1AVX2 adds Σ x·w over 2·steps elements to sums for 1 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
+// panelInt8x1AVX2 adds Σ x·w over 4·steps elements to sums for 1 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step. Pairs of x have sums within ±128. What x lacks is added if rest is not nil: row i's pieces are runs[i][1] ones from rest[runs[i][0]] on, each a place in the panel, from bytes before w, and four codes.
 //
 //go:noescape
-func panelInt8x1AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+func panelInt8x1AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int, rest *byte, runs *int32, from int)
 
 // panelF64x1AVX2 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 1 rows and 8 columns: a chain of fused multiply-adds over k > 0, which begins with y.
 //
@@ -24,10 +24,10 @@ func panelF64x1AVX2(y *float64, ldy int, x *float64, ldx int, w *float64, ldw in
 //go:noescape
 func panelF32x2AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
-// panelInt8x2AVX2 adds Σ x·w over 2·steps elements to sums for 2 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
+// panelInt8x2AVX2 adds Σ x·w over 4·steps elements to sums for 2 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step. Pairs of x have sums within ±128. What x lacks is added if rest is not nil: row i's pieces are runs[i][1] ones from rest[runs[i][0]] on, each a place in the panel, from bytes before w, and four codes.
 //
 //go:noescape
-func panelInt8x2AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+func panelInt8x2AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int, rest *byte, runs *int32, from int)
 
 // panelF64x2AVX2 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 2 rows and 8 columns: a chain of fused multiply-adds over k > 0, which begins with y.
 //
@@ -39,10 +39,10 @@ func panelF64x2AVX2(y *float64, ldy int, x *float64, ldx int, w *float64, ldw in
 //go:noescape
 func panelF32x3AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
-// panelInt8x3AVX2 adds Σ x·w over 2·steps elements to sums for 3 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
+// panelInt8x3AVX2 adds Σ x·w over 4·steps elements to sums for 3 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step. Pairs of x have sums within ±128. What x lacks is added if rest is not nil: row i's pieces are runs[i][1] ones from rest[runs[i][0]] on, each a place in the panel, from bytes before w, and four codes.
 //
 //go:noescape
-func panelInt8x3AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+func panelInt8x3AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int, rest *byte, runs *int32, from int)
 
 // panelF64x3AVX2 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 3 rows and 8 columns: a chain of fused multiply-adds over k > 0, which begins with y.
 //
@@ -54,10 +54,10 @@ func panelF64x3AVX2(y *float64, ldy int, x *float64, ldx int, w *float64, ldw in
 //go:noescape
 func panelF32x4AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
-// panelInt8x4AVX2 adds Σ x·w over 2·steps elements to sums for 4 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
+// panelInt8x4AVX2 adds Σ x·w over 4·steps elements to sums for 4 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step. Pairs of x have sums within ±128. What x lacks is added if rest is not nil: row i's pieces are runs[i][1] ones from rest[runs[i][0]] on, each a place in the panel, from bytes before w, and four codes.
 //
 //go:noescape
-func panelInt8x4AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+func panelInt8x4AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int, rest *byte, runs *int32, from int)
 
 // panelF64x4AVX2 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 4 rows and 8 columns: a chain of fused multiply-adds over k > 0, which begins with y.
 //
@@ -69,10 +69,10 @@ func panelF64x4AVX2(y *float64, ldy int, x *float64, ldx int, w *float64, ldw in
 //go:noescape
 func panelF32x5AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
-// panelInt8x5AVX2 adds Σ x·w over 2·steps elements to sums for 5 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
+// panelInt8x5AVX2 adds Σ x·w over 4·steps elements to sums for 5 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step. Pairs of x have sums within ±128. What x lacks is added if rest is not nil: row i's pieces are runs[i][1] ones from rest[runs[i][0]] on, each a place in the panel, from bytes before w, and four codes.
 //
 //go:noescape
-func panelInt8x5AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+func panelInt8x5AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int, rest *byte, runs *int32, from int)
 
 // panelF64x5AVX2 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 5 rows and 8 columns: a chain of fused multiply-adds over k > 0, which begins with y.
 //
@@ -84,10 +84,10 @@ func panelF64x5AVX2(y *float64, ldy int, x *float64, ldx int, w *float64, ldw in
 //go:noescape
 func panelF32x6AVX2(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
-// panelInt8x6AVX2 adds Σ x·w over 2·steps elements to sums for 6 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
+// panelInt8x6AVX2 adds Σ x·w over 4·steps elements to sums for 6 rows (ldx in bytes) and 16 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step. Pairs of x have sums within ±128. What x lacks is added if rest is not nil: row i's pieces are runs[i][1] ones from rest[runs[i][0]] on, each a place in the panel, from bytes before w, and four codes.
 //
 //go:noescape
-func panelInt8x6AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+func panelInt8x6AVX2(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int, rest *byte, runs *int32, from int)
 
 // panelF64x6AVX2 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 6 rows and 8 columns: a chain of fused multiply-adds over k > 0, which begins with y.
 //
@@ -99,10 +99,10 @@ func panelF64x6AVX2(y *float64, ldy int, x *float64, ldx int, w *float64, ldw in
 //go:noescape
 func panelF32x1AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
-// panelInt8x1AVX512 adds Σ x·w over 4·steps elements to sums for 1 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
+// panelInt8x1AVX512 adds Σ x·w over 4·steps elements to sums for 1 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step. rest, runs and from are not used.
 //
 //go:noescape
-func panelInt8x1AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+func panelInt8x1AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int, rest *byte, runs *int32, from int)
 
 // panelF64x1AVX512 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 1 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y.
 //
@@ -114,10 +114,10 @@ func panelF64x1AVX512(y *float64, ldy int, x *float64, ldx int, w *float64, ldw 
 //go:noescape
 func panelF32x2AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
-// panelInt8x2AVX512 adds Σ x·w over 4·steps elements to sums for 2 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
+// panelInt8x2AVX512 adds Σ x·w over 4·steps elements to sums for 2 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step. rest, runs and from are not used.
 //
 //go:noescape
-func panelInt8x2AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+func panelInt8x2AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int, rest *byte, runs *int32, from int)
 
 // panelF64x2AVX512 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 2 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y.
 //
@@ -129,10 +129,10 @@ func panelF64x2AVX512(y *float64, ldy int, x *float64, ldx int, w *float64, ldw 
 //go:noescape
 func panelF32x3AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
-// panelInt8x3AVX512 adds Σ x·w over 4·steps elements to sums for 3 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
+// panelInt8x3AVX512 adds Σ x·w over 4·steps elements to sums for 3 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step. rest, runs and from are not used.
 //
 //go:noescape
-func panelInt8x3AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+func panelInt8x3AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int, rest *byte, runs *int32, from int)
 
 // panelF64x3AVX512 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 3 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y.
 //
@@ -144,10 +144,10 @@ func panelF64x3AVX512(y *float64, ldy int, x *float64, ldx int, w *float64, ldw 
 //go:noescape
 func panelF32x4AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
-// panelInt8x4AVX512 adds Σ x·w over 4·steps elements to sums for 4 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
+// panelInt8x4AVX512 adds Σ x·w over 4·steps elements to sums for 4 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step. rest, runs and from are not used.
 //
 //go:noescape
-func panelInt8x4AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+func panelInt8x4AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int, rest *byte, runs *int32, from int)
 
 // panelF64x4AVX512 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 4 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y.
 //
@@ -159,10 +159,10 @@ func panelF64x4AVX512(y *float64, ldy int, x *float64, ldx int, w *float64, ldw 
 //go:noescape
 func panelF32x5AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
-// panelInt8x5AVX512 adds Σ x·w over 4·steps elements to sums for 5 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
+// panelInt8x5AVX512 adds Σ x·w over 4·steps elements to sums for 5 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step. rest, runs and from are not used.
 //
 //go:noescape
-func panelInt8x5AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+func panelInt8x5AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int, rest *byte, runs *int32, from int)
 
 // panelF64x5AVX512 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 5 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y.
 //
@@ -174,10 +174,10 @@ func panelF64x5AVX512(y *float64, ldy int, x *float64, ldx int, w *float64, ldw 
 //go:noescape
 func panelF32x6AVX512(y *float32, ldy int, x *float32, ldx int, w *float32, ldw int, k int, add int, next *byte, hop int, scale *float32, token *float32, onto int)
 
-// panelInt8x6AVX512 adds Σ x·w over 4·steps elements to sums for 6 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.
+// panelInt8x6AVX512 adds Σ x·w over 4·steps elements to sums for 6 rows (ldx in bytes) and 64 columns. The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step. rest, runs and from are not used.
 //
 //go:noescape
-func panelInt8x6AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int)
+func panelInt8x6AVX512(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc *int32, init *int32, scale *float32, token *float32, add int, next *byte, hop int, rest *byte, runs *int32, from int)
 
 // panelF64x6AVX512 computes y[i·ldy+j] −= Σ x[i·ldx+·]·w[·ldw+j] for 6 rows and 32 columns: a chain of fused multiply-adds over k > 0, which begins with y.
 //
@@ -198,11 +198,6 @@ func transposeBF16AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *by
 //
 //go:noescape
 func transposeInt8AVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int, scale *float32)
-
-// transposePairsAVX2 writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are fours of int8 codes, each widened to two words, pairs of int16. It prefetches two lines from next on, hop bytes further every fourth word.
-//
-//go:noescape
-func transposePairsAVX2(dst *uint32, ldd int, src *byte, lds int, n int, next *byte, hop int)
 
 // transposeE2M1AVX2 writes 8 rows (lds bytes apart) of n 4-byte words, a multiple of 4, not 0, as columns: element c of row r goes to dst[c·ldd+r]. The words are eights of E2M1 codes, those of two words times the same scale[r], eight scales after each other. It prefetches two lines from next on, hop bytes further every fourth word.
 //

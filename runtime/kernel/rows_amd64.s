@@ -607,6 +607,42 @@ loop:
 	MOVL         AX, ret+16(FP)
 	RET
 
+// func pairsBeyondAVX2(x *int8, n int) int
+// Requires: AVX, AVX2
+TEXT ·pairsBeyondAVX2(SB), NOSPLIT, $0-24
+	MOVQ     x+0(FP), AX
+	MOVQ     n+8(FP), CX
+	VPCMPEQD Y0, Y0, Y0
+	VPABSB   Y0, Y0
+	VMOVDQU  lanes8x00800080<>+0(SB), Y1
+	XORQ     DX, DX
+
+loop:
+	VPMADDUBSW (AX)(DX*1), Y0, Y2
+	VPABSW     Y2, Y2
+	VPCMPGTW   Y1, Y2, Y2
+	VPMOVMSKB  Y2, BX
+	TESTL      BX, BX
+	JNZ        end
+	ADDQ       $0x20, DX
+	CMPQ       DX, CX
+	JL         loop
+
+end:
+	VZEROUPPER
+	MOVQ DX, ret+16(FP)
+	RET
+
+DATA lanes8x00800080<>+0(SB)/4, $0x00800080
+DATA lanes8x00800080<>+4(SB)/4, $0x00800080
+DATA lanes8x00800080<>+8(SB)/4, $0x00800080
+DATA lanes8x00800080<>+12(SB)/4, $0x00800080
+DATA lanes8x00800080<>+16(SB)/4, $0x00800080
+DATA lanes8x00800080<>+20(SB)/4, $0x00800080
+DATA lanes8x00800080<>+24(SB)/4, $0x00800080
+DATA lanes8x00800080<>+28(SB)/4, $0x00800080
+GLOBL lanes8x00800080<>(SB), RODATA|NOPTR, $32
+
 // func codeSumsAVX2(wq *[8]float32, qq *[8]float32, inv *[8]float32, w *float32, h *float32, n int, lo float32, hi float32)
 // Requires: AVX, AVX2
 TEXT ·codeSumsAVX2(SB), NOSPLIT, $0-56

@@ -12,13 +12,27 @@ type tokenTiles struct {
 	data                   []byte
 }
 
-// turned keeps the tiles of tokens that go through several products.
-type turned struct {
-	once  sync.Once
-	tiles *tokenTiles
+// splitRows are the codes of activations as the panels read them, see
+// split_amd64.go.
+type splitRows struct {
+	codes  []byte  // [M, K], int8
+	pieces []piece // what they lack, by token and column; nil for nothing
+	ends   []int   // of the pieces of each token
 }
 
-func (t *turned) get(turn func() *tokenTiles) *tokenTiles {
-	t.once.Do(func() { t.tiles = turn() })
-	return t.tiles
+// piece is what was taken off four codes of a token.
+type piece struct {
+	at    int32 // where the columns are in a panel of all columns
+	codes [4]int8
+}
+
+// once keeps a form of tokens that go through several products.
+type once[T any] struct {
+	done sync.Once
+	form *T
+}
+
+func (o *once[T]) get(form func() *T) *T {
+	o.done.Do(func() { o.form = form() })
+	return o.form
 }

@@ -176,18 +176,20 @@ func (p path) scaleRows(acc [][]reg.VecVirtual, scale, y, ldy reg.Register) {
 }
 
 // integer computes m rows of exact sums, begun or carried on, kept or scaled.
-// AVX-512 multiplies four unsigned panel bytes by four signed ones of x, AVX2
-// two pairs of 16 bits.
+// Both paths multiply four unsigned panel bytes by four signed ones of x. With
+// AVX2 sums of two products are int16 on the way: what x holds may not go beyond,
+// and what was taken off it for that follows in a list.
 func integer(p path, m int) {
-	per := 2
-	if p.name == "AVX512" {
-		per = 4
+	name, rest := fmt.Sprintf("panelInt8x%d%s", m, p.name), " rest, runs and from are not used."
+	if p.size == 32 {
+		rest = " Pairs of x have sums within ±128. What x lacks is added if rest is not nil: row i's pieces are runs[i][1] ones from rest[runs[i][0]] on, " +
+			"each a place in the panel, from bytes before w, and four codes."
 	}
-	name := fmt.Sprintf("panelInt8x%d%s", m, p.name)
 	emit.Begin(name, "func(y *float32, ldy int, x *byte, ldx int, w *byte, steps int, acc, init *int32, scale, token *float32, add int, next *byte, "+
-		"hop int)", fmt.Sprintf("adds Σ x·w over %d·steps elements to sums for %d rows (ldx in bytes) and %d columns. The sums begin with init[i], or with acc if "+
-		"init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, v is multiplied by token[i] unless token is "+
-		"nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.", per, m, p.size*p.cols/4))
+		"hop int, rest *byte, runs *int32, from int)", fmt.Sprintf("adds Σ x·w over 4·steps elements to sums for %d rows (ldx in bytes) and %d columns. "+
+		"The sums begin with init[i], or with acc if init is nil. They go to acc if scale is nil; else v = float32(sum)·scale[j], y is added if add is set, "+
+		"v is multiplied by token[i] unless token is nil and written to y. It prefetches two lines from next on, hop bytes further every fourth step.%s",
+		m, p.size*p.cols/4, rest))
 	x := emit.NewRows("x", "ldx", m, 1)
 	w, k, next, hop := Load(Param("w"), GP64()), Load(Param("steps"), GP64()), Load(Param("next"), GP64()), Load(Param("hop"), GP64())
 	init, sums := Load(Param("init"), GP64()), Load(Param("acc"), GP64())
@@ -203,6 +205,7 @@ func integer(p path, m int) {
 	Label("carry")
 	p.each(acc, sums, nil, func(v reg.VecVirtual, mem Mem) { p.move(mem, v) })
 	Label("begin")
+	dot := p.dots(m)
 	unrolled(k, 4, func(steps int) {
 		if steps > 1 {
 			PREFETCHT1(Mem{Base: next})
@@ -210,11 +213,14 @@ func integer(p path, m int) {
 			ADDQ(hop, next)
 		}
 		for u := range steps {
-			p.multiply(acc, w, x, u)
+			p.multiply(acc, w, x, u, dot)
 		}
 		ADDQ(U32(steps*p.cols*p.size), w)
 		x.Advance(4 * steps)
 	})
+	if p.size == 32 {
+		p.addPieces(acc, dot)
+	}
 	scale := Load(Param("scale"), GP64())
 	TESTQ(scale, scale)
 	JNZ(LabelRef("finish"))
@@ -223,6 +229,57 @@ func integer(p path, m int) {
 	Label("finish")
 	p.scaleSums(acc, scale)
 	emit.End()
+}
+
+// dots returns what adds the dot products of fours of unsigned and signed bytes
+// to sums; t is free to use, and may be signed itself.
+func (p path) dots(m int) func(unsigned, signed, t, sum reg.VecVirtual) {
+	if p.size == 64 {
+		return func(unsigned, signed, _, sum reg.VecVirtual) { VPDPBUSD(signed, unsigned, sum) }
+	}
+	var ones Op = emit.Lanes(1<<16|1, 8)
+	if m*p.cols+5 <= 16 { // registers
+		v := YMM()
+		VMOVDQU(ones, v)
+		ones = v
+	}
+	return func(unsigned, signed, t, sum reg.VecVirtual) {
+		VPMADDUBSW(signed, unsigned, t)
+		VPMADDWD(ones, t, t)
+		VPADDD(t, sum, sum)
+	}
+}
+
+// addPieces adds to every row the products of its pieces.
+func (p path) addPieces(acc [][]reg.VecVirtual, dot func(unsigned, signed, t, sum reg.VecVirtual)) {
+	rest := Load(Param("rest"), GP64())
+	TESTQ(rest, rest)
+	JZ(LabelRef("whole"))
+	runs, w, from := Load(Param("runs"), GP64()), Load(Param("w"), GP64()), Load(Param("from"), GP64())
+	SUBQ(from, w)
+	for i := range acc {
+		loop, end := fmt.Sprintf("pieces%d", i), fmt.Sprintf("no%d", i)
+		n, at, place := GP32(), GP64(), GP64()
+		MOVL(Mem{Base: runs, Disp: 8*i + 4}, n)
+		TESTL(n, n)
+		JZ(LabelRef(end))
+		MOVLQSX(Mem{Base: runs, Disp: 8 * i}, at)
+		LEAQ(Mem{Base: rest, Index: at, Scale: 8}, at)
+		Label(loop)
+		MOVLQSX(Mem{Base: at}, place)
+		b := p.vec()
+		VPBROADCASTD(Mem{Base: at, Disp: 4}, b)
+		for j, v := range acc[i] {
+			weights := p.vec()
+			VMOVDQU(Mem{Base: w, Index: place, Scale: 1, Disp: j * p.size}, weights)
+			dot(weights, b, weights, v)
+		}
+		ADDQ(Imm(8), at)
+		DECL(n)
+		JNZ(LabelRef(loop))
+		Label(end)
+	}
+	Label("whole")
 }
 
 // move copies a vector of integers from or to memory.
@@ -235,23 +292,18 @@ func (p path) move(from, to Op) {
 }
 
 // multiply adds the products of step u of a block of codes to its sums.
-func (p path) multiply(acc [][]reg.VecVirtual, w reg.Register, x emit.Rows, u int) {
+func (p path) multiply(acc [][]reg.VecVirtual, w reg.Register, x emit.Rows, u int, dot func(unsigned, signed, t, sum reg.VecVirtual)) {
 	ws := p.block(1)
 	p.each(ws, w, nil, func(v reg.VecVirtual, mem Mem) { p.move(mem.Offset(u*p.cols*p.size), v) })
 	for i := range acc {
 		b := p.vec()
 		VPBROADCASTD(x.At(i).Offset(4*u), b)
 		for j, v := range acc[i] {
-			if p.size == 64 {
-				VPDPBUSD(b, ws[0][j], v)
-				continue
+			t := b // for the last
+			if j < p.cols-1 && p.size == 32 {
+				t = p.vec()
 			}
-			t := p.vec()
-			if j == p.cols-1 {
-				t = b
-			}
-			VPMADDWD(ws[0][j], b, t)
-			VPADDD(t, v, v)
+			dot(ws[0][j], b, t, v)
 		}
 	}
 }

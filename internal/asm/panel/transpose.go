@@ -19,7 +19,6 @@ func transposes() {
 	transpose("Words", "words, each xor flip", "flip uint32", flipWords)
 	transpose("BF16", "pairs of BF16", "", widenBF16)
 	transpose("Int8", "fours of int8 codes, each times scale[r]", "scale *float32", widenInt8)
-	transpose("Pairs", "fours of int8 codes, each widened to two words, pairs of int16", "", pairInt8)
 	transpose("E2M1", "eights of E2M1 codes, those of two words times the same scale[r], eight scales after each other", "scale *float32", widenE2M1)
 	transpose("E4M3", "fours of E4M3 codes; nan is set if one is not a number, and is 480 here", "nan *uint32", widenE4M3)
 }
@@ -64,28 +63,6 @@ func widenInt8() (widener, func()) {
 			VCVTDQ2PS(x, x)
 			VMULPS(scale, x, x)
 			put(x)
-		}
-	}, nil
-}
-
-// pairInt8 takes fours of int8 codes and makes two words of pairs of int16 of
-// them.
-func pairInt8() (widener, func()) {
-	var upper [2]reg.VecVirtual // codes 0 and 1, then 2 and 3, in the upper bytes of 16 bits
-	for i, order := range []uint64{0x0580048001800080, 0x0780068003800280} {
-		m := GLOBL(fmt.Sprintf("upperBytes%d", i), RODATA|NOPTR)
-		for j := range 4 {
-			DATA(8*j, U64(order+uint64(j%2)*0x0800080008000800))
-		}
-		upper[i] = YMM()
-		VMOVDQU(m, upper[i])
-	}
-	return func(v reg.VecVirtual, put func(reg.VecVirtual)) {
-		for _, order := range upper {
-			pair := YMM()
-			VPSHUFB(order, v, pair)
-			VPSRAW(Imm(8), pair, pair)
-			put(pair)
 		}
 	}, nil
 }

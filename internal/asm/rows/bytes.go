@@ -75,3 +75,31 @@ func sumInt8() {
 	Store(g, ReturnIndex(0))
 	RET()
 }
+
+// pairs finds codes whose sum is beyond what VPMADDUBSW multiplies exactly.
+func pairs() {
+	load := text("pairsBeyondAVX2", "x *int8, n int", " int",
+		"returns the number of codes before the first 32 of which two neighbours, the first at an even place, have a sum beyond ±128, n if there are none; "+
+			"n is a multiple of 32, not 0")
+	x, n := load("x"), load("n")
+	ones, limit, at, mask := YMM(), YMM(), GP64(), GP32()
+	VPCMPEQD(ones, ones, ones)
+	VPABSB(ones, ones)
+	VMOVDQU(emit.Lanes(128<<16|128, 8), limit)
+	XORQ(at, at)
+	Label("loop")
+	v := YMM()
+	VPMADDUBSW(Mem{Base: x, Index: at, Scale: 1}, ones, v)
+	VPABSW(v, v)
+	VPCMPGTW(limit, v, v)
+	VPMOVMSKB(v, mask)
+	TESTL(mask, mask)
+	JNZ(LabelRef("end"))
+	ADDQ(Imm(32), at)
+	CMPQ(at, n)
+	JL(LabelRef("loop"))
+	Label("end")
+	VZEROUPPER()
+	Store(at, ReturnIndex(0))
+	RET()
+}

@@ -42,6 +42,7 @@ func main() {
 	quantize()
 	widen()
 	sumInt8()
+	pairs()
 	codeSums()
 	Generate()
 }
