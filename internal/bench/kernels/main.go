@@ -8,8 +8,9 @@
 // Limits (package limits): what memory streams at, multiply-accumulates alone,
 // SHA-256, a file in DIR. The model of prompt and decoding has two layers with
 // GLM-4.5-Air's widths, sixteen experts and random weights (1.4 GB in DIR, by
-// default the system's temporary folder, removed at the end). Every path runs in
-// a process of its own under GLMCONV_CPU.
+// default the system's temporary folder, removed at the end), that of many
+// sequences three dense ones of GLM-4.5 (3 GB). Every path runs in a process of
+// its own under GLMCONV_CPU.
 package main
 
 import (
@@ -23,6 +24,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	goruntime "runtime"
 	"runtime/pprof"
@@ -102,7 +104,12 @@ func run(ctx context.Context, o options, w io.Writer) error {
 	defer func() { _ = os.RemoveAll(dir) }()
 	o.dir = dir
 	if only.MatchString(promptName) || only.MatchString(decodeName) {
-		if err := writeModel(ctx, dir); err != nil {
+		if err := writeModel(ctx, dir, "glm-4.5-air", modelLayers, modelExperts); err != nil {
+			return err
+		}
+	}
+	if only.MatchString(manyName) {
+		if err := writeModel(ctx, filepath.Join(dir, "dense"), "glm-4.5", denseLayers, 0); err != nil {
 			return err
 		}
 	}
@@ -187,6 +194,13 @@ func measure(ctx context.Context, o options, only *regexp.Regexp) (out []figure,
 			return nil, err
 		}
 		out = append(out, f...)
+	}
+	if only.MatchString(manyName) && !plain {
+		f, err := measureMany(ctx, filepath.Join(o.dir, "dense", "w8a8"), o.threads, o.runs)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, f)
 	}
 	return out, nil
 }

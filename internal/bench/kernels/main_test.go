@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/bench/limits"
+	"github.com/glmconv/glmconv/internal/demo"
 )
 
 func TestPairs(t *testing.T) {
@@ -61,5 +62,18 @@ func TestMeasure(t *testing.T) {
 	assert.Empty(t, none)
 	assert.Error(t, run(context.Background(), options{only: "("}, &b))
 	_, _, err = active(filepath.Join(t.TempDir(), "missing"))
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// TestMany: the figure of many sequences has both rates.
+func TestMany(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, demo.Extract(dir))
+	f, err := measureMany(context.Background(), dir, 2, 2)
+	require.NoError(t, err)
+	assert.Positive(t, f.Value)
+	assert.Positive(t, f.LimitRate)
+	assert.Positive(t, f.Ratio)
+	_, err = measureMany(context.Background(), filepath.Join(dir, "missing"), 1, 1)
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -26,11 +26,11 @@ const (
 	promptTokens, decodeTokens            = 512, 64
 )
 
-// writeModel writes the BF16 checkpoint to dir/bf16 and its int8 form to
-// dir/w8a8.
-func writeModel(ctx context.Context, dir string) error {
+// writeModel writes the BF16 checkpoint of a preset's widths to dir/bf16 and its
+// int8 form to dir/w8a8. Without experts its layers are dense.
+func writeModel(ctx context.Context, dir, name string, layers, experts int) error {
 	src, dst := filepath.Join(dir, "bf16"), filepath.Join(dir, "w8a8")
-	preset, err := glm.LookupPreset("glm-4.5-air")
+	preset, err := glm.LookupPreset(name)
 	if err != nil {
 		return err
 	}
@@ -38,12 +38,14 @@ func writeModel(ctx context.Context, dir string) error {
 	if err := json.Unmarshal(preset.JSON, &cfg); err != nil {
 		return err
 	}
-	cfg["first_k_dense_replace"] = 0
+	if cfg["first_k_dense_replace"] = 0; experts == 0 {
+		cfg["first_k_dense_replace"] = layers
+	}
 	text, err := json.Marshal(cfg)
 	if err != nil {
 		return err
 	}
-	plan, err := synth.NewPlan(synth.Options{Config: text, Layers: modelLayers, Experts: modelExperts, Vocab: modelVocab, MTP: synth.MTPNone})
+	plan, err := synth.NewPlan(synth.Options{Config: text, Layers: layers, Experts: experts, Vocab: modelVocab, MTP: synth.MTPNone})
 	if err != nil {
 		return err
 	}
