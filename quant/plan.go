@@ -198,7 +198,11 @@ func NewPlan(src *safetensors.Checkpoint, scheme Scheme, format Format, o Option
 	}
 	p.dir = src.Dir()
 	for _, pr := range src.Problems() {
-		p.Notes = append(p.Notes, "source: "+pr.Detail)
+		where := ""
+		if pr.File != "" {
+			where = pr.File + ": "
+		}
+		p.Notes = append(p.Notes, "source: "+where+pr.Detail)
 	}
 	if p.Sidecars, err = sidecars(src.Dir(), p); err != nil {
 		return nil, err

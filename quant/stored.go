@@ -1,7 +1,6 @@
 package quant
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,9 +26,8 @@ func viewSource(cfg *glm.Config, src *safetensors.Checkpoint) (*layout.View, err
 	if err != nil {
 		return nil, err
 	}
-	if d != nil && !d.Method.Known() {
-		return nil, fail(ErrSource, "convert from the BF16 or FP8 release",
-			"%s: the source is quantised by %s, which is not read", d.Root, cmp.Or(d.Spelled, "an unnamed method"))
+	if d != nil && d.Unread() != "" {
+		return nil, fail(ErrSource, unreadSource, "%s", d.Unread())
 	}
 	h := layout.Hints{Cols: columnsOf(cfg)}
 	if d != nil {
@@ -38,9 +36,14 @@ func viewSource(cfg *glm.Config, src *safetensors.Checkpoint) (*layout.View, err
 	v, err := layout.NewView(src, src.Tensors(), h)
 	if err != nil {
 		if errors.Is(err, layout.ErrForeign) && d != nil {
-			return nil, fail(ErrSource, "convert from the BF16 or FP8 release", "the source is quantised in a form that is not read (%s): %v", d.Method, err)
+			return nil, fail(ErrSource, unreadSource, "the source is quantised in a form that is not read (%s): %v", d.Method, err)
 		}
 		return nil, err
+	}
+	if d != nil {
+		if why := unreadable(v, d); why != "" {
+			return nil, fail(ErrSource, unreadSource, "%s", why)
+		}
 	}
 	if len(v.Stored) > 0 && d == nil {
 		return nil, fail(ErrSource, "fetch config.json and what lies beside it again",
@@ -50,6 +53,23 @@ func viewSource(cfg *glm.Config, src *safetensors.Checkpoint) (*layout.View, err
 		return nil, fail(ErrSource, "convert from the release that was rotated", "the source's weights are rotated (%s) and would stay so", v.Tensors[i].Name)
 	}
 	return v, nil
+}
+
+// unreadSource is the way out where a source's weights are in no form that is
+// read here.
+const unreadSource = "convert from the BF16 or FP8 release"
+
+// unreadable says why a stored weight is not what its tensors look like: the
+// declaration has a form for it that is not read here.
+func unreadable(v *layout.View, d *declaration.Declaration) string {
+	for i := range v.Tensors {
+		if s := v.Stored[v.Tensors[i].Name]; s != nil {
+			if why := d.Unreadable(s.Module); why != "" {
+				return s.Module + ": " + why
+			}
+		}
+	}
+	return ""
 }
 
 func firstStored(v *layout.View) string {

@@ -47,6 +47,9 @@ func newLoader(cfg *glm.Config, src Source) (*loader, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.readable(cfg, src); err != nil {
+		return nil, err
+	}
 	s.describedBy(cfg, src)
 	l := &loader{cfg: cfg, src: src, scheme: s, entries: map[string]*glm.Entry{}, stored: map[string]layout.Stored{},
 		inputs: map[string]float32{}}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/safetensors"
 )
 
 // scheme is what a checkpoint's quantization_config says of its modules and
@@ -47,6 +49,41 @@ func parseScheme(cfg *glm.Config) (*scheme, error) {
 	}
 	s.d = d
 	return s, nil
+}
+
+// readable refuses codes in an order that is not read, and those of which no file
+// says what they are. What a config declares and no tensor has was left over.
+func (s *scheme) readable(cfg *glm.Config, src Source) error {
+	if s.d != nil {
+		if why := s.d.Unread(); why != "" && cfg.StaleQuantization(src.Tensors()) == nil {
+			return unsupported("", "%s", why)
+		}
+		return nil
+	}
+	folder, ok := src.(interface{ Dir() string })
+	if !ok || cfg.Quantization != "" {
+		return nil
+	}
+	for _, t := range src.Tensors() {
+		switch t.DType {
+		case safetensors.I8, safetensors.U8, safetensors.F8E4M3, safetensors.I32:
+		default:
+			continue
+		}
+		module, param := glm.ModuleOf(t.Name)
+		if len(t.Shape) != 2 || !layout.HoldsWeight(param) {
+			continue
+		}
+		if _, err := fsx.Stat(filepath.Join(folder.Dir(), declaration.DescriptionName)); !errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		lost := "config.json has no quantization_config"
+		if _, ok := src.Info(module + ".weight_offset"); ok {
+			lost = declaration.DescriptionName + " is not there"
+		}
+		return &Error{Where: t.Name, Reason: fmt.Sprintf("is %s, and no file says how the weights are quantised: %s", t.DType, lost), Kind: ErrIncomplete}
+	}
+	return nil
 }
 
 // describedBy reads the description of an Ascend checkpoint when it is first

@@ -58,6 +58,10 @@ func gather(ctx context.Context, src, dst string, o *StaticOptions) (*evidence, 
 	from, f := src, o.folders
 	if f == nil {
 		f = &folders{}
+		defer f.close() // on every way out
+	}
+	if err := cmp.Or(f.unread(src), f.unread(dst)); err != nil {
+		return nil, err
 	}
 	if o.basis == nil {
 		var why string

@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -48,6 +50,29 @@ func (f *folders) whole(dir string) (*safetensors.Checkpoint, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// unread is the error of a folder whose weights are quantised in a form that is
+// not read here: nothing can be compared. A declaration that no tensor has was
+// left over, and is for check to name.
+func (f *folders) unread(dir string) error {
+	cfg, err := glm.LoadConfig(dir)
+	if err != nil || cfg.QuantizationConfig == nil {
+		return nil //nolint:nilerr // a fault of the folder, not a reason to compare nothing
+	}
+	d, err := declaration.Config(cfg.QuantizationConfig)
+	if err != nil || d.Unread() == "" {
+		return nil //nolint:nilerr // likewise
+	}
+	c, err := f.whatever(dir)
+	if err != nil {
+		return nil //nolint:nilerr // likewise
+	}
+	defer func() { _ = c.Close() }()
+	if cfg.StaleQuantization(c.Tensors()) != nil {
+		return nil
+	}
+	return &Error{dir, d.Unread(), "give a checkpoint in a form that is read: glmconv check names it"}
 }
 
 // misplaced is the error of a folder that holds no checkpoint, but one below.

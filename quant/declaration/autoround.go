@@ -160,7 +160,7 @@ func (s autoScheme) asGroup(r *reader, name, path, packing string) Group {
 			g.Weights.Packing = format.Words
 		}
 	default:
-		r.add(r.d.Root+".packing_format", Unsupported, "the packing %q is not read here", packing)
+		r.unread(r.d.Root+".packing_format", "the packing %q of auto-round is not read here", packing)
 	}
 	if s.actBits > 0 && s.actBits < 16 {
 		g.WeightOnly = false

@@ -29,8 +29,8 @@ func (r *reader) compressedTensors(o *object) {
 		}
 	}
 	r.sparsity(o)
-	o.empty("transform_config", "transforms (rotations) are applied while running; what they do is not judged")
-	o.empty("moe_sparsity_config", "the number of experts varies by layer; such models are not supported")
+	o.without("transform_config", "transforms (rotations) are applied while running; what they do is not judged")
+	o.without("moe_sparsity_config", "the number of experts varies by layer; such models are not supported")
 	o.empty("linear_fp8_config", "SGLang builds every linear module as block FP8 by it, the ignore list included; other engines do not know the key")
 	r.groups(o)
 	o.rest(Unknown, ": engines and compressed-tensors pass over it")
@@ -71,7 +71,7 @@ func (r *reader) sparsity(o *object) {
 		return
 	}
 	if f := s.text("format"); f != "" && f != "dense" {
-		r.add(s.path, Unsupported, "weights are stored in the sparse format %q; engines have removed it", f)
+		r.unread(s.path, "weights are stored in the sparse format %q; engines have removed it", f)
 	}
 	s.noEffect("registry_requires_subclass", "sparsity_structure", "global_sparsity", "targets", "ignore")
 	s.rest(Unknown, "")

@@ -65,6 +65,7 @@ type Declaration struct {
 	Cache    *Cache // of the key-value cache; nil: not quantized
 	Problems []Problem
 
+	unread  string          // why no weight can be read; "": some can
 	stated  map[string]bool // keys at the top, and those below ModelOpt's "quantization"
 	broken  error           // the first entry that is no pattern
 	rules   List            // of Rules
@@ -280,17 +281,6 @@ func (r *reader) finish() {
 	if r.n > 0 {
 		d.Problems = append(d.Problems, Problem{d.Root, Unknown, fmt.Sprintf("%d problems more", r.n)})
 	}
-}
-
-// Why returns the first problem that keeps a group from being judged, "" if
-// it is.
-func (d *Declaration) Why(g *Group) string {
-	for _, p := range d.Problems {
-		if (p.Kind == Unsupported || p.Kind == Invalid) && (p.Path == g.Path || strings.HasPrefix(p.Path, g.Path+".")) {
-			return p.String()
-		}
-	}
-	return ""
 }
 
 // Has reports whether there is a problem of the kind.

@@ -53,7 +53,7 @@ func (r *reader) modelOpt(o *object) {
 	r.modelOptLayers(q)
 	r.cache(q)
 	r.sparsity(q)
-	q.empty("transform_config", "transforms (rotations) are applied while running; what they do is not judged")
+	q.without("transform_config", "transforms (rotations) are applied while running; what they do is not judged")
 	switch {
 	case algo == "MIXED_PRECISION":
 		if len(r.d.Rules) == 0 {

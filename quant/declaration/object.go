@@ -55,6 +55,16 @@ func (r *reader) add(path string, kind Kind, format string, args ...any) {
 	r.d.Problems = append(r.d.Problems, Problem{path, kind, fmt.Sprintf(format, args...)})
 }
 
+// unread notes why no weight of the checkpoint can be read, whichever group it
+// is of: its order of codes, or what is done to it while running, is not known.
+func (r *reader) unread(path, format string, args ...any) {
+	p := Problem{path, Unsupported, fmt.Sprintf(format, args...)}
+	if r.d.unread == "" {
+		r.d.unread = p.String()
+	}
+	r.add(p.Path, p.Kind, "%s", p.Text)
+}
+
 // badPattern notes an entry that is no pattern.
 func (r *reader) badPattern(path string, err error) {
 	err = fmt.Errorf("declaration: %s: %w", path, err)
@@ -172,11 +182,25 @@ func (o *object) noEffect(keys ...string) {
 // empty demands that a key is absent, null or an empty object or list, and
 // otherwise says what it would mean.
 func (o *object) empty(key, meaning string) {
-	switch raw := o.raw(key); string(raw) {
-	case "", "{}", "[]", "false", "0", `""`:
-	default:
+	if o.means(key) {
 		o.r.add(o.at(key), Unsupported, "%s", meaning)
 	}
+}
+
+// without is empty for a key that changes what every weight means.
+func (o *object) without(key, meaning string) {
+	if o.means(key) {
+		o.r.unread(o.at(key), "%s", meaning)
+	}
+}
+
+// means reports whether a key holds anything.
+func (o *object) means(key string) bool {
+	switch string(o.raw(key)) {
+	case "", "{}", "[]", "false", "0", `""`:
+		return false
+	}
+	return true
 }
 
 // one demands one of several values, none among them if "" is.

@@ -46,10 +46,10 @@ func (r *reader) gptq(o *object) {
 	case "gptq_v2":
 		g.Weights.Packing = format.GPTQv2Words
 	default:
-		r.add(o.at(key), Unsupported, "the packing %q is not read here", d.Format)
+		r.unread(o.at(key), "the packing %q of gptq is not read here", d.Format)
 	}
 	if marlin, _ := o.boolean("is_marlin_format"); marlin {
-		r.add(o.at("is_marlin_format"), Unsupported, "weights packed for Marlin are not read here")
+		r.unread(o.at("is_marlin_format"), "weights packed for Marlin are not read here")
 	}
 	rules := o.sub("dynamic")
 	for _, text := range rules.keys {
@@ -164,7 +164,7 @@ func (r *reader) awq(o *object) {
 	switch d.Format = strings.ToLower(o.text("version")); d.Format {
 	case "", "gemm":
 	default:
-		r.add(o.at("version"), Unsupported, "the packing %q is not read here", d.Format)
+		r.unread(o.at("version"), "the packing %q of awq is not read here", d.Format)
 	}
 	for _, text := range o.list("modules_to_not_convert") {
 		d.Ignore.Add(&Pattern{Text: text, How: Substring})

@@ -172,7 +172,13 @@ func (s *subject) checkDType() {
 // checkUndeclared looks for codes in a checkpoint whose config knows nothing
 // of them.
 func (s *subject) checkUndeclared() {
-	n, first := 0, (*module)(nil)
+	if n, first := s.codes(); n > 0 {
+		s.add("config-not-quantized", "config.json", "%d modules are quantised (%s is %s) and there is no quantization_config", n, first.row.Module, first.form)
+	}
+}
+
+// codes counts the modules that hold codes; the first of them, nil for none.
+func (s *subject) codes() (n int, first *module) {
 	for _, m := range s.modules {
 		if m.form.quantized() {
 			if n++; first == nil {
@@ -180,7 +186,5 @@ func (s *subject) checkUndeclared() {
 			}
 		}
 	}
-	if n > 0 {
-		s.add("config-not-quantized", "config.json", "%d modules are quantised (%s is %s) and there is no quantization_config", n, first.row.Module, first.form)
-	}
+	return n, first
 }

@@ -192,8 +192,9 @@ func (s *subject) refuses(r engine.Release, v *EngineVerdict) {
 // askForeign: what check cannot read it does not judge.
 func (s *subject) askForeign(v *EngineVerdict) {
 	for _, m := range s.modules {
-		if m.form.kind == foreign && s.decl != nil && !readable(s.decl.method) {
-			if g := s.decl.Of(m.row.Module).Group; g != nil && !g.Judged {
+		if m.form.kind == foreign && s.decl != nil && s.decl.Declaration != nil {
+			g := s.decl.Of(m.row.Module).Group
+			if g != nil && !g.Judged && (!readable(s.decl.method) || s.decl.Unread() != "") {
 				s.verdict(v, engine.NotJudged, s.decl.Why(g))
 				return
 			}

@@ -120,12 +120,26 @@ func (in *Inspection) fill(s *subject) {
 		if where != "" {
 			where += ": "
 		}
-		in.Problems = append(in.Problems, where+p.Detail)
+		detail := p.Detail
+		if e := (*safetensors.Error)(nil); errors.As(p.Err, &e) {
+			detail = e.Reason
+			if advice := e.Hint(); advice != "" {
+				detail += " (" + advice + ")"
+			}
+		}
+		in.Problems = append(in.Problems, where+detail)
 	}
 	for _, f := range s.report.Findings {
 		if f.Code == "description-invalid" {
 			in.Problems = append(in.Problems, f.Where+": "+f.Detail)
 		}
+	}
+	if n, first := s.codes(); n > 0 && s.decl == nil && !s.ascend && in.cfg.Quantization == "" {
+		lost := "config.json has no quantization_config"
+		if s.ascendShaped() {
+			lost = declaration.DescriptionName + " is not there"
+		}
+		in.Problems = append(in.Problems, fmt.Sprintf("%s hold codes (%s is %s), and no file says how they are quantised: %s", plural(n, "module"), first.row.Module, first.form, lost))
 	}
 	in.Problems = append(in.Problems, s.cfg.Notes...)
 	in.fillTensors(s, explained)

@@ -136,7 +136,7 @@ func (s *subject) loadTensors() error {
 	ckpt, err := open(s.dir)
 	var bad *safetensors.Error
 	if errors.As(err, &bad) && bad.Kind == safetensors.ErrNotFound {
-		s.add("shard-missing", s.dir, "%s", bad.Reason)
+		s.add("shard-missing", s.dir, "%s", bad.Reason).hint(bad.Hint())
 		s.noTensors = err
 		return nil
 	}

@@ -119,7 +119,14 @@ func (s *subject) checkModule(m *module) {
 		return
 	}
 	if f.kind == naked {
-		s.add("companion-missing", m.row.Module, "the weight is %s and has no scale", m.params["weight"].DType)
+		scale := "weight_scale"
+		switch m.want.kind {
+		case ascendStatic, ascendMix:
+			scale = "deq_scale"
+		case fp8BlockInv:
+			scale = "weight_scale_inv"
+		}
+		s.add("companion-missing", m.row.Module, "the weight is %s and has no scale: %s.%s is not there", m.params["weight"].DType, m.row.Module, scale)
 		return
 	}
 	if m.known && m.want.kind != foreign && (quantizable(m.row.Role) || m.row.Role.IsVision()) {

@@ -118,3 +118,38 @@ func TestHalfOfTheCacheScales(t *testing.T) {
 		assert.Equal(t, len(names) == 1, examine(t, dir, Options{}).Has("kv-scale-missing"))
 	}
 }
+
+// TestCodesWithoutTheirScale: the tensor that is not there is named, by the
+// scheme that the description has for the weight.
+func TestCodesWithoutTheirScale(t *testing.T) {
+	for name, tc := range map[string]struct{ dir, lost string }{
+		"dynamic":   {int8Asc, "model.layers.1.self_attn.o_proj.weight_scale"},
+		"fp8 block": {"sources/nano-glm5-fp8", "model.layers.1.self_attn.o_proj.weight_scale_inv"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := good(t, tc.dir)
+			retensor(t, dir, func(x tensor) []tensor {
+				if x.Name == tc.lost || x.Name == "model.layers.1.self_attn.o_proj.weight_offset" {
+					return nil
+				}
+				return []tensor{x}
+			})
+			r := examine(t, dir, Options{NoHashes: true})
+			assert.False(t, r.OK)
+			assert.Contains(t, r.Text(), tc.lost+" is not there")
+		})
+	}
+}
+
+// TestInspectUndeclared: codes of which no file says what they are are no model
+// in full precision.
+func TestInspectUndeclared(t *testing.T) {
+	for dir, lost := range map[string]string{int8Asc: "quant_model_description.json is not there", fp8CT: "config.json has no quantization_config"} {
+		d := good(t, dir)
+		require.NoError(t, os.RemoveAll(filepath.Join(d, "quant_model_description.json")))
+		config(func(m map[string]any) { delete(m, "quantization_config") })(t, d)
+		in, err := Inspect(d)
+		require.NoError(t, err)
+		assert.Contains(t, in.Text(), lost)
+	}
+}

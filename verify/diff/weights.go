@@ -2,6 +2,7 @@ package diff
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -25,6 +26,7 @@ type checkpoint struct {
 	stacked map[string]glm.Entry // modules that are part of a stacked expert tensor
 	modules map[string]bool      // modules with a weight
 	fold    *fold.Reader         // nil: as it is stored
+	unread  string               // why codes are not those that they look like; "": they are
 }
 
 // folded has the checkpoint read as if it had been folded.
@@ -59,7 +61,11 @@ func open(dir string, with func(string) (*safetensors.Checkpoint, error)) (*chec
 			c.modules[mod] = true
 		}
 	}
-	if c.cfg, err = glm.LoadConfig(dir); err != nil {
+	if c.cfg, err = glm.LoadConfigOf(dir, st.Tensors()); err != nil {
+		if ce := glm.AsConfigError(err); ce != nil && ce.Field == "quantization_config" && errors.Is(err, glm.ErrUnsupported) {
+			_ = st.Close()
+			return nil, err // a format that is refused by name
+		}
 		c.cfg = nil // another model's checkpoint can be compared too
 		return c, nil
 	}
@@ -86,7 +92,7 @@ func (c *checkpoint) declared() func(module string) format.Weight {
 	var d *declaration.Declaration
 	if raw := c.cfg.QuantizationConfig; raw != nil {
 		if read, err := declaration.Config(raw); err == nil { // else check says so
-			d = read
+			d, c.unread = read, read.Unread()
 		}
 	}
 	return func(module string) format.Weight {
@@ -154,6 +160,9 @@ func (c *checkpoint) weight(module string) (*weight, error) {
 	}
 	if !s.Quantized() {
 		return c.floats(s.Codes, 0, s.Codes.Shape, false), nil
+	}
+	if c.unread != "" {
+		return nil, fmt.Errorf("%s: %s: %w", module, c.unread, layout.ErrForeign)
 	}
 	w := &weight{form: Form{Weight: s.Quant}, rows: s.Rows, cols: s.Cols, align: s.RowAlign(), parts: s.Parts(), stored: s}
 	for _, t := range w.parts {
