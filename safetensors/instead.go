@@ -15,11 +15,21 @@ var beginnings = []struct{ start, is string }{
 	{"PK\x03\x04", "it is a ZIP archive, as PyTorch's pickled weights are: take the safetensors release"},
 	{"\x80\x02", "it is a Python pickle: take the safetensors release"},
 	{"GGUF", "it is a GGUF file of llama.cpp: take the safetensors release"},
+	{"# xet version", "it is a pointer of Xet: download the file with hf"},
 	{"/annex/objects/", "it is a pointer of git-annex: run git annex get"},
 }
 
 // whatInstead says what a file is that cannot be a safetensors file.
 func whatInstead(r io.ReaderAt) string {
+	if is := begins(r); is != "" {
+		return is
+	}
+	return "this is probably not a safetensors file (a Git LFS pointer, an HTML page or another format)"
+}
+
+// begins says what a file is by its first bytes, "" for none of beginnings. The
+// first eight are a length that may be of a plausible header, too.
+func begins(r io.ReaderAt) string {
 	var head [64]byte
 	n, _ := r.ReadAt(head[:], 0)
 	text := bytes.TrimLeft(head[:n], " \t\r\n\ufeff")
@@ -28,5 +38,5 @@ func whatInstead(r io.ReaderAt) string {
 			return b.is
 		}
 	}
-	return "this is probably not a safetensors file (a Git LFS pointer, an HTML page or another format)"
+	return ""
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -23,12 +24,13 @@ type builder struct {
 	dir string
 	all bool // collect errors
 
-	c      *Checkpoint
-	names  []string // *.safetensors in the directory, sorted
-	has    map[string]bool
-	index  *index
-	listed map[string]bool   // files the index lists, or all without one
-	fileOf map[string]string // see indexed
+	c       *Checkpoint
+	names   []string // *.safetensors in the directory, sorted
+	folders []string // in it
+	has     map[string]bool
+	index   *index
+	listed  map[string]bool   // files the index lists, or all without one
+	fileOf  map[string]string // see indexed
 }
 
 // fail returns err, or notes it as a problem and returns nil. That a file cannot
@@ -119,6 +121,7 @@ func (b *builder) list() error {
 	for _, e := range entries {
 		name := e.Name()
 		if e.IsDir() {
+			b.folders = append(b.folders, name)
 			continue
 		}
 		b.has[name] = true
@@ -192,6 +195,31 @@ func (b *builder) readIndex(name string) (*index, error) {
 	return parseIndex(data, b.path(name))
 }
 
+// deeper says what to do about a directory without shards, some of whose folders
+// may hold them.
+func (b *builder) deeper() string {
+	found := map[string]int{}
+	for _, name := range b.folders {
+		inner, err := os.ReadDir(filepath.Join(b.dir, name)) // of an address: there is none
+		if err != nil {
+			continue
+		}
+		for _, e := range inner {
+			if strings.HasSuffix(e.Name(), ".safetensors") {
+				found[name]++
+			}
+		}
+	}
+	if len(found) == 0 {
+		return "give the directory that holds config.json and the shards"
+	}
+	names := slices.Sorted(maps.Keys(found))
+	if strings.HasPrefix(names[0], "rank_") {
+		return strings.Join(names, ", ") + " hold weight files: the job that quantized on several devices was stopped before it put them together; run it again"
+	}
+	return "weight files are in " + strings.Join(names[:min(3, len(names))], ", ") + ": give that folder, or move them beside config.json"
+}
+
 // chooseFiles decides which files belong to the checkpoint.
 func (b *builder) chooseFiles() error {
 	b.listed = map[string]bool{}
@@ -200,7 +228,7 @@ func (b *builder) chooseFiles() error {
 		return b.filesOfIndex()
 	case len(b.names) == 0:
 		e := fault(b.dir).at(ErrNotFound, "", -1, "has no *.safetensors file")
-		e.Advice = "give the directory that holds config.json and the shards"
+		e.Advice = b.deeper()
 		return e
 	case b.has[SingleName]:
 		b.c.files = []string{SingleName}

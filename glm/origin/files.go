@@ -23,6 +23,10 @@ var leftovers = []struct{ end, tool string }{
 	{".xltd", "an unfinished download of Xunlei"},
 	{".!ut", "an unfinished download of a torrent client"},
 	{".!qb", "an unfinished download of a torrent client"},
+	{".opdownload", "an unfinished download of a browser"},
+	{".filepart", "an unfinished download of WinSCP"},
+	{".tmp", "a temporary file"},
+	{".temp", "a temporary file"},
 }
 
 // leftover tells whether a name is a downloader's, of which file and whose.
@@ -32,6 +36,10 @@ func leftover(name string) (of, tool string, ok bool) {
 		if strings.HasSuffix(lower, l.end) && len(name) > len(l.end) {
 			return name[:len(name)-len(l.end)], l.tool, true
 		}
+	}
+	if i := strings.Index(lower, ".safetensors."); i > 0 && filepath.Ext(lower) != ".json" && filepath.Ext(lower) != ".safetensors" {
+		end := i + len(".safetensors")
+		return name[:end], "a renamed or second copy (" + name[end:] + ")", true
 	}
 	return "", "", false
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -103,6 +104,34 @@ func TestUnmergedLora(t *testing.T) {
 	assert.Contains(t, found[0].Detail, "LoRA")
 }
 
+// TestLayersCut: the last layers are not stored and nothing else is missing.
+func TestLayersCut(t *testing.T) {
+	for _, preset := range []string{"glm-4.5v", "glm-5", "glm-4.7-flash"} {
+		t.Run(preset, func(t *testing.T) {
+			s := subject(t, preset)
+			prefix := map[bool]string{true: "model.language_model.layers.", false: "model.layers."}[preset == "glm-4.5v"]
+			s.Tensors = slices.DeleteFunc(s.Tensors, func(in safetensors.Info) bool {
+				rest, ok := strings.CutPrefix(in.Name, prefix)
+				n, _, _ := strings.Cut(rest, ".")
+				i, err := strconv.Atoi(n)
+				return ok && err == nil && i >= 10
+			})
+			found := origin.Of(s)
+			require.NotEmpty(t, found)
+			assert.Equal(t, origin.LayerCount, found[0].Kind)
+			assert.Contains(t, found[0].Detail, "decoder layers 0 to 9 are stored")
+			assert.Contains(t, found[0].Hint(), "set num_hidden_layers to 10")
+
+			s.Tensors = slices.DeleteFunc(s.Tensors, func(in safetensors.Info) bool {
+				return strings.HasSuffix(in.Name, "model.norm.weight") || in.Name == "model.language_model.norm.weight"
+			})
+			for _, f := range origin.Of(s) {
+				assert.NotEqual(t, origin.LayerCount, f.Kind, "without the final norm files are missing")
+			}
+		})
+	}
+}
+
 func TestMTPAbsent(t *testing.T) {
 	s := subject(t, "glm-4.5-air")
 	prefix := s.Config.LayerPrefix(s.Config.Layers)
@@ -125,7 +154,8 @@ func TestMTPAbsent(t *testing.T) {
 func TestNotCopied(t *testing.T) {
 	for name, kept := range map[string]bool{
 		"tokenizer.json": true, "chat_template.jinja": true, "README.md": true, "training_args.bin": true, "tokenizer.model": true,
-		"a.safetensors.aria2": false, "model.safetensors.incomplete": false, "adapter_config.json": false,
+		"a.safetensors.aria2": false, "model.safetensors.incomplete": false, "model-00002-of-00002.safetensors.tmp": false, "model.safetensors.1": false,
+		"model.safetensors.bak": false, "model.safetensors.index.json": true, "tokenizer.json.filepart": false, "adapter_config.json": false,
 		"pytorch_model-00001-of-00002.bin": false, "pytorch_model.bin.index.json": false, "model-Q4_K.gguf": false,
 	} {
 		assert.Equal(t, kept, origin.NotCopied(name) == "", name)

@@ -40,12 +40,25 @@ func (f *finder) layers() {
 		f.add(LayerCount, true, "config.json: num_hidden_layers", "set num_hidden_layers to "+strconv.Itoa(n)+", or delete the further layers from the files",
 			"it says %d, and decoder layers 0 to %d are stored", c.Layers, n-1)
 		return
+	case f.cut(stored):
+		f.add(LayerCount, true, "config.json: num_hidden_layers", "set num_hidden_layers to "+strconv.Itoa(len(stored))+" if the model is to be as deep as that, or fetch the folder again",
+			"it says %d, and decoder layers 0 to %d are stored: layers were cut, or config.json is of a deeper model", c.Layers, len(stored)-1)
+		return
 	case c.MTPLayers > 0 && len(withGlue) == 0 && stored[len(stored)-1] == c.Layers-1:
 		f.add(MTPAbsent, false, "config.json: num_nextn_predict_layers", WaysWithoutMTP(f.Dir),
 			"it says %d, and no tensor of the MTP layer (layer %d) is stored: fine-tunes saved by transformers lose it, nothing is missing of the download", c.MTPLayers, c.Layers)
 	}
 	f.mtpLayers(withGlue)
 	f.experts()
+}
+
+// cut reports whether the last layers are not stored, and everything else is:
+// those before them, the final norm, and every file that the index names.
+func (f *finder) cut(stored []int) bool {
+	n := len(stored)
+	return n < f.Config.Layers && stored[n-1] == n-1 && slices.ContainsFunc(f.Tensors, func(t safetensors.Info) bool {
+		return strings.HasSuffix(t.Name, "model.norm.weight") || strings.HasSuffix(t.Name, "language_model.norm.weight")
+	})
 }
 
 // countedMTP finds an MTP layer that num_hidden_layers counts.

@@ -129,7 +129,7 @@ func (f *file) check() error {
 	if !absent(f.PostProcessor) {
 		if s, err := parseStage("post_processor", f.PostProcessor); err != nil {
 			return err
-		} else if s.Type != "ByteLevel" { // that one only changes offsets
+		} else if !s.addsNothing() {
 			return unsupported("post_processor.type", fmt.Sprintf("%q may add tokens", s.Type))
 		}
 	}
@@ -152,6 +152,26 @@ type stage struct {
 	Invert         bool              `json:"invert"`
 	AddPrefixSpace bool              `json:"add_prefix_space"`
 	UseRegex       *bool             `json:"use_regex"`
+
+	Single     []map[string]json.RawMessage `json:"single"`     // TemplateProcessing: what becomes of one text
+	Processors []json.RawMessage            `json:"processors"` // of a Sequence
+}
+
+// addsNothing reports whether a post-processor gives a text's tokens as they
+// are: libraries write a template of the text alone where there is none.
+func (s *stage) addsNothing() bool {
+	switch s.Type {
+	case "ByteLevel": // changes offsets alone
+		return true
+	case "TemplateProcessing":
+		return len(s.Single) == 1 && s.Single[0]["Sequence"] != nil
+	case "Sequence":
+		return !slices.ContainsFunc(s.Processors, func(raw json.RawMessage) bool {
+			p, err := parseStage("post_processor.processors", raw)
+			return err != nil || !p.addsNothing()
+		})
+	}
+	return false
 }
 
 func parseStage(field string, data json.RawMessage) (s stage, err error) {

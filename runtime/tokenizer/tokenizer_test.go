@@ -157,17 +157,21 @@ func TestRefusals(t *testing.T) {
 		kind error
 		says string
 	}{
-		"pattern":       {pre(0, "pattern", map[string]any{"Regex": `\s+|\S+`}), ErrUnsupported, "not the GLM pattern"},
-		"literal":       {pre(0, "pattern", map[string]any{"String": " "}), ErrUnsupported, "pattern"},
-		"behavior":      {pre(0, "behavior", "Removed"), ErrUnsupported, "Isolated"},
-		"invert":        {pre(0, "invert", true), ErrUnsupported, "Isolated"},
-		"prefix space":  {pre(1, "add_prefix_space", true), ErrUnsupported, "add_prefix_space"},
-		"own regex":     {pre(1, "use_regex", true), ErrUnsupported, "use_regex"},
-		"metaspace":     {pre(1, "type", "Metaspace"), ErrUnsupported, "Metaspace"},
-		"no split":      {top("pre_tokenizer", map[string]any{"type": "ByteLevel"}), ErrUnsupported, "Split"},
-		"none":          {top("pre_tokenizer", nil), ErrUnsupported, "missing"},
-		"normalizer":    {top("normalizer", map[string]any{"type": "NFC"}), ErrUnsupported, "normalizer"},
-		"template":      {top("post_processor", map[string]any{"type": "TemplateProcessing"}), ErrUnsupported, "TemplateProcessing"},
+		"pattern":      {pre(0, "pattern", map[string]any{"Regex": `\s+|\S+`}), ErrUnsupported, "not the GLM pattern"},
+		"literal":      {pre(0, "pattern", map[string]any{"String": " "}), ErrUnsupported, "pattern"},
+		"behavior":     {pre(0, "behavior", "Removed"), ErrUnsupported, "Isolated"},
+		"invert":       {pre(0, "invert", true), ErrUnsupported, "Isolated"},
+		"prefix space": {pre(1, "add_prefix_space", true), ErrUnsupported, "add_prefix_space"},
+		"own regex":    {pre(1, "use_regex", true), ErrUnsupported, "use_regex"},
+		"metaspace":    {pre(1, "type", "Metaspace"), ErrUnsupported, "Metaspace"},
+		"no split":     {top("pre_tokenizer", map[string]any{"type": "ByteLevel"}), ErrUnsupported, "Split"},
+		"none":         {top("pre_tokenizer", nil), ErrUnsupported, "missing"},
+		"normalizer":   {top("normalizer", map[string]any{"type": "NFC"}), ErrUnsupported, "normalizer"},
+		"template":     {top("post_processor", map[string]any{"type": "TemplateProcessing"}), ErrUnsupported, "TemplateProcessing"},
+		"template of a prefix": {top("post_processor", map[string]any{"type": "TemplateProcessing",
+			"single": []any{map[string]any{"SpecialToken": map[string]any{"id": "<x>"}}, map[string]any{"Sequence": map[string]any{"id": "A"}}}}), ErrUnsupported, "TemplateProcessing"},
+		"template in a sequence": {top("post_processor", map[string]any{"type": "Sequence",
+			"processors": []any{map[string]any{"type": "ByteLevel"}, map[string]any{"type": "BertProcessing"}}}), ErrUnsupported, "Sequence"},
 		"decoder":       {top("decoder", map[string]any{"type": "Metaspace"}), ErrUnsupported, "Metaspace"},
 		"model":         {model("type", "Unigram"), ErrUnsupported, "Unigram"},
 		"unk":           {model("unk_token", "<unk>"), ErrUnsupported, "unk"},
@@ -194,6 +198,24 @@ func TestRefusals(t *testing.T) {
 	require.ErrorIs(t, err, ErrInvalid)
 	_, err = Load(t.TempDir())
 	require.ErrorContains(t, err, "tokenizer.json")
+}
+
+// TestPostProcessorsOfNothing: what libraries write for a tokenizer that adds
+// nothing leaves the ids as they are.
+func TestPostProcessorsOfNothing(t *testing.T) {
+	template := map[string]any{"type": "TemplateProcessing", "special_tokens": map[string]any{},
+		"single": []any{map[string]any{"Sequence": map[string]any{"id": "A", "type_id": 0}}},
+		"pair":   []any{map[string]any{"Sequence": map[string]any{"id": "A", "type_id": 0}}, map[string]any{"Sequence": map[string]any{"id": "B", "type_id": 1}}}}
+	plain, err := Parse(small(func(map[string]any) {}))
+	require.NoError(t, err)
+	for name, p := range map[string]any{"byte level": map[string]any{"type": "ByteLevel"}, "template": template,
+		"both": map[string]any{"type": "Sequence", "processors": []any{map[string]any{"type": "ByteLevel"}, template}}} {
+		t.Run(name, func(t *testing.T) {
+			tok, err := Parse(small(func(f map[string]any) { f["post_processor"] = p }))
+			require.NoError(t, err)
+			assert.Equal(t, plain.Encode("ab ab"), tok.Encode("ab ab"))
+		})
+	}
 }
 
 // oracle is the GLM pattern run by an engine with look-ahead.
