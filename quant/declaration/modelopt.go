@@ -65,7 +65,11 @@ func (r *reader) modelOpt(o *object) {
 		if algo == "NVFP4" && weightOnly {
 			algo = "W4A16_NVFP4" // as vLLM reads it since 0.32
 		}
-		r.d.Groups = append(r.d.Groups, r.algorithm(q.at("quant_algo"), algo, size, sized))
+		g := r.algorithm(q.at("quant_algo"), algo, size, sized)
+		if !g.Weights.Quantized() {
+			r.d.unread = fmt.Sprintf("%s: quant_algo %q is not read here", g.Path, algo)
+		}
+		r.d.Groups = append(r.d.Groups, g)
 	}
 	q.rest(Unknown, ": engines pass over it")
 }

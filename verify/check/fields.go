@@ -92,6 +92,17 @@ func (s *subject) compareDeclarations(name string, d *declaration.Declaration) {
 			return
 		}
 	}
+	if a, b := d.Cache, s.decl.Cache; (a == nil) != (b == nil) || a != nil && a.Form != b.Form {
+		s.add("quant-config-differs", name, "it has a key-value cache of %s, config.json has one of %s", cacheForm(a), cacheForm(b))
+	}
+}
+
+// cacheForm is what a declaration makes of the key-value cache.
+func cacheForm(c *declaration.Cache) string {
+	if c == nil {
+		return "full precision"
+	}
+	return c.Form.String()
 }
 
 // usual are entries that belong into every list, for modules that not every

@@ -153,3 +153,28 @@ func TestInspectUndeclared(t *testing.T) {
 		assert.Contains(t, in.Text(), lost)
 	}
 }
+
+// TestDeclaredCachesDiffer: two files that agree on the weights and not on the
+// key-value cache are named.
+func TestDeclaredCachesDiffer(t *testing.T) {
+	dir := good(t, "foreign/modelopt-nvfp4")
+	require.False(t, examine(t, dir, Options{}).Has("quant-config-differs"))
+	edit(t, dir, "hf_quant_config.json", func(m map[string]any) { m["quantization"].(map[string]any)["kv_cache_quant_algo"] = "FP8" })
+	r := examine(t, dir, Options{})
+	require.True(t, r.Has("quant-config-differs"), r.Text())
+	assert.Contains(t, r.Text(), "it has a key-value cache of ")
+}
+
+// TestNoEngineLoads: a form that one engine misreads and no other is judged for
+// is not called good.
+func TestNoEngineLoads(t *testing.T) {
+	dir := good(t, "nano-glm4moe-quantized/NVFP4A16")
+	quantConfig(func(q map[string]any) {
+		q["format"] = "mxfp6-pack-quantized"
+		for _, g := range q["config_groups"].(map[string]any) {
+			g.(map[string]any)["format"] = "mxfp6-pack-quantized"
+		}
+	})(t, dir)
+	r := examine(t, dir, Options{})
+	assert.Nil(t, r.Verdict, r.Text())
+}
