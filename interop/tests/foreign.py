@@ -11,7 +11,9 @@ import checkpoints as ck
 
 FOREIGN = ["modelopt-nvfp4", "modelopt-fp8", "quark-mxfp4", "autoround-mxfp4", "autoround-gptq", "awq", "gptq-asym", "gptq-int4-int8"]
 NAMES = FOREIGN + ["quark-mxfp4, one exclusion less", "gptq-int4-int8 without its draft", "quark-fp8", "quark-int8", "quark-fp8 with scales [N, 1]", "quark-int8 with scales [N, 1]",
-                   "modelopt-nvfp4, o_proj in BF16"]
+                   "modelopt-nvfp4, o_proj in BF16", "modelopt-nvfp4, q_proj in BF16", "modelopt-nvfp4, down_proj left alone", "modelopt-nvfp4, one expert left alone",
+                   "quark-mxfp4 without its draft, o_proj in BF16", "awq without its draft", "awq without its draft, o_proj in BF16", "awq without its draft, o_proj left alone",
+                   "awq without its draft, one expert in BF16"]
 
 
 def altered(name, change):
@@ -33,16 +35,48 @@ def one_exclusion_less(cfg):
     cfg["quantization_config"]["exclude"].remove("model.layers.3.self_attn.o_proj")
 
 
-def plain_output(name, module):
-    """The tensors of a module are a weight in BF16, the declaration says nothing of it."""
-    d = altered(name, without_draft)
+def rewritten(d, change):
+    """Shards with other tensors; an index names what there is."""
     for f in ck.shards(d):
         t = load_file(f)
-        if module + ".weight" in t:
+        save_file(change(t) or t, f, metadata={"format": "pt"})
+    index = d / "model.safetensors.index.json"
+    if index.exists():
+        index.write_text(json.dumps(dict(metadata={}, weight_map={k: f.name for f in ck.shards(d) for k in safe_open(f, framework="pt").keys()})))
+    return d
+
+
+def no_draft(name):
+    """A checkpoint of three layers without its MTP layer."""
+    return rewritten(altered(name, without_draft), lambda t: {k: v for k, v in t.items() if not k.startswith("model.layers.3.")})
+
+
+def in_full(d, module):
+    """The tensors of a module are a weight in BF16, the declaration says nothing of it."""
+    def change(t):
+        if module + ".qweight" in t:  # AWQ's, [I, O/8]
+            columns, words = t[module + ".qweight"].shape
+            shape = 8 * words, columns
+        elif module + ".weight" in t:
             rows, half = t[module + ".weight"].shape
-            t = {k: v for k, v in t.items() if not k.startswith(module + ".")}
-            t[module + ".weight"] = torch.ones(rows, 2 * half, dtype=torch.bfloat16)
-            save_file(t, f, metadata={"format": "pt"})
+            shape = rows, 2 * half
+        else:
+            return t
+        t = {k: v for k, v in t.items() if not k.startswith(module + ".") or k.endswith(".bias")}
+        t[module + ".weight"] = torch.ones(*shape, dtype=torch.bfloat16)
+        return t
+    return rewritten(d, change)
+
+
+def left_alone(d, module):
+    """The declaration excludes a module whose tensors are codes."""
+    for f, where, key in (("config.json", "quantization_config", None), ("hf_quant_config.json", "quantization", "exclude_modules")):
+        if (d / f).exists():
+            cfg = json.loads((d / f).read_text())
+            q = cfg[where]
+            key = key or ("modules_to_not_convert" if q["quant_method"] == "awq" else "ignore")
+            q[key] = (q.get(key) or []) + [module]
+            (d / f).write_text(json.dumps(cfg))
     return d
 
 
@@ -75,7 +109,16 @@ def directories():
     dirs["gptq-int4-int8 without its draft"] = altered("gptq-int4-int8+no-draft", without_draft)
     dirs["quark-fp8"] = quark("quark-fp8", "fp8", "fp8_e4m3")
     dirs["quark-int8"] = quark("quark-int8", "w8a8", "int8")
-    dirs["modelopt-nvfp4, o_proj in BF16"] = plain_output("modelopt-nvfp4+plain", "model.layers.1.self_attn.o_proj")
+    o_proj, expert = "model.layers.1.self_attn.o_proj", "model.layers.1.mlp.experts.0.down_proj"
+    dirs["modelopt-nvfp4, o_proj in BF16"] = in_full(altered("modelopt-nvfp4+plain", without_draft), o_proj)
+    dirs["modelopt-nvfp4, q_proj in BF16"] = in_full(altered("modelopt-nvfp4+plain-q", without_draft), "model.layers.1.self_attn.q_proj")
+    dirs["modelopt-nvfp4, down_proj left alone"] = left_alone(altered("modelopt-nvfp4+left", without_draft), "model.layers.0.mlp.down_proj")
+    dirs["modelopt-nvfp4, one expert left alone"] = left_alone(altered("modelopt-nvfp4+expert", without_draft), expert)
+    dirs["quark-mxfp4 without its draft, o_proj in BF16"] = in_full(no_draft("quark-mxfp4+plain"), o_proj)
+    dirs["awq without its draft"] = no_draft("awq+none")
+    dirs["awq without its draft, o_proj in BF16"] = in_full(no_draft("awq+plain"), o_proj)
+    dirs["awq without its draft, o_proj left alone"] = left_alone(no_draft("awq+left"), o_proj)
+    dirs["awq without its draft, one expert in BF16"] = in_full(no_draft("awq+expert"), expert)
     dirs["quark-fp8 with scales [N, 1]"] = quark("quark-fp8-columns", "fp8", "fp8_e4m3", (-1, 1))
     dirs["quark-int8 with scales [N, 1]"] = quark("quark-int8-columns", "w8a8", "int8", (-1, 1))
     return dirs

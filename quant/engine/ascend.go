@@ -79,6 +79,8 @@ var ascend = spec{
 		}},
 	},
 
+	misfit: misfitAscend,
+
 	faults: []fault{
 		{codes: []string{"shard-invalid", "shard-truncated", "shard-missing", "index-invalid", "config-missing", "config-not-quantized",
 			"quant-config-invalid", "consolidated-file", "foreign-names", "lfs-pointer", "file-beside-folder", "file-elsewhere", "mtp-shape", "layer-count",
@@ -102,6 +104,20 @@ var ascend = spec{
 			"mtp-copy-missing"},
 			does: Differs},
 	},
+}
+
+// misfitAscend: vLLM's loaders, and of its own formats alone codes under the
+// name of the weight.
+func misfitAscend(x *Misfit) (string, Answer) {
+	switch {
+	case x.Stored.Quantized() && !x.Built.Weight.Quantized():
+		return noScale, Refuses
+	case x.Stored.Quantized():
+		return otherNames, Refuses
+	case x.Layout != AscendLayout && x.Built.Weight.Bits == 4:
+		return packedGone, Refuses
+	}
+	return tookValues, Differs
 }
 
 // mxPairsFit: scales of MX are joined in pairs, those of FP4 in linears after

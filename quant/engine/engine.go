@@ -36,6 +36,8 @@ type spec struct {
 	schemes map[string]scheme // which entries of an Ascend description
 	rules   []rule            // what else it demands
 	faults  []fault           // what becomes of damage
+	// misfit is what becomes of a module that is built otherwise than stored.
+	misfit func(x *Misfit) (how string, answer Answer)
 
 	// resolve matches a module with a configuration.
 	resolve func(r Release, cfg *glm.Config, c *Config, m Module) Resolution

@@ -1,11 +1,9 @@
 package engine
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/glmconv/glmconv/glm"
-	"github.com/glmconv/glmconv/quant/format"
 )
 
 // Kind is how an engine builds a module.
@@ -52,20 +50,6 @@ func (m Module) class() string {
 		return "RowParallelLinear"
 	}
 	return "Linear"
-}
-
-// Halves reports whether a release fills a module that it builds for packed FP4
-// codes with the first columns of a weight in full precision, and computes with
-// them: vLLM's layers that are split by their inputs take as many columns of a
-// tensor as they hold (vllm 0.32 parameter.py, load_row_parallel_weight), and
-// Quark's codes have the name of the weight. Other layers compare shapes and
-// stop; ModelOpt's class stops after loading, at scales of blocks that nothing
-// has set (modelopt.py, KNvfp4Static). Experts stop at their gate projections.
-func (r Release) Halves(l Layout, module string, built format.Weight) bool {
-	if r.Engine != VLLM || l != Quark || built.Type != format.Float || built.Bits != 4 || strings.Contains(module, ".experts.") {
-		return false
-	}
-	return slices.ContainsFunc([]string{".o_proj", ".down_proj", ".attn.proj"}, func(end string) bool { return strings.HasSuffix(module, end) })
 }
 
 // Modules lists what a release builds for a config and asks its quantisation

@@ -175,6 +175,8 @@ var sglang = spec{
 		}},
 	},
 
+	misfit: misfitSGLang,
+
 	// model_loader and the models' load_weights: no tensor is missed, and few
 	// are found too many.
 	faults: []fault{
@@ -218,6 +220,34 @@ func sglangDrafts(c cell) ([]string, string) {
 		return nil, "--quantization w8a8_int8 cannot build the BF16 experts of the MTP layer (quantize the MTP layer too)"
 	}
 	return f, ""
+}
+
+// misfitSGLang: a tensor without a parameter is dropped and a parameter without
+// a tensor stays as it is. Shapes are compared, but by layers that are split by
+// their inputs, which cut what is too wide and fill up what is too narrow (0.5.23
+// layers/parameter.py, RowvLLMParameter). Shared experts are built among the
+// routed ones (found with its own loader, interop/tests/sglang).
+func misfitSGLang(x *Misfit) (string, Answer) {
+	plain, row := !x.Stored.Quantized(), x.splitByInput() && !x.Module.Role.IsShared()
+	switch {
+	case plain && x.ownNames():
+		return "it is dropped, the codes under their own names stay unset, no error", Differs
+	case plain && x.halfWide() && row:
+		return tookHalf, Differs
+	case plain && x.halfWide():
+		return "it is twice as wide as packed codes", Refuses
+	case plain:
+		return tookValues, Differs
+	case x.Built.Weight.Quantized():
+		return otherNames, Refuses
+	case x.OwnNames:
+		return "its codes have names of their own and are dropped, the weight stays unset, no error", Differs
+	case x.Stored.Bits == 4 && x.Layout != CompressedTensors && !row:
+		return "its codes are half as wide as the weight", Refuses
+	case x.Stored.Bits == 4 && x.Layout != CompressedTensors:
+		return "its codes are read as numbers, the other half of its columns is zero, no error", Differs
+	}
+	return "its codes are read as numbers, the scale is dropped, no error", Differs
 }
 
 // packedNames reports whether a linear's codes have another name than weight,

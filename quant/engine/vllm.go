@@ -128,6 +128,8 @@ var vllm = spec{
 		}},
 	},
 
+	misfit: misfitVLLM,
+
 	// default_loader.py checks that nothing is missing only where the config has
 	// no quantization; glm4_moe.py, glm4_moe_mtp.py, deepseek_v2.py:load_weights.
 	faults: []fault{
@@ -147,6 +149,26 @@ var vllm = spec{
 }
 
 const fp8Widened = "Ampere reads FP8 weight-only: it saves memory and no time"
+
+// misfitVLLM: a tensor without a parameter is a KeyError, and shapes are
+// compared, but by layers that are split by their inputs (0.32 parameter.py,
+// load_row_parallel_weight). Where these miss the scales too, ModelOpt's class
+// for NVFP4 stops after loading (modelopt.py, KNvfp4Static); Quark's does not.
+func misfitVLLM(x *Misfit) (string, Answer) {
+	switch plain := !x.Stored.Quantized(); {
+	case plain && x.halfWide() && x.splitByInput() && x.Layout == Quark:
+		return tookHalf, Differs
+	case plain && (x.ownNames() || x.halfWide()):
+		return packedGone, Refuses
+	case plain:
+		return tookValues, Differs
+	case !x.Built.Weight.Quantized() && x.Stored.Bits == 4:
+		return otherShape, Refuses
+	case !x.Built.Weight.Quantized():
+		return noScale, Refuses
+	}
+	return otherNames, Refuses
+}
 
 func anything(Part) bool { return true }
 

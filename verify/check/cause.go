@@ -90,7 +90,7 @@ func (s *subject) diagnose() {
 	case has("eh-proj-quantized") && has("router-quantized") && (has("embedding-quantized") || has("mtp-copy-quantized") || has("head-quantized")):
 		say("the output of llm-compressor (model_free_ptq) without an ignore list: router, eh_proj and embeddings are quantised, which no engine builds; convert again with the ignore list that glmconv writes")
 	case has("eh-proj-quantized") && s.codesOnly():
-		say("the MTP layer's eh_proj is quantised: vLLM and SGLang build it in full precision and stop with a KeyError on its codes; convert again with eh_proj left alone, or serve without speculative decoding")
+		say("the MTP layer's eh_proj is quantised: engines build it in full precision, vLLM stops at its codes, SGLang drops them where their names are their own and drafts noise; convert again with eh_proj left alone, or serve without speculative decoding")
 	case has("eh-proj-quantized"):
 		say("the ignore list of the conversion lacked eh_proj: the model loads and drafts are noise")
 	case s.ascend && s.lostBiases():
@@ -106,7 +106,7 @@ func (s *subject) diagnose() {
 	case s.reciprocals() > 1:
 		say("the scales of %d weights are stored as 1/scale: another tool divides by them, engines multiply", s.reciprocals())
 	case has("weight-not-quantized") && s.onlyMTP("weight-not-quantized") && s.codesOnly():
-		say("the MTP layer is full precision and the config does not say so: engines build it for codes and stop with a KeyError or a size mismatch as soon as they draft; leave the layer out in the config")
+		say("the MTP layer is full precision and the config does not say so: engines build it for codes: vLLM stops with a KeyError or a size mismatch as soon as it drafts, SGLang too or it drafts noise; leave the layer out in the config")
 	case has("weight-not-quantized") && s.onlyMTP("weight-not-quantized"):
 		say("the MTP layer is full precision and the config does not say so: engines cast it to codes without scales and drafts are noise until the layer is in the ignore list")
 	case !has("quant-config-invalid") && s.otherConversion() != nil:

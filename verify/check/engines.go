@@ -23,7 +23,7 @@ func (s *subject) checkEngines() {
 			Hardware: s.device})).Answer == engine.Refuses {
 			continue // nobody takes this layout to it
 		}
-		v := EngineVerdict{Engine: string(r.Engine), Release: r.Version, Answer: engine.Loads, Flags: []string{}}
+		v := EngineVerdict{Engine: string(r.Engine), Release: r.Version, Answer: engine.Loads, Flags: []string{}, matched: map[string]bool{}}
 		s.askTables(r, &v, sub)
 		s.askStacked(r, &v)
 		s.askMatching(r, &v)
@@ -272,6 +272,22 @@ func (s *subject) verdict(v *EngineVerdict, answer engine.Answer, rule string) {
 // of which no table says what an engine does.
 var unjudged = []string{"sparsity_config", "transform_config"}
 
+// matched are the findings about modules whose fate is told by what a release
+// builds in their place.
+var matched = map[string]bool{"weight-not-quantized": true, "ignored-but-quantized": true}
+
+// reacts is what a release does with a fault. A projection of the MTP layer whose
+// codes cannot be taken for numbers is a module like others, though no
+// declaration is asked for it.
+func (s *subject) reacts(r engine.Release, f Finding) engine.Answer {
+	if m := s.byName[f.Where]; f.Code == "eh-proj-quantized" && m != nil && (m.form.codes().Bits == 4 || m.params["weight"].Shape == nil) {
+		_, answer := r.Misfit(engine.Misfit{Layout: s.layout(), Module: engine.Module{Name: f.Where, Kind: engine.Linear, Role: m.row.Role, Draft: true},
+			Stored: m.form.codes(), OwnNames: m.params["weight"].Shape == nil})
+		return answer
+	}
+	return r.Reacts(f.Code, s.decl != nil)
+}
+
 // askFaults adds what the release does with the faults that were found.
 func (s *subject) askFaults(r engine.Release, v *EngineVerdict) {
 	for _, f := range s.report.Findings {
@@ -282,11 +298,10 @@ func (s *subject) askFaults(r engine.Release, v *EngineVerdict) {
 			if s.decl != nil && !readable(s.decl.method) && r.Engine == engine.Ascend {
 				continue // it does not read the format, or whether it does is not known
 			}
-			answer := r.Reacts(f.Code, s.decl != nil)
-			if answer == engine.Differs && s.codesOnly() && stops[f.Code] && !s.halved(r, f) {
-				answer = engine.Refuses
+			if matched[f.Code] && v.matched[f.Where] {
+				continue // of its module is known what the release builds
 			}
-			s.verdict(v, answer, f.Where+": "+f.Detail)
+			s.verdict(v, s.reacts(r, f), f.Where+": "+f.Detail)
 		}
 	}
 }

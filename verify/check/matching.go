@@ -57,18 +57,7 @@ func (s *subject) askMatching(r engine.Release, v *EngineVerdict) {
 			}
 			continue
 		}
-		for _, x := range stored {
-			if s.readAs(x, res.Weight) || s.toldAlready(x) {
-				continue
-			}
-			how, answer := s.misread(r, x, res.Weight)
-			s.verdict(v, answer, fmt.Sprintf("%s is built as %s and stored as %s", m.Name, res.Weight, x.form))
-			f := s.add("engine-misreads", m.Name, "it is built as %s, %s is %s: %s", res.Weight, x.row.Module, x.form, how).on(string(e))
-			if engine.Guest(e, s.layout()) {
-				f.as(Warning)
-			}
-			break
-		}
+		s.askStored(r, v, m, res, stored)
 		s.askScales(r, v, m, res.Weight)
 	}
 }
@@ -98,32 +87,47 @@ func (s *subject) readAs(m *module, built format.Weight) bool {
 	return stored.SameCodes(built)
 }
 
-// misread says what becomes of a weight that is built otherwise than stored.
-func (s *subject) misread(r engine.Release, m *module, built format.Weight) (how string, answer engine.Answer) {
-	e := r.Engine
-	switch f := m.form; {
-	case f.kind == plain && r.Halves(s.layout(), m.row.Module, built):
-		return "the first half of its columns is cast to packed codes, no scale is set, no error", engine.Differs
-	case f.kind == plain && built.Bits == 4 && !s.ascend:
-		return "its packed tensors are missing", engine.Refuses
-	case f.kind == plain:
-		return "its values are cast to codes, no scale is set, no error", engine.Differs
-	case !built.Quantized() && e == engine.SGLang && m.stored != nil && f.weight.Bits == 4 && m.params["weight"].Shape == nil:
-		return "its codes have names of their own and are dropped, the weight stays unset, no error", engine.Differs
-	case !built.Quantized() && m.stored != nil && f.weight.Bits == 4:
-		return "its codes have another shape than the weight, or no parameter to go to", engine.Refuses
-	case !built.Quantized() && e == engine.SGLang:
-		return "its codes are read as numbers, the scale is dropped, no error", engine.Differs
-	case !built.Quantized():
-		return "the scale has no parameter to go to", engine.Refuses
+// askStored compares what a module is built for with what is stored for it. What
+// the plain reading of the declaration contradicts as well is another finding's
+// matter, and this engine's answer to it is known all the same.
+func (s *subject) askStored(r engine.Release, v *EngineVerdict, m engine.Module, res engine.Resolution, stored []*module) {
+	said := false
+	for _, name := range m.Stored {
+		if x := s.byName[name]; x != nil && !s.unreadDeclared(x) {
+			v.matched[name] = true
+		}
 	}
-	return "names or shapes differ", engine.Refuses
+	for _, x := range stored {
+		if s.readAs(x, res.Weight) || s.unreadDeclared(x) {
+			continue
+		}
+		fit := engine.Misfit{Layout: s.layout(), Module: m, Built: res, Stored: x.form.codes(), OwnNames: x.params["weight"].Shape == nil}
+		how, answer := r.Misfit(fit)
+		if v.Answer == engine.NotJudged && answer == engine.Differs {
+			answer = engine.NotJudged // it may as well refuse
+		}
+		s.verdict(v, answer, fmt.Sprintf("%s is built as %s and stored as %s: %s", m.Name, res.Weight, x.form, how))
+		if said || s.toldAlready(x) {
+			continue
+		}
+		said = true
+		f := s.add("engine-misreads", m.Name, "it is built as %s, %s is %s: %s", res.Weight, x.row.Module, x.form, how).on(string(r.Engine))
+		if engine.Guest(r.Engine, s.layout()) {
+			f.as(Warning)
+		}
+	}
 }
 
 // toldAlready: config and tensors disagree by the plain reading as well, which
 // another finding says.
 func (s *subject) toldAlready(m *module) bool {
-	return m.known && (m.want.quantized() != m.form.quantized() || m.want.kind != m.form.kind) && quantizable(m.row.Role)
+	return m.known && (m.want.quantized() != m.form.quantized() || m.want.kind != m.form.kind) && quantizable(m.row.Role) && !s.builtAsStored(m)
+}
+
+// unreadDeclared: what such a module is declared to be is a form that nothing
+// here reads.
+func (s *subject) unreadDeclared(m *module) bool {
+	return m.want.kind == foreign && !m.want.weight.Quantized()
 }
 
 // storedForms returns the modules behind a runtime module, one of each form.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/declaration"
@@ -121,11 +122,11 @@ func (s *subject) checkPublished(m *module) {
 	case !f.quantized() && w.quantized() && s.stale == nil:
 		finding := s.add("weight-not-quantized", where, "the config (%s) says %s, the tensor is %s%s", m.group, w, m.weightType(), s.consequence(m))
 		finding.hint(s.excludeFrom(m))
-		if s.decl.Method == declaration.GPTQ && !m.row.Role.IsExpert() {
-			finding.as(Warning) // engines go by the tensors for single linears
+		if s.builtAsStored(m) {
+			finding.as(Warning)
 		}
 	case f.quantized() && !w.quantized() && m.ignore:
-		s.add("ignored-but-quantized", where, "the config leaves it alone, the tensor is %s: engines build it in full precision and read codes as values", f)
+		s.add("ignored-but-quantized", where, "the config leaves it alone, the tensor is %s: engines build it in full precision and have no place for codes", f)
 	case f.quantized() && !w.quantized():
 		s.add("ignored-but-quantized", where, "no target of the config matches it, the tensor is %s", f)
 	case f.weight.Quantized() && f.weight != w.weight:
@@ -165,21 +166,30 @@ func (s *subject) checkTypes(m *module) {
 }
 
 // consequence is what engines do with a module that is built for codes and
-// stored in full precision (docs/facts/formats.md 9).
+// stored in full precision.
 func (s *subject) consequence(m *module) string {
-	if w := m.want.weight; w.Bits == 8 && w.Type == format.Float {
-		return ": its values are cast to codes without a word"
+	var out []string
+	for _, e := range []engine.Engine{engine.VLLM, engine.SGLang} {
+		if e == engine.VLLM && s.builtAsStored(m) {
+			continue
+		}
+		r := engine.Newest(e)
+		fit := engine.Misfit{Layout: s.layout(), Module: engine.Module{Name: m.row.Module, Kind: engine.Linear, Role: m.row.Role}, Built: engine.Resolution{Weight: m.want.weight}}
+		if m.row.Role.IsExpert() {
+			fit.Module.Kind = engine.Experts
+		}
+		how, answer := r.Misfit(fit)
+		if answer == engine.Refuses {
+			how = "it stops, " + how
+		}
+		out = append(out, r.Title()+": "+how)
 	}
-	if slices.ContainsFunc(engine.Engines, func(e engine.Engine) bool { return engine.Newest(e).Halves(s.layout(), m.row.Module, m.want.weight) }) {
-		return ": vLLM takes the first half of its columns for codes without a word"
-	}
-	return ": engines look for codes and stop with a KeyError or a size mismatch"
+	return "; " + strings.Join(out, "; ")
 }
 
-// halved tells that a release takes half of a weight for its codes.
-func (s *subject) halved(r engine.Release, f Finding) bool {
-	m := s.byName[f.Where]
-	return f.Code == "weight-not-quantized" && m != nil && r.Halves(s.layout(), f.Where, m.want.weight)
+// builtAsStored: vLLM goes by the tensors for GPTQ's linears (docs/facts/formats.md 6.3).
+func (s *subject) builtAsStored(m *module) bool {
+	return s.decl.Declaration != nil && s.decl.Method == declaration.GPTQ && !m.row.Role.IsExpert()
 }
 
 // excludeFrom says how a module is left alone in the words of its declaration.
@@ -321,8 +331,8 @@ func (s *subject) checkBiases() {
 
 // codesOnly reports whether the checkpoint's weights have names or types of
 // their own (4-bit formats of other tools): what is built for them and stored
-// in full precision, or the reverse, does not load at all, where FP8 and INT8
-// are cast without a word (docs/facts/formats.md 9).
+// in full precision, or the reverse, is not cast without a word, as FP8 and
+// INT8 are (docs/facts/formats.md 9).
 func (s *subject) codesOnly() bool {
 	n := 0
 	for _, m := range s.modules {
@@ -335,9 +345,6 @@ func (s *subject) codesOnly() bool {
 	}
 	return n > 0
 }
-
-// stops are the findings that such a checkpoint does not load with.
-var stops = map[string]bool{"weight-not-quantized": true, "ignored-but-quantized": true, "eh-proj-quantized": true}
 
 // publishedName names the format of most weights.
 func (s *subject) publishedName() string {

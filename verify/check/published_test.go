@@ -3,6 +3,7 @@ package check
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,13 +28,14 @@ func TestPublished(t *testing.T) {
 		judged  bool // a verdict
 		engines map[string]string
 	}{
+		// SGLang drops codes that no parameter has the names of, and its draft is noise
 		{"foreign/autoround-gptq", "auto-round (gptq) int4 group 32", []string{"eh-proj-quantized", "quant-method-published"}, "eh_proj", true,
-			map[string]string{"vllm": "refuses", "sglang": "refuses"}},
+			map[string]string{"vllm": "refuses", "sglang": "differs"}},
 		// block_name_to_quantize means the draft's head too, which has no codes: vLLM's own loader stops with a KeyError
 		{"foreign/autoround-mxfp4", "auto-round (compressed-tensors) mxfp4 group 32", []string{"engine-refuses", "engine-misreads"}, "model.layers.3.head", true,
 			map[string]string{"vllm": "refuses", "sglang": "refuses"}},
 		{"foreign/awq", "awq int4 group 32", []string{"weight-not-quantized", "bias-cast"}, "MTP layer is full precision", true,
-			map[string]string{"vllm": "refuses", "sglang": "refuses"}},
+			map[string]string{"vllm": "refuses", "sglang": "differs"}},
 		{"foreign/gptq-asym", "gptq int4 group 64", []string{"weight-not-quantized", "engine-refuses", "bias-cast"}, "MTP layer is full precision", true,
 			map[string]string{"vllm": "refuses", "sglang": "refuses"}},
 		{"foreign/gptq-int4-int8", "gptq int4 group 32", []string{"weight-not-quantized"}, "MTP layer is full precision", true,
@@ -61,6 +63,139 @@ func TestPublished(t *testing.T) {
 			assert.NotContains(t, r.Text(), "%!")
 		})
 	}
+}
+
+// TestMisfits: what the engines make of a module of other tools that is declared
+// as codes and stored in full precision, or the other way round: their own
+// loaders' answers (interop/tests/foreign.py). vLLM has no place for a tensor
+// that no parameter has the name of, SGLang drops it; shapes are compared, but by
+// layers that are split by their inputs.
+func TestMisfits(t *testing.T) {
+	left := func(module string) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			edit(t, dir, "config.json", func(m map[string]any) {
+				q := m["quantization_config"].(map[string]any)
+				for _, key := range []string{"modules_to_not_convert", "ignore", "exclude"} {
+					if list, ok := q[key].([]any); ok || q["quant_method"] == "awq" && key == "modules_to_not_convert" {
+						q[key] = append(list, module)
+					}
+				}
+			})
+			if _, err := os.Stat(filepath.Join(dir, "hf_quant_config.json")); err == nil {
+				edit(t, dir, "hf_quant_config.json", func(m map[string]any) {
+					q := m["quantization"].(map[string]any)
+					q["exclude_modules"] = append(q["exclude_modules"].([]any), module)
+				})
+			}
+		}
+	}
+	for _, tc := range []struct {
+		name, dir, module string
+		damage            func(module string) func(*testing.T, string)
+		vllm, sglang      string
+	}{
+		{"names of their own, none", "foreign/awq", "", nil, "loads", "loads"},
+		{"names of their own, plain", "foreign/awq", "model.layers.1.self_attn.o_proj", inFull, "refuses", "differs"},
+		{"names of their own, plain, joined", "foreign/awq", "model.layers.0.mlp.up_proj", inFull, "refuses", "differs"},
+		{"names of their own, plain, an expert", "foreign/awq", "model.layers.1.mlp.experts.0.down_proj", inFull, "refuses", "differs"},
+		{"names of their own, left alone", "foreign/awq", "model.layers.1.self_attn.o_proj", left, "refuses", "differs"},
+		{"halves, plain, split by inputs", "foreign/modelopt-nvfp4", "model.layers.1.self_attn.o_proj", inFull, "refuses", "differs"},
+		{"halves, plain, split by outputs", "foreign/modelopt-nvfp4", "model.layers.1.self_attn.q_proj", inFull, "refuses", "refuses"},
+		{"halves, plain, shared", "foreign/modelopt-nvfp4", "model.layers.1.mlp.shared_experts.down_proj", inFull, "refuses", "refuses"},
+		{"halves, plain, an expert", "foreign/modelopt-nvfp4", "model.layers.1.mlp.experts.0.down_proj", inFull, "refuses", "refuses"},
+		{"halves, left alone, split by inputs", "foreign/modelopt-nvfp4", "model.layers.0.mlp.down_proj", left, "refuses", "differs"},
+		{"halves, an expert left alone, which SGLang's lists do not mean", "foreign/modelopt-nvfp4", "model.layers.1.mlp.experts.0.down_proj", left, "refuses", "loads"},
+		{"halves of Quark, plain, split by inputs", "foreign/quark-mxfp4", "model.layers.1.self_attn.o_proj", inFull, "differs", "differs"},
+		{"halves of Quark, plain, split by inputs, dense", "foreign/quark-mxfp4", "model.layers.0.mlp.down_proj", inFull, "differs", "differs"},
+		{"halves of Quark, plain, split by outputs", "foreign/quark-mxfp4", "model.layers.0.mlp.up_proj", inFull, "refuses", "refuses"},
+		{"halves of Quark, plain, shared", "foreign/quark-mxfp4", "model.layers.1.mlp.shared_experts.down_proj", inFull, "differs", "refuses"},
+		{"halves of Quark, left alone, split by inputs", "foreign/quark-mxfp4", "model.layers.1.self_attn.o_proj", left, "refuses", "differs"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := good(t, tc.dir)
+			withoutDraft(t, dir)
+			if tc.damage != nil {
+				tc.damage(tc.module)(t, dir)
+			}
+			r := examine(t, dir, Options{})
+			assert.Equal(t, tc.vllm, verdicts(r)["vllm"], r.Text())
+			assert.Equal(t, tc.sglang, verdicts(r)["sglang"], r.Text())
+			assert.False(t, r.OK && tc.damage != nil, r.Text())
+		})
+	}
+	t.Run("GPTQ, whose linears vLLM builds as they are stored", func(t *testing.T) {
+		dir := good(t, "foreign/gptq-int4-int8")
+		withoutDraft(t, dir)
+		inFull("model.layers.1.self_attn.o_proj")(t, dir)
+		r := examine(t, dir, Options{Hardware: "h100", Engines: []string{"sglang"}})
+		assert.False(t, r.OK, r.Text())
+		assert.NotContains(t, r.Text(), "vLLM 0.33: it stops")
+	})
+	t.Run("formats that differ, on a GPU", func(t *testing.T) {
+		r := examine(t, testkit.Shared(t, "reference/foreign/gptq-int4-int8"), Options{Hardware: "h100", Engines: []string{"vllm", "sglang"}})
+		assert.Equal(t, map[string]string{"vllm": "refuses", "sglang": "refuses"}, verdicts(r), r.Text())
+	})
+}
+
+// inFull stores a module in full precision.
+func inFull(module string) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		ckpt, err := safetensors.OpenDir(dir)
+		require.NoError(t, err)
+		defer ckpt.Close()
+		var shape []int64
+		if x, ok := ckpt.Info(module + ".g_idx"); ok { // GPTQ's [I]
+			w, _ := ckpt.Info(module + ".qweight")
+			shape = []int64{w.Shape[1], x.Shape[0]}
+		} else if x, ok := ckpt.Info(module + ".qweight"); ok { // AWQ's, [I, O/8]
+			shape = []int64{8 * x.Shape[1], x.Shape[0]}
+		} else {
+			x, ok := ckpt.Info(module + ".weight")
+			require.True(t, ok, module)
+			shape = []int64{x.Shape[0], 2 * x.Shape[1]}
+		}
+		done := false
+		retensor(t, dir, func(x tensor) []tensor {
+			if !strings.HasPrefix(x.Name, module+".") || strings.HasSuffix(x.Name, ".bias") {
+				return []tensor{x}
+			}
+			if done {
+				return nil
+			}
+			done = true
+			x.Name, x.DType, x.Shape, x.data = module+".weight", safetensors.BF16, shape, make([]byte, 2*shape[0]*shape[1])
+			for i := range x.data {
+				x.data[i] = byte(0x3c + i%3) // numbers of any kind
+			}
+			return []tensor{x}
+		})
+	}
+}
+
+// withoutDraft takes the MTP layer from a checkpoint of three layers.
+func withoutDraft(t *testing.T, dir string) {
+	edit(t, dir, "config.json", func(m map[string]any) {
+		m["num_nextn_predict_layers"] = 0
+		q := m["quantization_config"].(map[string]any)
+		for _, key := range []string{"ignore", "exclude"} { // patterns that would match nothing
+			if list, ok := q[key].([]any); ok {
+				q[key] = slices.DeleteFunc(list, func(x any) bool { return strings.Contains(x.(string), "layers.3") })
+			}
+		}
+	})
+	ckpt, err := safetensors.OpenDir(dir)
+	require.NoError(t, err)
+	_, stored := ckpt.Info("model.layers.3.eh_proj.weight")
+	require.NoError(t, ckpt.Close())
+	if !stored {
+		return
+	}
+	retensor(t, dir, func(x tensor) []tensor {
+		if strings.HasPrefix(x.Name, "model.layers.3.") {
+			return nil
+		}
+		return []tensor{x}
+	})
 }
 
 // TestPublishedForms: a form of another tool that nothing here reads is not

@@ -47,7 +47,8 @@ type EngineVerdict struct {
 	Rule     string        `json:"rule"`  // why not, or a remark
 	Flags    []string      `json:"flags"` // what the serve command must carry
 
-	noDraft bool // the MTP layer is not served
+	noDraft bool            // the MTP layer is not served
+	matched map[string]bool // modules of which is known what the release builds in their place
 }
 
 // Report is the result of Run.

@@ -29,7 +29,7 @@ func (s *subject) checkQuantisedSpecial(m *module) {
 	case r == glm.MTPProj:
 		what := "drafts are computed from codes read as numbers"
 		if s.codesOnly() {
-			what = "engines build it in full precision and stop on the names of its codes"
+			what = "engines build it in full precision and have no place for its codes"
 		}
 		s.add("eh-proj-quantized", where, "it is %s; %s", f, what)
 	case r == glm.Embedding:
