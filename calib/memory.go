@@ -104,17 +104,18 @@ func momentsBytes(c *glm.Config, role glm.Role, cols int) int64 {
 }
 
 // filedBytes is what a weight takes beside moments in files: its codes while they are
-// made; of a gated MLP gate and up in both models.
+// made; of a gated MLP also those of gate and up, and a part of one.
 func filedBytes(it *quant.Item) int64 {
 	r, k := it.Weight.Dims()
-	each := int64(2)
 	switch role := it.Weight.Tensor.Role; {
+	case role == glm.DenseDown, role == glm.SharedDown, role == glm.ExpertDown:
+		return 4*int64(r)*int64(k) + 12*int64(min(k, partRows))*int64(r)
 	case role.IsExpert(), role.IsShared(), role.IsDense():
-		each = 20
+		return 4*int64(r)*int64(k) + 12*int64(min(r, partRows))*int64(k)
 	case role == glm.AttnKVB: // rounded in one piece
-		each = 8
+		return 8 * int64(r) * int64(k)
 	}
-	return each * int64(r) * int64(k)
+	return 2 * int64(r) * int64(k)
 }
 
 // gram are empty sums for the inputs that some modules share: in memory, or in files
