@@ -8,7 +8,7 @@
 // are built in, which share nothing. The table has the mean KL in thousandths of a
 // nat a token (and without the worst 1 % of tokens), its one-sided 95 % bound, how
 // far the calibrated result lies from the rounded one at the same positions with
-// the standard error of that difference over sequences, the 99th percentile, the
+// the standard error of that difference over sequences (of both means), the 99th percentile, the
 // share of changed first choices, the size, and the seconds that quantize took.
 //
 //	go run ./internal/bench/accuracy -cost [-cost-only statistics|learning] [-cost-tokens 512] [-pairs 5] [-rows 768] [-narrowest N] [-widest N] [-cpuprofile FILE]
@@ -62,6 +62,8 @@ type figure struct {
 	Trim     float64 `json:"kl_trim"`               // mean without the worst 1 % of tokens
 	Diff     float64 `json:"kl_difference"`         // mean of KL less that of rounding, of a calibrated result
 	DiffErr  float64 `json:"kl_difference_std_err"` // over sequences, paired
+	TrimDiff float64 `json:"kl_trim_difference"`    // of Trim, and its error
+	TrimErr  float64 `json:"kl_trim_difference_std_err"`
 
 	kl        []float64 // by position
 	sequences int
@@ -112,7 +114,8 @@ func run(ctx context.Context, o options, w io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	fmt.Fprintln(w, "| model | scheme | codes | mean KL · 1000 | trim | 95 % bound | less rounding | p99 | flips | MTP (source) | size | time |\n|---|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(w, "| model | scheme | codes | mean KL · 1000 | trim | 95 % bound | less rounding | trim less rounding | p99 | flips | MTP (source) | size | time |\n"+
+		"|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 	var all []figure
 	for i, model := range o.models {
 		stats := filepath.Join(dir, fmt.Sprintf("stats-%d", i))
@@ -130,7 +133,9 @@ func run(ctx context.Context, o options, w io.Writer) (err error) {
 					return err
 				}
 				if f.Trim = trimmed(f.kl); f.Calib {
-					f.Diff, f.DiffErr = paired(f.kl, all[len(all)-1].kl, f.sequences)
+					plain := all[len(all)-1].kl
+					f.Diff, f.DiffErr = paired(f.kl, plain, f.sequences)
+					f.TrimDiff, f.TrimErr = pairedTrim(f.kl, plain, f.sequences)
 				}
 				all = append(all, f)
 				f.row(w)
@@ -150,12 +155,12 @@ func run(ctx context.Context, o options, w io.Writer) (err error) {
 // row prints a figure.
 func (f *figure) row(w io.Writer) {
 	codes := map[bool]string{false: "rounding", true: "calibrated"}[f.Calib]
-	less := "–"
+	less, trim := "–", "–"
 	if f.Calib {
-		less = fmt.Sprintf("%.2f ± %.2f", 1000*f.Diff, 1000*f.DiffErr)
+		less, trim = fmt.Sprintf("%.2f ± %.2f", 1000*f.Diff, 1000*f.DiffErr), fmt.Sprintf("%.3f ± %.3f", 1000*f.TrimDiff, 1000*f.TrimErr)
 	}
-	fmt.Fprintf(w, "| %s | %s | %s | %.2f | %.2f | %.2f | %s | %.1f | %.2f %% | %.3f (%.3f) | %s | %.1fs |\n", f.Model, f.Scheme, codes,
-		1000*f.KL, 1000*f.Trim, 1000*f.Upper95, less, 1000*f.P99, 100*f.Flips, f.Draft, f.DraftSrc, progress.Bytes(f.Bytes), f.Seconds)
+	fmt.Fprintf(w, "| %s | %s | %s | %.2f | %.2f | %.2f | %s | %s | %.1f | %.2f %% | %.3f (%.3f) | %s | %.1fs |\n", f.Model, f.Scheme, codes,
+		1000*f.KL, 1000*f.Trim, 1000*f.Upper95, less, trim, 1000*f.P99, 100*f.Flips, f.Draft, f.DraftSrc, progress.Bytes(f.Bytes), f.Seconds)
 }
 
 // trimmed is the mean without the largest hundredth.
@@ -189,6 +194,33 @@ func paired(a, b []float64, sequences int) (mean, err float64) {
 	}
 	k := float64(len(means))
 	return mean, math.Sqrt(err / (k - 1) / k)
+}
+
+// jackknifed is in how many parts, whole sequences each, pairedTrim leaves one out.
+const jackknifed = 64
+
+// pairedTrim is the difference of what trimmed makes of a and b at the same positions,
+// and its standard error, by a jackknife over sequences of one length; 0 where they are
+// not the same or too few.
+func pairedTrim(a, b []float64, sequences int) (diff, err float64) {
+	if len(a) != len(b) || sequences < 2 || len(a) < sequences {
+		return 0, 0
+	}
+	each := (len(a) + sequences - 1) / sequences
+	parts := min(sequences, jackknifed)
+	var without []float64
+	mean := 0.0
+	for p := range parts {
+		lo, hi := min(p*sequences/parts*each, len(a)), min((p+1)*sequences/parts*each, len(a))
+		rest := func(x []float64) float64 { return trimmed(slices.Concat(x[:lo], x[hi:])) }
+		without = append(without, rest(a)-rest(b))
+		mean += without[p] / float64(parts)
+	}
+	for _, d := range without {
+		err += (d - mean) * (d - mean)
+	}
+	n := float64(parts)
+	return trimmed(a) - trimmed(b), math.Sqrt(err * (n - 1) / n)
 }
 
 // measure quantizes a model and judges the result.

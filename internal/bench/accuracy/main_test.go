@@ -47,6 +47,24 @@ func TestRun(t *testing.T) {
 	assert.InDelta(t, 2, diff, 1e-12)
 	assert.InDelta(t, 1, se, 1e-12)
 
+	// 200 positions, all of them 1 nearer: no error of the difference without the worst two.
+	a, b := make([]float64, 200), make([]float64, 200)
+	for i := range a {
+		a[i] = float64(i * i % 17)
+		b[i] = a[i] + 1
+	}
+	diff, se = pairedTrim(a, b, 10)
+	assert.InDelta(t, -1, diff, 1e-12)
+	assert.InDelta(t, 0, se, 1e-9)
+	for i := range 100 { // one half 3 nearer, one no nearer: parts differ
+		b[i], b[100+i] = a[i]+3, a[100+i]
+	}
+	diff, se = pairedTrim(a, b, 10)
+	assert.InDelta(t, -1.5, diff, 0.1)
+	assert.InDelta(t, 0.5, se, 0.1, "3 and 0 in turn: 1.58 over the root of 10")
+	_, se = pairedTrim(a, b[:100], 10)
+	assert.Zero(t, se)
+
 	require.NoError(t, os.WriteFile(command, []byte("#!/bin/sh\necho broken >&2; exit 65\n"), 0o755))
 	require.ErrorContains(t, run(t.Context(), o, &table), "broken")
 }
