@@ -16,6 +16,7 @@ import (
 	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/convert"
+	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -280,6 +281,40 @@ func TestSolveRefuses(t *testing.T) {
 	require.NoError(t, err)
 	_, err = Solve(context.Background(), plan, src, SolveOptions{Sequences: seqs, Scratch: t.TempDir(), MaxMemory: 64 << 20})
 	assert.ErrorIs(t, err, quant.ErrMemory)
+}
+
+// TestNormFolds: gains that spread outliers go into the weights, gains that damp
+// them stay, and without samples to tell they go.
+func TestNormFolds(t *testing.T) {
+	for _, c := range []struct {
+		name, model string
+		bare, folds bool
+	}{
+		{"damping", "nano-glm4moe", false, false},
+		{"spreading", "nano-glm4moe-outliers", false, true},
+		{"latent attention, spreading", "nano-glm5-outliers", false, true},
+		{"damping, no samples", "nano-glm4moe", true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg, src, seqs := opened(t, c.model, 20)
+			st, err := Collect(t.Context(), cfg, src, seqs, CollectOptions{})
+			require.NoError(t, err)
+			if c.bare {
+				for _, m := range st.held {
+					m.keys, m.Sample = nil, nil
+				}
+			}
+			plan, err := quant.NewPlan(src, quant.W8A8, layout.CompressedTensors, quant.Options{})
+			require.NoError(t, err)
+			set, err := SearchFolds(t.Context(), plan, src, st, 2)
+			require.NoError(t, err)
+			for _, site := range plan.FoldSites() {
+				if site.Kind == fold.Norm && site.Layer < cfg.Layers {
+					assert.Equal(t, c.folds, set.Get(site.Name) != nil, site.Name)
+				}
+			}
+		})
+	}
 }
 
 // TestSearchFolds: the twin's outliers are folded away, and the folded weights

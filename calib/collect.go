@@ -237,6 +237,8 @@ func sampled(r glm.Role) bool {
 	switch r {
 	case glm.AttnO, glm.DenseDown, glm.SharedDown, glm.ExpertDown:
 		return true
+	case glm.AttnQ, glm.AttnQA, glm.AttnQB, glm.DenseGate, glm.Router: // outputs of norms
+		return true
 	}
 	return false
 }

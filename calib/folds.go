@@ -14,48 +14,60 @@ import (
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// SearchFolds chooses the folds of a plan: norms give their gains, and value and
-// up rows take the powers of two under which the quantised projection behind them
-// is nearest to its float output on the statistics' sample
-// (docs/facts/accuracy.md 2.6). plan is one without folds or by gamma; it says
-// what each weight is quantised to.
+// SearchFolds chooses the folds of a plan: norms give their gains where that
+// brings what reads them nearer to its float outputs, and value and up rows take
+// the powers of two under which the quantised projection behind them is nearest to
+// its float output, both on the statistics' samples (docs/facts/accuracy.md 2.6).
+// plan is one without folds or by gamma; it says what each weight is quantised to.
 func SearchFolds(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpoint, st *Statistics, workers int) (*fold.Set, error) {
 	set := fold.NewSet()
-	items := map[string]*quant.Item{}
+	f := folder{plan: plan, src: src, st: st, items: map[string]*quant.Item{}, workers: &kernel.Workers{N: workers}}
 	for i := range plan.Items {
-		items[plan.Items[i].Name()] = &plan.Items[i]
+		f.items[plan.Items[i].Name()] = &plan.Items[i]
 	}
-	w := &kernel.Workers{N: workers}
 	for _, site := range plan.FoldSites() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		search := f.rows
 		if site.Kind == fold.Norm {
-			e, err := gammaOf(src, items[site.Name])
-			if err != nil {
-				return nil, err
-			}
+			search = f.norm
+		}
+		e, err := search(ctx, &site)
+		if err != nil {
+			return nil, err
+		}
+		if e != nil {
 			set.Put(&site, e)
-			continue
 		}
-		it := items[site.Consumers[0].Tensor.Name]
-		if it == nil || it.Action != quant.Quantize || !plan.Learnable(it) {
-			continue
-		}
-		m, err := st.Shown(plan.Config, site.Consumers[0].Tensor)
-		if err != nil {
-			return nil, err
-		}
-		if m == nil || len(m.keys) == 0 {
-			continue
-		}
-		weight, err := readWeight(src, it)
-		if err != nil {
-			return nil, err
-		}
-		set.Put(&site, searchSite(plan, &site, it, m, weight, w))
 	}
 	return set, nil
+}
+
+// folder searches the folds of a plan.
+type folder struct {
+	plan    *quant.Plan
+	src     *safetensors.Checkpoint
+	st      *Statistics
+	items   map[string]*quant.Item // by name
+	workers *kernel.Workers
+}
+
+// rows returns the exponents of value or up rows; nil where nothing tells them.
+func (f *folder) rows(_ context.Context, site *fold.Site) (fold.Exponents, error) {
+	it := f.items[site.Consumers[0].Tensor.Name]
+	if it == nil || it.Action != quant.Quantize || !f.plan.Learnable(it) {
+		return nil, nil
+	}
+	m, err := f.st.Shown(f.plan.Config, site.Consumers[0].Tensor)
+	if err != nil || m == nil || len(m.keys) == 0 {
+		return nil, err
+	}
+	weight, err := readWeight(f.src, it)
+	if err != nil {
+		return nil, err
+	}
+	return searchSite(f.plan, site, it, m, weight, f.workers), nil
 }
 
 func gammaOf(src *safetensors.Checkpoint, it *quant.Item) (fold.Exponents, error) {
@@ -86,7 +98,7 @@ func readWeight(src *safetensors.Checkpoint, it *quant.Item) ([]float32, error) 
 
 // searchSite tries the candidates of a site and returns the best exponents.
 func searchSite(plan *quant.Plan, site *fold.Site, it *quant.Item, m *Moments, w []float32, workers *kernel.Workers) fold.Exponents {
-	rows, cols := it.Weight.Dims()
+	_, cols := it.Weight.Dims()
 	channel := site.Consumers[0].Channel
 	tie := func(v []float64, floor float64) []float64 { // of channels: the largest of the columns that share one
 		out := make([]float64, site.Channels)
@@ -106,8 +118,7 @@ func searchSite(plan *quant.Plan, site *fold.Site, it *quant.Item, m *Moments, w
 	for c, v := range rms {
 		rms[c] = math.Sqrt(v)
 	}
-	t := &trial{spec: plan.Spec(it), item: it, rows: rows, cols: cols, w: w, x: m.Sample, workers: workers}
-	t.y = t.product(t.x, w)
+	t := newTrial(plan, it, w, m.Sample, workers)
 	seen := map[string]bool{}
 	best, found := math.Inf(1), make(fold.Exponents, site.Channels)
 	for _, e := range candidates(tie(top, 1e-5), tie(rms, 1e-6), tie(column, 1e-5)) {
@@ -167,6 +178,14 @@ type trial struct {
 	rows, cols int
 	w, x, y    []float32
 	workers    *kernel.Workers
+}
+
+// newTrial prepares the trials of a weight w [rows, columns] on inputs x [inputs, columns].
+func newTrial(plan *quant.Plan, it *quant.Item, w, x []float32, workers *kernel.Workers) *trial {
+	t := &trial{spec: plan.Spec(it), item: it, w: w, x: x, workers: workers}
+	t.rows, t.cols = it.Weight.Dims()
+	t.y = t.product(t.x, w)
+	return t
 }
 
 // product is x·wᵀ [inputs, rows].

@@ -17,7 +17,7 @@ type Moments struct {
 	// Lo and Hi are the least and the largest value, 0 included; nil where the
 	// statistics are of a version that did not gather them.
 	Lo, Hi []float32
-	Sample []float32 // of o and down: up to 512 inputs [rows, columns], rounded to BF16
+	Sample []float32 // of all but experts' gate and up: up to 512 inputs [rows, columns], rounded to BF16
 
 	sum2 []fixed  // Σ x²
 	keys []uint64 // of the samples, rising

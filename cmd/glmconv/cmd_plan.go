@@ -29,7 +29,7 @@ func planFlags() []cli.Flag {
 		&cli.StringFlag{Name: "mtp", Value: "auto", Usage: "auto, quantize, float or drop: what becomes of the MTP layer"},
 		&cli.StringSliceFlag{Name: "ignore", Usage: "leave modules alone: a name, or re: and a pattern (repeatable; no match is an error)"},
 		&cli.StringSliceFlag{Name: "target", Usage: "quantise only these modules: a name, or re: and a pattern (repeatable; no match is an error)"},
-		&cli.StringFlag{Name: "fold", Usage: "off; gamma: norms give their gains, as powers of two, to the weights that read them; search: with --calib, value and up rows too (exact; adapters trained on SRC do not fit the result; default: off, search with --calib)"},
+		&cli.StringFlag{Name: "fold", Usage: "off; gamma: norms give their gains, as powers of two, to the weights that read them; search: with --calib, where it helps, and value and up rows too (exact; adapters trained on SRC do not fit the result; default: off, search with --calib)"},
 		&cli.BoolFlag{Name: "requantize", Usage: "convert a source that has the scheme already"},
 		&cli.BoolFlag{Name: "allow-lossy-source", Usage: "convert a source with less than 8 bits per weight"},
 		&cli.BoolFlag{Name: "static", Usage: "with --calib: inputs of attention get one scale each, as in published Ascend checkpoints, whose fused kernels want them (w8a8 and w4a8 as ascend)"},
