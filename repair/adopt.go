@@ -49,7 +49,7 @@ func (d *decider) adopt() {
 		}
 		d.listed = append(d.listed, name)
 		d.index = true
-		d.step("index", name, "listed: the model lacks its %d tensors, and no other file has them", len(files[name]))
+		d.step("index", name, "listed: it holds %d of the tensors that the model lacks, and no other file has them", len(files[name]))
 	}
 }
 

@@ -43,7 +43,7 @@ func (f *finder) denseLayers() {
 	}
 	if says, stated := f.statedDense(); !differ && stated && says != k {
 		f.add(ConfigKey, true, "config.json: first_k_dense_replace", takeKey,
-			"it says %d; mlp_layer_types and the tensors say that the first %d layers are dense: libraries read one of the two keys, and engines this one", says, k)
+			"it says %d; mlp_layer_types and the tensors make it %d: libraries read one of the two keys, and engines this one", says, k)
 	}
 	if !differ {
 		return

@@ -147,7 +147,7 @@ func (s *subject) checkPatterns(ctx context.Context, tries int) {
 		s.add("pattern-unused", "config.json: "+p.Text, "it matches no module of %s", s.cfg.Family)
 	}
 	if untried > 0 {
-		s.add("pattern-unjudged", "config.json", "%d expressions were not tried: whether they match anything is not judged", untried)
+		s.add("pattern-unjudged", "config.json", "not tried: %d of the expressions; whether these match anything is not judged", untried)
 	}
 }
 

@@ -71,7 +71,7 @@ func (s *subject) fileProblem(p safetensors.Problem) {
 			if p.Repeats {
 				f.hint("delete it: every tensor in it is in a listed file too")
 			} else if n := s.lackedOf(p.File); n > 0 {
-				f.hint(fmt.Sprintf("it holds %d tensors that the model lacks: glmconv repair lists it if all of it fits", n))
+				f.hint(fmt.Sprintf("it holds %d of the tensors that the model lacks: glmconv repair lists it if all of it fits", n))
 			}
 		}
 	case safetensors.ProblemUnindexed:
