@@ -45,26 +45,22 @@ type sizes struct{ seen []*extent }
 // places of a matrix.
 const sampledRows, sampledPlaces = 8, 4
 
-func (s *subject) sizeJobs(l *sizes) (jobs []job) {
-	if s.ckpt == nil || !s.opts.Weights {
+// sizeJobs read rows of a module, before all of it is read: what a remote source
+// fetches for them serves both.
+func (s *subject) sizeJobs(m *module, l *sizes) []job {
+	if s.ckpt == nil || !s.opts.Weights || m.broken != nil || m.o < 2 || m.i < 8 || m.form.kind == absent || m.row.Param != "weight" || m.row.Role == glm.VisionConv {
 		return nil
 	}
-	for _, m := range s.modules {
-		if m.broken != nil || m.o < 2 || m.i < 8 || m.form.kind == absent || m.row.Param != "weight" || m.row.Role == glm.VisionConv {
-			continue
-		}
-		x := &extent{m: m}
-		read, rows, align := s.sampler(m, x)
-		if read == nil {
-			continue
-		}
-		l.seen = append(l.seen, x)
-		jobs = append(jobs, job{0, func(ctx context.Context) ([]Finding, error) {
-			x.sample(ctx, read, rows, align)
-			return nil, nil
-		}})
+	x := &extent{m: m}
+	read, rows, align := s.sampler(m, x)
+	if read == nil {
+		return nil
 	}
-	return jobs
+	l.seen = append(l.seen, x)
+	return []job{{0, func(ctx context.Context) ([]Finding, error) {
+		x.sample(ctx, read, rows, align)
+		return nil, nil
+	}}}
 }
 
 // rowReader gives a row's values, and those with the reciprocals of its scales.

@@ -55,7 +55,9 @@ func (s *subject) checkValues(ctx context.Context, meter *meter) error {
 		return nil
 	}
 	var jobs []job
+	matrices := &sizes{}
 	for _, m := range s.modules {
+		jobs = append(jobs, s.sizeJobs(m, matrices)...)
 		jobs = append(jobs, s.valueJobs(m)...)
 	}
 	for _, row := range s.rows {
@@ -67,8 +69,6 @@ func (s *subject) checkValues(ctx context.Context, meter *meter) error {
 	jobs = append(jobs, s.copyJobs()...)
 	of := &layers{}
 	jobs = append(jobs, s.layerJobs(of)...)
-	matrices := &sizes{}
-	jobs = append(jobs, s.sizeJobs(matrices)...)
 	for _, j := range jobs {
 		meter.expect(j.bytes)
 	}
