@@ -188,7 +188,7 @@ func (t *trial) says(chosen map[kind]numeric.Arith) string {
 			continue
 		}
 		for _, a := range arithmetics {
-			if l, err := layout.For(k.format); err == nil && a.arith == arith {
+			if l, err := layout.For(roundedAs(k.format)); err == nil && a.arith == arith {
 				list = append(list, fmt.Sprintf("%s: %s, inferred from %d weights", k.weight, a.says(l), t.count[k]))
 			}
 		}
@@ -196,8 +196,22 @@ func (t *trial) says(chosen map[kind]numeric.Arith) string {
 	return strings.Join(list, "; ")
 }
 
+// roundedAs is the format by whose rules weights are rounded. Quark's MX files,
+// and those of the ascend layout, which look the same, have the exponents and
+// values of llm-compressor's (docs/facts/formats.md 3.3).
+func roundedAs(f layout.Format) layout.Format {
+	if f == layout.Quark {
+		return layout.CompressedTensors
+	}
+	return f
+}
+
 func rounder(w diff.Weight, a numeric.Arith) diff.Rounder {
-	x, err := quant.NewRounder(w.Stored, w.Source, a)
+	s := w.Stored
+	if s.Quant.Scale == format.E8M0 {
+		s.Format = roundedAs(s.Format)
+	}
+	x, err := quant.NewRounder(s, w.Source, a)
 	if err != nil {
 		return nil
 	}

@@ -94,3 +94,40 @@ func TestNoOracle(t *testing.T) {
 	assert.Contains(t, text, "int8 channel: no rounding known here gives its codes")
 	assert.Contains(t, text, "learnt from data")
 }
+
+// TestOracleOfQuarksForm: MX codes in Quark's files, and in the ascend layout,
+// which look the same, are held to the exponents and values of the rule that
+// wrote them; one row in a hundred of another row is seen.
+func TestOracleOfQuarksForm(t *testing.T) {
+	for name, c := range map[string]struct {
+		src    string
+		make   func(t *testing.T, src string) string
+		module string
+	}{
+		"Quark": {"nano-glm4moe", func(t *testing.T, _ string) string { return testkit.Shared(t, "reference/foreign/quark-mxfp4") }, "model.layers.1.mlp.experts.5.down_proj"},
+		"ascend": {"nano-glm52", func(t *testing.T, src string) string {
+			return convertAs(t, src, quant.MXFP4, layout.Ascend, quant.Options{})
+		}, "model.layers.2.mlp.experts.0.down_proj"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := testkit.Shared(t, "reference/"+c.src)
+			dst := filepath.Join(t.TempDir(), "result")
+			require.NoError(t, os.CopyFS(dst, os.DirFS(c.make(t, src))))
+			require.NoError(t, os.RemoveAll(filepath.Join(dst, quant.ManifestName)))
+			r, text := static(t, src, dst)
+			require.True(t, r.Oracle.Inferred, text)
+			require.LessOrEqual(t, r.Oracle.MaxDiff, 1e-5, text)
+
+			_, err := mutate.Edit(dst, func(s mutate.Set) (bool, error) {
+				w := s.Module(c.module)["weight"]
+				row := len(w.Data) / int(w.Shape[0])
+				copy(w.Data[:row], w.Data[row:2*row])
+				return true, nil
+			})
+			require.NoError(t, err)
+			r, text = static(t, src, dst)
+			require.Equal(t, verify.Fail, r.Verdict, text)
+			assert.Equal(t, c.module, r.Oracle.Worst, text)
+		})
+	}
+}

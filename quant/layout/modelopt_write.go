@@ -173,8 +173,14 @@ func excluded(d Decisions) []string {
 	if routers {
 		list = append(list, strings.TrimSuffix(d.Config.LayerPrefix(0), "0.")+"*.mlp.gate")
 	}
-	if len(mtpLayers(d)) > 0 { // SGLang's name of the draft's head
-		list = append(list, "model.shared_head.head")
+	if mtp := mtpLayers(d); len(mtp) > 0 {
+		for _, l := range mtp { // vLLM's name of the draft's head, which it builds whether or not a copy is stored
+			layer := d.Config.LayerPrefix(l)
+			if !slices.Contains(list, layer+"*") && !slices.Contains(list, layer+"head") {
+				list = append(list, layer+"head")
+			}
+		}
+		list = append(list, "model.shared_head.head") // SGLang's
 	}
 	if d.Config.NestedText() { // SGLang's names
 		for _, e := range slices.Clone(list) {

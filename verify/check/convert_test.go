@@ -179,3 +179,20 @@ func TestOwnResults(t *testing.T) {
 		}
 	}
 }
+
+// TestDraftHeadOfModelOpt: vLLM builds the draft's head in codes unless its own
+// name for it is excluded, whether or not the source has a copy of the head.
+func TestDraftHeadOfModelOpt(t *testing.T) {
+	for _, model := range []string{"nano-glm4moe", "tiny-glm4moe", "nano-glm5", "nano-glm52"} {
+		for _, rest := range []layout.RestMode{"", layout.RestSame} {
+			for _, mtp := range []layout.MTPMode{layout.MTPQuantize, layout.MTPAuto} {
+				t.Run(fmt.Sprint(model, " ", rest, " ", mtp), func(t *testing.T) {
+					dir := converted(t, model, layout.NVFP4A16, layout.ModelOpt, quant.Options{Rest: rest, MTP: mtp})
+					r := examine(t, dir, Options{NoHashes: true})
+					assert.True(t, r.OK, r.Text())
+					assert.Equal(t, "loads", verdicts(r)["vllm"], r.Text())
+				})
+			}
+		}
+	}
+}
