@@ -45,7 +45,7 @@ func TestGood(t *testing.T) {
 func TestShapes(t *testing.T) {
 	dir := folder(t)
 	f := newFake(t, dir)
-	for kind, routes := range map[Kind]map[string]http.HandlerFunc{VLLM: f.vllm(), SGLang: f.sglang(), LlamaPython: f.llamaPython(), LlamaServer: f.llamaServer()} {
+	for kind, routes := range map[Kind]map[string]http.HandlerFunc{VLLM: f.vllm(), SGLang: f.sglang(), LlamaPython: (&llamaPython{fake: f, bos: -1}).routes(), LlamaServer: f.llamaServer()} {
 		t.Run(string(kind), func(t *testing.T) {
 			o := few(f.serve(routes))
 			o.TopK = 200

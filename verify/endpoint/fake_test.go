@@ -186,37 +186,6 @@ func (f *fake) sglang() map[string]http.HandlerFunc {
 	}
 }
 
-// llamaPython has llama-cpp-python's: text in, keys of text out.
-func (f *fake) llamaPython() map[string]http.HandlerFunc {
-	return map[string]http.HandlerFunc{
-		"/v1/models": f.models("me"),
-		"/extras/tokenize": func(w http.ResponseWriter, r *http.Request) {
-			var q struct{ Input string }
-			assert.NoError(f.t, json.NewDecoder(r.Body).Decode(&q))
-			reply(w, map[string]any{"tokens": f.tok.Encode(q.Input)})
-		},
-		"/v1/completions": func(w http.ResponseWriter, r *http.Request) {
-			var q struct {
-				Prompt string
-				K      int `json:"logprobs"`
-			}
-			assert.NoError(f.t, json.NewDecoder(r.Body).Decode(&q))
-			ids := f.tok.Encode(q.Prompt)
-			values, order := f.probs(ids)
-			text := func(id int) string { return f.tok.Decode([]int{id}) }
-			tokens, probs, top := []any{text(ids[0])}, []any{nil}, []any{nil}
-			for i := 1; i < len(ids); i++ {
-				m := map[string]any{}
-				for _, id := range order[i-1][:q.K] {
-					m[text(id)] = values[i-1][id]
-				}
-				tokens, probs, top = append(tokens, text(ids[i])), append(probs, values[i-1][ids[i]]), append(top, m)
-			}
-			reply(w, map[string]any{"choices": []any{map[string]any{"text": q.Prompt, "logprobs": map[string]any{"tokens": tokens, "token_logprobs": probs, "top_logprobs": top}}}})
-		},
-	}
-}
-
 // llamaServer has llama-server's: a place a request.
 func (f *fake) llamaServer() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{

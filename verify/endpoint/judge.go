@@ -84,7 +84,11 @@ func (v *verifying) judge(s *Server) {
 		v.undecided(line)
 		return
 	}
-	put("ids", true, "the server read the ids that were sent; vocabulary of %d, context of %d", v.served.Config().VocabSize, s.Context)
+	context := "it does not tell its context"
+	if s.Context > 0 {
+		context = fmt.Sprintf("context of %d", s.Context)
+	}
+	s.Checks = append(s.Checks, Check{"ids", s.ids.State, fmt.Sprintf("%s; vocabulary of %d, %s", s.ids.Line, v.served.Config().VocabSize, context)})
 	klState := passed
 	switch {
 	case f.KL > tol && f.Upper95 > tol && f.KL > tol*1.5, f.KL > tol && f.Tail <= maxTail:

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -34,8 +35,33 @@ type asker struct {
 	tok   *tokenizer.Tokenizer // nil where the folder has none
 	own   func(seq int) []int  // ids to ask for besides; nil: none
 
-	mu    sync.Mutex
-	texts map[string]int // ids by text, of texts that only one token has
+	mu      sync.Mutex
+	texts   map[string]int // ids by text, of texts that only one token has
+	leads   map[bool]int   // of llama-cpp-python: see lead
+	unknown map[string]int // why sequences were not judged, and how many
+
+	untold atomic.Bool // an answer does not say which ids were read
+}
+
+// ids is what is known of the ids that the server has read.
+func (a *asker) ids() (state, line string) {
+	switch {
+	case a.s.Kind == LlamaServer || a.untold.Load():
+		return none, "not judged: the server does not say which ids it has read"
+	case a.s.Kind == LlamaPython:
+		return passed, "the server cuts the text that was sent into its ids"
+	}
+	return passed, "the server read the ids that were sent"
+}
+
+// skip notes why a sequence is not judged.
+func (a *asker) skip(why string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.unknown == nil {
+		a.unknown = map[string]int{}
+	}
+	a.unknown[why]++
 }
 
 // sequences asks for every step-th of the sequences, several at once. A sequence is
@@ -153,6 +179,8 @@ func (a *asker) vllm(ctx context.Context, ids []int, header http.Header) ([]said
 		if err := a.sameIDs(ids, c.IDs); err != nil {
 			return nil, err
 		}
+	} else {
+		a.untold.Store(true)
 	}
 	list := make([]said, 0, len(c.Probs))
 	for i, m := range c.Probs {
@@ -249,85 +277,6 @@ func (a *asker) sglang(ctx context.Context, i int, ids []int, header http.Header
 		x.others[t.id] = *t.value
 	}
 	return list, a.sameIDs(ids, read)
-}
-
-// byText is the map of texts to ids.
-func (a *asker) byText() map[string]int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.texts != nil {
-		return a.texts
-	}
-	a.texts = map[string]int{}
-	for id := range a.tok.MaxID() + 1 {
-		text := a.tok.Decode([]int{id})
-		if _, twice := a.texts[text]; twice {
-			a.texts[text] = -1
-			continue
-		}
-		a.texts[text] = id
-	}
-	return a.texts
-}
-
-// llamaPython asks for an echo. Only text can be sent, and tokens come as text:
-// those that the server cuts otherwise are not judged.
-func (a *asker) llamaPython(ctx context.Context, ids []int) ([]said, error) {
-	list := make([]said, len(ids))
-	if a.tok == nil {
-		return nil, &Error{Kind: ErrModel, Where: a.s.URL, Reason: "the folder has no tokenizer.json, and this server takes text only"}
-	}
-	text := a.tok.Decode(ids)
-	if !equal(a.tok.Encode(text), ids) || !a.cutsAlike(ctx, text, ids) {
-		return list, nil
-	}
-	var out struct {
-		Choices []struct {
-			Probs *struct {
-				Tokens []string             `json:"tokens"`
-				Values []*float64           `json:"token_logprobs"`
-				Top    []map[string]float64 `json:"top_logprobs"`
-			} `json:"logprobs"`
-		} `json:"choices"`
-	}
-	err := a.c.post(ctx, "/v1/completions", map[string]any{"model": a.s.Model, "prompt": text, "echo": true, "logprobs": a.top, "max_tokens": 1, "temperature": 0}, &out, nil)
-	if err != nil {
-		return nil, err
-	}
-	if len(out.Choices) != 1 || out.Choices[0].Probs == nil {
-		return nil, a.c.answered("/v1/completions", "holds no logprobs", "start the server with --logits_all true")
-	}
-	p := out.Choices[0].Probs
-	first := 0
-	if len(p.Tokens) > 0 && p.Tokens[0] == "" {
-		first = 1 // a beginning-of-sequence token that has no text
-	}
-	texts := a.byText()
-	for i := range ids {
-		at := first + i
-		if at >= len(p.Values) || p.Values[at] == nil || at >= len(p.Top) {
-			continue
-		}
-		x := said{known: true, actual: *p.Values[at], others: map[int]float64{ids[i]: *p.Values[at]}}
-		for text, v := range p.Top[at] {
-			if id, ok := texts[text]; ok && id >= 0 {
-				x.others[id] = v
-			}
-		}
-		list[i] = x
-	}
-	return list, nil
-}
-
-// cutsAlike asks whether the server cuts a text into the same tokens.
-func (a *asker) cutsAlike(ctx context.Context, text string, ids []int) bool {
-	for _, path := range []string{"/tokenize", "/extras/tokenize"} {
-		var out struct{ Tokens []int }
-		if a.c.post(ctx, path, map[string]any{"input": text}, &out, nil) == nil {
-			return equal(out.Tokens, ids) || len(out.Tokens) == len(ids)+1 && equal(out.Tokens[1:], ids)
-		}
-	}
-	return false
 }
 
 func equal(a, b []int) bool {

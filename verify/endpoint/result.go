@@ -79,6 +79,7 @@ type Server struct {
 	Checks   []Check  `json:"checks"`
 
 	hasDrafts bool
+	ids       Probe    // what is known of the ids that it has read
 	cause     string   // what it does instead, or ""
 	advice    []string // of that
 }

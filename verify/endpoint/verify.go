@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -251,6 +252,10 @@ func (v *verifying) server(ctx context.Context, c *client, s *Server) error {
 		return err
 	}
 	s.TopK = a.top
+	s.ids.State, s.ids.Line = a.ids()
+	for _, why := range slices.Sorted(maps.Keys(a.unknown)) {
+		v.note("sequences", fmt.Sprintf("%d of %d are not judged: %s", a.unknown[why], len(v.seqs), why))
+	}
 	cmp := v.comparing()
 	if s.Figures, err = v.served.compare(ctx, cmp, v.seqs, v.states, server); err != nil {
 		return err
