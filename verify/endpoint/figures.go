@@ -78,29 +78,34 @@ func (c *comparing) add(seq int, ids []int, rows []row, server []said) {
 		}
 		p := rows[i-1]
 		lp, lq := p.at[ids[i]], x.actual
-		if math.IsNaN(lq) {
+		unknown := math.IsNaN(lq)
+		if unknown {
 			c.unknown++
 			lq = lp
 		}
 		kl, reverse, tail := coarse(p.at, x.others)
 		d := lp - math.Max(lq, -9999)
 		if i < early || c.special != nil && c.special(ids[i-1]) {
-			c.early[0] += math.Abs(d)
-			c.earlyN++
+			if !unknown {
+				c.early[0] += math.Abs(d)
+				c.earlyN++
+			}
 			continue
 		}
 		c.f.Places = append(c.f.Places, Place{seq, i, ids[i], kl, d, tail})
 		c.rows = append(c.rows, stats.Row{Seq: seq, Pos: i, KL: kl, NLL: -lp, OtherN: -lq})
-		c.count(i, len(ids), d, reverse, tail)
-		c.nllP, c.nllQ = c.nllP-lp, c.nllQ-lq
+		c.rev, c.tail = c.rev+reverse, c.tail+tail
+		if !unknown { // else nothing is said of the token itself
+			c.count(i, len(ids), d)
+			c.nllP, c.nllQ = c.nllP-lp, c.nllQ-lq
+		}
 		c.choices(p, x)
 	}
 }
 
-func (c *comparing) count(pos, length int, d, reverse, tail float64) {
+func (c *comparing) count(pos, length int, d float64) {
 	c.abs = append(c.abs, math.Abs(d))
 	c.f.Bias += d
-	c.rev, c.tail = c.rev+reverse, c.tail+tail
 	h := 0
 	if pos >= length/2 {
 		h = 1
@@ -132,7 +137,7 @@ func (c *comparing) choices(p row, x said) {
 		}
 		return a.id - b.id
 	})
-	if len(p.top) < 2 {
+	if len(p.top) < 2 || x.mute != nil && hidden(list, p.top[0].id, x.mute) {
 		return
 	}
 	c.named++
@@ -164,6 +169,17 @@ func (c *comparing) choices(p row, x said) {
 	c.rank += float64(rank)
 }
 
+// hidden reports whether the choice of a server that cannot name every token is
+// not known: the runtime's choice is one of those, or one of them may be likelier
+// than all that it names, best first.
+func hidden(list []entry, choice int, mute func(id int) bool) bool {
+	rest := 1.0
+	for _, e := range list {
+		rest -= math.Exp(e.value)
+	}
+	return len(list) == 0 || mute(choice) || rest >= math.Exp(list[0].value)
+}
+
 // figures condenses what was added.
 func (c *comparing) figures() Figures {
 	f := c.f
@@ -178,13 +194,15 @@ func (c *comparing) figures() Figures {
 	s := stats.Summarize(c.rows)
 	f.KL, f.Upper95 = s.MeanKL, s.Upper95
 	f.Reverse, f.Tail = c.rev/n, c.tail/n
-	f.Bias /= n
-	sorted := slices.Sorted(slices.Values(c.abs))
-	for _, v := range sorted {
-		f.Abs += v / n
+	if sorted := slices.Sorted(slices.Values(c.abs)); len(sorted) > 0 {
+		m := float64(len(sorted))
+		f.Bias /= m
+		for _, v := range sorted {
+			f.Abs += v / m
+		}
+		f.P99, f.Max = sorted[int(0.99*(m-1))], sorted[len(sorted)-1]
+		f.Perplexity = [2]float64{math.Exp(c.nllP / m), math.Exp(c.nllQ / m)}
 	}
-	f.P99, f.Max = sorted[int(0.99*float64(len(sorted)-1))], sorted[len(sorted)-1]
-	f.Perplexity = [2]float64{math.Exp(c.nllP / n), math.Exp(c.nllQ / n)}
 	named := math.Max(float64(c.named), 1)
 	f.Top1, f.Top10, f.Rank = float64(c.same)/named, c.top10/named, c.rank/named
 	if f.ClearN > 0 {

@@ -95,6 +95,10 @@ func (v *verifying) judge(s *Server) {
 		klState = failed
 	case f.Tail > maxTail || f.Upper95 > tol || f.Tokens < minTokens:
 		klState = undecided
+		if f.Tail > maxTail && s.Kind == LlamaPython {
+			v.undecided(fmt.Sprintf("%.2g of the probability is of tokens that this server cannot name, since they have no text of their own, or that it leaves out: "+
+				"another text (--text) may have fewer, --top-logprobs asks for more", f.Tail))
+		}
 	}
 	s.Checks = append(s.Checks, Check{"kl", klState, fmt.Sprintf("mean KL at least %.3g nats/token, its 95 %% bound %.3g, allowed %.3g (floor %.2g) · %.2g of the probability is of tokens that the server does not name (%d are)",
 		f.KL, f.Upper95, tol, v.r.Floor.KL, f.Tail, s.TopK)})

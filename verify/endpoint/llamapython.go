@@ -25,6 +25,12 @@ func (a *asker) llamaPython(ctx context.Context, ids []int) ([]said, error) {
 	if a.tok == nil {
 		return nil, &Error{Kind: ErrModel, Where: a.s.URL, Reason: "the folder has no tokenizer.json, and this server takes text only"}
 	}
+	for n := len(ids); n > max(len(ids)-maxProbes, 0); n-- { // the last character may be cut in two
+		if equal(a.tok.Encode(a.tok.Decode(ids[:n])), ids[:n]) {
+			ids = ids[:n]
+			break
+		}
+	}
 	text, why, err := a.asText(ctx, ids)
 	if err != nil {
 		return nil, err
@@ -55,7 +61,7 @@ func (a *asker) llamaPython(ctx context.Context, ids []int) ([]said, error) {
 		if k < 0 || k >= len(e.Top) || k >= len(e.Values) || e.Top[k] == nil || i+lead >= len(ids) {
 			continue
 		}
-		x := said{known: true, actual: math.NaN(), others: map[int]float64{}}
+		x := said{known: true, actual: math.NaN(), others: map[int]float64{}, mute: a.mute}
 		for text, v := range e.Top[k] {
 			if id, ok := texts[text]; ok && id >= 0 {
 				x.others[id] = v
@@ -167,6 +173,12 @@ func (a *asker) byText() map[string]int {
 	return a.texts
 }
 
+// mute reports whether a token cannot be named: it has no text of its own.
+func (a *asker) mute(id int) bool {
+	b, ok := a.byText()[a.pieceText(id)]
+	return !ok || b != id
+}
+
 // align finds the place of each id in the list of texts, -1 where it is left out,
 // and the length of the prompt's part of the list. The beginning-of-sequence token
 // is left out wherever it stands, and what the server has generated may follow.
@@ -222,8 +234,8 @@ func (a *asker) match(ids []int, texts []string, left int) []int {
 	return at
 }
 
-// maxProbes is how many shorter prompts are asked for to learn how an answer is
-// to be read.
+// maxProbes is how many shorter prompts are tried, to have one that text can say,
+// or to learn how an answer is to be read.
 const maxProbes = 8
 
 // lead says how far the distributions of an echo lie before the tokens that they

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -116,6 +117,10 @@ func TestLlamaPython(t *testing.T) {
 	text := ids(t, base, 40)
 	marked := append([]int{mask, sop}, text[:30]...)
 	inside := append(append(append([]int{}, text[:12]...), mask), text[12:33]...)
+	broken := 0
+	for b, _ := base.tok.Bytes(broken); utf8.ValidString(b); b, _ = base.tok.Bytes(broken) {
+		broken++
+	}
 	for name, tc := range map[string]struct {
 		f      llamaPython
 		seqs   [][]int
@@ -131,7 +136,8 @@ func TestLlamaPython(t *testing.T) {
 		"its own token is put in front":      {llamaPython{bos: mask, adds: true}, [][]int{marked}, 24, ""},
 		"a token is put in front":            {llamaPython{bos: mask, adds: true}, [][]int{text}, 0, "puts a token in front"},
 		"other tokens":                       {llamaPython{bos: mask, other: true}, [][]int{text}, 0, "into other tokens"},
-		"ids that no text has":               {llamaPython{bos: mask}, [][]int{{text[1], text[1], text[2], text[2], text[0], text[0], 300, 301, 302, 303}, text}, 30, "1 of 2 are not judged"},
+		"ids that no text has":               {llamaPython{bos: mask}, [][]int{append([]int{text[1], text[1], text[2], text[2], 300, 301, 302, 303}, text[:20]...), text}, 30, "1 of 2 are not judged"},
+		"a character that is cut in two":     {llamaPython{bos: mask}, [][]int{append(append([]int{}, text[:34]...), broken)}, 30, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.f.fake = base
@@ -190,5 +196,23 @@ func TestEchoLead(t *testing.T) {
 			assert.Equal(t, tc.ok, ok)
 			assert.Equal(t, tc.lead, lead)
 		})
+	}
+}
+
+// TestHidden: a choice is only compared where no token without a name can be it.
+func TestHidden(t *testing.T) {
+	mute := func(id int) bool { return id == 9 }
+	for name, tc := range map[string]struct {
+		list   []entry
+		choice int
+		want   bool
+	}{
+		"named":            {[]entry{{1, math.Log(0.6)}, {2, math.Log(0.2)}}, 1, false},
+		"another is named": {[]entry{{1, math.Log(0.6)}, {2, math.Log(0.2)}}, 2, false},
+		"has no name":      {[]entry{{1, math.Log(0.6)}, {2, math.Log(0.2)}}, 9, true},
+		"rest is likelier": {[]entry{{1, math.Log(0.3)}, {2, math.Log(0.2)}}, 1, true},
+		"nothing":          {nil, 1, true},
+	} {
+		t.Run(name, func(t *testing.T) { assert.Equal(t, tc.want, hidden(tc.list, tc.choice, mute)) })
 	}
 }

@@ -24,6 +24,8 @@ type said struct {
 	known  bool // false: nothing was said of the place
 	actual float64
 	others map[int]float64 // the actual token among them
+
+	mute func(id int) bool // tokens that cannot be named; nil: none
 }
 
 // asker reads log-probabilities of prompts from one server.
