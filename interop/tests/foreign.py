@@ -12,7 +12,7 @@ import checkpoints as ck
 FOREIGN = ["modelopt-nvfp4", "modelopt-fp8", "quark-mxfp4", "autoround-mxfp4", "autoround-gptq", "awq", "gptq-asym", "gptq-int4-int8"]
 NAMES = FOREIGN + ["quark-mxfp4, one exclusion less", "gptq-int4-int8 without its draft", "quark-fp8", "quark-int8", "quark-fp8 with scales [N, 1]", "quark-int8 with scales [N, 1]",
                    "modelopt-nvfp4, o_proj in BF16", "modelopt-nvfp4, q_proj in BF16", "modelopt-nvfp4, down_proj left alone", "modelopt-nvfp4, one expert left alone",
-                   "quark-mxfp4 without its draft, o_proj in BF16", "awq without its draft", "awq without its draft, o_proj in BF16", "awq without its draft, o_proj left alone",
+                   "quark-nvfp4", "quark-nvfp4, weights alone", "quark-mxfp4 without its draft, o_proj in BF16", "awq without its draft", "awq without its draft, o_proj in BF16", "awq without its draft, o_proj left alone",
                    "awq without its draft, one expert in BF16"]
 
 
@@ -101,6 +101,26 @@ def quark(name, scheme, dtype, shape=(-1,)):
     return d
 
 
+def quark_nvfp4(name, inputs=True):
+    """ModelOpt's NVFP4 as Quark has it: another name for the scale of inputs, specifications of two levels."""
+    d = altered(name, without_draft)
+    (d / "hf_quant_config.json").unlink()
+    rewritten(d, lambda t: {k.replace(".input_scale", ".input_scale_2"): v for k, v in t.items() if inputs or not k.endswith(".input_scale")})
+    names = {k for f in ck.shards(d) for k in safe_open(f, framework="pt").keys()}
+    exclude = sorted(m for m in (n.removesuffix(".weight") for n in names if n.endswith(".weight")) if m + ".weight_scale" not in names and "norm" not in m)
+
+    def levels(dynamic):
+        own = dict(ch_axis=None, symmetric=None, round_method="half_even", scale_type="float", observer_cls="PerTensorMinMaxObserver")
+        return [own | dict(dtype="fp4", is_dynamic=dynamic, qscheme="per_group", ch_axis=-1, group_size=16), own | dict(dtype="fp8_e4m3", is_dynamic=False, qscheme="per_tensor", group_size=None)]
+    cfg = json.loads((d / "config.json").read_text())
+    cfg["quantization_config"] = dict(
+        quant_method="quark", quant_mode="eager_mode", version="0.13", algo_config=None, exclude=exclude, layer_quant_config={}, layer_type_quant_config={}, kv_cache_quant_config={},
+        global_quant_config=dict(weight=levels(False), input_tensors=levels(True) if inputs else None, output_tensors=None, bias=None, target_device=None),
+        export=dict(kv_cache_group=[], min_kv_scale=0.0, pack_method="reorder", weight_format="real_quantized", weight_merge_groups=None))
+    (d / "config.json").write_text(json.dumps(cfg))
+    return d
+
+
 @functools.cache
 def directories():
     """name -> directory; what declares a lost MTP layer is loaded without it, as check says."""
@@ -114,6 +134,8 @@ def directories():
     dirs["modelopt-nvfp4, q_proj in BF16"] = in_full(altered("modelopt-nvfp4+plain-q", without_draft), "model.layers.1.self_attn.q_proj")
     dirs["modelopt-nvfp4, down_proj left alone"] = left_alone(altered("modelopt-nvfp4+left", without_draft), "model.layers.0.mlp.down_proj")
     dirs["modelopt-nvfp4, one expert left alone"] = left_alone(altered("modelopt-nvfp4+expert", without_draft), expert)
+    dirs["quark-nvfp4"] = quark_nvfp4("modelopt-nvfp4+quark")
+    dirs["quark-nvfp4, weights alone"] = quark_nvfp4("modelopt-nvfp4+quark-weights", inputs=False)
     dirs["quark-mxfp4 without its draft, o_proj in BF16"] = in_full(no_draft("quark-mxfp4+plain"), o_proj)
     dirs["awq without its draft"] = no_draft("awq+none")
     dirs["awq without its draft, o_proj in BF16"] = in_full(no_draft("awq+plain"), o_proj)

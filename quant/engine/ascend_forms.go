@@ -54,9 +54,12 @@ var ascendForms = []form{
 	{layout: CompressedTensors, match: int4Groups, during: span{from: "0.27"},
 		answer: Refuses, why: "vllm-ascend takes int4 with int8 inputs a channel alone from 0.27 on"},
 	{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), kind: Linear,
-		answer: Refuses, why: "vllm-ascend wants second scales for int4 linears (the ascend format has them)"},
+		answer: Refuses, why: "vllm-ascend has int4 with int8 inputs for routed experts alone (its class for linears wants second scales): keep other linears out of the group"},
+	// methods/w4a8.py: get_weight_compressed_tensors registers int4 in bytes and
+	// BF16 scales a channel or, until 0.26, a group (0.18.0, 0.26.0rc1 and 0.27's
+	// source; tests/e2e has llm-compressor's W4A8 of a Qwen3 MoE).
 	{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), kind: Experts,
-		answer: NotJudged, why: "whether its int4 experts load from compressed-tensors is in no table: its class computes scale_bias by itself"},
+		why: "int4 experts of compressed-tensors: scales a channel in every release, in groups until 0.26; every other linear in int8 or full precision"},
 	{layout: CompressedTensors, match: staticInt8, kind: Linear,
 		answer: NotJudged, why: "its class of static int8 wants deq_scale and quant_bias, which compressed-tensors does not have"},
 	{layout: CompressedTensors, match: int4Words, kind: Experts, answer: NotJudged, why: "what its int4 experts make of zero points is in no table"},

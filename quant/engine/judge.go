@@ -331,6 +331,9 @@ type form struct {
 	during span
 	answer Answer // "": Loads
 	why    string
+	// kernel tells that the engine reads the format and it is a kernel that is
+	// missing, for these devices or for GLM.
+	kernel bool
 }
 
 // form looks a part up in the table of formats. What is in no row is NotJudged

@@ -243,7 +243,9 @@ func (x matcher) quarkScheme(g *declaration.Group, kind Kind) string {
 		ok = !in.Quantized() || in.When == format.Dynamic
 	case mx:
 		ok = in.Type == format.Float && in.Bits == 4 && in.Group == 32 && in.When == format.Dynamic && in.Scale == format.E8M0
-	case w.SameCodes(format.NVFP4), w.SameCodes(format.Int8):
+	case w.SameCodes(format.NVFP4):
+		ok = vllm && in == format.NVFP4Local
+	case w.SameCodes(format.Int8):
 		ok = vllm
 	}
 	if ok {

@@ -42,13 +42,22 @@ var vllm = spec{
 			answer: Refuses, why: "FP8 experts need input_activations: without them they are taken for packed integers"},
 		{layout: CompressedTensors, match: onlyWeight(format.Float8), on: withFP8(native, weightOnly)},
 
+		// Every class of int8 experts of experts/cpu_moe.py (0.32.0) has the same list of
+		// routings as that of int4 below.
+		{layout: CompressedTensors, match: integers(8, format.Int8Token, format.Bytes), kind: Experts, on: cpu,
+			answer: Refuses, why: "vLLM's kernels for int8 experts on CPUs route by softmax, GLM by sigmoid with a bias"},
 		{layout: CompressedTensors, match: integers(8, format.Int8Token, format.Bytes), on: withInt8},
 		{layout: CompressedTensors, match: integers(8, format.Activation{}, format.Words), on: nvidia},
 		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Words), on: nvidia},
 		{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Bytes),
 			answer: Refuses, why: "int4 without activations must be pack-quantized: an assertion fails while the config is read"},
-		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), kind: Experts, on: either(cpu, nvidia),
-			why: "0.32's class for int4 experts with int8 activations refuses GPUs, and on CPUs has no sigmoid routing, which GLM needs: try it before you count on it, or take w4a16, or w4a8 for Ascend"},
+		// fused_moe/oracle/w4a8_int8.py and experts/cpu_int4_moe.py (CPUExpertsInt4) of
+		// 0.32.0: no other kernel than KleidiAI's on Arm, whose list of routings has
+		// Default, Renormalize and RenormalizeNaive, and which takes the softmax.
+		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), kind: Experts, on: gpu,
+			answer: Refuses, kernel: true, why: "int4 experts with int8 activations are for Arm CPUs (W4A8 Int8 MoE is only supported on CPU platforms); w4a16 loads"},
+		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), kind: Experts, on: cpu,
+			answer: Refuses, kernel: true, why: "the kernel of int4 experts with int8 activations is for Arm CPUs and routes by softmax, GLM by sigmoid with a bias"},
 		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), on: cpu},
 		{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), on: nvidia,
 			why: "CPU and Arm kernels only; on GPUs activations stay in BF16"},
@@ -80,6 +89,12 @@ var vllm = spec{
 		// emulated.
 		{layout: Quark, match: mx4, on: func(d Device) bool { return d.ID == "mi355x" }},
 		{layout: Quark, match: mx4, on: gpu, why: "MXFP4 of Quark is emulated: it saves memory and no time"},
+		// QuarkNVFP4 and QuarkNvfp4MoEMethod (quark_nvfp4.py, quark_moe.py): the kernels
+		// are chosen as for other NVFP4, and it warns of all but the emulated one.
+		{layout: Quark, match: with(format.NVFP4, format.NVFP4Local), on: capable(100), why: quarkUntried},
+		{layout: Quark, match: with(format.NVFP4, format.NVFP4Local), on: nvidia, why: "before Blackwell FP4 saves memory and no time; " + quarkUntried},
+		{layout: Quark, match: with(format.NVFP4, format.NVFP4Local), on: amd, why: "NVFP4 of Quark is emulated: it saves memory and no time"},
+		{layout: Quark, match: nvfp4Weight, answer: Refuses, why: "NVFP4 of Quark needs inputs in the same format (two entries are only supported for NVFP4)"},
 		{layout: Quark, match: float8(format.Tensor, format.Channel, format.Block), on: withFP8(native)},
 		{layout: Quark, match: float8(format.Tensor, format.Channel, format.Block), on: below(89),
 			answer: Refuses, why: "FP8 of Quark is for compute capability 8.9 and newer"},
@@ -147,6 +162,8 @@ var vllm = spec{
 			"weight-zero", "zero-region", "weight-constant", "weight-size", "rows-equal"}, does: Differs},
 	},
 }
+
+const quarkUntried = "of NVFP4 kernels vLLM itself has tried the emulated one alone with Quark's files (its warning)"
 
 const fp8Widened = "Ampere reads FP8 weight-only: it saves memory and no time"
 

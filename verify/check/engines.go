@@ -35,21 +35,23 @@ func (s *subject) checkEngines() {
 		}
 		s.report.Engines = append(s.report.Engines, v)
 	}
-	s.nobodyReads(sub.Layout)
+	s.nobodyReads(&sub)
 }
 
 // nobodyReads: what every engine that reads such formats refuses is served by
-// none. Of Ascend's layout there is one engine, and its releases differ.
-func (s *subject) nobodyReads(l engine.Layout) {
+// none. Of Ascend's layout there is one engine, and its releases differ. A format
+// that an engine reads and has no kernels for with GLM is no fault of the files.
+func (s *subject) nobodyReads(sub *engine.Subject) {
 	if s.decl == nil || s.ascend {
 		return
 	}
 	readers := 0
 	for _, v := range s.report.Engines {
-		if engine.Guest(engine.Engine(v.Engine), l) {
+		e := engine.Engine(v.Engine)
+		if engine.Guest(e, sub.Layout) {
 			continue
 		}
-		if readers++; v.Answer != engine.Refuses {
+		if readers++; v.Answer != engine.Refuses || s.release(e).LacksKernel(sub) {
 			return
 		}
 	}
