@@ -85,7 +85,7 @@ type scratch[T any] struct {
 
 func (b *scratch[T]) free() { b.pool.Put(b) }
 
-var floatPool, intPool, wordPool, bytePool sync.Pool
+var floatPool, intPool, signedPool, bytePool sync.Pool
 
 func take[T any](p *sync.Pool, n int) *scratch[T] {
 	b, _ := p.Get().(*scratch[T])

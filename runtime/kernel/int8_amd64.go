@@ -9,13 +9,20 @@ import (
 	"github.com/glmconv/glmconv/quant/numeric"
 )
 
-// panelRows is the number of tokens from which on a panel is worth its making.
+// panelRows is the number of tokens from which on a panel is worth its making:
+// of codes that dot products take as they are stored, more on some paths.
 const panelRows = 4
 
 // suits reports whether the integer panels can compute the product: enough
 // tokens, and scale groups of whole steps.
 func (p *panelPath) suits(m int, w *numeric.Matrix) bool {
-	return p != nil && m >= panelRows && w.Cols%4 == 0 && (w.ScaleCols() == 1 || w.BlockCols%4 == 0)
+	if p == nil || w.Cols%4 != 0 {
+		return false
+	}
+	if w.Code == numeric.Int8 && w.ScaleCols() == 1 {
+		return m >= p.stored
+	}
+	return m >= panelRows && (w.ScaleCols() == 1 || w.BlockCols%4 == 0)
 }
 
 // part is a run of columns of one scale group.

@@ -23,6 +23,7 @@ type panelPath struct {
 	width     int  // columns of a panel
 	columns   int  // of int8 weights in a panel: 16 or 32 KiB, which stay in the first-level cache with the activations that pass by
 	turn      int  // rows of codes that are turned at a time
+	stored    int  // panelRows of int8 codes with one scale a row
 	splits    bool // codes of activations, see split_amd64.go
 	blockF32  []panelF32Block
 	blockInt8 []panelInt8Block
@@ -37,12 +38,12 @@ var idle byte
 var panels *panelPath
 
 var (
-	panelsAVX2 = &panelPath{width: 16, columns: 1024, turn: 8, splits: true,
+	panelsAVX2 = &panelPath{width: 16, columns: 1024, turn: 8, stored: 7, splits: true,
 		blockF32:  []panelF32Block{panelF32x1AVX2, panelF32x2AVX2, panelF32x3AVX2, panelF32x4AVX2, panelF32x5AVX2, panelF32x6AVX2},
 		blockInt8: []panelInt8Block{panelInt8x1AVX2, panelInt8x2AVX2, panelInt8x3AVX2, panelInt8x4AVX2, panelInt8x5AVX2, panelInt8x6AVX2},
 		blockF64:  []panelF64Block{panelF64x1AVX2, panelF64x2AVX2, panelF64x3AVX2, panelF64x4AVX2, panelF64x5AVX2, panelF64x6AVX2},
 		fewBF16:   []fewBF16Block{fewBF16x1AVX2, fewBF16x2AVX2, fewBF16x3AVX2}}
-	panelsAVX512 = &panelPath{width: 64, columns: 512, turn: 16,
+	panelsAVX512 = &panelPath{width: 64, columns: 512, turn: 16, stored: panelRows,
 		blockF32:  []panelF32Block{panelF32x1AVX512, panelF32x2AVX512, panelF32x3AVX512, panelF32x4AVX512, panelF32x5AVX512, panelF32x6AVX512},
 		blockInt8: []panelInt8Block{panelInt8x1AVX512, panelInt8x2AVX512, panelInt8x3AVX512, panelInt8x4AVX512, panelInt8x5AVX512, panelInt8x6AVX512},
 		blockF64:  []panelF64Block{panelF64x1AVX512, panelF64x2AVX512, panelF64x3AVX512, panelF64x4AVX512, panelF64x5AVX512, panelF64x6AVX512},

@@ -78,7 +78,7 @@ func TestPanelInt8(t *testing.T) {
 				}
 			}
 			w := matrix(r, code, n, k, 1, block)
-			require.True(t, p.suits(max(m, panelRows), w))
+			require.True(t, p.suits(max(m, panelRows, p.stored), w))
 			checkInt8(t, r, p.name, m, w, turn%5 == 0, p.int8)
 		}
 	}

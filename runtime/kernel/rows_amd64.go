@@ -114,14 +114,6 @@ func quantizeVector(q []int8, x []float32, s float32) int {
 	return n
 }
 
-func widenVector(dst []int16, src []int8) int {
-	n := turns(len(src), 16)
-	if n > 0 {
-		widenInt8AVX2(&dst[0], &src[0], n)
-	}
-	return n
-}
-
 func sumInt8Vector(x []int8) (int32, int) {
 	n := turns(len(x), 32)
 	if n == 0 {

@@ -562,23 +562,6 @@ DATA quantizeOrder<>+24(SB)/4, $0x00000003
 DATA quantizeOrder<>+28(SB)/4, $0x00000007
 GLOBL quantizeOrder<>(SB), RODATA|NOPTR, $32
 
-// func widenInt8AVX2(dst *int16, src *int8, n int)
-// Requires: AVX, AVX2
-TEXT ·widenInt8AVX2(SB), NOSPLIT, $0-24
-	MOVQ dst+0(FP), AX
-	MOVQ src+8(FP), CX
-	MOVQ n+16(FP), DX
-
-loop:
-	VPMOVSXBW (CX), Y0
-	VMOVDQU   Y0, (AX)
-	ADDQ      $0x20, AX
-	ADDQ      $0x10, CX
-	SUBQ      $0x10, DX
-	JNZ       loop
-	VZEROUPPER
-	RET
-
 // func sumInt8AVX2(x *int8, n int) int32
 // Requires: AVX, AVX2
 TEXT ·sumInt8AVX2(SB), NOSPLIT, $0-20
@@ -606,42 +589,6 @@ loop:
 	VZEROUPPER
 	MOVL         AX, ret+16(FP)
 	RET
-
-// func pairsBeyondAVX2(x *int8, n int) int
-// Requires: AVX, AVX2
-TEXT ·pairsBeyondAVX2(SB), NOSPLIT, $0-24
-	MOVQ     x+0(FP), AX
-	MOVQ     n+8(FP), CX
-	VPCMPEQD Y0, Y0, Y0
-	VPABSB   Y0, Y0
-	VMOVDQU  lanes8x00800080<>+0(SB), Y1
-	XORQ     DX, DX
-
-loop:
-	VPMADDUBSW (AX)(DX*1), Y0, Y2
-	VPABSW     Y2, Y2
-	VPCMPGTW   Y1, Y2, Y2
-	VPMOVMSKB  Y2, BX
-	TESTL      BX, BX
-	JNZ        end
-	ADDQ       $0x20, DX
-	CMPQ       DX, CX
-	JL         loop
-
-end:
-	VZEROUPPER
-	MOVQ DX, ret+16(FP)
-	RET
-
-DATA lanes8x00800080<>+0(SB)/4, $0x00800080
-DATA lanes8x00800080<>+4(SB)/4, $0x00800080
-DATA lanes8x00800080<>+8(SB)/4, $0x00800080
-DATA lanes8x00800080<>+12(SB)/4, $0x00800080
-DATA lanes8x00800080<>+16(SB)/4, $0x00800080
-DATA lanes8x00800080<>+20(SB)/4, $0x00800080
-DATA lanes8x00800080<>+24(SB)/4, $0x00800080
-DATA lanes8x00800080<>+28(SB)/4, $0x00800080
-GLOBL lanes8x00800080<>(SB), RODATA|NOPTR, $32
 
 // func codeSumsAVX2(wq *[8]float32, qq *[8]float32, inv *[8]float32, w *float32, h *float32, n int, lo float32, hi float32)
 // Requires: AVX, AVX2

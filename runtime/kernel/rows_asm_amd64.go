@@ -69,20 +69,10 @@ func expSumAVX2(x *float32, n int, top float32, lanes *[8]float32)
 //go:noescape
 func quantizeInt8AVX2(q *int8, x *float32, n int, s float32)
 
-// widenInt8AVX2 widens n codes, a multiple of 16, not 0.
-//
-//go:noescape
-func widenInt8AVX2(dst *int16, src *int8, n int)
-
 // sumInt8AVX2 returns the sum of n codes, a multiple of 32, not 0.
 //
 //go:noescape
 func sumInt8AVX2(x *int8, n int) int32
-
-// pairsBeyondAVX2 returns the number of codes before the first 32 of which two neighbours, the first at an even place, have a sum beyond ±128, n if there are none; n is a multiple of 32, not 0.
-//
-//go:noescape
-func pairsBeyondAVX2(x *int8, n int) int
 
 // codeSumsAVX2 writes Σhwq and Σhq² of the codes q under eight reciprocals of scales; n is not 0.
 //

@@ -14,7 +14,6 @@ func normVector(_, _, _ []float32, _ float32) int            { return 0 }
 func swigluVector(_, _, _ []float32) int                     { return 0 }
 func expSumVector(_ []float32, _ float32, _ *[8]float32) int { return 0 }
 func quantizeVector([]int8, []float32, float32) int          { return 0 }
-func widenVector([]int16, []int8) int                        { return 0 }
 func sumInt8Vector([]int8) (int32, int)                      { return 0, 0 }
 
 func codeSumsVector(_, _, _ *[8]float32, _, _ []float32, _, _ float32) bool { return false }

@@ -116,18 +116,11 @@ func TestRowLoops(t *testing.T) {
 func TestByteLoops(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	for n := range 150 {
-		src := make([]byte, n)
 		q := make([]int8, n)
-		for i := range src {
-			src[i] = byte(r.Uint32())
-			q[i] = int8(src[i])
-		}
-		wide := make([]int16, n)
-		widen(wide, q)
 		var sum int32
-		for i, v := range q {
-			require.EqualValues(t, v, wide[i])
-			sum += int32(v)
+		for i := range q {
+			q[i] = int8(r.Uint32())
+			sum += int32(q[i])
 		}
 		require.Equal(t, sum, sumInt8(q))
 	}

@@ -2,7 +2,10 @@
 
 package kernel
 
-import "unsafe"
+import (
+	"encoding/binary"
+	"unsafe"
+)
 
 // With AVX2 four products become a sum in two steps, and the first, VPMADDUBSW,
 // adds two of them as int16, which holds what there may be, 255 times each code,
@@ -24,48 +27,46 @@ func (p *panelPath) whole(a *Int8Rows) *splitRows {
 
 // split takes off what is too much; size is the bytes of four columns in a panel.
 func (s *splitRows) split(m, k, size int) {
-	old := unsafe.Slice((*int8)(unsafe.Pointer(&s.codes[0])), len(s.codes))
-	var kept []int8
+	kept, whole := make([]int8, m*k), k/32*32
+	chunks := codes(max(whole/32, 1) * chunkBytes)
+	defer chunks.free()
 	for i := range m {
-		for c := 0; c < k; c += 32 {
-			if c += pairsBeyondVector(old[i*k+c : i*k+k]); c == k {
-				break
+		old, row, n := unsafe.Slice((*int8)(unsafe.Pointer(&s.codes[i*k])), k), kept[i*k:][:k], 0
+		if whole > 0 {
+			n = splitAVX2(&row[0], &chunks.s[0], &old[0], whole)
+		}
+		for c := range n {
+			chunk := chunks.s[c*chunkBytes:][:chunkBytes]
+			at := int(binary.LittleEndian.Uint64(chunk))
+			for f := range 8 {
+				if word := chunk[8+4*f:][:4]; binary.LittleEndian.Uint32(word) != 0 {
+					s.pieces = append(s.pieces, piece{int32((at/4 + f) * size), [4]int8{0: int8(word[0]), 2: int8(word[2])}})
+				}
 			}
-			for f := c; f < min(c+32, k); f += 4 {
-				q := old[i*k+f:][:4]
-				less := [4]int8{0: excess(q[0], q[1]), 2: excess(q[2], q[3])}
-				if less[0] == 0 && less[2] == 0 {
-					continue
-				}
-				if kept == nil {
-					kept = append(kept, old...)
-				}
-				kept[i*k+f] -= less[0]
-				kept[i*k+f+2] -= less[2]
-				s.pieces = append(s.pieces, piece{int32(f / 4 * size), less})
+		}
+		for c := whole; c < k; c += 4 {
+			q := old[c:][:4]
+			less := [4]int8{0: excess(q[0], q[1]), 2: excess(q[2], q[3])}
+			for j := range less {
+				row[c+j] = q[j] - less[j]
+			}
+			if less[0] != 0 || less[2] != 0 {
+				s.pieces = append(s.pieces, piece{int32(c / 4 * size), less})
 			}
 		}
 		s.ends = append(s.ends, len(s.pieces))
 	}
-	if kept != nil {
-		s.codes = unsafe.Slice((*byte)(unsafe.Pointer(&kept[0])), len(kept))
-	}
+	s.codes = unsafe.Slice((*byte)(unsafe.Pointer(&kept[0])), len(kept))
 }
+
+// chunkBytes are those of a chunk of splitAVX2: where 32 codes of a row are, in 64
+// bits, and what was taken off them.
+const chunkBytes = 8 + 32
 
 // excess is what the sum of two codes is beyond ±128.
 func excess(a, b int8) int8 {
 	s := int(a) + int(b)
 	return int8(s - min(max(s, -128), 128))
-}
-
-// pairsBeyondVector returns how many codes, a multiple of 32, are before the first
-// 32 of which some have to be split, or len(q) if none has, as far as vectors tell.
-func pairsBeyondVector(q []int8) int {
-	n := len(q) / 32 * 32
-	if n == 0 {
-		return 0
-	}
-	return pairsBeyondAVX2(&q[0], n)
 }
 
 // cut returns the runs of pieces, the first and how many, of each part of the

@@ -10,7 +10,7 @@ import (
 
 // The kernels of each path for 1, 2, … tokens, see internal/asm/tile.
 var (
-	rowsAVX2 = [...]func(y *int32, ldy int, x *int16, ldx int, w *int8, ldw, n, k int, init *int32){
+	rowsAVX2 = [...]func(y *int32, ldy int, x *int8, ldx int, w *int8, ldw, n, k int, init *int32, rest *byte, counts *int64){
 		rowsInt8x1AVX2, rowsInt8x2AVX2, rowsInt8x3AVX2, rowsInt8x4AVX2}
 	rowsVNNI = [...]func(y *int32, ldy int, x *int8, ldx int, w *int8, ldw, n, k int, init *int32){
 		rowsInt8x1VNNI, rowsInt8x2VNNI, rowsInt8x3VNNI, rowsInt8x4VNNI}
@@ -49,21 +49,26 @@ func tileInt8AVX2(acc []int32, lda int, x []int8, ldx int, w []byte, ldw, m, n, 
 	if !inside(m, n, k, len(acc), lda, len(x), ldx, len(w), ldw) {
 		return
 	}
-	whole := k / 16 * 16
+	whole := k / 32 * 32
 	if whole == 0 {
 		tileInt8Go(acc, lda, x, ldx, w, ldw, m, n, k)
 		return
 	}
 	most := min(m, len(rowsAVX2))
-	wide := take[int16](&wordPool, most*whole)
-	defer wide.free()
+	kept, rest := take[int8](&signedPool, most*whole), codes(most*whole/32*chunkBytes)
+	defer kept.free()
+	defer rest.free()
 	for i := 0; i < m; {
-		rows := min(m-i, most)
-		for r := range rows {
-			widen(wide.s[r*whole:], x[(i+r)*ldx:][:whole])
-		}
+		rows, at := min(m-i, most), 0
 		var begin [len(rowsAVX2)]int32
-		rowsAVX2[rows-1](&acc[i*lda], lda, &wide.s[0], whole, (*int8)(unsafe.Pointer(&w[0])), ldw, n, whole, &begin[0])
+		var counts [len(rowsAVX2)]int64
+		for r := range rows {
+			row := x[(i+r)*ldx:][:whole]
+			begin[r] = -128 * sumInt8(row)
+			chunks := splitAVX2(&kept.s[r*whole], &rest.s[at], &row[0], whole)
+			counts[r], at = int64(chunks), at+chunks*chunkBytes
+		}
+		rowsAVX2[rows-1](&acc[i*lda], lda, &kept.s[0], whole, (*int8)(unsafe.Pointer(&w[0])), ldw, n, whole, &begin[0], &rest.s[0], &counts[0])
 		i += rows
 	}
 	if whole == k {

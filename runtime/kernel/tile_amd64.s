@@ -4,74 +4,88 @@
 
 #include "textflag.h"
 
-// func rowsInt8x1AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
+// func rowsInt8x1AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32, rest *byte, counts *int64)
 // Requires: AVX, AVX2, MMX+
-TEXT ·rowsInt8x1AVX2(SB), NOSPLIT, $0-72
-	MOVQ y+0(FP), AX
-	MOVQ x+16(FP), R8
-	MOVQ ldx+24(FP), CX
-	ADDQ CX, CX
-	MOVQ w+32(FP), CX
-	MOVQ ldw+40(FP), DX
-	MOVQ n+48(FP), BX
-	MOVQ k+56(FP), SI
-	SUBQ SI, DX
+TEXT ·rowsInt8x1AVX2(SB), NOSPLIT, $0-88
+	MOVQ    y+0(FP), AX
+	MOVQ    x+16(FP), R8
+	MOVQ    ldx+24(FP), CX
+	MOVQ    w+32(FP), CX
+	MOVQ    ldw+40(FP), DX
+	MOVQ    n+48(FP), BX
+	MOVQ    k+56(FP), SI
+	SUBQ    SI, DX
+	VMOVDQU lanes8x80808080<>+0(SB), Y0
+	VMOVDQU lanes8x00010001<>+0(SB), Y1
 
 row:
 	MOVQ  SI, DI
-	VPXOR Y0, Y0, Y0
+	MOVQ  CX, R9
+	VPXOR Y2, Y2, Y2
 	SUBQ  $0x00000040, DI
 	JL    long_end
 
 long:
 	PREFETCHT0 1024(CX)
-	VPMOVSXBW  (CX), Y1
-	VPMADDWD   (R8), Y1, Y1
-	VPADDD     Y1, Y0, Y0
-	VPMOVSXBW  16(CX), Y1
-	VPMADDWD   32(R8), Y1, Y1
-	VPADDD     Y1, Y0, Y0
-	VPMOVSXBW  32(CX), Y1
-	VPMADDWD   64(R8), Y1, Y1
-	VPADDD     Y1, Y0, Y0
-	VPMOVSXBW  48(CX), Y1
-	VPMADDWD   96(R8), Y1, Y1
-	VPADDD     Y1, Y0, Y0
-	ADDQ       $0x00000080, R8
+	VPXOR      (CX), Y0, Y3
+	VPMADDUBSW (R8), Y3, Y3
+	VPMADDWD   Y1, Y3, Y3
+	VPADDD     Y3, Y2, Y2
+	VPXOR      32(CX), Y0, Y3
+	VPMADDUBSW 32(R8), Y3, Y3
+	VPMADDWD   Y1, Y3, Y3
+	VPADDD     Y3, Y2, Y2
+	ADDQ       $0x40, R8
 	ADDQ       $0x00000040, CX
 	SUBQ       $0x00000040, DI
 	JGE        long
 
 long_end:
 	ADDQ $0x00000040, DI
-	SUBQ $0x00000010, DI
+	SUBQ $0x00000020, DI
 	JL   short_end
 
 short:
-	VPMOVSXBW (CX), Y1
-	VPMADDWD  (R8), Y1, Y1
-	VPADDD    Y1, Y0, Y0
-	ADDQ      $0x20, R8
-	ADDQ      $0x00000010, CX
-	SUBQ      $0x00000010, DI
-	JGE       short
+	VPXOR      (CX), Y0, Y3
+	VPMADDUBSW (R8), Y3, Y3
+	VPMADDWD   Y1, Y3, Y3
+	VPADDD     Y3, Y2, Y2
+	ADDQ       $0x20, R8
+	ADDQ       $0x00000020, CX
+	SUBQ       $0x00000020, DI
+	JGE        short
 
 short_end:
-	ADDQ         $0x00000010, DI
-	MOVQ         SI, DI
-	ADDQ         DI, DI
-	SUBQ         DI, R8
+	ADDQ  $0x00000020, DI
+	MOVQ  rest+72(FP), DI
+	MOVQ  counts+80(FP), R10
+	MOVQ  (R10), R10
+	TESTQ R10, R10
+	JZ    no0
+
+chunks0:
+	MOVQ       (DI), R11
+	VPXOR      (R9)(R11*1), Y0, Y3
+	VPMADDUBSW 8(DI), Y3, Y3
+	VPMADDWD   Y1, Y3, Y3
+	VPADDD     Y3, Y2, Y2
+	ADDQ       $0x28, DI
+	DECQ       R10
+	JNZ        chunks0
+
+no0:
+	SUBQ         SI, R8
 	ADDQ         DX, CX
 	MOVQ         AX, DI
 	MOVQ         ldy+8(FP), R9
 	MOVQ         init+64(FP), R9
-	VEXTRACTI128 $0x01, Y0, X1
-	VPADDD       X1, X0, X1
-	VPSHUFD      $0x4e, X1, X0
-	VPADDD       X0, X1, X1
-	VPSHUFD      $0xb1, X1, X0
-	VPADDD       X0, X1, X1
-	VMOVD        X1, R10
+	VEXTRACTI128 $0x01, Y2, X3
+	VPADDD       X3, X2, X3
+	VPSHUFD      $0x4e, X3, X2
+	VPADDD       X2, X3, X3
+	VPSHUFD      $0xb1, X3, X2
+	VPADDD       X2, X3, X3
+	VMOVD        X3, R10
 	ADDL         (R9), R10
 	MOVL         R10, (DI)
 	ADDQ         $0x04, AX
@@ -80,95 +94,143 @@ short_end:
 	VZEROUPPER
 	RET
 
-// func rowsInt8x2AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
+DATA lanes8x80808080<>+0(SB)/4, $0x80808080
+DATA lanes8x80808080<>+4(SB)/4, $0x80808080
+DATA lanes8x80808080<>+8(SB)/4, $0x80808080
+DATA lanes8x80808080<>+12(SB)/4, $0x80808080
+DATA lanes8x80808080<>+16(SB)/4, $0x80808080
+DATA lanes8x80808080<>+20(SB)/4, $0x80808080
+DATA lanes8x80808080<>+24(SB)/4, $0x80808080
+DATA lanes8x80808080<>+28(SB)/4, $0x80808080
+GLOBL lanes8x80808080<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x00010001<>+0(SB)/4, $0x00010001
+DATA lanes8x00010001<>+4(SB)/4, $0x00010001
+DATA lanes8x00010001<>+8(SB)/4, $0x00010001
+DATA lanes8x00010001<>+12(SB)/4, $0x00010001
+DATA lanes8x00010001<>+16(SB)/4, $0x00010001
+DATA lanes8x00010001<>+20(SB)/4, $0x00010001
+DATA lanes8x00010001<>+24(SB)/4, $0x00010001
+DATA lanes8x00010001<>+28(SB)/4, $0x00010001
+GLOBL lanes8x00010001<>(SB), RODATA|NOPTR, $32
+
+// func rowsInt8x2AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32, rest *byte, counts *int64)
 // Requires: AVX, AVX2, MMX+
-TEXT ·rowsInt8x2AVX2(SB), NOSPLIT, $0-72
-	MOVQ y+0(FP), AX
-	MOVQ x+16(FP), R8
-	MOVQ ldx+24(FP), R9
-	ADDQ R9, R9
-	MOVQ w+32(FP), CX
-	MOVQ ldw+40(FP), DX
-	MOVQ n+48(FP), BX
-	MOVQ k+56(FP), SI
-	SUBQ SI, DX
+TEXT ·rowsInt8x2AVX2(SB), NOSPLIT, $0-88
+	MOVQ    y+0(FP), AX
+	MOVQ    x+16(FP), R8
+	MOVQ    ldx+24(FP), R9
+	MOVQ    w+32(FP), CX
+	MOVQ    ldw+40(FP), DX
+	MOVQ    n+48(FP), BX
+	MOVQ    k+56(FP), SI
+	SUBQ    SI, DX
+	VMOVDQU lanes8x80808080<>+0(SB), Y0
+	VMOVDQU lanes8x00010001<>+0(SB), Y1
 
 row:
 	MOVQ  SI, DI
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
+	MOVQ  CX, R10
+	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
 	SUBQ  $0x00000040, DI
 	JL    long_end
 
 long:
 	PREFETCHT0 1024(CX)
-	VPMOVSXBW  (CX), Y2
-	VPMADDWD   (R8), Y2, Y3
-	VPADDD     Y3, Y0, Y0
-	VPMADDWD   (R8)(R9*1), Y2, Y2
-	VPADDD     Y2, Y1, Y1
-	VPMOVSXBW  16(CX), Y2
-	VPMADDWD   32(R8), Y2, Y3
-	VPADDD     Y3, Y0, Y0
-	VPMADDWD   32(R8)(R9*1), Y2, Y2
-	VPADDD     Y2, Y1, Y1
-	VPMOVSXBW  32(CX), Y2
-	VPMADDWD   64(R8), Y2, Y3
-	VPADDD     Y3, Y0, Y0
-	VPMADDWD   64(R8)(R9*1), Y2, Y2
-	VPADDD     Y2, Y1, Y1
-	VPMOVSXBW  48(CX), Y2
-	VPMADDWD   96(R8), Y2, Y3
-	VPADDD     Y3, Y0, Y0
-	VPMADDWD   96(R8)(R9*1), Y2, Y2
-	VPADDD     Y2, Y1, Y1
-	ADDQ       $0x00000080, R8
+	VPXOR      (CX), Y0, Y4
+	VPMADDUBSW (R8), Y4, Y5
+	VPMADDWD   Y1, Y5, Y5
+	VPADDD     Y5, Y2, Y2
+	VPMADDUBSW (R8)(R9*1), Y4, Y4
+	VPMADDWD   Y1, Y4, Y4
+	VPADDD     Y4, Y3, Y3
+	VPXOR      32(CX), Y0, Y4
+	VPMADDUBSW 32(R8), Y4, Y5
+	VPMADDWD   Y1, Y5, Y5
+	VPADDD     Y5, Y2, Y2
+	VPMADDUBSW 32(R8)(R9*1), Y4, Y4
+	VPMADDWD   Y1, Y4, Y4
+	VPADDD     Y4, Y3, Y3
+	ADDQ       $0x40, R8
 	ADDQ       $0x00000040, CX
 	SUBQ       $0x00000040, DI
 	JGE        long
 
 long_end:
 	ADDQ $0x00000040, DI
-	SUBQ $0x00000010, DI
+	SUBQ $0x00000020, DI
 	JL   short_end
 
 short:
-	VPMOVSXBW (CX), Y2
-	VPMADDWD  (R8), Y2, Y3
-	VPADDD    Y3, Y0, Y0
-	VPMADDWD  (R8)(R9*1), Y2, Y2
-	VPADDD    Y2, Y1, Y1
-	ADDQ      $0x20, R8
-	ADDQ      $0x00000010, CX
-	SUBQ      $0x00000010, DI
-	JGE       short
+	VPXOR      (CX), Y0, Y4
+	VPMADDUBSW (R8), Y4, Y5
+	VPMADDWD   Y1, Y5, Y5
+	VPADDD     Y5, Y2, Y2
+	VPMADDUBSW (R8)(R9*1), Y4, Y4
+	VPMADDWD   Y1, Y4, Y4
+	VPADDD     Y4, Y3, Y3
+	ADDQ       $0x20, R8
+	ADDQ       $0x00000020, CX
+	SUBQ       $0x00000020, DI
+	JGE        short
 
 short_end:
-	ADDQ         $0x00000010, DI
-	MOVQ         SI, DI
-	ADDQ         DI, DI
-	SUBQ         DI, R8
+	ADDQ  $0x00000020, DI
+	MOVQ  rest+72(FP), DI
+	MOVQ  counts+80(FP), R11
+	MOVQ  (R11), R12
+	TESTQ R12, R12
+	JZ    no0
+
+chunks0:
+	MOVQ       (DI), R13
+	VPXOR      (R10)(R13*1), Y0, Y4
+	VPMADDUBSW 8(DI), Y4, Y4
+	VPMADDWD   Y1, Y4, Y4
+	VPADDD     Y4, Y2, Y2
+	ADDQ       $0x28, DI
+	DECQ       R12
+	JNZ        chunks0
+
+no0:
+	MOVQ  8(R11), R11
+	TESTQ R11, R11
+	JZ    no1
+
+chunks1:
+	MOVQ       (DI), R12
+	VPXOR      (R10)(R12*1), Y0, Y4
+	VPMADDUBSW 8(DI), Y4, Y4
+	VPMADDWD   Y1, Y4, Y4
+	VPADDD     Y4, Y3, Y3
+	ADDQ       $0x28, DI
+	DECQ       R11
+	JNZ        chunks1
+
+no1:
+	SUBQ         SI, R8
 	ADDQ         DX, CX
 	MOVQ         AX, DI
 	MOVQ         ldy+8(FP), R10
 	MOVQ         init+64(FP), R11
-	VEXTRACTI128 $0x01, Y0, X2
-	VPADDD       X2, X0, X2
-	VPSHUFD      $0x4e, X2, X0
-	VPADDD       X0, X2, X2
-	VPSHUFD      $0xb1, X2, X0
-	VPADDD       X0, X2, X2
-	VMOVD        X2, R12
+	VEXTRACTI128 $0x01, Y2, X4
+	VPADDD       X4, X2, X4
+	VPSHUFD      $0x4e, X4, X2
+	VPADDD       X2, X4, X4
+	VPSHUFD      $0xb1, X4, X2
+	VPADDD       X2, X4, X4
+	VMOVD        X4, R12
 	ADDL         (R11), R12
 	MOVL         R12, (DI)
 	LEAQ         (DI)(R10*4), DI
-	VEXTRACTI128 $0x01, Y1, X0
-	VPADDD       X0, X1, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, R10
+	VEXTRACTI128 $0x01, Y3, X2
+	VPADDD       X2, X3, X2
+	VPSHUFD      $0x4e, X2, X3
+	VPADDD       X3, X2, X2
+	VPSHUFD      $0xb1, X2, X3
+	VPADDD       X3, X2, X2
+	VMOVD        X2, R10
 	ADDL         4(R11), R10
 	MOVL         R10, (DI)
 	ADDQ         $0x04, AX
@@ -177,116 +239,158 @@ short_end:
 	VZEROUPPER
 	RET
 
-// func rowsInt8x3AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
+// func rowsInt8x3AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32, rest *byte, counts *int64)
 // Requires: AVX, AVX2, MMX+
-TEXT ·rowsInt8x3AVX2(SB), NOSPLIT, $0-72
-	MOVQ y+0(FP), AX
-	MOVQ x+16(FP), R8
-	MOVQ ldx+24(FP), R9
-	ADDQ R9, R9
-	MOVQ w+32(FP), CX
-	MOVQ ldw+40(FP), DX
-	MOVQ n+48(FP), BX
-	MOVQ k+56(FP), SI
-	SUBQ SI, DX
+TEXT ·rowsInt8x3AVX2(SB), NOSPLIT, $0-88
+	MOVQ    y+0(FP), AX
+	MOVQ    x+16(FP), R8
+	MOVQ    ldx+24(FP), R9
+	MOVQ    w+32(FP), CX
+	MOVQ    ldw+40(FP), DX
+	MOVQ    n+48(FP), BX
+	MOVQ    k+56(FP), SI
+	SUBQ    SI, DX
+	VMOVDQU lanes8x80808080<>+0(SB), Y0
+	VMOVDQU lanes8x00010001<>+0(SB), Y1
 
 row:
 	MOVQ  SI, DI
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
+	MOVQ  CX, R10
 	VPXOR Y2, Y2, Y2
+	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
 	SUBQ  $0x00000040, DI
 	JL    long_end
 
 long:
 	PREFETCHT0 1024(CX)
-	VPMOVSXBW  (CX), Y3
-	VPMADDWD   (R8), Y3, Y4
-	VPADDD     Y4, Y0, Y0
-	VPMADDWD   (R8)(R9*1), Y3, Y4
-	VPADDD     Y4, Y1, Y1
-	VPMADDWD   (R8)(R9*2), Y3, Y3
-	VPADDD     Y3, Y2, Y2
-	VPMOVSXBW  16(CX), Y3
-	VPMADDWD   32(R8), Y3, Y4
-	VPADDD     Y4, Y0, Y0
-	VPMADDWD   32(R8)(R9*1), Y3, Y4
-	VPADDD     Y4, Y1, Y1
-	VPMADDWD   32(R8)(R9*2), Y3, Y3
-	VPADDD     Y3, Y2, Y2
-	VPMOVSXBW  32(CX), Y3
-	VPMADDWD   64(R8), Y3, Y4
-	VPADDD     Y4, Y0, Y0
-	VPMADDWD   64(R8)(R9*1), Y3, Y4
-	VPADDD     Y4, Y1, Y1
-	VPMADDWD   64(R8)(R9*2), Y3, Y3
-	VPADDD     Y3, Y2, Y2
-	VPMOVSXBW  48(CX), Y3
-	VPMADDWD   96(R8), Y3, Y4
-	VPADDD     Y4, Y0, Y0
-	VPMADDWD   96(R8)(R9*1), Y3, Y4
-	VPADDD     Y4, Y1, Y1
-	VPMADDWD   96(R8)(R9*2), Y3, Y3
-	VPADDD     Y3, Y2, Y2
-	ADDQ       $0x00000080, R8
+	VPXOR      (CX), Y0, Y5
+	VPMADDUBSW (R8), Y5, Y6
+	VPMADDWD   Y1, Y6, Y6
+	VPADDD     Y6, Y2, Y2
+	VPMADDUBSW (R8)(R9*1), Y5, Y6
+	VPMADDWD   Y1, Y6, Y6
+	VPADDD     Y6, Y3, Y3
+	VPMADDUBSW (R8)(R9*2), Y5, Y5
+	VPMADDWD   Y1, Y5, Y5
+	VPADDD     Y5, Y4, Y4
+	VPXOR      32(CX), Y0, Y5
+	VPMADDUBSW 32(R8), Y5, Y6
+	VPMADDWD   Y1, Y6, Y6
+	VPADDD     Y6, Y2, Y2
+	VPMADDUBSW 32(R8)(R9*1), Y5, Y6
+	VPMADDWD   Y1, Y6, Y6
+	VPADDD     Y6, Y3, Y3
+	VPMADDUBSW 32(R8)(R9*2), Y5, Y5
+	VPMADDWD   Y1, Y5, Y5
+	VPADDD     Y5, Y4, Y4
+	ADDQ       $0x40, R8
 	ADDQ       $0x00000040, CX
 	SUBQ       $0x00000040, DI
 	JGE        long
 
 long_end:
 	ADDQ $0x00000040, DI
-	SUBQ $0x00000010, DI
+	SUBQ $0x00000020, DI
 	JL   short_end
 
 short:
-	VPMOVSXBW (CX), Y3
-	VPMADDWD  (R8), Y3, Y4
-	VPADDD    Y4, Y0, Y0
-	VPMADDWD  (R8)(R9*1), Y3, Y4
-	VPADDD    Y4, Y1, Y1
-	VPMADDWD  (R8)(R9*2), Y3, Y3
-	VPADDD    Y3, Y2, Y2
-	ADDQ      $0x20, R8
-	ADDQ      $0x00000010, CX
-	SUBQ      $0x00000010, DI
-	JGE       short
+	VPXOR      (CX), Y0, Y5
+	VPMADDUBSW (R8), Y5, Y6
+	VPMADDWD   Y1, Y6, Y6
+	VPADDD     Y6, Y2, Y2
+	VPMADDUBSW (R8)(R9*1), Y5, Y6
+	VPMADDWD   Y1, Y6, Y6
+	VPADDD     Y6, Y3, Y3
+	VPMADDUBSW (R8)(R9*2), Y5, Y5
+	VPMADDWD   Y1, Y5, Y5
+	VPADDD     Y5, Y4, Y4
+	ADDQ       $0x20, R8
+	ADDQ       $0x00000020, CX
+	SUBQ       $0x00000020, DI
+	JGE        short
 
 short_end:
-	ADDQ         $0x00000010, DI
-	MOVQ         SI, DI
-	ADDQ         DI, DI
-	SUBQ         DI, R8
+	ADDQ  $0x00000020, DI
+	MOVQ  rest+72(FP), DI
+	MOVQ  counts+80(FP), R11
+	MOVQ  (R11), R12
+	TESTQ R12, R12
+	JZ    no0
+
+chunks0:
+	MOVQ       (DI), R13
+	VPXOR      (R10)(R13*1), Y0, Y5
+	VPMADDUBSW 8(DI), Y5, Y5
+	VPMADDWD   Y1, Y5, Y5
+	VPADDD     Y5, Y2, Y2
+	ADDQ       $0x28, DI
+	DECQ       R12
+	JNZ        chunks0
+
+no0:
+	MOVQ  8(R11), R12
+	TESTQ R12, R12
+	JZ    no1
+
+chunks1:
+	MOVQ       (DI), R13
+	VPXOR      (R10)(R13*1), Y0, Y5
+	VPMADDUBSW 8(DI), Y5, Y5
+	VPMADDWD   Y1, Y5, Y5
+	VPADDD     Y5, Y3, Y3
+	ADDQ       $0x28, DI
+	DECQ       R12
+	JNZ        chunks1
+
+no1:
+	MOVQ  16(R11), R11
+	TESTQ R11, R11
+	JZ    no2
+
+chunks2:
+	MOVQ       (DI), R12
+	VPXOR      (R10)(R12*1), Y0, Y5
+	VPMADDUBSW 8(DI), Y5, Y5
+	VPMADDWD   Y1, Y5, Y5
+	VPADDD     Y5, Y4, Y4
+	ADDQ       $0x28, DI
+	DECQ       R11
+	JNZ        chunks2
+
+no2:
+	SUBQ         SI, R8
 	ADDQ         DX, CX
 	MOVQ         AX, DI
 	MOVQ         ldy+8(FP), R10
 	MOVQ         init+64(FP), R11
-	VEXTRACTI128 $0x01, Y0, X3
-	VPADDD       X3, X0, X3
-	VPSHUFD      $0x4e, X3, X0
-	VPADDD       X0, X3, X3
-	VPSHUFD      $0xb1, X3, X0
-	VPADDD       X0, X3, X3
-	VMOVD        X3, R12
+	VEXTRACTI128 $0x01, Y2, X5
+	VPADDD       X5, X2, X5
+	VPSHUFD      $0x4e, X5, X2
+	VPADDD       X2, X5, X5
+	VPSHUFD      $0xb1, X5, X2
+	VPADDD       X2, X5, X5
+	VMOVD        X5, R12
 	ADDL         (R11), R12
 	MOVL         R12, (DI)
 	LEAQ         (DI)(R10*4), DI
-	VEXTRACTI128 $0x01, Y1, X0
-	VPADDD       X0, X1, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, R12
+	VEXTRACTI128 $0x01, Y3, X2
+	VPADDD       X2, X3, X2
+	VPSHUFD      $0x4e, X2, X3
+	VPADDD       X3, X2, X2
+	VPSHUFD      $0xb1, X2, X3
+	VPADDD       X3, X2, X2
+	VMOVD        X2, R12
 	ADDL         4(R11), R12
 	MOVL         R12, (DI)
 	LEAQ         (DI)(R10*4), DI
-	VEXTRACTI128 $0x01, Y2, X0
-	VPADDD       X0, X2, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, R10
+	VEXTRACTI128 $0x01, Y4, X2
+	VPADDD       X2, X4, X2
+	VPSHUFD      $0x4e, X2, X3
+	VPADDD       X3, X2, X2
+	VPSHUFD      $0xb1, X2, X3
+	VPADDD       X3, X2, X2
+	VMOVD        X2, R10
 	ADDL         8(R11), R10
 	MOVL         R10, (DI)
 	ADDQ         $0x04, AX
@@ -295,142 +399,198 @@ short_end:
 	VZEROUPPER
 	RET
 
-// func rowsInt8x4AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
+// func rowsInt8x4AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32, rest *byte, counts *int64)
 // Requires: AVX, AVX2, MMX+
-TEXT ·rowsInt8x4AVX2(SB), NOSPLIT, $0-72
-	MOVQ y+0(FP), AX
-	MOVQ x+16(FP), R8
-	MOVQ ldx+24(FP), R9
-	ADDQ R9, R9
-	LEAQ (R8)(R9*2), R10
-	ADDQ R9, R10
-	MOVQ w+32(FP), CX
-	MOVQ ldw+40(FP), DX
-	MOVQ n+48(FP), BX
-	MOVQ k+56(FP), SI
-	SUBQ SI, DX
+TEXT ·rowsInt8x4AVX2(SB), NOSPLIT, $0-88
+	MOVQ    y+0(FP), AX
+	MOVQ    x+16(FP), R8
+	MOVQ    ldx+24(FP), R9
+	LEAQ    (R8)(R9*2), R10
+	ADDQ    R9, R10
+	MOVQ    w+32(FP), CX
+	MOVQ    ldw+40(FP), DX
+	MOVQ    n+48(FP), BX
+	MOVQ    k+56(FP), SI
+	SUBQ    SI, DX
+	VMOVDQU lanes8x80808080<>+0(SB), Y0
+	VMOVDQU lanes8x00010001<>+0(SB), Y1
 
 row:
 	MOVQ  SI, DI
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
+	MOVQ  CX, R11
 	VPXOR Y2, Y2, Y2
 	VPXOR Y3, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
 	SUBQ  $0x00000040, DI
 	JL    long_end
 
 long:
 	PREFETCHT0 1024(CX)
-	VPMOVSXBW  (CX), Y4
-	VPMADDWD   (R8), Y4, Y5
-	VPADDD     Y5, Y0, Y0
-	VPMADDWD   (R8)(R9*1), Y4, Y5
-	VPADDD     Y5, Y1, Y1
-	VPMADDWD   (R8)(R9*2), Y4, Y5
-	VPADDD     Y5, Y2, Y2
-	VPMADDWD   (R10), Y4, Y4
-	VPADDD     Y4, Y3, Y3
-	VPMOVSXBW  16(CX), Y4
-	VPMADDWD   32(R8), Y4, Y5
-	VPADDD     Y5, Y0, Y0
-	VPMADDWD   32(R8)(R9*1), Y4, Y5
-	VPADDD     Y5, Y1, Y1
-	VPMADDWD   32(R8)(R9*2), Y4, Y5
-	VPADDD     Y5, Y2, Y2
-	VPMADDWD   32(R10), Y4, Y4
-	VPADDD     Y4, Y3, Y3
-	VPMOVSXBW  32(CX), Y4
-	VPMADDWD   64(R8), Y4, Y5
-	VPADDD     Y5, Y0, Y0
-	VPMADDWD   64(R8)(R9*1), Y4, Y5
-	VPADDD     Y5, Y1, Y1
-	VPMADDWD   64(R8)(R9*2), Y4, Y5
-	VPADDD     Y5, Y2, Y2
-	VPMADDWD   64(R10), Y4, Y4
-	VPADDD     Y4, Y3, Y3
-	VPMOVSXBW  48(CX), Y4
-	VPMADDWD   96(R8), Y4, Y5
-	VPADDD     Y5, Y0, Y0
-	VPMADDWD   96(R8)(R9*1), Y4, Y5
-	VPADDD     Y5, Y1, Y1
-	VPMADDWD   96(R8)(R9*2), Y4, Y5
-	VPADDD     Y5, Y2, Y2
-	VPMADDWD   96(R10), Y4, Y4
-	VPADDD     Y4, Y3, Y3
-	ADDQ       $0x00000080, R8
-	ADDQ       $0x00000080, R10
+	VPXOR      (CX), Y0, Y6
+	VPMADDUBSW (R8), Y6, Y7
+	VPMADDWD   Y1, Y7, Y7
+	VPADDD     Y7, Y2, Y2
+	VPMADDUBSW (R8)(R9*1), Y6, Y7
+	VPMADDWD   Y1, Y7, Y7
+	VPADDD     Y7, Y3, Y3
+	VPMADDUBSW (R8)(R9*2), Y6, Y7
+	VPMADDWD   Y1, Y7, Y7
+	VPADDD     Y7, Y4, Y4
+	VPMADDUBSW (R10), Y6, Y6
+	VPMADDWD   Y1, Y6, Y6
+	VPADDD     Y6, Y5, Y5
+	VPXOR      32(CX), Y0, Y6
+	VPMADDUBSW 32(R8), Y6, Y7
+	VPMADDWD   Y1, Y7, Y7
+	VPADDD     Y7, Y2, Y2
+	VPMADDUBSW 32(R8)(R9*1), Y6, Y7
+	VPMADDWD   Y1, Y7, Y7
+	VPADDD     Y7, Y3, Y3
+	VPMADDUBSW 32(R8)(R9*2), Y6, Y7
+	VPMADDWD   Y1, Y7, Y7
+	VPADDD     Y7, Y4, Y4
+	VPMADDUBSW 32(R10), Y6, Y6
+	VPMADDWD   Y1, Y6, Y6
+	VPADDD     Y6, Y5, Y5
+	ADDQ       $0x40, R8
+	ADDQ       $0x40, R10
 	ADDQ       $0x00000040, CX
 	SUBQ       $0x00000040, DI
 	JGE        long
 
 long_end:
 	ADDQ $0x00000040, DI
-	SUBQ $0x00000010, DI
+	SUBQ $0x00000020, DI
 	JL   short_end
 
 short:
-	VPMOVSXBW (CX), Y4
-	VPMADDWD  (R8), Y4, Y5
-	VPADDD    Y5, Y0, Y0
-	VPMADDWD  (R8)(R9*1), Y4, Y5
-	VPADDD    Y5, Y1, Y1
-	VPMADDWD  (R8)(R9*2), Y4, Y5
-	VPADDD    Y5, Y2, Y2
-	VPMADDWD  (R10), Y4, Y4
-	VPADDD    Y4, Y3, Y3
-	ADDQ      $0x20, R8
-	ADDQ      $0x20, R10
-	ADDQ      $0x00000010, CX
-	SUBQ      $0x00000010, DI
-	JGE       short
+	VPXOR      (CX), Y0, Y6
+	VPMADDUBSW (R8), Y6, Y7
+	VPMADDWD   Y1, Y7, Y7
+	VPADDD     Y7, Y2, Y2
+	VPMADDUBSW (R8)(R9*1), Y6, Y7
+	VPMADDWD   Y1, Y7, Y7
+	VPADDD     Y7, Y3, Y3
+	VPMADDUBSW (R8)(R9*2), Y6, Y7
+	VPMADDWD   Y1, Y7, Y7
+	VPADDD     Y7, Y4, Y4
+	VPMADDUBSW (R10), Y6, Y6
+	VPMADDWD   Y1, Y6, Y6
+	VPADDD     Y6, Y5, Y5
+	ADDQ       $0x20, R8
+	ADDQ       $0x20, R10
+	ADDQ       $0x00000020, CX
+	SUBQ       $0x00000020, DI
+	JGE        short
 
 short_end:
-	ADDQ         $0x00000010, DI
-	MOVQ         SI, DI
-	ADDQ         DI, DI
-	SUBQ         DI, R8
-	SUBQ         DI, R10
+	ADDQ  $0x00000020, DI
+	MOVQ  rest+72(FP), DI
+	MOVQ  counts+80(FP), R12
+	MOVQ  (R12), R13
+	TESTQ R13, R13
+	JZ    no0
+
+chunks0:
+	MOVQ       (DI), R14
+	VPXOR      (R11)(R14*1), Y0, Y6
+	VPMADDUBSW 8(DI), Y6, Y6
+	VPMADDWD   Y1, Y6, Y6
+	VPADDD     Y6, Y2, Y2
+	ADDQ       $0x28, DI
+	DECQ       R13
+	JNZ        chunks0
+
+no0:
+	MOVQ  8(R12), R13
+	TESTQ R13, R13
+	JZ    no1
+
+chunks1:
+	MOVQ       (DI), R14
+	VPXOR      (R11)(R14*1), Y0, Y6
+	VPMADDUBSW 8(DI), Y6, Y6
+	VPMADDWD   Y1, Y6, Y6
+	VPADDD     Y6, Y3, Y3
+	ADDQ       $0x28, DI
+	DECQ       R13
+	JNZ        chunks1
+
+no1:
+	MOVQ  16(R12), R13
+	TESTQ R13, R13
+	JZ    no2
+
+chunks2:
+	MOVQ       (DI), R14
+	VPXOR      (R11)(R14*1), Y0, Y6
+	VPMADDUBSW 8(DI), Y6, Y6
+	VPMADDWD   Y1, Y6, Y6
+	VPADDD     Y6, Y4, Y4
+	ADDQ       $0x28, DI
+	DECQ       R13
+	JNZ        chunks2
+
+no2:
+	MOVQ  24(R12), R12
+	TESTQ R12, R12
+	JZ    no3
+
+chunks3:
+	MOVQ       (DI), R13
+	VPXOR      (R11)(R13*1), Y0, Y6
+	VPMADDUBSW 8(DI), Y6, Y6
+	VPMADDWD   Y1, Y6, Y6
+	VPADDD     Y6, Y5, Y5
+	ADDQ       $0x28, DI
+	DECQ       R12
+	JNZ        chunks3
+
+no3:
+	SUBQ         SI, R8
+	SUBQ         SI, R10
 	ADDQ         DX, CX
 	MOVQ         AX, DI
 	MOVQ         ldy+8(FP), R11
 	MOVQ         init+64(FP), R12
-	VEXTRACTI128 $0x01, Y0, X4
-	VPADDD       X4, X0, X4
-	VPSHUFD      $0x4e, X4, X0
-	VPADDD       X0, X4, X4
-	VPSHUFD      $0xb1, X4, X0
-	VPADDD       X0, X4, X4
-	VMOVD        X4, R13
+	VEXTRACTI128 $0x01, Y2, X6
+	VPADDD       X6, X2, X6
+	VPSHUFD      $0x4e, X6, X2
+	VPADDD       X2, X6, X6
+	VPSHUFD      $0xb1, X6, X2
+	VPADDD       X2, X6, X6
+	VMOVD        X6, R13
 	ADDL         (R12), R13
 	MOVL         R13, (DI)
 	LEAQ         (DI)(R11*4), DI
-	VEXTRACTI128 $0x01, Y1, X0
-	VPADDD       X0, X1, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, R13
+	VEXTRACTI128 $0x01, Y3, X2
+	VPADDD       X2, X3, X2
+	VPSHUFD      $0x4e, X2, X3
+	VPADDD       X3, X2, X2
+	VPSHUFD      $0xb1, X2, X3
+	VPADDD       X3, X2, X2
+	VMOVD        X2, R13
 	ADDL         4(R12), R13
 	MOVL         R13, (DI)
 	LEAQ         (DI)(R11*4), DI
-	VEXTRACTI128 $0x01, Y2, X0
-	VPADDD       X0, X2, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, R13
+	VEXTRACTI128 $0x01, Y4, X2
+	VPADDD       X2, X4, X2
+	VPSHUFD      $0x4e, X2, X3
+	VPADDD       X3, X2, X2
+	VPSHUFD      $0xb1, X2, X3
+	VPADDD       X3, X2, X2
+	VMOVD        X2, R13
 	ADDL         8(R12), R13
 	MOVL         R13, (DI)
 	LEAQ         (DI)(R11*4), DI
-	VEXTRACTI128 $0x01, Y3, X0
-	VPADDD       X0, X3, X0
-	VPSHUFD      $0x4e, X0, X1
-	VPADDD       X1, X0, X0
-	VPSHUFD      $0xb1, X0, X1
-	VPADDD       X1, X0, X0
-	VMOVD        X0, R11
+	VEXTRACTI128 $0x01, Y5, X2
+	VPADDD       X2, X5, X2
+	VPSHUFD      $0x4e, X2, X3
+	VPADDD       X3, X2, X2
+	VPSHUFD      $0xb1, X2, X3
+	VPADDD       X3, X2, X2
+	VMOVD        X2, R11
 	ADDL         12(R12), R11
 	MOVL         R11, (DI)
 	ADDQ         $0x04, AX
@@ -511,8 +671,7 @@ fold:
 	VPADDD        Z4, Z1, Z1
 	VEXTRACTI64X4 $0x01, Z1, Y5
 	VPADDD        Y5, Y1, Y5
-	MOVQ          SI, DI
-	SUBQ          DI, R8
+	SUBQ          SI, R8
 	ADDQ          DX, CX
 	MOVQ          AX, DI
 	MOVQ          ldy+8(FP), R9
@@ -612,8 +771,7 @@ fold:
 	VPADDD        Z4, Z2, Z2
 	VEXTRACTI64X4 $0x01, Z2, Y6
 	VPADDD        Y6, Y2, Y6
-	MOVQ          SI, DI
-	SUBQ          DI, R8
+	SUBQ          SI, R8
 	ADDQ          DX, CX
 	MOVQ          AX, DI
 	MOVQ          ldy+8(FP), R10
@@ -729,8 +887,7 @@ fold:
 	VPADDD        Y5, Y2, Y5
 	VEXTRACTI64X4 $0x01, Z3, Y6
 	VPADDD        Y6, Y3, Y6
-	MOVQ          SI, DI
-	SUBQ          DI, R8
+	SUBQ          SI, R8
 	ADDQ          DX, CX
 	MOVQ          AX, DI
 	MOVQ          ldy+8(FP), R10
@@ -871,9 +1028,8 @@ fold:
 	VPADDD        Y7, Y3, Y7
 	VEXTRACTI64X4 $0x01, Z4, Y8
 	VPADDD        Y8, Y4, Y8
-	MOVQ          SI, DI
-	SUBQ          DI, R8
-	SUBQ          DI, R10
+	SUBQ          SI, R8
+	SUBQ          SI, R10
 	ADDQ          DX, CX
 	MOVQ          AX, DI
 	MOVQ          ldy+8(FP), R11
@@ -922,3 +1078,81 @@ fold:
 	JNZ           row
 	VZEROUPPER
 	RET
+
+// func splitAVX2(kept *int8, rest *byte, x *int8, n int) int
+// Requires: AVX, AVX2
+TEXT ·splitAVX2(SB), NOSPLIT, $0-40
+	MOVQ    kept+0(FP), AX
+	MOVQ    rest+8(FP), CX
+	MOVQ    x+16(FP), DX
+	MOVQ    n+24(FP), BX
+	VMOVDQU lanes8x01010101<>+0(SB), Y0
+	VMOVDQU lanes8x00800080<>+0(SB), Y1
+	VMOVDQU lanes8xff80ff80<>+0(SB), Y2
+	VMOVDQU lanes8x00ff00ff<>+0(SB), Y3
+	XORQ    SI, SI
+	XORQ    DI, DI
+
+loop:
+	VMOVDQU    (DX)(SI*1), Y4
+	VPMADDUBSW Y4, Y0, Y5
+	VPMINSW    Y1, Y5, Y6
+	VPMAXSW    Y2, Y6, Y6
+	VPSUBW     Y6, Y5, Y5
+	VPAND      Y3, Y5, Y5
+	VPSUBB     Y5, Y4, Y4
+	VMOVDQU    Y4, (AX)(SI*1)
+	VPTEST     Y5, Y5
+	JZ         whole
+	MOVQ       SI, (CX)
+	VMOVDQU    Y5, 8(CX)
+	ADDQ       $0x28, CX
+	INCQ       DI
+
+whole:
+	ADDQ $0x20, SI
+	CMPQ SI, BX
+	JL   loop
+	VZEROUPPER
+	MOVQ DI, ret+32(FP)
+	RET
+
+DATA lanes8x01010101<>+0(SB)/4, $0x01010101
+DATA lanes8x01010101<>+4(SB)/4, $0x01010101
+DATA lanes8x01010101<>+8(SB)/4, $0x01010101
+DATA lanes8x01010101<>+12(SB)/4, $0x01010101
+DATA lanes8x01010101<>+16(SB)/4, $0x01010101
+DATA lanes8x01010101<>+20(SB)/4, $0x01010101
+DATA lanes8x01010101<>+24(SB)/4, $0x01010101
+DATA lanes8x01010101<>+28(SB)/4, $0x01010101
+GLOBL lanes8x01010101<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x00800080<>+0(SB)/4, $0x00800080
+DATA lanes8x00800080<>+4(SB)/4, $0x00800080
+DATA lanes8x00800080<>+8(SB)/4, $0x00800080
+DATA lanes8x00800080<>+12(SB)/4, $0x00800080
+DATA lanes8x00800080<>+16(SB)/4, $0x00800080
+DATA lanes8x00800080<>+20(SB)/4, $0x00800080
+DATA lanes8x00800080<>+24(SB)/4, $0x00800080
+DATA lanes8x00800080<>+28(SB)/4, $0x00800080
+GLOBL lanes8x00800080<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8xff80ff80<>+0(SB)/4, $0xff80ff80
+DATA lanes8xff80ff80<>+4(SB)/4, $0xff80ff80
+DATA lanes8xff80ff80<>+8(SB)/4, $0xff80ff80
+DATA lanes8xff80ff80<>+12(SB)/4, $0xff80ff80
+DATA lanes8xff80ff80<>+16(SB)/4, $0xff80ff80
+DATA lanes8xff80ff80<>+20(SB)/4, $0xff80ff80
+DATA lanes8xff80ff80<>+24(SB)/4, $0xff80ff80
+DATA lanes8xff80ff80<>+28(SB)/4, $0xff80ff80
+GLOBL lanes8xff80ff80<>(SB), RODATA|NOPTR, $32
+
+DATA lanes8x00ff00ff<>+0(SB)/4, $0x00ff00ff
+DATA lanes8x00ff00ff<>+4(SB)/4, $0x00ff00ff
+DATA lanes8x00ff00ff<>+8(SB)/4, $0x00ff00ff
+DATA lanes8x00ff00ff<>+12(SB)/4, $0x00ff00ff
+DATA lanes8x00ff00ff<>+16(SB)/4, $0x00ff00ff
+DATA lanes8x00ff00ff<>+20(SB)/4, $0x00ff00ff
+DATA lanes8x00ff00ff<>+24(SB)/4, $0x00ff00ff
+DATA lanes8x00ff00ff<>+28(SB)/4, $0x00ff00ff
+GLOBL lanes8x00ff00ff<>(SB), RODATA|NOPTR, $32

@@ -4,25 +4,25 @@
 
 package kernel
 
-// rowsInt8x1AVX2 computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·w[j·ldw+·] for 1 tokens and n rows of k codes, n at least 1, k a multiple of 16.
+// rowsInt8x1AVX2 computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·(w[j·ldw+·]+128) modulo 2^32 for 1 tokens and n rows of k codes, n at least 1, k a multiple of 32, not 0. Pairs of x have sums within ±128; what x lacks is added, counts[i] chunks for token i, all after each other from rest on.
 //
 //go:noescape
-func rowsInt8x1AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
+func rowsInt8x1AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32, rest *byte, counts *int64)
 
-// rowsInt8x2AVX2 computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·w[j·ldw+·] for 2 tokens and n rows of k codes, n at least 1, k a multiple of 16.
+// rowsInt8x2AVX2 computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·(w[j·ldw+·]+128) modulo 2^32 for 2 tokens and n rows of k codes, n at least 1, k a multiple of 32, not 0. Pairs of x have sums within ±128; what x lacks is added, counts[i] chunks for token i, all after each other from rest on.
 //
 //go:noescape
-func rowsInt8x2AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
+func rowsInt8x2AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32, rest *byte, counts *int64)
 
-// rowsInt8x3AVX2 computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·w[j·ldw+·] for 3 tokens and n rows of k codes, n at least 1, k a multiple of 16.
+// rowsInt8x3AVX2 computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·(w[j·ldw+·]+128) modulo 2^32 for 3 tokens and n rows of k codes, n at least 1, k a multiple of 32, not 0. Pairs of x have sums within ±128; what x lacks is added, counts[i] chunks for token i, all after each other from rest on.
 //
 //go:noescape
-func rowsInt8x3AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
+func rowsInt8x3AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32, rest *byte, counts *int64)
 
-// rowsInt8x4AVX2 computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·w[j·ldw+·] for 4 tokens and n rows of k codes, n at least 1, k a multiple of 16.
+// rowsInt8x4AVX2 computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·(w[j·ldw+·]+128) modulo 2^32 for 4 tokens and n rows of k codes, n at least 1, k a multiple of 32, not 0. Pairs of x have sums within ±128; what x lacks is added, counts[i] chunks for token i, all after each other from rest on.
 //
 //go:noescape
-func rowsInt8x4AVX2(y *int32, ldy int, x *int16, ldx int, w *int8, ldw int, n int, k int, init *int32)
+func rowsInt8x4AVX2(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32, rest *byte, counts *int64)
 
 // rowsInt8x1VNNI computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·(w[j·ldw+·]+128) modulo 2^32 for 1 tokens and n rows of k codes, n and k at least 1.
 //
@@ -43,3 +43,8 @@ func rowsInt8x3VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int
 //
 //go:noescape
 func rowsInt8x4VNNI(y *int32, ldy int, x *int8, ldx int, w *int8, ldw int, n int, k int, init *int32)
+
+// splitAVX2 writes x to kept, n codes, a multiple of 32, not 0, less what the sum of a code at an even place and the next is beyond ±128, which is taken off the first. What was taken off goes to rest, a chunk for each 32 codes that lost any: their place, in 64 bits, and 32 codes. It returns their number.
+//
+//go:noescape
+func splitAVX2(kept *int8, rest *byte, x *int8, n int) int

@@ -41,19 +41,6 @@ func quantize() {
 	emit.End()
 }
 
-func widen() {
-	load := text("widenInt8AVX2", "dst *int16, src *int8, n int", "", "widens n codes, a multiple of 16, not 0")
-	dst, src, n := load("dst"), load("src"), load("n")
-	loop(n, 16, func() {
-		v := YMM()
-		VPMOVSXBW(Mem{Base: src}, v)
-		VMOVDQU(v, Mem{Base: dst})
-		advance(32, dst)
-		advance(16, src)
-	})
-	emit.End()
-}
-
 func sumInt8() {
 	load := text("sumInt8AVX2", "x *int8, n int", " int32", "returns the sum of n codes, a multiple of 32, not 0")
 	x, n := load("x"), load("n")
@@ -73,33 +60,5 @@ func sumInt8() {
 	VMOVD(r, g)
 	VZEROUPPER()
 	Store(g, ReturnIndex(0))
-	RET()
-}
-
-// pairs finds codes whose sum is beyond what VPMADDUBSW multiplies exactly.
-func pairs() {
-	load := text("pairsBeyondAVX2", "x *int8, n int", " int",
-		"returns the number of codes before the first 32 of which two neighbours, the first at an even place, have a sum beyond ±128, n if there are none; "+
-			"n is a multiple of 32, not 0")
-	x, n := load("x"), load("n")
-	ones, limit, at, mask := YMM(), YMM(), GP64(), GP32()
-	VPCMPEQD(ones, ones, ones)
-	VPABSB(ones, ones)
-	VMOVDQU(emit.Lanes(128<<16|128, 8), limit)
-	XORQ(at, at)
-	Label("loop")
-	v := YMM()
-	VPMADDUBSW(Mem{Base: x, Index: at, Scale: 1}, ones, v)
-	VPABSW(v, v)
-	VPCMPGTW(limit, v, v)
-	VPMOVMSKB(v, mask)
-	TESTL(mask, mask)
-	JNZ(LabelRef("end"))
-	ADDQ(Imm(32), at)
-	CMPQ(at, n)
-	JL(LabelRef("loop"))
-	Label("end")
-	VZEROUPPER()
-	Store(at, ReturnIndex(0))
 	RET()
 }

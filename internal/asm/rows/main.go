@@ -40,9 +40,7 @@ func main() {
 	swiglu()
 	expSum()
 	quantize()
-	widen()
 	sumInt8()
-	pairs()
 	codeSums()
 	Generate()
 }

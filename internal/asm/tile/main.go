@@ -25,23 +25,24 @@ func main() {
 	for m := 1; m <= 4; m++ {
 		rowsVNNI(m)
 	}
+	split()
 	Generate()
 }
 
 // frame is what the kernels share.
 type frame struct {
-	m, bytes   int // tokens; size of an activation
+	m          int // tokens
 	y          reg.GPVirtual
 	x          emit.Rows
 	w, skip    reg.GPVirtual // the row; what lies between rows
 	n, k, left reg.GPVirtual
 }
 
-func begin(name, typ, doc string, m, bytes int) *frame {
-	emit.Begin(name, fmt.Sprintf("func(y *int32, ldy int, x *%s, ldx int, w *int8, ldw, n, k int, init *int32)", typ), doc)
-	f := &frame{m: m, bytes: bytes, y: GP64(), w: GP64(), skip: GP64(), n: GP64(), k: GP64(), left: GP64()}
+func begin(name, doc string, m int, more string) *frame {
+	emit.Begin(name, fmt.Sprintf("func(y *int32, ldy int, x *int8, ldx int, w *int8, ldw, n, k int, init *int32%s)", more), doc)
+	f := &frame{m: m, y: GP64(), w: GP64(), skip: GP64(), n: GP64(), k: GP64(), left: GP64()}
 	Load(Param("y"), f.y)
-	f.x = emit.NewRows("x", "ldx", m, bytes)
+	f.x = emit.NewRows("x", "ldx", m, 1)
 	Load(Param("w"), f.w)
 	Load(Param("ldw"), f.skip)
 	Load(Param("n"), f.n)
@@ -52,7 +53,7 @@ func begin(name, typ, doc string, m, bytes int) *frame {
 
 // advance moves on by n weights.
 func (f *frame) advance(n int) {
-	f.x.Advance(f.bytes * n)
+	f.x.Advance(n)
 	ADDQ(U32(uint32(n)), f.w)
 }
 
@@ -73,13 +74,8 @@ func (f *frame) turns(name string, n int, step func()) {
 // rewind moves the activations back to their start and the weights to the next
 // row, when all of k is behind.
 func (f *frame) rewind() {
-	back := GP64()
-	MOVQ(f.k, back)
-	if f.bytes == 2 {
-		ADDQ(back, back)
-	}
 	for _, x := range f.x[1:] {
-		SUBQ(back, x)
+		SUBQ(f.k, x)
 	}
 	ADDQ(f.skip, f.w)
 }
@@ -118,30 +114,56 @@ func zeroed(n int, vec func() reg.VecVirtual) []reg.VecVirtual {
 	return v
 }
 
-// rowsAVX2 widens weights to 16 bits, which activations have already, and
-// multiplies pairs: exact for all codes.
+// rowsAVX2 multiplies w+128, unsigned, with x, as rowsVNNI does. Sums of two
+// products are int16 on the way: x may not go beyond, and what was taken off it for
+// that (split) is multiplied when the row is through and in the cache.
 func rowsAVX2(m int) {
-	f := begin(fmt.Sprintf("rowsInt8x%dAVX2", m), "int16",
-		fmt.Sprintf("computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·w[j·ldw+·] for %d tokens and n rows of k codes, n at least 1, k a multiple of 16.", m), m, 2)
+	f := begin(fmt.Sprintf("rowsInt8x%dAVX2", m),
+		fmt.Sprintf("computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·(w[j·ldw+·]+128) modulo 2^32 for %d tokens and n rows of k codes, n at least 1, k a multiple "+
+			"of 32, not 0. Pairs of x have sums within ±128; what x lacks is added, counts[i] chunks for token i, all after each other from rest on.", m), m,
+		", rest *byte, counts *int64")
+	flip, ones, start := YMM(), YMM(), GP64()
+	VMOVDQU(emit.Lanes(0x80808080, 8), flip)
+	VMOVDQU(emit.Lanes(1<<16|1, 8), ones)
+	add := func(x Mem, w, to, sum reg.VecVirtual) {
+		VPMADDUBSW(x, w, to)
+		VPMADDWD(ones, to, to)
+		VPADDD(to, sum, sum)
+	}
 	Label("row")
 	MOVQ(f.k, f.left)
+	MOVQ(f.w, start)
 	a := zeroed(m, YMM)
 	step := func(at int) {
 		w := YMM()
-		VPMOVSXBW(Mem{Base: f.w}.Offset(at), w)
+		VPXOR(Mem{Base: f.w}.Offset(at), flip, w)
 		for i := range a {
-			p := YMM()
-			VPMADDWD(f.x.At(i).Offset(2*at), w, p)
-			VPADDD(p, a[i], a[i])
+			add(f.x.At(i).Offset(at), w, YMM(), a[i])
 		}
 	}
 	f.turns("long", 64, func() {
 		PREFETCHT0(Mem{Base: f.w, Disp: 1024}) // what a core holds under way by itself is less than memory can bring
-		for at := 0; at < 64; at += 16 {
-			step(at)
-		}
+		step(0)
+		step(32)
 	})
-	f.turns("short", 16, func() { step(0) })
+	f.turns("short", 32, func() { step(0) })
+	rest, counts := GP64(), GP64()
+	Load(Param("rest"), rest)
+	Load(Param("counts"), counts)
+	for i := range a {
+		loop, end, n, at, w := fmt.Sprintf("chunks%d", i), fmt.Sprintf("no%d", i), GP64(), GP64(), YMM()
+		MOVQ(Mem{Base: counts, Disp: 8 * i}, n)
+		TESTQ(n, n)
+		JZ(LabelRef(end))
+		Label(loop)
+		MOVQ(Mem{Base: rest}, at)
+		VPXOR(Mem{Base: start, Index: at, Scale: 1}, flip, w)
+		add(Mem{Base: rest, Disp: 8}, w, w, a[i])
+		ADDQ(Imm(chunk), rest)
+		DECQ(n)
+		JNZ(LabelRef(loop))
+		Label(end)
+	}
 	f.rewind()
 	f.put(a)
 	DECQ(f.n)
@@ -149,12 +171,55 @@ func rowsAVX2(m int) {
 	emit.End()
 }
 
+// chunk is the bytes of a chunk: where 32 codes are in a row, and what was taken
+// off them.
+const chunk = 8 + 32
+
+// split takes off codes what VPMADDUBSW would not multiply exactly by any byte.
+func split() {
+	emit.Begin("splitAVX2", "func(kept *int8, rest *byte, x *int8, n int) int",
+		"writes x to kept, n codes, a multiple of 32, not 0, less what the sum of a code at an even place and the next is beyond ±128, which is taken off the "+
+			"first. What was taken off goes to rest, a chunk for each 32 codes that lost any: their place, in 64 bits, and 32 codes. It returns their number.")
+	kept, rest, x, n := Load(Param("kept"), GP64()), Load(Param("rest"), GP64()), Load(Param("x"), GP64()), Load(Param("n"), GP64())
+	ones, most, least, even := YMM(), YMM(), YMM(), YMM()
+	VMOVDQU(emit.Lanes(0x01010101, 8), ones)
+	VMOVDQU(emit.Lanes(128<<16|128, 8), most)
+	VMOVDQU(emit.Lanes(0xff80ff80, 8), least)
+	VMOVDQU(emit.Lanes(0x00ff00ff, 8), even)
+	at, chunks := GP64(), GP64()
+	XORQ(at, at)
+	XORQ(chunks, chunks)
+	Label("loop")
+	v, sum, within := YMM(), YMM(), YMM()
+	VMOVDQU(Mem{Base: x, Index: at, Scale: 1}, v)
+	VPMADDUBSW(v, ones, sum)
+	VPMINSW(most, sum, within)
+	VPMAXSW(least, within, within)
+	VPSUBW(within, sum, sum)
+	VPAND(even, sum, sum)
+	VPSUBB(sum, v, v)
+	VMOVDQU(v, Mem{Base: kept, Index: at, Scale: 1})
+	VPTEST(sum, sum)
+	JZ(LabelRef("whole"))
+	MOVQ(at, Mem{Base: rest})
+	VMOVDQU(sum, Mem{Base: rest, Disp: 8})
+	ADDQ(Imm(chunk), rest)
+	INCQ(chunks)
+	Label("whole")
+	ADDQ(Imm(32), at)
+	CMPQ(at, n)
+	JL(LabelRef("loop"))
+	VZEROUPPER()
+	Store(chunks, ReturnIndex(0))
+	RET()
+}
+
 // rowsVNNI multiplies w+128, unsigned, with x; init takes 128·Σx off again.
 // Sums wrap modulo 2^32 on the way and end exact.
 func rowsVNNI(m int) {
-	f := begin(fmt.Sprintf("rowsInt8x%dVNNI", m), "int8",
+	f := begin(fmt.Sprintf("rowsInt8x%dVNNI", m),
 		fmt.Sprintf("computes y[i·ldy+j] = init[i] + Σ x[i·ldx+·]·(w[j·ldw+·]+128) modulo 2^32 for %d tokens and n rows of k codes, n and k at least 1.",
-			m), m, 1)
+			m), m, "")
 	flip, c := ZMM(), GP32()
 	MOVL(U32(0x80808080), c)
 	VPBROADCASTD(c, flip)
