@@ -82,15 +82,3 @@ func TestKilledWithACache(t *testing.T) {
 		assert.True(t, x[n] == y[n], "%s differs", n)
 	}
 }
-
-// sizeOf is how many bytes the files of a folder have.
-func sizeOf(t *testing.T, dir string) (n int64) {
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	for _, e := range entries {
-		info, err := e.Info()
-		require.NoError(t, err)
-		n += info.Size()
-	}
-	return n
-}
