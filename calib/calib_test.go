@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -283,17 +284,18 @@ func TestSolveRefuses(t *testing.T) {
 	assert.ErrorIs(t, err, quant.ErrMemory)
 }
 
-// TestNormFolds: gains that spread outliers go into the weights, gains that damp
-// them stay, and without samples to tell they go.
+// TestNormFolds: outliers go into the weights, gains that damp them stay, and
+// without samples to tell gains go.
 func TestNormFolds(t *testing.T) {
 	for _, c := range []struct {
 		name, model string
-		bare, folds bool
+		bare        bool
+		spread      int // powers of two, at least
 	}{
-		{"damping", "nano-glm4moe", false, false},
-		{"spreading", "nano-glm4moe-outliers", false, true},
-		{"latent attention, spreading", "nano-glm5-outliers", false, true},
-		{"damping, no samples", "nano-glm4moe", true, true},
+		{"damping", "nano-glm4moe", false, 0},
+		{"spreading", "nano-glm4moe-outliers", false, 3},
+		{"latent attention, spreading", "nano-glm5-outliers", false, 3},
+		{"damping, no samples", "nano-glm4moe", true, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg, src, seqs := opened(t, c.model, 20)
@@ -308,11 +310,26 @@ func TestNormFolds(t *testing.T) {
 			require.NoError(t, err)
 			set, err := SearchFolds(t.Context(), plan, src, st, 2)
 			require.NoError(t, err)
+			items := map[string]*quant.Item{}
+			for i := range plan.Items {
+				items[plan.Items[i].Name()] = &plan.Items[i]
+			}
+			gains := 0
 			for _, site := range plan.FoldSites() {
-				if site.Kind == fold.Norm && site.Layer < cfg.Layers {
-					assert.Equal(t, c.folds, set.Get(site.Name) != nil, site.Name)
+				if site.Kind != fold.Norm || site.Layer >= cfg.Layers {
+					continue
+				}
+				gamma, err := gammaOf(src, items[site.Name])
+				require.NoError(t, err)
+				e := set.Get(site.Name)
+				assert.GreaterOrEqual(t, e.Spread(), c.spread, site.Name)
+				if c.bare {
+					assert.Equal(t, gamma, e, site.Name)
+				} else if slices.Equal(gamma, e) {
+					gains++
 				}
 			}
+			assert.True(t, c.bare || c.spread > 0 || gains == 0, "gains that damp outliers went")
 		})
 	}
 }

@@ -14,10 +14,9 @@ import (
 	"github.com/glmconv/glmconv/safetensors"
 )
 
-// SearchFolds chooses the folds of a plan: norms give their gains where that
-// brings what reads them nearer to its float outputs, and value and up rows take
-// the powers of two under which the quantised projection behind them is nearest to
-// its float output, both on the statistics' samples (docs/facts/accuracy.md 2.6).
+// SearchFolds chooses the folds of a plan: norms, value rows and up rows give the
+// powers of two under which the quantised projections behind them are nearest to
+// their float outputs on the statistics' samples (docs/facts/accuracy.md 2.6).
 // plan is one without folds or by gamma; it says what each weight is quantised to.
 func SearchFolds(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpoint, st *Statistics, workers int) (*fold.Set, error) {
 	set := fold.NewSet()
@@ -138,37 +137,35 @@ func searchSite(plan *quant.Plan, site *fold.Site, it *quant.Item, m *Moments, w
 // largest and the mean input against the largest weight of a channel, each of
 // geometric mean 1.
 func candidates(top, rms, column []float64) []fold.Exponents {
-	var out []fold.Exponents
-	add := func(stat []float64, a float64, b float64) {
-		logs, mean := make([]float64, len(stat)), 0.0
-		for i := range stat {
-			logs[i] = a*math.Log2(stat[i]) - b*math.Log2(column[i])
-			mean += logs[i]
-		}
-		mean /= float64(len(logs))
-		e := make(fold.Exponents, len(logs))
-		for i, l := range logs {
-			e[i] = int8(math.RoundToEven(min(max(l-mean, -fold.Most), fold.Most)))
-		}
-		out = append(out, e)
-	}
 	ones := make([]float64, len(top))
 	for i := range ones {
 		ones[i] = 1
 	}
-	add(ones, 0, 0)
+	out := []fold.Exponents{exponentsOf(ones, 0, ones, 0)}
 	for i := range 11 {
 		a := float64(i) / 10
-		add(top, a, 1-a)
+		out = append(out, exponentsOf(top, a, column, 1-a))
 	}
 	for i := 1; i <= 10; i++ {
-		add(top, float64(i)/10, 0)
-		add(rms, float64(i)/10, 0)
+		a := float64(i) / 10
+		out = append(out, exponentsOf(top, a, ones, 0), exponentsOf(rms, a, ones, 0))
 	}
-	for _, b := range []float64{0.5, 1} {
-		add(ones, 0, b)
+	return append(out, exponentsOf(ones, 0, column, 0.5), exponentsOf(ones, 0, column, 1))
+}
+
+// exponentsOf returns the exponents nearest to stat^a / column^b, of geometric mean 1.
+func exponentsOf(stat []float64, a float64, column []float64, b float64) fold.Exponents {
+	logs, mean := make([]float64, len(stat)), 0.0
+	for i := range stat {
+		logs[i] = a*math.Log2(stat[i]) - b*math.Log2(column[i])
+		mean += logs[i]
 	}
-	return out
+	mean /= float64(len(logs))
+	e := make(fold.Exponents, len(logs))
+	for i, l := range logs {
+		e[i] = int8(math.RoundToEven(min(max(l-mean, -fold.Most), fold.Most)))
+	}
+	return e
 }
 
 // trial measures a projection under folds.

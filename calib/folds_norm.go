@@ -2,24 +2,26 @@ package calib
 
 import (
 	"context"
+	"math"
+	"slices"
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/fold"
 )
 
-// norm returns the exponents of a norm's gains where the projections that read it
-// come nearer to their float outputs under them, and none otherwise: gains may
-// spread outliers over the channels, or damp them. Statistics without samples
-// of its outputs (of another tool) tell nothing, and gains are taken.
+// norm returns the exponents under which the projections that read a norm come
+// nearest to their float outputs, summed over all of them: none, its gains (which
+// may spread outliers over the channels, or damp them), or a share of the largest
+// outputs. Statistics without samples of its outputs (of another tool) tell
+// nothing, and gains are taken.
 func (f *folder) norm(ctx context.Context, site *fold.Site) (fold.Exponents, error) {
 	gamma, err := gammaOf(f.src, f.items[site.Name])
 	if err != nil {
 		return nil, err
 	}
-	none := make(fold.Exponents, site.Channels)
-	var before, after float64
-	judged := false
+	var tried []fold.Exponents
+	var sums []float64
 	for i := range site.Consumers {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -29,51 +31,78 @@ func (f *folder) norm(ctx context.Context, site *fold.Site) (fold.Exponents, err
 		if it == nil || it.Action != quant.Quantize || !f.plan.Learnable(it) {
 			continue
 		}
-		x, err := f.outputs(site, c.Tensor)
-		if err != nil || len(x) == 0 {
+		m, err := f.outputs(site, c.Tensor)
+		if err != nil || m == nil || len(m.keys) == 0 {
 			return gamma, err
+		}
+		if tried == nil {
+			tried = normCandidates(gamma, m.AbsMax)
+			sums = make([]float64, len(tried))
 		}
 		w, err := readWeight(f.src, it)
 		if err != nil {
 			return nil, err
 		}
-		t := newTrial(f.plan, it, w, x, f.workers)
-		before += t.error(none, c.Channel)
-		after += t.error(gamma, c.Channel)
-		judged = true
+		t := newTrial(f.plan, it, w, f.rowsFor(c.Tensor, m), f.workers)
+		for k, e := range tried {
+			sums[k] += t.error(e, c.Channel)
+		}
 	}
-	if judged && before <= after {
-		return none, nil
+	best := gamma
+	for k, least := 0, math.Inf(1); k < len(sums); k++ {
+		if sums[k] < least {
+			best, least = tried[k], sums[k]
+		}
 	}
-	return gamma, nil
+	return best, nil
 }
 
-// outputs returns the sample [inputs, columns] of a norm's outputs that a
-// projection behind it is judged by: of a routed expert as many as it has of a
-// token's choices, others for each.
-func (f *folder) outputs(site *fold.Site, t *glm.Tensor) ([]float32, error) {
-	at := t
+// normCandidates are the different exponents that are tried for a norm, no fold
+// first. top [channels] are its largest outputs.
+func normCandidates(gamma fold.Exponents, top []float32) []fold.Exponents {
+	stat, ones := make([]float64, len(top)), make([]float64, len(top))
+	for i, v := range top {
+		stat[i], ones[i] = max(float64(v), 1e-5), 1
+	}
+	out := []fold.Exponents{make(fold.Exponents, len(top))}
+	add := func(e fold.Exponents) {
+		if !slices.ContainsFunc(out, func(o fold.Exponents) bool { return slices.Equal(o, e) }) {
+			out = append(out, e)
+		}
+	}
+	add(gamma)
+	for _, a := range []float64{0.25, 0.5, 0.75, 1} {
+		add(exponentsOf(stat, a, ones, 0))
+	}
+	return out
+}
+
+// outputs returns the moments of a norm's outputs that a projection behind it is
+// judged by: those of the router for experts, which see some of its tokens.
+func (f *folder) outputs(site *fold.Site, t *glm.Tensor) (*Moments, error) {
 	if t.Role.IsExpert() {
 		for i := range site.Consumers {
 			if c := site.Consumers[i].Tensor; c.Role == glm.Router {
-				at = c
+				t = c
 			}
 		}
 	}
-	m, err := f.st.Shown(f.plan.Config, at)
-	if err != nil || m == nil {
-		return nil, err
-	}
+	return f.st.Shown(f.plan.Config, t)
+}
+
+// rowsFor returns the inputs [inputs, columns] that a projection is tried on: all of
+// the sample, and of a routed expert as many as it has of a token's choices, others
+// for each.
+func (f *folder) rowsFor(t *glm.Tensor, m *Moments) []float32 {
 	if !t.Role.IsExpert() {
-		return m.Sample, nil
+		return m.Sample
 	}
-	cfg, cols := f.plan.Config, int(t.Shape[1])
-	rows := len(m.Sample) / cols
+	cfg, cols, rows := f.plan.Config, int(t.Shape[1]), len(m.keys)
 	n := (rows*cfg.ExpertsPerToken + cfg.Experts - 1) / cfg.Experts
 	x := make([]float32, 0, n*cols)
 	for i := range n {
 		row := (t.Expert*n + i) % rows
 		x = append(x, m.Sample[row*cols:(row+1)*cols]...)
 	}
-	return x, nil
+	return x
 }
