@@ -24,13 +24,21 @@ func resolveSGLang(r Release, cfg *glm.Config, c *Config, m Module) Resolution {
 }
 
 // loadSGLang is matchSGLang, less what its loader refuses afterwards: it
-// joins the tensors of q_a_proj and kv_a_proj_with_mqa, and of packed weights
+// joins the tensors of q_a_proj and kv_a_proj_with_mqa, and of packed integers
 // their weight_shape too, which then is the shape of nothing (found with its
-// own loader, interop/tests/sglang).
+// own loader, interop/tests/sglang), of NVFP4 their global scales of one number
+// each, for which its parameter has room for one (deepseek_weight_loader.py,
+// ReplicatedLinear.weight_loader).
 func loadSGLang(cfg *glm.Config, c *Config, m Module) Resolution {
 	r := matchSGLang(cfg, c, m)
-	if r.group != nil && r.group.Weights.Bits == 4 && r.group.Acts == nil && strings.HasSuffix(m.Name, ".fused_qkv_a_proj_with_mqa") {
+	if r.group == nil || !strings.HasSuffix(m.Name, ".fused_qkv_a_proj_with_mqa") {
+		return r
+	}
+	switch w := r.group.Weights; {
+	case w.Type == format.Int && r.group.Acts == nil && (w.Bits == 4 || w.Packing == format.Words):
 		return refused("AssertionError: the weight_shape of %s, joined, has four numbers", strings.Join(m.Shards, " and "))
+	case w.Strategy == format.TensorGroup:
+		return refused("AssertionError: the global scales of %s, joined, are two numbers", strings.Join(m.Shards, " and "))
 	}
 	return r
 }

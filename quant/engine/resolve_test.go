@@ -87,9 +87,10 @@ func list(texts ...string) string {
 }
 
 const (
-	fp8Args  = `"weights":{"num_bits":8,"type":"float","strategy":"channel"},"input_activations":{"num_bits":8,"type":"float","strategy":"token","dynamic":true}`
-	int8Args = `"weights":{"num_bits":8,"type":"int","strategy":"channel"},"input_activations":{"num_bits":8,"type":"int","strategy":"token","dynamic":true}`
-	int4Args = `"weights":{"num_bits":4,"type":"int","strategy":"group","group_size":128}`
+	fp8Args   = `"weights":{"num_bits":8,"type":"float","strategy":"channel"},"input_activations":{"num_bits":8,"type":"float","strategy":"token","dynamic":true}`
+	int8Args  = `"weights":{"num_bits":8,"type":"int","strategy":"channel"},"input_activations":{"num_bits":8,"type":"int","strategy":"token","dynamic":true}`
+	nvfp4Args = `"format":"nvfp4-pack-quantized","weights":{"num_bits":4,"type":"float","strategy":"tensor_group","group_size":16}`
+	int4Args  = `"weights":{"num_bits":4,"type":"int","strategy":"group","group_size":128}`
 )
 
 // group is one config group; groups stand in the order given.

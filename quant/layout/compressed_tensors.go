@@ -59,17 +59,19 @@ func ctScheme(s Scheme, group int) (main, rest choice) {
 }
 
 func (compressedTensors) choose(cfg *glm.Config, t *glm.Tensor, o *Options) (choice, string) {
-	if o.Scheme.Micro() {
-		return microChoice(t, o)
-	}
+	joined := t.Role == glm.AttnQA || t.Role == glm.AttnKVA
 	switch {
+	case joined && o.Rest == RestSame && micro[o.Scheme].quant.Strategy == format.TensorGroup:
+		return choice{}, "SGLang joins q_a_proj and kv_a_proj_with_mqa while it loads, their global scales too, and refuses the result"
+	case o.Scheme.Micro():
+		return microChoice(t, o)
 	case t.Role == glm.AttnKVB && o.Scheme != FP8Block:
 		return choice{}, keptKVB
 	case t.Role == glm.IndexerK:
 		return choice{}, keptIndexerK
 	case o.Scheme == W4A16 && t.Role.IsShared() && !cfg.LatentAttention():
 		return choice{}, "shared expert: SGLang cannot run it in int4 beside expert parallelism"
-	case (o.Scheme == W4A16 || o.Scheme == Int4Int8) && (t.Role == glm.AttnQA || t.Role == glm.AttnKVA):
+	case (o.Scheme == W4A16 || o.Scheme == Int4Int8) && joined:
 		return choice{}, "SGLang joins q_a_proj and kv_a_proj_with_mqa while it loads, their weight_shape too, and refuses the result"
 	}
 	main, rest := ctScheme(o.Scheme, o.GroupSize)

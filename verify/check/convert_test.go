@@ -196,3 +196,23 @@ func TestDraftHeadOfModelOpt(t *testing.T) {
 		}
 	}
 }
+
+// TestLatentsOfNVFP4: SGLang joins q_a_proj and kv_a_proj_with_mqa and cannot
+// join their global scales, so that they stay where everything else is in FP4.
+func TestLatentsOfNVFP4(t *testing.T) {
+	for _, model := range []string{"nano-glm5", "nano-glm52"} {
+		t.Run(model, func(t *testing.T) {
+			dir := converted(t, model, layout.NVFP4A16, layout.CompressedTensors, quant.Options{Rest: layout.RestSame})
+			r := examine(t, dir, Options{NoHashes: true})
+			assert.True(t, r.OK, r.Text())
+			assert.Equal(t, map[string]string{"vllm": "loads", "sglang": "loads"}, verdicts(r), r.Text())
+			c, err := safetensors.OpenDir(dir)
+			require.NoError(t, err)
+			defer func() { _ = c.Close() }()
+			for _, name := range []string{"q_a_proj.weight", "kv_a_proj_with_mqa.weight", "o_proj.weight_packed"} {
+				_, ok := c.Info("model.layers.1.self_attn." + name)
+				assert.True(t, ok, name)
+			}
+		})
+	}
+}
