@@ -303,7 +303,7 @@ func TestNormFolds(t *testing.T) {
 			require.NoError(t, err)
 			if c.bare {
 				for _, m := range st.held {
-					m.keys, m.Sample = nil, nil
+					m.keys, m.rows = nil, nil
 				}
 			}
 			plan, err := quant.NewPlan(src, quant.W8A8, layout.CompressedTensors, quant.Options{})

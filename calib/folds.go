@@ -117,7 +117,7 @@ func searchSite(plan *quant.Plan, site *fold.Site, it *quant.Item, m *Moments, w
 	for c, v := range rms {
 		rms[c] = math.Sqrt(v)
 	}
-	t := newTrial(plan, it, w, m.Sample, workers)
+	t := newTrial(plan, it, w, m.Sample(), workers)
 	seen := map[string]bool{}
 	best, found := math.Inf(1), make(fold.Exponents, site.Channels)
 	for _, e := range candidates(tie(top, 1e-5), tie(rms, 1e-6), tie(column, 1e-5)) {

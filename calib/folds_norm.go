@@ -95,14 +95,13 @@ func (f *folder) outputs(site *fold.Site, t *glm.Tensor) (*Moments, error) {
 // for each.
 func (f *folder) rowsFor(t *glm.Tensor, m *Moments) []float32 {
 	if !t.Role.IsExpert() {
-		return m.Sample
+		return m.Sample()
 	}
 	cfg, cols, rows := f.plan.Config, int(t.Shape[1]), len(m.keys)
 	n := (rows*cfg.ExpertsPerToken + cfg.Experts - 1) / cfg.Experts
 	x := make([]float32, 0, n*cols)
 	for i := range n {
-		row := (t.Expert*n + i) % rows
-		x = append(x, m.Sample[row*cols:(row+1)*cols]...)
+		x = append(x, m.rows[(t.Expert*n+i)%rows]...)
 	}
 	return x
 }

@@ -51,7 +51,7 @@ func FuzzStatistics(f *testing.F) {
 			require.NoError(t, err)
 			require.GreaterOrEqual(t, m.Count, int64(0), name)
 			require.Len(t, m.AbsMax, len(m.sum2), name)
-			require.Len(t, m.Sample, len(m.keys)*len(m.sum2), name)
+			require.Len(t, m.Sample(), len(m.keys)*len(m.sum2), name)
 		}
 	})
 }

@@ -17,11 +17,15 @@ type Moments struct {
 	// Lo and Hi are the least and the largest value, 0 included; nil where the
 	// statistics are of a version that did not gather them.
 	Lo, Hi []float32
-	Sample []float32 // of all but experts' gate and up: up to 512 inputs [rows, columns], rounded to BF16
 
-	sum2 []fixed  // Σ x²
-	keys []uint64 // of the samples, rising
+	sum2 []fixed     // Σ x²
+	keys []uint64    // of the samples, rising
+	rows [][]float32 // the samples
 }
+
+// Sample returns up to 512 inputs [rows, columns], rounded to BF16: of every
+// projection but experts' gate and up.
+func (m *Moments) Sample() []float32 { return slices.Concat(m.rows...) }
 
 // fixed is a sum of squares in steps of 2^-48 (high·2^64 + low of them): adding is
 // associative, so that parts in any cut give the sum of one run, bit for bit.
@@ -123,15 +127,17 @@ func (m *Moments) sample(x []float32, key uint64) {
 	if at >= samples {
 		return
 	}
-	n := len(x)
-	row := make([]float32, n)
+	var row []float32
+	if last := samples - 1; len(m.keys) > last {
+		row = m.rows[last]
+		m.keys, m.rows = m.keys[:last], m.rows[:last]
+	} else {
+		row = make([]float32, len(x))
+	}
 	for i, v := range x {
 		row[i] = numeric.RoundBF16(v)
 	}
-	m.keys, m.Sample = slices.Insert(m.keys, at, key), slices.Insert(m.Sample, at*n, row...)
-	if len(m.keys) > samples {
-		m.keys, m.Sample = m.keys[:samples], m.Sample[:samples*n]
-	}
+	m.keys, m.rows = slices.Insert(m.keys, at, key), slices.Insert(m.rows, at, row)
 }
 
 // merge adds the moments of another part.
@@ -149,7 +155,7 @@ func (m *Moments) merge(o *Moments) {
 		m.Lo[i], m.Hi[i] = min(m.Lo[i], o.Lo[i]), max(m.Hi[i], o.Hi[i])
 	}
 	for i, k := range o.keys {
-		m.sample(o.Sample[i*n:(i+1)*n], k)
+		m.sample(o.rows[i], k)
 	}
 }
 

@@ -108,8 +108,8 @@ func TestAgain(t *testing.T) {
 	for name, m := range st.held {
 		got, err := again.Moments(name)
 		require.NoError(t, err)
-		if m.Sample == nil {
-			got.Sample = nil
+		if m.rows == nil {
+			got.rows = nil
 		}
 		require.True(t, assert.ObjectsAreEqual(m, got), name)
 	}

@@ -137,7 +137,7 @@ func (s *Statistics) tensors() (out []tensorOut, err error) {
 		out = append(out, floats64(base+".in_sum2", values), floats64(base+".in_sum2_rest", rests),
 			tensorOut{spec: safetensors.Spec{Name: base + ".in_absmax", DType: safetensors.F32, Shape: []int64{cols}}, data: numeric.AppendF32(nil, m.AbsMax)},
 			ints(base+".count", safetensors.I64, 8, []int64{m.Count}),
-			tensorOut{spec: safetensors.Spec{Name: base + ".sample", DType: safetensors.BF16, Shape: []int64{int64(len(m.keys)), cols}}, data: numeric.AppendBF16(nil, m.Sample)},
+			tensorOut{spec: safetensors.Spec{Name: base + ".sample", DType: safetensors.BF16, Shape: []int64{int64(len(m.keys)), cols}}, data: numeric.AppendBF16(nil, m.Sample())},
 			ints(base+".sample_key", safetensors.I64, 8, keys))
 		if m.Lo != nil {
 			out = append(out, tensorOut{spec: safetensors.Spec{Name: base + ".in_min", DType: safetensors.F32, Shape: []int64{cols}}, data: numeric.AppendF32(nil, m.Lo)},

@@ -184,10 +184,10 @@ func (r *reader) moments(base string, sample bool) *Moments {
 		return m
 	}
 	raw := r.raw(base+".sample", safetensors.BF16, len(keys)*n)
-	m.Sample = make([]float32, len(raw)/2)
-	numeric.DecodeBF16(m.Sample, raw)
-	for _, k := range keys {
-		m.keys = append(m.keys, uint64(k))
+	all := make([]float32, len(raw)/2)
+	numeric.DecodeBF16(all, raw)
+	for i, k := range keys {
+		m.keys, m.rows = append(m.keys, uint64(k)), append(m.rows, all[i*n:(i+1)*n])
 	}
 	return m
 }
