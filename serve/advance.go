@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"time"
 )
@@ -18,8 +19,27 @@ func (s *scheduler) draft(ctx context.Context, j *job) (ids []int, err error) {
 	return append([]int{j.next}, j.drafts...), nil
 }
 
+// errNoNumbers ends answers of a damaged model: its tokens would all be the first
+// of the vocabulary, "!!!!".
+var errNoNumbers = &apiError{status: http.StatusInternalServerError,
+	message: "the model computes values that are not numbers: a weight or scale of the folder is damaged (glmconv check --weights names it)"}
+
+// numberless reports whether logits have NaN or infinities.
+func numberless(z []float32) bool {
+	for _, v := range z {
+		if v-v != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // advance takes the states h and rows of logits z of a job's n tokens.
 func (s *scheduler) advance(ctx context.Context, j *job, n int, h, z []float32, vocab int) error {
+	if numberless(z) {
+		j.abort(errNoNumbers)
+		return nil
+	}
 	if j.read < len(j.input) {
 		return s.readOn(ctx, j, n, h, z, vocab)
 	}

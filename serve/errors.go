@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"github.com/glmconv/glmconv/quant/layout"
+	"github.com/glmconv/glmconv/runtime"
 )
 
 // apiError is an answer that is none, in the form of vLLM's.
@@ -26,6 +29,12 @@ var kinds = map[int]string{400: "BadRequestError", 404: "NotFoundError", 405: "M
 // errorBody is the JSON of an error.
 func errorBody(err error) (int, []byte) {
 	e := &apiError{status: http.StatusInternalServerError, message: "the model failed"}
+	for _, kind := range []error{runtime.ErrUnsupported, runtime.ErrIncomplete, layout.ErrForeign, layout.ErrMalformed} {
+		if errors.Is(err, kind) { // what is wrong with the folder, in names of its tensors
+			e.message += ": " + err.Error()
+			break
+		}
+	}
 	var api *apiError
 	switch {
 	case errors.As(err, &api):

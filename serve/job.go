@@ -142,6 +142,13 @@ func (j *job) end(reason string) {
 	j.session, j.drafter, j.promptProbs, j.states = nil, nil, nil, nil
 }
 
+// abort ends the answer with an error, behind the tokens that it has.
+func (j *job) abort(err error) {
+	j.events.put(append(j.step, event{err: err})...)
+	j.step = nil
+	j.session, j.drafter, j.promptProbs, j.states = nil, nil, nil, nil
+}
+
 // behind is how many drafts from the i-th on would have been accepted where a text
 // ended with the token of row i: vLLM counts these too. z begins at that row.
 func (j *job) behind(z []float32, vocab, i int) (n int) {

@@ -52,7 +52,8 @@ func copyOf(t *testing.T, dir string) string {
 
 // quick are the mutations that every run tries; GLMCONV_TORTURE tries all.
 var quick = []string{"scale is its reciprocal", "nibbles swapped", "codes negated", "head is the embedding", "config rotates all of a head",
-	"scales in another order", "gate and up swapped", "experts 0 and 1 swapped", "scale transposed", "halves of eh_proj swapped", "router bias rounded to BF16", "scale for 240 instead of 448", "norm with one flipped bit", "scale_bias wrong"}
+	"scales in another order", "gate and up swapped", "experts 0 and 1 swapped", "scale transposed", "halves of eh_proj swapped", "router bias rounded to BF16", "scale for 240 instead of 448", "norm with one flipped bit", "scale_bias wrong",
+	"NaN scale", "router quantised"}
 
 // TestDamagedCopies: a server of a damaged copy is never taken for right. Asked
 // with the copy, the file is blamed in the words of its damage; asked with the
@@ -102,7 +103,10 @@ func TestDamagedCopies(t *testing.T) {
 				}
 				o := few(url)
 				r, err = Verify(t.Context(), good, "", o)
-				require.NoError(t, err)
+				if err != nil { // the server cannot compute the copy, and says so
+					assert.ErrorContains(t, err, "status 500: the model ")
+					return
+				}
 				if moves(r) {
 					assert.Equal(t, verify.Fail, r.Verdict, r.Text())
 				}

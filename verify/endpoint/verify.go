@@ -2,7 +2,6 @@ package endpoint
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -54,8 +53,12 @@ func Verify(ctx context.Context, src, dst string, o Options) (*Result, error) {
 			c.close()
 		}
 	}()
-	if err := v.compute(ctx); err != nil {
-		return nil, err
+	if err := v.compute(ctx); err != nil || v.numberless() {
+		if err := v.speechless(ctx, err); err != nil {
+			return nil, err
+		}
+		v.r.Seconds = time.Since(start).Seconds()
+		return v.r, nil
 	}
 	for i, c := range clients {
 		if err := v.server(ctx, c, &v.r.Servers[i]); err != nil {
@@ -330,27 +333,6 @@ func (p *Repeat) add(a, b []said) {
 			p.Max = max(p.Max, d)
 		}
 	}
-}
-
-// files compares the two folders.
-func (v *verifying) files(ctx context.Context) error {
-	if v.original == "" {
-		return nil
-	}
-	o := v.o.Verify
-	o.Tol = v.o.Verify.Tol
-	r, err := verify.Compare(ctx, v.original, v.dir, o)
-	var bad *verify.Error
-	if errors.As(err, &bad) {
-		v.r.File = &FileVerdict{Verdict: verify.Fail, Cause: bad.Error(), Failed: []verify.Failed{{Check: "input", Where: bad.Where, Detail: bad.Reason}}}
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	v.r.Compared = r
-	v.r.File = &FileVerdict{Verdict: r.Verdict, Cause: r.Cause, Failed: r.Failed, MeanKL: r.KL.Mean}
-	return nil
 }
 
 // explain says what a server that strays is near to: the original, or the folder
