@@ -26,7 +26,6 @@ func (b *Basis) factorFiles(h *table[float64], mean float64, w *kernel.Workers) 
 			b.permute(buf, n, at, at+k, h, mean, w)
 			f.l.keep(at, k, buf)
 		}
-		buf = nil
 		whole := f.factorise(w)
 		if err := b.disk.failed(); err != nil {
 			return err
