@@ -74,3 +74,31 @@ func inUse() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// TestSampleThatBreaks: a file that is cut after it was opened is an error where its
+// samples are asked for.
+func TestSampleThatBreaks(t *testing.T) {
+	const cols, name = 64, "model.layers.1.mlp.down_proj.weight"
+	m := newMoments(cols)
+	for i := range 40 {
+		x := make([]float32, cols)
+		m.add(x)
+		m.sample(x, keyOf(0, i))
+	}
+	dir := t.TempDir()
+	st := &Statistics{Source: "a", Sequences: [][]int{{1, 2}}, held: map[string]*Moments{name: m}, Caches: map[string]*Limits{}}
+	require.NoError(t, st.Write(fsx.OS, dir, 1, 1))
+	path := filepath.Join(dir, PartName(1, 1))
+	st, err := Read(dir)
+	require.NoError(t, err)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	for cut := info.Size() - 1; cut > info.Size()-5000; cut -= 500 {
+		require.NoError(t, os.Truncate(path, cut))
+		if _, err = st.Moments(name); err != nil {
+			break
+		}
+	}
+	require.Error(t, err)
+	require.NoError(t, st.Close())
+}

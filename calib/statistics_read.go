@@ -184,6 +184,9 @@ func (r *reader) moments(base string, sample bool) *Moments {
 		return m
 	}
 	raw := r.raw(base+".sample", safetensors.BF16, len(keys)*n)
+	if r.err != nil {
+		return nil
+	}
 	all := make([]float32, len(raw)/2)
 	numeric.DecodeBF16(all, raw)
 	for i, k := range keys {
