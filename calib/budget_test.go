@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/fsx"
+	"github.com/glmconv/glmconv/internal/testkit"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/convert"
 	"github.com/glmconv/glmconv/quant/engine"
@@ -157,7 +158,7 @@ func TestBudget(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "out")
 			_, err = convert.Run(ctx, plan, m.src, out, convert.Options{})
 			require.NoError(t, err)
-			assert.LessOrEqual(t, sizeOf(t, out), budget)
+			assert.LessOrEqual(t, testkit.Size(t, out), budget)
 			man, err := quant.ReadManifest(out)
 			require.NoError(t, err)
 			assert.Equal(t, plan.Options.Lifted, man.Lifted)
@@ -237,15 +238,4 @@ func TestMixedLayersAreJudged(t *testing.T) {
 	q := engine.Query{Releases: []engine.Release{engine.Newest(engine.VLLM)}, Hardware: &ampere}
 	assert.True(t, engine.Judge(s, q)[0].OK())
 	assert.Equal(t, engine.Refuses, engine.Judge(layers.Mixed(s), q)[0].Answer)
-}
-
-func sizeOf(t *testing.T, dir string) (n int64) {
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	for _, e := range entries {
-		st, err := e.Info()
-		require.NoError(t, err)
-		n += st.Size()
-	}
-	return n
 }

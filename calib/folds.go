@@ -118,14 +118,8 @@ func searchSite(plan *quant.Plan, site *fold.Site, it *quant.Item, m *Moments, w
 		rms[c] = math.Sqrt(v)
 	}
 	t := newTrial(plan, it, w, m.Sample(), workers)
-	seen := map[string]bool{}
 	best, found := math.Inf(1), make(fold.Exponents, site.Channels)
 	for _, e := range candidates(tie(top, 1e-5), tie(rms, 1e-6), tie(column, 1e-5)) {
-		text, _ := e.MarshalText()
-		if seen[string(text)] {
-			continue
-		}
-		seen[string(text)] = true
 		if err := t.error(e, channel); err < best {
 			best, found = err, e
 		}
@@ -133,8 +127,8 @@ func searchSite(plan *quant.Plan, site *fold.Site, it *quant.Item, m *Moments, w
 	return found
 }
 
-// candidates are the exponents that are tried, no fold first: shares of the
-// largest and the mean input against the largest weight of a channel, each of
+// candidates are the different exponents that are tried, no fold first: shares of
+// the largest and the mean input against the largest weight of a channel, each of
 // geometric mean 1.
 func candidates(top, rms, column []float64) []fold.Exponents {
 	ones := make([]float64, len(top))
@@ -150,7 +144,17 @@ func candidates(top, rms, column []float64) []fold.Exponents {
 		a := float64(i) / 10
 		out = append(out, exponentsOf(top, a, ones, 0), exponentsOf(rms, a, ones, 0))
 	}
-	return append(out, exponentsOf(ones, 0, column, 0.5), exponentsOf(ones, 0, column, 1))
+	return different(append(out, exponentsOf(ones, 0, column, 0.5), exponentsOf(ones, 0, column, 1)))
+}
+
+// different leaves out what is there already.
+func different(list []fold.Exponents) (out []fold.Exponents) {
+	for _, e := range list {
+		if !slices.ContainsFunc(out, func(o fold.Exponents) bool { return slices.Equal(o, e) }) {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 // exponentsOf returns the exponents nearest to stat^a / column^b, of geometric mean 1.

@@ -3,7 +3,6 @@ package calib
 import (
 	"context"
 	"math"
-	"slices"
 
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant"
@@ -64,17 +63,11 @@ func normCandidates(gamma fold.Exponents, top []float32) []fold.Exponents {
 	for i, v := range top {
 		stat[i], ones[i] = max(float64(v), 1e-5), 1
 	}
-	out := []fold.Exponents{make(fold.Exponents, len(top))}
-	add := func(e fold.Exponents) {
-		if !slices.ContainsFunc(out, func(o fold.Exponents) bool { return slices.Equal(o, e) }) {
-			out = append(out, e)
-		}
-	}
-	add(gamma)
+	out := []fold.Exponents{make(fold.Exponents, len(top)), gamma}
 	for _, a := range []float64{0.25, 0.5, 0.75, 1} {
-		add(exponentsOf(stat, a, ones, 0))
+		out = append(out, exponentsOf(stat, a, ones, 0))
 	}
-	return out
+	return different(out)
 }
 
 // outputs returns the moments of a norm's outputs that a projection behind it is

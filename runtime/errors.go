@@ -3,6 +3,8 @@ package runtime
 import (
 	"errors"
 	"fmt"
+
+	"github.com/glmconv/glmconv/quant/layout"
 )
 
 // The kinds of errors; use errors.Is.
@@ -29,6 +31,17 @@ func (e *Error) Error() string {
 		return "runtime: " + e.Reason
 	}
 	return "runtime: " + e.Where + ": " + e.Reason
+}
+
+// Uncomputable reports whether an error says that a checkpoint has no forward pass,
+// whatever is asked of it: what it is, or how its weights are stored.
+func Uncomputable(err error) bool {
+	for _, kind := range []error{ErrUnsupported, ErrIncomplete, layout.ErrForeign, layout.ErrMalformed} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
 }
 
 // Is matches the error's kind.

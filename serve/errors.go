@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/runtime"
 )
 
@@ -29,11 +28,8 @@ var kinds = map[int]string{400: "BadRequestError", 404: "NotFoundError", 405: "M
 // errorBody is the JSON of an error.
 func errorBody(err error) (int, []byte) {
 	e := &apiError{status: http.StatusInternalServerError, message: "the model failed"}
-	for _, kind := range []error{runtime.ErrUnsupported, runtime.ErrIncomplete, layout.ErrForeign, layout.ErrMalformed} {
-		if errors.Is(err, kind) { // what is wrong with the folder, in names of its tensors
-			e.message += ": " + err.Error()
-			break
-		}
+	if runtime.Uncomputable(err) { // what is wrong with the folder, in names of its tensors
+		e.message += ": " + err.Error()
 	}
 	var api *apiError
 	switch {

@@ -137,14 +137,15 @@ func (j *job) end(reason string) {
 	for i := range j.step {
 		j.step[i].more = true
 	}
-	j.events.put(append(j.step, event{reason: reason, prompt: j.promptProbs})...)
-	j.step = nil
-	j.session, j.drafter, j.promptProbs, j.states = nil, nil, nil, nil
+	j.finish(event{reason: reason, prompt: j.promptProbs})
 }
 
 // abort ends the answer with an error, behind the tokens that it has.
-func (j *job) abort(err error) {
-	j.events.put(append(j.step, event{err: err})...)
+func (j *job) abort(err error) { j.finish(event{err: err}) }
+
+// finish sends the last event and gives back what the answer held.
+func (j *job) finish(last event) {
+	j.events.put(append(j.step, last)...)
 	j.step = nil
 	j.session, j.drafter, j.promptProbs, j.states = nil, nil, nil, nil
 }

@@ -300,11 +300,9 @@ func (b *Basis) solve(w *kernel.Workers) {
 			}
 			y := b.divided(x, newBlocks(m, n))
 			for r := range m {
-				row := b.diff.mem
-				if b.disk != nil {
-					row = buf
-				} else {
-					row = row[(lo+r)*n:][:n]
+				row := buf
+				if b.disk == nil {
+					row = b.diff.view(lo+r, 1, nil)
 				}
 				y.get(r, row)
 				b.diff.keep(lo+r, 1, row)

@@ -140,7 +140,7 @@ func (s side) diagonal(y []float32, ldy int, x []float32, ldx int, block []float
 	}
 }
 
-// some rows of a product that others do without are gathered, so that they are
+// multiplySome gathers the rows of a product that others do without, so that they are
 // computed together: y += x·w for rows of y [rows, n] and x [rows, k]. w comes as
 // runs of its rows, with how many come before.
 func multiplySome(on []bool, y []float32, x []float32, n, k int, w func(func(at, k int, w []float32, ld int))) {

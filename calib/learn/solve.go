@@ -30,10 +30,16 @@ func (b *Basis) SolveRows(spec numeric.Spec, rows int, read func(lo, hi int) ([]
 	band := rows
 	if b.disk != nil {
 		workers = b.disk.workers(workers, (solveRow*least+4*swept)*int64(b.n))
-		band = b.disk.rows(solveRow*int64(b.n), least, rows+least)
+		if band = b.disk.rows(solveRow*int64(b.n), least, rows+least); band < rows {
+			align := max(spec.BlockRows, 1) // rows that share scales, and are judged, as in one run
+			for align%judged != 0 {
+				align += max(spec.BlockRows, 1)
+			}
+			band = max(band/align, 1) * align
+		}
 	}
-	for lo, hi := 0, 0; lo < rows; lo = hi {
-		hi = min(lo+band, rows)
+	for lo := 0; lo < rows; lo += band {
+		hi := min(lo+band, rows)
 		w, err := read(lo, hi)
 		if err != nil {
 			return nil, Loss{}, err
@@ -44,16 +50,6 @@ func (b *Basis) SolveRows(spec numeric.Spec, rows int, read func(lo, hi int) ([]
 		}
 		if m == nil {
 			m = empty(plain, rows, micro(&spec))
-			if b.disk != nil && band < rows { // rows that share scales, and are judged, as in one run
-				align := max(m.BlockRows, 1)
-				for align%judged != 0 {
-					align += max(m.BlockRows, 1)
-				}
-				if band = max(band/align, 1) * align; hi != min(band, rows) {
-					hi = 0
-					continue
-				}
-			}
 		}
 		if err := b.run(&spec, w, lo, m.Slice(lo, hi), plain, losses, workers); err != nil {
 			return nil, Loss{}, err

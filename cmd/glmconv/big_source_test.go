@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -36,16 +35,4 @@ func sourceOf(t *testing.T, config []byte, shard int64) string {
 	dir := filepath.Join(t.TempDir(), "source")
 	require.NoError(t, plan.Write(t.Context(), dir))
 	return dir
-}
-
-// sizeOf is how many bytes the files of a folder have.
-func sizeOf(t *testing.T, dir string) (n int64) {
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	for _, e := range entries {
-		info, err := e.Info()
-		require.NoError(t, err)
-		n += info.Size()
-	}
-	return n
 }

@@ -65,7 +65,7 @@ func TestKilledWithACache(t *testing.T) {
 	for n := range x {
 		assert.True(t, x[n] == y[n], "%s differs", n)
 	}
-	before, size := hub.Sent(), sizeOf(t, src)
+	before, size := hub.Sent(), testkit.Size(t, src)
 	shards, err := filepath.Glob(filepath.Join(src, "*.safetensors"))
 	require.NoError(t, err)
 	headers := int64(killed+2) * int64(len(shards)) * 32 << 10

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/glmconv/glmconv/internal/fakes/fakehub"
+	"github.com/glmconv/glmconv/internal/testkit"
 )
 
 // TestWeightsAreFetchedOnce: what check --weights reads beside the weights themselves
@@ -21,7 +22,7 @@ func TestWeightsAreFetchedOnce(t *testing.T) {
 	}
 	code, out, errs := glmconv(t, "check", "--weights", "--workers", "1", "--connections", "2", "--progress", "none", "hf://org/big")
 	require.Zero(t, code, "%s%s", out, errs)
-	size := sizeOf(t, src)
+	size := testkit.Size(t, src)
 	t.Logf("%.2f of the source fetched", float64(hub.Sent())/float64(size))
 	assert.Less(t, hub.Sent(), size*6/5)
 }

@@ -32,6 +32,25 @@ func Files(tb testing.TB, dir string) map[string]string {
 	return out
 }
 
+// Size is how many bytes the files of a folder have, without those of folders in it.
+func Size(tb testing.TB, dir string) (n int64) {
+	tb.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, e := range entries {
+		st, err := e.Info()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if !e.IsDir() {
+			n += st.Size()
+		}
+	}
+	return n
+}
+
 // Result is Files of a result, without the section of its manifest that says
 // where a remote source was: the rest is the same for every source.
 func Result(tb testing.TB, dir string) map[string]string {

