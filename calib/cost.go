@@ -77,7 +77,7 @@ func CostOf(p *quant.Plan, sequences [][]int) Cost {
 // the kind that learning makes.
 func Rate(workers int) float64 {
 	const n = 256
-	w := &kernel.Workers{N: workers}
+	w := kernel.NewWorkers(workers)
 	x, y := make([]float32, n*n), make([]float32, n*n)
 	for i := range x {
 		x[i] = float32(i%7) - 3

@@ -20,7 +20,7 @@ import (
 // plan is one without folds or by gamma; it says what each weight is quantised to.
 func SearchFolds(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpoint, st *Statistics, workers int) (*fold.Set, error) {
 	set := fold.NewSet()
-	f := folder{plan: plan, src: src, st: st, items: map[string]*quant.Item{}, workers: &kernel.Workers{N: workers}}
+	f := folder{plan: plan, src: src, st: st, items: map[string]*quant.Item{}, workers: kernel.NewWorkers(workers)}
 	for i := range plan.Items {
 		f.items[plan.Items[i].Name()] = &plan.Items[i]
 	}
@@ -185,54 +185,79 @@ type trial struct {
 func newTrial(plan *quant.Plan, it *quant.Item, w, x []float32, workers *kernel.Workers) *trial {
 	t := &trial{spec: plan.Spec(it), item: it, w: w, x: x, workers: workers}
 	t.rows, t.cols = it.Weight.Dims()
-	t.y = t.product(t.x, w)
+	t.y = make([]float32, len(x)/t.cols*t.rows)
+	t.each(func(lo, hi int) { kernel.Float(t.y[lo:], t.rows, x, len(x)/t.cols, kernel.F32, numeric.AppendF32(nil, w[lo*t.cols:hi*t.cols]), hi-lo, t.cols, nil) })
 	return t
 }
 
-// product is x·wᵀ [inputs, rows].
-func (t *trial) product(x, w []float32) []float32 {
-	n := len(x) / t.cols
-	y := make([]float32, n*t.rows)
-	kernel.Float(y, t.rows, x, n, kernel.F32, numeric.AppendF32(nil, w), t.rows, t.cols, t.workers)
-	return y
+// trialRows is how many rows are quantised and multiplied at a time: whole blocks of
+// block scales.
+const trialRows = 128
+
+// each calls fn for all rows, trialRows at a time, on several goroutines.
+func (t *trial) each(fn func(lo, hi int)) {
+	bands := (t.rows + trialRows - 1) / trialRows
+	t.workers.Each(bands, 1, trialRows*len(t.x), func(from, to int) {
+		for b := from; b < to; b++ {
+			fn(b*trialRows, min((b+1)*trialRows, t.rows))
+		}
+	})
 }
 
-// error is the mean square error of the output; infinite where the weight cannot
-// be quantised.
+// error is the square error of the outputs; infinite where the weight cannot be
+// quantised. Its bits do not depend on the number of goroutines.
 func (t *trial) error(e fold.Exponents, channel func(int) int) (sum float64) {
-	w, x := slices.Clone(t.w), slices.Clone(t.x)
-	by := make([]float32, t.cols)
+	x, by, h := slices.Clone(t.x), make([]float32, t.cols), make([]float32, t.cols)
 	for c := range by {
 		by[c] = float32(math.Ldexp(1, int(e[channel(c)])))
 	}
-	for i := range w {
-		w[i] *= by[i%t.cols]
-	}
-	h := make([]float32, t.cols)
 	for i := range x {
 		x[i] /= by[i%t.cols]
 		h[i%t.cols] += x[i] * x[i]
 	}
-	var m *numeric.Matrix
-	var err error
 	spec := t.spec
 	if spec.Rule == numeric.NVFP4 {
-		if spec.Global = numeric.GlobalNVFP4(numeric.AbsMax(w), numeric.Best, false); spec.Times {
-			spec.Global = numeric.TimesNVFP4(numeric.AbsMax(w))
+		most := float32(0)
+		for i, v := range t.w {
+			v *= by[i%t.cols]
+			most = max(most, v, -v)
+		}
+		if spec.Global = numeric.GlobalNVFP4(most, numeric.Best, false); spec.Times {
+			spec.Global = numeric.TimesNVFP4(most)
 		}
 	}
+	x = rounded(x, t.cols, &t.item.Weight, t.workers)
+	sums := make([]float64, (t.rows+trialRows-1)/trialRows)
+	t.each(func(lo, hi int) { sums[lo/trialRows] = t.band(spec, x, by, h, lo, hi) })
+	for _, s := range sums {
+		sum += s
+	}
+	return sum
+}
+
+// band is the square error of rows lo … hi, whose columns are multiplied by by, with
+// inputs x; h are the inputs' sums of squares.
+func (t *trial) band(spec numeric.Spec, x, by, h []float32, lo, hi int) (sum float64) {
+	w := slices.Clone(t.w[lo*t.cols : hi*t.cols])
+	for i := range w {
+		w[i] *= by[i%t.cols]
+	}
+	var m *numeric.Matrix
+	var err error
 	if spec.Code.Bits() == 4 {
-		m, err = learn.Weighted(spec, w, t.rows, t.cols, h)
+		m, err = learn.Weighted(spec, w, hi-lo, t.cols, h)
 	} else {
-		m, _, err = numeric.Quantize(spec, w, t.rows, t.cols, nil)
+		m, _, err = numeric.Quantize(spec, w, hi-lo, t.cols, nil)
 	}
 	if err != nil {
 		return math.Inf(1)
 	}
-	m.Dequant(w, 0, t.rows)
-	y := t.product(rounded(x, t.cols, &t.item.Weight, t.workers), w)
+	m.Dequant(w, 0, hi-lo)
+	rows, n := hi-lo, len(x)/t.cols
+	y := make([]float32, n*rows)
+	kernel.Float(y, rows, x, n, kernel.F32, numeric.AppendF32(nil, w), rows, t.cols, nil)
 	for i, v := range y {
-		d := float64(v) - float64(t.y[i])
+		d := float64(v) - float64(t.y[i/rows*t.rows+lo+i%rows])
 		sum += d * d
 	}
 	return sum

@@ -65,7 +65,7 @@ type trialModel struct {
 const measuredPrefix = "measured-"
 
 func newMeter(plan *quant.Plan, src *safetensors.Checkpoint, st *Statistics, o MeasureOptions) (m *meter, err error) {
-	m = &meter{o: o, st: st, plan: plan, workers: &kernel.Workers{N: o.Workers}, codes: map[*quant.Plan]quant.Codes{}}
+	m = &meter{o: o, st: st, plan: plan, workers: kernel.NewWorkers(o.Workers), codes: map[*quant.Plan]quant.Codes{}}
 	// Parts of a conversion may measure at the same time, in the same folder.
 	m.shelf = shelf{fs: fsx.Or(o.FS), file: filepath.Join(o.Scratch, fmt.Sprintf("%s%016x.bin", measuredPrefix, rand.Uint64())), room: &m.room, shared: true}
 	if o.Scratch != "" {

@@ -99,7 +99,7 @@ type solver struct {
 // MaxMemory has no room for them; quant.ErrMemory says what it takes at least. The
 // layers that are finished stay in Scratch if it is interrupted.
 func Solve(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpoint, o SolveOptions) (*Solution, error) {
-	s := &solver{plan: plan, o: o, interrupted: ctx.Err, workers: &kernel.Workers{N: o.Workers}, names: map[string]*quant.Item{}, globals: map[string]float32{}}
+	s := &solver{plan: plan, o: o, interrupted: ctx.Err, workers: kernel.NewWorkers(o.Workers), names: map[string]*quant.Item{}, globals: map[string]float32{}}
 	err := s.open(src)
 	if s.src != nil {
 		defer s.src.stop()

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -9,6 +10,14 @@ import (
 // zero value and nil run everything on the caller's goroutine. What a loop
 // computes never depends on the number.
 type Workers struct{ N int }
+
+// NewWorkers returns n workers; n below 1 asks for one for each CPU that Go may use.
+func NewWorkers(n int) *Workers {
+	if n < 1 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	return &Workers{N: n}
+}
 
 // minWork is the number of multiplications below which a second goroutine
 // costs more than it brings.
