@@ -186,7 +186,9 @@ func newTrial(plan *quant.Plan, it *quant.Item, w, x []float32, workers *kernel.
 	t := &trial{spec: plan.Spec(it), item: it, w: w, x: x, workers: workers}
 	t.rows, t.cols = it.Weight.Dims()
 	t.y = make([]float32, len(x)/t.cols*t.rows)
-	t.each(func(lo, hi int) { kernel.Float(t.y[lo:], t.rows, x, len(x)/t.cols, kernel.F32, numeric.AppendF32(nil, w[lo*t.cols:hi*t.cols]), hi-lo, t.cols, nil) })
+	t.each(func(lo, hi int) {
+		kernel.Float(t.y[lo:], t.rows, x, len(x)/t.cols, kernel.F32, numeric.AppendF32(nil, w[lo*t.cols:hi*t.cols]), hi-lo, t.cols, nil)
+	})
 	return t
 }
 
