@@ -308,7 +308,7 @@ func TestNormFolds(t *testing.T) {
 			}
 			plan, err := quant.NewPlan(src, quant.W8A8, layout.CompressedTensors, quant.Options{})
 			require.NoError(t, err)
-			set, err := SearchFolds(t.Context(), plan, src, st, 2)
+			set, err := SearchFolds(t.Context(), plan, src, st, FoldOptions{Workers: 2})
 			require.NoError(t, err)
 			items := map[string]*quant.Item{}
 			for i := range plan.Items {
@@ -342,14 +342,14 @@ func TestSearchFolds(t *testing.T) {
 	require.NoError(t, err)
 	plan, err := quant.NewPlan(src, quant.W8A8, layout.CompressedTensors, quant.Options{})
 	require.NoError(t, err)
-	set, err := SearchFolds(context.Background(), plan, src, st, 2)
+	set, err := SearchFolds(context.Background(), plan, src, st, FoldOptions{Workers: 2})
 	require.NoError(t, err)
 	spread := 0
 	for _, name := range set.Names() {
 		spread = max(spread, set.Get(name).Spread())
 	}
 	assert.Greater(t, spread, 3)
-	again, err := SearchFolds(context.Background(), plan, src, st, 1)
+	again, err := SearchFolds(context.Background(), plan, src, st, FoldOptions{Workers: 1})
 	require.NoError(t, err)
 	assert.Equal(t, set.Hash(), again.Hash())
 

@@ -2,45 +2,74 @@ package calib
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
 
-	"github.com/glmconv/glmconv/calib/learn"
+	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
-	"github.com/glmconv/glmconv/quant/numeric"
 	"github.com/glmconv/glmconv/runtime/kernel"
 	"github.com/glmconv/glmconv/safetensors"
 )
+
+// FoldOptions says how folds are searched.
+type FoldOptions struct {
+	Workers int // threads; 0: one for each CPU that Go may use
+	// Dir keeps the folds of each layer that is finished, for other commands and
+	// parts with the same plan and statistics, which would find the same; "": none.
+	Dir      string
+	FS       fsx.FS                                 // nil: the operating system's
+	Progress func(done, total int64, detail string) // layers
+}
 
 // SearchFolds chooses the folds of a plan: norms, value rows and up rows give the
 // powers of two under which the quantised projections behind them are nearest to
 // their float outputs on the statistics' samples (docs/facts/accuracy.md 2.6).
 // plan is one without folds or by gamma; it says what each weight is quantised to.
-func SearchFolds(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpoint, st *Statistics, workers int) (*fold.Set, error) {
+func SearchFolds(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpoint, st *Statistics, o FoldOptions) (*fold.Set, error) {
 	set := fold.NewSet()
-	f := folder{plan: plan, src: src, st: st, items: map[string]*quant.Item{}, workers: kernel.NewWorkers(workers)}
+	f := folder{plan: plan, src: src, st: st, items: map[string]*quant.Item{}, workers: kernel.NewWorkers(o.Workers)}
 	for i := range plan.Items {
 		f.items[plan.Items[i].Name()] = &plan.Items[i]
 	}
-	for _, site := range plan.FoldSites() {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	layers := byLayer(plan.FoldSites())
+	kept := newKeptFolds(plan, st, o)
+	for i, sites := range layers {
+		if o.Progress != nil {
+			o.Progress(int64(i), int64(len(layers)), fmt.Sprintf("folds, layer %d", sites[0].Layer))
 		}
-		search := f.rows
-		if site.Kind == fold.Norm {
-			search = f.norm
+		if kept.read(set, sites) {
+			continue
 		}
-		e, err := search(ctx, &site)
-		if err != nil {
-			return nil, err
+		found := fold.NewSet()
+		for j := range sites {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			e, err := f.search(ctx, &sites[j])
+			if err != nil {
+				return nil, err
+			}
+			found.Put(&sites[j], e)
+			set.Put(&sites[j], e)
 		}
-		if e != nil {
-			set.Put(&site, e)
-		}
+		kept.write(found, sites)
 	}
 	return set, nil
+}
+
+// byLayer divides sites, which are in order of layers.
+func byLayer(sites []fold.Site) (layers [][]fold.Site) {
+	for i := range sites {
+		if i == 0 || sites[i].Layer != sites[i-1].Layer {
+			layers = append(layers, nil)
+		}
+		last := &layers[len(layers)-1]
+		*last = append(*last, sites[i])
+	}
+	return layers
 }
 
 // folder searches the folds of a plan.
@@ -52,8 +81,16 @@ type folder struct {
 	workers *kernel.Workers
 }
 
+// search returns the exponents of a site; nil where nothing tells them.
+func (f *folder) search(ctx context.Context, site *fold.Site) (fold.Exponents, error) {
+	if site.Kind == fold.Norm {
+		return f.norm(ctx, site)
+	}
+	return f.rows(site)
+}
+
 // rows returns the exponents of value or up rows; nil where nothing tells them.
-func (f *folder) rows(_ context.Context, site *fold.Site) (fold.Exponents, error) {
+func (f *folder) rows(site *fold.Site) (fold.Exponents, error) {
 	it := f.items[site.Consumers[0].Tensor.Name]
 	if it == nil || it.Action != quant.Quantize || !f.plan.Learnable(it) {
 		return nil, nil
@@ -170,99 +207,6 @@ func exponentsOf(stat []float64, a float64, column []float64, b float64) fold.Ex
 		e[i] = int8(math.RoundToEven(min(max(l-mean, -fold.Most), fold.Most)))
 	}
 	return e
-}
-
-// trial measures a projection under folds.
-type trial struct {
-	spec       numeric.Spec
-	item       *quant.Item
-	rows, cols int
-	w, x, y    []float32
-	workers    *kernel.Workers
-}
-
-// newTrial prepares the trials of a weight w [rows, columns] on inputs x [inputs, columns].
-func newTrial(plan *quant.Plan, it *quant.Item, w, x []float32, workers *kernel.Workers) *trial {
-	t := &trial{spec: plan.Spec(it), item: it, w: w, x: x, workers: workers}
-	t.rows, t.cols = it.Weight.Dims()
-	t.y = make([]float32, len(x)/t.cols*t.rows)
-	t.each(func(lo, hi int) {
-		kernel.Float(t.y[lo:], t.rows, x, len(x)/t.cols, kernel.F32, numeric.AppendF32(nil, w[lo*t.cols:hi*t.cols]), hi-lo, t.cols, nil)
-	})
-	return t
-}
-
-// trialRows is how many rows are quantised and multiplied at a time: whole blocks of
-// block scales.
-const trialRows = 128
-
-// each calls fn for all rows, trialRows at a time, on several goroutines.
-func (t *trial) each(fn func(lo, hi int)) {
-	bands := (t.rows + trialRows - 1) / trialRows
-	t.workers.Each(bands, 1, trialRows*len(t.x), func(from, to int) {
-		for b := from; b < to; b++ {
-			fn(b*trialRows, min((b+1)*trialRows, t.rows))
-		}
-	})
-}
-
-// error is the square error of the outputs; infinite where the weight cannot be
-// quantised. Its bits do not depend on the number of goroutines.
-func (t *trial) error(e fold.Exponents, channel func(int) int) (sum float64) {
-	x, by, h := slices.Clone(t.x), make([]float32, t.cols), make([]float32, t.cols)
-	for c := range by {
-		by[c] = float32(math.Ldexp(1, int(e[channel(c)])))
-	}
-	for i := range x {
-		x[i] /= by[i%t.cols]
-		h[i%t.cols] += x[i] * x[i]
-	}
-	spec := t.spec
-	if spec.Rule == numeric.NVFP4 {
-		most := float32(0)
-		for i, v := range t.w {
-			v *= by[i%t.cols]
-			most = max(most, v, -v)
-		}
-		if spec.Global = numeric.GlobalNVFP4(most, numeric.Best, false); spec.Times {
-			spec.Global = numeric.TimesNVFP4(most)
-		}
-	}
-	x = rounded(x, t.cols, &t.item.Weight, t.workers)
-	sums := make([]float64, (t.rows+trialRows-1)/trialRows)
-	t.each(func(lo, hi int) { sums[lo/trialRows] = t.band(spec, x, by, h, lo, hi) })
-	for _, s := range sums {
-		sum += s
-	}
-	return sum
-}
-
-// band is the square error of rows lo … hi, whose columns are multiplied by by, with
-// inputs x; h are the inputs' sums of squares.
-func (t *trial) band(spec numeric.Spec, x, by, h []float32, lo, hi int) (sum float64) {
-	w := slices.Clone(t.w[lo*t.cols : hi*t.cols])
-	for i := range w {
-		w[i] *= by[i%t.cols]
-	}
-	var m *numeric.Matrix
-	var err error
-	if spec.Code.Bits() == 4 {
-		m, err = learn.Weighted(spec, w, hi-lo, t.cols, h)
-	} else {
-		m, _, err = numeric.Quantize(spec, w, hi-lo, t.cols, nil)
-	}
-	if err != nil {
-		return math.Inf(1)
-	}
-	m.Dequant(w, 0, hi-lo)
-	rows, n := hi-lo, len(x)/t.cols
-	y := make([]float32, n*rows)
-	kernel.Float(y, rows, x, n, kernel.F32, numeric.AppendF32(nil, w), rows, t.cols, nil)
-	for i, v := range y {
-		d := float64(v) - float64(t.y[i/rows*t.rows+lo+i%rows])
-		sum += d * d
-	}
-	return sum
 }
 
 // scale2 multiplies by a power of two.

@@ -139,7 +139,7 @@ func folds(t *testing.T, dir string) *fold.Set {
 	require.NoError(t, err)
 	plan, err := quant.NewPlan(src, quant.W8A8, layout.Ascend, quant.Options{})
 	require.NoError(t, err)
-	set, err := calib.SearchFolds(t.Context(), plan, src, st, 2)
+	set, err := calib.SearchFolds(t.Context(), plan, src, st, calib.FoldOptions{Workers: 2})
 	require.NoError(t, err)
 	return set
 }

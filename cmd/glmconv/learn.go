@@ -175,7 +175,13 @@ func (l *learner) folds() error {
 	if f := l.c.String("fold"); f != "" && f != "search" {
 		return nil
 	}
-	set, err := calib.SearchFolds(l.c.Context, l.plan, l.src, l.st, l.c.Int("workers"))
+	bar, err := newProgress(l.c, "fold")
+	if err != nil {
+		return err
+	}
+	set, err := calib.SearchFolds(l.c.Context, l.plan, l.src, l.st, calib.FoldOptions{Workers: l.c.Int("workers"),
+		Dir: scratchDir(l.c, l.c.String("calib")), FS: disk, Progress: bar.Update})
+	bar.Close()
 	if err != nil {
 		return err
 	}
