@@ -24,7 +24,7 @@ func learnFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "calib", Usage: "`DIR` of calibrate: learn codes from its statistics"},
 		&cli.StringFlag{Name: "method", Usage: "with --calib: auto, search (scales weighted by activations) or gptq (default: auto)"},
-		&cli.StringFlag{Name: "scratch", Usage: "`DIR` for states and codes while they are learnt (default: in the folder of --calib)"},
+		&cli.StringFlag{Name: "scratch", Usage: "`DIR` for states, codes and folds while they are learnt (default: in the folder of --calib)"},
 	}, budgetFlags()...)
 }
 
