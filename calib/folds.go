@@ -17,6 +17,9 @@ import (
 // FoldOptions says how folds are searched.
 type FoldOptions struct {
 	Workers int // threads; 0: one for each CPU that Go may use
+	// Part of Parts (from 1; 0: the whole) says where a search begins: parts that
+	// run at the same time find the folds of different layers, and read the others'.
+	Part, Parts int
 	// Dir keeps the folds of each layer that is finished, for other commands and
 	// parts with the same plan and statistics, which would find the same; "": none.
 	Dir      string
@@ -36,7 +39,12 @@ func SearchFolds(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpo
 	}
 	layers := byLayer(plan.FoldSites())
 	kept := newKeptFolds(plan, st, o)
-	for i, sites := range layers {
+	first := 0
+	if o.Part > 0 && o.Parts > 0 {
+		first = (o.Part - 1) * len(layers) / o.Parts
+	}
+	for i := range layers {
+		sites := layers[(first+i)%len(layers)]
 		if o.Progress != nil {
 			o.Progress(int64(i), int64(len(layers)), fmt.Sprintf("folds, layer %d", sites[0].Layer))
 		}

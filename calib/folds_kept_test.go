@@ -84,6 +84,24 @@ func TestKeptFolds(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want.Hash(), found.Hash())
 	})
+	t.Run("parts", func(t *testing.T) {
+		dir := t.TempDir()
+		for part := 1; part <= 2; part++ {
+			ctx, stop := context.WithCancel(t.Context())
+			_, err := SearchFolds(ctx, plan, src, st, FoldOptions{Dir: dir, Part: part, Parts: 2, Progress: func(done, _ int64, _ string) {
+				if done == 1 {
+					stop()
+				}
+			}})
+			require.ErrorIs(t, err, context.Canceled)
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "folds-*", "layer-*.json"))
+		require.NoError(t, err)
+		require.Len(t, files, 2, "both parts searched the same layer")
+		found, err := search(FoldOptions{Dir: dir, Part: 2, Parts: 2})
+		require.NoError(t, err)
+		require.Equal(t, want.Hash(), found.Hash())
+	})
 	t.Run("a folder that cannot be written", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "file")
 		require.NoError(t, os.WriteFile(file, nil, 0o600))

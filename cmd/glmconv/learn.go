@@ -175,11 +175,15 @@ func (l *learner) folds() error {
 	if f := l.c.String("fold"); f != "" && f != "search" {
 		return nil
 	}
+	part, parts, err := partOf(l.c)
+	if err != nil {
+		return err
+	}
 	bar, err := newProgress(l.c, "fold")
 	if err != nil {
 		return err
 	}
-	set, err := calib.SearchFolds(l.c.Context, l.plan, l.src, l.st, calib.FoldOptions{Workers: l.c.Int("workers"),
+	set, err := calib.SearchFolds(l.c.Context, l.plan, l.src, l.st, calib.FoldOptions{Workers: l.c.Int("workers"), Part: part, Parts: parts,
 		Dir: scratchDir(l.c, l.c.String("calib")), FS: disk, Progress: bar.Update})
 	bar.Close()
 	if err != nil {
