@@ -13,7 +13,7 @@ import (
 	"github.com/glmconv/glmconv/quant"
 )
 
-// passBase is what a process and the tiles of weights that it reads take.
+// passBase is what a process, the tiles of weights that it reads and a few workers take.
 const passBase = 96 << 20
 
 // collectNeed is what taking some tokens through a layer takes.
@@ -88,7 +88,7 @@ func needs(p *quant.Plan, longest int) (all, moments int64) {
 // wholeBytes is what learning a weight takes with moments in memory.
 func wholeBytes(c *glm.Config, it *quant.Item) int64 {
 	r, k := it.Weight.Dims()
-	return momentsBytes(c, it.Weight.Tensor.Role, k) + 24*int64(r)*int64(k)
+	return momentsBytes(c, it.Weight.Tensor.Role, k) + learn.SolveBytes(r, k)
 }
 
 // momentsBytes is what moments and their basis take in memory.
@@ -141,7 +141,7 @@ func (s *solver) gram(list ...*module) *learn.Gram {
 // holds reports whether memory has room for the moments of a module. Those of gate and
 // up of all tokens are there while down is learnt.
 func (s *solver) holds(m *module) bool {
-	c, weight := s.plan.Config, 24*int64(m.rows)*int64(m.cols)
+	c, weight := s.plan.Config, learn.SolveBytes(m.rows, m.cols)
 	role := m.item.Weight.Tensor.Role
 	need := momentsBytes(c, role, m.cols) + weight
 	if s.o.filed > 0 {
@@ -191,8 +191,11 @@ func (m *momentsFile) Close() error {
 	return errors.Join(m.from.Close(), fsx.Discard(m.fs, m.File))
 }
 
-// memory shares the memory that is allowed among moments, the tokens of a pass and
-// inputs that are kept.
+// fewWorkers are as many workers as passBase has room for.
+const fewWorkers = 8
+
+// memory shares the memory that is allowed among workers, moments, the tokens of a pass
+// and inputs that are kept.
 func (s *solver) memory() error {
 	limit := (&CollectOptions{MaxMemory: s.o.MaxMemory}).limit()
 	cfg, longest := s.plan.Config, longestOf(s.o.Sequences)
@@ -202,6 +205,9 @@ func (s *solver) memory() error {
 			Advice: "allow it more, or calibrate with shorter sequences"}
 	}
 	spare, more := limit-need, int64(0)
+	extra := min(max(int64(s.workers.N)-fewWorkers, 0), spare/2/learn.WorkerBytes)
+	s.workers.N = min(s.workers.N, fewWorkers+int(extra))
+	spare -= extra * learn.WorkerBytes
 	for i := range s.plan.Items {
 		if it := &s.plan.Items[i]; it.Action == quant.Quantize {
 			more = max(more, wholeBytes(cfg, it)-moments)

@@ -100,7 +100,7 @@ func (c *cholesky) diagonal(lo, hi int) bool {
 // same time: elements from column on, none above the diagonal.
 func (c *cholesky) invert(w *kernel.Workers, row func(i, column int, x []float64)) {
 	n := c.n
-	w.Each((n+factorBlock-1)/factorBlock, 1, n*n*factorBlock/2, func(from, to int) {
+	inverting(w, n).Each((n+factorBlock-1)/factorBlock, 1, n*n*factorBlock/2, func(from, to int) {
 		inv, sum := make([]float64, n*factorLine), make([]float64, factorBlock*factorLine)
 		for lo := from * factorBlock; lo < min(to*factorBlock, n); lo += factorBlock {
 			width := min(factorBlock, n-lo)
@@ -125,6 +125,16 @@ func (c *cholesky) invert(w *kernel.Workers, row func(i, column int, x []float64
 			}
 		}
 	})
+}
+
+// inverting are as many of some workers as memory has room for while a matrix of n
+// columns is inverted, each of which holds 8·factorLine·n bytes: four (GramBytes), and
+// what fits into the 4n² bytes that are free then.
+func inverting(w *kernel.Workers, n int) *kernel.Workers {
+	if w == nil {
+		return nil
+	}
+	return &kernel.Workers{N: min(w.N, 4+n/(2*factorLine))}
 }
 
 // minus is kernel.SubF64 with a factor whose rows lie factorLine apart, part by

@@ -61,7 +61,7 @@ func (b *Basis) Close() error {
 // then H, a float64 factor and two float32 matrices, or that factor and three.
 func GramBytes(n int, cross bool) int64 {
 	cells, tiles := int64(n)*int64(n), 4*tokens*int64(n+copyCols)*copyLine/copyCols
-	blocks := 4 * 8 * factorLine * int64(n)
+	blocks := 4 * 8 * factorLine * int64(n) // of four workers: see inverting
 	if cross {
 		return cells*(8+8+4+4) + max(2*tiles, blocks)
 	}

@@ -221,3 +221,20 @@ func TestWeightedBeatsRounding(t *testing.T) {
 		})
 	}
 }
+
+// TestInvertingFitsIntoMoments: however many CPUs there are, what workers hold while a
+// matrix is inverted fits into what moments took before: the bytes of GramBytes but for
+// H, the factor, its inverse and C − H.
+func TestInvertingFitsIntoMoments(t *testing.T) {
+	for _, n := range []int{1, 96, 1408, 5120, 12288, 16384} {
+		for _, cpus := range []int{1, 4, 96, 384} {
+			w := inverting(&kernel.Workers{N: cpus}, n)
+			cells := int64(n) * int64(n)
+			held := int64(w.N)*8*factorLine*int64(n) + cells*(4+4+8+4)
+			assert.LessOrEqual(t, held, GramBytes(n, true), "%d columns, %d CPUs", n, cpus)
+			assert.LessOrEqual(t, held-4*cells, GramBytes(n, false), "%d columns, %d CPUs, no C", n, cpus)
+			assert.Positive(t, w.N)
+		}
+	}
+	assert.Nil(t, inverting(nil, 96))
+}

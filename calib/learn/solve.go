@@ -29,7 +29,7 @@ func (b *Basis) SolveRows(spec numeric.Spec, rows int, read func(lo, hi int) ([]
 	losses := make([]Loss, (rows+judged-1)/judged)
 	band := rows
 	if b.disk != nil {
-		workers = b.disk.workers(workers, (solveRow*least+4*swept)*int64(b.n))
+		workers = b.disk.workers(workers, (solveRow*least+4*swept)*int64(b.n)+WorkerBytes)
 		if band = b.disk.rows(solveRow*int64(b.n), least, rows+least); band < rows {
 			align := max(spec.BlockRows, 1) // rows that share scales, and are judged, as in one run
 			for align%judged != 0 {
@@ -65,6 +65,14 @@ func (b *Basis) SolveRows(spec numeric.Spec, rows int, read func(lo, hi int) ([]
 // solveRow is what a row takes while it is solved, in bytes for each column: itself,
 // its target, codes and errors, and blocks of two products.
 const solveRow = 32
+
+// SolveBytes is what a weight [rows, cols] takes while it is solved in memory, beside
+// its basis, however many rows are solved at the same time.
+func SolveBytes(rows, cols int) int64 { return solveRow * int64(rows) * int64(cols) }
+
+// WorkerBytes is what each worker holds besides, whatever the size of a weight:
+// blocks of two factors, and of a tile of one in a file.
+const WorkerBytes = 2*4*copyRows*copyLine + 8*tileSide*tileSide
 
 // empty is a matrix of some rows like one of fewer, without codes.
 func empty(like *numeric.Matrix, rows int, micro bool) *numeric.Matrix {
