@@ -66,10 +66,8 @@ func (f *floats) weight(it *quant.Item) (w []float32, err error) {
 func (f *floats) rows(it *quant.Item, lo, hi int) (w []float32, err error) {
 	rows, cols := it.Weight.Dims()
 	switch {
-	case it.Stored != nil && hi-lo == rows:
-		w, err = readWeight(f.src, it)
 	case it.Stored != nil:
-		w, err = f.decoded(it, lo, hi)
+		w, err = decoded(f.src, it, lo, hi)
 	default:
 		line := it.Bytes / int64(rows)
 		raw := make([]byte, line*int64(hi-lo))
@@ -92,11 +90,11 @@ func (f *floats) rows(it *quant.Item, lo, hi int) (w []float32, err error) {
 
 // decoded reads rows lo … hi of a weight that the checkpoint has quantized; it may
 // only be read from some rows on.
-func (f *floats) decoded(it *quant.Item, lo, hi int) ([]float32, error) {
+func decoded(src *safetensors.Checkpoint, it *quant.Item, lo, hi int) ([]float32, error) {
 	var buf layout.Buffer
 	align := it.Stored.RowAlign()
 	from := lo / align * align
-	m, err := buf.ReadRows(f.src, *it.Stored, from, min((hi+align-1)/align*align, it.Stored.Rows))
+	m, err := buf.ReadRows(src, *it.Stored, from, min((hi+align-1)/align*align, it.Stored.Rows))
 	if err != nil {
 		return nil, err
 	}

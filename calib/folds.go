@@ -16,7 +16,8 @@ import (
 
 // FoldOptions says how folds are searched.
 type FoldOptions struct {
-	Workers int // threads; 0: one for each CPU that Go may use
+	Workers   int   // threads at most; 0: one for each CPU that Go may use
+	MaxMemory int64 // bytes (0: 1 GiB); no fold depends on it
 	// Part of Parts (from 1; 0: the whole) says where a search begins: parts that
 	// run at the same time find the folds of different layers, and read the others'.
 	Part, Parts int
@@ -33,7 +34,10 @@ type FoldOptions struct {
 // plan is one without folds or by gamma; it says what each weight is quantised to.
 func SearchFolds(ctx context.Context, plan *quant.Plan, src *safetensors.Checkpoint, st *Statistics, o FoldOptions) (*fold.Set, error) {
 	set := fold.NewSet()
-	f := folder{plan: plan, src: src, st: st, items: map[string]*quant.Item{}, workers: kernel.NewWorkers(o.Workers)}
+	limit := (&CollectOptions{MaxMemory: o.MaxMemory}).limit()
+	defer limitHeap(limit)()
+	f := folder{plan: plan, src: src, st: st, items: map[string]*quant.Item{}, workers: kernel.NewWorkers(o.Workers),
+		room: limit - passBase - itemBytes*int64(len(plan.Items))}
 	for i := range plan.Items {
 		f.items[plan.Items[i].Name()] = &plan.Items[i]
 	}
@@ -87,6 +91,7 @@ type folder struct {
 	st      *Statistics
 	items   map[string]*quant.Item // by name
 	workers *kernel.Workers
+	room    int64 // bytes of memory for inputs, parts of weights and what workers hold
 }
 
 // search returns the exponents of a site; nil where nothing tells them.
@@ -94,11 +99,11 @@ func (f *folder) search(ctx context.Context, site *fold.Site) (fold.Exponents, e
 	if site.Kind == fold.Norm {
 		return f.norm(ctx, site)
 	}
-	return f.rows(site)
+	return f.rows(ctx, site)
 }
 
 // rows returns the exponents of value or up rows; nil where nothing tells them.
-func (f *folder) rows(site *fold.Site) (fold.Exponents, error) {
+func (f *folder) rows(ctx context.Context, site *fold.Site) (fold.Exponents, error) {
 	it := f.items[site.Consumers[0].Tensor.Name]
 	if it == nil || it.Action != quant.Quantize || !f.plan.Learnable(it) {
 		return nil, nil
@@ -107,11 +112,7 @@ func (f *folder) rows(site *fold.Site) (fold.Exponents, error) {
 	if err != nil || m == nil || len(m.keys) == 0 {
 		return nil, err
 	}
-	weight, err := readWeight(f.src, it)
-	if err != nil {
-		return nil, err
-	}
-	return searchSite(f.plan, site, it, m, weight, f.workers), nil
+	return searchSite(f.trial(ctx, it, m.Sample()), site, m)
 }
 
 func gammaOf(src *safetensors.Checkpoint, it *quant.Item) (fold.Exponents, error) {
@@ -121,28 +122,27 @@ func gammaOf(src *safetensors.Checkpoint, it *quant.Item) (fold.Exponents, error
 
 // readWeight reads a tensor as float32; one of a quantized source is decoded.
 func readWeight(src *safetensors.Checkpoint, it *quant.Item) ([]float32, error) {
+	rows, _ := it.Weight.Dims()
+	return readRows(src, it, 0, rows)
+}
+
+// readRows reads rows lo … hi of a tensor as readWeight does.
+func readRows(src *safetensors.Checkpoint, it *quant.Item, lo, hi int) ([]float32, error) {
 	if it.Stored != nil {
-		var buf layout.Buffer
-		m, err := buf.ReadRows(src, *it.Stored, 0, it.Stored.Rows)
-		if err != nil {
-			return nil, err
-		}
-		w := make([]float32, m.Rows*m.Cols)
-		m.Dequant(w, 0, m.Rows)
-		return w, nil
+		return decoded(src, it, lo, hi)
 	}
-	raw := make([]byte, it.Bytes)
-	if err := src.ReadAt(it.Source, it.Offset, raw); err != nil {
+	rows, cols := it.Weight.Dims()
+	line := it.Bytes / int64(rows)
+	raw := make([]byte, line*int64(hi-lo))
+	if err := src.ReadAt(it.Source, it.Offset+line*int64(lo), raw); err != nil {
 		return nil, err
 	}
-	n, k := it.Weight.Dims()
-	w := make([]float32, n*k)
+	w := make([]float32, (hi-lo)*cols)
 	return w, layout.DecodeFloats(w, raw, it.Source.DType)
 }
 
 // searchSite tries the candidates of a site and returns the best exponents.
-func searchSite(plan *quant.Plan, site *fold.Site, it *quant.Item, m *Moments, w []float32, workers *kernel.Workers) fold.Exponents {
-	_, cols := it.Weight.Dims()
+func searchSite(t *trial, site *fold.Site, m *Moments) (fold.Exponents, error) {
 	channel := site.Consumers[0].Channel
 	tie := func(v []float64, floor float64) []float64 { // of channels: the largest of the columns that share one
 		out := make([]float64, site.Channels)
@@ -151,25 +151,30 @@ func searchSite(plan *quant.Plan, site *fold.Site, it *quant.Item, m *Moments, w
 		}
 		return out
 	}
-	top, column := make([]float64, cols), make([]float64, cols)
-	for c, v := range m.AbsMax {
-		top[c] = float64(v)
+	largest, err := t.columns()
+	if err != nil {
+		return nil, err
 	}
-	for i, v := range w {
-		column[i%cols] = max(column[i%cols], math.Abs(float64(v)))
+	top, column := make([]float64, t.cols), make([]float64, t.cols)
+	for c := range top {
+		top[c], column[c] = float64(m.AbsMax[c]), float64(largest[c])
 	}
 	rms := m.MeanSquare()
 	for c, v := range rms {
 		rms[c] = math.Sqrt(v)
 	}
-	t := newTrial(plan, it, w, m.Sample(), workers)
+	tried := candidates(tie(top, 1e-5), tie(rms, 1e-6), tie(column, 1e-5))
+	sums, err := t.errors(tried, channel)
+	if err != nil {
+		return nil, err
+	}
 	best, found := math.Inf(1), make(fold.Exponents, site.Channels)
-	for _, e := range candidates(tie(top, 1e-5), tie(rms, 1e-6), tie(column, 1e-5)) {
-		if err := t.error(e, channel); err < best {
-			best, found = err, e
+	for k, e := range tried {
+		if sums[k] < best {
+			best, found = sums[k], e
 		}
 	}
-	return found
+	return found, nil
 }
 
 // candidates are the different exponents that are tried, no fold first: shares of

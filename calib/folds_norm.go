@@ -38,13 +38,12 @@ func (f *folder) norm(ctx context.Context, site *fold.Site) (fold.Exponents, err
 			tried = normCandidates(gamma, m.AbsMax)
 			sums = make([]float64, len(tried))
 		}
-		w, err := readWeight(f.src, it)
+		own, err := f.trial(ctx, it, f.rowsFor(c.Tensor, m)).errors(tried, c.Channel)
 		if err != nil {
 			return nil, err
 		}
-		t := newTrial(f.plan, it, w, f.rowsFor(c.Tensor, m), f.workers)
-		for k, e := range tried {
-			sums[k] += t.error(e, c.Channel)
+		for k, v := range own {
+			sums[k] += v
 		}
 	}
 	best := gamma

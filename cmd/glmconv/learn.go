@@ -179,11 +179,15 @@ func (l *learner) folds() error {
 	if err != nil {
 		return err
 	}
+	memory, err := size(l.c, "max-memory")
+	if err != nil {
+		return err
+	}
 	bar, err := newProgress(l.c, "fold")
 	if err != nil {
 		return err
 	}
-	set, err := calib.SearchFolds(l.c.Context, l.plan, l.src, l.st, calib.FoldOptions{Workers: l.c.Int("workers"), Part: part, Parts: parts,
+	set, err := calib.SearchFolds(l.c.Context, l.plan, l.src, l.st, calib.FoldOptions{Workers: l.c.Int("workers"), MaxMemory: memory, Part: part, Parts: parts,
 		Dir: scratchDir(l.c, l.c.String("calib")), FS: disk, Progress: bar.Update})
 	bar.Close()
 	if err != nil {
