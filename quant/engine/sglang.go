@@ -190,7 +190,7 @@ var sglang = spec{
 			"weight-encoding", "group-mixed", "experts-mixed"}, does: Differs},
 		{codes: []string{"router-bias-dtype", "router-quantized", "eh-proj-quantized", "embedding-quantized", "head-quantized", "norm-quantized",
 			"indexer-wk-int8", "indexer-quantized"}, does: Differs},
-		{codes: []string{"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-bias-wrong", "code-range", "weight-nonfinite",
+		{codes: []string{"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-bias-wrong", "zero-point-wrong", "order-undeclared", "code-range", "weight-nonfinite",
 			"weight-zero", "zero-region", "weight-constant", "weight-size", "rows-equal"}, does: Differs},
 		{codes: []string{"description-name", "description-entry-missing", "description-mismatch", "description-prefix"}, does: Differs},
 		{codes: []string{"rot-missing", "rot-wrong", "rotation-mixed", "static-deq-scale", "static-shared-input", "static-quant-bias", "static-offset"},

@@ -158,7 +158,7 @@ var vllm = spec{
 		{codes: []string{"tensor-missing", "router-bias-missing", "mtp-incomplete", "mtp-file-unlisted"}, does: Differs, whole: Refuses},
 		{codes: []string{"tensor-dtype", "companion-missing", "companion-dtype", "weight-not-quantized", "group-mixed", "experts-mixed"}, does: Differs},
 		{codes: []string{"router-bias-dtype", "eh-proj-quantized", "indexer-wk-int8"}, does: Differs},
-		{codes: []string{"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-bias-wrong", "code-range", "weight-nonfinite",
+		{codes: []string{"scale-nonfinite", "scale-zero", "scale-negative", "scale-unset", "scale-bias-wrong", "zero-point-wrong", "order-undeclared", "code-range", "weight-nonfinite",
 			"weight-zero", "zero-region", "weight-constant", "weight-size", "rows-equal"}, does: Differs},
 	},
 }

@@ -214,6 +214,19 @@ func (s *Stored) readZeros(b *Buffer, r TensorReader, m *numeric.Matrix, lo, hi 
 	return nil
 }
 
+// CheckZeros reads the zero points of a weight that is declared symmetric, which
+// all must be the middle of the range.
+func (s *Stored) CheckZeros(r TensorReader) error {
+	if s.Zeros.Name == "" || s.Quant.ZeroPoints {
+		return nil
+	}
+	var order []int
+	if s.Format == AWQ {
+		order = awqNibble
+	}
+	return s.readZeros(&Buffer{}, r, s.matrix(0, s.Rows), 0, s.Rows, order)
+}
+
 // unevenZero says that a weight which is declared symmetric has a zero point of
 // its own: engines never look at it (docs/facts/formats.md 6.3), the tool's
 // decoder does.

@@ -83,6 +83,15 @@ func (s *Stored) InputScale(r TensorReader) (scale float32, ok bool, err error) 
 	return v, err == nil, err
 }
 
+// ReadOrder reads the group of each column; nil where columns lie in the order
+// of their groups.
+func (s *Stored) ReadOrder(r TensorReader) ([]int32, error) {
+	if s.Order.Name == "" {
+		return nil, nil
+	}
+	return s.readOrder(r, dim(s.Scale, 0))
+}
+
 // readOrder reads the group of each column; nil where it is the plain order.
 func (s *Stored) readOrder(r TensorReader, groups int) ([]int32, error) {
 	size := int64(4)

@@ -143,6 +143,9 @@ var codes = []Code{
 	{"scale-bias-wrong", Error, "scale_bias is not what the packed codes and scales give: every output is shifted, silently", ""},
 	{"offset-nonzero", Error, "weight_offset is not zero in a symmetric layout", ""},
 	{"weight-shape-wrong", Error, "weight_shape does not hold the weight's sizes", ""},
+	{"zero-point-wrong", Error, "zero points of a weight that is declared symmetric are not the middle of the range: engines pass over them, the decoder of the tool does not",
+		"declare what is stored: checkpoint_format gptq_v2 where all are one too high, sym false where they differ; or convert again"},
+	{"order-undeclared", Error, "the columns of a weight are in groups of an order of their own (g_idx), and the declaration says nothing of it: engines pass over the order", "set desc_act to true, or convert again without it"},
 	{"code-range", Error, "an int4 code in a byte is outside -8..7, or the group of a column is none of the weight's", ""},
 	{"weight-nonfinite", Error, "a weight is NaN or infinite", ""},
 

@@ -64,7 +64,8 @@ func (s *subject) dropConsequences() {
 			return true
 		case f.Code == "tensor-missing" && strings.Contains(f.Where, ".indexer.") && r.Has("config-indexers"):
 			return true
-		case f.Code == "code-range" && encoded[strings.TrimSuffix(f.Where, ".weight")]:
+		case f.Code == "code-range" && encoded[strings.TrimSuffix(f.Where, ".weight")],
+			f.Code == "zero-point-wrong" && encoded[strings.TrimSuffix(f.Where, ".qzeros")]:
 			return true
 		case f.Code == "mtp-copy-stale" && slices.ContainsFunc(s.trunkFaults(), func(of string) bool { return s.copyOf(f.Where) == of }):
 			return true

@@ -105,9 +105,10 @@ func (s *subject) checkPublished(m *module) {
 	if m.form.kind == foreign && !errors.Is(m.broken, layout.ErrMalformed) {
 		s.checkTypes(m)
 	}
+	s.checkWords(m)
 	switch {
 	case m.broken != nil && errors.Is(m.broken, layout.ErrMalformed):
-		s.add("companion-shape", where, "%v", m.broken)
+		s.add("companion-shape", where, "%s", reason(m.broken))
 	case m.stored != nil && (int64(m.stored.Rows) != m.o || int64(m.stored.Cols) != m.i):
 		s.add("tensor-shape", where, "it is [%d %d], config.json implies [%d %d]", m.stored.Rows, m.stored.Cols, m.o, m.i)
 	}

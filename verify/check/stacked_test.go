@@ -162,6 +162,23 @@ var foreignValues = []mutation{
 		x.data[9] = 7
 		return []tensor{x}
 	})), "code-range", "o_proj.g_idx", true, nil},
+	{"zero points of GPTQ's second version declared as the first", "foreign/gptq-int4-int8", declaredAs("checkpoint_format", "gptq_v2"), "zero-point-wrong", "qzeros", true, nil},
+	{"a zero point of symmetric codes", "foreign/gptq-int4-int8", tensors(one(ending("layers.1.self_attn.o_proj.qzeros"), func(x tensor) []tensor {
+		x.data[0] ^= 3
+		return []tensor{x}
+	})), "zero-point-wrong", "o_proj.qzeros", true, map[string]string{"sglang": "differs"}},
+	{"zero points of AWQ that the declaration denies", "foreign/awq", declaredAs("zero_point", false), "zero-point-wrong", "qzeros", true, nil},
+	{"columns of GPTQ in an order that is not declared", "foreign/gptq-int4-int8", tensors(one(ending("layers.1.self_attn.o_proj.g_idx"), func(x tensor) []tensor {
+		x.data[0], x.data[4*(len(x.data)/4-1)] = x.data[4*(len(x.data)/4-1)], x.data[0]
+		return []tensor{x}
+	})), "order-undeclared", "o_proj.g_idx", true, map[string]string{"sglang": "differs"}},
+	{"an order of GPTQ that is declared and not stored", "foreign/gptq-int4-int8", func(t *testing.T, dir string) {
+		declaredAs("desc_act", true)(t, dir)
+		retensor(t, dir, one(ending("layers.1.mlp.experts.2.up_proj.g_idx"), drop))
+	}, "companion-missing", "experts.2.up_proj.g_idx", true, nil},
+	{"words of AWQ declared as GPTQ's", "foreign/awq", declaredAs("quant_method", "gptq", "desc_act", false), "weight-encoding", "layers.0.self_attn", true, map[string]string{"vllm": "refuses"}},
+	{"words of GPTQ declared as AWQ's", "foreign/gptq-asym", declaredAs("quant_method", "awq", "zero_point", true), "weight-encoding", "layers.0.self_attn", true, map[string]string{"vllm": "refuses"}},
+	{"words of GPTQ declared as AutoRound's for AWQ", "foreign/autoround-gptq", declaredAs("packing_format", "auto_round:auto_awq"), "weight-encoding", "layers.0.self_attn", true, nil},
 	{"E5M2 for ModelOpt's FP8", "foreign/modelopt-fp8", tensors(one(ending("layers.1.self_attn.o_proj.weight"), retype(safetensors.F8E5M2))), "tensor-dtype", "o_proj.weight", true, nil},
 	{"bytes for ModelOpt's FP8", "foreign/modelopt-fp8", tensors(one(ending("layers.1.self_attn.o_proj.weight"), retype(safetensors.U8))), "tensor-dtype", "o_proj.weight", true, nil},
 	{"words of GPTQ of another type", "foreign/gptq-int4-int8", tensors(one(ending("layers.1.self_attn.o_proj.qweight"), retype(safetensors.F32))), "tensor-dtype", "o_proj.qweight", true, nil},
@@ -178,4 +195,30 @@ func half16(bits uint16) func(tensor) []tensor {
 	return func(x tensor) []tensor { binary.LittleEndian.PutUint16(x.data[4:], bits); return []tensor{x} }
 }
 
+// declaredAs sets keys of the declaration: a name and a value, and so on.
+func declaredAs(pairs ...any) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		edit(t, dir, "config.json", func(m map[string]any) {
+			q := m["quantization_config"].(map[string]any)
+			for i := 0; i < len(pairs); i += 2 {
+				q[pairs[i].(string)] = pairs[i+1]
+			}
+		})
+	}
+}
+
 func init() { mutations = append(mutations, foreignValues...) }
+
+// TestOrderedColumns: an order of columns that is declared is no fault of the
+// file, and the plain order none where nothing is said.
+func TestOrderedColumns(t *testing.T) {
+	dir := good(t, "foreign/gptq-int4-int8")
+	declaredAs("desc_act", true)(t, dir)
+	retensor(t, dir, one(ending("layers.1.self_attn.o_proj.g_idx"), func(x tensor) []tensor {
+		x.data[0], x.data[4*(len(x.data)/4-1)] = x.data[4*(len(x.data)/4-1)], x.data[0]
+		return []tensor{x}
+	}))
+	r := examine(t, dir, Options{})
+	assert.False(t, r.Has("order-undeclared"), r.Text())
+	assert.False(t, r.Has("companion-missing"), r.Text())
+}

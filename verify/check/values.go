@@ -156,7 +156,8 @@ func (s *subject) foreignJobs(m *module) (jobs []job) {
 	if b, ok := blocksOf(m); ok {
 		jobs = append(jobs, job{b.scale.Size, func(ctx context.Context) ([]Finding, error) { return s.blockScales(ctx, b) }})
 	}
-	if st := m.stored; st != nil && s.opts.Weights && st.Order.Name != "" {
+	jobs = append(jobs, s.wordJobs(m)...)
+	if st := m.stored; st != nil && s.opts.Weights && st.Order.Name != "" && st.Format != layout.GPTQ {
 		jobs = append(jobs, job{st.Order.Size, func(context.Context) ([]Finding, error) { return s.order(st) }})
 	}
 	return jobs
@@ -169,9 +170,9 @@ func (s *subject) order(st *layout.Stored) ([]Finding, error) {
 	_, err := buf.ReadRows(s.ckpt, *st, 0, min(max(st.RowAlign(), 1), st.Rows))
 	switch {
 	case errors.Is(err, layout.ErrMalformed):
-		return []Finding{found("code-range", st.Order.Name, err.Error())}, nil
+		return []Finding{found("code-range", st.Order.Name, reason(err))}, nil
 	case errors.Is(err, layout.ErrForeign):
-		return []Finding{found("companion-dtype", st.Order.Name, err.Error())}, nil
+		return []Finding{found("companion-dtype", st.Order.Name, reason(err))}, nil
 	}
 	return nil, err
 }
