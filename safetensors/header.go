@@ -84,7 +84,7 @@ func readHeaderBytes(r io.ReaderAt, size int64, path string) ([]byte, error) {
 		return nil, at(ErrHeaderTooSmall, "", 0, "the header claims %d bytes, the smallest is {}", n)
 	case int64(n) > size-lengthSize:
 		e := at(ErrTruncated, "", size, "the header ends at byte %s, the file at %s", commas(n+lengthSize), commas(size))
-		e.Advice = cmp.Or(begins(r), hintDownload)
+		e.Advice = cmp.Or(begins(r, sure), hintDownload)
 		return nil, e
 	}
 	raw := make([]byte, n)

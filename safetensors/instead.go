@@ -10,7 +10,7 @@ var beginnings = []struct{ start, is string }{
 	{"version https://git-lfs", "it is a Git LFS pointer: run git lfs pull, or download the file with hf or modelscope"},
 	{"<", "it is an HTML or XML page, as a server sends in place of a file (a login, an error): fetch the file again"},
 	{"{", "it is JSON text, as a server sends in place of a file (an error): fetch the file again"},
-	{"\x1f\x8b", "it is compressed with gzip: unpack it"},
+	{"\x1f\x8b\x08", "it is compressed with gzip: unpack it"},
 	{"\x28\xb5\x2f\xfd", "it is compressed with zstd: unpack it"},
 	{"PK\x03\x04", "it is a ZIP archive, as PyTorch's pickled weights are: take the safetensors release"},
 	{"\x80\x02", "it is a Python pickle: take the safetensors release"},
@@ -21,20 +21,24 @@ var beginnings = []struct{ start, is string }{
 
 // whatInstead says what a file is that cannot be a safetensors file.
 func whatInstead(r io.ReaderAt) string {
-	if is := begins(r); is != "" {
+	if is := begins(r, 1); is != "" {
 		return is
 	}
 	return "this is probably not a safetensors file (a Git LFS pointer, an HTML page or another format)"
 }
 
-// begins says what a file is by its first bytes, "" for none of beginnings. The
-// first eight are a length that may be of a plausible header, too.
-func begins(r io.ReaderAt) string {
+// sure is how long a beginning has to be to tell a file whose first eight bytes are a
+// length that a header may have, of which two or three are no zeros: "\x80\x02" is 640.
+const sure = 3
+
+// begins says what a file is by its first bytes, "" for none of beginnings that have at
+// least some bytes.
+func begins(r io.ReaderAt, least int) string {
 	var head [64]byte
 	n, _ := r.ReadAt(head[:], 0)
 	text := bytes.TrimLeft(head[:n], " \t\r\n\ufeff")
 	for _, b := range beginnings {
-		if bytes.HasPrefix(text, []byte(b.start)) {
+		if len(b.start) >= least && bytes.HasPrefix(text, []byte(b.start)) {
 			return b.is
 		}
 	}
