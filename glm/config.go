@@ -68,6 +68,10 @@ type Config struct {
 	// full-precision checkpoint.
 	QuantizationConfig json.RawMessage
 
+	// QuantizationKey is where config.json holds it: "quantization_config",
+	// "compression_config", or one of them in text_config; "" elsewhere.
+	QuantizationKey string
+
 	// QuantizationFile is the file beside config.json that holds it, "" for
 	// config.json.
 	QuantizationFile string

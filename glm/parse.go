@@ -131,7 +131,7 @@ func (c *Config) parse(o object) {
 		return
 	}
 	c.Family, c.Architecture = fam.family, fam.architecture
-	c.Quantization, c.QuantizationConfig = quantization(o)
+	c.Quantization, c.QuantizationKey, c.QuantizationConfig = quantization(o)
 
 	text := o
 	if fam.nested {
@@ -300,21 +300,25 @@ func (c *Config) parseExperts(o object) {
 }
 
 // quantization returns the method and text of an existing quantisation.
-func quantization(o object) (string, json.RawMessage) {
-	for _, from := range []object{o, o.sub("text_config")} {
+func quantization(o object) (method, at string, raw json.RawMessage) {
+	for _, within := range []string{"", "text_config."} {
+		from := o
+		if within != "" {
+			from = o.sub("text_config")
+		}
 		for _, key := range []string{"quantization_config", "compression_config"} {
 			if !from.has(key) {
 				continue
 			}
 			q := from.sub(key)
-			method := q.textOr("quant_method", "")
+			method = q.textOr("quant_method", "")
 			if method == "" {
 				method = "unknown"
 			}
-			return method, from.fields[key]
+			return method, within + key, from.fields[key]
 		}
 	}
-	return "", nil
+	return "", "", nil
 }
 
 // AsConfigError returns the ConfigError inside err, or nil.

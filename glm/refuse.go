@@ -114,9 +114,9 @@ func (c *Config) StaleQuantization(infos []safetensors.Info) error {
 			Reason: fmt.Sprintf("it declares %s, and no tensor is quantised: it was left over from the release that these weights were dequantised from", c.Quantization),
 			Advice: "remove " + c.QuantizationFile}
 	}
-	return &ConfigError{Field: "quantization_config", Kind: ErrQuantized,
+	return &ConfigError{Field: c.QuantizationKey, Kind: ErrQuantized,
 		Reason: fmt.Sprintf("it declares %s, and no tensor is quantised: all weights are full precision and none has a scale; the key was left over from the release that these weights were dequantised from", c.Quantization),
-		Advice: "remove quantization_config from config.json"}
+		Advice: "remove " + c.QuantizationKey + " from config.json"}
 }
 
 func (c *Config) note(format string, args ...any) {

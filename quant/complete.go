@@ -122,21 +122,30 @@ func (p *Plan) refuse(src *safetensors.Checkpoint) error {
 		return &layout.ImpossibleError{What: "arithmetic compat in " + string(p.Scheme) + " as ascend", Rule: "msmodelslim rounds exponents down and clips, which is not written here",
 			Nearest: "arithmetic best, the default; compat as compressed-tensors has llm-compressor's bytes"}
 	}
-	s := &origin.Subject{Dir: src.Dir(), Config: p.Config, Tensors: src.Tensors()}
-	if err := json.Unmarshal(p.Config.Raw, &s.Keys); err != nil {
-		return err
-	}
-	for _, t := range s.Tensors {
+	for _, t := range src.Tensors() {
 		if origin.IsAdapterTensor(t.Name) {
 			return fail(ErrSource, "merge the adapter (PEFT: model.merge_and_unload()), save the model and convert that; if it is merged, take the tensors out of the files",
 				"%s: weights of an adapter (LoRA) among the model's: the result would not be the model that was tuned", t.Name)
 		}
 	}
-	found := origin.OfConfig(s)
+	found, err := originOf(p.Config, src)
+	if err != nil {
+		return err
+	}
 	for _, f := range found {
-		if f.Kind == origin.TwoRopeBases || f.Kind == origin.Indexers {
+		if f.Kind == origin.TwoRopeBases || f.Kind == origin.Indexers || f.Kind == origin.LeftScales && !f.Blocks {
 			p.Notes = append(p.Notes, f.Error())
 		}
 	}
 	return origin.Refuse(found)
+}
+
+// originOf compares config.json, and a description left beside it, with what a
+// source stores.
+func originOf(cfg *glm.Config, src *safetensors.Checkpoint) ([]origin.Finding, error) {
+	s := &origin.Subject{Dir: src.Dir(), Config: cfg, Tensors: src.Tensors()}
+	if err := json.Unmarshal(cfg.Raw, &s.Keys); err != nil {
+		return nil, err
+	}
+	return origin.OfConfig(s), nil
 }

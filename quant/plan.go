@@ -2,6 +2,7 @@ package quant
 
 import (
 	"github.com/glmconv/glmconv/glm"
+	"github.com/glmconv/glmconv/glm/origin"
 	"github.com/glmconv/glmconv/quant/engine"
 	"github.com/glmconv/glmconv/quant/fold"
 	"github.com/glmconv/glmconv/quant/layout"
@@ -188,6 +189,15 @@ func NewPlan(src *safetensors.Checkpoint, scheme Scheme, format Format, o Option
 	view, err := viewSource(cfg, src)
 	if err != nil {
 		return nil, err
+	}
+	if len(view.Stored) == 0 && cfg.Quantization != "" { // refuse would come too late
+		found, err := originOf(cfg, src)
+		if err != nil {
+			return nil, err
+		}
+		if err := origin.Refuse(found); err != nil {
+			return nil, err
+		}
 	}
 	p, err := newPlan(cfg, view, scheme, format, o)
 	if err != nil {

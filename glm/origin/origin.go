@@ -31,6 +31,7 @@ const (
 	Vocabulary   Kind = "vocabulary"         // vocab_size is not what is stored
 	StaleCopies  Kind = "stale-copies"       // the MTP layer's copies are of another vocabulary
 	StaleConfig  Kind = "stale-quantization" // a quantization_config of full-precision weights
+	LeftScales   Kind = "left-scales"        // scales beside weights in full precision
 	TwoRopeBases Kind = "two-rope-bases"     // rope_theta twice, with two values
 	OtherModel   Kind = "other-model"        // config.json is of another family than the tensors
 	ConfigSize   Kind = "config-size"        // config.json is of a model of another size
@@ -202,7 +203,7 @@ func Explain(dir string, err error) error {
 
 // unnoticed are the blocking kinds that a reader may not notice by itself: it
 // would compute something else than the model.
-var unnoticed = []Kind{LayerCount, ExpertCount, Vocabulary, StaleConfig, MTPCount}
+var unnoticed = []Kind{LayerCount, ExpertCount, Vocabulary, StaleConfig, LeftScales, MTPCount}
 
 // Refuse returns the first of the findings that a reader must not go on with,
 // nil if there is none: what the reader would not notice by itself.

@@ -187,22 +187,26 @@ func (f *finder) vocabulary() {
 
 // config looks for words of config.json that the tensors belie.
 func (f *finder) config() {
-	if f.allFloat() && !f.damaged() {
-		f.stale()
+	if scales, ok := f.allFloat(); ok && !f.damaged() {
+		if len(scales) == 0 {
+			f.stale()
+		} else {
+			f.leftScales(scales)
+		}
 	}
 	f.rope()
 }
 
 // stale finds declarations of a quantization that no tensor has.
 func (f *finder) stale() {
-	const kept = "it is stale: it says %s, and no tensor is quantised (all %d are BF16, F16 or F32). Weights that were dequantised keep it by mistake"
+	const kept = "it is stale: it %s, and no tensor is quantised (all %d are BF16, F16 or F32). Weights that were dequantised keep it by mistake"
 	if beside := f.Config.QuantizationFile; beside != "" {
-		f.add(StaleConfig, true, beside, "delete it; glmconv repair "+f.Dir+" does", kept, "quant_method "+f.Config.Quantization, len(f.Tensors))
+		f.add(StaleConfig, true, beside, "delete it; glmconv repair "+f.Dir+" does", kept, f.saysMethod(), len(f.Tensors))
 	} else if f.Config.Quantization != "" {
-		f.add(StaleConfig, true, "config.json: quantization_config", "glmconv repair "+f.Dir+" removes it; so does an editor",
-			kept, "quant_method "+f.Config.Quantization, len(f.Tensors))
+		f.add(StaleConfig, true, "config.json: "+f.Config.QuantizationKey, "glmconv repair "+f.Dir+" removes it; so does an editor",
+			kept, f.saysMethod(), len(f.Tensors))
 	}
-	if !slices.Contains(f.Files, descriptionFile) {
+	if f.Dir == "" {
 		return
 	}
 	raw, err := fsx.ReadIn(f.Dir, descriptionFile, fsx.MaxText)
@@ -212,7 +216,7 @@ func (f *finder) stale() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(desc)) {
 		if scheme, ok := desc[name].(string); ok && strings.HasSuffix(name, ".weight") && scheme != "FLOAT" {
-			f.add(StaleConfig, true, descriptionFile, "delete it; glmconv repair "+f.Dir+" does", kept, name+" "+scheme, len(f.Tensors))
+			f.add(StaleConfig, true, descriptionFile, "delete it; glmconv repair "+f.Dir+" does", kept, "says "+name+" "+scheme, len(f.Tensors))
 			return
 		}
 	}
@@ -221,19 +225,68 @@ func (f *finder) stale() {
 // descriptionFile is where Ascend folders declare their quantization.
 const descriptionFile = "quant_model_description.json"
 
-// allFloat tells whether every tensor is full precision and none is a scale.
-func (f *finder) allFloat() bool {
+// saysMethod is what the declaration says of itself.
+func (f *finder) saysMethod() string {
+	if f.Config.Quantization == "unknown" {
+		return "names no quant_method"
+	}
+	return "says quant_method " + f.Config.Quantization
+}
+
+// leftScales says that weights in full precision have scales beside them. They
+// were dequantised and their scales kept, or codes were cast to full precision:
+// headers do not tell which.
+func (f *finder) leftScales(scales []string) {
+	const left = "%s of a quantised release (%s) beside weights in full precision, and no tensor holds codes%s. Weights that were dequantised keep no scales; codes that were cast are not the weights without them"
+	const way = "take the release's own files; or, if the weights were dequantised, take the scales out of the files"
+	declared := ""
+	switch c := f.Config; {
+	case c.QuantizationFile != "":
+		declared = ": " + c.QuantizationFile + " was left, too: it " + f.saysMethod()
+	case c.Quantization != "":
+		declared = ": config.json's " + c.QuantizationKey + " was left, too: it " + f.saysMethod()
+	}
+	more := way
+	if declared != "" {
+		more += " and the declaration away"
+	}
+	f.add(LeftScales, declared != "", scales[0], more, left, plural(len(scales), "scale"), paramOf(scales[0]), declared)
+}
+
+// paramOf is the last part of a tensor's name.
+func paramOf(name string) string {
+	_, param := glm.ModuleOf(name)
+	return param
+}
+
+// leftEnds are the ends of names of scales that a weight of the same module has.
+var leftEnds = []string{"weight_scale", "weight_scale_inv", "weight_scale_2", "weight_global_scale", "input_scale", "scales"}
+
+// allFloat tells whether every tensor is full precision, and returns the scales
+// among them that belong to weights.
+func (f *finder) allFloat() (scales []string, ok bool) {
+	weights := map[string]bool{}
 	for _, t := range f.Tensors {
 		switch t.DType {
 		case safetensors.BF16, safetensors.F16, safetensors.F32:
 		default:
-			return false
+			return nil, false
 		}
-		if _, param := glm.ModuleOf(t.Name); strings.Contains(param, "scale") || strings.Contains(param, "packed") {
-			return false
+		module, param := glm.ModuleOf(t.Name)
+		switch {
+		case param == "weight":
+			weights[module] = true
+		case slices.Contains(leftEnds, param):
+			scales = append(scales, t.Name)
+		case strings.Contains(param, "packed"):
+			return nil, false
 		}
 	}
-	return len(f.Tensors) > 0
+	scales = slices.DeleteFunc(scales, func(name string) bool {
+		module, _ := glm.ModuleOf(name)
+		return !weights[module]
+	})
+	return scales, len(f.Tensors) > 0
 }
 
 // rope notices two values of one number of the rotary embedding. Engines differ

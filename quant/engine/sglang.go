@@ -184,7 +184,7 @@ var sglang = spec{
 			"lfs-pointer", "file-beside-folder", "file-elsewhere", "mtp-shape", "expert-count", "vocabulary",
 			"tensor-shape", "companion-shape", "kv-b-quantized", "description-invalid", "description-scheme"}, does: Refuses},
 		{codes: []string{"file-size", "hash-mismatch", "index-tensor-missing", "duplicate-tensor", "stale-index", "leftover-shard", "config-not-quantized",
-			"foreign-names", "layer-count", "stale-quantization", "quant-config-stale"}, does: Differs},
+			"foreign-names", "layer-count", "stale-quantization", "quant-config-stale", "scales-left"}, does: Differs},
 		{codes: []string{"tensor-missing", "router-bias-missing", "mtp-incomplete", "mtp-file-unlisted"}, does: Differs},
 		{codes: []string{"tensor-dtype", "companion-missing", "companion-dtype", "packed-name", "weight-not-quantized", "ignored-but-quantized",
 			"weight-encoding", "group-mixed", "experts-mixed"}, does: Differs},

@@ -154,7 +154,7 @@ var vllm = spec{
 		{codes: []string{"tensor-shape", "companion-shape", "companion-unexpected", "packed-name", "ignored-but-quantized", "weight-encoding",
 			"router-quantized", "embedding-quantized", "head-quantized", "norm-quantized", "indexer-quantized"}, does: Refuses},
 		{codes: []string{"file-size", "hash-mismatch", "index-tensor-missing", "duplicate-tensor", "stale-index", "leftover-shard", "stale-quantization",
-			"quant-config-stale"}, does: Differs},
+			"quant-config-stale", "scales-left"}, does: Differs},
 		{codes: []string{"tensor-missing", "router-bias-missing", "mtp-incomplete", "mtp-file-unlisted"}, does: Differs, whole: Refuses},
 		{codes: []string{"tensor-dtype", "companion-missing", "companion-dtype", "weight-not-quantized", "group-mixed", "experts-mixed"}, does: Differs},
 		{codes: []string{"router-bias-dtype", "eh-proj-quantized", "indexer-wk-int8"}, does: Differs},

@@ -56,6 +56,7 @@ var codes = []Code{
 	{"vocabulary", Error, "embedding, head and vocab_size differ", ""},
 	{"mtp-copy-stale", Error, "the MTP layer's copy of embedding or head is not the model's own", ""},
 	{"stale-quantization", Error, "config.json says quantised and no tensor is", ""},
+	{"scales-left", Error, "weights in full precision with the scales of a quantised release beside them", ""},
 	{"rope-two-bases", Error, "a number of the rotary embedding stands twice with two values: engines run two different models", ""},
 	{"config-other-model", Error, "config.json is of another family than the tensors", ""},
 	{"config-size", Error, "config.json is of a model of another size", ""},

@@ -33,7 +33,11 @@ func (s *subject) checkConfig(ctx context.Context) {
 	case s.decl == nil:
 		s.checkUndeclared()
 	case s.stale != nil:
-		s.add("quant-config-stale", "config.json: quantization_config", "%s", s.stale.Reason)
+		where := s.cfg.QuantizationFile
+		if where == "" {
+			where = "config.json: " + s.stale.Field
+		}
+		s.add("quant-config-stale", where, "%s", s.stale.Reason).hint(s.stale.Advice)
 	case !readable(s.decl.method) && s.decl.Method.Known():
 		s.add("quant-method-published", "config.json", "quant_method %q", s.decl.method)
 		s.checkPatterns(ctx, patternTries)

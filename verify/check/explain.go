@@ -82,6 +82,8 @@ var explanations = map[string]struct{ cause, remedy string }{
 		"resize embedding and head together and set vocab_size to their rows"},
 	"mtp-copy-stale": {"the model was trained on or its vocabulary changed, and the MTP layer kept the old copy",
 		"glmconv mtp-remap DIR, or glmconv repair DIR, copies the model's own"},
+	"scales-left": {"weights were decoded in place, or codes were cast to full precision without their scales",
+		"glmconv check --weights tells codes by their size (weight-size); take the release's own files"},
 	"stale-quantization": {"weights were decoded and the config was taken over", "glmconv repair DIR removes the declaration"},
 	"rope-two-bases": {"an older and a newer key were both edited, or only one of them",
 		"keep the value that the model was trained with in both places"},

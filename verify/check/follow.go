@@ -38,6 +38,7 @@ var follows = map[string][]string{
 	"file-beside-folder": {"shard-missing"},
 	"lfs-pointer":        {"shard-invalid", "config-invalid", "description-invalid", "index-invalid", "file-size"},
 	"index-invalid":      append([]string{"shard-unlisted"}, absence...),
+	"scales-left":        {"weight-not-quantized", "pattern-unused"},
 	"stale-quantization": {
 		"weight-not-quantized", "pattern-unused", "description-entry-unused", "description-entry-missing", "description-mismatch",
 		"stale-index", "leftover-shard", "index-missing", "weight-encoding", "mtp-copy-missing",

@@ -95,6 +95,23 @@ var modelMutations = []mutation{
 	{"a description left", "nano-glm5", func(t *testing.T, dir string) {
 		replace(t, dir, "quant_model_description.json", `{"model.layers.0.mlp.up_proj.weight": "W8A8_DYNAMIC", "version": "1.0.0"}`)
 	}, "stale-quantization", "quant_model_description.json", true, nil},
+	{"scales left beside decoded weights", "sources/nano-glm5-fp8", decoded, "scales-left", "weight_scale_inv", true, map[string]string{"sglang": "differs"}},
+	{"scales left and no declaration", "sources/nano-glm5-fp8", func(t *testing.T, dir string) {
+		decoded(t, dir)
+		config(func(m map[string]any) { delete(m, "quantization_config") })(t, dir)
+	}, "scales-left", "weight_scale_inv", true, nil},
+	{"stale beside scales of a cache", "nano-glm4moe", func(t *testing.T, dir string) {
+		config(func(m map[string]any) {
+			m["quantization_config"] = map[string]any{"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": []int{128, 128}}
+		})(t, dir)
+		withCacheScales(3, 0.1)(t, dir)
+	}, "stale-quantization", "quantization_config", true, nil},
+	{"stale in text_config", "nano-glm45v", config(func(m map[string]any) {
+		m["text_config"].(map[string]any)["quantization_config"] = map[string]any{"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": []int{128, 128}}
+	}), "stale-quantization", "text_config.quantization_config", true, nil},
+	{"stale under its other name", "nano-glm4moe", config(func(m map[string]any) {
+		m["compression_config"] = map[string]any{"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": []int{128, 128}}
+	}), "stale-quantization", "compression_config", true, nil},
 	{"names of llama.cpp", "nano-glm4moe", tensors(func(x tensor) []tensor {
 		x.Name = strings.Replace(x.Name, "model.layers.", "blk.", 1)
 		return []tensor{x}
@@ -158,4 +175,29 @@ func TestBrokenDescription(t *testing.T) {
 		}
 	}
 	assert.False(t, r.OK)
+}
+
+// decoded stores the FP8 weights of a folder in full precision, of any values,
+// and leaves their scales and the declaration.
+func decoded(t *testing.T, dir string) {
+	retensor(t, dir, func(x tensor) []tensor {
+		if x.DType == safetensors.F8E4M3 {
+			wide := make([]byte, 2*len(x.data))
+			for i := range x.data {
+				copy(wide[2*i:], float(safetensors.BF16, 0.01*float32(int8(x.data[i]))))
+			}
+			x.DType, x.data = safetensors.BF16, wide
+		}
+		return []tensor{x}
+	})
+}
+
+// TestStalePlaces: the second finding of a declaration that was left over names
+// the file and the key that it stands in.
+func TestStalePlaces(t *testing.T) {
+	dir := good(t, "nano-glm4moe")
+	from("foreign/modelopt-nvfp4", "hf_quant_config.json")(t, dir)
+	r := examine(t, dir, Options{})
+	assert.True(t, r.Has("stale-quantization"), r.Text())
+	assert.NotContains(t, r.Text(), "remove quantization_config", r.Text())
 }

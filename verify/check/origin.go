@@ -24,6 +24,7 @@ var originCodes = map[origin.Kind]string{
 	origin.Vocabulary:   "vocabulary",
 	origin.StaleCopies:  "mtp-copy-stale",
 	origin.StaleConfig:  "stale-quantization",
+	origin.LeftScales:   "scales-left",
 	origin.TwoRopeBases: "rope-two-bases",
 	origin.OtherModel:   "config-other-model",
 	origin.ConfigSize:   "config-size",
