@@ -27,9 +27,9 @@ const largeConfig = `{"architectures": ["GlmMoeDsaForCausalLM"], "model_type": "
  "n_routed_experts": EXPERTS, "n_shared_experts": 1, "norm_topk_prob": true, "num_experts_per_tok": 2, "rms_norm_eps": 1e-05, "routed_scaling_factor": 1.0, "topk_group": 1,
  "max_position_embeddings": 512, "vocab_size": 2048, "hidden_size": WIDTH}`
 
-// TestCalibrateMemory: calibrate, quantize --method gptq and quantize --rotate --calib
-// stay below --max-memory, as the system counts, with states and inputs of the tokens,
-// and moments of o_proj, that would not fit. In make torture the checkpoint is twenty
+// TestCalibrateMemory: calibrate, quantize --method gptq, searching folds and quantize
+// --rotate --calib stay below --max-memory, as the system counts, with states and inputs
+// of the tokens, and moments of o_proj, that would not fit, on many threads too. In make torture the checkpoint is twenty
 // times as large as the limit.
 func TestCalibrateMemory(t *testing.T) {
 	if raceDetector {
@@ -61,7 +61,8 @@ func TestCalibrateMemory(t *testing.T) {
 	out := filepath.Join(dir, "out")
 	for _, args := range [][]string{
 		{"calibrate", "--token-ids", ids, "--tokens", "32768", src, stats},
-		{"quantize", "--scheme", "w4a16", "--calib", stats, "--method", "gptq", "--fold", "gamma", src, out},
+		{"quantize", "--scheme", "w4a16", "--calib", stats, "--method", "gptq", "--fold", "gamma", "--workers", "96", src, out},
+		{"plan", "--scheme", "w8a8", "--calib", stats, "--method", "search", "--workers", "96", src}, // searches folds
 		{"quantize", "--rotate", "--scheme", "w8a8", "--format", "ascend", "--calib", stats, "--method", "search", "--fold", "gamma", src, out},
 	} {
 		begin := time.Now()
