@@ -46,6 +46,10 @@ func viewSource(cfg *glm.Config, src *safetensors.Checkpoint) (*layout.View, err
 		}
 	}
 	if len(v.Stored) > 0 && d == nil {
+		if name, d := declaration.Beside(func(name string) ([]byte, error) { return fsx.ReadIn(src.Dir(), name, fsx.MaxText) }); d != nil {
+			return nil, fail(ErrSource, d.MoveInto(name), "%d weights have codes and scales (%s), and config.json has no quantization_config: %s declares %s, which engines do not read there",
+				len(v.Stored), firstStored(v), name, d.Method)
+		}
 		return nil, fail(ErrSource, "fetch config.json and what lies beside it again",
 			"%d weights have codes and scales (%s), and no file says how they are quantised", len(v.Stored), firstStored(v))
 	}

@@ -83,6 +83,7 @@ func (f *finder) names() {
 			odd = append(odd, t.Name)
 		}
 	}
+	f.mlx()
 	if len(odd) == 0 {
 		return
 	}
@@ -284,6 +285,11 @@ func (f *finder) otherTools(odd []string) {
 			f.add(ForeignNames, true, first, t.way, "%s; %s", t.detail, plural(n, "tensor"))
 		}
 	}
+}
+
+// mlx notices the declaration and the scales of MLX, whose names are GPTQ's or
+// the model's own.
+func (f *finder) mlx() {
 	if _, mlx := f.Keys["quantization"]; mlx && slices.ContainsFunc(f.Tensors, func(t safetensors.Info) bool { return strings.HasSuffix(t.Name, ".scales") }) {
 		f.add(ForeignNames, true, "config.json: quantization", "convert the BF16 release", "quantised by MLX (weights in U32 with scales and biases)")
 	}

@@ -140,6 +140,31 @@ func (s Scheme) Input() format.Activation {
 // apart.
 var Files = []string{"quant_model_description.json", "hf_quant_config.json", "quantize_config.json", "quant_config.json", "quantization_config.json"}
 
+// unread are the files that tools write beside config.json and engines read only
+// when they are told to.
+var unread = []string{"quantize_config.json", "quant_config.json", "quantization_config.json"}
+
+// Beside returns the first file beside a config.json without a declaration that
+// holds one which engines do not read there: its name, and what it declares. read
+// reads a file by its name.
+func Beside(read func(name string) ([]byte, error)) (name string, d *Declaration) {
+	for _, name := range unread {
+		raw, err := read(name)
+		if err != nil || raw == nil {
+			continue
+		}
+		if d, err := File(name, raw); err == nil && d != nil && d.Method.Known() {
+			return name, d
+		}
+	}
+	return "", nil
+}
+
+// MoveInto says how what a file declares gets to where engines look for it.
+func (d *Declaration) MoveInto(name string) string {
+	return fmt.Sprintf("put what %s holds into config.json as quantization_config, with \"quant_method\": %q", name, d.Method)
+}
+
 // File reads a file by its name: one of Files, or config.json. A config.json
 // that declares nothing gives nil.
 func File(name string, raw []byte) (*Declaration, error) {

@@ -83,6 +83,7 @@ func (s *subject) diagnose() {
 		say("a msmodelslim or Ascend job that was stopped before it wrote quant_model_description.json: engines take the codes for weights")
 	case has("config-not-quantized") && has("shard-missing"):
 		say("a conversion that was stopped between two shards: config.json and index are still the source's")
+	case has("config-not-quantized") && s.besideCause(say):
 	case has("config-not-quantized"):
 		say("a conversion that was stopped between the last shard and config.json (the order of writes of llm-compressor): the shards are quantised, config.json and index are still the source's, and loaders that do not look use the codes without scales")
 	case has("quant-config-stale"):
@@ -120,6 +121,15 @@ func (s *subject) diagnose() {
 			}
 		}
 	}
+}
+
+// besideCause says that the declaration stands where engines do not look.
+func (s *subject) besideCause(say func(string, ...any)) bool {
+	name, d := s.declaredBeside()
+	if d != nil {
+		say("the quantization is declared in %s alone, and engines look into config.json: they take the codes for weights, or stop", name)
+	}
+	return d != nil
 }
 
 // otherConversion returns the first weight that is encoded otherwise than it is

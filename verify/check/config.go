@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/glmconv/glmconv/quant"
+	"github.com/glmconv/glmconv/quant/declaration"
 	"github.com/glmconv/glmconv/safetensors"
 )
 
@@ -176,9 +177,37 @@ func (s *subject) checkDType() {
 // checkUndeclared looks for codes in a checkpoint whose config knows nothing
 // of them.
 func (s *subject) checkUndeclared() {
-	if n, first := s.codes(); n > 0 {
+	n, first := s.codes()
+	if n == 0 {
+		return
+	}
+	if name, d := s.declaredBeside(); d != nil {
+		s.add("config-not-quantized", "config.json", "%d modules are quantised (%s) and there is no quantization_config: %s declares %s, which engines do not read there", n, first.row.Module, name, d.Method).
+			hint(d.MoveInto(name))
+	} else {
 		s.add("config-not-quantized", "config.json", "%d modules are quantised (%s is %s) and there is no quantization_config", n, first.row.Module, first.form)
 	}
+}
+
+// declaredBeside is the declaration that stands in a file which engines do not
+// read, where config.json has none.
+func (s *subject) declaredBeside() (string, *declaration.Declaration) {
+	if s.decl != nil || s.ascend {
+		return "", nil
+	}
+	return declaration.Beside(func(name string) ([]byte, error) {
+		if !s.has(name) {
+			return nil, nil
+		}
+		return s.read(name)
+	})
+}
+
+// undeclaredBut tells whether codes are declared in a file alone.
+func (s *subject) undeclaredBut(name string) bool {
+	n, _ := s.codes()
+	file, _ := s.declaredBeside()
+	return n > 0 && file == name
 }
 
 // codes counts the modules that hold codes; the first of them, nil for none.

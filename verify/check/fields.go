@@ -69,6 +69,7 @@ func (s *subject) checkFile(name string) {
 		s.tellProblems(d, name)
 	case s.decl != nil && s.decl.Root == name:
 		s.tellProblems(d, name)
+	case s.decl == nil && s.undeclaredBut(name): // config-not-quantized names the file
 	case s.decl == nil:
 		s.add("quant-config-differs", name, "it declares %s, and config.json declares no quantization; engines read none but ModelOpt's file then", d.Method).as(Warning)
 		s.tellProblems(d, name)

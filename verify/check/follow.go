@@ -14,7 +14,7 @@ var absence = []string{
 // follows are the findings that are only what follows from another one. They
 // are left out: one fault, one finding.
 var follows = map[string][]string{
-	"foreign-names":      append([]string{"tensor-unexpected", "config-mtp-undeclared", "weight-not-quantized"}, absence...),
+	"foreign-names":      append([]string{"tensor-unexpected", "config-mtp-undeclared", "weight-not-quantized", "config-not-quantized"}, absence...),
 	"layer-count":        append([]string{"tensor-unexpected", "tensor-shape", "config-mtp-undeclared"}, absence...),
 	"expert-count":       {"tensor-shape", "tensor-unexpected", "tensor-missing", "mtp-incomplete"},
 	"config-other-model": append([]string{"tensor-unexpected", "tensor-shape", "config-mtp-undeclared", "weight-not-quantized", "token-ids", "end-tokens", "media-tokens"}, absence...),

@@ -139,7 +139,12 @@ func (in *Inspection) fill(s *subject) {
 		if s.ascendShaped() {
 			lost = declaration.DescriptionName + " is not there"
 		}
-		in.Problems = append(in.Problems, fmt.Sprintf("%s hold codes (%s is %s), and no file says how they are quantised: %s", plural(n, "module"), first.row.Module, first.form, lost))
+		if name, d := s.declaredBeside(); d != nil {
+			in.Problems = append(in.Problems, fmt.Sprintf("%s hold codes (%s), and config.json has no quantization_config: %s declares %s, which engines do not read there (%s)",
+				plural(n, "module"), first.row.Module, name, d.Method, d.MoveInto(name)))
+		} else {
+			in.Problems = append(in.Problems, fmt.Sprintf("%s hold codes (%s is %s), and no file says how they are quantised: %s", plural(n, "module"), first.row.Module, first.form, lost))
+		}
 	}
 	in.Problems = append(in.Problems, s.cfg.Notes...)
 	in.fillTensors(s, explained)

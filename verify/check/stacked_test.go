@@ -2,6 +2,9 @@ package check
 
 import (
 	"encoding/binary"
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -208,6 +211,43 @@ func declaredAs(pairs ...any) func(*testing.T, string) {
 }
 
 func init() { mutations = append(mutations, foreignValues...) }
+
+// TestDeclaredBeside: a declaration in a file that engines do not read is named
+// with the way to where they look.
+func TestDeclaredBeside(t *testing.T) {
+	dir := good(t, "foreign/gptq-int4-int8")
+	var q any
+	edit(t, dir, "config.json", func(m map[string]any) { q = m["quantization_config"]; delete(m, "quantization_config") })
+	require.NoError(t, os.Remove(filepath.Join(dir, "quantization_config.json")))
+	raw, err := json.Marshal(q)
+	require.NoError(t, err)
+	replace(t, dir, "quantize_config.json", string(raw))
+	r := examine(t, dir, Options{})
+	assert.Contains(t, r.Cause, "quantize_config.json alone")
+	assert.Contains(t, r.Text(), "put what quantize_config.json holds into config.json")
+	assert.False(t, r.Has("quant-config-differs"), r.Text())
+	in, err := Inspect(dir)
+	require.NoError(t, err)
+	assert.Contains(t, strings.Join(in.Problems, "\n"), "quantize_config.json declares gptq")
+}
+
+// TestMLXCodes: codes of MLX under the model's own names are called MLX's.
+func TestMLXCodes(t *testing.T) {
+	dir := good(t, "nano-glm4moe")
+	edit(t, dir, "config.json", func(m map[string]any) { m["quantization"] = map[string]any{"group_size": 64, "bits": 4} })
+	retensor(t, dir, one(ending("layers.1.self_attn.o_proj.weight"), func(x tensor) []tensor {
+		codes, scales, biases := x, x, x
+		codes.DType, codes.Shape, codes.data = safetensors.U32, []int64{x.Shape[0], x.Shape[1] / 8}, x.data[:len(x.data)/4]
+		scales.Name, biases.Name = strings.TrimSuffix(x.Name, "weight")+"scales", strings.TrimSuffix(x.Name, "weight")+"biases"
+		scales.Shape = []int64{x.Shape[0], x.Shape[1] / 64}
+		scales.data = x.data[:len(x.data)/64]
+		biases.Shape, biases.data = scales.Shape, scales.data
+		return []tensor{codes, scales, biases}
+	}))
+	r := examine(t, dir, Options{})
+	assert.Contains(t, r.Cause, "quantised by MLX")
+	assert.False(t, r.Has("config-not-quantized"), r.Text())
+}
 
 // TestOrderedColumns: an order of columns that is declared is no fault of the
 // file, and the plain order none where nothing is said.

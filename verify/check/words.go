@@ -22,8 +22,11 @@ var wordPackings = []format.Packing{format.Words, format.GPTQWords, format.GPTQv
 // checkWords compares the order of a module's codes with the declared one: GPTQ
 // and AWQ have equal names for tensors of different shapes.
 func (s *subject) checkWords(m *module) {
+	if m.stored == nil { // as without a declaration
+		return
+	}
 	g := s.decl.Of(m.row.Module).Group
-	if m.stored == nil || g == nil || !g.Judged {
+	if g == nil || !g.Judged {
 		return
 	}
 	said, is := g.Weights.Packing, m.stored.Quant.Packing
