@@ -206,7 +206,7 @@ func (s *subject) askForeign(v *EngineVerdict) {
 			if m.group != "" {
 				what = m.group
 			}
-			s.verdict(v, engine.NotJudged, fmt.Sprintf("the tensors of %s (%s) are not judged%s", m.row.Module, what, since(v, what)))
+			s.verdict(v, engine.NotJudged, fmt.Sprintf("the tensors of %s (%s) are not judged%s%s", m.row.Module, what, m.whyUnread(), since(v, what)))
 			return
 		}
 	}
@@ -216,6 +216,14 @@ func (s *subject) askForeign(v *EngineVerdict) {
 // here: of another tool's declaration those that package layout does not read.
 func (s *subject) unread(m *module) bool {
 	return m.form.kind == foreign && (!m.form.weight.Quantized() || s.decl == nil || readable(s.decl.method))
+}
+
+// whyUnread says what of a module's tensors is not read, after a colon.
+func (m *module) whyUnread() string {
+	if m.broken == nil {
+		return ""
+	}
+	return ": " + reason(m.broken)
 }
 
 // since says from which release on an entry of a description is registered.

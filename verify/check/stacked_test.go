@@ -212,6 +212,22 @@ func declaredAs(pairs ...any) func(*testing.T, string) {
 
 func init() { mutations = append(mutations, foreignValues...) }
 
+// TestUnreadTensor: why weights are not judged names the tensor that nothing here
+// reads.
+func TestUnreadTensor(t *testing.T) {
+	dir := good(t, "foreign/modelopt-nvfp4")
+	withoutDraft(t, dir)
+	retensor(t, dir, one(ending("layers.1.self_attn.o_proj.weight_scale_2"), func(x tensor) []tensor {
+		more := x
+		more.Name = "model.layers.1.self_attn.o_proj.pre_quant_scale"
+		return []tensor{x, more}
+	}))
+	r := examine(t, dir, Options{})
+	assert.False(t, r.OK, r.Text())
+	assert.Equal(t, "not-judged", verdicts(r)["vllm"], r.Text())
+	assert.Contains(t, r.Text(), "o_proj.pre_quant_scale (a scale of ModelOpt's AWQ")
+}
+
 // TestDeclaredBeside: a declaration in a file that engines do not read is named
 // with the way to where they look.
 func TestDeclaredBeside(t *testing.T) {
