@@ -39,7 +39,7 @@ const (
 // command's default.
 type Options struct {
 	Arith     numeric.Arith
-	GroupSize int            // int4 group: 32, 64, 128 (0: 128)
+	GroupSize int            // int4 group: 32, 64, 128 (0: 128), or layout.PerChannel
 	MTP       layout.MTPMode // "" is auto
 	Ignore    []string       // modules to leave alone: names, or "re:" and a pattern
 	Target    []string       // if given, the only modules to quantise
@@ -276,6 +276,9 @@ func newPlan(cfg *glm.Config, view *layout.View, scheme Scheme, format Format, o
 	}
 	if err := p.describeResult(); err != nil {
 		return nil, err
+	}
+	if hint := p.wayOut(); hint != "" {
+		p.Notes = append(p.Notes, hint)
 	}
 	return p, nil
 }

@@ -106,10 +106,13 @@ func (p *Plan) rules(keep *patterns) layout.Options {
 		Rest: p.Options.Rest, ZeroPoints: p.Options.ZeroPoints, Static: p.static(), Rotated: p.Options.Rotation != nil, Lifted: p.Options.Lifted}
 }
 
+// mtpCopies says for whom the MTP layer gets copies, "" for nobody.
+func (p *Plan) mtpCopies() string { return p.lay.MTPCopies(p.Scheme, p.Options.Rest) }
+
 // CopiesForMTP reports whether the result's MTP layer holds its own embedding
 // and head.
 func (p *Plan) CopiesForMTP() bool {
-	return p.lay.MTPCopies() != "" && p.Model.MTP != nil && p.Options.MTP != layout.MTPDrop
+	return p.mtpCopies() != "" && p.Model.MTP != nil && p.Options.MTP != layout.MTPDrop
 }
 
 // addCopies gives the MTP layer its own embedding and head where the layout's
@@ -135,7 +138,7 @@ func (p *Plan) addCopies() error {
 			return fail(ErrSource, "", "the MTP layer needs a copy of a tensor that is not there (%s)", of)
 		}
 		it := p.Items[from]
-		it.Weight.Tensor, it.Action, it.Reason = &rows[i], Alias, "copy of "+it.Source.Name+" that "+p.lay.MTPCopies()+" loads for the draft"
+		it.Weight.Tensor, it.Action, it.Reason = &rows[i], Alias, "copy of "+it.Source.Name+" that "+p.mtpCopies()+" loads for the draft"
 		p.Items = append(p.Items, it)
 	}
 	return nil

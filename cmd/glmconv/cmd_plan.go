@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -23,9 +24,9 @@ func planFlags() []cli.Flag {
 		&cli.StringFlag{Name: "recipe", Usage: "as published for Ascend, in place of --scheme: " + recipeNames()},
 		&cli.StringFlag{Name: "format", Usage: "compressed-tensors, hf-fp8, ascend, modelopt or plain (default: by scheme and family; plan says which and why)"},
 		&cli.StringFlag{Name: "arith", Value: "best", Usage: "best (smaller error) or compat (the bytes of llm-compressor, msmodelslim or ModelOpt)"},
-		&cli.IntFlag{Name: "group-size", Value: 128, Usage: "int4 group: 32, 64 or 128"},
+		&cli.StringFlag{Name: "group-size", Value: "128", Usage: "int4 group: 32, 64 or 128, or channel: one scale for each output channel (w4a8)"},
 		&cli.BoolFlag{Name: "zero-points", Usage: "asymmetric codes, where engines have kernels for them"},
-		&cli.StringFlag{Name: "rest", Usage: "nvfp4, mxfp4, mxfp8 and the like: what becomes of linears beside the routed experts: bf16 (as in SRC; default), fp8 or same"},
+		&cli.StringFlag{Name: "rest", Usage: "what becomes of linears beside the routed experts: bf16 (as in SRC), fp8 or same of nvfp4, mxfp4, mxfp8 and the like (default: bf16); bf16, int8 or same of w4a8 as compressed-tensors (default: same)"},
 		&cli.StringFlag{Name: "mtp", Value: "auto", Usage: "auto, quantize, float or drop: what becomes of the MTP layer"},
 		&cli.StringSliceFlag{Name: "ignore", Usage: "leave modules alone: a name, or re: and a pattern (repeatable; no match is an error)"},
 		&cli.StringSliceFlag{Name: "target", Usage: "quantise only these modules: a name, or re: and a pattern (repeatable; no match is an error)"},
@@ -102,7 +103,10 @@ func planOptions(c *cli.Context) (quant.Options, error) {
 	o := quant.Options{KV: quant.KVMode(c.String("kv")), MTP: layout.MTPMode(c.String("mtp")), Ignore: c.StringSlice("ignore"), Target: c.StringSlice("target"),
 		Requantize: c.Bool("requantize"), AllowLossy: c.Bool("allow-lossy-source"), Rest: layout.RestMode(c.String("rest")), ZeroPoints: c.Bool("zero-points")}
 	if c.IsSet("group-size") {
-		o.GroupSize = c.Int("group-size")
+		var err error
+		if o.GroupSize, err = groupSize(c.String("group-size")); err != nil {
+			return o, err
+		}
 	}
 	switch c.String("arith") {
 	case "best":
@@ -122,6 +126,18 @@ func planOptions(c *cli.Context) (quant.Options, error) {
 	}
 	o.ShardSize, err = size(c, "shard-size")
 	return o, err
+}
+
+// groupSize reads --group-size.
+func groupSize(text string) (int, error) {
+	if text == "channel" {
+		return layout.PerChannel, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n <= 0 {
+		return 0, usagef("--group-size must be 32, 64, 128 or channel, not %q", text)
+	}
+	return n, nil
 }
 
 // makePlan opens a checkpoint and plans what the flags ask for.

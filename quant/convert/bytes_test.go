@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,10 +36,16 @@ func TestBytesAreThoseRecorded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: -short leaves out every conversion of the reference models")
 	}
-	options := []struct {
+	type option struct {
 		name string
 		o    quant.Options
-	}{
+	}
+	beside := []option{ // int4 experts alone
+		{"rest-int8-channel", quant.Options{Rest: layout.RestInt8, GroupSize: layout.PerChannel}},
+		{"rest-int8-channel-compat", quant.Options{Rest: layout.RestInt8, GroupSize: layout.PerChannel, Arith: numeric.Compat}},
+		{"rest-bf16", quant.Options{Rest: layout.RestFloat}},
+	}
+	options := []option{
 		{"default", quant.Options{}},
 		{"compat", quant.Options{Arith: numeric.Compat}},
 		{"mtp-quantize", quant.Options{MTP: layout.MTPQuantize}},
@@ -53,7 +60,11 @@ func TestBytesAreThoseRecorded(t *testing.T) {
 				if layout.Supported(s, f) != nil || s == layout.BF16 || s.Calibrated() {
 					continue
 				}
-				for _, c := range options {
+				list := options
+				if s == layout.W4A8 && f == layout.CompressedTensors {
+					list = append(slices.Clone(options), beside...)
+				}
+				for _, c := range list {
 					got = append(got, fmt.Sprintf("%s %s %s %s %s", model, s, f, c.name, bytesOf(t, dir, s, f, c.o)))
 				}
 			}

@@ -72,6 +72,8 @@ var ascend = spec{
 			}
 			return ""
 		}},
+		{applies: unpackedInt4, check: unpackedFit},
+		{applies: unpackedInt4, answer: Differs, check: groupsTaken},
 		{applies: func(c cell) bool { return c.Layout == AscendLayout || c.Layout == CompressedTensors }, check: mxPairsFit},
 		{applies: func(c cell) bool { return c.Layout == CompressedTensors }, during: mxOfTensors, check: mxDeclaredMixed},
 		{applies: func(c cell) bool { return c.CacheC8 }, during: span{until: "0.30"}, answer: NotJudged, check: func(cell) string {

@@ -52,9 +52,9 @@ var ascendForms = []form{
 	{layout: CompressedTensors, match: onlyWeight(format.Int4(32)), kind: Experts},
 	{layout: CompressedTensors, match: integers(4, format.Activation{}, format.Words), answer: Refuses, why: packedExpertsOnly},
 	{layout: CompressedTensors, match: int4Groups, during: span{from: "0.27"},
-		answer: Refuses, why: "vllm-ascend takes int4 with int8 inputs a channel alone from 0.27 on"},
+		answer: Refuses, why: "vllm-ascend takes int4 with int8 inputs a channel alone from 0.27 on (--group-size channel)"},
 	{layout: CompressedTensors, match: integers(4, format.Int8Token, format.Bytes), kind: Linear,
-		answer: Refuses, why: "vllm-ascend has int4 with int8 inputs for routed experts alone (its class for linears wants second scales): keep other linears out of the group"},
+		answer: Refuses, why: "vllm-ascend has int4 with int8 inputs for routed experts alone (its class for linears wants second scales): keep other linears out of the group (--rest int8 or bf16)"},
 	// methods/w4a8.py: get_weight_compressed_tensors registers int4 in bytes and
 	// BF16 scales a channel or, until 0.26, a group (0.18.0, 0.26.0rc1 and 0.27's
 	// source; tests/e2e has llm-compressor's W4A8 of a Qwen3 MoE).

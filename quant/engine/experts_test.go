@@ -53,6 +53,34 @@ func TestIntegerExperts(t *testing.T) {
 	}
 }
 
+// TestGroupsOnRanks: ranks of vllm-ascend take as many columns of scales as they
+// have whole groups. 1408 are 11 groups of 128: a half has 5, which are no equal
+// parts of 704; a quarter 2, which are of 352, and belong to other columns.
+func TestGroupsOnRanks(t *testing.T) {
+	cfg, err := glm.Preset("glm-4.5-air")
+	require.NoError(t, err)
+	r, err := engine.Find("vllm-ascend@0.26")
+	require.NoError(t, err)
+	for _, tc := range []struct {
+		name  string
+		group int
+		want  map[string]engine.Answer
+	}{
+		{"groups of 128", 128, map[string]engine.Answer{"TP1": engine.Loads, "TP2": engine.Refuses, "TP4": engine.Differs, "TP8": engine.Differs, "TP8+EP": engine.Loads}},
+		{"groups of 32", 32, map[string]engine.Answer{"TP1": engine.Loads, "TP2": engine.Loads, "TP4": engine.Loads, "TP8": engine.Refuses, "TP8+EP": engine.Loads}},
+		{"a channel", 0, map[string]engine.Answer{"TP1": engine.Loads, "TP2": engine.Loads, "TP4": engine.Loads, "TP8": engine.Loads, "TP8+EP": engine.Loads}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := engine.Subject{Config: cfg, Layout: engine.CompressedTensors, Experts: engine.Part{Weight: format.Int4(tc.group), Acts: format.Int8Token}}
+			for _, row := range engine.Judge(s, engine.Query{Releases: []engine.Release{r}}) {
+				if want, ok := tc.want[row.Parallel]; ok {
+					assert.Equal(t, want, row.Answer, "%s: %s", row.Parallel, row.Rule)
+				}
+			}
+		})
+	}
+}
+
 // TestQuarkNVFP4: with inputs in the same format vLLM has classes for it, on AMD
 // the emulated kernel; weights alone are refused, as SGLang refuses both.
 func TestQuarkNVFP4(t *testing.T) {

@@ -33,9 +33,12 @@ func (ascend) Format() Format           { return Ascend }
 func (ascend) Reference() string        { return "msmodelslim rounds" }
 func (ascend) schemes() []Scheme        { return []Scheme{W8A8, W4A8, MXFP4, MXFP8} }
 func (ascend) mtpByDefault(Scheme) bool { return false }
-func (ascend) MTPCopies() string        { return "vllm-ascend" } // docs/facts/ascend.md 4.1
-func (ascend) ConfigFiles() []string    { return []string{DescriptionName} }
-func (ascend) IndexName() string        { return safetensors.AscendIndexName }
+
+// MTPCopies: docs/facts/ascend.md 4.1.
+func (ascend) MTPCopies(Scheme, RestMode) string { return "vllm-ascend" }
+
+func (ascend) ConfigFiles() []string { return []string{DescriptionName} }
+func (ascend) IndexName() string     { return safetensors.AscendIndexName }
 func (ascend) ShardName(i, n int) string {
 	return fmt.Sprintf("quant_model_weights-%05d-of-%05d.safetensors", i, n)
 }

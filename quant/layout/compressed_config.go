@@ -111,7 +111,7 @@ func groupOf(c choice, targets ...string) group {
 // schemeChoices returns what a scheme makes of routed experts and of other
 // linears.
 func schemeChoices(d *Decisions) (main, rest choice) {
-	main, rest = ctScheme(d.Scheme, d.GroupSize)
+	main, rest = ctScheme(d.Scheme, d.GroupSize, d.Rest)
 	if d.Scheme.Micro() {
 		main, rest = micro[d.Scheme], micro[d.Scheme]
 		if d.Rest == RestFP8 {
@@ -121,16 +121,22 @@ func schemeChoices(d *Decisions) (main, rest choice) {
 	return main, rest
 }
 
+// expertTargets matches the routed experts in checkpoints and engines.
+const expertTargets = `re:.*mlp\.experts\.\d+\.(gate|up|down)_proj$`
+
 // schemeGroups returns the config groups of a scheme. The mixed w4a8-fp8 file
 // has `Linear` in its int4 group and pack-quantized at the top, without which
 // SGLang cannot load it (docs/facts/engine-sglang.md 1.2).
 func schemeGroups(d *Decisions) []group {
 	main, rest := schemeChoices(d)
-	if main == rest {
+	switch {
+	case main == rest || !rest.quant.Quantized(): // what stays is on the list to ignore
 		return []group{groupOf(main, "Linear")}
+	case d.Scheme == W4A8: // vllm-ascend asks for experts by name and has no class for other linears in int4
+		return []group{groupOf(main, expertTargets), groupOf(rest, "Linear")}
 	}
 	return []group{
-		groupOf(main, `re:.*mlp\.experts\.\d+\.(gate|up|down)_proj$`, "Linear"),
+		groupOf(main, expertTargets, "Linear"),
 		groupOf(rest,
 			`re:.*self_attn\.(?!indexer\.)[a-z_]+$`, `re:.*self_attn\.indexer\.wq_b$`,
 			`re:.*shared_experts\.[a-z_]+_proj$`, `re:.*layers\.\d+\.mlp\.(gate_up|gate|up|down)_proj$`,

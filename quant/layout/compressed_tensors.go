@@ -16,7 +16,7 @@ import (
 //	float-quantized channel  P.weight F8_E4M3 [O,I]   P.weight_scale BF16 [O,1]
 //	float-quantized block    P.weight F8_E4M3 [O,I]   P.weight_scale BF16 [⌈O/128⌉,⌈I/128⌉]
 //	int-quantized 8 bits     P.weight I8 [O,I]        P.weight_scale BF16 [O,1]
-//	int-quantized 4 bits     P.weight I8 [O,I] −8…7   P.weight_scale BF16 [O,I/g]
+//	int-quantized 4 bits     P.weight I8 [O,I] −8…7   P.weight_scale BF16 [O,I/g] or [O,1]
 //	pack-quantized           P.weight_packed I32 [O,⌈I/8⌉]  P.weight_scale BF16 [O,I/g]  P.weight_shape I64 [2]
 //
 // What is read besides, compressed_read.go says.
@@ -31,11 +31,25 @@ func (compressedTensors) Reference() string { return "llm-compressor rounds" }
 func (compressedTensors) schemes() []Scheme {
 	return []Scheme{FP8, FP8Block, W8A8, W4A8, W4A16, W4A8FP8, NVFP4, NVFP4A16, MXFP4, MXFP4A16, MXFP8, MXFP8A16, Int4Int8}
 }
+
+// MTPCopies: int4 experts with int8 inputs beside other linears are vllm-ascend's
+// (docs/facts/engine-vllm-ascend.md 5).
+func (compressedTensors) MTPCopies(s Scheme, rest RestMode) string {
+	if s == W4A8 && (rest == RestInt8 || rest == RestFloat) {
+		return "vllm-ascend"
+	}
+	return ""
+}
+
 func (compressedTensors) weightParams() []string { return []string{"weight", "weight_packed"} }
 
-// ctScheme returns what the linears of a scheme become, and beside that, for
-// w4a8-fp8 and int4-int8-mix, what all but the experts become.
-func ctScheme(s Scheme, group int) (main, rest choice) {
+// ctInt8 is int8 with a scale for each channel and token.
+var ctInt8 = choice{format.Int8.Scaled(format.BF16), format.Int8Token}
+
+// ctScheme returns what the routed experts of a scheme become, and what all
+// other linears do: the same but for w4a8-fp8 and int4-int8-mix, and for w4a8
+// as it is asked for.
+func ctScheme(s Scheme, group int, others RestMode) (main, rest choice) {
 	blocks := choice{format.Float8Block.Scaled(format.BF16), format.Float8Group}
 	int4 := format.Int4(group).Scaled(format.BF16)
 	switch s {
@@ -44,9 +58,15 @@ func ctScheme(s Scheme, group int) (main, rest choice) {
 	case FP8Block:
 		main = blocks
 	case W8A8:
-		main = choice{format.Int8.Scaled(format.BF16), format.Int8Token}
+		main = ctInt8
 	case W4A8:
 		main = choice{int4, format.Int8Token}
+		switch others {
+		case RestInt8:
+			return main, ctInt8
+		case RestFloat:
+			return main, choice{}
+		}
 	case W4A16:
 		main = choice{quant: int4.Packed(format.Words)}
 	case W4A8FP8:
@@ -74,9 +94,12 @@ func (compressedTensors) choose(cfg *glm.Config, t *glm.Tensor, o *Options) (cho
 	case (o.Scheme == W4A16 || o.Scheme == Int4Int8) && joined:
 		return choice{}, "SGLang joins q_a_proj and kv_a_proj_with_mqa while it loads, their weight_shape too, and refuses the result"
 	}
-	main, rest := ctScheme(o.Scheme, o.GroupSize)
-	if t.Role.IsExpert() {
+	main, rest := ctScheme(o.Scheme, o.GroupSize, o.Rest)
+	switch {
+	case t.Role.IsExpert():
 		return main, ""
+	case !rest.quant.Quantized():
+		return rest, keptAsked
 	}
 	return rest, ""
 }
@@ -134,6 +157,8 @@ func (compressedTensors) label(w *Weight) string {
 		return "FP8"
 	case q.Bits == 8:
 		return "W8A8"
+	case q.Packing != format.Words && q.Strategy == format.Channel:
+		return "W4A8 channel"
 	case q.Packing != format.Words:
 		return fmt.Sprintf("W4A8 g%d", q.Group)
 	case q.Used == format.E4M3:

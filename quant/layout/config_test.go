@@ -1,10 +1,12 @@
 package layout
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,7 +23,7 @@ func configFor(t *testing.T, cfg *glm.Config, o Options) map[string][]byte {
 	require.NoError(t, err)
 	l, err := For(o.Format)
 	require.NoError(t, err)
-	files, err := l.Config(Decisions{Config: cfg, Scheme: o.Scheme, GroupSize: 128, Weights: weightsOf(ds)})
+	files, err := l.Config(Decisions{Config: cfg, Scheme: o.Scheme, GroupSize: cmp.Or(o.GroupSize, 128), Rest: o.Rest, Weights: weightsOf(ds)})
 	require.NoError(t, err)
 	return files
 }
@@ -57,6 +59,40 @@ func TestConfigGoldens(t *testing.T) {
 		want, err := os.ReadFile(path)
 		require.NoError(t, err)
 		assert.Equal(t, string(want), got, c.file)
+	}
+}
+
+// TestRestConfig: int4 experts are named where other linears are something else,
+// which is then any other linear's; what stays is on the list to ignore.
+func TestRestConfig(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		rest    RestMode
+		targets map[string][]string
+		bits    map[string]int
+		ignored bool // attention
+	}{
+		{"as ever", "", map[string][]string{"group_0": {"Linear"}}, map[string]int{"group_0": 4}, false},
+		{"int8", RestInt8, map[string][]string{"group_0": {expertTargets}, "group_1": {"Linear"}}, map[string]int{"group_0": 4, "group_1": 8}, false},
+		{"full precision", RestFloat, map[string][]string{"group_0": {"Linear"}}, map[string]int{"group_0": 4}, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			files := configFor(t, small(t, "glm-5"), Options{Scheme: W4A8, Format: CompressedTensors, Rest: tc.rest, GroupSize: PerChannel})
+			var f struct {
+				Q ctFile `json:"quantization_config"`
+			}
+			require.NoError(t, json.Unmarshal(files["config.json"], &f))
+			assert.Equal(t, "int-quantized", f.Q.Format)
+			require.Len(t, f.Q.Groups, len(tc.targets))
+			for name, g := range f.Q.Groups {
+				assert.Equal(t, tc.targets[name], g.Targets, name)
+				assert.Equal(t, tc.bits[name], g.Weights.NumBits, name)
+				assert.Equal(t, "int-quantized", g.Format, name)
+			}
+			assert.Contains(t, string(files["config.json"]), `"strategy": "channel"`)
+			assert.Equal(t, tc.ignored, slices.Contains(f.Q.Ignore, `re:.*\.self_attn\.o_proj$`), f.Q.Ignore)
+			assert.Contains(t, f.Q.Ignore, `re:.*layers\.78\..*`, "the MTP layer")
+		})
 	}
 }
 

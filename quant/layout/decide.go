@@ -1,8 +1,6 @@
 package layout
 
 import (
-	"fmt"
-
 	"github.com/glmconv/glmconv/glm"
 	"github.com/glmconv/glmconv/quant/format"
 	"github.com/glmconv/glmconv/safetensors"
@@ -28,10 +26,10 @@ const (
 type Options struct {
 	Scheme    Scheme
 	Format    Format
-	GroupSize int // int4 group, 0 for the default of 128
+	GroupSize int // int4 group, 0 for the default of 128, or PerChannel
 	MTP       MTPMode
 	// Rest says what becomes of linears that are no routed experts, where the
-	// scheme leaves it open; "" is RestFloat.
+	// scheme leaves it open; "" is RestFloat, of w4a8 RestSame.
 	Rest       RestMode
 	ZeroPoints bool // asymmetric codes
 	// Keep reports whether the user wants a module left alone (a pattern
@@ -63,15 +61,14 @@ type Input struct {
 // are uniform over fused groups: where one member cannot take the encoding,
 // its whole unit stays in the source's precision.
 func Decide(cfg *glm.Config, tensors []Input, o Options) ([]Decision, error) {
+	if err := o.checkRest(); err != nil {
+		return nil, err
+	}
 	if err := o.checkMicro(); err != nil {
 		return nil, err
 	}
-	if o.GroupSize == 0 || o.Scheme.Micro() {
-		o.GroupSize = 128
-	}
-	if o.GroupSize != 32 && o.GroupSize != 64 && o.GroupSize != 128 {
-		return nil, &ImpossibleError{What: fmt.Sprintf("groups of %d", o.GroupSize), Rule: "the kernels know groups of 32, 64 and 128",
-			Nearest: "groups of 128"}
+	if err := o.setGroup(); err != nil {
+		return nil, err
 	}
 	supported := Supported
 	if o.Rotated {

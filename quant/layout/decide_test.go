@@ -63,7 +63,11 @@ func TestDecisionCounts(t *testing.T) {
 		{"glm-4.5-air", Options{Scheme: W8A8, Format: Ascend}, map[string]int{"W8A8_DYNAMIC": 4*46 + 3 + 45*(384+3)}},
 		{"glm-4.5-air", Options{Scheme: W4A8, Format: CompressedTensors}, map[string]int{"W4A8 g128": 4*46 + 45*(384+3)}},
 		{"glm-4.5-air", Options{Scheme: W4A8, Format: CompressedTensors, GroupSize: 64}, map[string]int{"W4A8 g64": 4*46 + 3 + 45*(384+3)}},
+		{"glm-4.5-air", Options{Scheme: W4A8, Format: CompressedTensors, Rest: RestInt8}, map[string]int{"W4A8 g128": 45 * 384, "W8A8": 4*46 + 3 + 45*3}},
+		{"glm-4.5-air", Options{Scheme: W4A8, Format: CompressedTensors, Rest: RestFloat, GroupSize: PerChannel}, map[string]int{"W4A8 channel": 45 * 384}},
+		{"glm-4.5-air", Options{Scheme: W4A8, Format: CompressedTensors, Rest: RestSame, GroupSize: PerChannel}, map[string]int{"W4A8 channel": 4*46 + 3 + 45*(384+3)}},
 		{"glm-4.5-air", Options{Scheme: W4A8, Format: Ascend}, map[string]int{"W4A8_DYNAMIC": 45 * 384, "W8A8_DYNAMIC": 4*46 + 3 + 45*3}},
+		{"glm-4.5-air", Options{Scheme: W4A8, Format: Ascend, Rest: RestInt8, GroupSize: PerChannel}, map[string]int{"W4A8_DYNAMIC": 45 * 384, "W8A8_DYNAMIC": 4*46 + 3 + 45*3}},
 		{"glm-4.5-air", Options{Scheme: W4A16, Format: CompressedTensors}, map[string]int{"W4A16 g128": 4*46 + 45*384}}, // shared BF16
 		{"glm-4.5", Options{Scheme: W4A8FP8, Format: CompressedTensors}, map[string]int{"W4A8-FP8 g128": 89 * 480, "FP8 128x128": 4*92 + 9 + 89*3}},
 		{"glm-4.6", Options{Scheme: FP8Block, Format: HFFP8}, map[string]int{"FP8 128x128": 4*93 + 9 + 90*(480+3)}},
@@ -73,6 +77,9 @@ func TestDecisionCounts(t *testing.T) {
 		{"glm-5", Options{Scheme: FP8Block, Format: CompressedTensors}, map[string]int{"FP8 128x128": 6*79 + 9 + 76*(768+3)}},
 		{"glm-5", Options{Scheme: FP8, Format: CompressedTensors}, map[string]int{"FP8": 5*79 + 9 + 76*(768+3)}},
 		{"glm-5", Options{Scheme: W4A8, Format: Ascend}, map[string]int{"W4A8_DYNAMIC": 75 * 768, "W8A8_DYNAMIC": 5*78 + 9 + 75*3}},
+		{"glm-5", Options{Scheme: W4A8, Format: CompressedTensors, Rest: RestInt8, GroupSize: PerChannel}, map[string]int{"W4A8 channel": 75 * 768, "W8A8": 5*78 + 9 + 75*3}},
+		{"glm-5", Options{Scheme: W4A8, Format: CompressedTensors, Rest: RestInt8, GroupSize: PerChannel, MTP: MTPQuantize},
+			map[string]int{"W4A8 channel": 76 * 768, "W8A8": 5*79 + 9 + 76*3}},
 		{"glm-5", Options{Scheme: W4A8FP8, Format: CompressedTensors}, map[string]int{"W4A8-FP8 g128": 75 * 768, "FP8 128x128": 5*78 + 9 + 75*3}},
 		// GLM-5.2: indexers in 21 trunk layers (0, 1, 2, 6, … 74) and in the MTP layer.
 		{"glm-5.2", Options{Scheme: FP8Block, Format: HFFP8}, map[string]int{"FP8 128x128": 5*79 + 2*22 + 9 + 76*(768+3)}},
@@ -104,6 +111,13 @@ func TestRefusals(t *testing.T) {
 		{"glm-4.5v", Options{Scheme: W4A8FP8, Format: CompressedTensors}, "1408"},
 		{"glm-5", Options{Scheme: W4A8FP8, Format: CompressedTensors, GroupSize: 64}, "groups of 128"},
 		{"glm-5", Options{Scheme: W4A16, Format: CompressedTensors, GroupSize: 48}, "32, 64 and 128"},
+		{"glm-5", Options{Scheme: W4A16, Format: CompressedTensors, GroupSize: PerChannel}, "its int4 has groups"},
+		{"glm-5", Options{Scheme: NVFP4, Format: CompressedTensors, GroupSize: PerChannel}, "groups of 16 built in"},
+		{"glm-5", Options{Scheme: NVFP4, Format: CompressedTensors, Rest: RestInt8}, "bf16, fp8, same"},
+		{"glm-5", Options{Scheme: W4A8, Format: CompressedTensors, Rest: RestFP8}, "same, int8, bf16"},
+		{"glm-5", Options{Scheme: W4A8, Format: Ascend, Rest: RestFloat}, "other linears are int8"},
+		{"glm-5", Options{Scheme: W4A16, Format: CompressedTensors, Rest: RestInt8}, "says itself"},
+		{"glm-5", Options{Scheme: W4A8, Format: CompressedTensors, Rest: "int4"}, "become fp8 or int8"},
 		{"glm-5", Options{Scheme: FP8, Format: Ascend}, "fp8 exists as compressed-tensors"},
 		{"glm-5", Options{Scheme: W8A8, Format: CompressedTensors, Keep: func(string) bool { return true }}, "kept by a pattern"},
 	} {
@@ -211,7 +225,7 @@ func TestEnginesAgreeWithDecisions(t *testing.T) {
 				}
 				require.NoError(t, err, c.name)
 				checkUniform(t, c.name, ds)
-				d := Decisions{Config: cfg, Scheme: c.o.Scheme, GroupSize: 128, Weights: weightsOf(ds)}
+				d := Decisions{Config: cfg, Scheme: c.o.Scheme, GroupSize: 128, Rest: c.o.Rest, Weights: weightsOf(ds)}
 				l, err := For(c.o.Format)
 				require.NoError(t, err)
 				files, err := l.Config(d)

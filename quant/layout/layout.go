@@ -49,7 +49,7 @@ type packager interface {
 	ShardName(i, n int) string
 	// MTPCopies says for whom the MTP layer holds its own copies of the
 	// embedding and the head; "" where engines share those of the model.
-	MTPCopies() string
+	MTPCopies(s Scheme, rest RestMode) string
 }
 
 // rules are what a layout decides of a model's tensors.
@@ -111,7 +111,7 @@ type common struct{}
 func (common) ConfigFiles() []string                { return nil }
 func (common) IndexName() string                    { return "model.safetensors.index.json" }
 func (common) ShardName(int, int) string            { return "" }
-func (common) MTPCopies() string                    { return "" }
+func (common) MTPCopies(Scheme, RestMode) string    { return "" }
 func (common) possible(*glm.Config, *Options) error { return nil }
 func (common) misfit(*Weight) string                { return "" }
 func (common) fallback(choice) choice               { return choice{} }

@@ -48,16 +48,16 @@ func (common) lift(Lift, *Options) (choice, bool) { return choice{}, false }
 // lift: formats that compressed-tensors has beside those of its schemes, with
 // activations that the same engines' kernels take.
 func (compressedTensors) lift(to Lift, o *Options) (c choice, ok bool) {
-	main, rest := ctScheme(o.Scheme, o.GroupSize)
+	main, rest := ctScheme(o.Scheme, o.GroupSize, o.Rest)
 	switch {
 	case to == LiftInt8 && (o.Scheme == W4A16 || o.Scheme == Int4Int8):
 		c = choice{quant: format.Integer(8, o.GroupSize).Scaled(format.BF16).Packed(format.Words)}
 	case to == LiftInt8 && o.Scheme == W4A8:
-		c, _ = ctScheme(W8A8, 0)
+		c = ctInt8
 	case to == LiftFP8Block && o.Scheme == W4A8FP8:
 		c = rest
 	case to == LiftFP8 && o.Scheme.Micro() && micro[o.Scheme].quant.Bits == 4:
-		c, _ = ctScheme(FP8, 0)
+		c, _ = ctScheme(FP8, 0, "")
 	}
 	return c, c.quant.Quantized() && c.quant != main.quant
 }

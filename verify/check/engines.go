@@ -18,10 +18,11 @@ func (s *subject) checkEngines() {
 		return
 	}
 	sub := s.judged()
+	hosts, taken := 0, false // engines whose layout it is: how many were asked, and whether one takes it
 	for _, r := range s.releases {
-		if !s.asked && engine.Guest(r.Engine, sub.Layout) && engine.Summarize(engine.Judge(sub, engine.Query{Releases: []engine.Release{r},
+		if !s.asked && (taken || hosts == 0) && engine.Guest(r.Engine, sub.Layout) && engine.Summarize(engine.Judge(sub, engine.Query{Releases: []engine.Release{r},
 			Hardware: s.device})).Answer == engine.Refuses {
-			continue // nobody takes this layout to it
+			continue // nobody takes this layout to it while others take it
 		}
 		v := EngineVerdict{Engine: string(r.Engine), Release: r.Version, Answer: engine.Loads, Flags: []string{}, matched: map[string]bool{}}
 		s.askTables(r, &v, sub)
@@ -32,6 +33,9 @@ func (s *subject) checkEngines() {
 		if v.Answer != engine.NotJudged {
 			loads := v.Answer == engine.Loads
 			v.Loads = &loads
+		}
+		if !engine.Guest(r.Engine, sub.Layout) {
+			hosts, taken = hosts+1, taken || v.Answer != engine.Refuses
 		}
 		s.report.Engines = append(s.report.Engines, v)
 	}
