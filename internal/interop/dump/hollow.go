@@ -16,7 +16,7 @@ import (
 
 // hollow writes what quantize would, with holes for data: configuration, index
 // and shards with their final headers and sizes. what is "SCHEME", "SCHEME/FORMAT",
-// "SCHEME/FORMAT/MTP", "SCHEME/FORMAT/MTP/static,c8" or "recipe/NAME". Checkpoints of full size cost megabytes that way.
+// "SCHEME/FORMAT/MTP", "SCHEME/FORMAT/MTP/static,c8", "…/rest-int8,channel" or "recipe/NAME". Checkpoints of full size cost megabytes that way.
 // Standard output says what plan says of the engines, on the devices named in
 // hardware or on all. mix names the engine for which units have formats of
 // their own.

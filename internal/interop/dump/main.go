@@ -4,7 +4,7 @@
 //	dump DIR                 one JSON object a line: name, dtype, shape, sha256 of every tensor
 //	dump -dequant OUT DIR    writes OUT (safetensors) with F32 <module>.weight [N,K] of every quantised module
 //	dump -logits OUT -ids FILE DIR   writes OUT with F32 logits.<i> [T,V] of every sequence of FILE
-//	dump -hollow SCHEME[/FORMAT[/MTP[/static,c8]]] -out OUT DIR   writes what quantize would, with holes for data; recipe/NAME too
+//	dump -hollow SCHEME[/FORMAT[/MTP[/static,c8 or rest-int8,channel]]] -out OUT DIR   writes what quantize would, with holes for data; recipe/NAME too
 //	                         -mix ENGINE: units in other formats, as within a budget
 //	dump -tokenize DIR       reads JSON strings, one a line, and writes for each
 //	                         {"ids": Encode, "ordinary": EncodeOrdinary, "text": Decode of ids}

@@ -51,7 +51,13 @@ func addOptions(o *quant.Options, dir, names string) error {
 		return err
 	}
 	for name := range strings.SplitSeq(names, ",") {
+		if rest, ok := strings.CutPrefix(name, "rest-"); ok {
+			o.Rest = layout.RestMode(rest)
+			continue
+		}
 		switch name {
+		case "channel":
+			o.GroupSize = layout.PerChannel
 		case "static":
 			o.Ranges = ranges(cfg)
 		case "c8":

@@ -3,8 +3,12 @@ import contextlib
 import functools
 import importlib.util
 import json
+import os
+import pathlib
 import re
+import subprocess
 import sys
+import tempfile
 import types
 
 import pytest
@@ -15,8 +19,12 @@ import checkpoints as ck
 from test_vllm_ascend import RELEASES, VERSION, Stub  # noqa: F401
 
 PEER = "vllm-ascend"
-# all linears but the routed experts in the source's precision
-EXPERTS = ("best", "--ignore", r"re:.*self_attn\..*", "--ignore", r"re:.*shared_experts\..*", "--ignore", r"re:.*layers\.\d+\.mlp\.(gate|up|down)_proj")
+# how w4a8 is asked for so that routed experts alone are int4; both releases read scales of groups and of channels
+FORMS = ["rest-bf16", "rest-int8", "rest-bf16,channel", "rest-int8,channel"]
+# true module lists: one of grouped-query attention, one of latents, one of latents with sparse attention
+LISTS = ["glm-4.5-air", "glm-4.7-flash", "glm-5"]
+FUSED = {"q_proj": "qkv_proj", "gate_proj": "gate_up_proj", "q_a_proj": "fused_qkv_a_proj"}
+SWALLOWED = {"k_proj", "v_proj", "up_proj", "kv_a_proj_with_mqa"}
 
 
 @functools.cache
@@ -78,28 +86,103 @@ def described(server, group):
     server.description.update(group_size=group, version="0", ascend_quant_method="compressed-tensors", weight_strategy="group" if group else "channel")
 
 
-@pytest.mark.parametrize("version", RELEASES)
-def test_experts(version):
-    """int4 experts of compressed-tensors with int8 inputs (w4a8, everything else left out): its class registers the types and shapes that are stored; check says that it loads them"""
-    d = ck.converted("nano-glm4moe", "w4a8", "compressed-tensors", *EXPERTS)
-    cfg, have = ck.config(d), tensors(d)
-    group = cfg["quantization_config"]["config_groups"]["group_0"]["weights"]["group_size"]
+def flags(form):
+    """The options of quantize."""
+    rest, _, group = form.partition(",")
+    return ("best", "--rest", rest.removeprefix("rest-"), *(("--group-size", group) if group else ()))
+
+
+def registered(version, d, have):
+    """Its class for int4 experts registers the types and shapes that are stored in a folder."""
+    cfg = ck.config(d)
+    (args,) = [g["weights"] for g in cfg["quantization_config"]["config_groups"].values() if g["weights"]["num_bits"] == 4]
     module, server, stubs = methods(version)
-    described(server, group)
+    described(server, args["group_size"] or 0)
     with installed(stubs):
         scheme = module.AscendW4A8DynamicFusedMoEMethod()
     n, inner, hidden = cfg["n_routed_experts"], cfg["moe_intermediate_size"], cfg["hidden_size"]
-    params = scheme.get_weight(n, inner, hidden, torch.bfloat16) | scheme.get_dynamic_quant_param(n, inner, hidden, torch.bfloat16)
+    params = {}
+    with torch.device("meta"):
+        for p in (scheme.get_weight(n, inner, hidden, torch.bfloat16), scheme.get_dynamic_quant_param(n, inner, hidden, torch.bfloat16)):
+            params.update(p)
     assert set(params) == {"w13_weight", "w2_weight", "w13_weight_scale", "w2_weight_scale"}
-    quantized = {k.removesuffix(".weight_scale") for k in have if k.endswith(".weight_scale")}
-    assert quantized and all(".mlp.experts." in m for m in quantized), quantized
+    experts = {k.removesuffix(".weight_scale") for k in have if k.endswith(".weight_scale") and ".mlp.experts." in k}
+    assert len(experts) == 3 * n * (cfg["num_hidden_layers"] - cfg["first_k_dense_replace"])
     kinds = {"I8": torch.int8, "BF16": torch.bfloat16}
     for p in ("weight", "weight_scale"):
-        for m in quantized:
+        for m in experts:
             dtype, shape = have[f"{m}.{p}"]
             built = params[("w2_" if m.endswith("down_proj") else "w13_") + p]
             rows = built.shape[1] // (1 if m.endswith("down_proj") else 2)
             assert (kinds[dtype], shape) == (built.dtype, (rows, built.shape[2])), (m, p)
+
+
+def modules(version, have):
+    """{runtime name: kind} of trunk and draft, as vllm-ascend asks its configuration about them, and what is stored of each."""
+    out = {}
+    for name in have:
+        if not name.endswith(".weight"):
+            continue
+        module = name.removesuffix(".weight")
+        parent, _, leaf = module.rpartition(".")
+        expert = re.fullmatch(r"(.*\.mlp\.experts)\.\d+\.\w+", module)
+        if leaf in SWALLOWED or "norm" in leaf or module.endswith((".mlp.gate", "eh_proj", "embed_tokens", "head", ".weights_proj")):
+            continue  # built without the configuration
+        if leaf == "wk" and version != RELEASES[0]:
+            continue  # wk_weights_proj, built without it
+        if expert:
+            out.setdefault(expert[1], ["experts", set()])[1].add(have[name][0] == "I8")
+        else:
+            out[f"{parent}.{FUSED.get(leaf, leaf)}"] = ["linear", {have[name][0] == "I8"}]
+    return out
+
+
+@functools.cache
+def asked(version, dirs, names):
+    """What its configuration class builds for modules: {folder: {scheme or complaint: indices}}."""
+    env = dict(os.environ, OMP_NUM_THREADS="1", VLLM_ASCEND_DIR=str(ck.CACHE / f"vllm-ascend-{version}"), VLLM_ASCEND_RELEASE=version, VLLM_DIR=str(ck.CACHE / "vllm"),
+               PYTHONPATH=str(ck.CACHE / "vllm"))
+    with tempfile.TemporaryDirectory() as t:
+        lists, declarations = pathlib.Path(t) / "modules.json", pathlib.Path(t) / "declarations.json"
+        lists.write_text(json.dumps({"modules": {"all": names}}))
+        declarations.write_text(json.dumps({d: ck.config(d)["quantization_config"] for d in dirs}))
+        p = subprocess.run([sys.executable, ck.ROOT / "interop/tests/vllm/answers_ascend.py", lists, declarations], capture_output=True, text=True, env=env)
+    assert p.returncode == 0, p.stderr[-2000:]
+    return {d: a["all"] for d, a in json.loads(p.stdout)["answers"].items()}
+
+
+CASES = [(v, m, f) for v in RELEASES for m in ("nano-glm4moe", "nano-glm5") for f in FORMS]
+
+
+@pytest.mark.parametrize("version,model,form", CASES, ids=ck.ids(CASES))
+def test_experts(version, model, form):
+    """int4 experts of compressed-tensors with int8 inputs (w4a8 with --rest int8 or bf16, in groups and in channels): its class registers the types and shapes that are stored; check says that it loads them"""
+    d = ck.converted(model, "w4a8", "compressed-tensors", *flags(form))
+    registered(version, d, tensors(d))
+    assert answer(d, version) == "loads"
+
+
+LISTED = [(v, m, f + ",quantize" * mtp) for v in RELEASES for m in LISTS for f, mtp in (("rest-int8,channel", False), ("rest-int8,channel", True), ("rest-bf16,channel", False), ("rest-int8", False))]
+
+
+@pytest.mark.parametrize("version,model,form", LISTED, ids=ck.ids(LISTED))
+def test_full_size(version, model, form):
+    """the same at true module lists, trunk and draft, MTP as in the source or quantised, files without data: its configuration class builds W4A8_DYNAMIC for experts, W8A8_DYNAMIC or full precision for every other linear, as they are stored, and its class for experts registers what is stored"""
+    what, mtp = form.removesuffix(",quantize"), "quantize" if form.endswith(",quantize") else ""
+    d, _ = ck.hollow(model, "w4a8", f"compressed-tensors/{mtp}/{what}")
+    have = tensors(d)
+    built = modules(version, have)
+    names = list(built)
+    layer = ck.config(d)["num_hidden_layers"]
+    assert {f"model.layers.{layer}.mlp.experts", "model.layers.1.mlp.experts" if model != "glm-5" else "model.layers.3.mlp.experts"} <= set(names)
+    answers = asked(version, (str(d),), tuple((n, built[n][0]) for n in names))[str(d)]
+    got = {names[i]: a for a, at in answers.items() for i in at}
+    want = {n: "" if codes == {False} else "W4A8_DYNAMIC" if kind == "experts" else "W8A8_DYNAMIC" for n, (kind, codes) in built.items()}
+    assert got == want
+    assert {"W4A8_DYNAMIC", "W8A8_DYNAMIC" if "int8" in form else ""} <= set(answers)
+    assert all(len(codes) == 1 for _, codes in built.values())
+    if mtp == "":
+        registered(version, d, have)
     assert answer(d, version) == "loads"
 
 
