@@ -44,7 +44,8 @@ type base struct {
 	model  string
 	scheme layout.Scheme
 	format layout.Format
-	rest   layout.RestMode // of the schemes of small groups
+	rest   layout.RestMode // of schemes that leave it open
+	group  int             // of int4; 0: the default
 	as     *published      // for Ascend, as releases are made; nil: plainly
 
 	once     sync.Once
@@ -54,6 +55,9 @@ type base struct {
 func (b *base) String() string {
 	if b.as != nil {
 		return fmt.Sprintf("%s %s %s, %s", b.model, b.scheme, b.format, b.as)
+	}
+	if b.group == layout.PerChannel {
+		return fmt.Sprintf("%s %s %s, rest %s, a channel", b.model, b.scheme, b.format, b.rest)
 	}
 	if b.rest != "" {
 		return fmt.Sprintf("%s %s %s, rest %s", b.model, b.scheme, b.format, b.rest)
@@ -79,6 +83,7 @@ func bases() (list []*base) {
 		&base{model: "nano-glm5", scheme: layout.NVFP4, format: layout.CompressedTensors, rest: layout.RestFP8},
 		&base{model: "nano-glm5", scheme: layout.MXFP8, format: layout.CompressedTensors, rest: layout.RestSame},
 		&base{model: "nano-glm5", scheme: layout.Int4Int8, format: layout.CompressedTensors},
+		&base{model: "nano-glm5", scheme: layout.W4A8, format: layout.CompressedTensors, rest: layout.RestInt8, group: layout.PerChannel},
 		&base{model: "nano-glm45v", scheme: layout.MXFP4, format: layout.CompressedTensors},
 		&base{model: "nano-glm5", scheme: layout.W8A8, format: layout.Ascend}, &base{model: "nano-glm5", scheme: layout.W4A8, format: layout.Ascend},
 		&base{model: "nano-glm5", scheme: layout.FP8Block, format: layout.HFFP8}, &base{model: "nano-glm52", scheme: layout.W8A8, format: layout.Ascend},
@@ -102,7 +107,7 @@ func (b *base) make(t *testing.T) bool {
 			b.dir = b.as.make(t, b)
 			return
 		}
-		b.dir = resultOf(t, b.src, b.scheme, b.format, quant.Options{Rest: b.rest})
+		b.dir = resultOf(t, b.src, b.scheme, b.format, quant.Options{Rest: b.rest, GroupSize: b.group})
 	})
 	return b.dir != ""
 }

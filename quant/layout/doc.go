@@ -24,7 +24,7 @@
 //	fp8        compressed-tensors  FP8 channel    FP8 channel         FP8 channel
 //	fp8-block  both                FP8 128x128    FP8 128x128         FP8 128x128
 //	w8a8       both                INT8 channel   INT8 channel        INT8 channel
-//	w4a8       compressed-tensors  INT4 group     INT4 group          INT4 group
+//	w4a8       compressed-tensors  INT4 group     INT4 group          INT4 group (b)
 //	w4a8       ascend              INT8 channel   INT8 channel        INT4 channel
 //	w4a16      compressed-tensors  INT4 group     INT4 group (a)      INT4 group
 //	w4a8-fp8   compressed-tensors  FP8 128x128    FP8 128x128         INT4 g128
@@ -37,6 +37,9 @@
 // (a) shared experts of the families without MLA stay BF16: SGLang cannot run
 // them in int4 beside expert parallelism, and with the flag that plan prints
 // (--disable-shared-experts-fusion) the mixed file loads everywhere.
+//
+// (b) or one scale a channel (PerChannel), and with Options.Rest int8 or the
+// source's precision beside it, which vllm-ascend loads.
 //
 // Router, router bias, norms, embeddings, heads, eh_proj, the indexer's
 // weights_proj and k_norm and the whole vision tower always keep the source's

@@ -71,6 +71,7 @@ def installed(stubs):
             sys.modules.pop(n) if m is None else sys.modules.__setitem__(n, m)
 
 
+@functools.cache
 def tensors(d):
     """name -> (dtype, shape) of a folder."""
     out = {}
@@ -165,11 +166,16 @@ def test_experts(version, model, form):
 LISTED = [(v, m, f + ",quantize" * mtp) for v in RELEASES for m in LISTS for f, mtp in (("rest-int8,channel", False), ("rest-int8,channel", True), ("rest-bf16,channel", False), ("rest-int8", False))]
 
 
-@pytest.mark.parametrize("version,model,form", LISTED, ids=ck.ids(LISTED))
+def marked(c):
+    """GLM-5 has 60,000 tensors: the form that plans name is tried everywhere, the others where everything is."""
+    return pytest.param(*c, marks=pytest.mark.full) if c[1] == "glm-5" and c[2] != "rest-int8,channel" else c
+
+
+@pytest.mark.parametrize("version,model,form", map(marked, LISTED), ids=ck.ids(LISTED))
 def test_full_size(version, model, form):
-    """the same at true module lists, trunk and draft, MTP as in the source or quantised, files without data: its configuration class builds W4A8_DYNAMIC for experts, W8A8_DYNAMIC or full precision for every other linear, as they are stored, and its class for experts registers what is stored"""
+    """the same at true module lists, trunk and draft, MTP as in the source or quantised, files without data: its configuration class builds W4A8_DYNAMIC for experts, W8A8_DYNAMIC or full precision for every other linear, as they are stored, and its class for experts registers what is stored; the plan says so"""
     what, mtp = form.removesuffix(",quantize"), "quantize" if form.endswith(",quantize") else ""
-    d, _ = ck.hollow(model, "w4a8", f"compressed-tensors/{mtp}/{what}")
+    d, plan = ck.hollow(model, "w4a8", f"compressed-tensors/{mtp}/{what}")
     have = tensors(d)
     built = modules(version, have)
     names = list(built)
@@ -183,7 +189,8 @@ def test_full_size(version, model, form):
     assert all(len(codes) == 1 for _, codes in built.values())
     if mtp == "":
         registered(version, d, have)
-    assert answer(d, version) == "loads"
+    loads = {r["answer"] for r in plan if r["engine"] == "vllm-ascend"}  # the newest release, which has lost the class for groups
+    assert ("loads" in loads) == ("channel" in form), loads
 
 
 @pytest.mark.parametrize("version", RELEASES)
