@@ -1165,3 +1165,71 @@ DATA evenOdd<>+40(SB)/8, $0x0000000000000006
 DATA evenOdd<>+48(SB)/8, $0x0000000000000003
 DATA evenOdd<>+56(SB)/8, $0x0000000000000007
 GLOBL evenOdd<>(SB), RODATA|NOPTR, $64
+
+// func amxFP4(dst *byte, src *byte, n int, scale *float32)
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·amxFP4(SB), NOSPLIT, $0-32
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         scale+24(FP), BX
+	VMOVUPS      e2m1Values<>+0(SB), Z0
+	VMOVDQU64    oddWords<>+0(SB), Z1
+	VMOVDQU64    secondGroup<>+0(SB), Z2
+	MOVL         $0x000f000f, SI
+	VPBROADCASTD SI, Z3
+
+loop:
+	VPMOVZXBD   (CX), Z4
+	VPSLLD      $0x0c, Z4, Z5
+	VPTERNLOGD  $0xa8, Z3, Z4, Z5
+	VPORD       Z2, Z5, Z5
+	VMULPS.BCST (BX), Z0, Z4
+	VMULPS.BCST 4(BX), Z0, Z6
+	VMOVDQA64   Z1, Z7
+	VPERMI2W    Z6, Z4, Z7
+	VPERMW      Z7, Z5, Z5
+	VMOVDQU64   Z5, (AX)
+	ADDQ        $0x10, CX
+	ADDQ        $0x40, AX
+	ADDQ        $0x08, BX
+	SUBQ        $0x20, DX
+	JNZ         loop
+	VZEROUPPER
+	RET
+
+DATA e2m1Values<>+0(SB)/4, $0x00000000
+DATA e2m1Values<>+4(SB)/4, $0x3f000000
+DATA e2m1Values<>+8(SB)/4, $0x3f800000
+DATA e2m1Values<>+12(SB)/4, $0x3fc00000
+DATA e2m1Values<>+16(SB)/4, $0x40000000
+DATA e2m1Values<>+20(SB)/4, $0x40400000
+DATA e2m1Values<>+24(SB)/4, $0x40800000
+DATA e2m1Values<>+28(SB)/4, $0x40c00000
+DATA e2m1Values<>+32(SB)/4, $0x80000000
+DATA e2m1Values<>+36(SB)/4, $0xbf000000
+DATA e2m1Values<>+40(SB)/4, $0xbf800000
+DATA e2m1Values<>+44(SB)/4, $0xbfc00000
+DATA e2m1Values<>+48(SB)/4, $0xc0000000
+DATA e2m1Values<>+52(SB)/4, $0xc0400000
+DATA e2m1Values<>+56(SB)/4, $0xc0800000
+DATA e2m1Values<>+60(SB)/4, $0xc0c00000
+GLOBL e2m1Values<>(SB), RODATA|NOPTR, $64
+
+DATA secondGroup<>+0(SB)/4, $0x00000000
+DATA secondGroup<>+4(SB)/4, $0x00000000
+DATA secondGroup<>+8(SB)/4, $0x00000000
+DATA secondGroup<>+12(SB)/4, $0x00000000
+DATA secondGroup<>+16(SB)/4, $0x00000000
+DATA secondGroup<>+20(SB)/4, $0x00000000
+DATA secondGroup<>+24(SB)/4, $0x00000000
+DATA secondGroup<>+28(SB)/4, $0x00000000
+DATA secondGroup<>+32(SB)/4, $0x00100010
+DATA secondGroup<>+36(SB)/4, $0x00100010
+DATA secondGroup<>+40(SB)/4, $0x00100010
+DATA secondGroup<>+44(SB)/4, $0x00100010
+DATA secondGroup<>+48(SB)/4, $0x00100010
+DATA secondGroup<>+52(SB)/4, $0x00100010
+DATA secondGroup<>+56(SB)/4, $0x00100010
+DATA secondGroup<>+60(SB)/4, $0x00100010
+GLOBL secondGroup<>(SB), RODATA|NOPTR, $64

@@ -13,13 +13,6 @@ import (
 	"github.com/glmconv/glmconv/quant/numeric"
 )
 
-func needTiles(t testing.TB) {
-	t.Helper()
-	if !tiled {
-		t.Skip("*** no AMX tiles here, or GLMCONV_CPU takes them away: their kernels are NOT tested ***")
-	}
-}
-
 // TestTilesInt8: the tiles give the bits of the plain dot products, for every
 // number of tokens, width, group and kind of code, at the extremes too.
 func TestTilesInt8(t *testing.T) {

@@ -58,3 +58,8 @@ func amxSplit3(dst *byte, next int, src *float32, n int)
 //
 //go:noescape
 func amxTable(dst *byte, src *byte, n int, table *[256]byte)
+
+// amxFP4 writes the BF16 of n E2M1 codes, two a byte, the even one low, times scale[i/16]. n is a multiple of 32, not 0; products that BF16 does not hold are cut.
+//
+//go:noescape
+func amxFP4(dst *byte, src *byte, n int, scale *float32)

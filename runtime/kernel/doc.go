@@ -30,6 +30,8 @@
 // for each, largest first: the result is as close to exact sums as a chain of
 // fused multiply-adds. Activations below 2^-110 lose their last bits so, and a
 // weight that is not finite makes NaN where plain arithmetic may give infinity.
+// FP4 codes times their scales of a byte are BF16 weights there; NVFP4's global
+// scale multiplies, or divides, the sum.
 //
 // Integer products are exact in int32 and so agree in any order:
 // |code|·|code|·K ≤ 2^14·K, hence K may be up to 131,071. Their scales are

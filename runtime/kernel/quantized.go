@@ -149,6 +149,9 @@ func values(dst []float32, raw []byte, w *numeric.Matrix, j, r int) {
 // WeightOnly computes y[M,N] = x[M,K]·ŵᵀ with ŵ = code·scale rounded to
 // float32 and unquantised activations (W4A16).
 func WeightOnly(y []float32, ldy int, x []float32, m int, w *numeric.Matrix, workers *Workers) {
+	if tilesFP4(y, ldy, x, m, w, workers) {
+		return
+	}
 	if panels.widens(w) {
 		panels.weightOnly(y, ldy, x, m, w, workers)
 		return

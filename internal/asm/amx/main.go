@@ -24,5 +24,6 @@ func main() {
 	split(1)
 	split(3)
 	table()
+	fp4()
 	Generate()
 }

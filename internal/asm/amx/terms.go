@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"sync"
 
 	. "github.com/mmcloughlin/avo/build"
@@ -106,6 +107,48 @@ func table() {
 	ADDQ(Imm(64), src)
 	ADDQ(U32(128), dst)
 	SUBQ(Imm(64), n)
+	JNZ(LabelRef("loop"))
+	emit.End()
+}
+
+// fp4 widens FP4 codes times the scales of their groups to BF16, which holds the
+// products of three bits and four: sixteen products for each group, among which
+// every code of it chooses.
+func fp4() {
+	emit.Begin("amxFP4", "func(dst, src *byte, n int, scale *float32)",
+		"writes the BF16 of n E2M1 codes, two a byte, the even one low, times scale[i/16]. n is a multiple of 32, not 0; products that BF16 does not hold are cut.")
+	dst, src, n, scale := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64()), Load(Param("scale"), GP64())
+	values, order, second, low, bits := ZMM(), ZMM(), ZMM(), ZMM(), GP32()
+	m := GLOBL("e2m1Values", RODATA|NOPTR)
+	for i := range 16 { // the sign is the highest of four bits
+		v := []float32{0, 0.5, 1, 1.5, 2, 3, 4, 6}[i%8]
+		DATA(4*i, U32(math.Float32bits(v)|uint32(i/8)<<31))
+	}
+	VMOVUPS(m, values)
+	VMOVDQU64(oddWords(), order)
+	half := GLOBL("secondGroup", RODATA|NOPTR)
+	for i := range 16 {
+		DATA(4*i, U32(0x00100010*uint32(i/8)))
+	}
+	VMOVDQU64(half, second)
+	MOVL(U32(0x000f000f), bits)
+	VPBROADCASTD(bits, low)
+	Label("loop")
+	code, next, a, b, products := ZMM(), ZMM(), ZMM(), ZMM(), ZMM()
+	VPMOVZXBD(Mem{Base: src}, code)
+	VPSLLD(Imm(12), code, next)            // the odd one to the upper half
+	VPTERNLOGD(Imm(0xa8), low, code, next) // (next | code) & low
+	VPORD(second, next, next)
+	VMULPS_BCST(Mem{Base: scale}, values, a)
+	VMULPS_BCST(Mem{Base: scale, Disp: 4}, values, b)
+	VMOVDQA64(order, products)
+	VPERMI2W(b, a, products)
+	VPERMW(products, next, next)
+	VMOVDQU64(next, Mem{Base: dst})
+	ADDQ(Imm(16), src)
+	ADDQ(Imm(64), dst)
+	ADDQ(Imm(8), scale)
+	SUBQ(Imm(32), n)
 	JNZ(LabelRef("loop"))
 	emit.End()
 }

@@ -1,0 +1,6 @@
+//go:build race
+
+package kernel
+
+// raced says that the race detector watches, under which emulated tiles take minutes.
+const raced = true
