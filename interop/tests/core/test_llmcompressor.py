@@ -44,6 +44,17 @@ def test_compat_bytes(model, scheme, fmt, tmp_path):
     assert not differ, f"{len(differ)} of {len(want)} differ, such as {sorted(differ.items())[:3]}"
 
 
+@pytest.mark.parametrize("model", ck.MODELS)
+def test_int4_experts(model, tmp_path):
+    """model_free_ptq, from our configuration of w4a8 with a scale for each channel beside int8: every tensor but the copies for vllm-ascend's draft equal in name, dtype, shape and bytes"""
+    d = ck.converted(model, "w4a8", "compressed-tensors", "compat", "--rest", "int8", "--group-size", "channel")
+    raw = ck.config(d)["quantization_config"]
+    model_free.model_free_ptq(model_stub=str(ck.source(model)), save_directory=str(tmp_path / "out"), device="cpu", config=QuantizationConfig.model_validate(raw))
+    want, got = theirs(tmp_path / "out"), theirs(d)
+    assert {n: x for n, x in got.items() if n in want} == want
+    assert all(n.endswith((".embed_tokens.weight", ".shared_head.head.weight")) for n in set(got) - set(want))
+
+
 @pytest.mark.parametrize("scheme", PRESETS)
 def test_config_is_theirs(scheme, tmp_path):
     """the quantization_config that it writes for the same scheme: our groups have the same values"""
