@@ -29,7 +29,7 @@ from torch import nn  # noqa: E402
 from vllm.config import set_current_vllm_config  # noqa: E402
 from vllm.distributed import init_distributed_environment, initialize_model_parallel  # noqa: E402
 from vllm.engine.arg_utils import EngineArgs  # noqa: E402
-from vllm.model_executor.model_loader.utils import initialize_model  # noqa: E402
+import vllm.model_executor.model_loader.utils as loader  # noqa: E402
 from vllm.model_executor.models import registry  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 import vllm.model_executor.layers.mla as mla  # noqa: E402
@@ -68,6 +68,17 @@ class Kernel:
         return lambda *a, **k: None
 
 
+def choose_classes():
+    """GLM-5's classes are chosen when their module is imported, by the platform of that moment, and vLLM may look at a class while it makes a configuration, which
+    here is before there is a GPU, or find that look in its cache on disk: each job has them chosen anew."""
+    sys.modules.pop("vllm.models.deepseek_v32", None)
+    registry._try_load_model_cls.cache_clear()
+    loader._MODEL_ARCH_BY_HASH.clear()
+
+
+GENERIC = ("vllm.model_executor.models.deepseek_v2", "vllm.model_executor.models.deepseek_mtp")  # what XPUs and CPUs have of GLM-5
+
+
 KERNELS = ("init_fp8_linear_kernel", "init_int8_linear_kernel", "init_nvfp4_linear_kernel", "init_mxfp4_linear_kernel", "init_mxfp8_linear_kernel")
 
 
@@ -103,7 +114,8 @@ def load(cfg, d, few, model_config=None):
     with set_current_vllm_config(cfg):
         no_kernels()
         with torch.device("meta"):
-            model = initialize_model(vllm_config=cfg, model_config=model_config) if model_config else initialize_model(vllm_config=cfg)
+            model = loader.initialize_model(vllm_config=cfg, model_config=model_config) if model_config else loader.initialize_model(vllm_config=cfg)
+        assert not (current_platform.is_cuda() and type(model).__module__ in GENERIC), f"{type(model)} is not what a GPU has"
         params = dict(model.named_parameters())
         trace, seen = Trace(params), []
         with trace:
@@ -125,6 +137,7 @@ def job(j):
                 init_distributed_environment(1, 0, f"file://{tempfile.mkdtemp()}/rendezvous", 0, backend="gloo")
                 initialize_model_parallel(1, 1)
         with OneGPU(*j["capability"]) if j["capability"] else contextlib.nullcontext():
+            choose_classes()
             result["params"], left = load(cfg, d, few)
             if drafts:
                 p, more = load(cfg, d, few, cfg.speculative_config.draft_model_config)
