@@ -13,9 +13,10 @@ import (
 // Rounder rounds the weight of one module as a plan has it, without files: what
 // a result's codes are compared with. It is safe for concurrent use.
 type Rounder struct {
-	spec  numeric.Spec
-	align int
-	cols  int
+	spec   numeric.Spec
+	align  int
+	cols   int
+	narrow bool // the reference tool decodes the source to BF16 first
 }
 
 // Rounders returns a Rounder for every module that the plan quantises, by
@@ -28,7 +29,7 @@ func (p *Plan) Rounders() map[string]*Rounder {
 			continue
 		}
 		_, k := it.Weight.Dims()
-		out[strings.TrimSuffix(it.Name(), ".weight")] = &Rounder{p.lay.Numeric(it.Weight, p.Options.Arith), p.lay.RowAlign(it.Weight, p.Options.Arith), k}
+		out[strings.TrimSuffix(it.Name(), ".weight")] = &Rounder{p.Spec(it), p.lay.RowAlign(it.Weight, p.Options.Arith), k, it.Stored != nil && p.Options.Arith == numeric.Compat}
 	}
 	return out
 }
@@ -47,7 +48,7 @@ func NewRounder(s layout.Stored, source safetensors.DType, a numeric.Arith) (*Ro
 	w := layout.Weight{Tensor: &glm.Tensor{Module: s.Module, Shape: []int64{int64(s.Rows), int64(s.Cols)}}, Source: source, Quant: s.Quant}
 	spec := lay.Numeric(w, a)
 	spec.SourceF32 = source == safetensors.F32
-	return &Rounder{spec, lay.RowAlign(w, a), s.Cols}, nil
+	return &Rounder{spec, lay.RowAlign(w, a), s.Cols, source.Bits() < 16 && a == numeric.Compat}, nil
 }
 
 // Align is the number of rows that pieces must start at a multiple of; 0 means
@@ -55,8 +56,16 @@ func NewRounder(s layout.Stored, source safetensors.DType, a numeric.Arith) (*Ro
 func (r *Rounder) Align() int { return r.align }
 
 // Round quantises rows of the weight, src [rows, cols]. Results and errors are
-// those of numeric.Quantize.
+// those of numeric.Quantize, of weights decoded to BF16 where the arithmetic asks
+// for that.
 func (r *Rounder) Round(src []float32, rows int, x *numeric.Scratch) (*numeric.Matrix, numeric.Stats, error) {
+	if r.narrow {
+		decoded := src
+		src = make([]float32, len(decoded))
+		for i, v := range decoded {
+			src[i] = numeric.RoundBF16(v)
+		}
+	}
 	return numeric.Quantize(r.spec, src, rows, r.cols, x)
 }
 

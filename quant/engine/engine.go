@@ -145,6 +145,11 @@ func names[T ~string](list []T) []string {
 // says of it is worth knowing and no fault of the checkpoint.
 func Guest(e Engine, l Layout) bool { return l != "" && !slices.Contains(specs[e].layouts, l) }
 
+// Takes reports whether an engine knows some form of a layout.
+func Takes(e Engine, l Layout) bool {
+	return slices.ContainsFunc(specs[e].forms, func(f form) bool { return f.layout == l && f.answer != Refuses })
+}
+
 // UnknownError is returned for an engine, a release or a device that is in no
 // table.
 type UnknownError struct {

@@ -110,3 +110,22 @@ func TestQuarkNVFP4(t *testing.T) {
 		})
 	}
 }
+
+// TestTakes: an engine knows some form of a layout, whoever it was made for.
+func TestTakes(t *testing.T) {
+	tests := []struct {
+		name   string
+		engine engine.Engine
+		layout engine.Layout
+		want   bool
+	}{
+		{"vllm-ascend and its own", engine.Ascend, engine.AscendLayout, true},
+		{"vllm-ascend and compressed-tensors", engine.Ascend, engine.CompressedTensors, true},
+		{"vllm-ascend and GPTQ", engine.Ascend, engine.GPTQ, false},
+		{"vLLM and GPTQ", engine.VLLM, engine.GPTQ, true},
+		{"vLLM and Ascend's", engine.VLLM, engine.AscendLayout, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) { assert.Equal(t, tt.want, engine.Takes(tt.engine, tt.layout)) })
+	}
+}

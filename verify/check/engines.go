@@ -20,7 +20,7 @@ func (s *subject) checkEngines() {
 	sub := s.judged()
 	hosts, taken := 0, false // engines whose layout it is: how many were asked, and whether one takes it
 	for _, r := range s.releases {
-		if !s.asked && (taken || hosts == 0) && engine.Guest(r.Engine, sub.Layout) && engine.Summarize(engine.Judge(sub, engine.Query{Releases: []engine.Release{r},
+		if !s.asked && (taken || hosts == 0 || !engine.Takes(r.Engine, sub.Layout)) && engine.Guest(r.Engine, sub.Layout) && engine.Summarize(engine.Judge(sub, engine.Query{Releases: []engine.Release{r},
 			Hardware: s.device})).Answer == engine.Refuses {
 			continue // nobody takes this layout to it while others take it
 		}
