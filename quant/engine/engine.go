@@ -147,7 +147,7 @@ func Guest(e Engine, l Layout) bool { return l != "" && !slices.Contains(specs[e
 
 // Takes reports whether an engine knows some form of a layout.
 func Takes(e Engine, l Layout) bool {
-	return slices.ContainsFunc(specs[e].forms, func(f form) bool { return f.layout == l && f.answer != Refuses })
+	return !Guest(e, l) || slices.ContainsFunc(specs[e].forms, func(f form) bool { return f.layout == l && f.answer != Refuses })
 }
 
 // UnknownError is returned for an engine, a release or a device that is in no
