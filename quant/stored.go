@@ -206,7 +206,7 @@ func (p *Plan) dropUnread(list []safetensors.Info) {
 	for _, t := range list {
 		module, param := glm.ModuleOf(t.Name)
 		row := glm.Tensor{Name: t.Name, Module: module, Param: param, DType: t.DType, Shape: t.Shape, Layer: -1, Expert: -1}
-		p.Items = append(p.Items, Item{Source: t, Bytes: t.Size, Action: Drop, Reason: "a scale of the source's own quantisation that no weight needs",
+		p.Items = append(p.Items, Item{Source: t, Bytes: t.Size, Action: Drop, Reason: "scales of the source's own quantisation or key-value cache, which no weight needs",
 			Weight: layout.Weight{Tensor: &row, Source: t.DType}})
 	}
 }

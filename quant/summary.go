@@ -29,6 +29,8 @@ func kindOf(it *Item) string {
 		return "int8 caches"
 	case t.MTP:
 		return fmt.Sprintf("MTP layer %d", t.Layer)
+	case it.Action == Drop:
+		return "left out"
 	case r.IsVision():
 		return "vision tower"
 	case r.IsExpert():
@@ -45,7 +47,7 @@ func kindOf(it *Item) string {
 
 // kindOrder is the order of the lines.
 var kindOrder = []string{"routed experts", "attention, dense, shared", "linears kept as they are", "router, embeddings, norms",
-	"vision tower", "int8 caches", "MTP layer"}
+	"vision tower", "int8 caches", "MTP layer", "left out"}
 
 // Rows summarises the plan by kind and scheme.
 func (p *Plan) Rows() []Row {

@@ -39,7 +39,7 @@ func (s *subject) cacheScales() []safetensors.Info {
 // stored. Engines that miss a scale take 1.0, with a warning or without.
 func (s *subject) checkCache() {
 	cache := s.declaredCache()
-	if s.model == nil || cache == nil && s.decl == nil {
+	if s.model == nil {
 		return
 	}
 	scales := s.cacheScales()

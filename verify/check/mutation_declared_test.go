@@ -89,6 +89,7 @@ var declaredMutations = []mutation{
 	{name: "a cache without scales", base: fp8CT, damage: declaredCache(cacheFP8), code: "kv-scale-missing", where: "kv_cache_scheme"},
 	{name: "a layer without scales of the cache", base: fp8CT, damage: both(declaredCache(cacheFP8), withCacheScales(2, 0.1)), code: "kv-scale-missing", where: "layer 2"},
 	{name: "scales of an undeclared cache", base: fp8CT, damage: withCacheScales(3, 0.1), code: "kv-scale-undeclared", where: "k_scale"},
+	{name: "scales of a cache beside full precision", base: "nano-glm4moe", damage: withCacheScales(3, 0.1), code: "kv-scale-undeclared", where: "k_scale"},
 	{name: "a scale of the cache that is 0", base: fp8CT, damage: both(declaredCache(cacheFP8), withCacheScales(3, 0)), code: "scale-zero", where: "k_scale", bad: true},
 	{name: "a scale of the cache beyond all keys", base: fp8CT, damage: both(declaredCache(cacheFP8), withCacheScales(3, 1e30)), code: "scale-absurd", where: "k_scale", bad: true},
 	{name: "a subnormal scale of the cache", base: fp8CT, damage: both(declaredCache(cacheFP8), withCacheScales(3, 1e-40)), code: "scale-absurd", where: "k_scale", bad: true},
