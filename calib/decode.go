@@ -64,17 +64,12 @@ func (f *floats) weight(it *quant.Item) (w []float32, err error) {
 
 // rows reads rows lo … hi of a weight.
 func (f *floats) rows(it *quant.Item, lo, hi int) (w []float32, err error) {
-	rows, cols := it.Weight.Dims()
+	_, cols := it.Weight.Dims()
 	switch {
 	case it.Stored != nil:
 		w, err = decoded(f.src, it, lo, hi)
 	default:
-		line := it.Bytes / int64(rows)
-		raw := make([]byte, line*int64(hi-lo))
-		if err = f.ReadAt(it.Source, it.Offset+line*int64(lo), raw); err == nil {
-			w = make([]float32, (hi-lo)*cols)
-			err = layout.DecodeFloats(w, raw, it.Source.DType)
-		}
+		w, err = widened(f.ReadAt, it, lo, hi)
 	}
 	if err == nil && it.Stored != nil {
 		err = f.FoldFloats(it.Name(), int64(lo)*int64(cols), w)
@@ -86,6 +81,18 @@ func (f *floats) rows(it *quant.Item, lo, hi int) (w []float32, err error) {
 		return nil, &quant.NonFiniteError{File: it.Source.File, Tensor: it.Name(), Row: int64(lo + i/cols), Col: int64(i % cols), Value: w[i]}
 	}
 	return w, nil
+}
+
+// widened reads rows lo … hi of a weight that is stored as numbers, by readAt.
+func widened(readAt func(t safetensors.Info, off int64, p []byte) error, it *quant.Item, lo, hi int) ([]float32, error) {
+	rows, cols := it.Weight.Dims()
+	line := it.Bytes / int64(rows)
+	raw := make([]byte, line*int64(hi-lo))
+	if err := readAt(it.Source, it.Offset+line*int64(lo), raw); err != nil {
+		return nil, err
+	}
+	w := make([]float32, (hi-lo)*cols)
+	return w, layout.DecodeFloats(w, raw, it.Source.DType)
 }
 
 // decoded reads rows lo … hi of a weight that the checkpoint has quantized; it may

@@ -9,7 +9,6 @@ import (
 	"github.com/glmconv/glmconv/internal/fsx"
 	"github.com/glmconv/glmconv/quant"
 	"github.com/glmconv/glmconv/quant/fold"
-	"github.com/glmconv/glmconv/quant/layout"
 	"github.com/glmconv/glmconv/runtime/kernel"
 	"github.com/glmconv/glmconv/safetensors"
 )
@@ -131,14 +130,7 @@ func readRows(src *safetensors.Checkpoint, it *quant.Item, lo, hi int) ([]float3
 	if it.Stored != nil {
 		return decoded(src, it, lo, hi)
 	}
-	rows, cols := it.Weight.Dims()
-	line := it.Bytes / int64(rows)
-	raw := make([]byte, line*int64(hi-lo))
-	if err := src.ReadAt(it.Source, it.Offset+line*int64(lo), raw); err != nil {
-		return nil, err
-	}
-	w := make([]float32, (hi-lo)*cols)
-	return w, layout.DecodeFloats(w, raw, it.Source.DType)
+	return widened(src.ReadAt, it, lo, hi)
 }
 
 // searchSite tries the candidates of a site and returns the best exponents.
